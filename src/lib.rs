@@ -1,1 +1,12 @@
-//! placeholder
+pub mod capi;
+pub mod clock;
+pub mod config;
+pub mod keyrings;
+pub mod log;
+pub mod process;
+pub mod ring;
+pub mod rotate;
+pub mod schedule;
+pub mod secret;
+pub mod tls;
+pub mod upkeep;

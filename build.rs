@@ -1,0 +1,34 @@
+//! The soname and link flags of the C library, and its header: generated into
+//! OUT_DIR, never into the source tree. `tests/header.rs` compares it with the
+//! copy in `include/`.
+
+use std::env;
+use std::path::PathBuf;
+
+/// What the header is generated from.
+const SOURCES: [&str; 6] = [
+    "src/capi/version.rs",
+    "src/capi/error.rs",
+    "src/capi/config.rs",
+    "src/capi/install.rs",
+    "src/capi/control.rs",
+    "src/capi/api.rs",
+];
+
+fn main() {
+    let major = env::var("CARGO_PKG_VERSION_MAJOR").expect("set by cargo");
+    println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libtktrot.so.{major}");
+    // Callbacks of ours may run, and thread-locals exist, after a dlclose.
+    println!("cargo:rustc-cdylib-link-arg=-Wl,-z,nodelete");
+
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("set by cargo"));
+    let config = cbindgen::Config::from_file("cbindgen.toml").expect("cbindgen.toml");
+    let sources = SOURCES.iter().chain(&["src/tls/api.rs"]);
+    let builder = sources.fold(cbindgen::Builder::new(), |builder, path| {
+        println!("cargo:rerun-if-changed={path}");
+        builder.with_src(path)
+    });
+    println!("cargo:rerun-if-changed=cbindgen.toml");
+    let header = builder.with_config(config).generate().expect("a header from src/capi");
+    header.write_to_file(out.join("tktrot.h"));
+}

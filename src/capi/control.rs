@@ -1,0 +1,190 @@
+//! `tkt_rotate`, `tkt_revoke`, `tkt_upkeep`, `tkt_stats`.
+
+use std::ffi::c_int;
+use std::sync::atomic::Ordering;
+
+use openssl_sys::SSL_CTX;
+
+use super::error::{
+    Error, TKT_ERR_ARGUMENT, TKT_ERR_BUSY, TKT_ERR_FULL, TKT_ERR_GENERATOR, TKT_ERR_INTERNAL,
+    TKT_ERR_NOT_INSTALLED, TKT_OK, guard,
+};
+use crate::clock::{BootClock, Clock, Time};
+use crate::keyrings;
+use crate::ring::stats::Counter;
+use crate::rotate::{Failure, Keyring};
+use crate::tls::attach;
+
+/// What has been counted on a ring, over all its processes since it was made,
+/// and what its schedule is. Durations are seconds.
+#[allow(non_camel_case_types)]
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct tkt_counters {
+    /// `sizeof(tkt_counters)`, so that the struct can grow.
+    pub size: usize,
+    /// Tickets sealed.
+    pub issued: u64,
+    /// Tickets opened with the active key.
+    pub resumed_active: u64,
+    /// Tickets opened with a retired key.
+    pub resumed_retired: u64,
+    /// Tickets whose key name is not in the ring.
+    pub unknown: u64,
+    /// Tickets whose key had ended.
+    pub expired: u64,
+    /// Tickets told to be of another scope.
+    pub wrong_scope: u64,
+    /// Calls into the TLS library that failed.
+    pub errors: u64,
+    /// Handshakes that went on without a ticket that can be resumed.
+    pub unsealed: u64,
+    /// Keys made.
+    pub rotations: u64,
+    /// Failures of the random number generator.
+    pub generator_failures: u64,
+    /// Writers that died at work and were repaired after.
+    pub repairs: u64,
+    /// Seconds that a key encrypts.
+    pub rotate_every: u64,
+    /// Seconds that a key decrypts after that.
+    pub lifetime: u64,
+    /// Keys that the ring holds at most.
+    pub capacity: u64,
+}
+
+/// Makes a new key that encrypts from now on, in every process of the ring
+/// that `ctx` uses. Tickets of the old key still resume.
+///
+/// Thread-safe; may wait for another writer, two seconds at most.
+///
+/// Returns `TKT_OK`, `TKT_ERR_ARGUMENT`, `TKT_ERR_NOT_INSTALLED`,
+/// `TKT_ERR_BUSY`, `TKT_ERR_GENERATOR`, `TKT_ERR_FULL`.
+///
+/// # Safety
+///
+/// `ctx` is NULL or a live SSL_CTX.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tkt_rotate(ctx: *mut SSL_CTX) -> c_int {
+    // SAFETY: passed on from the caller.
+    guard(|| done(unsafe { keyring("tkt_rotate", ctx) }?.rotate()))
+}
+
+/// Erases every key of the ring that `ctx` uses, in every process at once: no
+/// ticket issued before resumes. New keys take over.
+///
+/// Thread-safe; may wait for another writer, two seconds at most.
+///
+/// Returns `TKT_OK`, `TKT_ERR_ARGUMENT`, `TKT_ERR_NOT_INSTALLED`,
+/// `TKT_ERR_BUSY` (nothing is erased), `TKT_ERR_GENERATOR` (the old keys are
+/// erased, and no tickets are issued until the generator works again).
+///
+/// # Safety
+///
+/// `ctx` is NULL or a live SSL_CTX.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tkt_revoke(ctx: *mut SSL_CTX) -> c_int {
+    // SAFETY: passed on from the caller.
+    guard(|| done(unsafe { keyring("tkt_revoke", ctx) }?.revoke()))
+}
+
+/// Rotates and erases what is due in all rings of this process: for event
+/// loops that forbid threads (`TKT_UPKEEP_CALLBACK`).
+///
+/// Returns the milliseconds until it wants to be called again, at most a day;
+/// calling it earlier or later is harmless. Or `TKT_ERR_INTERNAL`.
+///
+/// Thread-safe; may wait for another writer, two seconds at most.
+#[unsafe(no_mangle)]
+pub extern "C" fn tkt_upkeep() -> c_int {
+    guard(|| {
+        const DAY: u128 = 24 * 3600 * 1000;
+        let deadline = keyrings::all().map(Keyring::tick_patiently).min().unwrap_or(Time::NEVER);
+        let wait = BootClock.now().until(deadline).as_nanos().div_ceil(1_000_000).min(DAY);
+        c_int::try_from(wait).map_err(|_| Error::new(TKT_ERR_INTERNAL, "tkt_upkeep: overflow"))
+    })
+}
+
+/// Fills `counters` for the ring that `ctx` uses. `counters->size` tells how
+/// much of the struct the caller knows; set it to `sizeof(tkt_counters)`.
+///
+/// Takes no lock of the ring. Thread-safe.
+///
+/// Returns `TKT_OK`, `TKT_ERR_ARGUMENT`, `TKT_ERR_NOT_INSTALLED`; `counters` is
+/// written only on success.
+///
+/// # Safety
+///
+/// `ctx` is NULL or a live SSL_CTX; `counters` is NULL or valid for
+/// `counters->size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tkt_stats(ctx: *mut SSL_CTX, counters: *mut tkt_counters) -> c_int {
+    guard(|| {
+        // SAFETY: not NULL, so the caller vouches for it; the size is its first member.
+        let size = if counters.is_null() { 0 } else { unsafe { counters.cast::<usize>().read() } };
+        if !(size_of::<usize>()..=4096).contains(&size) {
+            let text = "tkt_stats: counters is NULL or its size is not set";
+            return Err(Error::new(TKT_ERR_ARGUMENT, text));
+        }
+        // SAFETY: passed on from the caller.
+        let mut facts = facts_of(unsafe { keyring("tkt_stats", ctx) }?);
+        let known = size.min(size_of::<tkt_counters>());
+        facts.size = known;
+        // SAFETY: `known` bytes are in both.
+        unsafe {
+            let from = (&raw const facts).cast::<u8>();
+            std::ptr::copy_nonoverlapping(from, counters.cast::<u8>(), known);
+        }
+        Ok(TKT_OK)
+    })
+}
+
+fn facts_of(keyring: &Keyring) -> tkt_counters {
+    let totals = keyring.ring().totals();
+    let header = keyring.ring().header();
+    let policy = keyring.policy();
+    tkt_counters {
+        size: size_of::<tkt_counters>(),
+        issued: totals.of(Counter::Issued),
+        resumed_active: totals.of(Counter::ResumedActive),
+        resumed_retired: totals.of(Counter::ResumedRetired),
+        unknown: totals.of(Counter::Unknown),
+        expired: totals.of(Counter::Expired),
+        wrong_scope: totals.of(Counter::WrongScope),
+        errors: totals.of(Counter::Errors),
+        unsealed: totals.of(Counter::Unsealed),
+        rotations: header.rotations.load(Ordering::Relaxed),
+        generator_failures: header.generator_failures.load(Ordering::Relaxed),
+        repairs: header.repairs.load(Ordering::Relaxed),
+        rotate_every: policy.rotate_every.as_secs(),
+        lifetime: policy.lifetime.as_secs(),
+        capacity: keyring.ring().capacity().into(),
+    }
+}
+
+/// # Safety
+///
+/// `ctx` is NULL or a live SSL_CTX.
+unsafe fn keyring(function: &str, ctx: *mut SSL_CTX) -> Result<&'static Keyring, Error> {
+    if ctx.is_null() {
+        return Err(Error::new(TKT_ERR_ARGUMENT, format!("{function}: ctx is NULL")));
+    }
+    let missing = || Error::new(TKT_ERR_NOT_INSTALLED, format!("{function}: ctx is not attached"));
+    // SAFETY: the caller vouches for `ctx`.
+    let attached = unsafe { attach::attached(ctx) };
+    attached.map(|(_, keyring)| keyring).ok_or_else(missing)
+}
+
+fn done(result: Result<(), Failure>) -> Result<c_int, Error> {
+    let error = match result {
+        Ok(()) => return Ok(TKT_OK),
+        Err(Failure::Lock(why)) => {
+            Error::new(TKT_ERR_BUSY, format!("the ring cannot be written: {why:?}"))
+        }
+        Err(Failure::Generator) => {
+            Error::new(TKT_ERR_GENERATOR, "the TLS library's random number generator failed")
+        }
+        Err(Failure::Full) => Error::new(TKT_ERR_FULL, "every slot of the ring is taken"),
+    };
+    Err(error)
+}

@@ -1,0 +1,157 @@
+//! `tkt_install` and `tkt_uninstall`.
+
+use std::ffi::{c_int, c_void};
+
+use openssl_sys::SSL_CTX;
+
+use super::config::{first_env, from_c, tkt_config, unusable};
+use super::error::{
+    Error, TKT_ERR_ARGUMENT, TKT_ERR_CONFIG, TKT_ERR_MEMORY, TKT_ERR_NOT_INSTALLED, TKT_ERR_POOL,
+    TKT_ERR_RING, TKT_ERR_TLS, TKT_OK, guard,
+};
+use crate::config::Config;
+use crate::tls::attach::{self, Attachment, NotAttached};
+use crate::tls::resolve::{self, Library};
+use crate::tls::scope::Scope;
+use crate::{go_on_with_caller, keyrings, log, warning};
+
+/// Makes the session tickets of `ctx` use rotating keys that are shared by all
+/// processes with the same ring. Replaces ticket keys and ticket key callbacks
+/// that were set before.
+///
+/// `ctx` is an `SSL_CTX` of the TLS library that the caller is linked with, and
+/// stays the caller's; what belongs to it here is freed with it. `cfg` is
+/// copied; NULL means the `TKTROT_*` variables as they were at the first such
+/// call of the process, then defaults.
+///
+/// Call it before the server drops its privileges and forks its workers: the
+/// ring is opened here, once per process, and inherited. Calling it again for
+/// the same context replaces the settings of that context. Thread-safe.
+///
+/// Returns `TKT_OK`, or with nothing changed: `TKT_ERR_ARGUMENT`,
+/// `TKT_ERR_CONFIG`, `TKT_ERR_TLS`, `TKT_ERR_POOL`, `TKT_ERR_MEMORY`; in strict
+/// mode `TKT_ERR_RING`. tkt_last_error() has the details. Without strict mode a
+/// ring that cannot be used is replaced by a private one of this server, with
+/// a log line that says so.
+///
+/// Source: SSL_CTX_set_tlsext_ticket_key_evp_cb(3); RFC 5077 section 4.
+///
+/// # Safety
+///
+/// `ctx` is NULL or a live SSL_CTX; `cfg` is NULL or valid for `cfg->size` bytes.
+#[unsafe(no_mangle)]
+#[unsafe(naked)]
+pub unsafe extern "C" fn tkt_install(ctx: *mut SSL_CTX, cfg: *const tkt_config) -> c_int {
+    go_on_with_caller!(2, install_from)
+}
+
+unsafe extern "C" fn install_from(
+    ctx: *mut SSL_CTX,
+    cfg: *const tkt_config,
+    caller: *const c_void,
+) -> c_int {
+    // SAFETY: passed on from the caller.
+    guard(|| unsafe { install_into(ctx, cfg, || resolve::library_of(caller, c"SSL_CTX_new")) })
+}
+
+/// # Safety
+///
+/// As for [`tkt_install`], with `ctx` of the library that `find` names.
+pub unsafe fn install_into(
+    ctx: *mut SSL_CTX,
+    cfg: *const tkt_config,
+    find: impl FnOnce() -> Option<&'static Library>,
+) -> Result<c_int, Error> {
+    if ctx.is_null() {
+        return Err(Error::new(TKT_ERR_ARGUMENT, "tkt_install: ctx is NULL"));
+    }
+    let (environment, problems) = first_env();
+    let mut config = if cfg.is_null() {
+        environment.clone()
+    } else {
+        // SAFETY: not NULL, so the caller vouches for it.
+        unsafe { from_c(cfg) }?
+    };
+    // Who starts the server can ask for strictness, whatever the program says.
+    config.strict |= environment.strict;
+    if let Err(error) = log::open(&config.log) {
+        let text = format!("the log cannot be opened, stderr is used: {error}");
+        warning!("{text}");
+        if config.strict {
+            return Err(Error::new(TKT_ERR_CONFIG, text));
+        }
+    }
+    if cfg.is_null() && !problems.is_empty() {
+        if config.strict {
+            return Err(unusable(problems));
+        }
+        problems.iter().for_each(|problem| warning!("{problem}"));
+    }
+    if config.disabled {
+        return Ok(TKT_OK);
+    }
+    let library = find().ok_or_else(|| {
+        let text = "tkt_install: the caller is linked with no shared TLS library; \
+                    use tkt_install_api with TKT_TLS_API_INIT";
+        Error::new(TKT_ERR_TLS, text)
+    })?;
+    // SAFETY: the caller vouches for `ctx`.
+    unsafe { attach_with(ctx, library, &config) }
+}
+
+/// # Safety
+///
+/// `ctx` is a live SSL_CTX of `library`.
+unsafe fn attach_with(
+    ctx: *mut SSL_CTX,
+    library: &'static Library,
+    config: &Config,
+) -> Result<c_int, Error> {
+    if let Some(name) = library.api.lacks() {
+        return Err(Error::new(TKT_ERR_TLS, NotAttached::Lacks(name).to_string()));
+    }
+    let opened =
+        keyrings::open(config, &library.api).map_err(|text| Error::new(TKT_ERR_MEMORY, text))?;
+    if config.strict && !opened.problems.is_empty() {
+        return Err(Error::new(TKT_ERR_RING, opened.problems.join("; ")));
+    }
+    let scope = Scope::new(&config.label);
+    let attachment = Attachment::new(library, opened.keyring, scope, config.renew, config.upkeep);
+    // SAFETY: the caller vouches for `ctx`.
+    unsafe { attach::attach(ctx, attachment) }.map(|()| TKT_OK).map_err(|error| {
+        let code = match error {
+            NotAttached::PoolUsedUp => TKT_ERR_POOL,
+            NotAttached::Lacks(_) | NotAttached::Refused => TKT_ERR_TLS,
+        };
+        Error::new(code, format!("tkt_install: {error}"))
+    })
+}
+
+/// Takes the callback away from `ctx`: its TLS library's own ticket keys serve
+/// it again. Tickets issued before become full handshakes. The ring stays open.
+///
+/// Thread-safe. `ctx` stays the caller's, and need not be uninstalled before
+/// it is freed.
+///
+/// Returns `TKT_OK`, `TKT_ERR_ARGUMENT` if `ctx` is NULL, `TKT_ERR_NOT_INSTALLED`.
+///
+/// # Safety
+///
+/// `ctx` is NULL or a live SSL_CTX.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tkt_uninstall(ctx: *mut SSL_CTX) -> c_int {
+    guard(|| {
+        if ctx.is_null() {
+            return Err(Error::new(TKT_ERR_ARGUMENT, "tkt_uninstall: ctx is NULL"));
+        }
+        // SAFETY: the caller vouches for `ctx`; what it is attached to is its library.
+        let detached = unsafe {
+            attach::attached(ctx).is_some_and(|(library, _)| attach::detach(library, ctx))
+        };
+        if detached {
+            Ok(TKT_OK)
+        } else {
+            Err(Error::new(TKT_ERR_NOT_INSTALLED, "tkt_uninstall: ctx is not attached"))
+        }
+    })
+}

@@ -1,0 +1,106 @@
+//! The keyrings of this process: each ring is opened once, while the process
+//! still has its privileges, and stays open for it and its children.
+
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use crate::clock::BootClock;
+use crate::config::{Bind, Config};
+use crate::log::OnceOnly;
+use crate::process;
+use crate::ring::Ring;
+use crate::ring::file::Place;
+use crate::rotate::{Generator, Keyring};
+use crate::warning;
+
+/// What opening a keyring came to.
+pub struct Opened {
+    /// The keyring; it works, whatever `problems` says.
+    pub keyring: &'static Keyring,
+    /// What is not as asked for, told to the operator before: strict mode
+    /// stops the server for each of these.
+    pub problems: Vec<String>,
+}
+
+struct Known {
+    place: Place,
+    keyring: Keyring,
+    next: *const Known,
+}
+
+/// Newest first; pushed under [`process::exclusive`], never removed.
+static KNOWN: AtomicPtr<Known> = AtomicPtr::new(std::ptr::null_mut());
+
+/// The keyring that the configuration names, opened if it is not yet. A ring
+/// that cannot be used is replaced by a private one.
+///
+/// # Errors
+///
+/// No memory for a private ring.
+pub fn open(config: &Config, generator: &'static dyn Generator) -> Result<Opened, String> {
+    process::watch();
+    let place = config.place();
+    let _lock = process::exclusive();
+    if let Some(keyring) = known(&place) {
+        return Ok(Opened { keyring, problems: configure(keyring, config) });
+    }
+
+    let mut problems = Vec::new();
+    let ring = place.open(config.geometry()).or_else(|refused| {
+        problems
+            .push(format!("{refused}; a private ring serves instead, and ends with the server"));
+        Ring::private(config.geometry())
+    });
+    let ring = ring.map_err(|error| format!("no memory for a private ring: {error}"))?;
+    if let Err(error) = ring.protect() {
+        problems.push(format!(
+            "{}: keys may be swapped out or dumped: {error}; raise RLIMIT_MEMLOCK",
+            place.path().display()
+        ));
+    }
+    let keyring = Keyring::new(ring, BootClock, generator);
+    let next = KNOWN.load(Ordering::Relaxed);
+    let known = Box::leak(Box::new(Known { place, keyring, next }));
+    KNOWN.store(known, Ordering::Release);
+    for problem in &problems {
+        warning!("{problem}");
+    }
+    problems.extend(configure(&known.keyring, config));
+    Ok(Opened { keyring: &known.keyring, problems })
+}
+
+/// All keyrings of this process.
+pub fn all() -> impl Iterator<Item = &'static Keyring> {
+    every().map(|known| &known.keyring)
+}
+
+fn configure(keyring: &Keyring, config: &Config) -> Vec<String> {
+    if config.bind == Some(Bind::NONE) {
+        static SAID: OnceOnly = OnceOnly::new();
+        if SAID.first() {
+            warning!(
+                "bind=none: new keys are plain, and a ticket opens wherever one of them is, \
+                 whatever client certificates are asked for there"
+            );
+        }
+    }
+    match keyring.configure(config) {
+        Ok(()) => Vec::new(),
+        Err(failure) => {
+            let problem = format!("the ring could not be configured: {failure:?}");
+            warning!("{problem}");
+            vec![problem]
+        }
+    }
+}
+
+fn known(place: &Place) -> Option<&'static Keyring> {
+    every().find(|known| known.place == *place).map(|known| &known.keyring)
+}
+
+fn every() -> impl Iterator<Item = &'static Known> {
+    // SAFETY: null or a leaked Known, complete before it was published
+    // (Acquire pairs with the Release in `open`); so is each `next`.
+    let first = unsafe { KNOWN.load(Ordering::Acquire).as_ref() };
+    // SAFETY: as above.
+    std::iter::successors(first, |known| unsafe { known.next.as_ref() })
+}

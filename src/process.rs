@@ -1,0 +1,199 @@
+//! What must hold across fork and exit of the process we are guests in.
+//!
+//! - One lock, [`exclusive`], guards everything that is set up rarely (rings,
+//!   contexts, the log). It is held over a fork, so that a child never finds
+//!   it taken, and with signals blocked, so that no handler runs in between.
+//! - [`generation`] changes in a forked child: threads and locked memory of
+//!   the parent are not there any more.
+//! - [`Working`] keeps the exit of the process from pulling the TLS library
+//!   away under the upkeep thread.
+
+use std::cell::UnsafeCell;
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::sync::Once;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+static GENERATION: AtomicU32 = AtomicU32::new(1);
+static EXITING: AtomicBool = AtomicBool::new(false);
+static WORKING: AtomicU32 = AtomicU32::new(0);
+static LOCK: Lock = Lock(UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER));
+
+/// A number that is another one in each forked child; never 0.
+pub fn generation() -> u32 {
+    GENERATION.load(Ordering::Relaxed)
+}
+
+/// Asks for the notices of fork and exit. Called once the TLS library has
+/// registered its own exit handler, so that ours runs before it.
+pub fn watch() {
+    static WATCHED: Once = Once::new();
+    WATCHED.call_once(|| {
+        // SAFETY: the handlers are plain functions of this library, which is
+        // never unloaded (linked with -z nodelete). A failure (ENOMEM) leaves
+        // us without notice, as before the call.
+        unsafe {
+            libc::pthread_atfork(Some(before_fork), Some(in_parent), Some(in_child));
+            libc::atexit(at_exit);
+        }
+    });
+}
+
+struct Lock(UnsafeCell<libc::pthread_mutex_t>);
+
+// SAFETY: pthread functions are the only access to the mutex.
+unsafe impl Sync for Lock {}
+
+/// Held while something is set up.
+pub struct Exclusive {
+    _signals: SignalsBlocked,
+}
+
+/// Waits until no other thread sets something up. Not re-entrant.
+pub fn exclusive() -> Exclusive {
+    let signals = SignalsBlocked::new();
+    // SAFETY: the mutex is statically initialised and never destroyed.
+    unsafe { libc::pthread_mutex_lock(LOCK.0.get()) };
+    Exclusive { _signals: signals }
+}
+
+impl Drop for Exclusive {
+    fn drop(&mut self) {
+        // SAFETY: `exclusive` locked it on this thread; SignalsBlocked keeps
+        // the guard from being sent to another.
+        unsafe { libc::pthread_mutex_unlock(LOCK.0.get()) };
+    }
+}
+
+/// While it lives, no signal handler runs on this thread, and a thread that
+/// it creates starts with all signals blocked.
+pub struct SignalsBlocked {
+    before: libc::sigset_t,
+    _same_thread: PhantomData<*const ()>,
+}
+
+impl SignalsBlocked {
+    /// Blocks all signals of this thread.
+    pub fn new() -> Self {
+        let mut all = MaybeUninit::<libc::sigset_t>::uninit();
+        let mut before = MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: sigfillset initialises `all`; pthread_sigmask, which cannot
+        // fail with SIG_SETMASK, initialises `before`.
+        let before = unsafe {
+            libc::sigfillset(all.as_mut_ptr());
+            libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
+            before.assume_init()
+        };
+        SignalsBlocked { before, _same_thread: PhantomData }
+    }
+}
+
+impl Default for SignalsBlocked {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for SignalsBlocked {
+    fn drop(&mut self) {
+        // SAFETY: `before` is the mask that this thread had.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.before, std::ptr::null_mut()) };
+    }
+}
+
+/// The upkeep thread's permit to call the TLS library.
+pub struct Working(());
+
+impl Working {
+    /// `None` once the process exits: then the TLS library may be gone.
+    pub fn begin() -> Option<Self> {
+        // SeqCst here and in `at_exit`: either this sees EXITING, or that sees WORKING.
+        WORKING.fetch_add(1, Ordering::SeqCst);
+        let permit = Working(());
+        (!EXITING.load(Ordering::SeqCst)).then_some(permit)
+    }
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        WORKING.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+extern "C" fn at_exit() {
+    EXITING.store(true, Ordering::SeqCst);
+    // Key generation takes microseconds; the bound is for a stopped thread.
+    for _ in 0..1000 {
+        if WORKING.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+}
+
+extern "C" fn before_fork() {
+    // SAFETY: as in `exclusive`. The holder never forks.
+    unsafe { libc::pthread_mutex_lock(LOCK.0.get()) };
+}
+
+extern "C" fn in_parent() {
+    // SAFETY: `before_fork` locked it on this thread.
+    unsafe { libc::pthread_mutex_unlock(LOCK.0.get()) };
+}
+
+extern "C" fn in_child() {
+    // SAFETY: `before_fork` locked it on this thread, the only one there is.
+    unsafe { libc::pthread_mutex_unlock(LOCK.0.get()) };
+    WORKING.store(0, Ordering::SeqCst);
+    let next = GENERATION.load(Ordering::Relaxed).wrapping_add(1).max(1);
+    GENERATION.store(next, Ordering::Relaxed);
+}
+
+/// The base name of the running executable, for the ring's default name.
+pub fn executable() -> String {
+    let path = std::env::current_exe().unwrap_or_default();
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    // What /proc/self/exe says of a file that an upgrade replaced.
+    let name = name.strip_suffix(" (deleted)").unwrap_or(&name);
+    if name.is_empty() { "unknown".into() } else { name.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forked_child_has_another_generation_and_a_free_lock() {
+        watch();
+        let before = generation();
+        // SAFETY: the child only locks, compares and leaves with _exit.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            drop(exclusive());
+            // SAFETY: ends the child at once.
+            unsafe { libc::_exit(i32::from(generation() == before)) };
+        }
+        let mut status = 0;
+        // SAFETY: waits for our own child.
+        assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+        assert_eq!(status, 0);
+        assert_eq!(generation(), before);
+    }
+
+    #[test]
+    fn signals_are_blocked_and_given_back() {
+        let blocked = || {
+            let mut mask = MaybeUninit::<libc::sigset_t>::uninit();
+            // SAFETY: a null new mask only reads the old one.
+            unsafe {
+                libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), mask.as_mut_ptr());
+                libc::sigismember(mask.as_ptr(), libc::SIGCHLD) == 1
+            }
+        };
+        assert!(!blocked());
+        let guard = SignalsBlocked::new();
+        assert!(blocked());
+        drop(guard);
+        assert!(!blocked());
+    }
+}

@@ -1,0 +1,349 @@
+//! Where a ring lies, and what is refused there. Nothing found at a path is
+//! trusted: what is not plainly ours is refused with the reason, and left as it is.
+
+use std::ffi::{CString, OsStr};
+use std::fmt;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::Ring;
+use super::layout::{Geometry, Header, LOCK_ABI, MAGIC, VERSION};
+use super::map::Mapping;
+use super::writer::NotLocked;
+
+/// How long opening a ring waits for its writer, who needs microseconds.
+const WRITER_PATIENCE: Duration = Duration::from_secs(2);
+
+/// A ring that cannot be used, and why.
+#[derive(Debug)]
+pub struct Refused {
+    path: PathBuf,
+    reason: String,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path.display(), self.reason)
+    }
+}
+
+/// Where a ring lies: a directory, and whether it may be made.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// The directory; it must be on tmpfs or ramfs.
+    pub dir: PathBuf,
+    /// The file's name in it.
+    pub file: String,
+    /// The mode of the directory if it has to be made.
+    pub dir_mode: u32,
+}
+
+impl Place {
+    /// The path of the ring.
+    pub fn path(&self) -> PathBuf {
+        self.dir.join(&self.file)
+    }
+
+    /// The directory for rings where none is configured: for root `/run/tktrot`,
+    /// or `/dev/shm/tktrot` where /run is no tmpfs; else `/dev/shm/tktrot-UID`.
+    /// With it the mode to create it with.
+    pub fn default_dir() -> (PathBuf, u32) {
+        match effective_user() {
+            0 if fs::File::open("/run").is_ok_and(|run| on_memory(&run)) => {
+                ("/run/tktrot".into(), 0o755)
+            }
+            0 => ("/dev/shm/tktrot".into(), 0o755),
+            uid => (format!("/dev/shm/tktrot-{uid}").into(), 0o700),
+        }
+    }
+
+    /// Opens the ring, or creates it for `capacity` keys.
+    ///
+    /// The file must be regular, have one link, belong to this user or root,
+    /// give nobody else any right, lie on tmpfs or ramfs, and hold a sound
+    /// ring of this version. The keys of another boot are erased.
+    pub fn open(&self, geometry: Geometry) -> Result<Ring, Refused> {
+        let boot_id = boot_id();
+        let dir = self.open_dir()?;
+        // Twice, because another process may create or remove it meanwhile.
+        for _ in 0..8 {
+            if let Some(file) = self.open_existing(&dir)? {
+                return self.verify(&file, boot_id);
+            }
+            if let Some(ring) = self.create(&dir, geometry, boot_id)? {
+                return Ok(ring);
+            }
+        }
+        Err(self.refused("it appears and disappears while it is opened"))
+    }
+
+    fn open_dir(&self) -> Result<File, Refused> {
+        let made = fs::DirBuilder::new().mode(self.dir_mode).create(&self.dir);
+        if let Err(error) = made
+            && error.kind() != io::ErrorKind::AlreadyExists
+        {
+            return Err(self.failed("its directory cannot be made", &error));
+        }
+        let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
+        let dir = fs::OpenOptions::new()
+            .read(true)
+            .custom_flags(flags)
+            .open(&self.dir)
+            .map_err(|error| self.failed("its directory cannot be opened", &error))?;
+        let facts = dir.metadata().map_err(|error| self.failed("fstat", &error))?;
+        if facts.uid() != effective_user() && facts.uid() != 0 {
+            return Err(self.refused(format!("its directory belongs to user {}", facts.uid())));
+        }
+        let sticky = facts.mode() & libc::S_ISVTX != 0;
+        if facts.mode() & 0o022 != 0 && !sticky {
+            return Err(self.refused("its directory can be written by others (chmod go-w)"));
+        }
+        if !on_memory(&dir) {
+            return Err(self.refused(
+                "its directory is not on tmpfs or ramfs, and keys must never reach a disk",
+            ));
+        }
+        Ok(dir)
+    }
+
+    /// The file, checked; `None` if there is none.
+    fn open_existing(&self, dir: &File) -> Result<Option<File>, Refused> {
+        // O_NONBLOCK: opening a FIFO must not wait for its other end.
+        let flags = libc::O_RDWR | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
+        let file = match open_at(dir, self.file.as_ref(), flags) {
+            Ok(file) => file,
+            Err(error) => {
+                return match error.raw_os_error() {
+                    Some(libc::ENOENT) => Ok(None),
+                    Some(libc::ELOOP) => Err(self.refused("it is a symbolic link")),
+                    Some(libc::EISDIR) => Err(self.refused("it is a directory")),
+                    _ => Err(self.failed("it cannot be opened", &error)),
+                };
+            }
+        };
+        let facts = file.metadata().map_err(|error| self.failed("fstat", &error))?;
+        let kind = facts.file_type();
+        if kind.is_fifo() {
+            return Err(self.refused("it is a FIFO"));
+        }
+        if !kind.is_file() {
+            return Err(self.refused("it is not a regular file"));
+        }
+        match facts.nlink() {
+            0 => return Ok(None),
+            1 => {}
+            links => return Err(self.refused(format!("it has {links} hard links"))),
+        }
+        if facts.uid() != effective_user() && facts.uid() != 0 {
+            return Err(self.refused(format!("it belongs to user {}", facts.uid())));
+        }
+        if facts.mode() & 0o077 != 0 {
+            let mode = facts.mode() & 0o7777;
+            return Err(self.refused(format!("others have rights to it (mode {mode:04o})")));
+        }
+        Ok(Some(file))
+    }
+
+    fn verify(&self, file: &File, boot_id: [u64; 2]) -> Result<Ring, Refused> {
+        let size = file.metadata().map_err(|error| self.failed("fstat", &error))?.len();
+        if size < size_of::<Header>() as u64 {
+            return Err(self.refused(format!("it has the wrong size ({size} bytes)")));
+        }
+        let map =
+            |len| Mapping::of_file(file.as_fd(), len).map_err(|error| self.failed("mmap", &error));
+        // The smallest geometry's header tells the real one.
+        let head = Header::copy_of(&map(size_of::<Header>())?);
+        if head.magic != MAGIC {
+            return Err(self.refused("it is not a ring (wrong magic number)"));
+        }
+        if head.version != VERSION {
+            let found = head.version;
+            return Err(self.refused(format!("it is a ring of version {found}, not {VERSION}")));
+        }
+        if head.lock_abi != LOCK_ABI {
+            return Err(self.refused("it was made for another C library or word size"));
+        }
+        let geometry = Geometry::new(head.capacity)
+            .filter(|geometry| geometry.buckets == head.buckets)
+            .ok_or_else(|| self.refused(format!("it has a capacity of {} keys", head.capacity)))?;
+        if geometry.size() as u64 != size || head.size != size {
+            let wanted = geometry.size();
+            return Err(self.refused(format!("it has the wrong size ({size} bytes, not {wanted})")));
+        }
+        let ring = Ring::new(map(geometry.size())?, geometry);
+        self.admit(&ring, boot_id)?;
+        Ok(ring)
+    }
+
+    /// Checks the contents under the writer lock; empties those of another boot.
+    fn admit(&self, ring: &Ring, boot_id: [u64; 2]) -> Result<(), Refused> {
+        let writer = ring.write_within(WRITER_PATIENCE).map_err(|error| match error {
+            NotLocked::Busy => self.refused("its writer lock is held and not given back"),
+            NotLocked::Broken(errno) => {
+                self.failed("its writer lock does not work", &io::Error::from_raw_os_error(errno))
+            }
+        })?;
+        if let Some(defect) = writer.defect() {
+            return Err(self.refused(format!("{defect}; remove it if no server uses it")));
+        }
+        let words = &ring.header().boot_id;
+        if words.iter().zip(boot_id).any(|(word, now)| word.load(Ordering::Relaxed) != now) {
+            writer.clear();
+            for (word, now) in words.iter().zip(boot_id) {
+                word.store(now, Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the ring under a name of its own and moves it into place when it
+    /// is complete; `None` if another process was faster.
+    fn create(
+        &self,
+        dir: &File,
+        geometry: Geometry,
+        boot_id: [u64; 2],
+    ) -> Result<Option<Ring>, Refused> {
+        let unfinished = format!(".{}.{}.new", self.file, std::process::id());
+        let flags = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW;
+        // A process of this id may have died here before.
+        let _ = remove_at(dir, &unfinished);
+        let file = open_at(dir, unfinished.as_ref(), flags)
+            .map_err(|error| self.failed("it cannot be created", &error))?;
+        let made = self.fill(&file, geometry, boot_id).and_then(|ring| {
+            match rename_at(dir, &unfinished, &self.file) {
+                Ok(()) => Ok(Some(ring)),
+                Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(None),
+                Err(error) => Err(self.failed("it cannot be moved into place", &error)),
+            }
+        });
+        if !matches!(made, Ok(Some(_))) {
+            let _ = remove_at(dir, &unfinished);
+        }
+        made
+    }
+
+    fn fill(&self, file: &File, geometry: Geometry, boot_id: [u64; 2]) -> Result<Ring, Refused> {
+        // Allocated now: on a full tmpfs a later store would be a SIGBUS.
+        // SAFETY: fallocate only takes a descriptor of ours and numbers.
+        let rc = unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, geometry.size() as libc::off_t) };
+        if rc != 0 {
+            return Err(self.failed("no room for it", &io::Error::last_os_error()));
+        }
+        let mapping = Mapping::of_file(file.as_fd(), geometry.size())
+            .map_err(|error| self.failed("mmap", &error))?;
+        let ring = Ring::new(mapping, geometry);
+        ring.format(boot_id).map_err(|errno| {
+            self.failed("no lock can be made in it", &io::Error::from_raw_os_error(errno))
+        })?;
+        Ok(ring)
+    }
+
+    fn refused(&self, reason: impl Into<String>) -> Refused {
+        Refused { path: self.path(), reason: reason.into() }
+    }
+
+    fn failed(&self, what: &str, error: &io::Error) -> Refused {
+        self.refused(format!("{what}: {error}"))
+    }
+}
+
+/// The fields of a header that tell whether it is one, read before its
+/// geometry is known.
+struct HeaderFacts {
+    magic: u64,
+    version: u32,
+    lock_abi: u32,
+    size: u64,
+    capacity: u32,
+    buckets: u32,
+}
+
+impl Header {
+    fn copy_of(mapping: &Mapping) -> HeaderFacts {
+        assert!(mapping.size() >= size_of::<Header>());
+        // SAFETY: the mapping is page-aligned and holds a Header, which is
+        // made of atomics: any bytes are valid.
+        let header = unsafe { mapping.base().cast::<Header>().as_ref() };
+        HeaderFacts {
+            magic: header.magic.load(Ordering::Acquire),
+            version: header.version.load(Ordering::Relaxed),
+            lock_abi: header.lock_abi.load(Ordering::Relaxed),
+            size: header.size.load(Ordering::Relaxed),
+            capacity: header.capacity.load(Ordering::Relaxed),
+            buckets: header.buckets.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// The id of this boot (random(4)); zero where /proc does not tell.
+fn boot_id() -> [u64; 2] {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+    let id = u128::from_str_radix(&digits, 16).unwrap_or(0);
+    [id as u64, (id >> 64) as u64]
+}
+
+fn effective_user() -> u32 {
+    // SAFETY: geteuid takes nothing and cannot fail.
+    unsafe { libc::geteuid() }
+}
+
+fn on_memory(file: &File) -> bool {
+    // SAFETY: zero is a valid statfs, and the call fills it.
+    let mut facts: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: a descriptor of ours and a valid buffer.
+    let rc = unsafe { libc::fstatfs(file.as_raw_fd(), &mut facts) };
+    const RAMFS_MAGIC: libc::__fsword_t = 0x8584_58f6;
+    rc == 0 && [libc::TMPFS_MAGIC, RAMFS_MAGIC].contains(&(facts.f_type))
+}
+
+fn open_at(dir: &File, name: &OsStr, flags: libc::c_int) -> io::Result<File> {
+    let name = c_name(name)?;
+    let mode: libc::mode_t = 0o600;
+    // SAFETY: a descriptor of ours and a NUL-terminated name; the result is
+    // checked before it is owned.
+    unsafe {
+        match libc::openat(dir.as_raw_fd(), name.as_ptr(), flags | libc::O_CLOEXEC, mode) {
+            -1 => Err(io::Error::last_os_error()),
+            fd => Ok(File::from_raw_fd(fd)),
+        }
+    }
+}
+
+fn remove_at(dir: &File, name: &str) -> io::Result<()> {
+    let name = c_name(name.as_ref())?;
+    // SAFETY: a descriptor of ours and a NUL-terminated name.
+    match unsafe { libc::unlinkat(dir.as_raw_fd(), name.as_ptr(), 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Renames unless the new name exists (renameat2(2)); one link all the time.
+fn rename_at(dir: &File, from: &str, to: &str) -> io::Result<()> {
+    let (from, to) = (c_name(from.as_ref())?, c_name(to.as_ref())?);
+    let fd = dir.as_raw_fd();
+    // SAFETY: a descriptor of ours and NUL-terminated names.
+    let rc = unsafe {
+        libc::syscall(
+            libc::SYS_renameat2,
+            fd,
+            from.as_ptr(),
+            fd,
+            to.as_ptr(),
+            libc::RENAME_NOREPLACE,
+        )
+    };
+    if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+fn c_name(name: &OsStr) -> io::Result<CString> {
+    Ok(CString::new(Path::new(name).as_os_str().as_bytes())?)
+}

@@ -1,0 +1,236 @@
+//! The binary format of a ring: every offset is fixed here and asserted at
+//! compile time. All programs that map a ring agree on nothing but this file.
+//!
+//! ```text
+//! 0      1024                 17408              + 4 × buckets       + 128 × capacity
+//! │ Header │ 128 × Block (stats) │ bucket heads, u32 │ Slot, Slot, Slot, … │
+//! ```
+//!
+//! Every word is an atomic: processes read while another one writes.
+
+use std::mem::{align_of, offset_of, size_of};
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+use super::lock::RobustMutex;
+
+/// `tktrot`, and a last byte that changes with anything that old readers must not touch.
+pub const MAGIC: u64 = u64::from_le_bytes(*b"tktrot\0\x01");
+
+/// The version of this layout. Another one is refused, never converted.
+pub const VERSION: u32 = 1;
+
+/// Who can share the locks in the header: the C library, which defines them,
+/// and the width of a pointer.
+pub const LOCK_ABI: u32 = (size_of::<libc::pthread_mutex_t>() as u32)
+    | (size_of::<usize>() as u32) << 8
+    | if cfg!(target_env = "musl") { 1 << 16 } else { 0 };
+
+/// The fewest keys that a ring holds: previous, current, next, and room to rotate.
+pub const MIN_CAPACITY: u32 = 8;
+/// The most keys that a ring holds.
+pub const MAX_CAPACITY: u32 = 16384;
+/// How many processes count on a cache line of their own.
+pub const BLOCKS: usize = 128;
+/// How many counters a process has.
+pub const COUNTERS: usize = 13;
+/// How many keys of a node can be in its line: active, next, and one after it.
+pub const LINE: usize = 4;
+
+/// The head of a ring.
+#[repr(C, align(128))]
+pub struct Header {
+    /// [`MAGIC`].
+    pub magic: AtomicU64,
+    /// [`VERSION`].
+    pub version: AtomicU32,
+    /// [`LOCK_ABI`].
+    pub lock_abi: AtomicU32,
+    /// Bytes of the whole ring.
+    pub size: AtomicU64,
+    /// Keys that fit.
+    pub capacity: AtomicU32,
+    /// Heads of the look-up chains: a power of two.
+    pub buckets: AtomicU32,
+    /// The boot that the times belong to.
+    pub boot_id: [AtomicU64; 2],
+    /// The node whose keys encrypt here.
+    pub node: AtomicU64,
+    /// R in nanoseconds.
+    pub rotate_every: AtomicU64,
+    /// L in nanoseconds; 0: as long as the contexts' own timeouts.
+    pub lifetime: AtomicU64,
+    /// The longest timeout of a context so far, in nanoseconds.
+    pub seen_lifetime: AtomicU64,
+    /// The lead in nanoseconds; 0: the default for R.
+    pub lead: AtomicU64,
+    /// 1: new keys are plain.
+    pub plain: AtomicU32,
+    _reserved0: AtomicU32,
+    _pad0: [AtomicU64; 3],
+
+    /// The slots of the node's line, oldest first: four times slot + 1 in 16 bits, 0 for none.
+    pub line: AtomicU64,
+    /// From this time on there is something for a writer to do.
+    pub deadline: AtomicU64,
+    _pad1: [AtomicU64; 14],
+
+    /// Keys published by this node.
+    pub rotations: AtomicU64,
+    /// Failures of the generator.
+    pub generator_failures: AtomicU64,
+    /// Writers that died with the lock and were repaired after.
+    pub repairs: AtomicU64,
+    /// The last error: a [`super::stats::Problem`], 0 for none.
+    pub last_error: AtomicU64,
+    /// When it happened.
+    pub last_error_at: AtomicU64,
+    _pad2: [AtomicU64; 11],
+
+    /// Held by whoever writes.
+    pub writer: RobustMutex,
+    _pad3: [AtomicU64; 8],
+    /// Held, for as long as it lives, by the upkeep thread that works.
+    pub leader: RobustMutex,
+    _pad4: [AtomicU64; 8],
+    _pad5: [AtomicU64; 48],
+}
+
+/// One key. Between an odd and the next even value of `seq` it is being written.
+#[repr(C, align(128))]
+pub struct Slot {
+    /// Even: as written. Odd: a writer is at it, or died at it.
+    pub seq: AtomicU64,
+    /// [`PLAIN`].
+    pub flags: AtomicU32,
+    /// The next slot + 1 of this look-up chain; 0: the end.
+    pub next: AtomicU32,
+    /// The key's name; zero: the slot is empty.
+    pub name: [AtomicU64; 2],
+    /// The node that made it.
+    pub node: AtomicU64,
+    /// [`crate::schedule::KeyTimes`]; only ever made earlier after publication.
+    pub encrypt_from: AtomicU64,
+    /// See `encrypt_from`.
+    pub encrypt_until: AtomicU64,
+    /// See `encrypt_from`.
+    pub decrypt_until: AtomicU64,
+    /// The AES-256 key.
+    pub aes: [AtomicU64; 4],
+    /// The HMAC-SHA-256 key.
+    pub hmac: [AtomicU64; 4],
+}
+
+/// [`Slot::flags`]: the key's tickets carry no associated data.
+pub const PLAIN: u32 = 1;
+/// All flags that this version knows.
+pub const KNOWN_FLAGS: u32 = PLAIN;
+
+/// What one process counts; cumulative over the processes that had the block.
+#[repr(C, align(128))]
+pub struct Block {
+    /// The process that counts here now; 0: none yet.
+    pub pid: AtomicU32,
+    _reserved: AtomicU32,
+    /// The name of its executable, cut to 16 bytes.
+    pub program: [AtomicU64; 2],
+    /// By [`super::stats::Counter`].
+    pub counters: [AtomicU64; COUNTERS],
+}
+
+const _: () = {
+    assert!(size_of::<Header>() == 1024 && align_of::<Header>() == 128);
+    assert!(offset_of!(Header, magic) == 0);
+    assert!(offset_of!(Header, version) == 8);
+    assert!(offset_of!(Header, lock_abi) == 12);
+    assert!(offset_of!(Header, size) == 16);
+    assert!(offset_of!(Header, capacity) == 24);
+    assert!(offset_of!(Header, buckets) == 28);
+    assert!(offset_of!(Header, boot_id) == 32);
+    assert!(offset_of!(Header, node) == 48);
+    assert!(offset_of!(Header, rotate_every) == 56);
+    assert!(offset_of!(Header, lifetime) == 64);
+    assert!(offset_of!(Header, seen_lifetime) == 72);
+    assert!(offset_of!(Header, lead) == 80);
+    assert!(offset_of!(Header, plain) == 88);
+    assert!(offset_of!(Header, line) == 120);
+    assert!(offset_of!(Header, deadline) == 128);
+    assert!(offset_of!(Header, rotations) == 248);
+    assert!(offset_of!(Header, generator_failures) == 256);
+    assert!(offset_of!(Header, repairs) == 264);
+    assert!(offset_of!(Header, last_error) == 272);
+    assert!(offset_of!(Header, last_error_at) == 280);
+    assert!(offset_of!(Header, writer) == 376);
+    assert!(offset_of!(Header, leader) == 504);
+
+    assert!(size_of::<Slot>() == 128 && align_of::<Slot>() == 128);
+    assert!(offset_of!(Slot, seq) == 0);
+    assert!(offset_of!(Slot, flags) == 8);
+    assert!(offset_of!(Slot, next) == 12);
+    assert!(offset_of!(Slot, name) == 16);
+    assert!(offset_of!(Slot, node) == 32);
+    assert!(offset_of!(Slot, encrypt_from) == 40);
+    assert!(offset_of!(Slot, encrypt_until) == 48);
+    assert!(offset_of!(Slot, decrypt_until) == 56);
+    assert!(offset_of!(Slot, aes) == 64);
+    assert!(offset_of!(Slot, hmac) == 96);
+
+    assert!(size_of::<Block>() == 128 && align_of::<Block>() == 128);
+    assert!(offset_of!(Block, pid) == 0);
+    assert!(offset_of!(Block, program) == 8);
+    assert!(offset_of!(Block, counters) == 24);
+};
+
+/// Where the parts of a ring lie, as its capacity decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    /// Keys that fit.
+    pub capacity: u32,
+    /// Look-up chains.
+    pub buckets: u32,
+}
+
+impl Geometry {
+    /// The geometry of a ring for `capacity` keys; `None` if out of range.
+    pub fn new(capacity: u32) -> Option<Self> {
+        (MIN_CAPACITY..=MAX_CAPACITY)
+            .contains(&capacity)
+            .then(|| Geometry { capacity, buckets: capacity.next_power_of_two().max(32) })
+    }
+
+    /// Offset of the stats blocks.
+    pub const fn blocks_at(self) -> usize {
+        size_of::<Header>()
+    }
+
+    /// Offset of the bucket heads.
+    pub const fn buckets_at(self) -> usize {
+        self.blocks_at() + BLOCKS * size_of::<Block>()
+    }
+
+    /// Offset of the slots.
+    pub const fn slots_at(self) -> usize {
+        self.buckets_at() + self.buckets as usize * size_of::<AtomicU32>()
+    }
+
+    /// Bytes of the whole ring.
+    pub const fn size(self) -> usize {
+        self.slots_at() + self.capacity as usize * size_of::<Slot>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_capacity_keeps_slots_aligned_and_five_thousand_keys_in_one_mebibyte() {
+        for capacity in [MIN_CAPACITY, 9, 64, 5000, MAX_CAPACITY] {
+            let geometry = Geometry::new(capacity).unwrap();
+            assert_eq!(geometry.slots_at() % align_of::<Slot>(), 0);
+            assert!(geometry.buckets >= capacity);
+        }
+        assert!(Geometry::new(5000).unwrap().size() <= 1 << 20);
+        assert!(Geometry::new(MIN_CAPACITY - 1).is_none());
+        assert!(Geometry::new(MAX_CAPACITY + 1).is_none());
+    }
+}

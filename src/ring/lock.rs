@@ -1,0 +1,114 @@
+//! A mutex that lies in a ring: shared by processes, and robust, so that the
+//! death of its owner at any instruction hands it to the next one
+//! (pthread_mutexattr_setrobust(3)).
+
+use std::cell::UnsafeCell;
+use std::mem::MaybeUninit;
+use std::time::Duration;
+
+/// A process-shared, robust `pthread_mutex_t` in 64 bytes.
+#[repr(C, align(8))]
+pub struct RobustMutex {
+    mutex: UnsafeCell<MaybeUninit<libc::pthread_mutex_t>>,
+    _room: [u8; 64 - size_of::<libc::pthread_mutex_t>()],
+}
+
+const _: () = assert!(size_of::<RobustMutex>() == 64);
+
+// SAFETY: pthread functions are the only access to the inner mutex, and they
+// are made for concurrent use by threads and, being process-shared, processes.
+unsafe impl Sync for RobustMutex {}
+
+/// What an attempt to lock came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attempt {
+    /// The caller owns the lock.
+    Owned,
+    /// The caller owns the lock; its former owner died with it, so what it
+    /// protects needs repair.
+    Inherited,
+    /// Somebody else owns it (and did so until the time ran out).
+    Busy,
+    /// The bytes are not a mutex that works: the errno value.
+    Broken(i32),
+}
+
+impl RobustMutex {
+    /// Makes the bytes a mutex. Only for memory that no one else uses yet.
+    pub fn init(&self) -> Result<(), i32> {
+        let mut attributes = MaybeUninit::<libc::pthread_mutexattr_t>::uninit();
+        let attr = attributes.as_mut_ptr();
+        // SAFETY: `attr` is initialised by the first call before the others
+        // use it, and destroyed once; the mutex is not in use (caller's duty,
+        // and no lock can be lost: a pthread mutex has no allocation).
+        unsafe {
+            check(libc::pthread_mutexattr_init(attr))?;
+            let made =
+                check(libc::pthread_mutexattr_setpshared(attr, libc::PTHREAD_PROCESS_SHARED))
+                    .and_then(|()| {
+                        check(libc::pthread_mutexattr_setrobust(attr, libc::PTHREAD_MUTEX_ROBUST))
+                    })
+                    .and_then(|()| check(libc::pthread_mutex_init(self.raw(), attr)));
+            libc::pthread_mutexattr_destroy(attr);
+            made
+        }
+    }
+
+    /// Takes the lock if it is free; never waits.
+    pub fn try_lock(&self) -> Attempt {
+        // SAFETY: the mutex lies in a live mapping; see `init` and `RingFile::verify`.
+        self.outcome(unsafe { libc::pthread_mutex_trylock(self.raw()) })
+    }
+
+    /// Waits for the lock, but no longer than `limit`.
+    pub fn lock_within(&self, limit: Duration) -> Attempt {
+        let mut until = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: `until` is a valid timespec for the call to fill.
+        unsafe { libc::clock_gettime(libc::CLOCK_REALTIME, &mut until) };
+        let nanos = until.tv_nsec as u64 + u64::from(limit.subsec_nanos());
+        until.tv_sec += (limit.as_secs() + nanos / 1_000_000_000) as libc::time_t;
+        until.tv_nsec = (nanos % 1_000_000_000) as libc::c_long;
+        // SAFETY: as in `try_lock`; `until` is a valid absolute time.
+        self.outcome(unsafe { libc::pthread_mutex_timedlock(self.raw(), &until) })
+    }
+
+    /// Waits for the lock, however long.
+    pub fn lock(&self) -> Attempt {
+        // SAFETY: as in `try_lock`.
+        self.outcome(unsafe { libc::pthread_mutex_lock(self.raw()) })
+    }
+
+    /// Gives the lock back. The caller must own it.
+    ///
+    /// # Safety
+    ///
+    /// The calling thread got `Owned` or `Inherited` and has not unlocked since.
+    pub unsafe fn unlock(&self) {
+        // SAFETY: the caller owns the lock.
+        unsafe { libc::pthread_mutex_unlock(self.raw()) };
+    }
+
+    fn outcome(&self, rc: i32) -> Attempt {
+        match rc {
+            0 => Attempt::Owned,
+            // SAFETY: EOWNERDEAD makes the caller the owner, who may declare
+            // the mutex consistent.
+            libc::EOWNERDEAD => match unsafe { libc::pthread_mutex_consistent(self.raw()) } {
+                0 => Attempt::Inherited,
+                error => Attempt::Broken(error),
+            },
+            libc::EBUSY | libc::ETIMEDOUT => Attempt::Busy,
+            // The same thread again, out of a signal handler: it is busy.
+            libc::EDEADLK => Attempt::Busy,
+            error => Attempt::Broken(error),
+        }
+    }
+
+    fn raw(&self) -> *mut libc::pthread_mutex_t {
+        self.mutex.get().cast()
+    }
+}
+
+fn check(rc: i32) -> Result<(), i32> {
+    if rc == 0 { Ok(()) } else { Err(rc) }
+}

@@ -1,0 +1,77 @@
+//! The memory of a ring: mapped shared, locked, and out of core dumps.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr::{self, NonNull};
+
+/// A shared mapping. It stays where it is until dropped.
+pub struct Mapping {
+    base: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: the mapping is only memory; whoever reads or writes it through
+// `base` answers for doing that in a way that threads can share.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Maps the first `len` bytes of a file.
+    pub fn of_file(file: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
+        Self::map(len, libc::MAP_SHARED, file.as_raw_fd())
+    }
+
+    /// Maps zeroed memory that only this process and its children share.
+    pub fn anonymous(len: usize) -> io::Result<Self> {
+        Self::map(len, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1)
+    }
+
+    fn map(len: usize, flags: libc::c_int, fd: libc::c_int) -> io::Result<Self> {
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
+        let base = unsafe { libc::mmap(ptr::null_mut(), len, protection, flags, fd, 0) };
+        if base == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Mapping { base, len })
+    }
+
+    /// The first byte; aligned to a page.
+    pub fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
+    /// Its size in bytes.
+    pub fn size(&self) -> usize {
+        self.len
+    }
+
+    /// Keeps the pages out of core dumps (kept over fork) and of swap (not
+    /// kept over fork: each process asks for itself).
+    pub fn protect(&self) -> io::Result<()> {
+        let base = self.base.as_ptr().cast();
+        // SAFETY: base and len are those of a live mapping of ours.
+        let undumped = unsafe { libc::madvise(base, self.len, libc::MADV_DONTDUMP) };
+        let undumped = if undumped == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
+        self.lock().and(undumped)
+    }
+
+    /// Keeps the pages out of swap for this process (mlock(2)).
+    pub fn lock(&self) -> io::Result<()> {
+        // SAFETY: base and len are those of a live mapping of ours.
+        match unsafe { libc::mlock(self.base.as_ptr().cast(), self.len) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: base and len are those of a live mapping of ours, and the
+        // borrow checker has ended every use of it.
+        unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };
+    }
+}

@@ -1,0 +1,148 @@
+//! Look-up without a lock: by name for the tickets that come in, by time for
+//! the key that encrypts.
+//!
+//! Each slot is a seqlock. A reader takes `seq` (Acquire), reads the words,
+//! fences (Acquire) and takes `seq` again: the same even value twice means
+//! that no writer touched the slot in between. It pairs with the writer's
+//! Release fence after the odd and its Release store of the even value.
+//!
+//! Why a key that is in the ring is always found: chains are linked with one
+//! store at their head and unlinked with one store at the predecessor, so at
+//! every moment each linked key can be reached from the head. A reader that
+//! stands on a slot which leaves the chain sees its `seq` or its bucket change
+//! and starts again; one that stands on a slot put back into the *same* chain
+//! stands at the head. Either way what lies behind is complete.
+
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+use super::Ring;
+use super::layout::{LINE, PLAIN, Slot};
+use crate::clock::Time;
+use crate::schedule::{KeyState, KeyTimes};
+use crate::secret::{KeyName, KeySecrets, Secret};
+
+/// How often a reader starts again before it gives up: a writer changes a
+/// chain a few times per rotation, so reaching this takes a broken ring.
+const RESTARTS: usize = 1000;
+
+/// A copy of one key, wiped when dropped.
+pub struct Key {
+    /// Its public name.
+    pub name: KeyName,
+    /// Its secrets.
+    pub secrets: KeySecrets,
+    /// When it lives.
+    pub times: KeyTimes,
+    /// The node that made it.
+    pub node: u64,
+    /// True if its tickets carry no associated data.
+    pub plain: bool,
+}
+
+impl Ring {
+    /// The key of that name, whatever its state; `None` if the ring has none.
+    /// A name of equal bytes (zeroes above all) never matches.
+    pub fn find(&self, name: &KeyName) -> Option<Key> {
+        if name.is_constant() {
+            return None;
+        }
+        (0..RESTARTS).find_map(|_| self.walk(name)).flatten()
+    }
+
+    /// The node's key that encrypts at `now`; `None` if there is none.
+    pub fn encrypting(&self, now: Time) -> Option<Key> {
+        let header = self.header();
+        for _ in 0..RESTARTS {
+            // Acquire pairs with the Release in `Writer::set_line`: the slots
+            // that the line names are written.
+            let line = header.line.load(Ordering::Acquire);
+            let node = header.node.load(Ordering::Relaxed);
+            let key = unpack(line).filter_map(|link| self.slot(link)).find_map(|slot| {
+                (slot.times().state(now) == KeyState::Active).then(|| slot.snapshot())?
+            });
+            match key {
+                Some(key) if key.node == node && key.times.state(now) == KeyState::Active => {
+                    return Some(key);
+                }
+                _ if header.line.load(Ordering::Acquire) == line => return None,
+                _ => continue,
+            }
+        }
+        None
+    }
+
+    /// Follows the chain of `name` once. `None`: the chain changed underneath.
+    fn walk(&self, name: &KeyName) -> Option<Option<Key>> {
+        let bucket = self.bucket(name);
+        // Acquire pairs with the Release stores of links: the slot behind a
+        // link is written before the link.
+        let mut link = self.buckets()[bucket].load(Ordering::Acquire);
+        for _ in 0..=self.capacity() {
+            let Some(slot) = self.slot(link) else { return Some(None) };
+            let seq = slot.seq.load(Ordering::Acquire);
+            let slot_name = slot.name();
+            if slot_name == *name {
+                return slot.snapshot().filter(|key| key.name == *name).map(Some);
+            }
+            let next = slot.next.load(Ordering::Acquire);
+            fence(Ordering::Acquire);
+            let stable = seq.is_multiple_of(2) && slot.seq.load(Ordering::Relaxed) == seq;
+            if !stable || slot_name.is_constant() || self.bucket(&slot_name) != bucket {
+                return None;
+            }
+            link = next;
+        }
+        None
+    }
+}
+
+impl Slot {
+    pub(super) fn name(&self) -> KeyName {
+        let mut bytes = [0; 16];
+        copy_words(&self.name, &mut bytes);
+        KeyName(bytes)
+    }
+
+    pub(super) fn times(&self) -> KeyTimes {
+        KeyTimes {
+            encrypt_from: Time(self.encrypt_from.load(Ordering::Relaxed)),
+            encrypt_until: Time(self.encrypt_until.load(Ordering::Relaxed)),
+            decrypt_until: Time(self.decrypt_until.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// The slot's key, if it has one and no writer touched it meanwhile.
+    pub(super) fn snapshot(&self) -> Option<Key> {
+        let seq = self.seq.load(Ordering::Acquire);
+        let mut key = Key {
+            name: self.name(),
+            secrets: KeySecrets::zeroed(),
+            times: self.times(),
+            node: self.node.load(Ordering::Relaxed),
+            plain: self.flags.load(Ordering::Relaxed) & PLAIN != 0,
+        };
+        read_secret(&self.aes, &mut key.secrets.aes);
+        read_secret(&self.hmac, &mut key.secrets.hmac);
+        fence(Ordering::Acquire);
+        let stable = seq.is_multiple_of(2) && self.seq.load(Ordering::Relaxed) == seq;
+        (stable && !key.name.is_constant()).then_some(key)
+    }
+}
+
+/// The links (slot + 1) of a line word, oldest key first.
+pub(super) fn unpack(line: u64) -> impl Iterator<Item = u32> {
+    (0..LINE)
+        .map(move |place| (line >> (16 * place)) as u16)
+        .map(u32::from)
+        .filter(|link| *link > 0)
+}
+
+fn read_secret(words: &[AtomicU64; 4], secret: &mut Secret<32>) {
+    copy_words(words, secret.expose_mut());
+}
+
+fn copy_words(words: &[AtomicU64], bytes: &mut [u8]) {
+    for (word, chunk) in words.iter().zip(bytes.chunks_exact_mut(8)) {
+        chunk.copy_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());
+    }
+}

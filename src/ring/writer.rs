@@ -1,0 +1,331 @@
+//! Publish, shorten, erase, repair: every change to the keys of a ring, made
+//! under its writer lock.
+//!
+//! The order of the stores is the crash safety. A slot is complete before it
+//! is linked, and unlinked before it is wiped; links are single stores. So a
+//! writer may die between any two stores, and the ring stays readable: what is
+//! left over is a slot that no chain reaches, and the next writer, told by the
+//! lock that it inherits, wipes that.
+
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use std::time::Duration;
+
+use super::Ring;
+use super::layout::{KNOWN_FLAGS, LINE, PLAIN, Slot};
+use super::lock::Attempt;
+use super::reader::Key;
+use crate::clock::Time;
+use crate::schedule::KeyTimes;
+use crate::secret::KeyName;
+
+/// The right to write, as long as it lives. Not `Send`: the thread that took
+/// the lock gives it back.
+pub struct Writer<'r> {
+    ring: &'r Ring,
+    _same_thread: PhantomData<*const ()>,
+}
+
+/// What a writer sees of a key: all but its secrets.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// Where it is.
+    pub index: usize,
+    /// Its public name.
+    pub name: KeyName,
+    /// When it lives.
+    pub times: KeyTimes,
+    /// The node that made it.
+    pub node: u64,
+}
+
+/// Why a key was not published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotPublished {
+    /// Every slot is taken.
+    Full,
+    /// The name or a secret is already in the ring, or is no key at all.
+    Unusable,
+}
+
+/// Why a ring cannot be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotLocked {
+    /// Another writer is at work.
+    Busy,
+    /// The lock does not work: the errno value.
+    Broken(i32),
+}
+
+impl Ring {
+    /// The right to write, if nobody has it; never waits.
+    pub fn try_write(&self) -> Result<Writer<'_>, NotLocked> {
+        self.enter(self.header().writer.try_lock())
+    }
+
+    /// The right to write; waits no longer than `limit`.
+    pub fn write_within(&self, limit: Duration) -> Result<Writer<'_>, NotLocked> {
+        self.enter(self.header().writer.lock_within(limit))
+    }
+
+    fn enter(&self, attempt: Attempt) -> Result<Writer<'_>, NotLocked> {
+        let writer = Writer { ring: self, _same_thread: PhantomData };
+        match attempt {
+            Attempt::Owned => Ok(writer),
+            Attempt::Inherited => {
+                writer.repair();
+                Ok(writer)
+            }
+            Attempt::Busy => {
+                std::mem::forget(writer);
+                Err(NotLocked::Busy)
+            }
+            Attempt::Broken(errno) => {
+                std::mem::forget(writer);
+                Err(NotLocked::Broken(errno))
+            }
+        }
+    }
+}
+
+impl Drop for Writer<'_> {
+    fn drop(&mut self) {
+        // SAFETY: a Writer that is dropped came out of `enter` with the lock
+        // owned, and is not Send, so this is the thread that took it.
+        unsafe { self.ring.header().writer.unlock() };
+    }
+}
+
+impl Writer<'_> {
+    /// All keys there are.
+    pub fn entries(&self) -> Vec<Entry> {
+        let slots = self.ring.slots().iter().enumerate();
+        slots.filter(|(_, slot)| !slot.is_empty()).map(|(index, slot)| entry(index, slot)).collect()
+    }
+
+    /// Puts a key into a free slot and links it: from then on every process
+    /// can decrypt with it.
+    pub fn publish(&self, key: &Key) -> Result<usize, NotPublished> {
+        if key.name.is_constant() || key.secrets.is_weak() || self.has_any_of(key) {
+            return Err(NotPublished::Unusable);
+        }
+        let slots = self.ring.slots();
+        let index = slots.iter().position(Slot::is_empty).ok_or(NotPublished::Full)?;
+        let slot = &slots[index];
+        let head = &self.ring.buckets()[self.ring.bucket(&key.name)];
+
+        let seq = open_slot(slot);
+        put32(&slot.flags, if key.plain { PLAIN } else { 0 }, Ordering::Relaxed);
+        put32(&slot.next, head.load(Ordering::Relaxed), Ordering::Relaxed);
+        put_bytes(&slot.name, &key.name.0);
+        put64(&slot.node, key.node, Ordering::Relaxed);
+        put64(&slot.encrypt_from, key.times.encrypt_from.0, Ordering::Relaxed);
+        put64(&slot.encrypt_until, key.times.encrypt_until.0, Ordering::Relaxed);
+        put64(&slot.decrypt_until, key.times.decrypt_until.0, Ordering::Relaxed);
+        put_bytes(&slot.aes, key.secrets.aes.expose());
+        put_bytes(&slot.hmac, key.secrets.hmac.expose());
+        close_slot(slot, seq);
+        // Release: a reader that finds the link (Acquire in `walk`) finds the key.
+        put32(head, link_to(index), Ordering::Release);
+        Ok(index)
+    }
+
+    /// Ends a key's encrypting at `now`, if it would go on longer: one store,
+    /// so that readers see the old end or the new one.
+    pub fn retire(&self, index: usize, now: Time) {
+        let until = &self.ring.slots()[index].encrypt_until;
+        if until.load(Ordering::Relaxed) > now.0 {
+            put64(until, now.0, Ordering::Relaxed);
+        }
+    }
+
+    /// Unlinks a key and wipes it. Readers that found it before have a copy;
+    /// none finds it after.
+    pub fn erase(&self, index: usize) {
+        let slot = &self.ring.slots()[index];
+        self.unlink(index);
+        let seq = open_slot(slot);
+        wipe(slot);
+        close_slot(slot, seq);
+    }
+
+    /// Names the keys, by slot and oldest first, that encrypt one after the
+    /// other. More than [`LINE`] are cut: a line holds three at most.
+    pub fn set_line(&self, slots: &[usize]) {
+        let line = slots
+            .iter()
+            .take(LINE)
+            .enumerate()
+            .fold(0, |line, (place, index)| line | u64::from(link_to(*index)) << (16 * place));
+        let header = self.ring.header();
+        if header.line.load(Ordering::Relaxed) != line {
+            // Release pairs with the Acquire in `Ring::encrypting`.
+            put64(&header.line, line, Ordering::Release);
+        }
+    }
+
+    /// Sets when the next writer has something to do.
+    pub fn set_deadline(&self, deadline: Time) {
+        put64(&self.ring.header().deadline, deadline.0, Ordering::Relaxed);
+    }
+
+    /// Erases every key.
+    pub fn clear(&self) {
+        self.set_line(&[]);
+        for entry in self.entries() {
+            self.erase(entry.index);
+        }
+        self.set_deadline(Time(0));
+    }
+
+    /// What is wrong with the ring's contents, if anything: what a sound
+    /// writer never leaves behind. Bounded by the capacity, whatever is there.
+    pub fn defect(&self) -> Option<&'static str> {
+        let slots = self.ring.slots();
+        if slots.iter().any(|slot| slot.seq.load(Ordering::Relaxed) % 2 == 1) {
+            return Some("a slot is being written while nobody writes");
+        }
+        if slots.iter().any(|slot| !slot.is_empty() && !slot.is_plausible()) {
+            return Some("a slot holds what no writer leaves there");
+        }
+        let used = slots.iter().filter(|slot| !slot.is_empty()).count();
+        let mut linked = 0;
+        for (bucket, head) in self.ring.buckets().iter().enumerate() {
+            let mut link = head.load(Ordering::Relaxed);
+            while link != 0 {
+                let Some(slot) = self.ring.slot(link) else {
+                    return Some("a look-up chain leads out of the ring");
+                };
+                linked += 1;
+                if linked > used || slot.is_empty() || self.ring.bucket(&slot.name()) != bucket {
+                    return Some("a look-up chain is not one");
+                }
+                link = slot.next.load(Ordering::Relaxed);
+            }
+        }
+        let line = self.ring.header().line.load(Ordering::Relaxed);
+        let mut line = super::reader::unpack(line);
+        if line.any(|link| self.ring.slot(link).is_none_or(Slot::is_empty)) {
+            return Some("the line names an empty slot");
+        }
+        (linked != used).then_some("a key is in no look-up chain")
+    }
+
+    /// Wipes what a dead writer left unfinished: the slots in no chain. Those
+    /// in a chain are complete.
+    fn repair(&self) {
+        let mut linked = vec![false; self.ring.slots().len()];
+        for head in self.ring.buckets() {
+            let mut link = head.load(Ordering::Relaxed);
+            while let Some(slot) = self.ring.slot(link) {
+                if std::mem::replace(&mut linked[link as usize - 1], true) {
+                    break;
+                }
+                link = slot.next.load(Ordering::Relaxed);
+            }
+        }
+        for (slot, linked) in self.ring.slots().iter().zip(linked) {
+            if !linked && (!slot.is_empty() || slot.seq.load(Ordering::Relaxed) % 2 == 1) {
+                let seq = open_slot(slot);
+                wipe(slot);
+                close_slot(slot, seq);
+            }
+        }
+        self.ring.header().repairs.fetch_add(1, Ordering::Relaxed);
+        self.set_deadline(Time(0));
+    }
+
+    fn has_any_of(&self, key: &Key) -> bool {
+        self.ring.slots().iter().filter_map(Slot::snapshot).fold(false, |seen, other| {
+            seen | (other.name == key.name) | other.secrets.overlaps(&key.secrets)
+        })
+    }
+
+    /// Takes a slot out of its chain with one store.
+    fn unlink(&self, index: usize) {
+        let slots = self.ring.slots();
+        let after = slots[index].next.load(Ordering::Relaxed);
+        let mut from = &self.ring.buckets()[self.ring.bucket(&slots[index].name())];
+        for _ in 0..slots.len() {
+            let link = from.load(Ordering::Relaxed);
+            if link == link_to(index) {
+                // Release: what `after` leads to was published by another
+                // writer; pass that on to readers of this link.
+                return put32(from, after, Ordering::Release);
+            }
+            match self.ring.slot(link) {
+                Some(slot) => from = &slot.next,
+                None => return,
+            }
+        }
+    }
+}
+
+impl Slot {
+    fn is_empty(&self) -> bool {
+        self.name.iter().all(|word| word.load(Ordering::Relaxed) == 0)
+    }
+
+    fn is_plausible(&self) -> bool {
+        let sound =
+            |key: Key| !key.name.is_constant() && !key.secrets.is_weak() && key.times.are_ordered();
+        let flags = self.flags.load(Ordering::Relaxed);
+        flags & !KNOWN_FLAGS == 0 && self.snapshot().is_some_and(sound)
+    }
+}
+
+fn entry(index: usize, slot: &Slot) -> Entry {
+    let node = slot.node.load(Ordering::Relaxed);
+    Entry { index, name: slot.name(), times: slot.times(), node }
+}
+
+fn link_to(index: usize) -> u32 {
+    index as u32 + 1
+}
+
+/// Makes `seq` odd: readers turn away. Returns the odd value.
+fn open_slot(slot: &Slot) -> u64 {
+    let seq = slot.seq.load(Ordering::Relaxed) | 1;
+    put64(&slot.seq, seq, Ordering::Relaxed);
+    // Pairs with the reader's Acquire fence: a reader that sees a word stored
+    // after this sees `seq` odd, or later.
+    fence(Ordering::Release);
+    seq
+}
+
+/// Makes `seq` even again, and other than it was before the slot was opened.
+fn close_slot(slot: &Slot, odd: u64) {
+    // Release pairs with the reader's Acquire load of `seq`.
+    put64(&slot.seq, odd.wrapping_add(1), Ordering::Release);
+}
+
+fn wipe(slot: &Slot) {
+    let secrets = slot.aes.iter().chain(&slot.hmac);
+    let times = [&slot.encrypt_from, &slot.encrypt_until, &slot.decrypt_until];
+    for word in secrets.chain(times).chain([&slot.node]).chain(&slot.name) {
+        put64(word, 0, Ordering::Relaxed);
+    }
+    put32(&slot.flags, 0, Ordering::Relaxed);
+    put32(&slot.next, 0, Ordering::Relaxed);
+}
+
+fn put_bytes(words: &[AtomicU64], bytes: &[u8]) {
+    for (word, chunk) in words.iter().zip(bytes.chunks_exact(8)) {
+        let value = u64::from_le_bytes(chunk.try_into().expect("chunks of 8"));
+        put64(word, value, Ordering::Relaxed);
+    }
+}
+
+/// Every store to the keys of a ring is this one or [`put32`], so that a test
+/// build can die after any of them.
+fn put64(word: &AtomicU64, value: u64, order: Ordering) {
+    word.store(value, order);
+    #[cfg(feature = "kill-points")]
+    crate::kill_points::pass();
+}
+
+fn put32(word: &AtomicU32, value: u32, order: Ordering) {
+    word.store(value, order);
+    #[cfg(feature = "kill-points")]
+    crate::kill_points::pass();
+}

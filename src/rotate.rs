@@ -1,0 +1,386 @@
+//! Embedded rotation: whoever finds that the time has come, the callback of a
+//! handshake or the upkeep thread, brings the ring up to date.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::clock::{BootClock, Clock, Time, nanos};
+use crate::config::{Bind, Config, DEFAULT_LIFETIME, DEFAULT_ROTATE_EVERY};
+use crate::log::OnceOnly;
+use crate::ring::Ring;
+use crate::ring::reader::Key;
+use crate::ring::stats::{Counter, Problem};
+use crate::ring::writer::{Entry, NotLocked, NotPublished, Writer};
+use crate::schedule::{self, KeyState, KeyTimes, MAX_LIFETIME, Policy, Step};
+use crate::secret::{KeyName, KeySecrets};
+use crate::{error, notice, process, warning};
+
+/// How long something that may wait (a deliberate rotation, a start) waits for
+/// the writer lock.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long after a failure of the generator it is tried again, at most.
+const RETRY: Duration = Duration::from_secs(1);
+/// More steps than any state of a ring needs: capacity many stale keys.
+const STEPS: usize = 20_000;
+
+/// Where keys, names and IVs come from: the TLS library's generator.
+pub trait Generator: Sync {
+    /// Fills `bytes`; false if they are not random.
+    fn fill(&self, bytes: &mut [u8]) -> bool;
+}
+
+/// Why a deliberate act on the keys did not happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The writer lock was not to be had: [`NotLocked`].
+    Lock(NotLocked),
+    /// The generator failed.
+    Generator,
+    /// No slot is free.
+    Full,
+}
+
+/// One trust domain in this process: a ring, a clock and a generator.
+pub struct Keyring<C: Clock = BootClock> {
+    ring: Ring,
+    clock: C,
+    generator: &'static dyn Generator,
+    /// The [`process::generation`] that has its block and its locked pages.
+    settled: AtomicU32,
+    block: AtomicUsize,
+    /// The last context timeout that was found too long, so that it is said once.
+    clamped: AtomicU64,
+    generator_failing: OnceOnly,
+    evicting: OnceOnly,
+    lock_broken: OnceOnly,
+}
+
+impl<C: Clock> Keyring<C> {
+    /// A keyring on an open ring. Generates nothing yet.
+    pub fn new(ring: Ring, clock: C, generator: &'static dyn Generator) -> Self {
+        Keyring {
+            ring,
+            clock,
+            generator,
+            settled: AtomicU32::new(0),
+            block: AtomicUsize::new(0),
+            clamped: AtomicU64::new(0),
+            generator_failing: OnceOnly::new(),
+            evicting: OnceOnly::new(),
+            lock_broken: OnceOnly::new(),
+        }
+    }
+
+    /// The ring.
+    pub fn ring(&self) -> &Ring {
+        &self.ring
+    }
+
+    /// The present.
+    pub fn now(&self) -> Time {
+        self.clock.now()
+    }
+
+    /// Counts an event of this process.
+    pub fn count(&self, counter: Counter) {
+        self.ring.count(self.block.load(Ordering::Relaxed), counter);
+    }
+
+    /// Once per process: a block to count in, and pages locked for it. True if
+    /// this call was the one.
+    pub fn settle(&self) -> bool {
+        let generation = process::generation();
+        let settled = self.settled.load(Ordering::Relaxed);
+        let relaxed = Ordering::Relaxed;
+        if settled == generation
+            || self.settled.compare_exchange(settled, generation, relaxed, relaxed).is_err()
+        {
+            return false;
+        }
+        let block = self.ring.claim_block(std::process::id(), process::executable().as_bytes());
+        self.block.store(block, relaxed);
+        // Reported where the ring is opened; a child can only do its best.
+        let _ = self.ring.protect();
+        true
+    }
+
+    /// Writes what the configuration sets into the ring; what it leaves open
+    /// stays as the ring has it. Takes effect at once.
+    pub fn configure(&self, config: &Config) -> Result<(), Failure> {
+        let writer = self.ring.write_within(PATIENCE).map_err(Failure::Lock)?;
+        let header = self.ring.header();
+        let known = header.rotate_every.load(Ordering::Relaxed) != 0;
+        let default = (!known).then_some(DEFAULT_ROTATE_EVERY);
+        if let Some(rotate_every) = config.rotate_every.or(default) {
+            header.rotate_every.store(nanos(rotate_every), Ordering::Relaxed);
+            let lead = config.lead.unwrap_or(Duration::ZERO);
+            header.lead.store(nanos(lead), Ordering::Relaxed);
+        }
+        if let Some(lifetime) = config.lifetime {
+            header.lifetime.store(nanos(lifetime), Ordering::Relaxed);
+        }
+        if let Some(bind) = config.bind {
+            header.plain.store(u32::from(bind == Bind::NONE), Ordering::Relaxed);
+        }
+        writer.set_deadline(Time(0));
+        Ok(())
+    }
+
+    /// What the ring's header asks for.
+    pub fn policy(&self) -> Policy {
+        let header = self.ring.header();
+        let read = |word: &AtomicU64| match word.load(Ordering::Relaxed) {
+            0 => None,
+            value => Some(Duration::from_nanos(value)),
+        };
+        let rotate_every = read(&header.rotate_every).unwrap_or(DEFAULT_ROTATE_EVERY);
+        let lifetime = read(&header.lifetime).or(read(&header.seen_lifetime));
+        let longest = Policy::longest_lifetime(rotate_every, self.ring.capacity());
+        Policy {
+            rotate_every,
+            lifetime: lifetime.unwrap_or(DEFAULT_LIFETIME).min(longest),
+            lead: read(&header.lead).unwrap_or_else(|| Policy::default_lead(rotate_every)),
+        }
+    }
+
+    /// Tells the timeout of a context whose tickets are about to be sealed.
+    /// With no lifetime configured, keys are kept as long as the longest
+    /// timeout; a longer one than before rotates early. Never waits.
+    pub fn expect_lifetime(&self, timeout: Duration) {
+        let header = self.ring.header();
+        let timeout = timeout.min(MAX_LIFETIME);
+        if header.lifetime.load(Ordering::Relaxed) != 0 {
+            return;
+        }
+        if header.seen_lifetime.load(Ordering::Relaxed) >= nanos(timeout) {
+            return;
+        }
+        let Some(writer) = self.enter(self.ring.try_write()) else { return };
+        header.seen_lifetime.fetch_max(nanos(timeout), Ordering::Relaxed);
+        self.tend(&writer, self.now());
+        drop(writer);
+        let kept = self.policy().lifetime;
+        if kept < timeout && self.clamped.swap(nanos(timeout), Ordering::Relaxed) != nanos(timeout)
+        {
+            warning!(
+                "tickets live {}s, but the ring keeps keys for {}s only; \
+                 set TKTROT_CAPACITY higher (and start with a new ring), TKTROT_ROTATE longer, \
+                 or the server's session timeout shorter",
+                timeout.as_secs(),
+                kept.as_secs()
+            );
+        }
+    }
+
+    /// For every handshake: one load where nothing is due, and where something
+    /// is, a try at it. Never waits.
+    pub fn tick(&self, now: Time) {
+        if now >= self.ring.deadline()
+            && let Some(writer) = self.enter(self.ring.try_write())
+        {
+            self.tend(&writer, now);
+        }
+    }
+
+    /// For the upkeep: as [`Keyring::tick`], but may wait for another writer.
+    /// Returns when it wants to be called next.
+    pub fn tick_patiently(&self) -> Time {
+        let now = self.now();
+        if now >= self.ring.deadline()
+            && let Some(writer) = self.enter(self.ring.write_within(PATIENCE))
+        {
+            self.tend(&writer, now);
+        }
+        self.ring.deadline()
+    }
+
+    /// The key that seals a ticket now. If the ring has none because nobody
+    /// came by for a whole rotation, it is made; if somebody else is making
+    /// it, that takes microseconds, so it is looked for a few times.
+    pub fn sealing_key(&self, now: Time) -> Option<Key> {
+        self.tick(now);
+        const LOOKS: usize = 1000;
+        for _ in 0..LOOKS {
+            // Asked before the look: a writer sets the deadline last.
+            let nobody_at_it = self.ring.deadline() > now;
+            let key = self.ring.encrypting(now.max(self.now()));
+            if key.is_some() || nobody_at_it {
+                return key;
+            }
+            std::hint::spin_loop();
+        }
+        None
+    }
+
+    /// Makes a new key that encrypts from now on. The old one decrypts on.
+    pub fn rotate(&self) -> Result<(), Failure> {
+        let writer = self.ring.write_within(PATIENCE).map_err(Failure::Lock)?;
+        let now = self.now();
+        self.make(&writer, schedule::rotation(&self.policy(), now), now)?;
+        self.tend(&writer, now);
+        Ok(())
+    }
+
+    /// Erases every key there is: no ticket issued before opens any more. New
+    /// keys take over at once; where the generator fails, none do.
+    pub fn revoke(&self) -> Result<(), Failure> {
+        let writer = self.ring.write_within(PATIENCE).map_err(Failure::Lock)?;
+        let now = self.now();
+        let old = writer.entries();
+        let room = (old.len() as u32) < self.ring.capacity();
+        let new = schedule::rotation(&self.policy(), now);
+        // New before old, so that sealing goes on meanwhile.
+        let made = room.then(|| self.make(&writer, new, now));
+        self.align(&writer, now, &old);
+        for entry in &old {
+            writer.erase(entry.index);
+        }
+        let made = made.unwrap_or_else(|| self.make(&writer, new, now));
+        self.tend(&writer, now);
+        notice!("revoked {} ticket keys", old.len());
+        made
+    }
+
+    /// Erases what is over and takes steps until the schedule is content.
+    fn tend(&self, writer: &Writer<'_>, now: Time) {
+        let policy = self.policy();
+        self.align(writer, now, &[]);
+        for entry in writer.entries() {
+            if entry.times.state(now) == KeyState::Expired {
+                writer.erase(entry.index);
+            }
+        }
+        let mut retry = None;
+        for _ in 0..STEPS {
+            let own = self.own(writer, &[]);
+            match schedule::next_step(&times(&own), &policy, now) {
+                None => break,
+                Some(Step::Retire(place)) => writer.retire(own[place].index, now),
+                Some(Step::Discard(place)) => {
+                    self.align(writer, now, &own[place..=place]);
+                    writer.erase(own[place].index);
+                }
+                Some(Step::Publish(times)) => match self.make(writer, times, now) {
+                    Ok(()) => self.align(writer, now, &[]),
+                    Err(_) => {
+                        retry = Some(now + RETRY.min(policy.rotate_every / 8));
+                        break;
+                    }
+                },
+            }
+        }
+        self.align(writer, now, &[]);
+        let deadline = retry.unwrap_or_else(|| {
+            let own = times(&self.own(writer, &[]));
+            schedule::next_deadline(&own, &times(&writer.entries()), &policy)
+        });
+        writer.set_deadline(deadline);
+    }
+
+    /// Makes the line name the keys that encrypt from now on, without those in `but`.
+    fn align(&self, writer: &Writer<'_>, now: Time, but: &[Entry]) {
+        let own = self.own(writer, but);
+        let line = schedule::line(&times(&own), &self.policy(), now);
+        let slots: Vec<_> = line.into_iter().map(|place| own[place].index).collect();
+        writer.set_line(&slots);
+    }
+
+    /// This node's keys, without those in `but`.
+    fn own(&self, writer: &Writer<'_>, but: &[Entry]) -> Vec<Entry> {
+        let node = self.ring.header().node.load(Ordering::Relaxed);
+        let excluded = |entry: &Entry| but.iter().any(|other| other.index == entry.index);
+        let own = |entry: &Entry| entry.node == node && !excluded(entry);
+        writer.entries().into_iter().filter(own).collect()
+    }
+
+    /// Generates a key with these times and publishes it.
+    fn make(&self, writer: &Writer<'_>, times: KeyTimes, now: Time) -> Result<(), Failure> {
+        let key = self.generate(times).ok_or_else(|| self.generator_failed(now))?;
+        let mut published = writer.publish(&key);
+        if published == Err(NotPublished::Full) && self.evict(writer, now) {
+            published = writer.publish(&key);
+        }
+        match published {
+            Ok(_) => {
+                self.ring.header().rotations.fetch_add(1, Ordering::Relaxed);
+                if self.generator_failing.reset() {
+                    notice!("the random number generator works again; rotation goes on");
+                }
+                Ok(())
+            }
+            // A repeated or constant draw: as bad as none.
+            Err(NotPublished::Unusable) => Err(self.generator_failed(now)),
+            Err(NotPublished::Full) => {
+                self.ring.note_problem(Problem::Full, now);
+                Err(Failure::Full)
+            }
+        }
+    }
+
+    fn generate(&self, times: KeyTimes) -> Option<Key> {
+        let header = self.ring.header();
+        let mut key = Key {
+            name: KeyName([0; 16]),
+            secrets: KeySecrets::zeroed(),
+            times,
+            node: header.node.load(Ordering::Relaxed),
+            plain: header.plain.load(Ordering::Relaxed) != 0,
+        };
+        let filled = self.generator.fill(&mut key.name.0)
+            && self.generator.fill(key.secrets.aes.expose_mut())
+            && self.generator.fill(key.secrets.hmac.expose_mut());
+        filled.then_some(key)
+    }
+
+    /// Frees a slot of a full ring: the retired key that would end first. Its
+    /// tickets become full handshakes; the other choice were no new keys.
+    fn evict(&self, writer: &Writer<'_>, now: Time) -> bool {
+        let retired =
+            writer.entries().into_iter().filter(|e| e.times.state(now) == KeyState::Retired);
+        let Some(first) = retired.min_by_key(|entry| entry.times.decrypt_until) else {
+            return false;
+        };
+        writer.erase(first.index);
+        self.ring.note_problem(Problem::Full, now);
+        if self.evicting.first() {
+            warning!(
+                "the ring is full: key {} ends {}s early; set TKTROT_CAPACITY over {}",
+                first.name,
+                now.until(first.times.decrypt_until).as_secs(),
+                self.ring.capacity()
+            );
+        }
+        true
+    }
+
+    fn generator_failed(&self, now: Time) -> Failure {
+        self.ring.note_problem(Problem::Generator, now);
+        if self.generator_failing.first() {
+            error!(
+                "the TLS library's random number generator fails; the present keys serve to \
+                 their end, then handshakes go on without tickets until it works again"
+            );
+        }
+        Failure::Generator
+    }
+
+    /// The writer, or `None` after telling why if it is not just busy.
+    fn enter<'w>(&self, attempt: Result<Writer<'w>, NotLocked>) -> Option<Writer<'w>> {
+        match attempt {
+            Ok(writer) => Some(writer),
+            Err(NotLocked::Busy) => None,
+            Err(NotLocked::Broken(errno)) => {
+                self.ring.note_problem(Problem::Lock, self.now());
+                if self.lock_broken.first() {
+                    let why = std::io::Error::from_raw_os_error(errno);
+                    error!("the ring's writer lock does not work, keys no longer rotate: {why}");
+                }
+                None
+            }
+        }
+    }
+}
+
+fn times(entries: &[Entry]) -> Vec<KeyTimes> {
+    entries.iter().map(|entry| entry.times).collect()
+}

@@ -1,0 +1,128 @@
+//! Key bytes: zeroized on drop, no `Debug`, no `Clone` by accident.
+
+use std::fmt;
+
+use zeroize::Zeroize;
+
+/// `N` secret bytes that are wiped when dropped.
+///
+/// It has neither `Debug` nor `Clone`, so that a secret is neither printed nor
+/// copied without somebody having written so.
+pub struct Secret<const N: usize>([u8; N]);
+
+impl<const N: usize> Secret<N> {
+    /// All-zero bytes, to be filled in place with [`Secret::expose_mut`].
+    pub const fn zeroed() -> Self {
+        Secret([0; N])
+    }
+
+    /// The bytes, to hand to a cipher and nowhere else.
+    pub fn expose(&self) -> &[u8; N] {
+        &self.0
+    }
+
+    /// The bytes, to fill in place.
+    pub fn expose_mut(&mut self) -> &mut [u8; N] {
+        &mut self.0
+    }
+
+    /// True if every byte is the same: the zeroes of memory that nobody
+    /// filled, or the constant of a broken generator. Does not depend on where
+    /// the bytes differ.
+    pub fn is_constant(&self) -> bool {
+        self.0.iter().fold(0, |seen, byte| seen | (byte ^ self.0[0])) == 0
+    }
+
+    /// Compares without telling by its time where the two differ.
+    pub fn same_as(&self, other: &Self) -> bool {
+        let differing = self.0.iter().zip(&other.0).fold(0, |d, (a, b)| d | (a ^ b));
+        differing == 0
+    }
+}
+
+impl<const N: usize> Drop for Secret<N> {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+/// The public name of a key: the first 16 bytes of every ticket made with it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct KeyName(pub [u8; 16]);
+
+impl KeyName {
+    /// True for a name whose bytes are all equal, which no generator made:
+    /// it would also match memory that nobody wrote.
+    pub fn is_constant(&self) -> bool {
+        self.0.iter().all(|byte| *byte == self.0[0])
+    }
+}
+
+/// The first four bytes as 8 hex digits: enough to tell keys apart in a log.
+impl fmt::Display for KeyName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0[..4].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for KeyName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyName({self}…)")
+    }
+}
+
+/// The secret half of a ticket key: AES-256-CBC encrypts, HMAC-SHA-256 signs
+/// (RFC 5077 §4 with the sizes that RFC 9325 §3.4 asks for).
+pub struct KeySecrets {
+    /// The AES-256 key.
+    pub aes: Secret<32>,
+    /// The HMAC-SHA-256 key.
+    pub hmac: Secret<32>,
+}
+
+impl KeySecrets {
+    /// Zeroed secrets, to be filled in place.
+    pub const fn zeroed() -> Self {
+        KeySecrets { aes: Secret::zeroed(), hmac: Secret::zeroed() }
+    }
+
+    /// True if a half is constant or both are the same: never usable as keys.
+    pub fn is_weak(&self) -> bool {
+        self.aes.is_constant() || self.hmac.is_constant() || self.aes.same_as(&self.hmac)
+    }
+
+    /// True if any half of one is also a half of the other.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.aes.same_as(&other.aes) | self.hmac.same_as(&other.hmac)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn constant_bytes_are_told_from_others() {
+        assert!(Secret::<32>::zeroed().is_constant());
+        let mut one_bit = Secret::<32>::zeroed();
+        one_bit.expose_mut()[31] = 1;
+        assert!(!one_bit.is_constant());
+    }
+
+    #[test]
+    fn equal_halves_are_weak() {
+        let mut secrets = KeySecrets::zeroed();
+        secrets.aes.expose_mut()[0] = 1;
+        secrets.hmac.expose_mut()[0] = 1;
+        assert!(secrets.is_weak());
+        secrets.hmac.expose_mut()[1] = 1;
+        assert!(!secrets.is_weak());
+    }
+
+    #[test]
+    fn a_name_shows_eight_hex_digits_only() {
+        let name = KeyName([0xab; 16]);
+        assert_eq!(name.to_string(), "abababab");
+        assert_eq!(format!("{name:?}"), "KeyName(abababab…)");
+    }
+}

@@ -1,0 +1,312 @@
+//! The TLS library as a table of functions: one per libssl that is loaded, or
+//! one that a host with a static TLS library gives us. Nothing here is linked.
+
+use std::ffi::{c_int, c_long, c_uchar, c_uint, c_ulong, c_void};
+
+use openssl_sys::{EVP_CIPHER, EVP_CIPHER_CTX, EVP_MD, HMAC_CTX, SSL, SSL_CTX, SSL_METHOD};
+
+use crate::rotate::Generator;
+
+/// `EVP_MAC_CTX` of OpenSSL 3; opaque.
+#[repr(C)]
+pub struct EvpMacCtx {
+    _opaque: [u8; 0],
+}
+
+/// `ENGINE`; opaque, always null here.
+#[repr(C)]
+pub struct Engine {
+    _opaque: [u8; 0],
+}
+
+/// One element of OpenSSL 3's parameter arrays (OSSL_PARAM(3)).
+#[repr(C)]
+pub struct OsslParam {
+    /// NUL-terminated name; null ends the array.
+    pub key: *const libc::c_char,
+    /// `OSSL_PARAM_*`.
+    pub data_type: c_uint,
+    /// The value.
+    pub data: *mut c_void,
+    /// Its size in bytes.
+    pub data_size: usize,
+    /// Only for getters.
+    pub return_size: usize,
+}
+
+impl OsslParam {
+    /// `OSSL_PARAM_UTF8_STRING`.
+    pub const UTF8_STRING: c_uint = 4;
+
+    /// The end of an array.
+    pub const fn end() -> Self {
+        OsslParam {
+            key: std::ptr::null(),
+            data_type: 0,
+            data: std::ptr::null_mut(),
+            data_size: 0,
+            return_size: 0,
+        }
+    }
+}
+
+/// The EVP form of the ticket key callback (SSL_CTX_set_tlsext_ticket_key_evp_cb(3)).
+pub type EvpCallback = Option<
+    unsafe extern "C" fn(
+        *mut SSL,
+        *mut c_uchar,
+        *mut c_uchar,
+        *mut EVP_CIPHER_CTX,
+        *mut EvpMacCtx,
+        c_int,
+    ) -> c_int,
+>;
+
+/// The HMAC form of the ticket key callback (SSL_CTX_set_tlsext_ticket_key_cb(3)).
+pub type HmacCallback = Option<
+    unsafe extern "C" fn(
+        *mut SSL,
+        *mut c_uchar,
+        *mut c_uchar,
+        *mut EVP_CIPHER_CTX,
+        *mut HMAC_CTX,
+        c_int,
+    ) -> c_int,
+>;
+
+/// What `ex_data` calls when an object with our pointer is freed (CRYPTO_get_ex_new_index(3)).
+pub type ExFree = Option<
+    unsafe extern "C" fn(
+        parent: *mut c_void,
+        ptr: *mut c_void,
+        ad: *mut c_void,
+        idx: c_int,
+        argl: c_long,
+        argp: *mut c_void,
+    ),
+>;
+
+/// Any function pointer of C, as `SSL_CTX_callback_ctrl` takes it.
+pub type AnyFunction = Option<unsafe extern "C" fn()>;
+
+/// `RAND_bytes`.
+pub type RandBytes = Option<unsafe extern "C" fn(*mut c_uchar, usize) -> c_int>;
+
+/// `SSL_CTX_get_timeout`; returns 32 bits in BoringSSL.
+pub type GetTimeout = Option<unsafe extern "C" fn(*const SSL_CTX) -> c_long>;
+
+/// `HMAC_Init_ex`.
+pub type HmacInitEx = Option<
+    unsafe extern "C" fn(*mut HMAC_CTX, *const c_void, usize, *const EVP_MD, *mut Engine) -> c_int,
+>;
+
+/// `CRYPTO_get_ex_new_index` of OpenSSL.
+pub type CryptoGetExNewIndex = Option<
+    unsafe extern "C" fn(c_int, c_long, *mut c_void, *mut c_void, *mut c_void, ExFree) -> c_int,
+>;
+
+/// `SSL_CTX_get_ex_new_index` of BoringSSL.
+pub type SslCtxGetExNewIndex =
+    Option<unsafe extern "C" fn(c_long, *mut c_void, *mut c_void, *mut c_void, ExFree) -> c_int>;
+
+/// `SSL_CTRL_SET_TLSEXT_TICKET_KEY_CB`.
+pub const CTRL_SET_TICKET_KEY_CB: c_int = 72;
+/// `SSL_CTRL_SET_TLSEXT_TICKET_KEYS`.
+pub const CTRL_SET_TICKET_KEYS: c_int = 59;
+/// The class of SSL_CTX for `CRYPTO_get_ex_new_index`.
+const EX_INDEX_SSL_CTX: c_int = 1;
+/// `TLS1_3_VERSION`.
+pub const TLS_1_3: c_int = 0x0304;
+
+/// The functions of a TLS library that are called; fill it with
+/// `TKT_TLS_API_INIT`. Those that not every TLS library has may be NULL.
+#[derive(Clone, Copy)]
+#[repr(C)]
+#[allow(missing_docs, reason = "each field is the TLS library's function of that name")]
+pub struct TlsApi {
+    /// Bytes of this struct as the host was compiled.
+    pub size: usize,
+    pub openssl_version_num: Option<unsafe extern "C" fn() -> c_ulong>,
+    /// `int` lengths of OpenSSL are `size_t` in BoringSSL; a `size_t` serves both.
+    pub rand_bytes: RandBytes,
+    /// `RAND_priv_bytes`, where there is one: keys come from it.
+    pub rand_priv_bytes: RandBytes,
+    pub ssl_version: Option<unsafe extern "C" fn(*const SSL) -> c_int>,
+    pub ssl_ctx_get_timeout: GetTimeout,
+    pub ssl_ctx_get_ex_data: Option<unsafe extern "C" fn(*const SSL_CTX, c_int) -> *mut c_void>,
+    pub ssl_ctx_set_ex_data:
+        Option<unsafe extern "C" fn(*mut SSL_CTX, c_int, *mut c_void) -> c_int>,
+    /// OpenSSL's way to an index.
+    pub crypto_get_ex_new_index: CryptoGetExNewIndex,
+    /// BoringSSL's and AWS-LC's way to an index.
+    pub ssl_ctx_get_ex_new_index: SslCtxGetExNewIndex,
+    /// OpenSSL 3.0 and later.
+    pub ssl_ctx_set_tlsext_ticket_key_evp_cb:
+        Option<unsafe extern "C" fn(*mut SSL_CTX, EvpCallback) -> c_int>,
+    /// BoringSSL and AWS-LC; a macro over `SSL_CTX_callback_ctrl` in OpenSSL.
+    pub ssl_ctx_set_tlsext_ticket_key_cb:
+        Option<unsafe extern "C" fn(*mut SSL_CTX, HmacCallback) -> c_int>,
+    pub ssl_ctx_callback_ctrl:
+        Option<unsafe extern "C" fn(*mut SSL_CTX, c_int, AnyFunction) -> c_long>,
+    pub evp_aes_256_cbc: Option<unsafe extern "C" fn() -> *const EVP_CIPHER>,
+    pub evp_cipher_init_ex: Option<
+        unsafe extern "C" fn(
+            *mut EVP_CIPHER_CTX,
+            *const EVP_CIPHER,
+            *mut Engine,
+            *const c_uchar,
+            *const c_uchar,
+            c_int,
+        ) -> c_int,
+    >,
+    pub evp_sha256: Option<unsafe extern "C" fn() -> *const EVP_MD>,
+    pub hmac_init_ex: HmacInitEx,
+    pub hmac_update: Option<unsafe extern "C" fn(*mut HMAC_CTX, *const c_uchar, usize) -> c_int>,
+    pub evp_mac_init: Option<
+        unsafe extern "C" fn(*mut EvpMacCtx, *const c_uchar, usize, *const OsslParam) -> c_int,
+    >,
+    pub evp_mac_update:
+        Option<unsafe extern "C" fn(*mut EvpMacCtx, *const c_uchar, usize) -> c_int>,
+    /// Tells the shim which contexts are clients'.
+    pub tls_client_method: Option<unsafe extern "C" fn() -> *const SSL_METHOD>,
+}
+
+/// How the callback is installed, and in which form it is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// `SSL_CTX_set_tlsext_ticket_key_evp_cb`.
+    Evp,
+    /// `SSL_CTX_set_tlsext_ticket_key_cb`, a real function.
+    HmacFunction,
+    /// `SSL_CTX_callback_ctrl(72)`.
+    HmacCtrl,
+}
+
+impl TlsApi {
+    /// The first function that is missing though we cannot do without it.
+    pub fn lacks(&self) -> Option<&'static str> {
+        let has_index =
+            self.crypto_get_ex_new_index.is_some() || self.ssl_ctx_get_ex_new_index.is_some();
+        let needs = [
+            (self.rand_bytes.is_some(), "RAND_bytes"),
+            (self.ssl_version.is_some(), "SSL_version"),
+            (self.ssl_ctx_get_timeout.is_some(), "SSL_CTX_get_timeout"),
+            (self.ssl_ctx_get_ex_data.is_some(), "SSL_CTX_get_ex_data"),
+            (self.ssl_ctx_set_ex_data.is_some(), "SSL_CTX_set_ex_data"),
+            (has_index, "CRYPTO_get_ex_new_index"),
+            (self.evp_aes_256_cbc.is_some(), "EVP_aes_256_cbc"),
+            (self.evp_cipher_init_ex.is_some(), "EVP_CipherInit_ex"),
+            (self.door().is_some(), "a way to set the ticket key callback, and its MAC functions"),
+        ];
+        needs.into_iter().find(|(present, _)| !present).map(|(_, name)| name)
+    }
+
+    /// The callback form to use: EVP where OpenSSL has it, else HMAC.
+    pub fn door(&self) -> Option<Door> {
+        let evp = self.ssl_ctx_set_tlsext_ticket_key_evp_cb.is_some()
+            && self.evp_mac_init.is_some()
+            && self.evp_mac_update.is_some();
+        let hmac =
+            self.hmac_init_ex.is_some() && self.hmac_update.is_some() && self.evp_sha256.is_some();
+        if evp {
+            Some(Door::Evp)
+        } else if hmac && self.ssl_ctx_set_tlsext_ticket_key_cb.is_some() {
+            Some(Door::HmacFunction)
+        } else if hmac && self.ssl_ctx_callback_ctrl.is_some() {
+            Some(Door::HmacCtrl)
+        } else {
+            None
+        }
+    }
+
+    /// True where a callback that returns 0 at enc = 1 only means "no ticket".
+    /// Older OpenSSL sends a malformed one (fixed in 3.0.6, openssl#18977), AWS-LC
+    /// crashes, LibreSSL goes on with uninitialised memory; those that are none
+    /// of OpenSSL call themselves 1.1.1 or 2.0.
+    pub fn zero_means_no_ticket(&self) -> bool {
+        const OPENSSL_3_0_6: c_ulong = 0x3000_0060;
+        // SAFETY: takes nothing and returns a number.
+        self.openssl_version_num.is_some_and(|version| unsafe { version() } >= OPENSSL_3_0_6)
+    }
+
+    /// A new index for pointers of ours in SSL_CTX objects; < 0 if there is none.
+    pub fn new_ctx_index(&self, free: ExFree) -> c_int {
+        use std::ptr::null_mut;
+        // SAFETY: no new and no dup function; `free` takes any pointer that we
+        // have stored under the index, and null.
+        unsafe {
+            if let Some(new_index) = self.crypto_get_ex_new_index {
+                let none = null_mut();
+                new_index(EX_INDEX_SSL_CTX, 0, null_mut(), none, null_mut(), free)
+            } else if let Some(new_index) = self.ssl_ctx_get_ex_new_index {
+                new_index(0, null_mut(), null_mut(), null_mut(), free)
+            } else {
+                -1
+            }
+        }
+    }
+
+    /// What is stored under `index` in a context.
+    ///
+    /// # Safety
+    ///
+    /// `ctx` is a live SSL_CTX of this library.
+    pub unsafe fn ctx_data(&self, ctx: *const SSL_CTX, index: c_int) -> *mut c_void {
+        // SAFETY: the caller vouches for `ctx`.
+        self.ssl_ctx_get_ex_data.map_or(std::ptr::null_mut(), |get| unsafe { get(ctx, index) })
+    }
+
+    /// Stores a pointer under `index` in a context; false if that fails.
+    ///
+    /// # Safety
+    ///
+    /// `ctx` is a live SSL_CTX of this library, and `data` what the index's
+    /// free function takes.
+    pub unsafe fn set_ctx_data(&self, ctx: *mut SSL_CTX, index: c_int, data: *mut c_void) -> bool {
+        // SAFETY: the caller vouches for `ctx` and `data`.
+        self.ssl_ctx_set_ex_data.is_some_and(|set| unsafe { set(ctx, index, data) } == 1)
+    }
+
+    /// The session timeout of a context in seconds; OpenSSL takes 0 for its default.
+    ///
+    /// # Safety
+    ///
+    /// `ctx` is a live SSL_CTX of this library.
+    pub unsafe fn timeout(&self, ctx: *const SSL_CTX) -> u64 {
+        const OPENSSL_DEFAULT: u64 = 7200;
+        // SAFETY: the caller vouches for `ctx`.
+        let seconds = self.ssl_ctx_get_timeout.map_or(0, |get| unsafe { get(ctx) });
+        // BoringSSL returns 32 bits where OpenSSL returns a long.
+        match u64::from(seconds as u32) {
+            0 => OPENSSL_DEFAULT,
+            seconds => seconds,
+        }
+    }
+
+    /// True if the connection speaks TLS 1.3.
+    ///
+    /// # Safety
+    ///
+    /// `ssl` is a live SSL of this library, its version negotiated.
+    pub unsafe fn is_tls_1_3(&self, ssl: *const SSL) -> bool {
+        // SAFETY: the caller vouches for `ssl`.
+        self.ssl_version.is_some_and(|version| unsafe { version(ssl) } == TLS_1_3)
+    }
+
+    /// Fills public random bytes (an IV).
+    pub fn random(&self, bytes: &mut [u8]) -> bool {
+        draw(self.rand_bytes, bytes)
+    }
+}
+
+impl Generator for TlsApi {
+    fn fill(&self, bytes: &mut [u8]) -> bool {
+        draw(self.rand_priv_bytes.or(self.rand_bytes), bytes)
+    }
+}
+
+fn draw(source: RandBytes, bytes: &mut [u8]) -> bool {
+    // SAFETY: `bytes` is valid for its length.
+    let rc = source.map(|source| unsafe { source(bytes.as_mut_ptr(), bytes.len()) });
+    rc == Some(1) && bytes.iter().any(|byte| *byte != bytes[0])
+}

@@ -1,0 +1,286 @@
+//! A context is attached: it gets a place in the pool, the callback of that
+//! place, and what the callback needs to answer.
+
+use std::ffi::{c_int, c_long, c_uchar, c_void};
+use std::fmt;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use openssl_sys::{SSL, SSL_CTX};
+
+use super::api::{AnyFunction, CTRL_SET_TICKET_KEY_CB, Door, ExFree, HmacCallback, TlsApi};
+use super::pool;
+use super::resolve::Library;
+use super::scope::Scope;
+use super::ticket::{self, TicketCrypto};
+use crate::config::{Renew, Upkeep};
+use crate::error;
+use crate::log::OnceOnly;
+use crate::process;
+use crate::rotate::Keyring;
+use crate::upkeep;
+
+/// What a callback needs to answer for its context.
+pub struct Attachment {
+    /// The TLS library that the context is of.
+    pub library: &'static Library,
+    /// The keys.
+    pub keyring: &'static Keyring,
+    /// What tickets are bound to.
+    pub scope: Scope,
+    /// When tickets are renewed.
+    pub renew: Renew,
+    /// Who does the upkeep.
+    pub upkeep: Upkeep,
+    ctx: *const SSL_CTX,
+}
+
+/// What a context owns of ours: stored in its ex_data, freed with it.
+struct Tenancy {
+    place: usize,
+    installed: bool,
+    /// The newest serves; callbacks under way may still use the others.
+    attachments: Vec<*mut Attachment>,
+}
+
+/// The ex_data indices of one TLS library; -1 until made.
+pub struct Indices {
+    tenancy: AtomicI32,
+    /// For the preload shim's own state.
+    pub shim: AtomicI32,
+}
+
+impl Default for Indices {
+    fn default() -> Self {
+        Indices { tenancy: AtomicI32::new(-1), shim: AtomicI32::new(-1) }
+    }
+}
+
+/// Why a context could not be attached; it keeps the keys it had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotAttached {
+    /// The TLS library lacks a function that we need.
+    Lacks(&'static str),
+    /// All callbacks of the pool are in use.
+    PoolUsedUp,
+    /// The TLS library refused to store our state or to take the callback.
+    Refused,
+}
+
+impl fmt::Display for NotAttached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NotAttached::Lacks(name) => write!(f, "the TLS library has no {name}"),
+            NotAttached::PoolUsedUp => {
+                let places = pool::PLACES;
+                write!(f, "{places} contexts are attached already, and there is no callback left")
+            }
+            NotAttached::Refused => write!(f, "the TLS library refused the ticket key callback"),
+        }
+    }
+}
+
+impl Attachment {
+    /// What a context is to be attached with.
+    pub fn new(
+        library: &'static Library,
+        keyring: &'static Keyring,
+        scope: Scope,
+        renew: Renew,
+        upkeep: Upkeep,
+    ) -> Self {
+        Attachment { library, keyring, scope, renew, upkeep, ctx: ptr::null() }
+    }
+
+    /// The session timeout of the context, in seconds. Servers set it late.
+    pub fn timeout(&self) -> u64 {
+        // SAFETY: the context lives while its attachment does.
+        unsafe { self.library.api.timeout(self.ctx) }
+    }
+
+    /// Makes this process known to the ring, once.
+    pub fn settle(&self) {
+        if self.keyring.settle() && self.upkeep == Upkeep::Thread {
+            upkeep::start(self.keyring);
+        }
+    }
+}
+
+/// Attaches a context, in place of what was attached to it before. Its keys
+/// are ready when this returns.
+///
+/// # Safety
+///
+/// `ctx` is a live SSL_CTX of `attachment.library`.
+pub unsafe fn attach(ctx: *mut SSL_CTX, mut attachment: Attachment) -> Result<(), NotAttached> {
+    let (library, keyring) = (attachment.library, attachment.keyring);
+    let api = &library.api;
+    if let Some(name) = api.lacks() {
+        return Err(NotAttached::Lacks(name));
+    }
+    attachment.ctx = ctx;
+    keyring.expect_lifetime(std::time::Duration::from_secs(attachment.timeout()));
+    keyring.tick_patiently();
+
+    let _lock = process::exclusive();
+    let index = index(&library.indices.tenancy, api, Some(free_tenancy));
+    // SAFETY: the caller vouches for `ctx`; under our index there is null or a
+    // Tenancy of ours, which only holders of the lock touch.
+    unsafe {
+        let mut tenancy = api.ctx_data(ctx, index).cast::<Tenancy>();
+        if tenancy.is_null() {
+            let place = pool::vacant().ok_or(NotAttached::PoolUsedUp)?;
+            let new = Tenancy { place, installed: false, attachments: Vec::new() };
+            tenancy = Box::into_raw(Box::new(new));
+            if index < 0 || !api.set_ctx_data(ctx, index, tenancy.cast()) {
+                drop(Box::from_raw(tenancy));
+                return Err(NotAttached::Refused);
+            }
+        }
+        let tenancy = &mut *tenancy;
+        let attachment = Box::into_raw(Box::new(attachment));
+        tenancy.attachments.push(attachment);
+        pool::seat(tenancy.place, attachment);
+        tenancy.installed = tenancy.installed || set_callback(api, ctx, Some(tenancy.place));
+        if tenancy.installed { Ok(()) } else { Err(NotAttached::Refused) }
+    }
+}
+
+/// Takes the callback of a context away: the TLS library's own keys serve it
+/// again. False if it had none of ours.
+///
+/// # Safety
+///
+/// `ctx` is a live SSL_CTX of `library`.
+pub unsafe fn detach(library: &Library, ctx: *mut SSL_CTX) -> bool {
+    let _lock = process::exclusive();
+    // SAFETY: the caller vouches for `ctx`; the tenancy as in `attach`.
+    unsafe {
+        match tenancy(library, ctx) {
+            Some(tenancy) if tenancy.installed => {
+                set_callback(&library.api, ctx, None);
+                tenancy.installed = false;
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// The library and the keys of an attached context; `None` if it is not attached.
+///
+/// # Safety
+///
+/// `ctx` is a live SSL_CTX.
+pub unsafe fn attached(ctx: *mut SSL_CTX) -> Option<(&'static Library, &'static Keyring)> {
+    let _lock = process::exclusive();
+    let attachment = pool::find(|attachment| ptr::eq(attachment.ctx, ctx))?;
+    let library = attachment.library;
+    // SAFETY: an attachment in the pool belongs to a context that lives.
+    let tenancy = unsafe { tenancy(library, ctx) };
+    tenancy.filter(|tenancy| tenancy.installed).map(|_| (library, attachment.keyring))
+}
+
+/// Answers the callback of a place, whatever happens inside.
+///
+/// # Safety
+///
+/// Called by the TLS library through the callback pointer of `place`, with the
+/// arguments of its contract.
+pub unsafe fn serve<'c, Crypto: TicketCrypto>(
+    place: usize,
+    ssl: *mut SSL,
+    name: *mut c_uchar,
+    iv: *mut c_uchar,
+    enc: c_int,
+    crypto: impl Fn(&'c TlsApi) -> Crypto,
+) -> c_int {
+    // SAFETY: in the callback of that place.
+    let Some(attachment) = (unsafe { pool::tenant(place) }) else { return 0 };
+    let api = &attachment.library.api;
+    let answer = catch_unwind(AssertUnwindSafe(|| {
+        // SAFETY: passed on from the TLS library.
+        unsafe { ticket::answer(attachment, ssl, name, iv, &mut crypto(api), enc) }
+    }));
+    let declined = || {
+        static SAID: OnceOnly = OnceOnly::new();
+        if SAID.first() {
+            error!("a defect of libtktrot in the ticket callback; handshakes go on without it");
+        }
+        // SAFETY: passed on from the TLS library.
+        unsafe { ticket::decline(api, name, iv, &mut crypto(api), enc) }
+    };
+    answer.unwrap_or_else(|_| catch_unwind(AssertUnwindSafe(declined)).unwrap_or(0))
+}
+
+/// Sets the callback of a place, or none.
+///
+/// # Safety
+///
+/// `ctx` is a live SSL_CTX of the library that `api` is of.
+unsafe fn set_callback(api: &TlsApi, ctx: *mut SSL_CTX, place: Option<usize>) -> bool {
+    let hmac = place.and_then(pool::hmac_callback);
+    // SAFETY: the caller vouches for `ctx`; each function takes null as "none".
+    unsafe {
+        match api.door() {
+            Some(Door::Evp) => api
+                .ssl_ctx_set_tlsext_ticket_key_evp_cb
+                .is_some_and(|set| set(ctx, place.and_then(pool::evp_callback)) == 1),
+            Some(Door::HmacFunction) => {
+                api.ssl_ctx_set_tlsext_ticket_key_cb.is_some_and(|set| set(ctx, hmac) == 1)
+            }
+            Some(Door::HmacCtrl) => api.ssl_ctx_callback_ctrl.is_some_and(|ctrl| {
+                // The C API passes every callback as a plain function pointer.
+                let any = mem::transmute::<HmacCallback, AnyFunction>(hmac);
+                ctrl(ctx, CTRL_SET_TICKET_KEY_CB, any) == 1
+            }),
+            None => false,
+        }
+    }
+}
+
+/// # Safety
+///
+/// `ctx` is a live SSL_CTX of `library`, and the caller holds
+/// [`process::exclusive`] as long as it uses the result.
+unsafe fn tenancy<'t>(library: &Library, ctx: *mut SSL_CTX) -> Option<&'t mut Tenancy> {
+    let index = library.indices.tenancy.load(Ordering::Relaxed);
+    if index < 0 {
+        return None;
+    }
+    // SAFETY: the caller vouches for `ctx`; null or a Tenancy, as in `attach`.
+    unsafe { library.api.ctx_data(ctx, index).cast::<Tenancy>().as_mut() }
+}
+
+/// The ex_data index kept in `cell`, made at its first use; < 0 if there is
+/// none. The caller holds [`process::exclusive`].
+pub fn index(cell: &AtomicI32, api: &TlsApi, free: ExFree) -> c_int {
+    if cell.load(Ordering::Relaxed) < 0 {
+        cell.store(api.new_ctx_index(free), Ordering::Relaxed);
+    }
+    cell.load(Ordering::Relaxed)
+}
+
+/// The context is freed: no connection of it is left, so no callback runs.
+unsafe extern "C" fn free_tenancy(
+    _parent: *mut c_void,
+    tenancy: *mut c_void,
+    _ad: *mut c_void,
+    _index: c_int,
+    _argl: c_long,
+    _argp: *mut c_void,
+) {
+    if tenancy.is_null() {
+        return;
+    }
+    let _lock = process::exclusive();
+    // SAFETY: stored by `attach`, and ex_data calls this once per object.
+    let tenancy = unsafe { Box::from_raw(tenancy.cast::<Tenancy>()) };
+    pool::seat(tenancy.place, ptr::null_mut());
+    for attachment in tenancy.attachments {
+        // SAFETY: made by Box::into_raw in `attach`; the last user is gone.
+        drop(unsafe { Box::from_raw(attachment) });
+    }
+}

@@ -1,0 +1,19 @@
+//! What touches the TLS library.
+//!
+//! - [`api`]: its functions as a table
+//! - [`resolve`]: from a caller to the library it uses
+//! - [`caller`]: who called, the first step to it
+//! - [`attach`]: a context gets a callback of its own, out of [`pool`]
+//! - [`ticket`]: seal and open, once, for both callback forms
+//! - [`evp`] and [`hmac`]: the two callback ABIs
+//! - [`scope`]: what a ticket is bound to
+
+pub mod api;
+pub mod attach;
+pub mod caller;
+pub mod evp;
+pub mod hmac;
+pub mod pool;
+pub mod resolve;
+pub mod scope;
+pub mod ticket;

@@ -1,0 +1,235 @@
+//! From a caller to the TLS library that it uses: what lets one binary serve
+//! any libssl, and several in one process.
+//!
+//! The function that a hook stands in front of is looked for in three steps:
+//! in the scope of the object that called (which is the library itself, when
+//! it calls its own function through the PLT), and behind us in the global
+//! scope. From the function, its library; from the library, the whole table.
+
+use std::ffi::{CStr, c_char, c_int, c_long, c_void};
+use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+
+use openssl_sys::{SSL, SSL_CTX, SSL_METHOD};
+
+use super::api::TlsApi;
+use super::attach::Indices;
+use crate::process;
+
+/// One loaded TLS library.
+pub struct Library {
+    /// Where its libssl is loaded: its identity.
+    base: usize,
+    /// Its functions that we call.
+    pub api: TlsApi,
+    /// Its functions that the preload shim stands in front of.
+    pub originals: Originals,
+    /// What attaching needs of it, made once.
+    pub indices: Indices,
+    next: AtomicPtr<Library>,
+}
+
+/// The libraries that were met, newest first: pushed under
+/// [`process::exclusive`], never removed.
+static LIBRARIES: AtomicPtr<Library> = AtomicPtr::new(std::ptr::null_mut());
+
+/// The library whose function named `anchor` the code at `caller` would call
+/// if we were not there. `None` if there is none.
+pub fn library_of(caller: *const c_void, anchor: &CStr) -> Option<&'static Library> {
+    let function = function_for(caller, anchor)?;
+    let object = Object::of(function)?;
+    known(object.base).or_else(|| {
+        // The loader is asked before the lock is taken: it has a lock of its
+        // own, under which constructors may make an SSL_CTX and come here.
+        let handle = object.open()?;
+        Some(enlist(object.base, table(handle), originals(handle)))
+    })
+}
+
+/// As [`library_of`], remembered by call site, for hooks on warm paths.
+pub fn library_at(caller: *const c_void, anchor: &CStr) -> Option<&'static Library> {
+    /// (call site, library); a few suffice, one more resolves anew each time.
+    static SITES: [(AtomicUsize, AtomicPtr<Library>); 64] =
+        [const { (AtomicUsize::new(0), AtomicPtr::new(std::ptr::null_mut())) }; 64];
+    let site = caller as usize;
+    let start = (site >> 2) % SITES.len();
+    let probes = || (0..8).map(|step| &SITES[(start + step) % SITES.len()]);
+    if site != 0 {
+        for (address, library) in probes() {
+            match address.load(Ordering::Acquire) {
+                // SAFETY: only ever null or a pointer to a leaked Library.
+                found if found == site => match unsafe { library.load(Ordering::Acquire).as_ref() }
+                {
+                    Some(library) => return Some(library),
+                    None => break,
+                },
+                0 => break,
+                _ => {}
+            }
+        }
+    }
+    let library = library_of(caller, anchor)?;
+    for (address, slot) in probes() {
+        let claimed = address.compare_exchange(0, site, Ordering::AcqRel, Ordering::Acquire);
+        if claimed.is_ok() || claimed == Err(site) {
+            slot.store(std::ptr::from_ref(library).cast_mut(), Ordering::Release);
+            break;
+        }
+    }
+    Some(library)
+}
+
+/// The functions that the preload shim stands in front of, as their library
+/// defines them; `None` where it does not.
+#[derive(Clone, Copy, Default)]
+#[allow(missing_docs, reason = "each field is the TLS library's function of that name")]
+pub struct Originals {
+    pub ssl_ctx_new: Option<unsafe extern "C" fn(*const SSL_METHOD) -> *mut SSL_CTX>,
+    pub ssl_ctx_new_ex:
+        Option<unsafe extern "C" fn(*mut c_void, *const c_char, *const SSL_METHOD) -> *mut SSL_CTX>,
+    pub ssl_new: Option<unsafe extern "C" fn(*mut SSL_CTX) -> *mut SSL>,
+    pub ssl_ctx_ctrl:
+        Option<unsafe extern "C" fn(*mut SSL_CTX, c_int, c_long, *mut c_void) -> c_long>,
+}
+
+fn known(base: usize) -> Option<&'static Library> {
+    // SAFETY: null or a pointer to a leaked Library; Acquire pairs with the
+    // Release in `enlist`.
+    let mut library = unsafe { LIBRARIES.load(Ordering::Acquire).as_ref() };
+    while let Some(candidate) = library {
+        if candidate.base == base {
+            return Some(candidate);
+        }
+        // SAFETY: as above; set before the Library was published.
+        library = unsafe { candidate.next.load(Ordering::Relaxed).as_ref() };
+    }
+    None
+}
+
+/// A library that a host links statically and whose table it gives us.
+pub fn enlist_table(api: &TlsApi) -> &'static Library {
+    // Any function's address tells one static library from another.
+    let base = api.ssl_ctx_get_timeout.map_or(0, |function| function as usize);
+    known(base).unwrap_or_else(|| enlist(base, *api, Originals::default()))
+}
+
+/// Adds a library, unless another thread was faster.
+fn enlist(base: usize, api: TlsApi, originals: Originals) -> &'static Library {
+    let _lock = process::exclusive();
+    known(base).unwrap_or_else(|| {
+        let next = AtomicPtr::new(LIBRARIES.load(Ordering::Relaxed));
+        let indices = Indices::default();
+        let library = Box::leak(Box::new(Library { base, api, originals, indices, next }));
+        LIBRARIES.store(library, Ordering::Release);
+        library
+    })
+}
+
+/// The function of that name that the code at `caller` would reach without us.
+fn function_for(caller: *const c_void, name: &CStr) -> Option<*const c_void> {
+    let ours = Object::of(library_of as *const c_void).map(|object| object.base);
+    let not_ours = |function: *mut c_void| {
+        let object = Object::of(function)?;
+        (Some(object.base) != ours).then_some(function.cast_const())
+    };
+    let in_scope_of_caller = || {
+        let handle = Object::of(caller)?.open()?;
+        // SAFETY: an open handle of dlopen; what keeps the function's library
+        // loaded is the caller, whose code is running.
+        unsafe {
+            let function = libc::dlsym(handle, name.as_ptr());
+            libc::dlclose(handle);
+            not_ours(function)
+        }
+    };
+    // SAFETY: RTLD_NEXT searches behind the object that this code is in.
+    let behind_us = || not_ours(unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) });
+    in_scope_of_caller().or_else(behind_us)
+}
+
+/// A loaded object: the main program or a shared library.
+struct Object {
+    base: usize,
+    path: *const libc::c_char,
+}
+
+impl Object {
+    fn of(address: *const c_void) -> Option<Self> {
+        let mut info = MaybeUninit::<libc::Dl_info>::uninit();
+        // SAFETY: dladdr takes any address, and fills `info` when it returns non-zero.
+        let info = unsafe {
+            if address.is_null() || libc::dladdr(address, info.as_mut_ptr()) == 0 {
+                return None;
+            }
+            info.assume_init()
+        };
+        Some(Object { base: info.dli_fbase as usize, path: info.dli_fname })
+    }
+
+    /// A handle whose scope is the object's. It keeps the object loaded until
+    /// it is closed.
+    fn open(&self) -> Option<*mut c_void> {
+        let flags = libc::RTLD_LAZY | libc::RTLD_NOLOAD;
+        // SAFETY: `path` is the loader's own string for a loaded object; with
+        // RTLD_NOLOAD nothing is loaded. The main program goes by no name.
+        unsafe {
+            let named = libc::dlopen(self.path, flags);
+            let handle =
+                if named.is_null() { libc::dlopen(std::ptr::null(), flags) } else { named };
+            (!handle.is_null()).then_some(handle)
+        }
+    }
+}
+
+/// The function of that name in the scope of `handle`, as the type that is asked for.
+macro_rules! find {
+    ($handle:expr, $name:literal) => {{
+        // SAFETY: an open handle. The symbol, if there is one, is the TLS
+        // library's function of that documented name, whose type the field
+        // that takes the value has; null becomes None.
+        unsafe {
+            let symbol = libc::dlsym($handle, $name.as_ptr());
+            std::mem::transmute::<*mut c_void, Option<_>>(symbol)
+        }
+    }};
+}
+
+/// The library's functions that we call.
+fn table(handle: *mut c_void) -> TlsApi {
+    TlsApi {
+        size: size_of::<TlsApi>(),
+        openssl_version_num: find!(handle, c"OpenSSL_version_num"),
+        rand_bytes: find!(handle, c"RAND_bytes"),
+        rand_priv_bytes: find!(handle, c"RAND_priv_bytes"),
+        ssl_version: find!(handle, c"SSL_version"),
+        ssl_ctx_get_timeout: find!(handle, c"SSL_CTX_get_timeout"),
+        ssl_ctx_get_ex_data: find!(handle, c"SSL_CTX_get_ex_data"),
+        ssl_ctx_set_ex_data: find!(handle, c"SSL_CTX_set_ex_data"),
+        crypto_get_ex_new_index: find!(handle, c"CRYPTO_get_ex_new_index"),
+        ssl_ctx_get_ex_new_index: find!(handle, c"SSL_CTX_get_ex_new_index"),
+        ssl_ctx_set_tlsext_ticket_key_evp_cb: find!(
+            handle,
+            c"SSL_CTX_set_tlsext_ticket_key_evp_cb"
+        ),
+        ssl_ctx_set_tlsext_ticket_key_cb: find!(handle, c"SSL_CTX_set_tlsext_ticket_key_cb"),
+        ssl_ctx_callback_ctrl: find!(handle, c"SSL_CTX_callback_ctrl"),
+        evp_aes_256_cbc: find!(handle, c"EVP_aes_256_cbc"),
+        evp_cipher_init_ex: find!(handle, c"EVP_CipherInit_ex"),
+        evp_sha256: find!(handle, c"EVP_sha256"),
+        hmac_init_ex: find!(handle, c"HMAC_Init_ex"),
+        hmac_update: find!(handle, c"HMAC_Update"),
+        evp_mac_init: find!(handle, c"EVP_MAC_init"),
+        evp_mac_update: find!(handle, c"EVP_MAC_update"),
+        tls_client_method: find!(handle, c"TLS_client_method"),
+    }
+}
+
+/// The library's functions that the shim stands in front of.
+fn originals(handle: *mut c_void) -> Originals {
+    Originals {
+        ssl_ctx_new: find!(handle, c"SSL_CTX_new"),
+        ssl_ctx_new_ex: find!(handle, c"SSL_CTX_new_ex"),
+        ssl_new: find!(handle, c"SSL_new"),
+        ssl_ctx_ctrl: find!(handle, c"SSL_CTX_ctrl"),
+    }
+}
