@@ -1,0 +1,42 @@
+# Build, test and install libtktrot. `make` alone builds everything.
+
+CARGO   ?= cargo
+CC      ?= cc
+PREFIX  ?= /usr/local
+LIBDIR  ?= $(PREFIX)/lib
+TARGET  := $(or $(CARGO_TARGET_DIR),target)
+RELEASE := $(TARGET)/release
+MAJOR   := 0
+
+CFLAGS   ?= -O2 -g
+WARNINGS := -std=gnu11 -Wall -Wextra -Werror
+# C programs find the library that was built beside them, under its soname.
+C_DIR    := $(TARGET)/c
+C_LINK   := -L$(C_DIR)/lib -ltktrot -Wl,-rpath,'$$ORIGIN/lib' -lssl -lcrypto
+
+PROGRAMS := $(patsubst examples/%.c,$(C_DIR)/%,$(wildcard examples/*.c)) \
+            $(patsubst c-tests/%.c,$(C_DIR)/%,$(wildcard c-tests/*.c))
+
+.PHONY: all libraries programs deps demo test lint bench install header clean
+
+all: libraries programs
+
+libraries:
+	$(CARGO) build --release --workspace --quiet
+
+programs: $(PROGRAMS)
+
+$(C_DIR)/%: examples/%.c include/tktrot.h | $(C_DIR)/lib
+	$(CC) $(CFLAGS) $(WARNINGS) -Iinclude -o $@ $< $(C_LINK)
+
+$(C_DIR)/%: c-tests/%.c include/tktrot.h | $(C_DIR)/lib
+	$(CC) $(CFLAGS) $(WARNINGS) -Iinclude -o $@ $< $(C_LINK)
+
+# A link, not a copy: relinking the library must not leave an old one behind.
+$(C_DIR)/lib: libraries
+	@mkdir -p $@
+	@ln -sf ../../release/libtktrot.so $@/libtktrot.so
+	@ln -sf ../../release/libtktrot.so $@/libtktrot.so.$(MAJOR)
+
+header:
+	TKTROT_WRITE_HEADER=1 $(CARGO) test --quiet --test header

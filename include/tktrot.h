@@ -1,0 +1,633 @@
+/*
+ * libtktrot: TLS session ticket keys that rotate, are shared, and are gone
+ * when they expire.
+ *
+ *     tkt_config cfg = TKT_CONFIG_INIT;
+ *     cfg.rotate_every = 3600;
+ *     int rc = tkt_install(ssl_ctx, &cfg);
+ *     if (rc != TKT_OK)
+ *         fprintf(stderr, "%s: %s\n", tkt_strerror(rc), tkt_last_error());
+ *
+ * Link with -ltktrot. Neither it nor this header needs a particular TLS
+ * library: the one that the caller is linked with is used.
+ */
+
+
+#ifndef TKTROT_H
+#define TKTROT_H
+
+/* Generated from src/capi by cbindgen. To change it, change the docs there and run: make header */
+
+#include <stddef.h>
+#include <stdint.h>
+/* The version of this header; tkt_version() tells that of the library. */
+#define TKT_VERSION "0.1.0"
+
+/* Of the TLS library; its own headers define them. */
+struct ssl_st;
+struct ssl_ctx_st;
+struct ssl_method_st;
+struct evp_cipher_st;
+struct evp_cipher_ctx_st;
+struct evp_md_st;
+struct evp_mac_ctx_st;
+struct hmac_ctx_st;
+struct engine_st;
+struct ossl_param_st;
+
+/**
+ * Success.
+ */
+#define TKT_OK 0
+
+/**
+ * An argument is NULL or cannot be what it should be.
+ */
+#define TKT_ERR_ARGUMENT -1
+
+/**
+ * A setting cannot be used: a field of the configuration, or in strict mode
+ * a variable of the environment.
+ */
+#define TKT_ERR_CONFIG -2
+
+/**
+ * No TLS library that can be served was found, or it refused.
+ */
+#define TKT_ERR_TLS -3
+
+/**
+ * Strict mode only: the ring, or its protection, is not as asked for.
+ */
+#define TKT_ERR_RING -4
+
+/**
+ * As many contexts as can be are attached already (1024).
+ */
+#define TKT_ERR_POOL -5
+
+/**
+ * The context is not attached.
+ */
+#define TKT_ERR_NOT_INSTALLED -6
+
+/**
+ * The TLS library's random number generator failed.
+ */
+#define TKT_ERR_GENERATOR -7
+
+/**
+ * Another process is writing the ring and did not finish within two seconds,
+ * or the ring's lock does not work.
+ */
+#define TKT_ERR_BUSY -8
+
+/**
+ * Every slot of the ring is taken.
+ */
+#define TKT_ERR_FULL -9
+
+/**
+ * No memory.
+ */
+#define TKT_ERR_MEMORY -10
+
+/**
+ * A defect of libtktrot.
+ */
+#define TKT_ERR_INTERNAL -11
+
+/**
+ * Bind tickets to nothing but the key: keys are made plain.
+ */
+#define TKT_BIND_NONE 1
+
+/**
+ * Bind tickets to the leaf certificate.
+ */
+#define TKT_BIND_CERT 2
+
+/**
+ * Bind tickets to the client-verification policy.
+ */
+#define TKT_BIND_VERIFY 4
+
+/**
+ * Bind tickets to the server name.
+ */
+#define TKT_BIND_SNI 8
+
+/**
+ * Renew tickets in TLS 1.3, not in TLS 1.2: what clients need.
+ */
+#define TKT_RENEW_AUTO 0
+
+/**
+ * Renew every ticket that is used.
+ */
+#define TKT_RENEW_ALWAYS 1
+
+/**
+ * Renew no ticket.
+ */
+#define TKT_RENEW_NEVER 2
+
+/**
+ * A thread rotates and erases when no handshake happens.
+ */
+#define TKT_UPKEEP_THREAD 0
+
+/**
+ * No thread: the callback rotates, and tkt_upkeep() does.
+ */
+#define TKT_UPKEEP_CALLBACK 1
+
+/**
+ * How the ticket keys of a context are kept. Initialise it with
+ * `TKT_CONFIG_INIT`; a member that is 0 or NULL has its default.
+ *
+ * Strings are copied by the call that takes the struct.
+ */
+typedef struct tkt_config {
+  /**
+   * `sizeof(tkt_config)`, so that the struct can grow.
+   */
+  size_t size;
+  /**
+   * Name or absolute path of the ring. Default: the executable's base name.
+   */
+  const char *ring;
+  /**
+   * Directory of rings given by name; must be on tmpfs. Default: for root
+   * /run/tktrot (/dev/shm/tktrot where /run is no tmpfs), else
+   * /dev/shm/tktrot-UID.
+   */
+  const char *dir;
+  /**
+   * Label of the service: a ticket of another label does not open. At most
+   * 255 bytes. Default: empty.
+   */
+  const char *label;
+  /**
+   * "stderr", "syslog", "none" or the absolute path of a file. The first
+   * installation of a process decides. Default: stderr.
+   */
+  const char *log;
+  /**
+   * Keys that a new ring holds, 8 to 16384. Default: 64, or as many as
+   * rotation and lifetime need.
+   */
+  uint32_t capacity;
+  /**
+   * Seconds that a key encrypts, 1 to 86400, with `allow_long` 604800.
+   * Default: 3600.
+   */
+  uint32_t rotate_every;
+  /**
+   * Seconds that a ticket lives, at most 7 days (more counts as that).
+   * Default: the timeout of the SSL_CTX.
+   */
+  uint32_t lifetime;
+  /**
+   * Seconds before a switch of keys by which the key after the next is in
+   * the ring, at most half of `rotate_every`. Default: the longer of 5 s
+   * and a tenth of `rotate_every`.
+   */
+  uint32_t lead;
+  /**
+   * `TKT_BIND_*`, added up: what tickets are bound to. Default: all parts.
+   */
+  uint32_t bind;
+  /**
+   * `TKT_RENEW_*`.
+   */
+  uint32_t renew;
+  /**
+   * `TKT_UPKEEP_*`.
+   */
+  uint32_t upkeep;
+  /**
+   * Not 0: a problem that would else be worked around and logged is an error.
+   */
+  int32_t strict;
+  /**
+   * Not 0: `rotate_every` may be longer than 24 hours.
+   */
+  int32_t allow_long;
+} tkt_config;
+
+/**
+ * What has been counted on a ring, over all its processes since it was made,
+ * and what its schedule is. Durations are seconds.
+ */
+typedef struct tkt_counters {
+  /**
+   * `sizeof(tkt_counters)`, so that the struct can grow.
+   */
+  size_t size;
+  /**
+   * Tickets sealed.
+   */
+  uint64_t issued;
+  /**
+   * Tickets opened with the active key.
+   */
+  uint64_t resumed_active;
+  /**
+   * Tickets opened with a retired key.
+   */
+  uint64_t resumed_retired;
+  /**
+   * Tickets whose key name is not in the ring.
+   */
+  uint64_t unknown;
+  /**
+   * Tickets whose key had ended.
+   */
+  uint64_t expired;
+  /**
+   * Tickets told to be of another scope.
+   */
+  uint64_t wrong_scope;
+  /**
+   * Calls into the TLS library that failed.
+   */
+  uint64_t errors;
+  /**
+   * Handshakes that went on without a ticket that can be resumed.
+   */
+  uint64_t unsealed;
+  /**
+   * Keys made.
+   */
+  uint64_t rotations;
+  /**
+   * Failures of the random number generator.
+   */
+  uint64_t generator_failures;
+  /**
+   * Writers that died at work and were repaired after.
+   */
+  uint64_t repairs;
+  /**
+   * Seconds that a key encrypts.
+   */
+  uint64_t rotate_every;
+  /**
+   * Seconds that a key decrypts after that.
+   */
+  uint64_t lifetime;
+  /**
+   * Keys that the ring holds at most.
+   */
+  uint64_t capacity;
+} tkt_counters;
+
+/**
+ * `RAND_bytes`.
+ */
+typedef int (*tkt_rand_bytes_fn)(unsigned char*, size_t);
+
+/**
+ * `SSL_CTX_get_timeout`; returns 32 bits in BoringSSL.
+ */
+typedef long (*tkt_get_timeout_fn)(const struct ssl_ctx_st*);
+
+/**
+ * What `ex_data` calls when an object with our pointer is freed (CRYPTO_get_ex_new_index(3)).
+ */
+typedef void (*tkt_ex_free_fn)(void *parent,
+                               void *ptr,
+                               void *ad,
+                               int idx,
+                               long argl,
+                               void *argp);
+
+/**
+ * `CRYPTO_get_ex_new_index` of OpenSSL.
+ */
+typedef int (*tkt_crypto_index_fn)(int, long, void*, void*, void*, tkt_ex_free_fn);
+
+/**
+ * `SSL_CTX_get_ex_new_index` of BoringSSL.
+ */
+typedef int (*tkt_ssl_ctx_index_fn)(long, void*, void*, void*, tkt_ex_free_fn);
+
+/**
+ * The EVP form of the ticket key callback (SSL_CTX_set_tlsext_ticket_key_evp_cb(3)).
+ */
+typedef int (*tkt_evp_callback)(struct ssl_st*,
+                                unsigned char*,
+                                unsigned char*,
+                                struct evp_cipher_ctx_st*,
+                                struct evp_mac_ctx_st*,
+                                int);
+
+/**
+ * The HMAC form of the ticket key callback (SSL_CTX_set_tlsext_ticket_key_cb(3)).
+ */
+typedef int (*tkt_hmac_callback)(struct ssl_st*,
+                                 unsigned char*,
+                                 unsigned char*,
+                                 struct evp_cipher_ctx_st*,
+                                 struct hmac_ctx_st*,
+                                 int);
+
+/**
+ * Any function pointer of C, as `SSL_CTX_callback_ctrl` takes it.
+ */
+typedef void (*tkt_any_fn)(void);
+
+/**
+ * `HMAC_Init_ex`.
+ */
+typedef int (*tkt_hmac_init_fn)(struct hmac_ctx_st*,
+                                const void*,
+                                size_t,
+                                const struct evp_md_st*,
+                                struct engine_st*);
+
+/**
+ * The functions of a TLS library that are called; fill it with
+ * `TKT_TLS_API_INIT`. Those that not every TLS library has may be NULL.
+ */
+typedef struct tkt_tls_api {
+  /**
+   * Bytes of this struct as the host was compiled.
+   */
+  size_t size;
+  unsigned long (*openssl_version_num)(void);
+  /**
+   * `int` lengths of OpenSSL are `size_t` in BoringSSL; a `size_t` serves both.
+   */
+  tkt_rand_bytes_fn rand_bytes;
+  /**
+   * `RAND_priv_bytes`, where there is one: keys come from it.
+   */
+  tkt_rand_bytes_fn rand_priv_bytes;
+  int (*ssl_version)(const struct ssl_st*);
+  tkt_get_timeout_fn ssl_ctx_get_timeout;
+  void *(*ssl_ctx_get_ex_data)(const struct ssl_ctx_st*, int);
+  int (*ssl_ctx_set_ex_data)(struct ssl_ctx_st*, int, void*);
+  /**
+   * OpenSSL's way to an index.
+   */
+  tkt_crypto_index_fn crypto_get_ex_new_index;
+  /**
+   * BoringSSL's and AWS-LC's way to an index.
+   */
+  tkt_ssl_ctx_index_fn ssl_ctx_get_ex_new_index;
+  /**
+   * OpenSSL 3.0 and later.
+   */
+  int (*ssl_ctx_set_tlsext_ticket_key_evp_cb)(struct ssl_ctx_st*, tkt_evp_callback);
+  /**
+   * BoringSSL and AWS-LC; a macro over `SSL_CTX_callback_ctrl` in OpenSSL.
+   */
+  int (*ssl_ctx_set_tlsext_ticket_key_cb)(struct ssl_ctx_st*, tkt_hmac_callback);
+  long (*ssl_ctx_callback_ctrl)(struct ssl_ctx_st*, int, tkt_any_fn);
+  const struct evp_cipher_st *(*evp_aes_256_cbc)(void);
+  int (*evp_cipher_init_ex)(struct evp_cipher_ctx_st*,
+                            const struct evp_cipher_st*,
+                            struct engine_st*,
+                            const unsigned char*,
+                            const unsigned char*,
+                            int);
+  const struct evp_md_st *(*evp_sha256)(void);
+  tkt_hmac_init_fn hmac_init_ex;
+  int (*hmac_update)(struct hmac_ctx_st*, const unsigned char*, size_t);
+  int (*evp_mac_init)(struct evp_mac_ctx_st*,
+                      const unsigned char*,
+                      size_t,
+                      const struct ossl_param_st*);
+  int (*evp_mac_update)(struct evp_mac_ctx_st*, const unsigned char*, size_t);
+  /**
+   * Tells the shim which contexts are clients'.
+   */
+  const struct ssl_method_st *(*tls_client_method)(void);
+} tkt_tls_api;
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/**
+ * The version of the library that is running, as in "0.1.0".
+ *
+ * The string is static. Compare it with `TKT_VERSION`, the version of the
+ * header that a program was compiled with.
+ */
+const char *tkt_version(void);
+
+/**
+ * The meaning of a result code, in English.
+ *
+ * The string is static. Never NULL: an unknown code has a string, too.
+ * Thread-safe.
+ */
+const char *tkt_strerror(int code);
+
+/**
+ * The message of this thread's last error: what was tried, on what, why it
+ * failed, and what to do. Never holds a secret.
+ *
+ * The string belongs to the library and is valid until this thread's next
+ * error. Empty if there was none; never NULL. A success does not clear it.
+ */
+const char *tkt_last_error(void);
+
+/**
+ * Fills `cfg` from the `TKTROT_*` variables of the environment; those that
+ * only the preload shim has (TKTROT_TAKEOVER, TKTROT_ONLY) are checked and
+ * left out.
+ *
+ * `cfg` is overwritten whole, also on error. Its strings belong to the
+ * library and stay valid for ever. Call it before other threads change the
+ * environment (getenv(3)).
+ *
+ * Returns `TKT_OK`; `TKT_ERR_ARGUMENT` if `cfg` is NULL; `TKT_ERR_CONFIG` if a
+ * variable cannot be used: its member has the default then, and
+ * tkt_last_error() names variable, value and what is accepted.
+ *
+ * # Safety
+ *
+ * `cfg` is NULL or points to room for a tkt_config.
+ */
+int tkt_config_from_env(struct tkt_config *cfg);
+
+/**
+ * Makes the session tickets of `ctx` use rotating keys that are shared by all
+ * processes with the same ring. Replaces ticket keys and ticket key callbacks
+ * that were set before.
+ *
+ * `ctx` is an `SSL_CTX` of the TLS library that the caller is linked with, and
+ * stays the caller's; what belongs to it here is freed with it. `cfg` is
+ * copied; NULL means the `TKTROT_*` variables as they were at the first such
+ * call of the process, then defaults.
+ *
+ * Call it before the server drops its privileges and forks its workers: the
+ * ring is opened here, once per process, and inherited. Calling it again for
+ * the same context replaces the settings of that context. Thread-safe.
+ *
+ * Returns `TKT_OK`, or with nothing changed: `TKT_ERR_ARGUMENT`,
+ * `TKT_ERR_CONFIG`, `TKT_ERR_TLS`, `TKT_ERR_POOL`, `TKT_ERR_MEMORY`; in strict
+ * mode `TKT_ERR_RING`. tkt_last_error() has the details. Without strict mode a
+ * ring that cannot be used is replaced by a private one of this server, with
+ * a log line that says so.
+ *
+ * Source: SSL_CTX_set_tlsext_ticket_key_evp_cb(3); RFC 5077 section 4.
+ *
+ * # Safety
+ *
+ * `ctx` is NULL or a live SSL_CTX; `cfg` is NULL or valid for `cfg->size` bytes.
+ */
+int tkt_install(struct ssl_ctx_st *ctx, const struct tkt_config *cfg);
+
+/**
+ * Takes the callback away from `ctx`: its TLS library's own ticket keys serve
+ * it again. Tickets issued before become full handshakes. The ring stays open.
+ *
+ * Thread-safe. `ctx` stays the caller's, and need not be uninstalled before
+ * it is freed.
+ *
+ * Returns `TKT_OK`, `TKT_ERR_ARGUMENT` if `ctx` is NULL, `TKT_ERR_NOT_INSTALLED`.
+ *
+ * # Safety
+ *
+ * `ctx` is NULL or a live SSL_CTX.
+ */
+int tkt_uninstall(struct ssl_ctx_st *ctx);
+
+/**
+ * Makes a new key that encrypts from now on, in every process of the ring
+ * that `ctx` uses. Tickets of the old key still resume.
+ *
+ * Thread-safe; may wait for another writer, two seconds at most.
+ *
+ * Returns `TKT_OK`, `TKT_ERR_ARGUMENT`, `TKT_ERR_NOT_INSTALLED`,
+ * `TKT_ERR_BUSY`, `TKT_ERR_GENERATOR`, `TKT_ERR_FULL`.
+ *
+ * # Safety
+ *
+ * `ctx` is NULL or a live SSL_CTX.
+ */
+int tkt_rotate(struct ssl_ctx_st *ctx);
+
+/**
+ * Erases every key of the ring that `ctx` uses, in every process at once: no
+ * ticket issued before resumes. New keys take over.
+ *
+ * Thread-safe; may wait for another writer, two seconds at most.
+ *
+ * Returns `TKT_OK`, `TKT_ERR_ARGUMENT`, `TKT_ERR_NOT_INSTALLED`,
+ * `TKT_ERR_BUSY` (nothing is erased), `TKT_ERR_GENERATOR` (the old keys are
+ * erased, and no tickets are issued until the generator works again).
+ *
+ * # Safety
+ *
+ * `ctx` is NULL or a live SSL_CTX.
+ */
+int tkt_revoke(struct ssl_ctx_st *ctx);
+
+/**
+ * Rotates and erases what is due in all rings of this process: for event
+ * loops that forbid threads (`TKT_UPKEEP_CALLBACK`).
+ *
+ * Returns the milliseconds until it wants to be called again, at most a day;
+ * calling it earlier or later is harmless. Or `TKT_ERR_INTERNAL`.
+ *
+ * Thread-safe; may wait for another writer, two seconds at most.
+ */
+int tkt_upkeep(void);
+
+/**
+ * Fills `counters` for the ring that `ctx` uses. `counters->size` tells how
+ * much of the struct the caller knows; set it to `sizeof(tkt_counters)`.
+ *
+ * Takes no lock of the ring. Thread-safe.
+ *
+ * Returns `TKT_OK`, `TKT_ERR_ARGUMENT`, `TKT_ERR_NOT_INSTALLED`; `counters` is
+ * written only on success.
+ *
+ * # Safety
+ *
+ * `ctx` is NULL or a live SSL_CTX; `counters` is NULL or valid for
+ * `counters->size` bytes.
+ */
+int tkt_stats(struct ssl_ctx_st *ctx, struct tkt_counters *counters);
+
+/**
+ * As tkt_install(), for a host that links its TLS library statically (OpenSSL,
+ * BoringSSL, AWS-LC): the host passes the library's functions.
+ *
+ * `api` is filled with `TKT_TLS_API_INIT`; it is copied, and may be freed when
+ * the call returns. `ctx` and `cfg` as for tkt_install(). The functions must
+ * stay callable for the life of the process.
+ *
+ * Returns `TKT_OK`, or as tkt_install(); `TKT_ERR_ARGUMENT` if `api` is NULL
+ * or of another size, `TKT_ERR_TLS` if a function that is needed is NULL.
+ *
+ * # Safety
+ *
+ * `ctx` is a live SSL_CTX of the library whose functions `api` holds; `cfg`
+ * is NULL or valid for `cfg->size` bytes, `api` NULL or for `api->size`.
+ */
+int tkt_install_api(struct ssl_ctx_st *ctx,
+                    const struct tkt_config *cfg,
+                    const struct tkt_tls_api *api);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* TKTROT_H */
+
+/* Initialises a tkt_config: every setting has its default. */
+#define TKT_CONFIG_INIT {sizeof(tkt_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+
+/*
+ * Initialises a tkt_tls_api with the functions of the TLS library whose
+ * headers were included before (<openssl/ssl.h>, <openssl/evp.h>,
+ * <openssl/hmac.h>, <openssl/rand.h>, <openssl/crypto.h>).
+ *
+ * The casts go through void (*)(void), because int and size_t lengths and the
+ * pointers to ex_data functions differ between TLS libraries.
+ */
+#define TKT_CAST(type, function) ((type)(void (*)(void))(function))
+#if defined(OPENSSL_IS_BORINGSSL) || defined(OPENSSL_IS_AWSLC)
+#define TKT_TLS_API_INIT                                                                \
+    {                                                                                  \
+        sizeof(tkt_tls_api), OpenSSL_version_num,                                      \
+        TKT_CAST(tkt_rand_bytes_fn, RAND_bytes), 0, SSL_version,                       \
+        TKT_CAST(tkt_get_timeout_fn, SSL_CTX_get_timeout), SSL_CTX_get_ex_data,        \
+        SSL_CTX_set_ex_data, 0,                                                        \
+        TKT_CAST(tkt_ssl_ctx_index_fn, SSL_CTX_get_ex_new_index), 0,                   \
+        SSL_CTX_set_tlsext_ticket_key_cb, 0, EVP_aes_256_cbc, EVP_CipherInit_ex,       \
+        EVP_sha256, TKT_CAST(tkt_hmac_init_fn, HMAC_Init_ex), HMAC_Update, 0, 0,       \
+        TLS_client_method                                                              \
+    }
+#elif defined(OPENSSL_VERSION_NUMBER) && OPENSSL_VERSION_NUMBER >= 0x30000000L
+#define TKT_TLS_API_INIT                                                                \
+    {                                                                                  \
+        sizeof(tkt_tls_api), OpenSSL_version_num,                                      \
+        TKT_CAST(tkt_rand_bytes_fn, RAND_bytes),                                       \
+        TKT_CAST(tkt_rand_bytes_fn, RAND_priv_bytes), SSL_version,                     \
+        SSL_CTX_get_timeout, SSL_CTX_get_ex_data, SSL_CTX_set_ex_data,                 \
+        TKT_CAST(tkt_crypto_index_fn, CRYPTO_get_ex_new_index), 0,                     \
+        SSL_CTX_set_tlsext_ticket_key_evp_cb, 0, SSL_CTX_callback_ctrl,                \
+        EVP_aes_256_cbc, EVP_CipherInit_ex, EVP_sha256, 0, 0, EVP_MAC_init,            \
+        EVP_MAC_update, TLS_client_method                                              \
+    }
+#else
+#define TKT_TLS_API_INIT                                                                \
+    {                                                                                  \
+        sizeof(tkt_tls_api), OpenSSL_version_num,                                      \
+        TKT_CAST(tkt_rand_bytes_fn, RAND_bytes),                                       \
+        TKT_CAST(tkt_rand_bytes_fn, RAND_priv_bytes), SSL_version,                     \
+        SSL_CTX_get_timeout, SSL_CTX_get_ex_data, SSL_CTX_set_ex_data,                 \
+        TKT_CAST(tkt_crypto_index_fn, CRYPTO_get_ex_new_index), 0, 0, 0,               \
+        SSL_CTX_callback_ctrl, EVP_aes_256_cbc, EVP_CipherInit_ex, EVP_sha256,         \
+        TKT_CAST(tkt_hmac_init_fn, HMAC_Init_ex), HMAC_Update, 0, 0,                   \
+        TLS_client_method                                                              \
+    }
+#endif

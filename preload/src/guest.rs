@@ -1,0 +1,82 @@
+//! We are guests in somebody else's process: whether we are wanted here, with
+//! which settings, and what happens when they cannot be met.
+
+use once_cell::sync::OnceCell;
+use tktrot::config::Config;
+use tktrot::rotate::Keyring;
+use tktrot::tls::resolve::Library;
+use tktrot::{error, keyrings, log, process, warning};
+
+/// `EX_CONFIG` of sysexits.h: how strict mode ends a server.
+const EX_CONFIG: libc::c_int = 78;
+
+/// The settings of this process, read at its first SSL_CTX and kept: servers
+/// empty their environment and drop their privileges later.
+pub struct Guest {
+    /// What the environment says.
+    pub config: Config,
+    keyring: OnceCell<Option<&'static Keyring>>,
+}
+
+/// The guest, or `None` where we are not wanted.
+pub fn guest() -> Option<&'static Guest> {
+    static GUEST: OnceCell<Option<Guest>> = OnceCell::new();
+    if let Some(guest) = GUEST.get() {
+        return guest.as_ref();
+    }
+    process::watch();
+    let _lock = process::exclusive();
+    GUEST.get_or_init(Guest::arrive).as_ref()
+}
+
+impl Guest {
+    fn arrive() -> Option<Self> {
+        let (config, problems) = Config::from_env();
+        if config.disabled || !config.is_meant_for(&process::executable()) {
+            return None;
+        }
+        let opened = log::open(&config.log);
+        let guest = Guest { config, keyring: OnceCell::new() };
+        if let Err(error) = opened {
+            guest.problem(&format!("TKTROT_LOG cannot be opened, stderr is used: {error}"));
+        }
+        for problem in problems {
+            guest.problem(&problem.to_string());
+        }
+        Some(guest)
+    }
+
+    /// The keys of this process; opened at the first call, with the privileges
+    /// of that moment. `None` if there is no way to have any.
+    pub fn keyring(&self, library: &'static Library) -> Option<&'static Keyring> {
+        *self.keyring.get_or_init(|| match keyrings::open(&self.config, &library.api) {
+            Ok(opened) => {
+                if let Some(problem) = opened.problems.first() {
+                    self.stop_if_strict(problem);
+                }
+                Some(opened.keyring)
+            }
+            Err(problem) => {
+                error!("{problem}; the server's own ticket keys stay");
+                self.stop_if_strict(&problem);
+                None
+            }
+        })
+    }
+
+    /// Tells a problem that was worked around; strict mode stops here.
+    pub fn problem(&self, problem: &str) {
+        self.stop_if_strict(problem);
+        warning!("{problem}");
+    }
+
+    /// Strict mode: the server does not run with a problem.
+    pub fn stop_if_strict(&self, problem: &str) {
+        if self.config.strict {
+            log::last_words(format_args!("{problem} (TKTROT_STRICT=1 stops the server here)"));
+            // SAFETY: ends the process without running handlers of a server
+            // that is half started.
+            unsafe { libc::_exit(EX_CONFIG) };
+        }
+    }
+}

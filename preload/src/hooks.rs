@@ -1,0 +1,243 @@
+//! The functions that stand in front of libssl's. Each finds the original
+//! through its caller, passes the call on, and tells [`crate::context`] what
+//! happened. They have no symbol version: a named one would keep glibc from
+//! binding a versioned reference to them.
+//!
+//! Whatever goes wrong on our side, the server's own call is made.
+
+use std::ffi::{CStr, c_char, c_int, c_long, c_void};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use openssl_sys::{SSL, SSL_CTX, SSL_METHOD};
+use tktrot::go_on_with_caller;
+use tktrot::tls::api::{
+    AnyFunction, CTRL_SET_TICKET_KEY_CB, CTRL_SET_TICKET_KEYS, EvpCallback, HmacCallback,
+};
+use tktrot::tls::resolve::{self, Library};
+
+use crate::context::{self, OwnKeys, Verdict};
+
+/// `SSL_CTX_new(3)`.
+///
+/// # Safety
+///
+/// As for the original.
+#[unsafe(no_mangle)]
+#[unsafe(naked)]
+pub unsafe extern "C" fn SSL_CTX_new(method: *const SSL_METHOD) -> *mut SSL_CTX {
+    go_on_with_caller!(1, ssl_ctx_new)
+}
+
+unsafe extern "C" fn ssl_ctx_new(method: *const SSL_METHOD, caller: *const c_void) -> *mut SSL_CTX {
+    let library = library(caller, c"SSL_CTX_new");
+    let original = library.and_then(|library| library.originals.ssl_ctx_new);
+    // SAFETY: the server's own call.
+    let ctx = original.map_or(std::ptr::null_mut(), |original| unsafe { original(method) });
+    made(library, ctx, method);
+    ctx
+}
+
+/// `SSL_CTX_new_ex(3)`; libssl's own `SSL_CTX_new` calls it through the PLT.
+///
+/// # Safety
+///
+/// As for the original.
+#[unsafe(no_mangle)]
+#[unsafe(naked)]
+pub unsafe extern "C" fn SSL_CTX_new_ex(
+    libctx: *mut c_void,
+    properties: *const c_char,
+    method: *const SSL_METHOD,
+) -> *mut SSL_CTX {
+    go_on_with_caller!(3, ssl_ctx_new_ex)
+}
+
+unsafe extern "C" fn ssl_ctx_new_ex(
+    libctx: *mut c_void,
+    properties: *const c_char,
+    method: *const SSL_METHOD,
+    caller: *const c_void,
+) -> *mut SSL_CTX {
+    let library = library(caller, c"SSL_CTX_new_ex");
+    let original = library.and_then(|library| library.originals.ssl_ctx_new_ex);
+    let ctx = original.map_or(std::ptr::null_mut(), |original| {
+        // SAFETY: the server's own call.
+        unsafe { original(libctx, properties, method) }
+    });
+    made(library, ctx, method);
+    ctx
+}
+
+/// `SSL_new(3)`.
+///
+/// # Safety
+///
+/// As for the original.
+#[unsafe(no_mangle)]
+#[unsafe(naked)]
+pub unsafe extern "C" fn SSL_new(ctx: *mut SSL_CTX) -> *mut SSL {
+    go_on_with_caller!(1, ssl_new)
+}
+
+unsafe extern "C" fn ssl_new(ctx: *mut SSL_CTX, caller: *const c_void) -> *mut SSL {
+    let library = library(caller, c"SSL_new");
+    if let Some(library) = library.filter(|_| !ctx.is_null()) {
+        // SAFETY: not null, so the server vouches for it.
+        shielded((), || unsafe { context::used(library, ctx) });
+    }
+    let original = library.and_then(|library| library.originals.ssl_new);
+    // SAFETY: the server's own call.
+    original.map_or(std::ptr::null_mut(), |original| unsafe { original(ctx) })
+}
+
+/// `SSL_CTX_callback_ctrl(3)`: among others `SSL_CTX_set_tlsext_ticket_key_cb(3)`.
+///
+/// # Safety
+///
+/// As for the original.
+#[unsafe(no_mangle)]
+#[unsafe(naked)]
+pub unsafe extern "C" fn SSL_CTX_callback_ctrl(
+    ctx: *mut SSL_CTX,
+    command: c_int,
+    callback: AnyFunction,
+) -> c_long {
+    go_on_with_caller!(3, ssl_ctx_callback_ctrl)
+}
+
+unsafe extern "C" fn ssl_ctx_callback_ctrl(
+    ctx: *mut SSL_CTX,
+    command: c_int,
+    callback: AnyFunction,
+    caller: *const c_void,
+) -> c_long {
+    let library = library(caller, c"SSL_CTX_callback_ctrl");
+    if command == CTRL_SET_TICKET_KEY_CB
+        && own_keys(library, ctx, OwnKeys::HmacCallback, callback.is_some()) == Verdict::Swallow
+    {
+        return 1;
+    }
+    let original = library.and_then(|library| library.api.ssl_ctx_callback_ctrl);
+    // SAFETY: the server's own call.
+    original.map_or(0, |original| unsafe { original(ctx, command, callback) })
+}
+
+/// `SSL_CTX_ctrl(3)`: among others `SSL_CTX_set_tlsext_ticket_keys(3)`.
+///
+/// # Safety
+///
+/// As for the original.
+#[unsafe(no_mangle)]
+#[unsafe(naked)]
+pub unsafe extern "C" fn SSL_CTX_ctrl(
+    ctx: *mut SSL_CTX,
+    command: c_int,
+    number: c_long,
+    data: *mut c_void,
+) -> c_long {
+    go_on_with_caller!(4, ssl_ctx_ctrl)
+}
+
+unsafe extern "C" fn ssl_ctx_ctrl(
+    ctx: *mut SSL_CTX,
+    command: c_int,
+    number: c_long,
+    data: *mut c_void,
+    caller: *const c_void,
+) -> c_long {
+    let library = library(caller, c"SSL_CTX_ctrl");
+    // Without data it only asks for the size of the keys.
+    if command == CTRL_SET_TICKET_KEYS && !data.is_null() {
+        // Fixed keys never displace a callback: they can be set in any case.
+        own_keys(library, ctx, OwnKeys::Fixed, true);
+    }
+    let original = library.and_then(|library| library.originals.ssl_ctx_ctrl);
+    // SAFETY: the server's own call.
+    original.map_or(0, |original| unsafe { original(ctx, command, number, data) })
+}
+
+/// `SSL_CTX_set_tlsext_ticket_key_evp_cb(3)`.
+///
+/// # Safety
+///
+/// As for the original.
+#[unsafe(no_mangle)]
+#[unsafe(naked)]
+pub unsafe extern "C" fn SSL_CTX_set_tlsext_ticket_key_evp_cb(
+    ctx: *mut SSL_CTX,
+    callback: EvpCallback,
+) -> c_int {
+    go_on_with_caller!(2, ssl_ctx_set_tlsext_ticket_key_evp_cb)
+}
+
+unsafe extern "C" fn ssl_ctx_set_tlsext_ticket_key_evp_cb(
+    ctx: *mut SSL_CTX,
+    callback: EvpCallback,
+    caller: *const c_void,
+) -> c_int {
+    let library = library(caller, c"SSL_CTX_set_tlsext_ticket_key_evp_cb");
+    if own_keys(library, ctx, OwnKeys::EvpCallback, callback.is_some()) == Verdict::Swallow {
+        return 1;
+    }
+    let original = library.and_then(|library| library.api.ssl_ctx_set_tlsext_ticket_key_evp_cb);
+    // SAFETY: the server's own call.
+    original.map_or(0, |original| unsafe { original(ctx, callback) })
+}
+
+/// `SSL_CTX_set_tlsext_ticket_key_cb`: a real function in BoringSSL and AWS-LC,
+/// a macro in OpenSSL.
+///
+/// # Safety
+///
+/// As for the original.
+#[unsafe(no_mangle)]
+#[unsafe(naked)]
+pub unsafe extern "C" fn SSL_CTX_set_tlsext_ticket_key_cb(
+    ctx: *mut SSL_CTX,
+    callback: HmacCallback,
+) -> c_int {
+    go_on_with_caller!(2, ssl_ctx_set_tlsext_ticket_key_cb)
+}
+
+unsafe extern "C" fn ssl_ctx_set_tlsext_ticket_key_cb(
+    ctx: *mut SSL_CTX,
+    callback: HmacCallback,
+    caller: *const c_void,
+) -> c_int {
+    let library = library(caller, c"SSL_CTX_set_tlsext_ticket_key_cb");
+    if own_keys(library, ctx, OwnKeys::HmacCallback, callback.is_some()) == Verdict::Swallow {
+        return 1;
+    }
+    let original = library.and_then(|library| library.api.ssl_ctx_set_tlsext_ticket_key_cb);
+    // SAFETY: the server's own call.
+    original.map_or(0, |original| unsafe { original(ctx, callback) })
+}
+
+/// The TLS library whose function of that name the caller means.
+fn library(caller: *const c_void, function: &CStr) -> Option<&'static Library> {
+    shielded(None, || resolve::library_at(caller, function))
+}
+
+fn made(library: Option<&'static Library>, ctx: *mut SSL_CTX, method: *const SSL_METHOD) {
+    if let Some(library) = library.filter(|_| !ctx.is_null()) {
+        // SAFETY: the original has just made it.
+        shielded((), || unsafe { context::made(library, ctx, method) });
+    }
+}
+
+fn own_keys(
+    library: Option<&'static Library>,
+    ctx: *mut SSL_CTX,
+    own: OwnKeys,
+    some: bool,
+) -> Verdict {
+    library.filter(|_| !ctx.is_null()).map_or(Verdict::Pass, |library| {
+        // SAFETY: not null, so the server vouches for it.
+        shielded(Verdict::Pass, || unsafe { context::own_keys(library, ctx, own, some) })
+    })
+}
+
+/// Keeps a panic of ours away from the server.
+fn shielded<T>(otherwise: T, ours: impl FnOnce() -> T) -> T {
+    catch_unwind(AssertUnwindSafe(ours)).unwrap_or(otherwise)
+}
