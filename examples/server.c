@@ -11,9 +11,9 @@
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -63,15 +63,13 @@ static void die(const char *what)
 /* Installs libtktrot. Only strict mode makes a problem with it fatal. */
 static int install(SSL_CTX *ctx)
 {
-    tkt_config cfg;
-    int rc = tkt_config_from_env(&cfg);
-    int strict = cfg.strict;
-    /* NULL: the environment, with each problem logged and worked around. */
-    rc = tkt_install(ctx, rc == TKT_OK ? &cfg : NULL);
+    tkt_config environment;
+    int rc = tkt_install(ctx, NULL);
     if (rc == TKT_OK)
         return 0;
     fprintf(stderr, "server: %s: %s\n", tkt_strerror(rc), tkt_last_error());
-    return strict ? -1 : 0;
+    tkt_config_from_env(&environment);
+    return environment.strict ? -1 : 0;
 }
 
 static SSL_CTX *make_context(const struct options *options)
@@ -123,11 +121,26 @@ static void serve(SSL_CTX *ctx, int connection)
     close(connection);
 }
 
-static void work(SSL_CTX *ctx, int listener)
+/* Signals are handled only while a process waits, so that none comes too late. */
+static void block_signals(sigset_t *before)
+{
+    sigset_t watched;
+    sigemptyset(&watched);
+    sigaddset(&watched, SIGHUP);
+    sigaddset(&watched, SIGTERM);
+    sigaddset(&watched, SIGINT);
+    sigaddset(&watched, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &watched, before);
+}
+
+/* A worker: serves connections until it is told to stop. */
+static void work(SSL_CTX *ctx, int listener, const sigset_t *waiting)
 {
     handle(SIGHUP, SIG_IGN);
-    handle(SIGCHLD, SIG_DFL);
     while (!stop) {
+        struct pollfd ready = {.fd = listener, .events = POLLIN};
+        if (ppoll(&ready, 1, NULL, waiting) <= 0)
+            continue;
         int connection = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
         if (connection >= 0)
             serve(ctx, connection);
@@ -136,67 +149,137 @@ static void work(SSL_CTX *ctx, int listener)
     exit(0);
 }
 
-static pid_t start_worker(SSL_CTX *ctx, int listener)
-{
-    pid_t pid = fork();
-    if (pid == 0)
-        work(ctx, listener);
-    return pid;
-}
-
-static void signal_workers(const pid_t *workers, int count, int number)
+static void signal_all(const pid_t *workers, int count, int number)
 {
     for (int i = 0; i < count; i++)
         if (workers[i] > 0)
             kill(workers[i], number);
 }
 
-/* The master: keeps `options->workers` workers alive until it is told to stop. */
-static void supervise(const struct options *options, int listener)
+/* Starts the workers that are missing. */
+static void complete(pid_t *workers, int count, SSL_CTX *ctx, int listener,
+                     const sigset_t *waiting)
+{
+    for (int i = 0; i < count; i++) {
+        if (workers[i] > 0)
+            continue;
+        workers[i] = fork();
+        if (workers[i] == 0)
+            work(ctx, listener, waiting);
+    }
+}
+
+static void forget_the_dead(pid_t *workers, int count)
+{
+    pid_t dead;
+    while ((dead = waitpid(-1, NULL, WNOHANG)) > 0)
+        for (int i = 0; i < count; i++)
+            if (workers[i] == dead)
+                workers[i] = 0;
+}
+
+/* The master: keeps the workers alive until it is told to stop. */
+static void supervise(const struct options *options, SSL_CTX *ctx, int listener)
 {
     pid_t workers[MAX_WORKERS] = {0};
-    SSL_CTX *ctx = make_context(options);
-    sigset_t watched, before;
+    sigset_t waiting;
 
-    sigemptyset(&watched);
-    sigaddset(&watched, SIGHUP);
-    sigaddset(&watched, SIGTERM);
-    sigaddset(&watched, SIGINT);
-    sigaddset(&watched, SIGCHLD);
-    /* Blocked except in sigsuspend, so that no signal is missed. */
-    sigprocmask(SIG_BLOCK, &watched, &before);
+    block_signals(&waiting);
     while (!stop) {
-        pid_t gone;
+        forget_the_dead(workers, options->workers);
         if (reload) {
             reload = 0;
-            signal_workers(workers, options->workers, SIGTERM);
+            signal_all(workers, options->workers, SIGTERM);
             memset(workers, 0, sizeof workers);
             SSL_CTX_free(ctx);
             ctx = make_context(options);
         }
-        while ((gone = waitpid(-1, NULL, WNOHANG)) > 0)
-            for (int i = 0; i < options->workers; i++)
-                if (workers[i] == gone)
-                    workers[i] = 0;
-        for (int i = 0; i < options->workers; i++)
-            if (workers[i] <= 0) {
-                sigset_t blocked = watched;
-                workers[i] = fork();
-                if (workers[i] == 0) {
-                    sigprocmask(SIG_SETMASK, &before, NULL);
-                    work(ctx, listener);
-                }
-                (void)blocked;
-            }
-        sigsuspend(&before);
+        complete(workers, options->workers, ctx, listener, &waiting);
+        sigsuspend(&waiting);
     }
-    signal_workers(workers, options->workers, SIGTERM);
+    signal_all(workers, options->workers, SIGTERM);
     while (waitpid(-1, NULL, 0) > 0 || errno == EINTR)
         ;
     SSL_CTX_free(ctx);
 }
 
+/* The parent leaves when the child is on its own. */
+static void go_to_background(void)
+{
+    pid_t pid = fork();
+    if (pid < 0)
+        die("fork");
+    if (pid > 0)
+        exit(0);
+    setsid();
+}
+
+static void write_pid(const char *path)
+{
+    FILE *file = fopen(path, "we");
+    if (!file || fprintf(file, "%d\n", (int)getpid()) < 0 || fclose(file) != 0)
+        die(path);
+}
+
+static int number(const char *text, int least, int most)
+{
+    char *end;
+    long value = strtol(text, &end, 10);
+    if (*text == '\0' || *end != '\0' || value < least || value > most) {
+        fprintf(stderr, "server: %s is not a number from %d to %d\n", text, least, most);
+        exit(2);
+    }
+    return (int)value;
+}
+
+static struct options parse(int argc, char **argv)
+{
+    static const struct option known[] = {
+        {"port", required_argument, NULL, 'p'},     {"cert", required_argument, NULL, 'c'},
+        {"key", required_argument, NULL, 'k'},      {"workers", required_argument, NULL, 'w'},
+        {"daemon", no_argument, NULL, 'd'},         {"pid-file", required_argument, NULL, 'f'},
+        {NULL, 0, NULL, 0},
+    };
+    struct options options = {.workers = 2};
+    int letter;
+
+    while ((letter = getopt_long(argc, argv, "", known, NULL)) != -1) {
+        switch (letter) {
+        case 'p': options.port = number(optarg, 1, 65535); break;
+        case 'c': options.cert = optarg; break;
+        case 'k': options.key = optarg; break;
+        case 'w': options.workers = number(optarg, 1, MAX_WORKERS); break;
+        case 'd': options.daemon = 1; break;
+        case 'f': options.pid_file = optarg; break;
+        default: exit(2);
+        }
+    }
+    if (!options.port || !options.cert || !options.key || optind != argc) {
+        fprintf(stderr, "usage: server --port P --cert FILE --key FILE [--workers N] "
+                        "[--daemon] [--pid-file FILE]\n");
+        exit(2);
+    }
+    return options;
+}
+
 int main(int argc, char **argv)
 {
+    struct options options = parse(argc, argv);
+
+    handle(SIGPIPE, SIG_IGN);
+    handle(SIGHUP, on_signal);
+    handle(SIGTERM, on_signal);
+    handle(SIGINT, on_signal);
+    handle(SIGCHLD, on_signal);
+
+    /* The keys are installed while the process has its first privileges, and
+     * before it forks: workers inherit them. */
+    SSL_CTX *ctx = make_context(&options);
+    int listener = listen_on(options.port);
+    if (options.daemon)
+        go_to_background();
+    if (options.pid_file)
+        write_pid(options.pid_file);
+    supervise(&options, ctx, listener);
     return 0;
 }
