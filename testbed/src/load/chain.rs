@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::promise::{Due, Promise};
 use super::report::Counts;
-use crate::client::{Client, Error, Handshake, Ticket};
+use crate::client::{Client, Error, Handshake, Ticket, TlsVersion};
 
 /// How many tickets of different ages a TLS 1.3 chain keeps beside the newest.
 const KEEPSAKES: u32 = 8;
@@ -41,6 +41,22 @@ impl Chain {
         Chain { client, newest: None, old: VecDeque::new(), turn: 0 }
     }
 
+    /// A visitor who has this ticket, from a run before the one that is numbered `run` + 1.
+    pub fn holding(client: Client, ticket: Ticket, run: u64) -> Chain {
+        let newest = Some(Held { ticket, run });
+        Chain { client, newest, old: VecDeque::new(), turn: 0 }
+    }
+
+    /// The newest ticket.
+    pub fn newest(&self) -> Option<&Ticket> {
+        self.newest.as_ref().map(|held| &held.ticket)
+    }
+
+    /// Makes the next visit one without a ticket.
+    pub fn forget_newest(&mut self) {
+        self.newest = None;
+    }
+
     /// Makes one connection and remembers the tickets that it brought.
     pub fn visit(
         &mut self,
@@ -67,8 +83,9 @@ impl Chain {
         while self.old.front().is_some_and(|held| !still_good(held)) {
             self.old.pop_front();
         }
+        let newest = self.newest.as_ref()?;
         let old = self.old.front().filter(|_| self.turn.is_multiple_of(OLD_TICKET_EVERY));
-        old.or(self.newest.as_ref()).cloned()
+        Some(old.unwrap_or(newest).clone())
     }
 
     fn remember(&mut self, handshake: &Handshake, promise: &Promise, run: u64) {
@@ -79,7 +96,7 @@ impl Chain {
             return;
         };
         let held = Held { ticket: ticket.clone(), run };
-        if ticket.version() == crate::client::TlsVersion::V13 {
+        if ticket.version() == TlsVersion::V13 {
             let spacing: Duration = promise.lifetime / KEEPSAKES;
             if self.old.back().is_none_or(|last| last.ticket.age() >= spacing) {
                 self.old.push_back(held.clone());

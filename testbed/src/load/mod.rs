@@ -15,7 +15,7 @@ use openssl::error::ErrorStack;
 pub use promise::Promise;
 pub use report::{Counts, Report};
 
-use crate::client::{Client, TlsVersion};
+use crate::client::{Client, Ticket, TlsVersion};
 use chain::Chain;
 
 /// Visitors of one server. They keep their tickets from one run to the next.
@@ -94,6 +94,30 @@ impl Load {
     /// Names of all keys that were ever seen, in that order.
     pub fn keys(&self) -> &[[u8; 16]] {
         &self.keys
+    }
+
+    /// The newest ticket of each visitor.
+    pub fn tickets(&self) -> Vec<Ticket> {
+        self.chains.iter().flatten().filter_map(Chain::newest).cloned().collect()
+    }
+
+    /// Offers each of these tickets once, beside the visitors, which keep what they have.
+    pub fn offer(&mut self, tickets: &[Ticket]) -> Result<Report, ErrorStack> {
+        let mut visitors = Vec::new();
+        for ticket in tickets {
+            let client = Client::new(ticket.version())?;
+            visitors.push(Chain::holding(client, ticket.clone(), self.runs));
+        }
+        let regulars = std::mem::replace(&mut self.chains, vec![visitors]);
+        let report = self.round();
+        self.chains = regulars;
+        Ok(report)
+    }
+
+    /// One visit of each visitor as on the first day: no ticket is offered. The new tickets are kept.
+    pub fn fresh_round(&mut self) -> Report {
+        self.chains.iter_mut().flatten().for_each(Chain::forget_newest);
+        self.round()
     }
 
     /// One visit of each visitor.

@@ -73,6 +73,11 @@ impl Nginx {
         tail
     }
 
+    /// Leaves the directory with the logs behind, for whoever looks into a failure.
+    pub fn keep_files(&mut self) {
+        self.dir.disable_cleanup(true);
+    }
+
     /// The running master's pid.
     pub fn master_pid(&self) -> Result<i32> {
         Ok(self.master()?.pid())
