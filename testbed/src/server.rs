@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use tempfile::TempDir;
 
 use crate::artifacts;
@@ -168,7 +168,7 @@ impl Server {
             TcpStream::connect_timeout(&self.addr, Duration::from_secs(1)).ok()?;
             Some(master)
         })
-        .with_context(|| self.stderr())?;
+        .map_err(|late| anyhow!("{late}\n{}", self.stderr()))?;
         self.master = Some(master);
         Ok(())
     }
@@ -205,7 +205,7 @@ impl Server {
     }
 
     fn wait_for(&self, what: &str, probe: impl FnMut() -> Option<()>) -> Result<()> {
-        wait::until(PATIENCE, what, probe).with_context(|| self.stderr())
+        wait::until(PATIENCE, what, probe).map_err(|late| anyhow!("{late}\n{}", self.stderr()))
     }
 
     /// Ends every process of this server: each master has our directory in its command line, and

@@ -191,7 +191,9 @@ impl Load {
                 });
             }
         });
-        run.into_inner().unwrap().report
+        let Run { mut report, keys, .. } = run.into_inner().unwrap();
+        report.sort_keys(keys);
+        report
     }
 }
 

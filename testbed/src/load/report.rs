@@ -37,7 +37,7 @@ pub struct Counts {
     pub without_ticket: u64,
     /// Connections that failed.
     pub failures: BTreeMap<ErrorKind, u64>,
-    /// Names of the keys that sealed a new ticket or opened an offered one, as they were seen first.
+    /// Names of the keys that sealed a new ticket or opened an offered one, the oldest key first.
     pub keys: Vec<[u8; 16]>,
     /// The greatest age at which a ticket resumed.
     pub oldest_resumed: Duration,
@@ -62,6 +62,13 @@ impl Report {
     pub fn add(&mut self, other: &Report) {
         for (version, counts) in &other.versions {
             self.versions.entry(*version).or_default().add(counts);
+        }
+    }
+
+    /// Sorts the keys of each version by the order in which the load came to know them.
+    pub(super) fn sort_keys(&mut self, order: &[[u8; 16]]) {
+        for counts in self.versions.values_mut() {
+            counts.keys.sort_by_key(|key| order.iter().position(|known| known == key));
         }
     }
 

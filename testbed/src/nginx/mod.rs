@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use tempfile::TempDir;
 
 pub use builder::Builder;
@@ -182,17 +182,17 @@ impl Nginx {
         let ended = wait::until(PATIENCE, "the nginx command", || child.try_wait().transpose());
         match ended {
             Ok(status) if status.as_ref().is_ok_and(|status| status.success()) => Ok(()),
-            Ok(status) => bail!("nginx {arguments:?}: {:?}\n{}", status?, self.log_tail()),
+            Ok(status) => bail!("nginx {arguments:?}: {}\n{}", status?, self.log_tail()),
             Err(late) => {
                 child.kill()?;
                 child.wait()?;
-                Err(late.context(self.log_tail()))
+                bail!("{late}\n{}", self.log_tail())
             }
         }
     }
 
     fn wait_for(&self, what: &str, probe: impl FnMut() -> Option<()>) -> Result<()> {
-        wait::until(PATIENCE, what, probe).with_context(|| self.log_tail())
+        wait::until(PATIENCE, what, probe).map_err(|late| anyhow!("{late}\n{}", self.log_tail()))
     }
 
     /// Ends every master of this configuration (an upgrade may have left two) and its workers.

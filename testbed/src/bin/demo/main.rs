@@ -33,7 +33,7 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
         Err(error) => {
-            eprintln!("demo: {error:?}");
+            eprintln!("demo: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -70,7 +70,7 @@ fn run() -> Result<Vec<String>> {
     let mut problems = Vec::new();
     for (name, result) in [("with", left_result), ("without", right_result)] {
         if let Err(error) = result {
-            problems.push(format!("nginx {name} libtktrot: {error:?}"));
+            problems.push(format!("nginx {name} libtktrot: {error:#}"));
         }
     }
     if problems.is_empty() {
@@ -78,7 +78,7 @@ fn run() -> Result<Vec<String>> {
     }
     if problems.is_empty() {
         table::print_proof(&with, &without);
-    } else {
+    } else if !interrupt::requested() {
         with.keep_logs(&mut problems);
     }
     Ok(problems)

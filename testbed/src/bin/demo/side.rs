@@ -80,7 +80,8 @@ impl Side {
             Ok(())
         };
         self.nginx.start()?;
-        let start = self.load.run(LIMIT, |progress| progress.elapsed >= ROTATE / 2);
+        let mut start = self.load.fresh_round();
+        start.add(&self.load.run(LIMIT, |progress| progress.elapsed >= ROTATE / 2));
         let souvenirs = self.load.tickets();
         report(self, Phase::Start, start)?;
         for number in 1..=ROTATIONS {

@@ -13,13 +13,13 @@ pub fn print_head() {
     let (rotate, lifetime) = (ROTATE.as_secs(), LIFETIME.as_secs());
     println!("Stock nginx, 2 workers, and OpenSSL clients that come back with their tickets.");
     println!("libtktrot: a new key every {rotate} s, tickets live {lifetime} s.\n");
-    println!("{:17}{:43} | without", "", "nginx with libtktrot");
-    println!("{:11}{:6}{} | {}", "phase", "TLS", columns(), columns().trim_end());
+    println!("{:15}{:40} | without", "", "nginx with libtktrot");
+    println!("{:11}{:4}{} | {}", "phase", "TLS", columns(), columns().trim_end());
     println!("{}", "-".repeat(100));
 }
 
 fn columns() -> String {
-    format!("{:>5}{:>9}{:>6}  {:21}", "conns", "resumed", "lost", "keys")
+    format!("{:>5}{:>8}{:>5}  {:20}", "conns", "resumed", "lost", "keys")
 }
 
 /// The rows of one phase.
@@ -28,7 +28,7 @@ pub fn print_phase(phase: Phase, left: &Report, right: &Report) {
         let name = if version == TlsVersion::V12 { phase.to_string() } else { String::new() };
         let version_number = version.to_string().replace("TLS ", "");
         let (left, right) = (cells(&left.of(version)), cells(&right.of(version)));
-        println!("{name:11}{version_number:6}{left} | {}", right.trim_end());
+        println!("{name:11}{version_number:4}{left} | {}", right.trim_end());
     }
 }
 
@@ -40,7 +40,7 @@ fn cells(counts: &Counts) -> String {
     }
     let lost = counts.unexpected_full + counts.failed();
     let names = names.join(" ");
-    format!("{:>5}{:>9}{lost:>6}  {names:21}", counts.handshakes, counts.resumed)
+    format!("{:>5}{:>8}{lost:>5}  {names:20}", counts.handshakes, counts.resumed)
 }
 
 /// The last lines, when everything held.
