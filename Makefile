@@ -38,5 +38,26 @@ $(C_DIR)/lib: libraries
 	@ln -sf ../../release/libtktrot.so $@/libtktrot.so
 	@ln -sf ../../release/libtktrot.so $@/libtktrot.so.$(MAJOR)
 
+# Installs what is missing, on Debian; elsewhere says what to install.
+deps:
+	@tools/deps
+
+# A stock nginx with and without the shim, driven by a real client, in a minute.
+demo: deps libraries
+	@$(CARGO) run --release --quiet --package testbed --bin demo
+
+# Every test there is.
+test: deps all
+	$(CARGO) test --workspace --quiet
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --features kill-points -- -D warnings
+
+clean:
+	$(CARGO) clean
+
+# Writes include/tktrot.h anew.
 header:
 	TKTROT_WRITE_HEADER=1 $(CARGO) test --quiet --test header

@@ -1,1 +1,43 @@
+//! Real servers and a real TLS client for the tests and the demo of libtktrot.
+//!
+//! The library's promise is about what a client of a stock server sees, so it is tested there: this
+//! crate starts nginx or `examples/server` as production would, drives them with OpenSSL's own
+//! client, and does the things that lose tickets (reload, restart, upgrade, killed workers).
+//!
+//! - [`client`]: one handshake, with or without a ticket, and the tickets that it brought
+//! - [`load`]: many handshakes, each classified by what its ticket's age promised
+//! - [`nginx`], [`server`]: the servers, with the operations that an administrator has
+//! - [`environment`]: what a server's environment holds; [`RingDir`], the ring's own directory
+//! - [`artifacts`]: the libraries and C programs that `make` builds
+//! - [`certificate`], [`port`], [`process`], [`wait`]: what the servers are made of
+//!
+//! ```no_run
+//! use testbed::{artifacts, client::{Client, TlsVersion}, nginx::Nginx, RingDir};
+//!
+//! let ring = RingDir::new()?;
+//! let mut nginx = Nginx::builder()
+//!     .workers(2)
+//!     .preload(artifacts::shim()?)
+//!     .ring(&ring)
+//!     .env("TKTROT_ROTATE", "2s")
+//!     .start()?;
+//! let client = Client::new(TlsVersion::V13)?;
+//! let first = client.connect(nginx.addr(), None, None)?;
+//! nginx.reload()?;
+//! let second = client.connect(nginx.addr(), None, first.tickets.last())?;
+//! assert!(second.resumed);
+//! # Ok::<(), anyhow::Error>(())
+//! ```
 
+pub mod artifacts;
+pub mod certificate;
+pub mod client;
+pub mod environment;
+pub mod load;
+pub mod nginx;
+pub mod port;
+pub mod process;
+pub mod server;
+pub mod wait;
+
+pub use environment::RingDir;

@@ -1,0 +1,69 @@
+//! What `make` builds: the libraries and the C programs.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use anyhow::{Result, anyhow, bail};
+
+/// The LD_PRELOAD shim.
+pub fn shim() -> Result<&'static Path> {
+    static SHIM: OnceLock<PathBuf> = OnceLock::new();
+    built_file(&SHIM, "release/libtktrot_preload.so")
+}
+
+/// The C library.
+pub fn library() -> Result<&'static Path> {
+    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
+    built_file(&LIBRARY, "release/libtktrot.so")
+}
+
+/// A C program, by name.
+pub fn program(name: &str) -> Result<PathBuf> {
+    existing(target()?.join("c").join(name))
+}
+
+/// The root of the workspace.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the testbed is a directory of the workspace")
+}
+
+/// The target directory, after everything in it was built once in this process.
+pub fn target() -> Result<&'static Path> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    match BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}"))) {
+        Ok(target) => Ok(target),
+        Err(message) => Err(anyhow!("{message}")),
+    }
+}
+
+fn built_file(cell: &'static OnceLock<PathBuf>, name: &str) -> Result<&'static Path> {
+    let path = existing(target()?.join(name))?;
+    Ok(cell.get_or_init(|| path))
+}
+
+fn existing(path: PathBuf) -> Result<PathBuf> {
+    if !path.is_file() {
+        bail!("`make all` went well, yet there is no {}", path.display());
+    }
+    Ok(path)
+}
+
+fn build() -> Result<PathBuf> {
+    let output = Command::new("make")
+        .args(["--silent", "all"])
+        .current_dir(root())
+        // Under `make test` these would make the inner make look for the outer one's job server.
+        .env_remove("MAKEFLAGS")
+        .env_remove("MAKELEVEL")
+        .output()
+        .map_err(|error| anyhow!("cannot run make: {error}"))?;
+    if !output.status.success() {
+        bail!("`make all` failed:\n{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let target = env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from);
+    Ok(root().join(target))
+}

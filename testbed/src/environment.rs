@@ -1,0 +1,78 @@
+//! The environment of a server: nothing of ours but what a test asks for.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use tempfile::TempDir;
+
+/// The variables of one server process. Ours are not inherited, so that a test means the same on
+/// every machine, and `LD_PRELOAD` is never set for the test program itself.
+#[derive(Clone, Debug, Default)]
+pub struct Environment {
+    variables: BTreeMap<String, String>,
+}
+
+impl Environment {
+    /// Sets one variable.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.variables.insert(name.to_owned(), value.to_owned());
+    }
+
+    /// Loads `library` into the server.
+    pub fn preload(&mut self, library: &Path) {
+        self.set("LD_PRELOAD", &library.display().to_string());
+    }
+
+    /// The names that were set.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.variables.keys().map(String::as_str)
+    }
+
+    /// A command that will run in this environment.
+    pub fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command
+            .env_clear()
+            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("LC_ALL", "C")
+            .envs(&self.variables);
+        command
+    }
+}
+
+/// A private directory on /dev/shm for rings; it is removed, with the rings in it, on drop.
+#[derive(Debug)]
+pub struct RingDir {
+    dir: TempDir,
+}
+
+impl RingDir {
+    /// Makes a new directory, mode 0700.
+    pub fn new() -> Result<RingDir> {
+        let dir = tempfile::Builder::new()
+            .prefix("tktrot-test-")
+            .tempdir_in("/dev/shm")
+            .context("cannot make a ring directory in /dev/shm")?;
+        Ok(RingDir { dir })
+    }
+
+    /// What `TKTROT_DIR` is to be.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The ring files in it, sorted.
+    pub fn rings(&self) -> Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        for entry in self.path().read_dir()? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "ring") {
+                found.push(path);
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+}

@@ -1,0 +1,138 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::config::Config;
+use super::{BINARY, Nginx};
+use crate::certificate::{self, Certificate};
+use crate::environment::{Environment, RingDir};
+use crate::port;
+
+/// What an nginx is to be like; made by [`Nginx::builder`].
+#[derive(Clone, Debug)]
+pub struct Builder {
+    workers: usize,
+    user: Option<String>,
+    certificate: Option<Certificate>,
+    environment: Environment,
+    keep_environment: bool,
+    main: Vec<String>,
+    http: Vec<String>,
+    server: Vec<String>,
+}
+
+impl Builder {
+    pub(super) fn new() -> Builder {
+        // SAFETY: geteuid(2) has no preconditions and cannot fail.
+        let root = unsafe { libc::geteuid() } == 0;
+        Builder {
+            workers: 2,
+            user: root.then(|| "www-data".to_owned()),
+            certificate: None,
+            environment: Environment::default(),
+            keep_environment: false,
+            main: Vec::new(),
+            http: Vec::new(),
+            server: Vec::new(),
+        }
+    }
+
+    /// The number of workers; 2 unless told.
+    pub fn workers(mut self, workers: usize) -> Builder {
+        self.workers = workers;
+        self
+    }
+
+    /// The user of the workers. As Debian has it, www-data, when we are root; else nginx stays who
+    /// it is.
+    pub fn user(mut self, user: &str) -> Builder {
+        self.user = Some(user.to_owned());
+        self
+    }
+
+    /// Uses this certificate instead of a new one.
+    pub fn certificate(mut self, certificate: &Certificate) -> Builder {
+        self.certificate = Some(certificate.clone());
+        self
+    }
+
+    /// Sets `LD_PRELOAD` for nginx.
+    pub fn preload(mut self, library: &Path) -> Builder {
+        self.environment.preload(library);
+        self
+    }
+
+    /// Sets a variable for nginx.
+    pub fn env(mut self, name: &str, value: &str) -> Builder {
+        self.environment.set(name, value);
+        self
+    }
+
+    /// Sets `TKTROT_DIR` to this directory, which has to live as long as nginx.
+    pub fn ring(self, dir: &RingDir) -> Builder {
+        self.env("TKTROT_DIR", &dir.path().display().to_string())
+    }
+
+    /// Lists every variable that is set here in `env` directives. Without them nginx starts a new
+    /// binary (USR2) with an empty environment, so without `LD_PRELOAD`.
+    pub fn keep_environment(mut self) -> Builder {
+        self.keep_environment = true;
+        self
+    }
+
+    /// Adds a line at the top level of nginx.conf.
+    pub fn main(mut self, line: &str) -> Builder {
+        self.main.push(line.to_owned());
+        self
+    }
+
+    /// Adds a line to the http block.
+    pub fn http(mut self, line: &str) -> Builder {
+        self.http.push(line.to_owned());
+        self
+    }
+
+    /// Adds a line to the server block.
+    pub fn server(mut self, line: &str) -> Builder {
+        self.server.push(line.to_owned());
+        self
+    }
+
+    /// Writes certificate and configuration into a directory of its own and starts nginx.
+    pub fn start(self) -> Result<Nginx> {
+        let mut nginx = self.prepare()?;
+        nginx.start()?;
+        Ok(nginx)
+    }
+
+    /// As [`Builder::start`], but leaves nginx stopped.
+    pub fn prepare(mut self) -> Result<Nginx> {
+        let dir = tempfile::Builder::new().prefix("tktrot-nginx-").tempdir()?;
+        // Workers run as another user and must reach their temporary files.
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
+        let certificate = match self.certificate.take() {
+            Some(certificate) => certificate,
+            None => certificate::create(dir.path())?,
+        };
+        if self.keep_environment {
+            let names = self.environment.names().map(|name| format!("env {name};"));
+            self.main.extend(names.collect::<Vec<_>>());
+        }
+        let addr = port::free()?;
+        let config = Config {
+            dir: dir.path(),
+            addr,
+            certificate: &certificate,
+            workers: self.workers,
+            user: self.user.as_deref(),
+            main: &self.main,
+            http: &self.http,
+            server: &self.server,
+        };
+        fs::write(dir.path().join("nginx.conf"), config.text())
+            .with_context(|| format!("cannot write the configuration of {BINARY}"))?;
+        Ok(Nginx { dir, addr, workers: self.workers, environment: self.environment })
+    }
+}
