@@ -2,6 +2,8 @@ pub mod capi;
 pub mod clock;
 pub mod config;
 pub mod keyrings;
+#[cfg(feature = "kill-points")]
+pub mod kill_points;
 pub mod log;
 pub mod process;
 pub mod ring;
