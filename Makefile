@@ -22,7 +22,7 @@ PROGRAMS := $(patsubst examples/%.c,$(C_DIR)/%,$(wildcard examples/*.c)) \
 all: libraries programs
 
 libraries:
-	$(CARGO) build --release --workspace --quiet
+	@$(CARGO) build --release --workspace --quiet
 
 programs: $(PROGRAMS)
 
@@ -43,8 +43,8 @@ deps:
 	@tools/deps
 
 # A stock nginx with and without the shim, driven by a real client, in a minute.
-demo: deps libraries
-	@$(CARGO) run --release --quiet --package testbed --bin demo
+demo: deps all
+	@$(RELEASE)/demo
 
 # Every test there is.
 test: deps all
