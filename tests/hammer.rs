@@ -59,7 +59,7 @@ fn key(number: u64, version: u64) -> Key {
     };
     let check = check(&name(number), secrets.aes.expose(), &times);
     secrets.hmac.expose_mut().copy_from_slice(&check);
-    Key { name: name(number), secrets, times, node: 1, plain: version % 2 == 0 }
+    Key { name: name(number), secrets, times, node: 1, plain: version.is_multiple_of(2) }
 }
 
 fn check(name: &KeyName, aes: &[u8; 32], times: &KeyTimes) -> [u8; 32] {
@@ -137,13 +137,15 @@ fn process(ring: &Ring, number: u64) {
 
 #[test]
 fn no_key_is_torn_and_none_is_missed() {
-    let mut ring = Ring::private(Geometry::new(CAPACITY).unwrap()).unwrap();
+    let ring = Ring::private(Geometry::new(CAPACITY).unwrap()).unwrap();
     ring.header().node.store(1, std::sync::atomic::Ordering::Relaxed);
     let writer = ring.try_write().unwrap();
-    (0..PINNED).for_each(|number| drop(writer.publish(&key(number, 0)).unwrap()));
+    for number in 0..PINNED {
+        writer.publish(&key(number, 0)).unwrap();
+    }
     drop(writer);
 
-    let children: Vec<_> = (0..PROCESSES).map(|number| spawn(&mut ring, number)).collect();
+    let children: Vec<_> = (0..PROCESSES).map(|number| spawn(&ring, number)).collect();
     let mut failed = 0;
     for child in children {
         let mut status = 0;
@@ -156,7 +158,7 @@ fn no_key_is_torn_and_none_is_missed() {
     assert_eq!(writer.defect(), None);
 }
 
-fn spawn(ring: &mut Ring, number: u64) -> libc::pid_t {
+fn spawn(ring: &Ring, number: u64) -> libc::pid_t {
     // SAFETY: the child only works on the ring and leaves with _exit.
     let child = unsafe { libc::fork() };
     assert!(child >= 0);
@@ -164,7 +166,6 @@ fn spawn(ring: &mut Ring, number: u64) -> libc::pid_t {
         // Whatever goes wrong, the child ends by itself.
         // SAFETY: asks the kernel for a signal in ten minutes.
         unsafe { libc::alarm(600) };
-        let ring = &*ring;
         let result =
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| process(ring, number)));
         // SAFETY: ends the child at once.
