@@ -7,7 +7,7 @@ use std::time::Duration;
 use once_cell::sync::OnceCell;
 
 use super::error::{Error, TKT_ERR_ARGUMENT, TKT_ERR_CONFIG, TKT_OK, guard};
-use crate::config::{self, BadValue, Bind, Config, MAX_ROTATE_EVERY, Renew, Upkeep};
+use crate::config::{BadValue, Bind, Config, MAX_ROTATE_EVERY, Renew, Upkeep, values};
 use crate::process;
 use crate::ring::layout::{MAX_CAPACITY, MIN_CAPACITY};
 use crate::schedule::MAX_LIFETIME;
@@ -186,10 +186,10 @@ impl Reading {
         let strings = [fields.ring, fields.dir, fields.label, fields.log]
             .map(|text| unsafe { bytes_of(text) });
         let [ring, dir, label, log] = strings.map(|bytes| bytes.map(OsStr::from_bytes));
-        self.config.ring = self.text("ring", ring, config::accept_ring);
-        self.config.dir = self.text("dir", dir, config::accept_dir);
-        self.config.log = self.text("log", log, config::accept_log).unwrap_or_default();
-        let label = self.text("label", label, |text| config::accept_label(text.as_bytes()));
+        self.config.ring = self.text("ring", ring, values::ring);
+        self.config.dir = self.text("dir", dir, values::dir);
+        self.config.log = self.text("log", log, values::log).unwrap_or_default();
+        let label = self.text("label", label, |text| values::label(text.as_bytes()));
         self.config.label = label.unwrap_or_default().to_vec();
 
         let seconds = |limit: Duration| 1..=u32::try_from(limit.as_secs()).unwrap_or(u32::MAX);
@@ -201,7 +201,7 @@ impl Reading {
         };
         let span = |value: Option<u32>| value.map(|value| Duration::from_secs(value.into()));
         self.config.capacity =
-            self.number("capacity", fields.capacity, within(capacities), config::CAPACITY_RANGE);
+            self.number("capacity", fields.capacity, within(capacities), values::CAPACITY_RANGE);
         self.config.rotate_every =
             span(self.number("rotate_every", fields.rotate_every, within(seconds(longest)), words));
         self.config.lifetime = span(self.number("lifetime", fields.lifetime, |_| true, ""))
