@@ -177,7 +177,7 @@ impl Config {
                 });
             }
         }
-        problems.extend(config.reconcile(PREFIX));
+        problems.extend(config.reconcile(|field| format!("{PREFIX}{}", field.to_uppercase())));
         (config, problems)
     }
 
@@ -211,14 +211,15 @@ impl Config {
         Ok(())
     }
 
-    /// Drops settings that contradict one another and tells which.
-    pub fn reconcile(&mut self, prefix: &str) -> Vec<BadValue> {
+    /// Drops settings that contradict one another and tells which; `named`
+    /// makes the name of a setting from that of its field.
+    pub fn reconcile(&mut self, named: impl Fn(&str) -> String) -> Vec<BadValue> {
         let mut problems = Vec::new();
         let rotate_every = self.rotate_every.unwrap_or(DEFAULT_ROTATE_EVERY);
         if let Some(lead) = self.lead.filter(|lead| *lead > rotate_every / 2) {
             self.lead = None;
             problems.push(BadValue {
-                setting: format!("{prefix}LEAD"),
+                setting: named("lead"),
                 value: format!("{}s", lead.as_secs()),
                 accepted: format!("at most half of the rotation, {:?}", rotate_every / 2),
             });
@@ -227,7 +228,7 @@ impl Config {
         if let Some(capacity) = self.capacity.filter(|capacity| u64::from(*capacity) < kept) {
             self.capacity = None;
             problems.push(BadValue {
-                setting: format!("{prefix}CAPACITY"),
+                setting: named("capacity"),
                 value: capacity.to_string(),
                 accepted: format!("at least {kept} with this rotation and lifetime"),
             });
@@ -236,7 +237,7 @@ impl Config {
             let lifetime = self.lifetime.take().unwrap_or_default();
             let longest = Policy::longest_lifetime(rotate_every, MAX_CAPACITY);
             problems.push(BadValue {
-                setting: format!("{prefix}LIFETIME"),
+                setting: named("lifetime"),
                 value: format!("{}s", lifetime.as_secs()),
                 accepted: format!("at most {}s with this rotation", longest.as_secs()),
             });

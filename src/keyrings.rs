@@ -24,6 +24,8 @@ pub struct Opened {
 struct Known {
     place: Place,
     keyring: Keyring,
+    /// What was wrong when it was opened, and is for as long as it is open.
+    problems: Vec<String>,
     next: *const Known,
 }
 
@@ -40,8 +42,8 @@ pub fn open(config: &Config, generator: &'static dyn Generator) -> Result<Opened
     process::watch();
     let place = config.place();
     let _lock = process::exclusive();
-    if let Some(keyring) = known(&place) {
-        return Ok(Opened { keyring, problems: configure(keyring, config) });
+    if let Some(known) = every().find(|known| known.place == place) {
+        return Ok(known.configured(config));
     }
 
     let mut problems = Vec::new();
@@ -59,13 +61,12 @@ pub fn open(config: &Config, generator: &'static dyn Generator) -> Result<Opened
     }
     let keyring = Keyring::new(ring, BootClock, generator);
     let next = KNOWN.load(Ordering::Relaxed);
-    let known = Box::leak(Box::new(Known { place, keyring, next }));
-    KNOWN.store(known, Ordering::Release);
     for problem in &problems {
         warning!("{problem}");
     }
-    problems.extend(configure(&known.keyring, config));
-    Ok(Opened { keyring: &known.keyring, problems })
+    let known = Box::leak(Box::new(Known { place, keyring, problems, next }));
+    KNOWN.store(known, Ordering::Release);
+    Ok(known.configured(config))
 }
 
 /// All keyrings of this process.
@@ -73,28 +74,38 @@ pub fn all() -> impl Iterator<Item = &'static Keyring> {
     every().map(|known| &known.keyring)
 }
 
-fn configure(keyring: &Keyring, config: &Config) -> Vec<String> {
-    if config.bind == Some(Bind::NONE) {
-        static SAID: OnceOnly = OnceOnly::new();
-        if SAID.first() {
-            warning!(
-                "bind=none: new keys are plain, and a ticket opens wherever one of them is, \
-                 whatever client certificates are asked for there"
-            );
-        }
-    }
-    match keyring.configure(config) {
-        Ok(()) => Vec::new(),
-        Err(failure) => {
+impl Known {
+    fn configured(&'static self, config: &Config) -> Opened {
+        let mut problems = self.problems.clone();
+        if let Err(failure) = self.keyring.configure(config) {
             let problem = format!("the ring could not be configured: {failure:?}");
             warning!("{problem}");
-            vec![problem]
+            problems.push(problem);
         }
+        let kept = self.keyring.policy().lifetime;
+        if let Some(lifetime) = config.lifetime.filter(|lifetime| *lifetime > kept) {
+            let problem = format!(
+                "{} has room for {} keys only, which keeps them for {}s instead of {}s; remove \
+                 it while no server uses it, and it is made anew",
+                self.place.path().display(),
+                self.keyring.ring().capacity(),
+                kept.as_secs(),
+                lifetime.as_secs()
+            );
+            warning!("{problem}");
+            problems.push(problem);
+        }
+        if config.bind == Some(Bind::NONE) {
+            static SAID: OnceOnly = OnceOnly::new();
+            if SAID.first() {
+                warning!(
+                    "bind=none: new keys are plain, and a ticket opens wherever one of them is, \
+                     whatever client certificates are asked for there"
+                );
+            }
+        }
+        Opened { keyring: &self.keyring, problems }
     }
-}
-
-fn known(place: &Place) -> Option<&'static Keyring> {
-    every().find(|known| known.place == *place).map(|known| &known.keyring)
 }
 
 fn every() -> impl Iterator<Item = &'static Known> {
