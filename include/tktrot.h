@@ -32,6 +32,8 @@ struct evp_cipher_ctx_st;
 struct evp_md_st;
 struct evp_mac_ctx_st;
 struct hmac_ctx_st;
+struct x509_st;
+struct X509_name_st;
 struct engine_st;
 struct ossl_param_st;
 
@@ -348,6 +350,34 @@ typedef int (*tkt_hmac_init_fn)(struct hmac_ctx_st*,
                                 struct engine_st*);
 
 /**
+ * `SSL_client_hello_get0_ext`.
+ */
+typedef int (*tkt_client_hello_ext_fn)(struct ssl_st*,
+                                       unsigned int,
+                                       const unsigned char**,
+                                       size_t*);
+
+/**
+ * `SSL_session_reused`; its argument is const in newer versions.
+ */
+typedef int (*tkt_session_reused_fn)(const struct ssl_st*);
+
+/**
+ * `SSL_CTX_get_client_CA_list`: a stack of X509_NAME, as its TLS library has them.
+ */
+typedef const void *(*tkt_client_ca_list_fn)(const struct ssl_ctx_st*);
+
+/**
+ * `OPENSSL_sk_num`; returns size_t in BoringSSL.
+ */
+typedef int (*tkt_sk_num_fn)(const void*);
+
+/**
+ * `OPENSSL_sk_value`; the index is size_t in BoringSSL.
+ */
+typedef void *(*tkt_sk_value_fn)(const void*, size_t);
+
+/**
  * The functions of a TLS library that are called; fill it with
  * `TKT_TLS_API_INIT`. Those that not every TLS library has may be NULL.
  */
@@ -401,6 +431,32 @@ typedef struct tkt_tls_api {
                       size_t,
                       const struct ossl_param_st*);
   int (*evp_mac_update)(struct evp_mac_ctx_st*, const unsigned char*, size_t);
+  const char *(*ssl_get_servername)(const struct ssl_st*, int);
+  /**
+   * OpenSSL; elsewhere `SSL_get_servername` has the name early enough.
+   */
+  tkt_client_hello_ext_fn ssl_client_hello_get0_ext;
+  tkt_session_reused_fn ssl_session_reused;
+  void *(*ssl_get_ex_data)(const struct ssl_st*, int);
+  int (*ssl_set_ex_data)(struct ssl_st*, int, void*);
+  /**
+   * BoringSSL's and AWS-LC's way to an index.
+   */
+  tkt_ssl_ctx_index_fn ssl_get_ex_new_index;
+  struct x509_st *(*ssl_ctx_get0_certificate)(const struct ssl_ctx_st*);
+  int (*x509_digest)(const struct x509_st*,
+                     const struct evp_md_st*,
+                     unsigned char*,
+                     unsigned int*);
+  int (*ssl_ctx_get_verify_mode)(const struct ssl_ctx_st*);
+  int (*ssl_ctx_get_verify_depth)(const struct ssl_ctx_st*);
+  tkt_client_ca_list_fn ssl_ctx_get_client_ca_list;
+  tkt_sk_num_fn sk_num;
+  tkt_sk_value_fn sk_value;
+  int (*x509_name_digest)(const struct X509_name_st*,
+                          const struct evp_md_st*,
+                          unsigned char*,
+                          unsigned int*);
   /**
    * Tells the shim which contexts are clients'.
    */
@@ -595,7 +651,7 @@ int tkt_install_api(struct ssl_ctx_st *ctx,
  */
 #define TKT_CAST(type, function) ((type)(void (*)(void))(function))
 #if defined(OPENSSL_IS_BORINGSSL) || defined(OPENSSL_IS_AWSLC)
-#define TKT_TLS_API_INIT                                                                \
+#define TKT_TLS_API_INIT                                                               \
     {                                                                                  \
         sizeof(tkt_tls_api), OpenSSL_version_num,                                      \
         TKT_CAST(tkt_rand_bytes_fn, RAND_bytes), 0, SSL_version,                       \
@@ -604,10 +660,18 @@ int tkt_install_api(struct ssl_ctx_st *ctx,
         TKT_CAST(tkt_ssl_ctx_index_fn, SSL_CTX_get_ex_new_index), 0,                   \
         SSL_CTX_set_tlsext_ticket_key_cb, 0, EVP_aes_256_cbc, EVP_CipherInit_ex,       \
         EVP_sha256, TKT_CAST(tkt_hmac_init_fn, HMAC_Init_ex), HMAC_Update, 0, 0,       \
+        SSL_get_servername, 0,                                                         \
+        TKT_CAST(tkt_session_reused_fn, SSL_session_reused), SSL_get_ex_data,          \
+        SSL_set_ex_data, TKT_CAST(tkt_ssl_ctx_index_fn, SSL_get_ex_new_index),         \
+        SSL_CTX_get0_certificate, X509_digest, SSL_CTX_get_verify_mode,                \
+        SSL_CTX_get_verify_depth,                                                      \
+        TKT_CAST(tkt_client_ca_list_fn, SSL_CTX_get_client_CA_list),                   \
+        TKT_CAST(tkt_sk_num_fn, OPENSSL_sk_num),                                       \
+        TKT_CAST(tkt_sk_value_fn, OPENSSL_sk_value), X509_NAME_digest,                 \
         TLS_client_method                                                              \
     }
 #elif defined(OPENSSL_VERSION_NUMBER) && OPENSSL_VERSION_NUMBER >= 0x30000000L
-#define TKT_TLS_API_INIT                                                                \
+#define TKT_TLS_API_INIT                                                               \
     {                                                                                  \
         sizeof(tkt_tls_api), OpenSSL_version_num,                                      \
         TKT_CAST(tkt_rand_bytes_fn, RAND_bytes),                                       \
@@ -616,10 +680,19 @@ int tkt_install_api(struct ssl_ctx_st *ctx,
         TKT_CAST(tkt_crypto_index_fn, CRYPTO_get_ex_new_index), 0,                     \
         SSL_CTX_set_tlsext_ticket_key_evp_cb, 0, SSL_CTX_callback_ctrl,                \
         EVP_aes_256_cbc, EVP_CipherInit_ex, EVP_sha256, 0, 0, EVP_MAC_init,            \
-        EVP_MAC_update, TLS_client_method                                              \
+        EVP_MAC_update,                                                                \
+        SSL_get_servername, TKT_CAST(tkt_client_hello_ext_fn, SSL_client_hello_get0_ext),\
+        TKT_CAST(tkt_session_reused_fn, SSL_session_reused), SSL_get_ex_data,          \
+        SSL_set_ex_data, 0,                                                            \
+        SSL_CTX_get0_certificate, X509_digest, SSL_CTX_get_verify_mode,                \
+        SSL_CTX_get_verify_depth,                                                      \
+        TKT_CAST(tkt_client_ca_list_fn, SSL_CTX_get_client_CA_list),                   \
+        TKT_CAST(tkt_sk_num_fn, OPENSSL_sk_num),                                       \
+        TKT_CAST(tkt_sk_value_fn, OPENSSL_sk_value), X509_NAME_digest,                 \
+        TLS_client_method                                                              \
     }
 #else
-#define TKT_TLS_API_INIT                                                                \
+#define TKT_TLS_API_INIT                                                               \
     {                                                                                  \
         sizeof(tkt_tls_api), OpenSSL_version_num,                                      \
         TKT_CAST(tkt_rand_bytes_fn, RAND_bytes),                                       \
@@ -628,6 +701,14 @@ int tkt_install_api(struct ssl_ctx_st *ctx,
         TKT_CAST(tkt_crypto_index_fn, CRYPTO_get_ex_new_index), 0, 0, 0,               \
         SSL_CTX_callback_ctrl, EVP_aes_256_cbc, EVP_CipherInit_ex, EVP_sha256,         \
         TKT_CAST(tkt_hmac_init_fn, HMAC_Init_ex), HMAC_Update, 0, 0,                   \
+        SSL_get_servername, TKT_CAST(tkt_client_hello_ext_fn, SSL_client_hello_get0_ext),\
+        TKT_CAST(tkt_session_reused_fn, SSL_session_reused), SSL_get_ex_data,          \
+        SSL_set_ex_data, 0,                                                            \
+        SSL_CTX_get0_certificate, X509_digest, SSL_CTX_get_verify_mode,                \
+        SSL_CTX_get_verify_depth,                                                      \
+        TKT_CAST(tkt_client_ca_list_fn, SSL_CTX_get_client_CA_list),                   \
+        TKT_CAST(tkt_sk_num_fn, OPENSSL_sk_num),                                       \
+        TKT_CAST(tkt_sk_value_fn, OPENSSL_sk_value), X509_NAME_digest,                 \
         TLS_client_method                                                              \
     }
 #endif

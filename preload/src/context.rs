@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use openssl_sys::{SSL_CTX, SSL_METHOD};
+use tktrot::config::Bind;
 use tktrot::log::OnceOnly;
 use tktrot::tls::attach::{self, Attachment};
 use tktrot::tls::resolve::Library;
@@ -144,7 +145,7 @@ fn tell_takeover(own: OwnKeys) {
 unsafe fn attach(guest: &'static Guest, library: &'static Library, ctx: *mut SSL_CTX) -> bool {
     let config = &guest.config;
     let Some(keyring) = guest.keyring(library) else { return false };
-    let scope = Scope::new(&config.label);
+    let scope = Scope::new(&config.label, config.bind.unwrap_or(Bind::ALL));
     let attachment = Attachment::new(library, keyring, scope, config.renew, config.upkeep);
     // SAFETY: the caller vouches for `ctx`.
     match unsafe { attach::attach(ctx, attachment) } {
@@ -181,7 +182,7 @@ unsafe fn state<'c>(
             if index < 0 { None } else { api.ctx_data(ctx, index).cast::<Context>().as_ref() };
         known.or_else(|| {
             let _lock = process::exclusive();
-            let index = attach::index(cell, api, Some(free));
+            let index = attach::index(cell, || api.new_ctx_index(Some(free)));
             if index < 0 {
                 return None;
             }

@@ -9,7 +9,7 @@ use super::error::{
     Error, TKT_ERR_ARGUMENT, TKT_ERR_CONFIG, TKT_ERR_MEMORY, TKT_ERR_NOT_INSTALLED, TKT_ERR_POOL,
     TKT_ERR_RING, TKT_ERR_TLS, TKT_OK, guard,
 };
-use crate::config::Config;
+use crate::config::{Bind, Config};
 use crate::tls::attach::{self, Attachment, NotAttached};
 use crate::tls::resolve::{self, Library};
 use crate::tls::scope::Scope;
@@ -115,7 +115,7 @@ unsafe fn attach_with(
     if config.strict && !opened.problems.is_empty() {
         return Err(Error::new(TKT_ERR_RING, opened.problems.join("; ")));
     }
-    let scope = Scope::new(&config.label);
+    let scope = Scope::new(&config.label, config.bind.unwrap_or(Bind::ALL));
     let attachment = Attachment::new(library, opened.keyring, scope, config.renew, config.upkeep);
     // SAFETY: the caller vouches for `ctx`.
     unsafe { attach::attach(ctx, attachment) }.map(|()| TKT_OK).map_err(|error| {

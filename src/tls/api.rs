@@ -1,9 +1,11 @@
 //! The TLS library as a table of functions: one per libssl that is loaded, or
 //! one that a host with a static TLS library gives us. Nothing here is linked.
 
-use std::ffi::{c_int, c_long, c_uchar, c_uint, c_ulong, c_void};
+use std::ffi::{c_char, c_int, c_long, c_uchar, c_uint, c_ulong, c_void};
 
-use openssl_sys::{EVP_CIPHER, EVP_CIPHER_CTX, EVP_MD, HMAC_CTX, SSL, SSL_CTX, SSL_METHOD};
+use openssl_sys::{
+    EVP_CIPHER, EVP_CIPHER_CTX, EVP_MD, HMAC_CTX, SSL, SSL_CTX, SSL_METHOD, X509, X509_NAME,
+};
 
 use crate::rotate::Generator;
 
@@ -23,7 +25,7 @@ pub struct Engine {
 #[repr(C)]
 pub struct OsslParam {
     /// NUL-terminated name; null ends the array.
-    pub key: *const libc::c_char,
+    pub key: *const c_char,
     /// `OSSL_PARAM_*`.
     pub data_type: c_uint,
     /// The value.
@@ -95,6 +97,22 @@ pub type RandBytes = Option<unsafe extern "C" fn(*mut c_uchar, usize) -> c_int>;
 /// `SSL_CTX_get_timeout`; returns 32 bits in BoringSSL.
 pub type GetTimeout = Option<unsafe extern "C" fn(*const SSL_CTX) -> c_long>;
 
+/// `SSL_client_hello_get0_ext`.
+pub type ClientHelloGet0Ext =
+    Option<unsafe extern "C" fn(*mut SSL, c_uint, *mut *const c_uchar, *mut usize) -> c_int>;
+
+/// `SSL_session_reused`; its argument is const in newer versions.
+pub type SessionReused = Option<unsafe extern "C" fn(*const SSL) -> c_int>;
+
+/// `SSL_CTX_get_client_CA_list`: a stack of X509_NAME, as its TLS library has them.
+pub type GetClientCaList = Option<unsafe extern "C" fn(*const SSL_CTX) -> *const c_void>;
+
+/// `OPENSSL_sk_num`; returns size_t in BoringSSL.
+pub type SkNum = Option<unsafe extern "C" fn(*const c_void) -> c_int>;
+
+/// `OPENSSL_sk_value`; the index is size_t in BoringSSL.
+pub type SkValue = Option<unsafe extern "C" fn(*const c_void, usize) -> *mut c_void>;
+
 /// `HMAC_Init_ex`.
 pub type HmacInitEx = Option<
     unsafe extern "C" fn(*mut HMAC_CTX, *const c_void, usize, *const EVP_MD, *mut Engine) -> c_int,
@@ -113,7 +131,8 @@ pub type SslCtxGetExNewIndex =
 pub const CTRL_SET_TICKET_KEY_CB: c_int = 72;
 /// `SSL_CTRL_SET_TLSEXT_TICKET_KEYS`.
 pub const CTRL_SET_TICKET_KEYS: c_int = 59;
-/// The class of SSL_CTX for `CRYPTO_get_ex_new_index`.
+/// The classes of objects for `CRYPTO_get_ex_new_index`.
+const EX_INDEX_SSL: c_int = 0;
 const EX_INDEX_SSL_CTX: c_int = 1;
 /// `TLS1_3_VERSION`.
 pub const TLS_1_3: c_int = 0x0304;
@@ -167,6 +186,26 @@ pub struct TlsApi {
     >,
     pub evp_mac_update:
         Option<unsafe extern "C" fn(*mut EvpMacCtx, *const c_uchar, usize) -> c_int>,
+    pub ssl_get_servername: Option<unsafe extern "C" fn(*const SSL, c_int) -> *const c_char>,
+    /// OpenSSL; elsewhere `SSL_get_servername` has the name early enough.
+    pub ssl_client_hello_get0_ext: ClientHelloGet0Ext,
+    pub ssl_session_reused: SessionReused,
+    pub ssl_get_ex_data: Option<unsafe extern "C" fn(*const SSL, c_int) -> *mut c_void>,
+    pub ssl_set_ex_data: Option<unsafe extern "C" fn(*mut SSL, c_int, *mut c_void) -> c_int>,
+    /// BoringSSL's and AWS-LC's way to an index.
+    pub ssl_get_ex_new_index: SslCtxGetExNewIndex,
+    pub ssl_ctx_get0_certificate: Option<unsafe extern "C" fn(*const SSL_CTX) -> *mut X509>,
+    pub x509_digest: Option<
+        unsafe extern "C" fn(*const X509, *const EVP_MD, *mut c_uchar, *mut c_uint) -> c_int,
+    >,
+    pub ssl_ctx_get_verify_mode: Option<unsafe extern "C" fn(*const SSL_CTX) -> c_int>,
+    pub ssl_ctx_get_verify_depth: Option<unsafe extern "C" fn(*const SSL_CTX) -> c_int>,
+    pub ssl_ctx_get_client_ca_list: GetClientCaList,
+    pub sk_num: SkNum,
+    pub sk_value: SkValue,
+    pub x509_name_digest: Option<
+        unsafe extern "C" fn(*const X509_NAME, *const EVP_MD, *mut c_uchar, *mut c_uint) -> c_int,
+    >,
     /// Tells the shim which contexts are clients'.
     pub tls_client_method: Option<unsafe extern "C" fn() -> *const SSL_METHOD>,
 }
@@ -194,6 +233,19 @@ impl TlsApi {
             (self.ssl_ctx_get_ex_data.is_some(), "SSL_CTX_get_ex_data"),
             (self.ssl_ctx_set_ex_data.is_some(), "SSL_CTX_set_ex_data"),
             (has_index, "CRYPTO_get_ex_new_index"),
+            (self.ssl_get_servername.is_some(), "SSL_get_servername"),
+            (self.ssl_session_reused.is_some(), "SSL_session_reused"),
+            (self.ssl_get_ex_data.is_some(), "SSL_get_ex_data"),
+            (self.ssl_set_ex_data.is_some(), "SSL_set_ex_data"),
+            (self.ssl_ctx_get0_certificate.is_some(), "SSL_CTX_get0_certificate"),
+            (self.x509_digest.is_some(), "X509_digest"),
+            (self.ssl_ctx_get_verify_mode.is_some(), "SSL_CTX_get_verify_mode"),
+            (self.ssl_ctx_get_verify_depth.is_some(), "SSL_CTX_get_verify_depth"),
+            (self.ssl_ctx_get_client_ca_list.is_some(), "SSL_CTX_get_client_CA_list"),
+            (self.sk_num.is_some(), "OPENSSL_sk_num"),
+            (self.sk_value.is_some(), "OPENSSL_sk_value"),
+            (self.x509_name_digest.is_some(), "X509_NAME_digest"),
+            (self.evp_sha256.is_some(), "EVP_sha256"),
             (self.evp_aes_256_cbc.is_some(), "EVP_aes_256_cbc"),
             (self.evp_cipher_init_ex.is_some(), "EVP_CipherInit_ex"),
             (self.door().is_some(), "a way to set the ticket key callback, and its MAC functions"),
@@ -231,17 +283,23 @@ impl TlsApi {
 
     /// A new index for pointers of ours in SSL_CTX objects; < 0 if there is none.
     pub fn new_ctx_index(&self, free: ExFree) -> c_int {
-        use std::ptr::null_mut;
+        self.new_index(EX_INDEX_SSL_CTX, self.ssl_ctx_get_ex_new_index, free)
+    }
+
+    /// A new index for pointers of ours in SSL objects; < 0 if there is none.
+    pub fn new_ssl_index(&self, free: ExFree) -> c_int {
+        self.new_index(EX_INDEX_SSL, self.ssl_get_ex_new_index, free)
+    }
+
+    fn new_index(&self, class: c_int, by_class: SslCtxGetExNewIndex, free: ExFree) -> c_int {
+        let none = std::ptr::null_mut();
         // SAFETY: no new and no dup function; `free` takes any pointer that we
         // have stored under the index, and null.
         unsafe {
-            if let Some(new_index) = self.crypto_get_ex_new_index {
-                let none = null_mut();
-                new_index(EX_INDEX_SSL_CTX, 0, null_mut(), none, null_mut(), free)
-            } else if let Some(new_index) = self.ssl_ctx_get_ex_new_index {
-                new_index(0, null_mut(), null_mut(), null_mut(), free)
-            } else {
-                -1
+            match (self.crypto_get_ex_new_index, by_class) {
+                (Some(new_index), _) => new_index(class, 0, none, none, none, free),
+                (None, Some(new_index)) => new_index(0, none, none, none, free),
+                (None, None) => -1,
             }
         }
     }

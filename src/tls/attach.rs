@@ -10,11 +10,13 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use openssl_sys::{SSL, SSL_CTX};
 
-use super::api::{AnyFunction, CTRL_SET_TICKET_KEY_CB, Door, ExFree, HmacCallback, TlsApi};
+use super::api::{AnyFunction, CTRL_SET_TICKET_KEY_CB, Door, HmacCallback, TlsApi};
 use super::pool;
 use super::resolve::Library;
 use super::scope::Scope;
+use super::sni;
 use super::ticket::{self, TicketCrypto};
+use crate::clock::Time;
 use crate::config::{Renew, Upkeep};
 use crate::error;
 use crate::log::OnceOnly;
@@ -48,13 +50,16 @@ struct Tenancy {
 /// The ex_data indices of one TLS library; -1 until made.
 pub struct Indices {
     tenancy: AtomicI32,
+    /// For the server name of a connection.
+    name: AtomicI32,
     /// For the preload shim's own state.
     pub shim: AtomicI32,
 }
 
 impl Default for Indices {
     fn default() -> Self {
-        Indices { tenancy: AtomicI32::new(-1), shim: AtomicI32::new(-1) }
+        let none = || AtomicI32::new(-1);
+        Indices { tenancy: none(), name: none(), shim: none() }
     }
 }
 
@@ -100,6 +105,17 @@ impl Attachment {
         unsafe { self.library.api.timeout(self.ctx) }
     }
 
+    /// The ex_data index for the server name of a connection.
+    pub fn name_index(&self) -> c_int {
+        self.library.indices.name.load(Ordering::Relaxed)
+    }
+
+    /// The context's part of the scope; `None` if the TLS library fails.
+    pub fn scope_of_context(&self, now: Time) -> Option<&[u8]> {
+        // SAFETY: the context lives while its attachment does.
+        unsafe { self.scope.of_context(&self.library.api, self.ctx, now) }
+    }
+
     /// Makes this process known to the ring, once.
     pub fn settle(&self) {
         if self.keyring.settle() && self.upkeep == Upkeep::Thread {
@@ -125,7 +141,8 @@ pub unsafe fn attach(ctx: *mut SSL_CTX, mut attachment: Attachment) -> Result<()
     keyring.tick_patiently();
 
     let _lock = process::exclusive();
-    let index = index(&library.indices.tenancy, api, Some(free_tenancy));
+    let index = index(&library.indices.tenancy, || api.new_ctx_index(Some(free_tenancy)));
+    self::index(&library.indices.name, || api.new_ssl_index(Some(sni::forget)));
     // SAFETY: the caller vouches for `ctx`; under our index there is null or a
     // Tenancy of ours, which only holders of the lock touch.
     unsafe {
@@ -256,9 +273,9 @@ unsafe fn tenancy<'t>(library: &Library, ctx: *mut SSL_CTX) -> Option<&'t mut Te
 
 /// The ex_data index kept in `cell`, made at its first use; < 0 if there is
 /// none. The caller holds [`process::exclusive`].
-pub fn index(cell: &AtomicI32, api: &TlsApi, free: ExFree) -> c_int {
+pub fn index(cell: &AtomicI32, make: impl FnOnce() -> c_int) -> c_int {
     if cell.load(Ordering::Relaxed) < 0 {
-        cell.store(api.new_ctx_index(free), Ordering::Relaxed);
+        cell.store(make(), Ordering::Relaxed);
     }
     cell.load(Ordering::Relaxed)
 }

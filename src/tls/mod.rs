@@ -6,7 +6,7 @@
 //! - [`attach`]: a context gets a callback of its own, out of [`pool`]
 //! - [`ticket`]: seal and open, once, for both callback forms
 //! - [`evp`] and [`hmac`]: the two callback ABIs
-//! - [`scope`]: what a ticket is bound to
+//! - [`scope`]: what a ticket is bound to; [`sni`]: the server name of it
 
 pub mod api;
 pub mod attach;
@@ -16,4 +16,5 @@ pub mod hmac;
 pub mod pool;
 pub mod resolve;
 pub mod scope;
+pub mod sni;
 pub mod ticket;

@@ -2,48 +2,267 @@
 //! into the MAC before the ticket does. A ticket that is presented anywhere
 //! else fails its MAC and becomes a full handshake.
 //!
+//! It is made of the service's label, and as far as `bind` says: the leaf
+//! certificate and the client-verification policy of the *initial* SSL_CTX,
+//! the one given to `SSL_new`, and the server name of the connection. The
+//! initial one, because that is what both sealing and opening can see,
+//! whatever a servername callback switches to in between.
+//!
 //! The encoding cannot be read in two ways: a version, then each part as tag,
 //! length (big endian, four bytes) and bytes.
 
-const VERSION: &[u8] = b"tktrot scope 1";
+use std::ffi::{c_int, c_uchar, c_uint, c_void};
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use std::time::Duration;
 
+use openssl_sys::{SSL_CTX, X509};
+
+use super::api::TlsApi;
+use super::sni::ServerName;
+use crate::clock::Time;
+use crate::config::Bind;
+
+const VERSION: &[u8] = b"tktrot scope 1";
+/// `EVP_MAX_MD_SIZE`.
+const MAX_DIGEST: usize = 64;
+/// How long a context's part is taken for unchanged while its pointers are:
+/// memory that is freed and used again can look the same.
+const TRUST: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Copy)]
 #[repr(u8)]
 enum Part {
     Label = 1,
+    Certificate = 2,
+    Verification = 3,
+    NoServerName = 4,
+    ServerName = 5,
+    MalformedServerName = 6,
 }
 
-/// The encoded associated data of a context.
-pub struct Scope(Vec<u8>);
+/// The scope of one attached context.
+pub struct Scope {
+    label: Vec<u8>,
+    bind: Bind,
+    /// The context's part, newest first; the older ones may still be read.
+    newest: AtomicPtr<Computed>,
+}
+
+/// A context's part as it was at some time.
+struct Computed {
+    facts: Facts,
+    encoded: Vec<u8>,
+    checked: AtomicU64,
+    older: *mut Computed,
+}
+
+/// What tells that a context's part may have changed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Facts {
+    certificate: *const X509,
+    verify_mode: c_int,
+    verify_depth: c_int,
+    client_cas: *const c_void,
+    client_ca_count: c_int,
+}
 
 impl Scope {
-    /// The scope of a service.
-    pub fn new(label: &[u8]) -> Self {
-        let mut scope = Scope(VERSION.to_vec());
-        scope.add(Part::Label, label);
-        scope
+    /// The scope of a context of a service.
+    pub fn new(label: &[u8], bind: Bind) -> Self {
+        Scope { label: label.to_vec(), bind, newest: AtomicPtr::new(ptr::null_mut()) }
     }
 
-    fn add(&mut self, part: Part, bytes: &[u8]) {
-        let len = u32::try_from(bytes.len()).expect("a part of less than 4 GiB");
-        self.0.push(part as u8);
-        self.0.extend_from_slice(&len.to_be_bytes());
-        self.0.extend_from_slice(bytes);
+    /// What tickets are bound to.
+    pub fn bind(&self) -> Bind {
+        self.bind
     }
 
-    /// The bytes for the MAC.
-    pub fn associated_data(&self) -> &[u8] {
-        &self.0
+    /// The context's part of the associated data: computed at the first
+    /// ticket, and again when what it rests on has changed. `None` if the TLS
+    /// library fails.
+    ///
+    /// # Safety
+    ///
+    /// `ctx` is a live SSL_CTX of the library that `api` is of.
+    pub unsafe fn of_context(&self, api: &TlsApi, ctx: *const SSL_CTX, now: Time) -> Option<&[u8]> {
+        // SAFETY: the caller vouches for `ctx`.
+        let facts = unsafe { Facts::read(api, ctx, self.bind) };
+        // SAFETY: null or a Computed, which lives as long as `self`.
+        let newest = unsafe { self.newest.load(Ordering::Acquire).as_ref() };
+        let newest = newest.filter(|computed| computed.facts == facts);
+        if let Some(computed) = newest
+            && Time(computed.checked.load(Ordering::Relaxed)).until(now) < TRUST
+        {
+            return Some(&computed.encoded);
+        }
+        // SAFETY: the caller vouches for `ctx`, whose facts were just read.
+        let encoded = unsafe { self.encode(api, &facts) }?;
+        if let Some(computed) = newest.filter(|computed| computed.encoded == encoded) {
+            computed.checked.store(now.0, Ordering::Relaxed);
+            return Some(&computed.encoded);
+        }
+        let checked = AtomicU64::new(now.0);
+        Some(self.push(Computed { facts, encoded, checked, older: ptr::null_mut() }))
     }
+
+    /// The connection's part.
+    pub fn of_connection(&self, name: &ServerName<'_>) -> Vec<u8> {
+        let mut encoded = Vec::new();
+        if self.bind.sni {
+            match name {
+                ServerName::None => add(&mut encoded, Part::NoServerName, &[]),
+                ServerName::Name(name) => add(&mut encoded, Part::ServerName, name),
+                ServerName::Malformed(raw) => add(&mut encoded, Part::MalformedServerName, raw),
+            }
+        }
+        encoded
+    }
+
+    fn push(&self, computed: Computed) -> &[u8] {
+        let new = Box::into_raw(Box::new(computed));
+        let mut newest = self.newest.load(Ordering::Relaxed);
+        loop {
+            // SAFETY: not shared before the exchange succeeds.
+            unsafe { (*new).older = newest };
+            // Release: whoever finds it (Acquire in `of_context`) finds it whole.
+            let done = Ordering::AcqRel;
+            match self.newest.compare_exchange(newest, new, done, Ordering::Relaxed) {
+                // SAFETY: lives as long as `self` from here on.
+                Ok(_) => return unsafe { &(*new).encoded },
+                Err(other) => newest = other,
+            }
+        }
+    }
+
+    /// # Safety
+    ///
+    /// What `facts` points to is alive.
+    unsafe fn encode(&self, api: &TlsApi, facts: &Facts) -> Option<Vec<u8>> {
+        let mut encoded = VERSION.to_vec();
+        add(&mut encoded, Part::Label, &self.label);
+        if self.bind.cert {
+            let mut digest = Vec::new();
+            if !facts.certificate.is_null() {
+                // SAFETY: the caller vouches for the certificate.
+                digest = digest_with(api, |md, out, len| unsafe {
+                    api.x509_digest
+                        .is_some_and(|digest| digest(facts.certificate, md, out, len) == 1)
+                })?;
+            }
+            add(&mut encoded, Part::Certificate, &digest);
+        }
+        if self.bind.verify {
+            let mut policy = Vec::new();
+            policy.extend(facts.verify_mode.to_be_bytes());
+            policy.extend(facts.verify_depth.to_be_bytes());
+            for index in 0..usize::try_from(facts.client_ca_count).unwrap_or(0) {
+                // SAFETY: the caller vouches for the list, which has so many names.
+                policy.extend(digest_with(api, |md, out, len| unsafe {
+                    let name = api.sk_value.map(|value| value(facts.client_cas, index));
+                    let name = name.filter(|name| !name.is_null());
+                    name.zip(api.x509_name_digest)
+                        .is_some_and(|(name, digest)| digest(name.cast(), md, out, len) == 1)
+                })?);
+            }
+            add(&mut encoded, Part::Verification, &policy);
+        }
+        Some(encoded)
+    }
+}
+
+impl Drop for Scope {
+    fn drop(&mut self) {
+        let mut next = *self.newest.get_mut();
+        while !next.is_null() {
+            // SAFETY: made by Box::into_raw in `push`; nobody reads any more.
+            next = unsafe { Box::from_raw(next) }.older;
+        }
+    }
+}
+
+impl Facts {
+    /// # Safety
+    ///
+    /// `ctx` is a live SSL_CTX of the library that `api` is of.
+    unsafe fn read(api: &TlsApi, ctx: *const SSL_CTX, bind: Bind) -> Self {
+        let certificate = api.ssl_ctx_get0_certificate.filter(|_| bind.cert);
+        let verify_mode = api.ssl_ctx_get_verify_mode.filter(|_| bind.verify);
+        let verify_depth = api.ssl_ctx_get_verify_depth.filter(|_| bind.verify);
+        let client_cas = api.ssl_ctx_get_client_ca_list.filter(|_| bind.verify);
+        // SAFETY: the caller vouches for `ctx`; an absent list counts as empty.
+        unsafe {
+            let client_cas = client_cas.map_or(ptr::null(), |get| get(ctx));
+            let count = api.sk_num.filter(|_| !client_cas.is_null());
+            Facts {
+                certificate: certificate.map_or(ptr::null(), |get| get(ctx).cast_const()),
+                verify_mode: verify_mode.map_or(0, |get| get(ctx)),
+                verify_depth: verify_depth.map_or(0, |get| get(ctx)),
+                client_cas,
+                client_ca_count: count.map_or(0, |num| num(client_cas)),
+            }
+        }
+    }
+}
+
+/// A SHA-256 digest that one of the TLS library's functions makes.
+fn digest_with(
+    api: &TlsApi,
+    digest: impl FnOnce(*const openssl_sys::EVP_MD, *mut c_uchar, *mut c_uint) -> bool,
+) -> Option<Vec<u8>> {
+    // SAFETY: takes nothing and returns the library's constant.
+    let sha256 = unsafe { api.evp_sha256?() };
+    let mut bytes = [0; MAX_DIGEST];
+    let mut len = 0;
+    let made = digest(sha256, bytes.as_mut_ptr(), &mut len);
+    (made && len == 32).then(|| bytes[..32].to_vec())
+}
+
+fn add(encoded: &mut Vec<u8>, part: Part, bytes: &[u8]) {
+    let len = u32::try_from(bytes.len()).expect("a part of less than 4 GiB");
+    encoded.push(part as u8);
+    encoded.extend_from_slice(&len.to_be_bytes());
+    encoded.extend_from_slice(bytes);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const NOTHING: Facts = Facts {
+        certificate: ptr::null(),
+        verify_mode: 1,
+        verify_depth: -1,
+        client_cas: ptr::null(),
+        client_ca_count: 0,
+    };
+
+    fn encoded(label: &[u8], bind: Bind) -> Vec<u8> {
+        // SAFETY: an all-None table is valid, and nothing in NOTHING is pointed to.
+        unsafe {
+            let api: TlsApi = std::mem::zeroed();
+            Scope::new(label, bind).encode(&api, &NOTHING).unwrap()
+        }
+    }
+
     #[test]
     fn the_encoding_is_fixed() {
-        let scope = Scope::new(b"shop");
-        assert_eq!(scope.associated_data(), b"tktrot scope 1\x01\0\0\0\x04shop");
-        assert_ne!(Scope::new(b"").associated_data(), scope.associated_data());
+        assert_eq!(encoded(b"shop", Bind::NONE), b"tktrot scope 1\x01\0\0\0\x04shop");
+        assert_eq!(
+            encoded(b"", Bind::ALL),
+            b"tktrot scope 1\x01\0\0\0\0\x02\0\0\0\0\x03\0\0\0\x08\0\0\0\x01\xff\xff\xff\xff"
+        );
+    }
+
+    #[test]
+    fn no_name_an_empty_name_and_a_malformed_one_differ() {
+        let scope = Scope::new(b"", Bind::ALL);
+        let encode = |name| scope.of_connection(&name);
+        let none = encode(ServerName::None);
+        let empty = encode(ServerName::Malformed(b""));
+        assert_ne!(none, empty);
+        assert_ne!(encode(ServerName::Malformed(b"a")), encode(ServerName::from_host(b"a")));
+        let unbound = Scope::new(b"", Bind { sni: false, ..Bind::ALL });
+        assert!(unbound.of_connection(&ServerName::from_host(b"a")).is_empty());
     }
 }

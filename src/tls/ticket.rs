@@ -13,8 +13,10 @@ use openssl_sys::SSL;
 
 use super::api::TlsApi;
 use super::attach::Attachment;
+use super::sni::{self, ServerName};
 use crate::clock::Time;
 use crate::config::Renew;
+use crate::ring::reader::Key;
 use crate::ring::stats::Counter;
 use crate::schedule::KeyState;
 use crate::secret::{KeyName, KeySecrets, Secret};
@@ -54,7 +56,8 @@ pub unsafe fn answer(
     attachment.settle();
     let now = attachment.keyring.now();
     if enc == 1 {
-        let Some(sealed) = seal(attachment, now, crypto) else {
+        // SAFETY: passed on.
+        let Some(sealed) = (unsafe { seal(attachment, ssl, now, crypto) }) else {
             attachment.keyring.count(Counter::Unsealed);
             // SAFETY: passed on.
             return unsafe { decline(&attachment.library.api, name, iv, crypto, enc) };
@@ -66,17 +69,24 @@ pub unsafe fn answer(
     // SAFETY: at enc = 0 both point to 16 bytes of the ticket.
     let (name, iv) =
         unsafe { (KeyName(name.cast::<[u8; 16]>().read()), iv.cast::<[u8; 16]>().read()) };
-    if !open(attachment, now, &name, &iv, crypto) {
+    // SAFETY: passed on.
+    if !unsafe { open(attachment, ssl, now, &name, &iv, crypto) } {
         return NONE;
     }
+    // SAFETY: `ssl` is the connection that the callback is for.
+    let is_tls_1_3 = unsafe { attachment.library.api.is_tls_1_3(ssl) };
     match attachment.renew {
         Renew::Always => RENEW,
         Renew::Never => USE,
         // A TLS 1.2 renewal extends nothing, and an OpenSSL client that is
         // sent one drops the session it had. Keys outlive their tickets.
-        // SAFETY: `ssl` is the connection that the callback is for.
-        Renew::Auto if unsafe { attachment.library.api.is_tls_1_3(ssl) } => RENEW,
-        Renew::Auto => USE,
+        Renew::Auto => {
+            if is_tls_1_3 {
+                RENEW
+            } else {
+                USE
+            }
+        }
     }
 }
 
@@ -122,14 +132,25 @@ impl Sealed {
     }
 }
 
-fn seal(attachment: &Attachment, now: Time, crypto: &mut impl TicketCrypto) -> Option<Sealed> {
+/// # Safety
+///
+/// `ssl` is the connection of the callback that runs, at enc = 1.
+unsafe fn seal(
+    attachment: &Attachment,
+    ssl: *mut SSL,
+    now: Time,
+    crypto: &mut impl TicketCrypto,
+) -> Option<Sealed> {
+    let api = &attachment.library.api;
     let keyring = attachment.keyring;
     keyring.expect_lifetime(Duration::from_secs(attachment.timeout()));
     let key = keyring.sealing_key(now)?;
     let mut iv = [0; 16];
-    let primed = attachment.library.api.random(&mut iv)
+    // SAFETY: passed on.
+    let name = unsafe { ServerName::at_sealing(api, ssl, attachment.name_index()) };
+    let primed = api.random(&mut iv)
         && crypto.encrypt(&key.secrets.aes, &iv)
-        && prime_mac(attachment, key.plain, &key.secrets, crypto);
+        && name.is_some_and(|name| prime_mac(attachment, &key, &name, now, crypto));
     keyring.count(if primed { Counter::Issued } else { Counter::Errors });
     primed.then_some(Sealed { name: key.name, iv })
 }
@@ -154,8 +175,12 @@ fn draw_from_kernel(bytes: &mut [u8]) -> bool {
     usize::try_from(got) == Ok(bytes.len())
 }
 
-fn open(
+/// # Safety
+///
+/// `ssl` is the connection of the callback that runs, at enc = 0.
+unsafe fn open(
     attachment: &Attachment,
+    ssl: *mut SSL,
     now: Time,
     name: &KeyName,
     iv: &[u8; 16],
@@ -172,8 +197,14 @@ fn open(
         keyring.count(Counter::Expired);
         return false;
     }
-    let primed = crypto.decrypt(&key.secrets.aes, iv)
-        && prime_mac(attachment, key.plain, &key.secrets, crypto);
+    // SAFETY: passed on.
+    let name = unsafe { ServerName::at_opening(&attachment.library.api, ssl) };
+    let primed =
+        crypto.decrypt(&key.secrets.aes, iv) && prime_mac(attachment, &key, &name, now, crypto);
+    if primed && attachment.renew == Renew::Always {
+        // SAFETY: passed on; the index is for this.
+        unsafe { sni::remember(&attachment.library.api, ssl, attachment.name_index(), &name) };
+    }
     keyring.count(match (primed, state) {
         (false, _) => Counter::Errors,
         (true, KeyState::Retired) => Counter::ResumedRetired,
@@ -184,9 +215,15 @@ fn open(
 
 fn prime_mac(
     attachment: &Attachment,
-    plain: bool,
-    secrets: &KeySecrets,
+    key: &Key,
+    name: &ServerName<'_>,
+    now: Time,
     crypto: &mut impl TicketCrypto,
 ) -> bool {
-    crypto.key_mac(&secrets.hmac) && (plain || crypto.absorb(attachment.scope.associated_data()))
+    if !crypto.key_mac(&key.secrets.hmac) {
+        return false;
+    }
+    key.plain
+        || attachment.scope_of_context(now).is_some_and(|context| crypto.absorb(context))
+            && crypto.absorb(&attachment.scope.of_connection(name))
 }

@@ -1,0 +1,240 @@
+//! The server name that a client asked for, wherever the TLS library has it
+//! at the moment.
+//!
+//! When a ticket is opened, only the ClientHello has the name; when one is
+//! sealed, only `SSL_get_servername`; and when a TLS 1.2 ticket is renewed,
+//! that returns the old session's name, so the one that was seen at the
+//! opening is remembered. (BoringSSL and AWS-LC have the name early, and no
+//! other way to it.)
+
+use std::ffi::{CStr, c_int, c_long, c_void};
+use std::ops::Deref;
+use std::ptr;
+
+use openssl_sys::SSL;
+
+use super::api::TlsApi;
+
+/// `TLSEXT_TYPE_server_name` (RFC 6066 §3).
+const EXTENSION: u32 = 0;
+/// `TLSEXT_NAMETYPE_host_name`.
+const HOST_NAME: u8 = 0;
+/// A host name is no longer than this (RFC 1035 §2.3.4).
+const LONGEST: usize = 255;
+
+/// What the client asked for.
+#[derive(Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "stays on the stack: handshakes allocate nothing")]
+pub enum ServerName<'h> {
+    /// No server_name extension.
+    None,
+    /// One host name, in its one spelling.
+    Name(HostName),
+    /// An extension that does not hold one host name: its bytes as they are.
+    Malformed(&'h [u8]),
+}
+
+/// A host name in lower case, without a dot at its end: names that mean the
+/// same host are the same bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostName {
+    bytes: [u8; LONGEST],
+    len: usize,
+}
+
+impl Deref for HostName {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+impl<'h> ServerName<'h> {
+    /// The name in a host name's bytes.
+    pub fn from_host(host: &'h [u8]) -> Self {
+        let trimmed = host.strip_suffix(b".").unwrap_or(host);
+        if trimmed.is_empty() || trimmed.len() > LONGEST || trimmed.contains(&0) {
+            return ServerName::Malformed(host);
+        }
+        let mut bytes = [0; LONGEST];
+        bytes[..trimmed.len()].copy_from_slice(trimmed);
+        bytes.make_ascii_lowercase();
+        ServerName::Name(HostName { bytes, len: trimmed.len() })
+    }
+
+    /// The name in a server_name extension (RFC 6066 §3): a list of exactly one host name.
+    pub fn from_extension(raw: &'h [u8]) -> Self {
+        let host = || {
+            let list = strip_length(raw)?;
+            let (kind, name) = list.split_first()?;
+            strip_length(name).filter(|_| *kind == HOST_NAME)
+        };
+        match host().map(ServerName::from_host) {
+            Some(ServerName::Name(name)) => ServerName::Name(name),
+            _ => ServerName::Malformed(raw),
+        }
+    }
+
+    /// The name of a connection whose ticket is being opened.
+    ///
+    /// # Safety
+    ///
+    /// `ssl` is the connection of the callback that runs, at enc = 0.
+    pub unsafe fn at_opening(api: &TlsApi, ssl: *mut SSL) -> Self {
+        let Some(get) = api.ssl_client_hello_get0_ext else {
+            // SAFETY: the caller vouches for `ssl`.
+            return unsafe { Self::negotiated(api, ssl) };
+        };
+        let (mut bytes, mut len) = (ptr::null(), 0);
+        // SAFETY: the caller vouches for `ssl`; on success the bytes are those
+        // of the ClientHello, which outlives the callback.
+        unsafe {
+            if get(ssl, EXTENSION, &mut bytes, &mut len) != 1 {
+                ServerName::None
+            } else if bytes.is_null() || len == 0 {
+                ServerName::Malformed(&[])
+            } else {
+                ServerName::from_extension(std::slice::from_raw_parts(bytes, len))
+            }
+        }
+    }
+
+    /// The name of a connection for which a ticket is being sealed. `None` if
+    /// it cannot be known.
+    ///
+    /// # Safety
+    ///
+    /// `ssl` is the connection of the callback that runs, at enc = 1; `index`
+    /// that of [`remember`].
+    pub unsafe fn at_sealing(api: &TlsApi, ssl: *mut SSL, index: c_int) -> Option<Self> {
+        // SAFETY: the caller vouches for `ssl`.
+        unsafe {
+            let reused = api.ssl_session_reused.is_some_and(|reused| reused(ssl) == 1);
+            if reused && !api.is_tls_1_3(ssl) && api.ssl_client_hello_get0_ext.is_some() {
+                return recall(api, ssl, index);
+            }
+            Some(Self::negotiated(api, ssl))
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `ssl` is a live connection of that library.
+    unsafe fn negotiated(api: &TlsApi, ssl: *mut SSL) -> Self {
+        // SAFETY: the caller vouches for `ssl`; the string is the library's,
+        // and lives longer than the callback.
+        unsafe {
+            let name = api.ssl_get_servername.map(|get| get(ssl, HOST_NAME.into()));
+            match name.filter(|name| !name.is_null()) {
+                Some(name) => ServerName::from_host(CStr::from_ptr(name).to_bytes()),
+                None => ServerName::None,
+            }
+        }
+    }
+}
+
+/// What is kept of a name between opening and renewal: the host, or that there was none.
+type Remembered = Option<HostName>;
+
+/// Keeps the name of a connection, for the renewal of its TLS 1.2 ticket. A
+/// malformed one is not kept: such a handshake ends before that.
+///
+/// # Safety
+///
+/// `ssl` is a live connection of that library, `index` one for [`forget`].
+pub unsafe fn remember(api: &TlsApi, ssl: *mut SSL, index: c_int, name: &ServerName<'_>) {
+    let remembered = match name {
+        ServerName::None => None,
+        ServerName::Name(name) => Some(name.clone()),
+        ServerName::Malformed(_) => return,
+    };
+    let (Some(get), Some(set)) = (api.ssl_get_ex_data, api.ssl_set_ex_data) else { return };
+    // SAFETY: the caller vouches for `ssl`; under the index there is null or a
+    // Remembered of ours, and a connection is used by one thread at a time.
+    unsafe {
+        if let Some(before) = get(ssl, index).cast::<Remembered>().as_mut() {
+            *before = remembered;
+            return;
+        }
+        let new = Box::into_raw(Box::new(remembered));
+        if index < 0 || set(ssl, index, new.cast()) != 1 {
+            drop(Box::from_raw(new));
+        }
+    }
+}
+
+/// # Safety
+///
+/// As for [`remember`].
+unsafe fn recall(api: &TlsApi, ssl: *mut SSL, index: c_int) -> Option<ServerName<'static>> {
+    // SAFETY: as in `remember`.
+    let remembered = unsafe { api.ssl_get_ex_data?(ssl, index).cast::<Remembered>().as_ref() };
+    remembered.map(|name| name.clone().map_or(ServerName::None, ServerName::Name))
+}
+
+/// Frees what [`remember`] kept, with its connection.
+///
+/// # Safety
+///
+/// Called by the TLS library with what is stored under the index.
+pub unsafe extern "C" fn forget(
+    _parent: *mut c_void,
+    remembered: *mut c_void,
+    _ad: *mut c_void,
+    _index: c_int,
+    _argl: c_long,
+    _argp: *mut c_void,
+) {
+    if !remembered.is_null() {
+        // SAFETY: stored by `remember`, and ex_data calls this once per object.
+        drop(unsafe { Box::from_raw(remembered.cast::<Remembered>()) });
+    }
+}
+
+/// The bytes behind a two-byte length, if they are as many as it says.
+fn strip_length(bytes: &[u8]) -> Option<&[u8]> {
+    let (length, rest) = bytes.split_first_chunk::<2>()?;
+    (usize::from(u16::from_be_bytes(*length)) == rest.len()).then_some(rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn extension(kind: u8, host: &[u8]) -> Vec<u8> {
+        let length = |bytes: usize| (bytes as u16).to_be_bytes();
+        [&length(host.len() + 3)[..], &[kind], &length(host.len()), host].concat()
+    }
+
+    #[test]
+    fn spellings_of_one_host_are_one_name() {
+        let name = ServerName::from_host(b"example.org");
+        assert_eq!(ServerName::from_host(b"EXAMPLE.Org."), name);
+        assert_eq!(ServerName::from_extension(&extension(0, b"Example.org")), name);
+        assert_ne!(ServerName::from_host(b"example.org.."), name);
+        assert!(matches!(name, ServerName::Name(name) if &*name == b"example.org"));
+    }
+
+    #[test]
+    fn what_is_not_one_host_name_stays_as_it_is() {
+        let good = extension(0, b"a.test");
+        let two = [&[0, 18][..], &good[2..], &good[2..]].concat();
+        let long = extension(0, &[b'a'; 256]);
+        let bad: [&[u8]; 9] = [
+            &[],
+            &[0],
+            &[0, 0],
+            &good[..good.len() - 1],
+            &[&good[..], &[0]].concat(),
+            &extension(1, b"a.test"),
+            &extension(0, b""),
+            &extension(0, b"a\0b"),
+            &two,
+        ];
+        for raw in bad.into_iter().chain([long.as_slice()]) {
+            assert_eq!(ServerName::from_extension(raw), ServerName::Malformed(raw));
+        }
+        assert!(matches!(ServerName::from_host(b"."), ServerName::Malformed(_)));
+    }
+}
