@@ -12,7 +12,6 @@ use crate::ring::reader::Key;
 use crate::ring::stats::{Counter, Problem};
 use crate::ring::writer::{Entry, NotLocked, NotPublished, Writer};
 use crate::schedule::{self, KeyState, KeyTimes, MAX_LIFETIME, Policy, Step};
-use crate::secret::{KeyName, KeySecrets};
 use crate::{error, notice, process, warning};
 
 /// How long something that may wait (a deliberate rotation, a start) waits for
@@ -194,22 +193,23 @@ impl<C: Clock> Keyring<C> {
         self.ring.deadline()
     }
 
-    /// The key that seals a ticket now. If the ring has none because nobody
-    /// came by for a whole rotation, it is made; if somebody else is making
-    /// it, that takes microseconds, so it is looked for a few times.
-    pub fn sealing_key(&self, now: Time) -> Option<Key> {
+    /// Reads the key that seals a ticket now; false if there is none. If the
+    /// ring has none because nobody came by for a whole rotation, it is made;
+    /// if somebody else is making it, that takes microseconds, so it is looked
+    /// for a few times.
+    pub fn sealing_key(&self, now: Time, key: &mut Key) -> bool {
         self.tick(now);
         const LOOKS: usize = 1000;
         for _ in 0..LOOKS {
             // Asked before the look: a writer sets the deadline last.
             let nobody_at_it = self.ring.deadline() > now;
-            let key = self.ring.encrypting(now.max(self.now()));
-            if key.is_some() || nobody_at_it {
-                return key;
+            let found = self.ring.encrypting(now.max(self.now()), key);
+            if found || nobody_at_it {
+                return found;
             }
             std::hint::spin_loop();
         }
-        None
+        false
     }
 
     /// Makes a new key that encrypts from now on. The old one decrypts on.
@@ -295,7 +295,10 @@ impl<C: Clock> Keyring<C> {
 
     /// Generates a key with these times and publishes it.
     fn make(&self, writer: &Writer<'_>, times: KeyTimes, now: Time) -> Result<(), Failure> {
-        let key = self.generate(times).ok_or_else(|| self.generator_failed(now))?;
+        let mut key = Key::blank();
+        if !self.generate(times, &mut key) {
+            return Err(self.generator_failed(now));
+        }
         let mut published = writer.publish(&key);
         if published == Err(NotPublished::Full) && self.evict(writer, now) {
             published = writer.publish(&key);
@@ -317,19 +320,14 @@ impl<C: Clock> Keyring<C> {
         }
     }
 
-    fn generate(&self, times: KeyTimes) -> Option<Key> {
+    fn generate(&self, times: KeyTimes, key: &mut Key) -> bool {
         let header = self.ring.header();
-        let mut key = Key {
-            name: KeyName([0; 16]),
-            secrets: KeySecrets::zeroed(),
-            times,
-            node: header.node.load(Ordering::Relaxed),
-            plain: header.plain.load(Ordering::Relaxed) != 0,
-        };
-        let filled = self.generator.fill(&mut key.name.0)
+        key.times = times;
+        key.node = header.node.load(Ordering::Relaxed);
+        key.plain = header.plain.load(Ordering::Relaxed) != 0;
+        self.generator.fill(&mut key.name.0)
             && self.generator.fill(key.secrets.aes.expose_mut())
-            && self.generator.fill(key.secrets.hmac.expose_mut());
-        filled.then_some(key)
+            && self.generator.fill(key.secrets.hmac.expose_mut())
     }
 
     /// Frees a slot of a full ring: the retired key that would end first. Its

@@ -90,11 +90,6 @@ impl KeySecrets {
     pub fn is_weak(&self) -> bool {
         self.aes.is_constant() || self.hmac.is_constant() || self.aes.same_as(&self.hmac)
     }
-
-    /// True if any half of one is also a half of the other.
-    pub fn overlaps(&self, other: &Self) -> bool {
-        self.aes.same_as(&other.aes) | self.hmac.same_as(&other.hmac)
-    }
 }
 
 #[cfg(test)]

@@ -12,6 +12,9 @@
 //! stands on a slot which leaves the chain sees its `seq` or its bucket change
 //! and starts again; one that stands on a slot put back into the *same* chain
 //! stands at the head. Either way what lies behind is complete.
+//!
+//! Keys are read into a [`Key`] of the caller's and never moved: a move leaves
+//! a copy behind that nobody wipes.
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
@@ -19,13 +22,14 @@ use super::Ring;
 use super::layout::{LINE, PLAIN, Slot};
 use crate::clock::Time;
 use crate::schedule::{KeyState, KeyTimes};
-use crate::secret::{KeyName, KeySecrets, Secret};
+use crate::secret::{KeyName, KeySecrets};
 
 /// How often a reader starts again before it gives up: a writer changes a
 /// chain a few times per rotation, so reaching this takes a broken ring.
 const RESTARTS: usize = 1000;
 
-/// A copy of one key, wiped when dropped.
+/// A copy of one key, wiped when dropped. Make it where it is used, and pass
+/// it by reference.
 pub struct Key {
     /// Its public name.
     pub name: KeyName,
@@ -39,50 +43,68 @@ pub struct Key {
     pub plain: bool,
 }
 
-impl Ring {
-    /// The key of that name, whatever its state; `None` if the ring has none.
-    /// A name of equal bytes (zeroes above all) never matches.
-    pub fn find(&self, name: &KeyName) -> Option<Key> {
-        if name.is_constant() {
-            return None;
+impl Key {
+    /// A key of nothing, to read one into.
+    pub const fn blank() -> Self {
+        let never = Time(0);
+        Key {
+            name: KeyName([0; 16]),
+            secrets: KeySecrets::zeroed(),
+            times: KeyTimes { encrypt_from: never, encrypt_until: never, decrypt_until: never },
+            node: 0,
+            plain: false,
         }
-        (0..RESTARTS).find_map(|_| self.walk(name)).flatten()
+    }
+}
+
+impl Ring {
+    /// Reads the key of that name, whatever its state; false if the ring has
+    /// none, and then what is in `key` is none. A name of equal bytes (zeroes
+    /// above all) never matches.
+    pub fn find(&self, name: &KeyName, key: &mut Key) -> bool {
+        if name.is_constant() {
+            return false;
+        }
+        (0..RESTARTS).find_map(|_| self.walk(name, key)).unwrap_or(false)
     }
 
-    /// The node's key that encrypts at `now`; `None` if there is none.
-    pub fn encrypting(&self, now: Time) -> Option<Key> {
+    /// Reads the node's key that encrypts at `now`; false if there is none,
+    /// and then what is in `key` is none.
+    pub fn encrypting(&self, now: Time, key: &mut Key) -> bool {
         let header = self.header();
         for _ in 0..RESTARTS {
             // Acquire pairs with the Release in `Writer::set_line`: the slots
             // that the line names are written.
             let line = header.line.load(Ordering::Acquire);
             let node = header.node.load(Ordering::Relaxed);
-            let key = unpack(line).filter_map(|link| self.slot(link)).find_map(|slot| {
-                (slot.times().state(now) == KeyState::Active).then(|| slot.snapshot())?
-            });
-            match key {
-                Some(key) if key.node == node && key.times.state(now) == KeyState::Active => {
-                    return Some(key);
-                }
-                _ if header.line.load(Ordering::Acquire) == line => return None,
-                _ => continue,
+            let mut slots = unpack(line).filter_map(|link| self.slot(link));
+            let active = slots.find(|slot| slot.times().state(now) == KeyState::Active);
+            if active.is_some_and(|slot| slot.read(key))
+                && key.node == node
+                && key.times.state(now) == KeyState::Active
+            {
+                return true;
+            }
+            if header.line.load(Ordering::Acquire) == line {
+                return false;
             }
         }
-        None
+        false
     }
 
-    /// Follows the chain of `name` once. `None`: the chain changed underneath.
-    fn walk(&self, name: &KeyName) -> Option<Option<Key>> {
+    /// Follows the chain of `name` once: whether its key is in `key` now.
+    /// `None`: the chain changed underneath.
+    fn walk(&self, name: &KeyName, key: &mut Key) -> Option<bool> {
         let bucket = self.bucket(name);
         // Acquire pairs with the Release stores of links: the slot behind a
         // link is written before the link.
         let mut link = self.buckets()[bucket].load(Ordering::Acquire);
         for _ in 0..=self.capacity() {
-            let Some(slot) = self.slot(link) else { return Some(None) };
+            let Some(slot) = self.slot(link) else { return Some(false) };
             let seq = slot.seq.load(Ordering::Acquire);
             let slot_name = slot.name();
             if slot_name == *name {
-                return slot.snapshot().filter(|key| key.name == *name).map(Some);
+                return (slot.read(key) && key.name == *name).then_some(true);
             }
             let next = slot.next.load(Ordering::Acquire);
             fence(Ordering::Acquire);
@@ -111,21 +133,18 @@ impl Slot {
         }
     }
 
-    /// The slot's key, if it has one and no writer touched it meanwhile.
-    pub(super) fn snapshot(&self) -> Option<Key> {
+    /// Reads the slot's key; false if it has none, or a writer touched it meanwhile.
+    pub(super) fn read(&self, key: &mut Key) -> bool {
         let seq = self.seq.load(Ordering::Acquire);
-        let mut key = Key {
-            name: self.name(),
-            secrets: KeySecrets::zeroed(),
-            times: self.times(),
-            node: self.node.load(Ordering::Relaxed),
-            plain: self.flags.load(Ordering::Relaxed) & PLAIN != 0,
-        };
-        read_secret(&self.aes, &mut key.secrets.aes);
-        read_secret(&self.hmac, &mut key.secrets.hmac);
+        key.name = self.name();
+        key.times = self.times();
+        key.node = self.node.load(Ordering::Relaxed);
+        key.plain = self.flags.load(Ordering::Relaxed) & PLAIN != 0;
+        copy_words(&self.aes, key.secrets.aes.expose_mut());
+        copy_words(&self.hmac, key.secrets.hmac.expose_mut());
         fence(Ordering::Acquire);
         let stable = seq.is_multiple_of(2) && self.seq.load(Ordering::Relaxed) == seq;
-        (stable && !key.name.is_constant()).then_some(key)
+        stable && !key.name.is_constant()
     }
 }
 
@@ -135,10 +154,6 @@ pub(super) fn unpack(line: u64) -> impl Iterator<Item = u32> {
         .map(move |place| (line >> (16 * place)) as u16)
         .map(u32::from)
         .filter(|link| *link > 0)
-}
-
-fn read_secret(words: &[AtomicU64; 4], secret: &mut Secret<32>) {
-    copy_words(words, secret.expose_mut());
 }
 
 fn copy_words(words: &[AtomicU64], bytes: &mut [u8]) {

@@ -144,7 +144,10 @@ unsafe fn seal(
     let api = &attachment.library.api;
     let keyring = attachment.keyring;
     keyring.expect_lifetime(Duration::from_secs(attachment.timeout()));
-    let key = keyring.sealing_key(now)?;
+    let mut key = Key::blank();
+    if !keyring.sealing_key(now, &mut key) {
+        return None;
+    }
     let mut iv = [0; 16];
     // SAFETY: passed on.
     let name = unsafe { ServerName::at_sealing(api, ssl, attachment.name_index()) };
@@ -188,10 +191,11 @@ unsafe fn open(
 ) -> bool {
     let keyring = attachment.keyring;
     keyring.tick(now);
-    let Some(key) = keyring.ring().find(name) else {
+    let mut key = Key::blank();
+    if !keyring.ring().find(name, &mut key) {
         keyring.count(Counter::Unknown);
         return false;
-    };
+    }
     let state = key.times.state(now);
     if state == KeyState::Expired {
         keyring.count(Counter::Expired);
