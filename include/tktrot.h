@@ -541,12 +541,16 @@ int tkt_install(struct ssl_ctx_st *ctx, const struct tkt_config *cfg);
 
 /**
  * Takes the callback away from `ctx`: its TLS library's own ticket keys serve
- * it again. Tickets issued before become full handshakes. The ring stays open.
+ * it again. Tickets issued before become full handshakes. After the last
+ * context of a ring, its keys are erased at once, unless another process
+ * deals in tickets with them; the ring stays open.
  *
  * Thread-safe. `ctx` stays the caller's, and need not be uninstalled before
  * it is freed.
  *
- * Returns `TKT_OK`, `TKT_ERR_ARGUMENT` if `ctx` is NULL, `TKT_ERR_NOT_INSTALLED`.
+ * Returns `TKT_OK`, `TKT_ERR_ARGUMENT` if `ctx` is NULL, `TKT_ERR_NOT_INSTALLED`;
+ * `TKT_ERR_BUSY` if the context is uninstalled but the keys could not be erased
+ * because another process was writing the ring for two seconds.
  *
  * # Safety
  *

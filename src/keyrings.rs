@@ -95,16 +95,23 @@ impl Known {
             warning!("{problem}");
             problems.push(problem);
         }
-        if config.bind == Some(Bind::NONE) {
-            static SAID: OnceOnly = OnceOnly::new();
-            if SAID.first() {
-                warning!(
-                    "bind=none: new keys are plain, and a ticket opens wherever one of them is, \
-                     whatever client certificates are asked for there"
-                );
-            }
-        }
+        warn_of_what_is_not_bound(config.bind.unwrap_or(Bind::ALL));
         Opened { keyring: &self.keyring, problems }
+    }
+}
+
+fn warn_of_what_is_not_bound(bind: Bind) {
+    static SAID: OnceOnly = OnceOnly::new();
+    if bind == Bind::NONE && SAID.first() {
+        warning!(
+            "bind=none: new keys are plain, and a ticket opens wherever one of them is, whatever \
+             client certificates are asked for there"
+        );
+    } else if !bind.verify && SAID.first() {
+        warning!(
+            "bind without verify: a ticket issued without a client certificate opens where one is \
+             asked for, if certificate, server name and label are the same or not bound"
+        );
     }
 }
 

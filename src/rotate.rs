@@ -241,6 +241,17 @@ impl<C: Clock> Keyring<C> {
         made
     }
 
+    /// For when this process has no more use for the ring: erases every key,
+    /// unless another process deals in tickets with it. New ones are made when
+    /// somebody asks for one.
+    pub fn abandon(&self) -> Result<(), Failure> {
+        if self.ring.is_used_by_others(std::process::id()) {
+            return Ok(());
+        }
+        self.ring.write_within(PATIENCE).map_err(Failure::Lock)?.clear();
+        Ok(())
+    }
+
     /// Erases what is over and takes steps until the schedule is content.
     fn tend(&self, writer: &Writer<'_>, now: Time) {
         let policy = self.policy();

@@ -6,8 +6,8 @@ use openssl_sys::SSL_CTX;
 
 use super::config::{first_env, from_c, tkt_config, unusable};
 use super::error::{
-    Error, TKT_ERR_ARGUMENT, TKT_ERR_CONFIG, TKT_ERR_MEMORY, TKT_ERR_NOT_INSTALLED, TKT_ERR_POOL,
-    TKT_ERR_RING, TKT_ERR_TLS, TKT_OK, guard,
+    Error, TKT_ERR_ARGUMENT, TKT_ERR_BUSY, TKT_ERR_CONFIG, TKT_ERR_MEMORY, TKT_ERR_NOT_INSTALLED,
+    TKT_ERR_POOL, TKT_ERR_RING, TKT_ERR_TLS, TKT_OK, guard,
 };
 use crate::config::{Bind, Config};
 use crate::tls::attach::{self, Attachment, NotAttached};
@@ -128,12 +128,16 @@ unsafe fn attach_with(
 }
 
 /// Takes the callback away from `ctx`: its TLS library's own ticket keys serve
-/// it again. Tickets issued before become full handshakes. The ring stays open.
+/// it again. Tickets issued before become full handshakes. After the last
+/// context of a ring, its keys are erased at once, unless another process
+/// deals in tickets with them; the ring stays open.
 ///
 /// Thread-safe. `ctx` stays the caller's, and need not be uninstalled before
 /// it is freed.
 ///
-/// Returns `TKT_OK`, `TKT_ERR_ARGUMENT` if `ctx` is NULL, `TKT_ERR_NOT_INSTALLED`.
+/// Returns `TKT_OK`, `TKT_ERR_ARGUMENT` if `ctx` is NULL, `TKT_ERR_NOT_INSTALLED`;
+/// `TKT_ERR_BUSY` if the context is uninstalled but the keys could not be erased
+/// because another process was writing the ring for two seconds.
 ///
 /// # Safety
 ///
@@ -145,13 +149,14 @@ pub unsafe extern "C" fn tkt_uninstall(ctx: *mut SSL_CTX) -> c_int {
             return Err(Error::new(TKT_ERR_ARGUMENT, "tkt_uninstall: ctx is NULL"));
         }
         // SAFETY: the caller vouches for `ctx`; what it is attached to is its library.
-        let detached = unsafe {
-            attach::attached(ctx).is_some_and(|(library, _)| attach::detach(library, ctx))
-        };
-        if detached {
-            Ok(TKT_OK)
-        } else {
-            Err(Error::new(TKT_ERR_NOT_INSTALLED, "tkt_uninstall: ctx is not attached"))
+        let detached =
+            unsafe { attach::attached(ctx).and_then(|(library, _)| attach::detach(library, ctx)) };
+        let missing = || Error::new(TKT_ERR_NOT_INSTALLED, "tkt_uninstall: ctx is not attached");
+        let (keyring, was_the_last) = detached.ok_or_else(missing)?;
+        if was_the_last && keyring.abandon().is_err() {
+            let text = "tkt_uninstall: done, but the ring is being written and keeps its keys";
+            return Err(Error::new(TKT_ERR_BUSY, text));
         }
+        Ok(TKT_OK)
     })
 }

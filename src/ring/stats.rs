@@ -78,6 +78,12 @@ impl Ring {
         index
     }
 
+    /// True if a process other than `pid` that lives has a block.
+    pub fn is_used_by_others(&self, pid: u32) -> bool {
+        let owners = self.blocks().iter().map(|block| block.pid.load(Ordering::Relaxed));
+        owners.into_iter().any(|owner| owner != 0 && owner != pid && !is_gone(owner))
+    }
+
     /// Counts one event in this process's block.
     pub fn count(&self, block: usize, counter: Counter) {
         let counters = &self.blocks()[block % BLOCKS].counters;

@@ -166,23 +166,26 @@ pub unsafe fn attach(ctx: *mut SSL_CTX, mut attachment: Attachment) -> Result<()
 }
 
 /// Takes the callback of a context away: the TLS library's own keys serve it
-/// again. False if it had none of ours.
+/// again. `None` if it had none of ours, else its keyring and whether that
+/// has no other context left in this process.
 ///
 /// # Safety
 ///
 /// `ctx` is a live SSL_CTX of `library`.
-pub unsafe fn detach(library: &Library, ctx: *mut SSL_CTX) -> bool {
+pub unsafe fn detach(library: &Library, ctx: *mut SSL_CTX) -> Option<(&'static Keyring, bool)> {
     let _lock = process::exclusive();
-    // SAFETY: the caller vouches for `ctx`; the tenancy as in `attach`.
+    // SAFETY: the caller vouches for `ctx`; the tenancy and its attachments as in `attach`.
     unsafe {
-        match tenancy(library, ctx) {
-            Some(tenancy) if tenancy.installed => {
-                set_callback(&library.api, ctx, None);
-                tenancy.installed = false;
-                true
-            }
-            _ => false,
-        }
+        let tenancy = tenancy(library, ctx).filter(|tenancy| tenancy.installed)?;
+        set_callback(&library.api, ctx, None);
+        tenancy.installed = false;
+        let keyring = (**tenancy.attachments.last()?).keyring;
+        let is_of_it = |other: &Attachment| {
+            ptr::eq(other.keyring, keyring)
+                && self::tenancy(other.library, other.ctx.cast_mut())
+                    .is_some_and(|tenancy| tenancy.installed)
+        };
+        Some((keyring, pool::find(is_of_it).is_none()))
     }
 }
 
