@@ -51,7 +51,12 @@ unsafe extern "C" fn install_from(
     caller: *const c_void,
 ) -> c_int {
     // SAFETY: passed on from the caller.
-    guard(|| unsafe { install_into(ctx, cfg, || resolve::library_of(caller, c"SSL_CTX_new")) })
+    guard(|| unsafe {
+        install_into(ctx, cfg, || {
+            let library = resolve::library_of(caller, c"SSL_CTX_new").ok_or_else(no_library)?;
+            library.api.lacks().map_or(Ok(library), |name| Err(lacking(name)))
+        })
+    })
 }
 
 /// # Safety
@@ -60,7 +65,7 @@ unsafe extern "C" fn install_from(
 pub unsafe fn install_into(
     ctx: *mut SSL_CTX,
     cfg: *const tkt_config,
-    find: impl FnOnce() -> Option<&'static Library>,
+    find: impl FnOnce() -> Result<&'static Library, Error>,
 ) -> Result<c_int, Error> {
     if ctx.is_null() {
         return Err(Error::new(TKT_ERR_ARGUMENT, "tkt_install: ctx is NULL"));
@@ -90,13 +95,20 @@ pub unsafe fn install_into(
     if config.disabled {
         return Ok(TKT_OK);
     }
-    let library = find().ok_or_else(|| {
-        let text = "tkt_install: the caller is linked with no shared TLS library; \
-                    use tkt_install_api with TKT_TLS_API_INIT";
-        Error::new(TKT_ERR_TLS, text)
-    })?;
+    let library = find()?;
     // SAFETY: the caller vouches for `ctx`.
     unsafe { attach_with(ctx, library, &config) }
+}
+
+fn no_library() -> Error {
+    let text = "tkt_install: the caller is linked with no shared TLS library; \
+                use tkt_install_api with TKT_TLS_API_INIT";
+    Error::new(TKT_ERR_TLS, text)
+}
+
+/// The error for a TLS library without a function that is needed.
+pub fn lacking(name: &'static str) -> Error {
+    Error::new(TKT_ERR_TLS, format!("tkt_install: {}", NotAttached::Lacks(name)))
 }
 
 /// # Safety
@@ -107,9 +119,6 @@ unsafe fn attach_with(
     library: &'static Library,
     config: &Config,
 ) -> Result<c_int, Error> {
-    if let Some(name) = library.api.lacks() {
-        return Err(Error::new(TKT_ERR_TLS, NotAttached::Lacks(name).to_string()));
-    }
     let opened =
         keyrings::open(config, &library.api).map_err(|text| Error::new(TKT_ERR_MEMORY, text))?;
     if config.strict && !opened.problems.is_empty() {
