@@ -24,6 +24,8 @@ pub struct Opened {
 struct Known {
     place: Place,
     keyring: Keyring,
+    /// What was not as asked for when it was opened, and still is not.
+    problems: Vec<String>,
     next: *const Known,
 }
 
@@ -40,8 +42,10 @@ pub fn open(config: &Config, generator: &'static dyn Generator) -> Result<Opened
     process::watch();
     let place = config.place();
     let _lock = process::exclusive();
-    if let Some(keyring) = known(&place) {
-        return Ok(Opened { keyring, problems: configure(keyring, config) });
+    if let Some(known) = every().find(|known| known.place == place) {
+        let mut problems = known.problems.clone();
+        problems.extend(configure(&known.keyring, config));
+        return Ok(Opened { keyring: &known.keyring, problems });
     }
 
     let mut problems = Vec::new();
@@ -59,7 +63,7 @@ pub fn open(config: &Config, generator: &'static dyn Generator) -> Result<Opened
     }
     let keyring = Keyring::new(ring, BootClock, generator);
     let next = KNOWN.load(Ordering::Relaxed);
-    let known = Box::leak(Box::new(Known { place, keyring, next }));
+    let known = Box::leak(Box::new(Known { place, keyring, problems: problems.clone(), next }));
     KNOWN.store(known, Ordering::Release);
     for problem in &problems {
         warning!("{problem}");
@@ -91,10 +95,6 @@ fn configure(keyring: &Keyring, config: &Config) -> Vec<String> {
             vec![problem]
         }
     }
-}
-
-fn known(place: &Place) -> Option<&'static Keyring> {
-    every().find(|known| known.place == *place).map(|known| &known.keyring)
 }
 
 fn every() -> impl Iterator<Item = &'static Known> {
