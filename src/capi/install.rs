@@ -77,8 +77,10 @@ pub unsafe fn install_into(
         // SAFETY: not NULL, so the caller vouches for it.
         unsafe { from_c(cfg) }?
     };
-    // Who starts the server can ask for strictness, whatever the program says.
+    // Who starts the server can ask for strictness, or to be left alone,
+    // whatever the program says.
     config.strict |= environment.strict;
+    config.disabled |= environment.disabled;
     if let Err(error) = log::open(&config.log) {
         let text = format!("the log cannot be opened, stderr is used: {error}");
         warning!("{text}");
