@@ -137,8 +137,12 @@ pub struct BadValue {
 
 impl fmt::Display for BadValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        /// The rest of the line must be seen, however long the value is.
+        const SHOWN: usize = 100;
         let BadValue { setting, value, accepted } = self;
-        write!(f, "{setting}={value:?} cannot be used: accepted is {accepted}; the default applies")
+        let shown: String = value.chars().take(SHOWN).collect();
+        let cut = if shown.len() < value.len() { "…" } else { "" };
+        write!(f, "{setting}={shown:?}{cut} cannot be used: accepted is {accepted}")
     }
 }
 
@@ -175,7 +179,7 @@ impl Config {
                 });
             }
         }
-        problems.extend(config.reconcile(PREFIX));
+        problems.extend(config.reconcile(|name| format!("{PREFIX}{}", name.to_uppercase())));
         (config, problems)
     }
 
@@ -222,14 +226,15 @@ impl Config {
         Ok(())
     }
 
-    /// Drops settings that contradict one another and tells which.
-    pub fn reconcile(&mut self, prefix: &str) -> Vec<BadValue> {
+    /// Drops settings that contradict one another and tells which, by the name
+    /// that `full_name` makes of `lead`, `capacity` and `lifetime`.
+    pub fn reconcile(&mut self, full_name: impl Fn(&str) -> String) -> Vec<BadValue> {
         let mut problems = Vec::new();
         let rotate_every = self.rotate_every.unwrap_or(DEFAULT_ROTATE_EVERY);
         if let Some(lead) = self.lead.filter(|lead| *lead > rotate_every / 2) {
             self.lead = None;
             problems.push(BadValue {
-                setting: format!("{prefix}LEAD"),
+                setting: full_name("lead"),
                 value: format!("{}s", lead.as_secs()),
                 accepted: format!("at most half of the rotation, {:?}", rotate_every / 2),
             });
@@ -238,7 +243,7 @@ impl Config {
         if let Some(capacity) = self.capacity.filter(|capacity| u64::from(*capacity) < kept) {
             self.capacity = None;
             problems.push(BadValue {
-                setting: format!("{prefix}CAPACITY"),
+                setting: full_name("capacity"),
                 value: capacity.to_string(),
                 accepted: format!("at least {kept} with this rotation and lifetime"),
             });
@@ -247,7 +252,7 @@ impl Config {
             let lifetime = self.lifetime.take().unwrap_or_default();
             let longest = Policy::longest_lifetime(rotate_every, MAX_CAPACITY);
             problems.push(BadValue {
-                setting: format!("{prefix}LIFETIME"),
+                setting: full_name("lifetime"),
                 value: format!("{}s", lifetime.as_secs()),
                 accepted: format!("at most {}s with this rotation", longest.as_secs()),
             });

@@ -168,7 +168,7 @@ pub unsafe fn from_c(cfg: *const tkt_config) -> Result<Config, Error> {
     let mut reading = Reading { config: Config::default(), problems: Vec::new() };
     // SAFETY: the caller vouches for the strings.
     unsafe { reading.read(&fields) };
-    reading.problems.extend(reading.config.reconcile("cfg."));
+    reading.problems.extend(reading.config.reconcile(|name| format!("cfg.{name}")));
     if reading.problems.is_empty() { Ok(reading.config) } else { Err(unusable(&reading.problems)) }
 }
 

@@ -92,7 +92,7 @@ pub unsafe fn install_into(
         if config.strict {
             return Err(unusable(problems));
         }
-        problems.iter().for_each(|problem| warning!("{problem}"));
+        problems.iter().for_each(|problem| warning!("{problem}; the default applies"));
     }
     if config.disabled {
         return Ok(TKT_OK);
