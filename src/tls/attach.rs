@@ -143,7 +143,14 @@ pub unsafe fn attach(ctx: *mut SSL_CTX, mut attachment: Attachment) -> Result<()
         let attachment = Box::into_raw(Box::new(attachment));
         tenancy.attachments.push(attachment);
         pool::seat(tenancy.place, attachment);
-        tenancy.installed = tenancy.installed || set_callback(api, ctx, Some(tenancy.place));
+        if !tenancy.installed {
+            // Through another table, by tkt_install before tkt_install_api or
+            // the other way round: OpenSSL prefers the EVP form whoever set it.
+            if let Some(former) = installed(ctx) {
+                take_callback_away(former.library, ctx);
+            }
+            tenancy.installed = set_callback(api, ctx, Some(tenancy.place));
+        }
         if tenancy.installed { Ok(()) } else { Err(NotAttached::Refused) }
     }
 }
@@ -156,6 +163,16 @@ pub unsafe fn attach(ctx: *mut SSL_CTX, mut attachment: Attachment) -> Result<()
 /// `ctx` is a live SSL_CTX of `library`.
 pub unsafe fn detach(library: &Library, ctx: *mut SSL_CTX) -> bool {
     let _lock = process::exclusive();
+    // SAFETY: the caller vouches for `ctx`; the lock is held.
+    unsafe { take_callback_away(library, ctx) }
+}
+
+/// As [`detach`].
+///
+/// # Safety
+///
+/// As there, and the caller holds [`process::exclusive`].
+unsafe fn take_callback_away(library: &Library, ctx: *mut SSL_CTX) -> bool {
     // SAFETY: the caller vouches for `ctx`; the tenancy as in `attach`.
     unsafe {
         match tenancy(library, ctx) {
@@ -176,11 +193,22 @@ pub unsafe fn detach(library: &Library, ctx: *mut SSL_CTX) -> bool {
 /// `ctx` is a live SSL_CTX.
 pub unsafe fn attached(ctx: *mut SSL_CTX) -> Option<(&'static Library, &'static Keyring)> {
     let _lock = process::exclusive();
-    let attachment = pool::find(|attachment| ptr::eq(attachment.ctx, ctx))?;
-    let library = attachment.library;
-    // SAFETY: an attachment in the pool belongs to a context that lives.
-    let tenancy = unsafe { tenancy(library, ctx) };
-    tenancy.filter(|tenancy| tenancy.installed).map(|_| (library, attachment.keyring))
+    // SAFETY: the caller vouches for `ctx`; the lock is held.
+    unsafe { installed(ctx) }.map(|attachment| (attachment.library, attachment.keyring))
+}
+
+/// What serves a context, through whichever table it came.
+///
+/// # Safety
+///
+/// `ctx` is a live SSL_CTX, and the caller holds [`process::exclusive`] as
+/// long as it uses the result.
+unsafe fn installed<'l>(ctx: *mut SSL_CTX) -> Option<&'l Attachment> {
+    pool::find(|attachment| {
+        // SAFETY: an attachment in the pool belongs to a context that lives.
+        ptr::eq(attachment.ctx, ctx)
+            && unsafe { tenancy(attachment.library, ctx) }.is_some_and(|t| t.installed)
+    })
 }
 
 /// Answers the callback of a place, whatever happens inside.
