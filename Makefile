@@ -17,7 +17,7 @@ C_LINK   := -L$(C_DIR)/lib -ltktrot -Wl,-rpath,'$$ORIGIN/lib' -lssl -lcrypto -pt
 PROGRAMS := $(patsubst examples/%.c,$(C_DIR)/%,$(wildcard examples/*.c)) \
             $(patsubst c-tests/%.c,$(C_DIR)/%,$(wildcard c-tests/*.c))
 
-.PHONY: all libraries programs deps demo test lint bench install header clean
+.PHONY: all libraries programs deps demo test lint bench install header symbols clean
 
 all: libraries programs
 
@@ -61,3 +61,7 @@ clean:
 # Writes include/tktrot.h anew.
 header:
 	TKTROT_WRITE_HEADER=1 $(CARGO) test --quiet --test header
+
+# Writes the lists of exported names anew.
+symbols:
+	TKTROT_WRITE_SYMBOLS=1 $(CARGO) test --quiet --test symbols exports
