@@ -6,7 +6,8 @@ PREFIX  ?= /usr/local
 LIBDIR  ?= $(PREFIX)/lib
 TARGET  := $(or $(CARGO_TARGET_DIR),target)
 RELEASE := $(TARGET)/release
-MAJOR   := 0
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+MAJOR   := $(firstword $(subst ., ,$(VERSION)))
 
 CFLAGS   ?= -O2 -g
 WARNINGS := -std=gnu11 -Wall -Wextra -Werror
@@ -22,7 +23,7 @@ PROGRAMS := $(patsubst examples/%.c,$(C_DIR)/%,$(wildcard examples/*.c)) \
 all: libraries programs
 
 libraries:
-	$(CARGO) build --release --workspace --quiet
+	@$(CARGO) build --release --workspace --quiet
 
 programs: $(PROGRAMS)
 
@@ -43,8 +44,8 @@ deps:
 	@tools/deps
 
 # A stock nginx with and without the shim, driven by a real client, in a minute.
-demo: deps libraries
-	@$(CARGO) run --release --quiet --package testbed --bin demo
+demo: deps all
+	@$(RELEASE)/demo
 
 # Every test there is.
 test: deps all
@@ -54,6 +55,18 @@ lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --workspace --all-targets --features kill-points -- -D warnings
+
+# Into DESTDIR, for PREFIX (and LIBDIR, for distributions that have their own).
+install: libraries
+	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(PREFIX)/include
+	install -m 644 include/tktrot.h $(DESTDIR)$(PREFIX)/include/
+	install -m 755 $(RELEASE)/libtktrot.so $(DESTDIR)$(LIBDIR)/libtktrot.so.$(VERSION)
+	ln -sf libtktrot.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libtktrot.so.$(MAJOR)
+	ln -sf libtktrot.so.$(MAJOR) $(DESTDIR)$(LIBDIR)/libtktrot.so
+	install -m 644 $(RELEASE)/libtktrot.a $(DESTDIR)$(LIBDIR)/
+	install -m 755 $(RELEASE)/libtktrot_preload.so $(DESTDIR)$(LIBDIR)/
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@VERSION@|$(VERSION)|' \
+	    dist/tktrot.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/tktrot.pc
 
 clean:
 	$(CARGO) clean

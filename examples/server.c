@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include <openssl/err.h>
+#include <openssl/evp.h>
 #include <openssl/ssl.h>
 
 #include <tktrot.h>
@@ -72,6 +73,29 @@ static int install(SSL_CTX *ctx)
     return environment.strict ? -1 : 0;
 }
 
+/*
+ * OpenSSL resumes a ticket only where the session id context is that of the
+ * server that issued it. This one is what nginx computes for the same
+ * certificate, so that nginx and this server can share a ring: SHA-1 over
+ * "HTTP" and the SHA-1 fingerprint of the certificate.
+ */
+static void set_session_context(SSL_CTX *ctx)
+{
+    unsigned char fingerprint[EVP_MAX_MD_SIZE], context[EVP_MAX_MD_SIZE];
+    unsigned int length = 0;
+    EVP_MD_CTX *digest = EVP_MD_CTX_new();
+    if (!digest || X509_digest(SSL_CTX_get0_certificate(ctx), EVP_sha1(), fingerprint, &length) != 1 ||
+        EVP_DigestInit_ex(digest, EVP_sha1(), NULL) != 1 ||
+        EVP_DigestUpdate(digest, "HTTP", 4) != 1 ||
+        EVP_DigestUpdate(digest, fingerprint, length) != 1 ||
+        EVP_DigestFinal_ex(digest, context, &length) != 1 ||
+        SSL_CTX_set_session_id_context(ctx, context, length) != 1) {
+        ERR_print_errors_fp(stderr);
+        exit(1);
+    }
+    EVP_MD_CTX_free(digest);
+}
+
 static SSL_CTX *make_context(const struct options *options)
 {
     SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
@@ -80,7 +104,7 @@ static SSL_CTX *make_context(const struct options *options)
         ERR_print_errors_fp(stderr);
         exit(1);
     }
-    SSL_CTX_set_session_id_context(ctx, (const unsigned char *)"server", 6);
+    set_session_context(ctx);
     if (install(ctx) != 0)
         exit(1);
     return ctx;

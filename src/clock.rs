@@ -89,6 +89,13 @@ impl Clock for VirtualClock {
     }
 }
 
+/// A clock that several share.
+impl<C: Clock> Clock for &C {
+    fn now(&self) -> Time {
+        (**self).now()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

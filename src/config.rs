@@ -3,6 +3,8 @@
 //! A value that cannot be used is left at its default and told as a
 //! [`BadValue`]: which setting, what it was, what is accepted.
 
+pub mod values;
+
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
@@ -13,7 +15,7 @@ use crate::log::Target;
 use crate::process;
 use crate::ring::file::Place;
 use crate::ring::layout::{Geometry, MAX_CAPACITY, MIN_CAPACITY};
-use crate::schedule::{MAX_LIFETIME, Policy};
+use crate::schedule::Policy;
 
 /// R where nobody says otherwise (RFC 9325 §3.4 and common practice: an hour).
 pub const DEFAULT_ROTATE_EVERY: Duration = Duration::from_secs(3600);
@@ -179,7 +181,7 @@ impl Config {
                 });
             }
         }
-        problems.extend(config.reconcile(|name| format!("{PREFIX}{}", name.to_uppercase())));
+        problems.extend(config.reconcile(|field| format!("{PREFIX}{}", field.to_uppercase())));
         (config, problems)
     }
 
@@ -191,33 +193,20 @@ impl Config {
         }
         let text = value.to_str().unwrap_or("\u{fffd}");
         match key {
-            "RING" => self.ring = Some(accept_ring(value)?),
-            "DIR" => self.dir = Some(accept_dir(value)?),
-            "CAPACITY" => self.capacity = Some(accept_capacity(text)?),
-            "ROTATE" => self.rotate_every = Some(accept_rotate_every(text)?),
-            "LIFETIME" => self.lifetime = Some(accept_lifetime(text)?),
-            "LABEL" => self.label = accept_label(value.as_bytes())?.to_vec(),
-            "BIND" => self.bind = Some(accept_bind(text)?),
-            "RENEW" => {
-                self.renew = match text {
-                    "auto" => Renew::Auto,
-                    "always" => Renew::Always,
-                    "never" => Renew::Never,
-                    _ => return Err("auto, always or never"),
-                }
-            }
-            "TAKEOVER" => self.takeover = accept_switch(text, ["yes", "no"], "yes or no")?,
-            "ONLY" => self.only = accept_only(value)?,
-            "UPKEEP" => {
-                self.upkeep = match text {
-                    "thread" => Upkeep::Thread,
-                    "callback" => Upkeep::Callback,
-                    _ => return Err("thread or callback"),
-                }
-            }
-            "LOG" => self.log = accept_log(value)?,
-            "STRICT" => self.strict = accept_switch(text, ["1", "0"], "1 or 0")?,
-            "DISABLE" => self.disabled = accept_switch(text, ["1", "0"], "1 or 0")?,
+            "RING" => self.ring = Some(values::ring(value)?),
+            "DIR" => self.dir = Some(values::dir(value)?),
+            "CAPACITY" => self.capacity = Some(values::capacity(text)?),
+            "ROTATE" => self.rotate_every = Some(values::rotate_every(text)?),
+            "LIFETIME" => self.lifetime = Some(values::lifetime(text)?),
+            "LABEL" => self.label = values::label(value.as_bytes())?.to_vec(),
+            "BIND" => self.bind = Some(values::bind(text)?),
+            "RENEW" => self.renew = values::renew(text)?,
+            "TAKEOVER" => self.takeover = values::switch(text, ["yes", "no"], "yes or no")?,
+            "ONLY" => self.only = values::only(value)?,
+            "UPKEEP" => self.upkeep = values::upkeep(text)?,
+            "LOG" => self.log = values::log(value)?,
+            "STRICT" => self.strict = values::switch(text, ["1", "0"], "1 or 0")?,
+            "DISABLE" => self.disabled = values::switch(text, ["1", "0"], "1 or 0")?,
             #[cfg(feature = "kill-points")]
             "KILL_AT" => {}
             // A misspelt name would else be a setting silently lost.
@@ -226,15 +215,15 @@ impl Config {
         Ok(())
     }
 
-    /// Drops settings that contradict one another and tells which, by the name
-    /// that `full_name` makes of `lead`, `capacity` and `lifetime`.
-    pub fn reconcile(&mut self, full_name: impl Fn(&str) -> String) -> Vec<BadValue> {
+    /// Drops settings that contradict one another and tells which; `named`
+    /// makes the name of a setting from that of its field.
+    pub fn reconcile(&mut self, named: impl Fn(&str) -> String) -> Vec<BadValue> {
         let mut problems = Vec::new();
         let rotate_every = self.rotate_every.unwrap_or(DEFAULT_ROTATE_EVERY);
         if let Some(lead) = self.lead.filter(|lead| *lead > rotate_every / 2) {
             self.lead = None;
             problems.push(BadValue {
-                setting: full_name("lead"),
+                setting: named("lead"),
                 value: format!("{}s", lead.as_secs()),
                 accepted: format!("at most half of the rotation, {:?}", rotate_every / 2),
             });
@@ -243,7 +232,7 @@ impl Config {
         if let Some(capacity) = self.capacity.filter(|capacity| u64::from(*capacity) < kept) {
             self.capacity = None;
             problems.push(BadValue {
-                setting: full_name("capacity"),
+                setting: named("capacity"),
                 value: capacity.to_string(),
                 accepted: format!("at least {kept} with this rotation and lifetime"),
             });
@@ -252,7 +241,7 @@ impl Config {
             let lifetime = self.lifetime.take().unwrap_or_default();
             let longest = Policy::longest_lifetime(rotate_every, MAX_CAPACITY);
             problems.push(BadValue {
-                setting: full_name("lifetime"),
+                setting: named("lifetime"),
                 value: format!("{}s", lifetime.as_secs()),
                 accepted: format!("at most {}s with this rotation", longest.as_secs()),
             });
@@ -296,111 +285,64 @@ impl Config {
     }
 }
 
-/// `30s`, `10m`, `1h`, `2d`, or seconds without a unit.
-fn duration(text: &str) -> Option<Duration> {
-    let digits = text.trim_end_matches(|last: char| last.is_ascii_alphabetic());
-    let seconds = match &text[digits.len()..] {
-        "" | "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => 24 * 3600,
-        _ => return None,
-    };
-    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from(variables: &[(&str, &str)]) -> (Config, Vec<BadValue>) {
+        Config::from_variables(variables.iter().map(|(name, value)| (name.into(), value.into())))
     }
-    digits.parse::<u64>().ok()?.checked_mul(seconds).map(Duration::from_secs)
-}
 
-fn accept_rotate_every(text: &str) -> Result<Duration, &'static str> {
-    duration(text)
-        .filter(|every| (Duration::from_secs(1)..=MAX_ROTATE_EVERY).contains(every))
-        .ok_or("1s to 24h, such as 30s, 10m or 1h")
-}
-
-fn accept_lifetime(text: &str) -> Result<Duration, &'static str> {
-    duration(text)
-        .filter(|lifetime| *lifetime >= Duration::from_secs(1))
-        .map(|lifetime| lifetime.min(MAX_LIFETIME))
-        .ok_or("1s or more, such as 30s, 10m or 1h (over 7d counts as 7d)")
-}
-
-fn accept_capacity(text: &str) -> Result<u32, &'static str> {
-    let capacity = text.parse().ok();
-    capacity.filter(|count| (MIN_CAPACITY..=MAX_CAPACITY).contains(count)).ok_or(CAPACITY_RANGE)
-}
-
-/// The words for a capacity out of range.
-pub const CAPACITY_RANGE: &str = "8 to 16384 keys";
-const _: () = assert!(MIN_CAPACITY == 8 && MAX_CAPACITY == 16384);
-
-/// The name or path of a ring.
-pub fn accept_ring(value: &OsStr) -> Result<OsString, &'static str> {
-    const ACCEPTED: &str =
-        "a name of letters, digits, '.', '_', '-', '@' or ':' (at most 200), or an absolute path";
-    let bytes = value.as_bytes();
-    let is_path = bytes.starts_with(b"/") && !bytes.ends_with(b"/") && bytes.len() < 4096;
-    let letter = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-@:".contains(byte);
-    let is_name = bytes.iter().all(letter) && (1..=200).contains(&bytes.len()) && bytes[0] != b'.';
-    let ends_well = !bytes.ends_with(b"/.") && !bytes.ends_with(b"/..") && value.to_str().is_some();
-    if (is_path && ends_well) || is_name { Ok(value.into()) } else { Err(ACCEPTED) }
-}
-
-/// The directory of rings.
-pub fn accept_dir(value: &OsStr) -> Result<PathBuf, &'static str> {
-    let absolute = value.as_bytes().starts_with(b"/") && value.len() < 3800;
-    if absolute { Ok(value.into()) } else { Err("an absolute path of a directory on tmpfs") }
-}
-
-/// The label of a service.
-pub fn accept_label(value: &[u8]) -> Result<&[u8], &'static str> {
-    if value.len() <= 255 { Ok(value) } else { Err("at most 255 bytes") }
-}
-
-fn accept_bind(text: &str) -> Result<Bind, &'static str> {
-    if text == "none" {
-        return Ok(Bind::NONE);
+    #[test]
+    fn nothing_set_is_the_default() {
+        assert_eq!(from(&[("PATH", "/bin"), ("TKTROT_RING", "")]), (Config::default(), vec![]));
+        assert_eq!(Config::default().geometry().capacity, DEFAULT_CAPACITY);
     }
-    text.split(',').try_fold(Bind::NONE, |bind, part| match part.trim() {
-        "cert" => Ok(Bind { cert: true, ..bind }),
-        "verify" => Ok(Bind { verify: true, ..bind }),
-        "sni" => Ok(Bind { sni: true, ..bind }),
-        _ => Err("none, or some of cert,verify,sni"),
-    })
-}
 
-fn accept_only(value: &OsStr) -> Result<Vec<OsString>, &'static str> {
-    let names = value.as_bytes().split(|byte| *byte == b',');
-    let names: Vec<_> = names.map(|name| OsStr::from_bytes(name.trim_ascii()).into()).collect();
-    let usable = |name: &OsString| !name.is_empty() && !name.as_bytes().contains(&b'/');
-    if names.iter().all(usable) {
-        Ok(names)
-    } else {
-        Err("base names of executables, separated by commas")
+    #[test]
+    fn a_bad_value_is_named_and_leaves_its_default() {
+        let (config, problems) = from(&[("TKTROT_ROTATE", "soon"), ("TKTROT_LIFETIME", "1h")]);
+        assert_eq!(config.rotate_every, None);
+        assert_eq!(config.lifetime, Some(Duration::from_secs(3600)));
+        assert_eq!(problems.len(), 1);
+        assert_eq!(
+            problems[0].to_string(),
+            "TKTROT_ROTATE=\"soon\" cannot be used: accepted is 1s to 24h, such as 30s, 10m or 1h"
+        );
     }
-}
 
-/// Where log lines go.
-pub fn accept_log(value: &OsStr) -> Result<Target, &'static str> {
-    match value.as_bytes() {
-        b"stderr" => Ok(Target::Stderr),
-        b"syslog" => Ok(Target::Syslog),
-        b"none" => Ok(Target::Nothing),
-        path if path.starts_with(b"/") => Ok(Target::File(value.into())),
-        _ => Err("stderr, syslog, none or an absolute path"),
+    #[test]
+    fn a_misspelt_variable_is_told() {
+        let (config, problems) = from(&[("TKTROT_ROTTE", "1h")]);
+        assert_eq!(config, Config::default());
+        assert_eq!(problems[0].setting, "TKTROT_ROTTE");
     }
-}
 
-fn accept_switch(
-    text: &str,
-    [on, off]: [&str; 2],
-    words: &'static str,
-) -> Result<bool, &'static str> {
-    if text == on {
-        Ok(true)
-    } else if text == off {
-        Ok(false)
-    } else {
-        Err(words)
+    #[test]
+    fn settings_that_contradict_one_another_are_told() {
+        let (config, problems) =
+            from(&[("TKTROT_ROTATE", "1m"), ("TKTROT_LIFETIME", "1h"), ("TKTROT_CAPACITY", "20")]);
+        assert_eq!((config.capacity, problems.len()), (None, 1));
+        assert_eq!(problems[0].accepted, "at least 64 with this rotation and lifetime");
+        let (config, problems) = from(&[("TKTROT_ROTATE", "1s"), ("TKTROT_LIFETIME", "7d")]);
+        assert_eq!((config.lifetime, problems.len()), (None, 1));
+        assert_eq!(problems[0].setting, "TKTROT_LIFETIME");
+    }
+
+    #[test]
+    fn a_ring_has_room_for_what_rotation_and_lifetime_need() {
+        let (config, _) = from(&[("TKTROT_ROTATE", "1s"), ("TKTROT_LIFETIME", "1h")]);
+        assert_eq!(config.geometry().capacity, 3604);
+        let (config, _) = from(&[("TKTROT_CAPACITY", "16384")]);
+        assert_eq!(config.geometry().capacity, 16384);
+    }
+
+    #[test]
+    fn a_ring_lies_where_it_is_said_to() {
+        let place = |variables: &[(&str, &str)]| from(variables).0.place().path();
+        let named = place(&[("TKTROT_RING", "web"), ("TKTROT_DIR", "/dev/shm/t")]);
+        assert_eq!(named, PathBuf::from("/dev/shm/t/web.ring"));
+        let by_path = place(&[("TKTROT_RING", "/dev/shm/x/web"), ("TKTROT_DIR", "/dev/shm/t")]);
+        assert_eq!(by_path, PathBuf::from("/dev/shm/x/web"));
     }
 }

@@ -24,7 +24,7 @@ pub struct Opened {
 struct Known {
     place: Place,
     keyring: Keyring,
-    /// What was not as asked for when it was opened, and still is not.
+    /// What was wrong when it was opened, and is for as long as it is open.
     problems: Vec<String>,
     next: *const Known,
 }
@@ -43,9 +43,7 @@ pub fn open(config: &Config, generator: &'static dyn Generator) -> Result<Opened
     let place = config.place();
     let _lock = process::exclusive();
     if let Some(known) = every().find(|known| known.place == place) {
-        let mut problems = known.problems.clone();
-        problems.extend(configure(&known.keyring, config));
-        return Ok(Opened { keyring: &known.keyring, problems });
+        return Ok(known.configured(config));
     }
 
     let mut problems = Vec::new();
@@ -63,13 +61,12 @@ pub fn open(config: &Config, generator: &'static dyn Generator) -> Result<Opened
     }
     let keyring = Keyring::new(ring, BootClock, generator);
     let next = KNOWN.load(Ordering::Relaxed);
-    let known = Box::leak(Box::new(Known { place, keyring, problems: problems.clone(), next }));
-    KNOWN.store(known, Ordering::Release);
     for problem in &problems {
         warning!("{problem}");
     }
-    problems.extend(configure(&known.keyring, config));
-    Ok(Opened { keyring: &known.keyring, problems })
+    let known = Box::leak(Box::new(Known { place, keyring, problems, next }));
+    KNOWN.store(known, Ordering::Release);
+    Ok(known.configured(config))
 }
 
 /// All keyrings of this process.
@@ -77,23 +74,37 @@ pub fn all() -> impl Iterator<Item = &'static Keyring> {
     every().map(|known| &known.keyring)
 }
 
-fn configure(keyring: &Keyring, config: &Config) -> Vec<String> {
-    if config.bind == Some(Bind::NONE) {
-        static SAID: OnceOnly = OnceOnly::new();
-        if SAID.first() {
-            warning!(
-                "bind=none: new keys are plain, and a ticket opens wherever one of them is, \
-                 whatever client certificates are asked for there"
-            );
-        }
-    }
-    match keyring.configure(config) {
-        Ok(()) => Vec::new(),
-        Err(failure) => {
+impl Known {
+    fn configured(&'static self, config: &Config) -> Opened {
+        let mut problems = self.problems.clone();
+        if let Err(failure) = self.keyring.configure(config) {
             let problem = format!("the ring could not be configured: {failure:?}");
             warning!("{problem}");
-            vec![problem]
+            problems.push(problem);
         }
+        let kept = self.keyring.policy().lifetime;
+        if let Some(lifetime) = config.lifetime.filter(|lifetime| *lifetime > kept) {
+            let problem = format!(
+                "{} has room for {} keys only, which keeps them for {}s instead of {}s; remove \
+                 it while no server uses it, and it is made anew",
+                self.place.path().display(),
+                self.keyring.ring().capacity(),
+                kept.as_secs(),
+                lifetime.as_secs()
+            );
+            warning!("{problem}");
+            problems.push(problem);
+        }
+        if config.bind == Some(Bind::NONE) {
+            static SAID: OnceOnly = OnceOnly::new();
+            if SAID.first() {
+                warning!(
+                    "bind=none: new keys are plain, and a ticket opens wherever one of them is, \
+                     whatever client certificates are asked for there"
+                );
+            }
+        }
+        Opened { keyring: &self.keyring, problems }
     }
 }
 

@@ -1,7 +1,44 @@
+//! TLS session ticket keys that rotate, are shared, and are gone when they expire.
+//!
+//! A server gets them by linking (`tkt_install(ctx, &cfg)`, `include/tktrot.h`)
+//! or, unmodified, by `LD_PRELOAD=libtktrot_preload.so`. This crate is the
+//! library; the shim (`preload/`) contains it.
+//!
+//! # One ticket's way
+//!
+//! A handshake runs the callback of its context, one out of [`tls::pool`],
+//! which ends in [`tls::ticket`]: *seal* asks [`rotate::Keyring`] for the key
+//! that encrypts now, *open* looks the ticket's key name up in the
+//! [`ring::Ring`]; both prime the cipher and MAC that the TLS library handed
+//! in ([`tls::evp`], [`tls::hmac`]), with [`tls::scope`] as associated data.
+//! No lock, no syscall, no file, no socket.
+//!
+//! # Where things are
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`secret`] | key bytes: zeroized, not printed, not copied by accident |
+//! | [`clock`] | time since boot; a virtual clock for tests |
+//! | [`schedule`] | pure: (key times, policy, now) → the next step |
+//! | [`ring`] | the shared memory: format, safe opening, readers, writers |
+//! | [`rotate`] | embedded rotation: what the schedule says, done to a ring |
+//! | [`upkeep`] | the thread that rotates when no handshake happens |
+//! | [`keyrings`] | each ring opened once per process tree |
+//! | [`tls`] | the TLS library: its functions, contexts, callbacks |
+//! | [`config`] | defaults, environment and C struct → one `Config` |
+//! | [`capi`] | the exported functions: translation only |
+//! | [`process`], [`log`] | being a guest: fork, exit, signals, log lines |
+//!
+//! Dependencies point one way: `secret, clock → schedule → ring → rotate, tls
+//! → capi`. The library opens no socket, starts nothing at load, and depends
+//! on `libc`, `once_cell`, `zeroize` and `openssl-sys` (types only).
+
 pub mod capi;
 pub mod clock;
 pub mod config;
 pub mod keyrings;
+#[cfg(feature = "kill-points")]
+pub mod kill_points;
 pub mod log;
 pub mod process;
 pub mod ring;

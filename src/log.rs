@@ -12,7 +12,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use once_cell::sync::OnceCell;
+use once_cell::race::OnceBox;
 
 /// Where lines go.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,7 +48,7 @@ enum Sink {
     File(File, (u64, u64)),
 }
 
-static SINK: OnceCell<Sink> = OnceCell::new();
+static SINK: OnceBox<Sink> = OnceBox::new();
 
 /// Opens the target, with the privileges of this moment. The first call of a
 /// process tree decides; later ones change nothing.
@@ -58,14 +58,16 @@ static SINK: OnceCell<Sink> = OnceCell::new();
 /// The file cannot be opened; lines then go to stderr.
 pub fn open(target: &Target) -> io::Result<()> {
     let mut failure = None;
-    SINK.get_or_init(|| match target {
-        Target::Stderr => Sink::Stderr,
-        Target::Syslog => Sink::Syslog,
-        Target::Nothing => Sink::Nothing,
-        Target::File(path) => open_file(path).unwrap_or_else(|error| {
-            failure = Some(error);
-            Sink::Stderr
-        }),
+    SINK.get_or_init(|| {
+        Box::new(match target {
+            Target::Stderr => Sink::Stderr,
+            Target::Syslog => Sink::Syslog,
+            Target::Nothing => Sink::Nothing,
+            Target::File(path) => open_file(path).unwrap_or_else(|error| {
+                failure = Some(error);
+                Sink::Stderr
+            }),
+        })
     });
     failure.map_or(Ok(()), Err)
 }

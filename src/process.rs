@@ -5,8 +5,10 @@
 //!   it taken, and with signals blocked, so that no handler runs in between.
 //! - [`generation`] changes in a forked child: threads and locked memory of
 //!   the parent are not there any more.
-//! - [`Working`] keeps the exit of the process from pulling the TLS library
-//!   away under the upkeep thread.
+//! - [`Working`] is the upkeep thread's time inside the TLS library. A fork
+//!   waits for its end, so that no lock of that library is held in the child
+//!   by a thread that is not there; an exit, so that the library is not pulled
+//!   away under the thread.
 
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;
@@ -16,8 +18,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 static GENERATION: AtomicU32 = AtomicU32::new(1);
 static EXITING: AtomicBool = AtomicBool::new(false);
-static WORKING: AtomicU32 = AtomicU32::new(0);
-static LOCK: Lock = Lock(UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER));
+static SETUP: Lock = Lock::new();
+static WORK: Lock = Lock::new();
 
 /// A number that is another one in each forked child; never 0.
 pub fn generation() -> u32 {
@@ -39,10 +41,30 @@ pub fn watch() {
     });
 }
 
+/// A lock that fork handlers can take on behalf of the child.
 struct Lock(UnsafeCell<libc::pthread_mutex_t>);
 
 // SAFETY: pthread functions are the only access to the mutex.
 unsafe impl Sync for Lock {}
+
+impl Lock {
+    const fn new() -> Self {
+        Lock(UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER))
+    }
+
+    fn lock(&self) {
+        // SAFETY: the mutex is statically initialised and never destroyed.
+        unsafe { libc::pthread_mutex_lock(self.0.get()) };
+    }
+
+    /// # Safety
+    ///
+    /// The calling thread locked it; or is the child's copy of the one that did.
+    unsafe fn unlock(&self) {
+        // SAFETY: the caller owns the lock.
+        unsafe { libc::pthread_mutex_unlock(self.0.get()) };
+    }
+}
 
 /// Held while something is set up.
 pub struct Exclusive {
@@ -52,8 +74,7 @@ pub struct Exclusive {
 /// Waits until no other thread sets something up. Not re-entrant.
 pub fn exclusive() -> Exclusive {
     let signals = SignalsBlocked::new();
-    // SAFETY: the mutex is statically initialised and never destroyed.
-    unsafe { libc::pthread_mutex_lock(LOCK.0.get()) };
+    SETUP.lock();
     Exclusive { _signals: signals }
 }
 
@@ -61,7 +82,7 @@ impl Drop for Exclusive {
     fn drop(&mut self) {
         // SAFETY: `exclusive` locked it on this thread; SignalsBlocked keeps
         // the guard from being sent to another.
-        unsafe { libc::pthread_mutex_unlock(LOCK.0.get()) };
+        unsafe { SETUP.unlock() };
     }
 }
 
@@ -101,50 +122,51 @@ impl Drop for SignalsBlocked {
     }
 }
 
-/// The upkeep thread's permit to call the TLS library.
-pub struct Working(());
+/// The upkeep thread's permit to call the TLS library; held for microseconds.
+pub struct Working {
+    _same_thread: PhantomData<*const ()>,
+}
 
 impl Working {
     /// `None` once the process exits: then the TLS library may be gone.
     pub fn begin() -> Option<Self> {
-        // SeqCst here and in `at_exit`: either this sees EXITING, or that sees WORKING.
-        WORKING.fetch_add(1, Ordering::SeqCst);
-        let permit = Working(());
-        (!EXITING.load(Ordering::SeqCst)).then_some(permit)
+        WORK.lock();
+        let permit = Working { _same_thread: PhantomData };
+        // Under the lock that `at_exit` waits for after it has set this.
+        (!EXITING.load(Ordering::Relaxed)).then_some(permit)
     }
 }
 
 impl Drop for Working {
     fn drop(&mut self) {
-        WORKING.fetch_sub(1, Ordering::SeqCst);
+        // SAFETY: `begin` locked it on this thread, and a permit is not Send.
+        unsafe { WORK.unlock() };
     }
 }
 
 extern "C" fn at_exit() {
-    EXITING.store(true, Ordering::SeqCst);
-    // Key generation takes microseconds; the bound is for a stopped thread.
-    for _ in 0..1000 {
-        if WORKING.load(Ordering::SeqCst) == 0 {
-            return;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(1));
-    }
+    EXITING.store(true, Ordering::Relaxed);
+    WORK.lock();
+    // SAFETY: locked above.
+    unsafe { WORK.unlock() };
 }
 
 extern "C" fn before_fork() {
-    // SAFETY: as in `exclusive`. The holder never forks.
-    unsafe { libc::pthread_mutex_lock(LOCK.0.get()) };
+    // Holders of either never fork, and never take them in the other order.
+    SETUP.lock();
+    WORK.lock();
 }
 
 extern "C" fn in_parent() {
-    // SAFETY: `before_fork` locked it on this thread.
-    unsafe { libc::pthread_mutex_unlock(LOCK.0.get()) };
+    // SAFETY: `before_fork` locked both on this thread.
+    unsafe {
+        WORK.unlock();
+        SETUP.unlock();
+    }
 }
 
 extern "C" fn in_child() {
-    // SAFETY: `before_fork` locked it on this thread, the only one there is.
-    unsafe { libc::pthread_mutex_unlock(LOCK.0.get()) };
-    WORKING.store(0, Ordering::SeqCst);
+    in_parent();
     let next = GENERATION.load(Ordering::Relaxed).wrapping_add(1).max(1);
     GENERATION.store(next, Ordering::Relaxed);
 }

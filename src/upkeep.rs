@@ -60,9 +60,10 @@ fn attend(keyring: &Keyring) {
         Attempt::Busy | Attempt::Broken(_) => return,
     }
     while let Some(permit) = Working::begin() {
-        let deadline = keyring.tick_patiently();
+        // Does not wait for the ring's lock: a fork may wait for the permit.
+        keyring.tick(keyring.now());
         drop(permit);
-        sleep_until(deadline, keyring.now());
+        sleep_until(keyring.ring().deadline(), keyring.now());
     }
     // SAFETY: this thread took the lock above.
     unsafe { leader.unlock() };

@@ -1,8 +1,9 @@
 //! We are guests in somebody else's process: whether we are wanted here, with
 //! which settings, and what happens when they cannot be met.
 
-use once_cell::sync::OnceCell;
+use once_cell::race::{OnceBox, OnceRef};
 use tktrot::config::Config;
+use tktrot::log::OnceOnly;
 use tktrot::rotate::Keyring;
 use tktrot::tls::resolve::Library;
 use tktrot::{error, keyrings, log, process, warning};
@@ -15,18 +16,18 @@ const EX_CONFIG: libc::c_int = 78;
 pub struct Guest {
     /// What the environment says.
     pub config: Config,
-    keyring: OnceCell<Option<&'static Keyring>>,
+    keyring: OnceRef<'static, Keyring>,
 }
 
 /// The guest, or `None` where we are not wanted.
 pub fn guest() -> Option<&'static Guest> {
-    static GUEST: OnceCell<Option<Guest>> = OnceCell::new();
+    static GUEST: OnceBox<Option<Guest>> = OnceBox::new();
     if let Some(guest) = GUEST.get() {
         return guest.as_ref();
     }
     process::watch();
     let _lock = process::exclusive();
-    GUEST.get_or_init(Guest::arrive).as_ref()
+    GUEST.get_or_init(|| Box::new(Guest::arrive())).as_ref()
 }
 
 impl Guest {
@@ -36,7 +37,7 @@ impl Guest {
             return None;
         }
         let opened = log::open(&config.log);
-        let guest = Guest { config, keyring: OnceCell::new() };
+        let guest = Guest { config, keyring: OnceRef::new() };
         if let Err(error) = opened {
             guest.problem(&format!("TKTROT_LOG cannot be opened, stderr is used: {error}"));
         }
@@ -50,19 +51,27 @@ impl Guest {
     /// The keys of this process; opened at the first call, with the privileges
     /// of that moment. `None` if there is no way to have any.
     pub fn keyring(&self, library: &'static Library) -> Option<&'static Keyring> {
-        *self.keyring.get_or_init(|| match keyrings::open(&self.config, &library.api) {
+        if let Some(keyring) = self.keyring.get() {
+            return Some(keyring);
+        }
+        match keyrings::open(&self.config, &library.api) {
             Ok(opened) => {
                 if let Some(problem) = opened.problems.first() {
                     self.stop_if_strict(problem);
                 }
+                // Another thread opened the same one, if any.
+                let _ = self.keyring.set(opened.keyring);
                 Some(opened.keyring)
             }
             Err(problem) => {
-                error!("{problem}; the server's own ticket keys stay");
+                static SAID: OnceOnly = OnceOnly::new();
                 self.stop_if_strict(&problem);
+                if SAID.first() {
+                    error!("{problem}; the server's own ticket keys stay");
+                }
                 None
             }
-        })
+        }
     }
 
     /// Tells a problem that was worked around; strict mode stops here.

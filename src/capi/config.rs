@@ -2,12 +2,13 @@
 
 use std::ffi::{CStr, CString, OsStr, c_char, c_int};
 use std::os::unix::ffi::OsStrExt;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use once_cell::sync::OnceCell;
+use once_cell::race::OnceBox;
 
 use super::error::{Error, TKT_ERR_ARGUMENT, TKT_ERR_CONFIG, TKT_OK, guard};
-use crate::config::{self, BadValue, Bind, Config, MAX_ROTATE_EVERY, Renew, Upkeep};
+use crate::config::{BadValue, Bind, Config, MAX_ROTATE_EVERY, Renew, Upkeep, values};
 use crate::process;
 use crate::ring::layout::{MAX_CAPACITY, MIN_CAPACITY};
 use crate::schedule::MAX_LIFETIME;
@@ -137,8 +138,8 @@ pub fn unusable(problems: &[BadValue]) -> Error {
 
 /// The environment as it was at the first call: servers empty it later.
 pub fn first_env() -> &'static (Config, Vec<BadValue>) {
-    static FIRST: OnceCell<(Config, Vec<BadValue>)> = OnceCell::new();
-    FIRST.get_or_init(Config::from_env)
+    static FIRST: OnceBox<(Config, Vec<BadValue>)> = OnceBox::new();
+    FIRST.get_or_init(|| Box::new(Config::from_env()))
 }
 
 /// The configuration that a C struct asks for.
@@ -168,7 +169,8 @@ pub unsafe fn from_c(cfg: *const tkt_config) -> Result<Config, Error> {
     let mut reading = Reading { config: Config::default(), problems: Vec::new() };
     // SAFETY: the caller vouches for the strings.
     unsafe { reading.read(&fields) };
-    reading.problems.extend(reading.config.reconcile(|name| format!("cfg.{name}")));
+    let contradictions = reading.config.reconcile(|field| format!("cfg.{field}"));
+    reading.problems.extend(contradictions);
     if reading.problems.is_empty() { Ok(reading.config) } else { Err(unusable(&reading.problems)) }
 }
 
@@ -186,10 +188,10 @@ impl Reading {
         let strings = [fields.ring, fields.dir, fields.label, fields.log]
             .map(|text| unsafe { bytes_of(text) });
         let [ring, dir, label, log] = strings.map(|bytes| bytes.map(OsStr::from_bytes));
-        self.config.ring = self.text("ring", ring, config::accept_ring);
-        self.config.dir = self.text("dir", dir, config::accept_dir);
-        self.config.log = self.text("log", log, config::accept_log).unwrap_or_default();
-        let label = self.text("label", label, |text| config::accept_label(text.as_bytes()));
+        self.config.ring = self.text("ring", ring, values::ring);
+        self.config.dir = self.text("dir", dir, values::dir);
+        self.config.log = self.text("log", log, values::log).unwrap_or_default();
+        let label = self.text("label", label, |text| values::label(text.as_bytes()));
         self.config.label = label.unwrap_or_default().to_vec();
 
         let seconds = |limit: Duration| 1..=u32::try_from(limit.as_secs()).unwrap_or(u32::MAX);
@@ -201,7 +203,7 @@ impl Reading {
         };
         let span = |value: Option<u32>| value.map(|value| Duration::from_secs(value.into()));
         self.config.capacity =
-            self.number("capacity", fields.capacity, within(capacities), config::CAPACITY_RANGE);
+            self.number("capacity", fields.capacity, within(capacities), values::CAPACITY_RANGE);
         self.config.rotate_every =
             span(self.number("rotate_every", fields.rotate_every, within(seconds(longest)), words));
         self.config.lifetime = span(self.number("lifetime", fields.lifetime, |_| true, ""))
@@ -276,7 +278,6 @@ unsafe fn bytes_of<'s>(text: *const c_char) -> Option<&'s [u8]> {
 /// The C struct for a configuration; its strings are kept for ever.
 fn to_c(config: &Config) -> tkt_config {
     let seconds = |span: Option<Duration>| span.map_or(0, |span| span.as_secs() as u32);
-    let mut kept = Kept::open();
     let log = match &config.log {
         crate::log::Target::Stderr => None,
         crate::log::Target::Syslog => Some(b"syslog".as_slice()),
@@ -284,10 +285,10 @@ fn to_c(config: &Config) -> tkt_config {
         crate::log::Target::File(path) => Some(path.as_os_str().as_bytes()),
     };
     tkt_config {
-        ring: kept.keep(config.ring.as_ref().map(|name| name.as_bytes())),
-        dir: kept.keep(config.dir.as_ref().map(|dir| dir.as_os_str().as_bytes())),
-        label: kept.keep(Some(config.label.as_slice()).filter(|label| !label.is_empty())),
-        log: kept.keep(log),
+        ring: keep(config.ring.as_ref().map(|name| name.as_bytes())),
+        dir: keep(config.dir.as_ref().map(|dir| dir.as_os_str().as_bytes())),
+        label: keep(Some(config.label.as_slice()).filter(|label| !label.is_empty())),
+        log: keep(log),
         capacity: config.capacity.unwrap_or(0),
         rotate_every: seconds(config.rotate_every),
         lifetime: seconds(config.lifetime),
@@ -314,29 +315,20 @@ fn to_c(config: &Config) -> tkt_config {
     }
 }
 
-/// The strings that were handed out, each once however often it is asked for.
-struct Kept {
-    _lock: process::Exclusive,
-}
-
-static mut KEPT: Vec<CString> = Vec::new();
-
-impl Kept {
-    fn open() -> Self {
-        Kept { _lock: process::exclusive() }
+/// Keeps a string for ever, once however often it is asked for.
+fn keep(bytes: Option<&[u8]>) -> *const c_char {
+    /// Locked only under [`process::exclusive`], which no fork interrupts.
+    static KEPT: Mutex<Vec<CString>> = Mutex::new(Vec::new());
+    let Some(text) = bytes.and_then(|bytes| CString::new(bytes).ok()) else {
+        return std::ptr::null();
+    };
+    let _lock = process::exclusive();
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = kept.iter().find(|known| **known == text) {
+        return known.as_ptr();
     }
-
-    fn keep(&mut self, bytes: Option<&[u8]>) -> *const c_char {
-        let Some(text) = bytes.and_then(|bytes| CString::new(bytes).ok()) else {
-            return std::ptr::null();
-        };
-        // SAFETY: only here, under the lock that `self` holds.
-        let kept: &mut Vec<CString> = unsafe { (&raw mut KEPT).as_mut() }.expect("a static");
-        if let Some(known) = kept.iter().find(|known| **known == text) {
-            return known.as_ptr();
-        }
-        let address = text.as_ptr();
-        kept.push(text);
-        address
-    }
+    // Its bytes are on the heap, and stay there when the list grows.
+    let address = text.as_ptr();
+    kept.push(text);
+    address
 }

@@ -1,0 +1,63 @@
+//! `make install` gives a C program all that it needs, and all versions agree.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use testbed::artifacts;
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+fn output(command: &mut Command) -> Result<String> {
+    let output = command.output()?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {stderr}");
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}
+
+#[test]
+fn a_program_is_built_and_runs_with_what_is_installed() -> Result<()> {
+    artifacts::library()?;
+    let root = tempfile::tempdir()?;
+    let prefix = root.path().join("usr");
+    output(
+        Command::new("make")
+            .args(["--silent", "install"])
+            .arg(format!("PREFIX={}", prefix.display()))
+            .env_remove("MAKEFLAGS")
+            .current_dir(artifacts::root()),
+    )?;
+    let lib = prefix.join("lib");
+    for name in ["libtktrot.so.0", "libtktrot.a", "libtktrot_preload.so"] {
+        assert!(lib.join(name).is_file(), "{name} is not installed");
+    }
+    assert_eq!(
+        fs::read_link(lib.join("libtktrot.so.0"))?,
+        Path::new(&format!("libtktrot.so.{VERSION}"))
+    );
+
+    let pkg_config = |question: &str| {
+        let path = lib.join("pkgconfig");
+        output(Command::new("pkg-config").args([question, "tktrot"]).env("PKG_CONFIG_PATH", path))
+    };
+    assert_eq!(pkg_config("--modversion")?, VERSION);
+
+    let source = root.path().join("program.c");
+    let program = root.path().join("program");
+    fs::write(
+        &source,
+        "#include <stdio.h>\n#include <string.h>\n#include <tktrot.h>\n\
+         int main(void) { puts(tkt_version()); return strcmp(tkt_version(), TKT_VERSION) != 0; }\n",
+    )?;
+    output(
+        Command::new("cc")
+            .args(["-Wall", "-Wextra", "-Werror", "-o"])
+            .args([&program, &source])
+            .args(pkg_config("--cflags")?.split_whitespace())
+            .args(pkg_config("--libs")?.split_whitespace()),
+    )?;
+    assert_eq!(output(Command::new(&program).env("LD_LIBRARY_PATH", &lib))?, VERSION);
+    Ok(())
+}
