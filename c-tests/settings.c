@@ -179,7 +179,6 @@ static void without_strict(const struct variable *variable)
     CHECK_INT(counters.capacity, 64);
     CHECK_INT(resumes(ctx, TLS1_3_VERSION, NULL), 0);
     SSL_CTX_free(ctx);
-    free_certificate();
 }
 
 static void with_strict(const struct variable *variable)
@@ -192,7 +191,6 @@ static void with_strict(const struct variable *variable)
     is_not_installed(ctx);
     CHECK_RC(tkt_install(ctx, NULL), TKT_ERR_CONFIG);
     SSL_CTX_free(ctx);
-    free_certificate();
 }
 
 static void bad_variables(void)
@@ -200,6 +198,8 @@ static void bad_variables(void)
     char text[TEXT];
     for (size_t i = 0; i < sizeof BAD_VARIABLES / sizeof *BAD_VARIABLES; i++) {
         const struct variable *variable = &BAD_VARIABLES[i];
+        if (i > 0 && strcmp(variable->name, variable[-1].name) == 0 && !rounds(1, 0))
+            continue;
         capture(without_strict, variable, text);
         CHECK_HAS(text, "warning");
         CHECK_HAS(text, "the default applies");
@@ -220,7 +220,6 @@ static void disabled(void)
     CHECK_RC(tkt_install(ctx, &cfg), TKT_OK);
     is_not_installed(ctx);
     SSL_CTX_free(ctx);
-    free_certificate();
 }
 
 static void good_variables(void)
@@ -249,7 +248,6 @@ static void good_variables(void)
     CHECK_INT(counters.lifetime, 7200);
     CHECK_INT(counters.capacity, 99);
     SSL_CTX_free(ctx);
-    free_certificate();
 }
 
 /* --- what takes effect --- */
@@ -316,7 +314,6 @@ static void strict_about_the_ring(void)
     cfg.strict = 0;
     CHECK_RC(tkt_install(ctx, &cfg), TKT_OK);
     SSL_CTX_free(ctx);
-    free_certificate();
 }
 
 int main(void)
@@ -324,6 +321,7 @@ int main(void)
     alarm(LIMIT_SECONDS);
     memset(too_long, 'x', sizeof too_long - 1);
 
+    make_certificate();
     /* First, since a process reads its environment once. */
     bad_variables();
     in_child(good_variables);
