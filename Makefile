@@ -13,12 +13,12 @@ CFLAGS   ?= -O2 -g
 WARNINGS := -std=gnu11 -Wall -Wextra -Werror
 # C programs find the library that was built beside them, under its soname.
 C_DIR    := $(TARGET)/c
-C_LINK   := -L$(C_DIR)/lib -ltktrot -Wl,-rpath,'$$ORIGIN/lib' -lssl -lcrypto
+C_LINK   := -L$(C_DIR)/lib -ltktrot -Wl,-rpath,'$$ORIGIN/lib' -lssl -lcrypto -pthread
 
 PROGRAMS := $(patsubst examples/%.c,$(C_DIR)/%,$(wildcard examples/*.c)) \
             $(patsubst c-tests/%.c,$(C_DIR)/%,$(wildcard c-tests/*.c))
 
-.PHONY: all libraries programs deps demo test lint bench install header clean
+.PHONY: all libraries programs deps demo test lint bench install header symbols clean
 
 all: libraries programs
 
@@ -30,7 +30,7 @@ programs: $(PROGRAMS)
 $(C_DIR)/%: examples/%.c include/tktrot.h | $(C_DIR)/lib
 	$(CC) $(CFLAGS) $(WARNINGS) -Iinclude -o $@ $< $(C_LINK)
 
-$(C_DIR)/%: c-tests/%.c include/tktrot.h | $(C_DIR)/lib
+$(C_DIR)/%: c-tests/%.c $(wildcard c-tests/*.h) include/tktrot.h | $(C_DIR)/lib
 	$(CC) $(CFLAGS) $(WARNINGS) -Iinclude -o $@ $< $(C_LINK)
 
 # A link, not a copy: relinking the library must not leave an old one behind.
@@ -74,3 +74,7 @@ clean:
 # Writes include/tktrot.h anew.
 header:
 	TKTROT_WRITE_HEADER=1 $(CARGO) test --quiet --test header
+
+# Writes the lists of exported names anew.
+symbols:
+	TKTROT_WRITE_SYMBOLS=1 $(CARGO) test --quiet --test symbols exports

@@ -17,7 +17,9 @@ const SOURCES: [&str; 6] = [
 
 fn main() {
     let major = env::var("CARGO_PKG_VERSION_MAJOR").expect("set by cargo");
-    println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libtktrot.so.{major}");
+    // Not rustc-cdylib-link-arg: dependents' cdylibs inherit that, and the shim
+    // would pass for this library (cargo#9562).
+    println!("cargo:rustc-link-arg=-Wl,-soname,libtktrot.so.{major}");
     // Callbacks of ours may run, and thread-locals exist, after a dlclose.
     println!("cargo:rustc-cdylib-link-arg=-Wl,-z,nodelete");
 

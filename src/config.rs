@@ -139,8 +139,12 @@ pub struct BadValue {
 
 impl fmt::Display for BadValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        /// The rest of the line must be seen, however long the value is.
+        const SHOWN: usize = 100;
         let BadValue { setting, value, accepted } = self;
-        write!(f, "{setting}={value:?} cannot be used: accepted is {accepted}; the default applies")
+        let shown: String = value.chars().take(SHOWN).collect();
+        let cut = if shown.len() < value.len() { "…" } else { "" };
+        write!(f, "{setting}={shown:?}{cut} cannot be used: accepted is {accepted}")
     }
 }
 
@@ -303,8 +307,7 @@ mod tests {
         assert_eq!(problems.len(), 1);
         assert_eq!(
             problems[0].to_string(),
-            "TKTROT_ROTATE=\"soon\" cannot be used: accepted is 1s to 24h, such as 30s, 10m or 1h; \
-             the default applies"
+            "TKTROT_ROTATE=\"soon\" cannot be used: accepted is 1s to 24h, such as 30s, 10m or 1h"
         );
     }
 

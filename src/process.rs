@@ -151,24 +151,40 @@ extern "C" fn at_exit() {
     unsafe { WORK.unlock() };
 }
 
+/// The mask of the thread that forks. Servers fork in signal handlers, too
+/// (stud, in that of SIGCHLD): one that ran between the handlers below would
+/// wait for locks that its own thread holds.
+struct Forking(UnsafeCell<Option<SignalsBlocked>>);
+
+// SAFETY: only the holder of SETUP looks at it.
+unsafe impl Sync for Forking {}
+
+static FORKING: Forking = Forking(UnsafeCell::new(None));
+
 extern "C" fn before_fork() {
+    let signals = SignalsBlocked::new();
     // Holders of either never fork, and never take them in the other order.
     SETUP.lock();
     WORK.lock();
+    // SAFETY: this thread holds SETUP.
+    unsafe { *FORKING.0.get() = Some(signals) };
 }
 
 extern "C" fn in_parent() {
     // SAFETY: `before_fork` locked both on this thread.
-    unsafe {
+    let signals = unsafe {
+        let signals = (*FORKING.0.get()).take();
         WORK.unlock();
         SETUP.unlock();
-    }
+        signals
+    };
+    drop(signals);
 }
 
 extern "C" fn in_child() {
-    in_parent();
     let next = GENERATION.load(Ordering::Relaxed).wrapping_add(1).max(1);
     GENERATION.store(next, Ordering::Relaxed);
+    in_parent();
 }
 
 /// The base name of the running executable, for the ring's default name.

@@ -42,7 +42,8 @@ impl Guest {
             guest.problem(&format!("TKTROT_LOG cannot be opened, stderr is used: {error}"));
         }
         for problem in problems {
-            guest.problem(&problem.to_string());
+            guest.stop_if_strict(&problem.to_string());
+            warning!("{problem}; the default applies");
         }
         Some(guest)
     }

@@ -6,7 +6,7 @@ use openssl_sys::SSL_CTX;
 
 use super::config::tkt_config;
 use super::error::{Error, TKT_ERR_ARGUMENT, guard};
-use super::install::install_into;
+use super::install::{install_into, lacking};
 use crate::tls::api::TlsApi;
 use crate::tls::resolve;
 
@@ -42,6 +42,12 @@ pub unsafe extern "C" fn tkt_install_api(
             *api
         };
         // SAFETY: passed on from the caller.
-        unsafe { install_into(ctx, cfg, || Some(resolve::enlist_table(&api))) }
+        unsafe {
+            install_into(ctx, cfg, || match api.lacks() {
+                // Before it is enlisted: what is enlisted stays for ever.
+                Some(name) => Err(lacking(name)),
+                None => Ok(resolve::enlist_table(&api)),
+            })
+        }
     })
 }

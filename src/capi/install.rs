@@ -51,7 +51,12 @@ unsafe extern "C" fn install_from(
     caller: *const c_void,
 ) -> c_int {
     // SAFETY: passed on from the caller.
-    guard(|| unsafe { install_into(ctx, cfg, || resolve::library_of(caller, c"SSL_CTX_new")) })
+    guard(|| unsafe {
+        install_into(ctx, cfg, || {
+            let library = resolve::library_of(caller, c"SSL_CTX_new").ok_or_else(no_library)?;
+            library.api.lacks().map_or(Ok(library), |name| Err(lacking(name)))
+        })
+    })
 }
 
 /// # Safety
@@ -60,7 +65,7 @@ unsafe extern "C" fn install_from(
 pub unsafe fn install_into(
     ctx: *mut SSL_CTX,
     cfg: *const tkt_config,
-    find: impl FnOnce() -> Option<&'static Library>,
+    find: impl FnOnce() -> Result<&'static Library, Error>,
 ) -> Result<c_int, Error> {
     if ctx.is_null() {
         return Err(Error::new(TKT_ERR_ARGUMENT, "tkt_install: ctx is NULL"));
@@ -72,8 +77,10 @@ pub unsafe fn install_into(
         // SAFETY: not NULL, so the caller vouches for it.
         unsafe { from_c(cfg) }?
     };
-    // Who starts the server can ask for strictness, whatever the program says.
+    // Who starts the server can ask for strictness, or to be left alone,
+    // whatever the program says.
     config.strict |= environment.strict;
+    config.disabled |= environment.disabled;
     if let Err(error) = log::open(&config.log) {
         let text = format!("the log cannot be opened, stderr is used: {error}");
         warning!("{text}");
@@ -85,18 +92,25 @@ pub unsafe fn install_into(
         if config.strict {
             return Err(unusable(problems));
         }
-        problems.iter().for_each(|problem| warning!("{problem}"));
+        problems.iter().for_each(|problem| warning!("{problem}; the default applies"));
     }
     if config.disabled {
         return Ok(TKT_OK);
     }
-    let library = find().ok_or_else(|| {
-        let text = "tkt_install: the caller is linked with no shared TLS library; \
-                    use tkt_install_api with TKT_TLS_API_INIT";
-        Error::new(TKT_ERR_TLS, text)
-    })?;
+    let library = find()?;
     // SAFETY: the caller vouches for `ctx`.
     unsafe { attach_with(ctx, library, &config) }
+}
+
+fn no_library() -> Error {
+    let text = "tkt_install: the caller is linked with no shared TLS library; \
+                use tkt_install_api with TKT_TLS_API_INIT";
+    Error::new(TKT_ERR_TLS, text)
+}
+
+/// The error for a TLS library without a function that is needed.
+pub fn lacking(name: &'static str) -> Error {
+    Error::new(TKT_ERR_TLS, format!("tkt_install: {}", NotAttached::Lacks(name)))
 }
 
 /// # Safety
@@ -107,9 +121,6 @@ unsafe fn attach_with(
     library: &'static Library,
     config: &Config,
 ) -> Result<c_int, Error> {
-    if let Some(name) = library.api.lacks() {
-        return Err(Error::new(TKT_ERR_TLS, NotAttached::Lacks(name).to_string()));
-    }
     let opened =
         keyrings::open(config, &library.api).map_err(|text| Error::new(TKT_ERR_MEMORY, text))?;
     if config.strict && !opened.problems.is_empty() {

@@ -116,6 +116,17 @@ impl Attachment {
         unsafe { self.scope.of_context(&self.library.api, self.ctx, now) }
     }
 
+    /// True if its context has our callback.
+    ///
+    /// # Safety
+    ///
+    /// The context lives, and the caller holds [`process::exclusive`].
+    unsafe fn is_installed(&self) -> bool {
+        // SAFETY: passed on.
+        let tenancy = unsafe { tenancy(self.library, self.ctx.cast_mut()) };
+        tenancy.is_some_and(|tenancy| tenancy.installed)
+    }
+
     /// Makes this process known to the ring, once.
     pub fn settle(&self) {
         if self.keyring.settle() && self.upkeep == Upkeep::Thread {
@@ -160,7 +171,14 @@ pub unsafe fn attach(ctx: *mut SSL_CTX, mut attachment: Attachment) -> Result<()
         let attachment = Box::into_raw(Box::new(attachment));
         tenancy.attachments.push(attachment);
         pool::seat(tenancy.place, attachment);
-        tenancy.installed = tenancy.installed || set_callback(api, ctx, Some(tenancy.place));
+        if !tenancy.installed {
+            // Through another table, by tkt_install before tkt_install_api or
+            // the other way round: OpenSSL prefers the EVP form whoever set it.
+            if let Some(former) = installed(ctx) {
+                take_callback_away(former.library, ctx);
+            }
+            tenancy.installed = set_callback(api, ctx, Some(tenancy.place));
+        }
         if tenancy.installed { Ok(()) } else { Err(NotAttached::Refused) }
     }
 }
@@ -174,18 +192,27 @@ pub unsafe fn attach(ctx: *mut SSL_CTX, mut attachment: Attachment) -> Result<()
 /// `ctx` is a live SSL_CTX of `library`.
 pub unsafe fn detach(library: &Library, ctx: *mut SSL_CTX) -> Option<(&'static Keyring, bool)> {
     let _lock = process::exclusive();
+    // SAFETY: the caller vouches for `ctx`; the lock is held.
+    let keyring = unsafe { take_callback_away(library, ctx) }?;
+    let another = pool::find(|other| {
+        // SAFETY: an attachment in the pool belongs to a context that lives.
+        ptr::eq(other.keyring, keyring) && unsafe { other.is_installed() }
+    });
+    Some((keyring, another.is_none()))
+}
+
+/// Takes the callback of a context away; `None` if it had none of ours.
+///
+/// # Safety
+///
+/// As for [`detach`], and the caller holds [`process::exclusive`].
+unsafe fn take_callback_away(library: &Library, ctx: *mut SSL_CTX) -> Option<&'static Keyring> {
     // SAFETY: the caller vouches for `ctx`; the tenancy and its attachments as in `attach`.
     unsafe {
         let tenancy = tenancy(library, ctx).filter(|tenancy| tenancy.installed)?;
         set_callback(&library.api, ctx, None);
         tenancy.installed = false;
-        let keyring = (**tenancy.attachments.last()?).keyring;
-        let is_of_it = |other: &Attachment| {
-            ptr::eq(other.keyring, keyring)
-                && self::tenancy(other.library, other.ctx.cast_mut())
-                    .is_some_and(|tenancy| tenancy.installed)
-        };
-        Some((keyring, pool::find(is_of_it).is_none()))
+        tenancy.attachments.last().map(|attachment| (**attachment).keyring)
     }
 }
 
@@ -196,11 +223,21 @@ pub unsafe fn detach(library: &Library, ctx: *mut SSL_CTX) -> Option<(&'static K
 /// `ctx` is a live SSL_CTX.
 pub unsafe fn attached(ctx: *mut SSL_CTX) -> Option<(&'static Library, &'static Keyring)> {
     let _lock = process::exclusive();
-    let attachment = pool::find(|attachment| ptr::eq(attachment.ctx, ctx))?;
-    let library = attachment.library;
-    // SAFETY: an attachment in the pool belongs to a context that lives.
-    let tenancy = unsafe { tenancy(library, ctx) };
-    tenancy.filter(|tenancy| tenancy.installed).map(|_| (library, attachment.keyring))
+    // SAFETY: the caller vouches for `ctx`; the lock is held.
+    unsafe { installed(ctx) }.map(|attachment| (attachment.library, attachment.keyring))
+}
+
+/// What serves a context, through whichever table it came.
+///
+/// # Safety
+///
+/// `ctx` is a live SSL_CTX, and the caller holds [`process::exclusive`] as
+/// long as it uses the result.
+unsafe fn installed<'l>(ctx: *mut SSL_CTX) -> Option<&'l Attachment> {
+    pool::find(|attachment| {
+        // SAFETY: an attachment in the pool belongs to a context that lives.
+        ptr::eq(attachment.ctx, ctx) && unsafe { attachment.is_installed() }
+    })
 }
 
 /// Answers the callback of a place, whatever happens inside.

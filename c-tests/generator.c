@@ -1,0 +1,299 @@
+/*
+ * When the TLS library's random number generator fails: handshakes go on, no
+ * key serves longer than it said, no key comes twice, and what is repaired
+ * works again. Each case runs in a process of its own, with a table whose
+ * generator the test commands.
+ */
+
+#define OPENSSL_SUPPRESS_DEPRECATED
+#define _GNU_SOURCE
+#include <openssl/hmac.h>
+
+#include "handshake.h"
+
+/* --- a generator on command --- */
+
+enum mode { GOOD, FAILS, ZEROES, CONSTANT, PATTERN, REPEATS };
+
+static enum mode private_mode, public_mode;
+static unsigned char recorded[4096];
+static size_t recorded_len, replayed;
+
+static int draw(enum mode mode, int (*real)(unsigned char *, int), unsigned char *bytes, size_t len)
+{
+    switch (mode) {
+    case GOOD:
+        if (real(bytes, (int)len) != 1)
+            return 0;
+        if (real == RAND_priv_bytes && recorded_len + len <= sizeof recorded) {
+            memcpy(recorded + recorded_len, bytes, len);
+            recorded_len += len;
+        }
+        return 1;
+    case FAILS: return 0;
+    case ZEROES: memset(bytes, 0, len); return 1;
+    case CONSTANT: memset(bytes, 0x5a, len); return 1;
+    case PATTERN:
+        for (size_t i = 0; i < len; i++)
+            bytes[i] = (unsigned char)i;
+        return 1;
+    case REPEATS:
+        CHECK(recorded_len > 0, "nothing to repeat");
+        for (size_t i = 0; i < len; i++)
+            bytes[i] = recorded[replayed++ % recorded_len];
+        return 1;
+    }
+    return 0;
+}
+
+static int private_bytes(unsigned char *bytes, size_t len)
+{
+    return draw(private_mode, RAND_priv_bytes, bytes, len);
+}
+
+static int public_bytes(unsigned char *bytes, size_t len)
+{
+    return draw(public_mode, RAND_bytes, bytes, len);
+}
+
+static void break_generator(enum mode mode)
+{
+    private_mode = public_mode = mode;
+}
+
+static unsigned long says_1_1_1(void)
+{
+    return 0x1010117fUL;
+}
+
+/* --- contexts --- */
+
+static SSL_CTX *install(const char *ring, uint32_t rotate_every, int is_old, int use_hmac)
+{
+    tkt_tls_api api = TKT_TLS_API_INIT;
+    tkt_config cfg = config_of(ring);
+    SSL_CTX *ctx = new_server();
+
+    api.rand_bytes = public_bytes;
+    api.rand_priv_bytes = private_bytes;
+    if (is_old)
+        api.openssl_version_num = says_1_1_1;
+    if (use_hmac) {
+        api.ssl_ctx_set_tlsext_ticket_key_evp_cb = NULL;
+        api.hmac_init_ex = TKT_CAST(tkt_hmac_init_fn, HMAC_Init_ex);
+        api.hmac_update = HMAC_Update;
+    }
+    cfg.rotate_every = rotate_every;
+    cfg.lifetime = 600;
+    cfg.capacity = 16384; /* rotate_every = 1 keeps many keys */
+    cfg.upkeep = TKT_UPKEEP_CALLBACK;
+    cfg.log = "none";
+    CHECK_RC(tkt_install_api(ctx, &cfg, &api), TKT_OK);
+    return ctx;
+}
+
+static void done_with(SSL_CTX *ctx)
+{
+    SSL_CTX_free(ctx);
+    free_certificate();
+}
+
+static tkt_counters counters_of(SSL_CTX *ctx)
+{
+    tkt_counters counters = {.size = sizeof counters};
+    CHECK_RC(tkt_stats(ctx, &counters), TKT_OK);
+    return counters;
+}
+
+/* A full handshake with that many tickets; its session is the caller's. */
+static SSL_SESSION *full(SSL_CTX *ctx, int version, int tickets)
+{
+    struct outcome outcome = CONNECT(ctx, version, NULL, 0);
+    CHECK(outcome.tickets == tickets, "TLS 0x%04x: %d tickets, not %d", version, outcome.tickets,
+          tickets);
+    return outcome.session;
+}
+
+static int as_usual(int version)
+{
+    return version == TLS1_3_VERSION ? 2 : 1;
+}
+
+static void works(SSL_CTX *ctx)
+{
+    FOR_EACH_VERSION(version)
+    {
+        SSL_SESSION *session = full(ctx, version, as_usual(version));
+        CHECK_INT(resumes(ctx, version, session), 1);
+        SSL_SESSION_free(session);
+    }
+}
+
+/* --- cases --- */
+
+static void never_worked(enum mode mode)
+{
+    char ring[16];
+    snprintf(ring, sizeof ring, "never-%d", mode);
+    break_generator(mode);
+    SSL_CTX *ctx = install(ring, 3600, 0, 0);
+    FOR_EACH_VERSION(version)
+    SSL_SESSION_free(full(ctx, version, 0));
+    CHECK_RC(tkt_rotate(ctx), TKT_ERR_GENERATOR);
+    CHECK_HAS(tkt_last_error(), "generator");
+    tkt_counters counters = counters_of(ctx);
+    CHECK(counters.generator_failures > 0 && counters.unsealed >= 2, "failures %llu unsealed %llu",
+          (unsigned long long)counters.generator_failures, (unsigned long long)counters.unsealed);
+    CHECK_INT(counters.rotations, 0);
+    CHECK_INT(counters.issued, 0);
+
+    break_generator(GOOD);
+    CHECK_RC(tkt_rotate(ctx), TKT_OK);
+    works(ctx);
+    CHECK_RC(tkt_revoke(ctx), TKT_OK);
+    done_with(ctx);
+}
+
+static void fails_from_the_start(void) { never_worked(FAILS); }
+static void gives_zeroes(void) { never_worked(ZEROES); }
+static void gives_a_constant(void) { never_worked(CONSTANT); }
+static void gives_a_pattern(void) { never_worked(PATTERN); }
+
+/* What gave 0 there is a ticket that nobody can open, under a name of its own. */
+static void throw_away(int use_hmac)
+{
+    enum { HANDSHAKES = 6 };
+    unsigned char names[2 * HANDSHAKES][NAME_LEN];
+    int count = 0;
+    break_generator(FAILS);
+    SSL_CTX *ctx = install(use_hmac ? "old-hmac" : "old-evp", 3600, 1, use_hmac);
+    FOR_EACH_VERSION(version)
+    for (int i = 0; i < HANDSHAKES / 2; i++) {
+        struct outcome outcome = CONNECT(ctx, version, NULL, 0);
+        CHECK_INT(outcome.tickets, as_usual(version));
+        for (int ticket = 0; ticket < outcome.tickets; ticket++) {
+            for (int other = 0; other < count; other++)
+                CHECK(memcmp(names[other], outcome.names[ticket], NAME_LEN) != 0,
+                      "tickets %d and %d have one name", count, other);
+            memcpy(names[count++], outcome.names[ticket], NAME_LEN);
+        }
+        CHECK_INT(resumes(ctx, version, outcome.session), 0);
+        break_generator(GOOD);
+        CHECK_INT(resumes(ctx, version, outcome.session), 0);
+        CHECK_RC(tkt_revoke(ctx), TKT_OK);
+        break_generator(FAILS);
+        CHECK_RC(tkt_revoke(ctx), TKT_ERR_GENERATOR);
+        forget(&outcome);
+    }
+    break_generator(GOOD);
+    CHECK_RC(tkt_rotate(ctx), TKT_OK);
+    works(ctx);
+    done_with(ctx);
+}
+
+static void throw_away_evp(void) { throw_away(0); }
+static void throw_away_hmac(void) { throw_away(1); }
+
+/* Only the IV cannot be had: no ticket rather than one with a bad IV. */
+static void no_iv(void)
+{
+    SSL_CTX *ctx = install("no-iv", 3600, 0, 0);
+    for (enum mode mode = FAILS; mode <= CONSTANT; mode++) {
+        public_mode = mode;
+        FOR_EACH_VERSION(version)
+        SSL_SESSION_free(full(ctx, version, 0));
+    }
+    CHECK_INT(counters_of(ctx).generator_failures, 0);
+    CHECK(counters_of(ctx).errors >= 6, "%llu errors", (unsigned long long)counters_of(ctx).errors);
+    public_mode = GOOD;
+    works(ctx);
+    done_with(ctx);
+}
+
+/* A generator that starts again (a snapshot, a bad fork) makes no key twice. */
+static void repeats_itself(void)
+{
+    SSL_CTX *ctx = install("repeats", 3600, 0, 0);
+    struct outcome before = CONNECT(ctx, TLS1_2_VERSION, NULL, 0);
+    for (int i = 0; i < 20; i++) {
+        private_mode = REPEATS;
+        CHECK_RC(tkt_rotate(ctx), TKT_ERR_GENERATOR);
+        struct outcome again = CONNECT(ctx, TLS1_2_VERSION, before.session, 1);
+        struct outcome fresh = CONNECT(ctx, TLS1_2_VERSION, NULL, 0);
+        CHECK(memcmp(before.names[0], fresh.names[0], NAME_LEN) == 0, "the active key changed");
+        forget(&again);
+        forget(&fresh);
+    }
+    private_mode = GOOD;
+    CHECK_RC(tkt_rotate(ctx), TKT_OK);
+    struct outcome after = CONNECT(ctx, TLS1_2_VERSION, NULL, 0);
+    CHECK(memcmp(before.names[0], after.names[0], NAME_LEN) != 0, "the active key stayed");
+    CHECK_INT(resumes(ctx, TLS1_2_VERSION, before.session), 1);
+    forget(&before);
+    forget(&after);
+    done_with(ctx);
+}
+
+/* Longer than R: the present keys serve to their end, then tickets stop. */
+static void fails_for_long(void)
+{
+    enum { ENOUGH_MS = 30000 };
+    SSL_CTX *ctx = install("long", 1, 0, 0);
+    struct outcome outcome, first = CONNECT(ctx, TLS1_3_VERSION, NULL, 0);
+    long long began = now_ms();
+    int with_ticket = 0, expected = 2;
+
+    break_generator(FAILS);
+    public_mode = GOOD; /* IVs come from there */
+    for (;;) {
+        outcome = CONNECT(ctx, TLS1_3_VERSION, NULL, 0);
+        expected = outcome.tickets;
+        forget(&outcome);
+        if (expected == 0)
+            break;
+        CHECK_INT(expected, 2);
+        with_ticket++;
+        CHECK(now_ms() - began < ENOUGH_MS, "tickets after %lld ms", now_ms() - began);
+        sleep_ms(50);
+    }
+    /* The active key and its successors, made before: three at most. */
+    CHECK(with_ticket > 0, "no ticket although there was a key");
+    CHECK(counters_of(ctx).generator_failures > 0, "no failure was counted");
+    uint64_t keys = counters_of(ctx).rotations;
+    CHECK(keys >= 2 && keys <= 4, "%llu keys", (unsigned long long)keys);
+
+    /* What was sealed with them still opens, and brings no new ticket. */
+    outcome = CONNECT(ctx, TLS1_3_VERSION, first.session, 1);
+    CHECK_INT(outcome.tickets, 0);
+    forget(&outcome);
+    CHECK_INT(counters_of(ctx).rotations, keys);
+
+    break_generator(GOOD);
+    began = now_ms();
+    do {
+        outcome = CONNECT(ctx, TLS1_3_VERSION, NULL, 0);
+        expected = outcome.tickets;
+        forget(&outcome);
+        CHECK(now_ms() - began < ENOUGH_MS, "no ticket after %lld ms", now_ms() - began);
+        sleep_ms(10);
+    } while (expected == 0);
+    works(ctx);
+    CHECK_INT(resumes(ctx, TLS1_3_VERSION, first.session), 1);
+    forget(&first);
+    done_with(ctx);
+}
+
+int main(void)
+{
+    alarm(LIMIT_SECONDS);
+    in_child(fails_from_the_start);
+    in_child(gives_zeroes);
+    in_child(gives_a_constant);
+    in_child(gives_a_pattern);
+    in_child(throw_away_evp);
+    in_child(throw_away_hmac);
+    in_child(no_iv);
+    in_child(repeats_itself);
+    in_child(fails_for_long);
+    return 0;
+}

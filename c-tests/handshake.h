@@ -1,0 +1,237 @@
+/*
+ * TLS handshakes in memory, for the C tests: a server context and a client
+ * joined by a BIO pair, with a certificate made on the spot.
+ */
+
+#ifndef HANDSHAKE_H
+#define HANDSHAKE_H
+
+#include <openssl/bio.h>
+#include <openssl/crypto.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/rand.h>
+#include <openssl/ssl.h>
+#include <openssl/x509.h>
+
+#include "check.h"
+
+enum { NAME_LEN = 16, IV_LEN = 16, MAX_TICKETS = 4 };
+
+static const int VERSIONS[] = {TLS1_2_VERSION, TLS1_3_VERSION};
+#define FOR_EACH_VERSION(version)                                                          \
+    for (int i_ = 0, version; i_ < 2 && (version = VERSIONS[i_]); i_++)
+
+/* What a handshake came to. Free it with forget(). */
+struct outcome {
+    int done;    /* both sides finished */
+    int resumed; /* the server took the ticket, and the client agrees */
+    int alerts;  /* sent by either side, other than close_notify */
+    int tickets; /* that the server sent, with something in them */
+    unsigned char names[MAX_TICKETS][NAME_LEN]; /* their key names */
+    SSL_SESSION *session; /* of the last ticket; of none: the connection's own */
+    char error[160];
+};
+
+static inline void forget(struct outcome *outcome)
+{
+    SSL_SESSION_free(outcome->session);
+    outcome->session = NULL;
+}
+
+static EVP_PKEY *test_key;
+static X509 *test_cert;
+
+/* A self-signed P-256 certificate, made once per process. */
+static inline void make_certificate(void)
+{
+    if (test_cert)
+        return;
+    test_key = EVP_EC_gen("P-256");
+    test_cert = X509_new();
+    CHECK(test_key && test_cert, "no key or certificate can be made");
+    X509_set_version(test_cert, 2);
+    ASN1_INTEGER_set(X509_get_serialNumber(test_cert), 1);
+    X509_gmtime_adj(X509_getm_notBefore(test_cert), -60);
+    X509_gmtime_adj(X509_getm_notAfter(test_cert), 24 * 3600);
+    X509_set_pubkey(test_cert, test_key);
+    X509_NAME *name = X509_get_subject_name(test_cert);
+    X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)"localhost",
+                               -1, -1, 0);
+    X509_set_issuer_name(test_cert, name);
+    CHECK(X509_sign(test_cert, test_key, EVP_sha256()) > 0, "the certificate cannot be signed");
+}
+
+static inline void free_certificate(void)
+{
+    EVP_PKEY_free(test_key);
+    X509_free(test_cert);
+    test_key = NULL;
+    test_cert = NULL;
+}
+
+static inline SSL_CTX *new_server(void)
+{
+    make_certificate();
+    SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
+    CHECK(ctx, "no SSL_CTX can be made");
+    CHECK_INT(SSL_CTX_use_certificate(ctx, test_cert), 1);
+    CHECK_INT(SSL_CTX_use_PrivateKey(ctx, test_key), 1);
+    SSL_CTX_set_session_id_context(ctx, (const unsigned char *)"test", 4);
+    SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
+    return ctx;
+}
+
+/* The ticket in a NewSessionTicket message (RFC 5077 3.3, RFC 8446 4.6.1). */
+static inline const unsigned char *ticket_in(const unsigned char *message, size_t len,
+                                             int version, size_t *ticket_len)
+{
+    size_t at = 4 + 4; /* header, lifetime */
+    if (version == TLS1_3_VERSION && at + 4 < len)
+        at += 4 + 1 + message[at + 4]; /* age_add, nonce */
+    CHECK(at + 2 <= len, "a NewSessionTicket of %zu bytes", len);
+    *ticket_len = (size_t)message[at] << 8 | message[at + 1];
+    CHECK(at + 2 + *ticket_len <= len, "a ticket of %zu bytes in %zu", *ticket_len, len);
+    return message + at + 2;
+}
+
+/* Sees every message of the server: what it sends is what counts. */
+static void on_message(int sent, int version, int type, const void *data, size_t len, SSL *ssl,
+                       void *arg)
+{
+    struct outcome *outcome = arg;
+    const unsigned char *message = data;
+    (void)version;
+    if (type == SSL3_RT_ALERT && len == 2 && message[1] != SSL_AD_CLOSE_NOTIFY)
+        outcome->alerts++;
+    if (!sent || type != SSL3_RT_HANDSHAKE || len < 4 || message[0] != SSL3_MT_NEWSESSION_TICKET)
+        return;
+    size_t ticket_len;
+    const unsigned char *ticket = ticket_in(message, len, SSL_version(ssl), &ticket_len);
+    if (ticket_len == 0)
+        return;
+    CHECK(outcome->tickets < MAX_TICKETS, "more than %d tickets", MAX_TICKETS);
+    CHECK(ticket_len > NAME_LEN + IV_LEN, "a ticket of %zu bytes", ticket_len);
+    memcpy(outcome->names[outcome->tickets++], ticket, NAME_LEN);
+}
+
+static int on_session(SSL *client, SSL_SESSION *session)
+{
+    struct outcome *outcome = SSL_get_app_data(client);
+    SSL_SESSION_free(outcome->session);
+    outcome->session = session;
+    return 1;
+}
+
+/* One step of a side; false once it can get no further. */
+static inline int may_go_on(SSL *ssl, int rc)
+{
+    int error = SSL_get_error(ssl, rc);
+    return rc == 1 || error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE;
+}
+
+static inline void converse(SSL *server, SSL *client, struct outcome *outcome)
+{
+    char byte;
+    int s = 0, c = 0;
+    for (int round = 0; round < 50 && !(s == 1 && c == 1); round++) {
+        if (c != 1 && !may_go_on(client, c = SSL_do_handshake(client)))
+            break;
+        if (s != 1 && !may_go_on(server, s = SSL_do_handshake(server)))
+            break;
+    }
+    /* In TLS 1.3 the tickets come with the first data. */
+    outcome->done = s == 1 && c == 1 && SSL_write(server, "x", 1) == 1 &&
+                    SSL_read(client, &byte, 1) == 1;
+    outcome->resumed = outcome->done && SSL_session_reused(server);
+    if (outcome->done)
+        CHECK_INT(SSL_session_reused(client), SSL_session_reused(server));
+    ERR_error_string_n(ERR_peek_error(), outcome->error, sizeof outcome->error);
+    ERR_clear_error();
+}
+
+/* Connects with `session`'s ticket, or none. The session stays as it is. */
+static inline struct outcome connect_to(SSL_CTX *server_ctx, int version, SSL_SESSION *session)
+{
+    struct outcome outcome = {0};
+    SSL_CTX *client_ctx = SSL_CTX_new(TLS_client_method());
+    CHECK(client_ctx, "no SSL_CTX can be made");
+    SSL_CTX_set_min_proto_version(client_ctx, version);
+    SSL_CTX_set_max_proto_version(client_ctx, version);
+    SSL_CTX_set_session_cache_mode(client_ctx,
+                                   SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+    SSL_CTX_sess_set_new_cb(client_ctx, on_session);
+
+    SSL *client = SSL_new(client_ctx), *server = SSL_new(server_ctx);
+    BIO *near, *far;
+    CHECK(client && server && BIO_new_bio_pair(&near, 65536, &far, 65536) == 1,
+          "no connection can be made");
+    SSL_set_bio(client, near, near);
+    SSL_set_bio(server, far, far);
+    SSL_set_connect_state(client);
+    SSL_set_accept_state(server);
+    SSL_set_app_data(client, &outcome);
+    SSL_set_msg_callback(server, on_message);
+    SSL_set_msg_callback_arg(server, &outcome);
+    /* OpenSSL marks a session that was used; the caller may want it again. */
+    SSL_SESSION *offered = session ? SSL_SESSION_dup(session) : NULL;
+    if (offered)
+        CHECK_INT(SSL_set_session(client, offered), 1);
+
+    converse(server, client, &outcome);
+    if (outcome.done && !outcome.session)
+        outcome.session = SSL_get1_session(client);
+
+    /* A connection that was not shut down takes its session with it. */
+    SSL_set_shutdown(client, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+    SSL_set_shutdown(server, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+    SSL_SESSION_free(offered);
+    SSL_free(client);
+    SSL_free(server);
+    SSL_CTX_free(client_ctx);
+    return outcome;
+}
+
+#define CHECK_DONE(outcome)                                                                \
+    CHECK((outcome).done && (outcome).alerts == 0, "the handshake failed with %d alerts: %s", \
+          (outcome).alerts, (outcome).error)
+
+/* A handshake that must work and be resumed, or not; for its session or its facts. */
+#define CONNECT(ctx, version, session, expect_resumed)                                     \
+    __extension__({                                                                        \
+        struct outcome outcome_ = connect_to(ctx, version, session);                       \
+        CHECK_DONE(outcome_);                                                              \
+        CHECK(outcome_.resumed == (expect_resumed), "TLS 0x%04x, resumed: %d", version,    \
+              outcome_.resumed);                                                           \
+        outcome_;                                                                          \
+    })
+
+/* True if a ticket of `session` is resumed; CHECKs that the handshake works. */
+static inline int resumes(SSL_CTX *ctx, int version, SSL_SESSION *session)
+{
+    struct outcome outcome = connect_to(ctx, version, session);
+    CHECK_DONE(outcome);
+    forget(&outcome);
+    return outcome.resumed;
+}
+
+/* The session with bit 0 of the ticket's byte `at` (from the end if < 0) flipped. */
+static inline SSL_SESSION *flipped(SSL_SESSION *session, long at)
+{
+    const unsigned char *ticket;
+    unsigned char *der = NULL;
+    size_t ticket_len;
+    SSL_SESSION_get0_ticket(session, &ticket, &ticket_len);
+    int len = i2d_SSL_SESSION(session, &der);
+    CHECK(len > 0 && ticket_len > 64, "a session of %d bytes, ticket %zu", len, ticket_len);
+    unsigned char *found = memmem(der, (size_t)len, ticket, ticket_len);
+    CHECK(found, "the ticket is not in the session");
+    found[at < 0 ? (long)ticket_len + at : at] ^= 1;
+    const unsigned char *read = der;
+    SSL_SESSION *changed = d2i_SSL_SESSION(NULL, &read, len);
+    CHECK(changed, "the changed session cannot be read");
+    OPENSSL_free(der);
+    return changed;
+}
+
+#endif

@@ -1,0 +1,78 @@
+//! The C programs of `c-tests/`, each as it is and under valgrind.
+
+use std::fs;
+use std::process::Command;
+
+use testbed::{RingDir, artifacts};
+
+type Result = std::result::Result<(), Box<dyn std::error::Error>>;
+
+/// Runs a program, which bounds itself, with rings of its own.
+fn run(name: &str, mut command: Command, variables: &[(&str, &str)]) -> Result {
+    let rings = RingDir::new()?;
+    let output = command
+        .env_clear()
+        .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+        .env("LC_ALL", "C")
+        .env("TKTROT_DIR", rings.path())
+        .envs(variables.iter().copied())
+        .output()
+        .map_err(|error| format!("{command:?} cannot be run (make deps): {error}"))?;
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert!(output.status.success(), "c-tests/{name}.c: {}\n{said}", output.status);
+    Ok(())
+}
+
+fn as_it_is(name: &str) -> Result {
+    run(name, Command::new(artifacts::program(name)?), &[])
+}
+
+/// Any error and any leak is one too many; what only repeats itself is repeated less.
+fn under_valgrind(name: &str) -> Result {
+    let program = artifacts::program(name)?;
+    let suppressions = artifacts::root().join("c-tests/valgrind.supp");
+    let mut command = Command::new("valgrind");
+    command
+        .args(["-q", "--error-exitcode=99", "--num-callers=20", "--track-origins=no"])
+        .args(["--leak-check=full", "--errors-for-leak-kinds=definite,indirect,possible"])
+        .arg(format!("--suppressions={}", suppressions.display()))
+        .arg(program);
+    run(name, command, &[("C_TESTS_BRIEF", "1")])
+}
+
+/// A test as it is and one under valgrind for each program.
+macro_rules! programs {
+    ($($name:ident)*) => {
+        const PROGRAMS: &[&str] = &[$(stringify!($name)),*];
+        $(mod $name {
+            #[test]
+            fn as_it_is() -> super::Result {
+                super::as_it_is(stringify!($name))
+            }
+
+            #[test]
+            fn under_valgrind() -> super::Result {
+                super::under_valgrind(stringify!($name))
+            }
+        })*
+    };
+}
+
+programs!(api settings contract generator forks pool);
+
+#[test]
+fn every_program_is_run() -> Result {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(artifacts::root().join("c-tests"))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "c") {
+            found.push(path.file_stem().unwrap_or_default().to_string_lossy().into_owned());
+        }
+    }
+    found.sort();
+    let mut listed = PROGRAMS.to_vec();
+    listed.sort_unstable();
+    assert_eq!(found, listed, "the list in tests/c_programs.rs is not that of c-tests/");
+    Ok(())
+}
