@@ -181,8 +181,12 @@ impl Place {
         Ok(ring)
     }
 
-    /// Checks the contents under the writer lock; empties those of another boot.
+    /// Checks the locks, and under the writer lock the contents; empties those of another boot.
     fn admit(&self, ring: &Ring, boot_id: [u64; 2]) -> Result<(), Refused> {
+        let header = ring.header();
+        if !header.writer.is_one() || !header.leader.is_one() {
+            return Err(self.refused("a lock in it is none; remove it if no server uses it"));
+        }
         let writer = ring.write_within(WRITER_PATIENCE).map_err(|error| match error {
             NotLocked::Busy => self.refused("its writer lock is held and not given back"),
             NotLocked::Broken(errno) => {
