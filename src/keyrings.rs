@@ -16,8 +16,8 @@ use crate::warning;
 pub struct Opened {
     /// The keyring; it works, whatever `problems` says.
     pub keyring: &'static Keyring,
-    /// What is not as asked for, told to the operator before: strict mode
-    /// stops the server for each of these.
+    /// What is not as asked for: strict mode stops the server for each of
+    /// these, and tells it as the reason; else it was told by a warning.
     pub problems: Vec<String>,
 }
 
@@ -48,25 +48,33 @@ pub fn open(config: &Config, generator: &'static dyn Generator) -> Result<Opened
 
     let mut problems = Vec::new();
     let ring = place.open(config.geometry()).or_else(|refused| {
-        problems
-            .push(format!("{refused}; a private ring serves instead, and ends with the server"));
+        let problem = refused.to_string();
+        tell(config, &problem, "; a private ring serves instead, and ends with the server");
+        problems.push(problem);
         Ring::private(config.geometry())
     });
     let ring = ring.map_err(|error| format!("no memory for a private ring: {error}"))?;
     if let Err(error) = ring.protect() {
-        problems.push(format!(
+        let problem = format!(
             "{}: keys may be swapped out or dumped: {error}; raise RLIMIT_MEMLOCK",
             place.path().display()
-        ));
+        );
+        tell(config, &problem, "");
+        problems.push(problem);
     }
     let keyring = Keyring::new(ring, BootClock, generator);
     let next = KNOWN.load(Ordering::Relaxed);
-    for problem in &problems {
-        warning!("{problem}");
-    }
     let known = Box::leak(Box::new(Known { place, keyring, problems, next }));
     KNOWN.store(known, Ordering::Release);
     Ok(known.configured(config))
+}
+
+/// Warns of a problem and what was done about it, unless the caller is strict
+/// and will stop with it.
+fn tell(config: &Config, problem: &str, remedy: &str) {
+    if !config.strict {
+        warning!("{problem}{remedy}");
+    }
 }
 
 /// All keyrings of this process.
@@ -79,7 +87,7 @@ impl Known {
         let mut problems = self.problems.clone();
         if let Err(failure) = self.keyring.configure(config) {
             let problem = format!("the ring could not be configured: {failure:?}");
-            warning!("{problem}");
+            tell(config, &problem, "");
             problems.push(problem);
         }
         let kept = self.keyring.policy().lifetime;
@@ -92,7 +100,7 @@ impl Known {
                 kept.as_secs(),
                 lifetime.as_secs()
             );
-            warning!("{problem}");
+            tell(config, &problem, "");
             problems.push(problem);
         }
         warn_of_what_is_not_bound(config.bind.unwrap_or(Bind::ALL));

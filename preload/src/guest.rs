@@ -3,7 +3,7 @@
 
 use once_cell::race::{OnceBox, OnceRef};
 use tktrot::config::Config;
-use tktrot::log::OnceOnly;
+use tktrot::log::{OnceOnly, Target};
 use tktrot::rotate::Keyring;
 use tktrot::tls::resolve::Library;
 use tktrot::{error, keyrings, log, process, warning};
@@ -38,8 +38,9 @@ impl Guest {
         }
         let opened = log::open(&config.log);
         let guest = Guest { config, keyring: OnceRef::new() };
-        if let Err(error) = opened {
-            guest.problem(&format!("TKTROT_LOG cannot be opened, stderr is used: {error}"));
+        if let (Err(error), Target::File(path)) = (opened, &guest.config.log) {
+            guest
+                .problem(&format!("TKTROT_LOG={path:?} cannot be opened: {error}; stderr is used"));
         }
         for problem in problems {
             guest.stop_if_strict(&problem.to_string());

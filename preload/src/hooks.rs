@@ -5,6 +5,7 @@
 //!
 //! Whatever goes wrong on our side, the server's own call is made.
 
+use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int, c_long, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -30,6 +31,7 @@ pub unsafe extern "C" fn SSL_CTX_new(method: *const SSL_METHOD) -> *mut SSL_CTX 
 
 unsafe extern "C" fn ssl_ctx_new(method: *const SSL_METHOD, caller: *const c_void) -> *mut SSL_CTX {
     let library = library(caller, c"SSL_CTX_new");
+    let _within = Within::a_call_of(library);
     let original = library.and_then(|library| library.originals.ssl_ctx_new);
     // SAFETY: the server's own call.
     let ctx = original.map_or(std::ptr::null_mut(), |original| unsafe { original(method) });
@@ -59,6 +61,7 @@ unsafe extern "C" fn ssl_ctx_new_ex(
     caller: *const c_void,
 ) -> *mut SSL_CTX {
     let library = library(caller, c"SSL_CTX_new_ex");
+    let _within = Within::a_call_of(library);
     let original = library.and_then(|library| library.originals.ssl_ctx_new_ex);
     let ctx = original.map_or(std::ptr::null_mut(), |original| {
         // SAFETY: the server's own call.
@@ -85,6 +88,7 @@ unsafe extern "C" fn ssl_new(ctx: *mut SSL_CTX, caller: *const c_void) -> *mut S
         // SAFETY: not null, so the server vouches for it.
         shielded((), || unsafe { context::used(library, ctx) });
     }
+    let _within = Within::a_call_of(library);
     let original = library.and_then(|library| library.originals.ssl_new);
     // SAFETY: the server's own call.
     original.map_or(std::ptr::null_mut(), |original| unsafe { original(ctx) })
@@ -117,6 +121,7 @@ unsafe extern "C" fn ssl_ctx_callback_ctrl(
     {
         return 1;
     }
+    let _within = Within::a_call_of(library);
     let original = library.and_then(|library| library.api.ssl_ctx_callback_ctrl);
     // SAFETY: the server's own call.
     original.map_or(0, |original| unsafe { original(ctx, command, callback) })
@@ -151,6 +156,7 @@ unsafe extern "C" fn ssl_ctx_ctrl(
         // Fixed keys never displace a callback: they can be set in any case.
         own_keys(library, ctx, OwnKeys::Fixed, true);
     }
+    let _within = Within::a_call_of(library);
     let original = library.and_then(|library| library.originals.ssl_ctx_ctrl);
     // SAFETY: the server's own call.
     original.map_or(0, |original| unsafe { original(ctx, command, number, data) })
@@ -179,6 +185,7 @@ unsafe extern "C" fn ssl_ctx_set_tlsext_ticket_key_evp_cb(
     if own_keys(library, ctx, OwnKeys::EvpCallback, callback.is_some()) == Verdict::Swallow {
         return 1;
     }
+    let _within = Within::a_call_of(library);
     let original = library.and_then(|library| library.api.ssl_ctx_set_tlsext_ticket_key_evp_cb);
     // SAFETY: the server's own call.
     original.map_or(0, |original| unsafe { original(ctx, callback) })
@@ -208,6 +215,7 @@ unsafe extern "C" fn ssl_ctx_set_tlsext_ticket_key_cb(
     if own_keys(library, ctx, OwnKeys::HmacCallback, callback.is_some()) == Verdict::Swallow {
         return 1;
     }
+    let _within = Within::a_call_of(library);
     let original = library.and_then(|library| library.api.ssl_ctx_set_tlsext_ticket_key_cb);
     // SAFETY: the server's own call.
     original.map_or(0, |original| unsafe { original(ctx, callback) })
@@ -215,7 +223,35 @@ unsafe extern "C" fn ssl_ctx_set_tlsext_ticket_key_cb(
 
 /// The TLS library whose function of that name the caller means.
 fn library(caller: *const c_void, function: &CStr) -> Option<&'static Library> {
-    shielded(None, || resolve::library_at(caller, function))
+    shielded(None, || match WITHIN.get() {
+        // An original ended with a jump to another function that we stand in
+        // front of (SSL_CTX_new to SSL_CTX_new_ex): our own call of it is what
+        // the return address tells, not the library.
+        Some(outer) if resolve::is_ours(caller) => Some(outer),
+        _ => resolve::library_at(caller, function),
+    })
+}
+
+thread_local! {
+    /// The library whose original a hook on this thread is calling.
+    static WITHIN: Cell<Option<&'static Library>> = const { Cell::new(None) };
+}
+
+/// While it lives, an original of a library is being called.
+struct Within {
+    before: Option<&'static Library>,
+}
+
+impl Within {
+    fn a_call_of(library: Option<&'static Library>) -> Self {
+        Within { before: WITHIN.replace(library) }
+    }
+}
+
+impl Drop for Within {
+    fn drop(&mut self) {
+        WITHIN.set(self.before);
+    }
 }
 
 fn made(library: Option<&'static Library>, ctx: *mut SSL_CTX, method: *const SSL_METHOD) {

@@ -158,6 +158,7 @@ impl Place {
         let map =
             |len| Mapping::of_file(file.as_fd(), len).map_err(|error| self.failed("mmap", &error));
         // The smallest geometry's header tells the real one.
+        self.reserve(file, size_of::<Header>())?;
         let head = Header::copy_of(&map(size_of::<Header>())?);
         if head.magic != MAGIC {
             return Err(self.refused("it is not a ring (wrong magic number)"));
@@ -176,13 +177,18 @@ impl Place {
             let wanted = geometry.size();
             return Err(self.refused(format!("it has the wrong size ({size} bytes, not {wanted})")));
         }
+        self.reserve(file, geometry.size())?;
         let ring = Ring::new(map(geometry.size())?, geometry);
         self.admit(&ring, boot_id)?;
         Ok(ring)
     }
 
-    /// Checks the contents under the writer lock; empties those of another boot.
+    /// Checks the locks, and under the writer lock the contents; empties those of another boot.
     fn admit(&self, ring: &Ring, boot_id: [u64; 2]) -> Result<(), Refused> {
+        let header = ring.header();
+        if !header.writer.is_one() || !header.leader.is_one() {
+            return Err(self.refused("a lock in it is none; remove it if no server uses it"));
+        }
         let writer = ring.write_within(WRITER_PATIENCE).map_err(|error| match error {
             NotLocked::Busy => self.refused("its writer lock is held and not given back"),
             NotLocked::Broken(errno) => {
@@ -230,12 +236,7 @@ impl Place {
     }
 
     fn fill(&self, file: &File, geometry: Geometry, boot_id: [u64; 2]) -> Result<Ring, Refused> {
-        // Allocated now: on a full tmpfs a later store would be a SIGBUS.
-        // SAFETY: fallocate only takes a descriptor of ours and numbers.
-        let rc = unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, geometry.size() as libc::off_t) };
-        if rc != 0 {
-            return Err(self.failed("no room for it", &io::Error::last_os_error()));
-        }
+        self.reserve(file, geometry.size())?;
         let mapping = Mapping::of_file(file.as_fd(), geometry.size())
             .map_err(|error| self.failed("mmap", &error))?;
         let ring = Ring::new(mapping, geometry);
@@ -243,6 +244,16 @@ impl Place {
             self.failed("no lock can be made in it", &io::Error::from_raw_os_error(errno))
         })?;
         Ok(ring)
+    }
+
+    /// Takes the memory now, holes of a sparse copy included: on a full tmpfs
+    /// the access to a page that is not there would be a SIGBUS.
+    fn reserve(&self, file: &File, len: usize) -> Result<(), Refused> {
+        // SAFETY: fallocate only takes a descriptor of ours and numbers.
+        match unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, len as libc::off_t) } {
+            0 => Ok(()),
+            _ => Err(self.failed("no room for it", &io::Error::last_os_error())),
+        }
     }
 
     fn refused(&self, reason: impl Into<String>) -> Refused {

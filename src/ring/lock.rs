@@ -4,6 +4,7 @@
 
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// A process-shared, robust `pthread_mutex_t` in 64 bytes.
@@ -52,6 +53,34 @@ impl RobustMutex {
             libc::pthread_mutexattr_destroy(attr);
             made
         }
+    }
+
+    /// True if the bytes are a mutex of the kind that [`RobustMutex::init`]
+    /// makes, in whatever state. The C library does what the kind in those
+    /// bytes says: another one could wait for ever, or abort the process.
+    pub fn is_one(&self) -> bool {
+        let fresh = RobustMutex::zeroed();
+        // What a fresh one sets is its kind; everything else is state, and zero.
+        let kept = |(fresh, found): (&AtomicU32, &AtomicU32)| {
+            let fresh = fresh.load(Ordering::Relaxed);
+            fresh == 0 || fresh == found.load(Ordering::Relaxed)
+        };
+        fresh.init().is_ok() && fresh.words().iter().zip(self.words()).all(kept)
+    }
+
+    const fn zeroed() -> Self {
+        RobustMutex {
+            mutex: UnsafeCell::new(MaybeUninit::zeroed()),
+            _room: [0; 64 - size_of::<libc::pthread_mutex_t>()],
+        }
+    }
+
+    fn words(&self) -> &[AtomicU32] {
+        const COUNT: usize = size_of::<libc::pthread_mutex_t>() / size_of::<AtomicU32>();
+        // SAFETY: so many words are there, aligned, and initialised: they are
+        // zeroed memory of `is_one` or of a mapping. Others change them only
+        // through the C library, whose accesses are atomic.
+        unsafe { std::slice::from_raw_parts(self.raw().cast::<AtomicU32>(), COUNT) }
     }
 
     /// Takes the lock if it is free; never waits.
@@ -111,4 +140,22 @@ impl RobustMutex {
 
 fn check(rc: i32) -> Result<(), i32> {
     if rc == 0 { Ok(()) } else { Err(rc) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mutex_is_told_from_other_bytes_in_whatever_state_it_is() {
+        let mutex = RobustMutex::zeroed();
+        assert!(!mutex.is_one());
+        mutex.init().unwrap();
+        assert!(mutex.is_one());
+        assert_eq!(mutex.lock(), Attempt::Owned);
+        assert!(mutex.is_one());
+        // SAFETY: locked above by this thread.
+        unsafe { mutex.unlock() };
+        assert!(mutex.is_one());
+    }
 }

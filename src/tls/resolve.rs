@@ -125,12 +125,16 @@ fn enlist(base: usize, api: TlsApi, originals: Originals) -> &'static Library {
     })
 }
 
+/// True if the address is in the object that this code is in.
+pub fn is_ours(address: *const c_void) -> bool {
+    let base = |address| Object::of(address).map(|object| object.base);
+    base(address).is_some_and(|found| Some(found) == base(library_of as *const c_void))
+}
+
 /// The function of that name that the code at `caller` would reach without us.
 fn function_for(caller: *const c_void, name: &CStr) -> Option<*const c_void> {
-    let ours = Object::of(library_of as *const c_void).map(|object| object.base);
     let not_ours = |function: *mut c_void| {
-        let object = Object::of(function)?;
-        (Some(object.base) != ours).then_some(function.cast_const())
+        (!function.is_null() && !is_ours(function)).then_some(function.cast_const())
     };
     let in_scope_of_caller = || {
         let handle = Object::of(caller)?.open()?;

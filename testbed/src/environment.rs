@@ -63,16 +63,18 @@ impl RingDir {
         self.dir.path()
     }
 
+    /// Everything in it, sorted: a server leaves nothing here but rings.
+    pub fn entries(&self) -> Result<Vec<PathBuf>> {
+        let entries = self.path().read_dir()?.map(|entry| Ok(entry?.path()));
+        let mut found = entries.collect::<Result<Vec<PathBuf>>>()?;
+        found.sort();
+        Ok(found)
+    }
+
     /// The ring files in it, sorted.
     pub fn rings(&self) -> Result<Vec<PathBuf>> {
-        let mut found = Vec::new();
-        for entry in self.path().read_dir()? {
-            let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == "ring") {
-                found.push(path);
-            }
-        }
-        found.sort();
+        let mut found = self.entries()?;
+        found.retain(|path| path.extension().is_some_and(|extension| extension == "ring"));
         Ok(found)
     }
 }

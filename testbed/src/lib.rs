@@ -7,7 +7,9 @@
 //! - [`client`]: one handshake, with or without a ticket, and the tickets that it brought
 //! - [`load`]: many handshakes, each classified by what its ticket's age promised
 //! - [`nginx`], [`server`]: the servers, with the operations that an administrator has
+//! - [`solo`]: servers of one process that start at once, for tests that need many
 //! - [`environment`]: what a server's environment holds; [`RingDir`], the ring's own directory
+//! - [`log`]: our lines in what a server wrote
 //! - [`artifacts`]: the libraries and C programs that `make` builds
 //! - [`certificate`], [`port`], [`process`], [`wait`]: what the servers are made of
 //!
@@ -34,10 +36,12 @@ pub mod certificate;
 pub mod client;
 pub mod environment;
 pub mod load;
+pub mod log;
 pub mod nginx;
 pub mod port;
 pub mod process;
 pub mod server;
+pub mod solo;
 pub mod wait;
 
 pub use environment::RingDir;

@@ -18,6 +18,7 @@ pub struct Builder {
     certificate: Option<Certificate>,
     environment: Environment,
     keep_environment: bool,
+    body: String,
     main: Vec<String>,
     http: Vec<String>,
     server: Vec<String>,
@@ -33,6 +34,7 @@ impl Builder {
             certificate: None,
             environment: Environment::default(),
             keep_environment: false,
+            body: "ok".to_owned(),
             main: Vec::new(),
             http: Vec::new(),
             server: Vec::new(),
@@ -82,6 +84,12 @@ impl Builder {
         self
     }
 
+    /// What it answers; "ok" unless told. `$pid` is the worker's.
+    pub fn body(mut self, text: &str) -> Builder {
+        self.body = text.to_owned();
+        self
+    }
+
     /// Adds a line at the top level of nginx.conf.
     pub fn main(mut self, line: &str) -> Builder {
         self.main.push(line.to_owned());
@@ -127,6 +135,7 @@ impl Builder {
             certificate: &certificate,
             workers: self.workers,
             user: self.user.as_deref(),
+            body: &self.body,
             main: &self.main,
             http: &self.http,
             server: &self.server,

@@ -11,6 +11,7 @@ pub(super) struct Config<'a> {
     pub certificate: &'a Certificate,
     pub workers: usize,
     pub user: Option<&'a str>,
+    pub body: &'a str,
     pub main: &'a [String],
     pub http: &'a [String],
     pub server: &'a [String],
@@ -46,7 +47,7 @@ impl Config<'_> {
         line(2, &format!("ssl_certificate_key {};", self.certificate.key.display()));
         line(2, "ssl_protocols TLSv1.2 TLSv1.3;");
         self.server.iter().for_each(|extra| line(2, extra));
-        line(2, "location / { return 200 \"ok\"; }");
+        line(2, &format!("location / {{ return 200 \"{}\"; }}", self.body));
         line(1, "}");
         line(0, "}");
         text

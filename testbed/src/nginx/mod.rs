@@ -6,7 +6,7 @@ mod config;
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -103,14 +103,22 @@ impl Nginx {
 
     /// `nginx -s reload`; returns when a new generation of workers has taken over.
     pub fn reload(&mut self) -> Result<()> {
-        let master = self.master()?;
-        let before = workers_of(&master);
-        self.run(&["-s", "reload"])?;
-        self.wait_for("new workers after a reload", || {
-            let now = workers_of(&master);
-            let new = now.iter().all(|worker| !before.contains(worker));
-            (new && now.len() == self.workers).then_some(())
+        self.renew_workers(|_| self.run(&["-s", "reload"]))
+    }
+
+    /// HUP to the master, as `nginx -s reload` sends it, but without that command, which reads the
+    /// configuration, too; returns when a new generation of workers has taken over.
+    pub fn reload_by_signal(&mut self) -> Result<()> {
+        self.renew_workers(|master| {
+            ensure!(master.signal(libc::SIGHUP), "the master is gone");
+            Ok(())
         })
+    }
+
+    /// Starts an nginx that is expected to give up, and returns how the command ended.
+    pub fn start_and_end(&mut self) -> Result<ExitStatus> {
+        ensure!(self.master().is_err(), "nginx already runs");
+        self.run_to_end(&[])
     }
 
     /// `nginx -s quit`; what does not end in time is killed, and that is an error.
@@ -144,6 +152,17 @@ impl Nginx {
         Ok(worker.is_some_and(|worker| worker.signal(libc::SIGKILL)))
     }
 
+    fn renew_workers(&self, renew: impl FnOnce(&Process) -> Result<()>) -> Result<()> {
+        let master = self.master()?;
+        let before = workers_of(&master);
+        renew(&master)?;
+        self.wait_for("new workers after a reload", || {
+            let now = workers_of(&master);
+            let new = now.iter().all(|worker| !before.contains(worker));
+            (new && now.len() == self.workers).then_some(())
+        })
+    }
+
     /// The master that the pid file names, if it runs and is ours.
     fn master(&self) -> Result<Process> {
         let file = self.dir().join("nginx.pid");
@@ -159,8 +178,15 @@ impl Nginx {
         self.dir().join("nginx.conf").display().to_string()
     }
 
-    /// Runs the nginx command, which ends by itself: as a daemon's parent or after a signal.
+    /// As [`Nginx::run_to_end`], for commands that are to succeed.
     fn run(&self, arguments: &[&str]) -> Result<()> {
+        let status = self.run_to_end(arguments)?;
+        ensure!(status.success(), "nginx {arguments:?}: {status}\n{}", self.log_tail());
+        Ok(())
+    }
+
+    /// Runs the nginx command, which ends by itself: as a daemon's parent or after a signal.
+    fn run_to_end(&self, arguments: &[&str]) -> Result<ExitStatus> {
         let stderr =
             File::options().create(true).append(true).open(self.dir().join("stderr.txt"))?;
         let mut child = self
@@ -181,8 +207,7 @@ impl Nginx {
             .with_context(|| format!("cannot run {BINARY}; `make deps` installs it"))?;
         let ended = wait::until(PATIENCE, "the nginx command", || child.try_wait().transpose());
         match ended {
-            Ok(status) if status.as_ref().is_ok_and(|status| status.success()) => Ok(()),
-            Ok(status) => bail!("nginx {arguments:?}: {}\n{}", status?, self.log_tail()),
+            Ok(status) => Ok(status?),
             Err(late) => {
                 child.kill()?;
                 child.wait()?;

@@ -1,0 +1,208 @@
+//! Servers of a single process that start within milliseconds: for tests that need many.
+
+use std::fs::{self, File};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use tempfile::TempDir;
+
+use crate::certificate::{self, Certificate};
+use crate::environment::{Environment, RingDir};
+use crate::port;
+use crate::wait::{self, PATIENCE};
+
+const PYTHON_SERVER: &str = include_str!("server.py");
+
+/// Which program serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// `openssl s_server -www`.
+    OpensslServer,
+    /// Python's ssl module, which has its libssl in a scope of its own (RTLD_LOCAL).
+    Python,
+}
+
+/// What a server is to be like; made by [`Solo::openssl`] or [`Solo::python`].
+#[derive(Clone, Debug)]
+pub struct Builder {
+    program: Program,
+    certificate: Option<Certificate>,
+    environment: Environment,
+}
+
+/// One server with a directory and a port of its own; stopped when dropped.
+#[derive(Debug)]
+pub struct Solo {
+    dir: TempDir,
+    addr: SocketAddr,
+    program: Program,
+    certificate: Certificate,
+    environment: Environment,
+    child: Option<Child>,
+}
+
+impl Builder {
+    fn new(program: Program) -> Builder {
+        Builder { program, certificate: None, environment: Environment::default() }
+    }
+
+    /// Uses this certificate instead of a new one.
+    pub fn certificate(mut self, certificate: &Certificate) -> Builder {
+        self.certificate = Some(certificate.clone());
+        self
+    }
+
+    /// Sets `LD_PRELOAD` for the server.
+    pub fn preload(mut self, library: &Path) -> Builder {
+        self.environment.preload(library);
+        self
+    }
+
+    /// Sets a variable for the server.
+    pub fn env(mut self, name: &str, value: &str) -> Builder {
+        self.environment.set(name, value);
+        self
+    }
+
+    /// Sets `TKTROT_DIR` to this directory, which has to live as long as the server.
+    pub fn ring(self, dir: &RingDir) -> Builder {
+        self.env("TKTROT_DIR", &dir.path().display().to_string())
+    }
+
+    /// Starts the server.
+    pub fn start(self) -> Result<Solo> {
+        let mut solo = self.prepare()?;
+        solo.start()?;
+        Ok(solo)
+    }
+
+    /// As [`Builder::start`], but leaves the server stopped.
+    pub fn prepare(mut self) -> Result<Solo> {
+        let dir = tempfile::Builder::new().prefix("tktrot-solo-").tempdir()?;
+        let certificate = match self.certificate.take() {
+            Some(certificate) => certificate,
+            None => certificate::create(dir.path())?,
+        };
+        Ok(Solo {
+            dir,
+            addr: port::free()?,
+            program: self.program,
+            certificate,
+            environment: self.environment,
+            child: None,
+        })
+    }
+}
+
+impl Solo {
+    /// Begins the description of an `openssl s_server`.
+    pub fn openssl() -> Builder {
+        Builder::new(Program::OpensslServer)
+    }
+
+    /// Begins the description of a Python server.
+    pub fn python() -> Builder {
+        Builder::new(Program::Python)
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Its directory: stderr.txt, cert.pem, key.pem.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// What it wrote to stderr.
+    pub fn stderr(&self) -> String {
+        fs::read_to_string(self.dir().join("stderr.txt")).unwrap_or_default()
+    }
+
+    /// Its pid.
+    pub fn pid(&self) -> Result<i32> {
+        Ok(self.child.as_ref().context("the server does not run")?.id() as i32)
+    }
+
+    /// Starts the server and waits until it accepts connections.
+    pub fn start(&mut self) -> Result<()> {
+        self.launch()?;
+        let child = self.child.as_mut().context("it was launched")?;
+        let addr = self.addr;
+        let started = wait::until(PATIENCE, "the server to start", || {
+            if let Ok(Some(status)) = child.try_wait() {
+                return Some(Err(anyhow!("the server ended at its start: {status}")));
+            }
+            TcpStream::connect_timeout(&addr, Duration::from_secs(1)).ok().map(|_| Ok(()))
+        });
+        started.and_then(|result| result).map_err(|error| anyhow!("{error}\n{}", self.stderr()))
+    }
+
+    /// Starts a server that is expected to end by itself at once, and returns how it ended.
+    pub fn start_and_end(&mut self) -> Result<ExitStatus> {
+        self.launch()?;
+        let mut child = self.child.take().context("it was launched")?;
+        match wait::until(PATIENCE, "the server to end", || child.try_wait().transpose()) {
+            Ok(status) => Ok(status?),
+            Err(late) => {
+                child.kill()?;
+                child.wait()?;
+                bail!("{late}\n{}", self.stderr())
+            }
+        }
+    }
+
+    /// Kills the server: it gets no chance to tidy up.
+    pub fn stop(&mut self) -> Result<()> {
+        let mut child = self.child.take().context("the server does not run")?;
+        child.kill()?;
+        child.wait()?;
+        Ok(())
+    }
+
+    fn launch(&mut self) -> Result<()> {
+        ensure!(self.child.is_none(), "the server already runs");
+        let stderr =
+            File::options().create(true).append(true).open(self.dir().join("stderr.txt"))?;
+        let child = self
+            .command()
+            .current_dir(self.dir())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(stderr)
+            .spawn()
+            .with_context(|| format!("cannot run {:?}; `make deps` installs it", self.program))?;
+        self.child = Some(child);
+        Ok(())
+    }
+
+    fn command(&self) -> Command {
+        let (cert, key) = (&self.certificate.cert, &self.certificate.key);
+        match self.program {
+            Program::OpensslServer => {
+                let mut command = self.environment.command(Path::new("openssl"));
+                command.args(["s_server", "-www", "-quiet", "-accept", &self.addr.to_string()]);
+                command.arg("-cert").arg(cert).arg("-key").arg(key);
+                command
+            }
+            Program::Python => {
+                let mut command = self.environment.command(Path::new("python3"));
+                command.args(["-c", PYTHON_SERVER, &self.addr.port().to_string()]);
+                command.arg(cert).arg(key);
+                command
+            }
+        }
+    }
+}
+
+impl Drop for Solo {
+    fn drop(&mut self) {
+        if self.child.is_some() {
+            let _ = self.stop();
+        }
+    }
+}

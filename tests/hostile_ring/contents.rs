@@ -1,0 +1,150 @@
+//! Files that look like a ring and hold something else.
+
+use std::mem::offset_of;
+use std::ops::Range;
+use std::sync::OnceLock;
+
+use testbed::RingDir;
+use testbed::client::{Client, TlsVersion};
+use tktrot::ring::layout::{Geometry, Header, MAX_CAPACITY};
+use tktrot::ring::lock::RobustMutex;
+
+use crate::files::write;
+use crate::{Result, is_refused, nginx, serves_and_resumes_across_workers};
+
+/// The bytes of a ring that served an nginx, which has ended.
+pub fn sound_ring() -> Result<&'static [u8]> {
+    static SOUND: OnceLock<std::result::Result<Vec<u8>, String>> = OnceLock::new();
+    let sound = SOUND.get_or_init(|| make_sound_ring().map_err(|error| error.to_string()));
+    Ok(sound.as_ref().map_err(Clone::clone)?)
+}
+
+fn make_sound_ring() -> Result<Vec<u8>> {
+    let dir = RingDir::new()?;
+    let path = dir.path().join("web.ring");
+    let mut server = nginx(&path)?.start()?;
+    for version in TlsVersion::ALL {
+        let full = Client::new(version)?.connect(server.addr(), None, None)?;
+        assert!(!full.tickets.is_empty());
+    }
+    server.stop()?;
+    Ok(std::fs::read(&path)?)
+}
+
+/// Bytes that look random and are the same in each run.
+fn noise(length: usize, seed: u64) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15 ^ (seed << 32 | seed);
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 24) as u8
+    };
+    (0..length).map(|_| next()).collect()
+}
+
+/// A sound ring with these bytes in this place is refused for this reason.
+fn scribbled(place: Range<usize>, bytes: &[u8], reason: &str) -> Result<()> {
+    let mut ring = sound_ring()?.to_vec();
+    ring[place].copy_from_slice(bytes);
+    let dir = RingDir::new()?;
+    let path = dir.path().join("web.ring");
+    write(&path, &ring, 0o600)?;
+    is_refused(&path, reason)
+}
+
+fn geometry() -> Result<Geometry> {
+    let size = sound_ring()?.len();
+    let fits = |capacity| Geometry::new(capacity).filter(|geometry| geometry.size() == size);
+    Ok((8..=MAX_CAPACITY).find_map(fits).ok_or("a ring of no geometry")?)
+}
+
+#[test]
+fn the_unharmed_copy_is_taken() -> Result<()> {
+    // Or else the other tests would show nothing.
+    let dir = RingDir::new()?;
+    let path = dir.path().join("web.ring");
+    write(&path, sound_ring()?, 0o600)?;
+    let server = nginx(&path)?.env("TKTROT_STRICT", "1").start()?;
+    serves_and_resumes_across_workers(&server)?;
+    assert_eq!(testbed::log::ours(&server.stderr()), [""; 0]);
+    Ok(())
+}
+
+#[test]
+fn a_header_that_is_none() -> Result<()> {
+    let length = size_of::<Header>();
+    scribbled(0..length, &noise(length, 1), "it is not a ring (wrong magic number)")?;
+    scribbled(0..length, &vec![0; length], "it is not a ring (wrong magic number)")?;
+    scribbled(0..length, &vec![0xff; length], "it is not a ring (wrong magic number)")
+}
+
+#[test]
+fn a_header_of_another_version() -> Result<()> {
+    let at = offset_of!(Header, version);
+    scribbled(at..at + 4, &2u32.to_ne_bytes(), "it is a ring of version 2, not 1")?;
+    let at = offset_of!(Header, lock_abi);
+    scribbled(at..at + 4, &[0xff; 4], "it was made for another C library or word size")
+}
+
+#[test]
+fn a_capacity_that_cannot_be() -> Result<()> {
+    let at = offset_of!(Header, capacity);
+    for capacity in [0, 7, MAX_CAPACITY + 1, u32::MAX] {
+        let reason = format!("it has a capacity of {capacity} keys");
+        scribbled(at..at + 4, &capacity.to_ne_bytes(), &reason)?;
+    }
+    // One that can be, but not in a file of this size.
+    scribbled(at..at + 4, &63u32.to_ne_bytes(), "it has the wrong size")?;
+    let at = offset_of!(Header, buckets);
+    scribbled(at..at + 4, &3u32.to_ne_bytes(), "it has a capacity of 64 keys")?;
+    let at = offset_of!(Header, size);
+    scribbled(at..at + 8, &[0xff; 8], "it has the wrong size")
+}
+
+#[test]
+fn slots_that_no_writer_left() -> Result<()> {
+    let (first, end) = (geometry()?.slots_at(), sound_ring()?.len());
+    let length = end - first;
+    // With the first odd sequence number a slot seems half written.
+    scribbled(first..end, &noise(length, 2), "remove it if no server uses it")?;
+    scribbled(first..end, &vec![0xff; length], "a slot is being written while nobody writes")?;
+    // Even sequence numbers, and nothing else that is right.
+    let mut even = noise(length, 3);
+    even.chunks_mut(128).for_each(|slot| slot[0] &= !1);
+    scribbled(first..end, &even, "a slot holds what no writer leaves there")?;
+    // No keys, but chains and a line that lead to them.
+    scribbled(first..end, &vec![0; length], "a look-up chain is not one")
+}
+
+#[test]
+fn look_up_chains_that_are_none() -> Result<()> {
+    let geometry = geometry()?;
+    let place = geometry.buckets_at()..geometry.slots_at();
+    let length = place.len();
+    scribbled(place.clone(), &noise(length, 4), "a look-up chain leads out of the ring")?;
+    // Each chain begins with the same slot.
+    let same = [1, 0, 0, 0].repeat(length / 4);
+    scribbled(place.clone(), &same, "a look-up chain is not one")?;
+    scribbled(place, &vec![0; length], "a key is in no look-up chain")
+}
+
+#[test]
+fn a_line_that_leads_nowhere() -> Result<()> {
+    let at = offset_of!(Header, line);
+    scribbled(at..at + 8, &[0xff; 8], "the line names an empty slot")?;
+    scribbled(at..at + 8, &60u64.to_ne_bytes(), "the line names an empty slot")
+}
+
+#[test]
+fn locks_that_are_none() -> Result<()> {
+    let length = size_of::<RobustMutex>();
+    for at in [offset_of!(Header, writer), offset_of!(Header, leader)] {
+        for seed in 5..8 {
+            scribbled(at..at + length, &noise(length, seed), "lock")?;
+        }
+        scribbled(at..at + length, &vec![0xff; length], "lock")?;
+        scribbled(at..at + length, &vec![0; length], "lock")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,52 @@
+use std::ffi::CString;
+use std::io;
+use std::path::Path;
+
+use testbed::RingDir;
+
+use crate::Result;
+
+/// A file system in memory, mounted on a directory of its own and unmounted with this.
+pub struct Tmpfs {
+    dir: RingDir,
+}
+
+impl Tmpfs {
+    /// Mounts one with these options (tmpfs(5)); `None` where we may not.
+    pub fn mount(options: &str) -> Result<Option<Tmpfs>> {
+        let dir = RingDir::new()?;
+        if let Err(error) = mount(dir.path(), 0, options) {
+            eprintln!("skipped: no tmpfs can be mounted: {error}");
+            return Ok(None);
+        }
+        Ok(Some(Tmpfs { dir }))
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// From now on nobody writes here, whatever his privileges.
+    pub fn make_read_only(&self) -> Result<()> {
+        Ok(mount(self.path(), libc::MS_REMOUNT | libc::MS_RDONLY, "")?)
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        let target = CString::new(self.path().as_os_str().as_encoded_bytes()).expect("no NUL");
+        // SAFETY: a NUL-terminated path; what is unmounted is ours (see `mount`).
+        unsafe { libc::umount2(target.as_ptr(), libc::MNT_DETACH) };
+    }
+}
+
+fn mount(target: &Path, flags: libc::c_ulong, options: &str) -> io::Result<()> {
+    let target = CString::new(target.as_os_str().as_encoded_bytes())?;
+    let options = CString::new(options)?;
+    let kind = c"tmpfs".as_ptr();
+    // SAFETY: all strings are NUL-terminated and live over the call.
+    let rc = unsafe {
+        libc::mount(kind, target.as_ptr(), kind, flags, options.as_ptr().cast::<libc::c_void>())
+    };
+    if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
