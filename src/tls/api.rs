@@ -2,6 +2,7 @@
 //! one that a host with a static TLS library gives us. Nothing here is linked.
 
 use std::ffi::{c_char, c_int, c_long, c_uchar, c_uint, c_ulong, c_void};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use openssl_sys::{
     EVP_CIPHER, EVP_CIPHER_CTX, EVP_MD, HMAC_CTX, SSL, SSL_CTX, SSL_METHOD, X509, X509_NAME,
@@ -351,9 +352,15 @@ impl TlsApi {
         self.ssl_version.is_some_and(|version| unsafe { version(ssl) } == TLS_1_3)
     }
 
-    /// Fills public random bytes (an IV).
-    pub fn random(&self, bytes: &mut [u8]) -> bool {
-        draw(self.rand_bytes, bytes)
+    /// Fills an IV: public, but never the same twice. A generator that repeats
+    /// itself has failed.
+    pub fn fresh_iv(&self, iv: &mut [u8; 16]) -> bool {
+        /// The first half of the last IV of this process, for any library.
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        let drawn = draw(self.rand_bytes, iv);
+        let (half, _) = iv.split_first_chunk::<8>().expect("16 bytes");
+        let half = u64::from_ne_bytes(*half);
+        drawn && LAST.swap(half, Ordering::Relaxed) != half
     }
 }
 

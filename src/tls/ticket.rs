@@ -151,7 +151,7 @@ unsafe fn seal(
     let mut iv = [0; 16];
     // SAFETY: passed on.
     let name = unsafe { ServerName::at_sealing(api, ssl, attachment.name_index()) };
-    let primed = api.random(&mut iv)
+    let primed = api.fresh_iv(&mut iv)
         && crypto.encrypt(&key.secrets.aes, &iv)
         && name.is_some_and(|name| prime_mac(attachment, &key, &name, now, crypto));
     keyring.count(if primed { Counter::Issued } else { Counter::Errors });
