@@ -10,7 +10,8 @@ use super::error::{
     TKT_ERR_POOL, TKT_ERR_RING, TKT_ERR_TLS, TKT_OK, guard,
 };
 use crate::config::{Bind, Config};
-use crate::tls::attach::{self, Attachment, NotAttached};
+use crate::tls::attach::{self, NotAttached};
+use crate::tls::attachment::Attachment;
 use crate::tls::resolve::{self, Library};
 use crate::tls::scope::Scope;
 use crate::{go_on_with_caller, keyrings, log, warning};

@@ -311,8 +311,10 @@ fn on_memory(file: &File) -> bool {
     let mut facts: libc::statfs = unsafe { std::mem::zeroed() };
     // SAFETY: a descriptor of ours and a valid buffer.
     let rc = unsafe { libc::fstatfs(file.as_raw_fd(), &mut facts) };
-    const RAMFS_MAGIC: libc::__fsword_t = 0x8584_58f6;
-    rc == 0 && [libc::TMPFS_MAGIC, RAMFS_MAGIC].contains(&(facts.f_type))
+    /// statfs(2).
+    const TMPFS_MAGIC: u64 = 0x0102_1994;
+    const RAMFS_MAGIC: u64 = 0x8584_58f6;
+    rc == 0 && [TMPFS_MAGIC, RAMFS_MAGIC].contains(&(facts.f_type as u64))
 }
 
 fn open_at(dir: &File, name: &OsStr, flags: libc::c_int) -> io::Result<File> {

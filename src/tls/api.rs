@@ -9,6 +9,7 @@ use openssl_sys::{
 };
 
 use crate::rotate::Generator;
+use crate::secret::Secret;
 
 /// `EVP_MAC_CTX` of OpenSSL 3; opaque.
 #[repr(C)]
@@ -350,6 +351,29 @@ impl TlsApi {
     pub unsafe fn is_tls_1_3(&self, ssl: *const SSL) -> bool {
         // SAFETY: the caller vouches for `ssl`.
         self.ssl_version.is_some_and(|version| unsafe { version(ssl) } == TLS_1_3)
+    }
+
+    /// Primes a cipher context with AES-256-CBC; `enc` 1 to encrypt, 0 to decrypt.
+    ///
+    /// # Safety
+    ///
+    /// `cipher` is a live EVP_CIPHER_CTX of this library.
+    pub unsafe fn prime_aes_256_cbc(
+        &self,
+        cipher: *mut EVP_CIPHER_CTX,
+        key: &Secret<32>,
+        iv: &[u8; 16],
+        enc: c_int,
+    ) -> bool {
+        let (Some(aes), Some(init)) = (self.evp_aes_256_cbc, self.evp_cipher_init_ex) else {
+            return false;
+        };
+        // SAFETY: the caller vouches for `cipher`; key and IV have the sizes
+        // of AES-256-CBC.
+        unsafe {
+            let (key, iv) = (key.expose().as_ptr(), iv.as_ptr());
+            init(cipher, aes(), std::ptr::null_mut(), key, iv, enc) == 1
+        }
     }
 
     /// Fills an IV: public, but never the same twice. A generator that repeats

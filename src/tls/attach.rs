@@ -1,43 +1,21 @@
 //! A context is attached: it gets a place in the pool, the callback of that
 //! place, and what the callback needs to answer.
 
-use std::ffi::{c_int, c_long, c_uchar, c_void};
+use std::ffi::{c_int, c_long, c_void};
 use std::fmt;
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use openssl_sys::{SSL, SSL_CTX};
+use openssl_sys::SSL_CTX;
 
 use super::api::{AnyFunction, CTRL_SET_TICKET_KEY_CB, Door, HmacCallback, TlsApi};
+use super::attachment::Attachment;
 use super::pool;
 use super::resolve::Library;
-use super::scope::Scope;
 use super::sni;
-use super::ticket::{self, TicketCrypto};
-use crate::clock::Time;
-use crate::config::{Renew, Upkeep};
-use crate::error;
-use crate::log::OnceOnly;
 use crate::process;
 use crate::rotate::Keyring;
-use crate::upkeep;
-
-/// What a callback needs to answer for its context.
-pub struct Attachment {
-    /// The TLS library that the context is of.
-    pub library: &'static Library,
-    /// The keys.
-    pub keyring: &'static Keyring,
-    /// What tickets are bound to.
-    pub scope: Scope,
-    /// When tickets are renewed.
-    pub renew: Renew,
-    /// Who does the upkeep.
-    pub upkeep: Upkeep,
-    ctx: *const SSL_CTX,
-}
 
 /// What a context owns of ours: stored in its ex_data, freed with it.
 struct Tenancy {
@@ -45,22 +23,6 @@ struct Tenancy {
     installed: bool,
     /// The newest serves; callbacks under way may still use the others.
     attachments: Vec<*mut Attachment>,
-}
-
-/// The ex_data indices of one TLS library; -1 until made.
-pub struct Indices {
-    tenancy: AtomicI32,
-    /// For the server name of a connection.
-    name: AtomicI32,
-    /// For the preload shim's own state.
-    pub shim: AtomicI32,
-}
-
-impl Default for Indices {
-    fn default() -> Self {
-        let none = || AtomicI32::new(-1);
-        Indices { tenancy: none(), name: none(), shim: none() }
-    }
 }
 
 /// Why a context could not be attached; it keeps the keys it had.
@@ -87,54 +49,6 @@ impl fmt::Display for NotAttached {
     }
 }
 
-impl Attachment {
-    /// What a context is to be attached with.
-    pub fn new(
-        library: &'static Library,
-        keyring: &'static Keyring,
-        scope: Scope,
-        renew: Renew,
-        upkeep: Upkeep,
-    ) -> Self {
-        Attachment { library, keyring, scope, renew, upkeep, ctx: ptr::null() }
-    }
-
-    /// The session timeout of the context, in seconds. Servers set it late.
-    pub fn timeout(&self) -> u64 {
-        // SAFETY: the context lives while its attachment does.
-        unsafe { self.library.api.timeout(self.ctx) }
-    }
-
-    /// The ex_data index for the server name of a connection.
-    pub fn name_index(&self) -> c_int {
-        self.library.indices.name.load(Ordering::Relaxed)
-    }
-
-    /// The context's part of the scope; `None` if the TLS library fails.
-    pub fn scope_of_context(&self, now: Time) -> Option<&[u8]> {
-        // SAFETY: the context lives while its attachment does.
-        unsafe { self.scope.of_context(&self.library.api, self.ctx, now) }
-    }
-
-    /// True if its context has our callback.
-    ///
-    /// # Safety
-    ///
-    /// The context lives, and the caller holds [`process::exclusive`].
-    unsafe fn is_installed(&self) -> bool {
-        // SAFETY: passed on.
-        let tenancy = unsafe { tenancy(self.library, self.ctx.cast_mut()) };
-        tenancy.is_some_and(|tenancy| tenancy.installed)
-    }
-
-    /// Makes this process known to the ring, once.
-    pub fn settle(&self) {
-        if self.keyring.settle() && self.upkeep == Upkeep::Thread {
-            upkeep::start(self.keyring);
-        }
-    }
-}
-
 /// Attaches a context, in place of what was attached to it before. Its keys
 /// are ready when this returns.
 ///
@@ -148,7 +62,7 @@ pub unsafe fn attach(ctx: *mut SSL_CTX, mut attachment: Attachment) -> Result<()
         return Err(NotAttached::Lacks(name));
     }
     attachment.ctx = ctx;
-    keyring.expect_lifetime(std::time::Duration::from_secs(attachment.timeout()));
+    keyring.expect_lifetime(attachment.timeout());
     keyring.tick_patiently();
 
     let _lock = process::exclusive();
@@ -196,7 +110,7 @@ pub unsafe fn detach(library: &Library, ctx: *mut SSL_CTX) -> Option<(&'static K
     let keyring = unsafe { take_callback_away(library, ctx) }?;
     let another = pool::find(|other| {
         // SAFETY: an attachment in the pool belongs to a context that lives.
-        ptr::eq(other.keyring, keyring) && unsafe { other.is_installed() }
+        ptr::eq(other.keyring, keyring) && unsafe { is_installed(other) }
     });
     Some((keyring, another.is_none()))
 }
@@ -236,40 +150,8 @@ pub unsafe fn attached(ctx: *mut SSL_CTX) -> Option<(&'static Library, &'static 
 unsafe fn installed<'l>(ctx: *mut SSL_CTX) -> Option<&'l Attachment> {
     pool::find(|attachment| {
         // SAFETY: an attachment in the pool belongs to a context that lives.
-        ptr::eq(attachment.ctx, ctx) && unsafe { attachment.is_installed() }
+        ptr::eq(attachment.ctx, ctx) && unsafe { is_installed(attachment) }
     })
-}
-
-/// Answers the callback of a place, whatever happens inside.
-///
-/// # Safety
-///
-/// Called by the TLS library through the callback pointer of `place`, with the
-/// arguments of its contract.
-pub unsafe fn serve<'c, Crypto: TicketCrypto>(
-    place: usize,
-    ssl: *mut SSL,
-    name: *mut c_uchar,
-    iv: *mut c_uchar,
-    enc: c_int,
-    crypto: impl Fn(&'c TlsApi) -> Crypto,
-) -> c_int {
-    // SAFETY: in the callback of that place.
-    let Some(attachment) = (unsafe { pool::tenant(place) }) else { return 0 };
-    let api = &attachment.library.api;
-    let answer = catch_unwind(AssertUnwindSafe(|| {
-        // SAFETY: passed on from the TLS library.
-        unsafe { ticket::answer(attachment, ssl, name, iv, &mut crypto(api), enc) }
-    }));
-    let declined = || {
-        static SAID: OnceOnly = OnceOnly::new();
-        if SAID.first() {
-            error!("a defect of libtktrot in the ticket callback; handshakes go on without it");
-        }
-        // SAFETY: passed on from the TLS library.
-        unsafe { ticket::decline(api, name, iv, &mut crypto(api), enc) }
-    };
-    answer.unwrap_or_else(|_| catch_unwind(AssertUnwindSafe(declined)).unwrap_or(0))
 }
 
 /// Sets the callback of a place, or none.
@@ -296,6 +178,17 @@ unsafe fn set_callback(api: &TlsApi, ctx: *mut SSL_CTX, place: Option<usize>) ->
             None => false,
         }
     }
+}
+
+/// True if the context of an attachment has our callback.
+///
+/// # Safety
+///
+/// That context lives, and the caller holds [`process::exclusive`].
+unsafe fn is_installed(attachment: &Attachment) -> bool {
+    // SAFETY: passed on.
+    let tenancy = unsafe { tenancy(attachment.library, attachment.ctx.cast_mut()) };
+    tenancy.is_some_and(|tenancy| tenancy.installed)
 }
 
 /// # Safety

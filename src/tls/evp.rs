@@ -1,30 +1,22 @@
 //! The EVP form of the callback: OpenSSL 3.0 and later.
 
 use std::ffi::{c_int, c_uchar};
-use std::ptr;
 
 use openssl_sys::{EVP_CIPHER_CTX, SSL};
 
 use super::api::{EvpMacCtx, OsslParam, TlsApi};
-use super::attach;
-use super::ticket::TicketCrypto;
+use super::attachment::Attachment;
+use super::ticket::{Call, TicketMac};
 use crate::secret::Secret;
 
-/// The contexts of one call.
-struct EvpCrypto<'a> {
-    api: &'a TlsApi,
-    cipher: *mut EVP_CIPHER_CTX,
-    mac: *mut EvpMacCtx,
-}
-
-/// What the callback of a place does.
+/// Answers the callback of a context.
 ///
 /// # Safety
 ///
-/// Called by the TLS library through the callback pointer of `place`, with the
-/// arguments of its contract.
-pub unsafe fn callback(
-    place: usize,
+/// Called by the TLS library through the callback of `attachment`'s context,
+/// with the arguments of its contract.
+pub unsafe fn answer(
+    attachment: &Attachment,
     ssl: *mut SSL,
     name: *mut c_uchar,
     iv: *mut c_uchar,
@@ -32,22 +24,18 @@ pub unsafe fn callback(
     mac: *mut EvpMacCtx,
     enc: c_int,
 ) -> c_int {
+    let mac = EvpMac { api: &attachment.library.api, mac };
     // SAFETY: passed on from the TLS library.
-    unsafe { attach::serve(place, ssl, name, iv, enc, |api| EvpCrypto { api, cipher, mac }) }
+    unsafe { Call { attachment, ssl, name, iv, cipher, mac, enc }.answer() }
 }
 
-impl TicketCrypto for EvpCrypto<'_> {
-    fn encrypt(&mut self, key: &Secret<32>, iv: &[u8; 16]) -> bool {
-        // SAFETY: the TLS library's live cipher context.
-        unsafe { self.api.prime_cipher(self.cipher, key, iv, 1) }
-    }
+struct EvpMac<'c> {
+    api: &'c TlsApi,
+    mac: *mut EvpMacCtx,
+}
 
-    fn decrypt(&mut self, key: &Secret<32>, iv: &[u8; 16]) -> bool {
-        // SAFETY: the TLS library's live cipher context.
-        unsafe { self.api.prime_cipher(self.cipher, key, iv, 0) }
-    }
-
-    fn key_mac(&mut self, key: &Secret<32>) -> bool {
+impl TicketMac for EvpMac<'_> {
+    fn key(&mut self, key: &Secret<32>) -> bool {
         let Some(init) = self.api.evp_mac_init else { return false };
         let digest = c"SHA256";
         let params = [
@@ -67,32 +55,7 @@ impl TicketCrypto for EvpCrypto<'_> {
 
     fn absorb(&mut self, data: &[u8]) -> bool {
         let Some(update) = self.api.evp_mac_update else { return false };
-        // SAFETY: the context that `key_mac` initialised, and a valid slice.
+        // SAFETY: the context that `key` initialised, and a valid slice.
         unsafe { update(self.mac, data.as_ptr(), data.len()) == 1 }
-    }
-}
-
-impl TlsApi {
-    /// Primes a cipher context with AES-256-CBC; `enc` 1 to encrypt, 0 to decrypt.
-    ///
-    /// # Safety
-    ///
-    /// `cipher` is a live EVP_CIPHER_CTX of this library.
-    pub unsafe fn prime_cipher(
-        &self,
-        cipher: *mut EVP_CIPHER_CTX,
-        key: &Secret<32>,
-        iv: &[u8; 16],
-        enc: c_int,
-    ) -> bool {
-        let (Some(aes), Some(init)) = (self.evp_aes_256_cbc, self.evp_cipher_init_ex) else {
-            return false;
-        };
-        // SAFETY: the caller vouches for `cipher`; key and IV have the sizes
-        // of AES-256-CBC.
-        unsafe {
-            let (key, iv) = (key.expose().as_ptr(), iv.as_ptr());
-            init(cipher, aes(), ptr::null_mut(), key, iv, enc) == 1
-        }
     }
 }

@@ -6,25 +6,18 @@ use std::ptr;
 use openssl_sys::{EVP_CIPHER_CTX, HMAC_CTX, SSL};
 
 use super::api::TlsApi;
-use super::attach;
-use super::ticket::TicketCrypto;
+use super::attachment::Attachment;
+use super::ticket::{Call, TicketMac};
 use crate::secret::Secret;
 
-/// The contexts of one call.
-struct HmacCrypto<'a> {
-    api: &'a TlsApi,
-    cipher: *mut EVP_CIPHER_CTX,
-    mac: *mut HMAC_CTX,
-}
-
-/// What the callback of a place does.
+/// Answers the callback of a context.
 ///
 /// # Safety
 ///
-/// Called by the TLS library through the callback pointer of `place`, with the
-/// arguments of its contract.
-pub unsafe fn callback(
-    place: usize,
+/// Called by the TLS library through the callback of `attachment`'s context,
+/// with the arguments of its contract.
+pub unsafe fn answer(
+    attachment: &Attachment,
     ssl: *mut SSL,
     name: *mut c_uchar,
     iv: *mut c_uchar,
@@ -32,22 +25,18 @@ pub unsafe fn callback(
     mac: *mut HMAC_CTX,
     enc: c_int,
 ) -> c_int {
+    let mac = HmacMac { api: &attachment.library.api, mac };
     // SAFETY: passed on from the TLS library.
-    unsafe { attach::serve(place, ssl, name, iv, enc, |api| HmacCrypto { api, cipher, mac }) }
+    unsafe { Call { attachment, ssl, name, iv, cipher, mac, enc }.answer() }
 }
 
-impl TicketCrypto for HmacCrypto<'_> {
-    fn encrypt(&mut self, key: &Secret<32>, iv: &[u8; 16]) -> bool {
-        // SAFETY: the TLS library's live cipher context.
-        unsafe { self.api.prime_cipher(self.cipher, key, iv, 1) }
-    }
+struct HmacMac<'c> {
+    api: &'c TlsApi,
+    mac: *mut HMAC_CTX,
+}
 
-    fn decrypt(&mut self, key: &Secret<32>, iv: &[u8; 16]) -> bool {
-        // SAFETY: the TLS library's live cipher context.
-        unsafe { self.api.prime_cipher(self.cipher, key, iv, 0) }
-    }
-
-    fn key_mac(&mut self, key: &Secret<32>) -> bool {
+impl TicketMac for HmacMac<'_> {
+    fn key(&mut self, key: &Secret<32>) -> bool {
         let (Some(init), Some(sha256)) = (self.api.hmac_init_ex, self.api.evp_sha256) else {
             return false;
         };
@@ -60,7 +49,7 @@ impl TicketCrypto for HmacCrypto<'_> {
 
     fn absorb(&mut self, data: &[u8]) -> bool {
         let Some(update) = self.api.hmac_update else { return false };
-        // SAFETY: the context that `key_mac` initialised, and a valid slice.
+        // SAFETY: the context that `key` initialised, and a valid slice.
         unsafe { update(self.mac, data.as_ptr(), data.len()) == 1 }
     }
 }

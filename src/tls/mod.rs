@@ -3,13 +3,15 @@
 //! - [`api`]: its functions as a table
 //! - [`resolve`]: from a caller to the library it uses
 //! - [`caller`]: who called, the first step to it
-//! - [`attach`]: a context gets a callback of its own, out of [`pool`]
+//! - [`attach`]: a context gets a callback of its own, out of [`pool`], and an
+//!   [`attachment`], what that needs to answer
 //! - [`ticket`]: seal and open, once, for both callback forms
 //! - [`evp`] and [`hmac`]: the two callback ABIs
 //! - [`scope`]: what a ticket is bound to; [`sni`]: the server name of it
 
 pub mod api;
 pub mod attach;
+pub mod attachment;
 pub mod caller;
 pub mod evp;
 pub mod hmac;

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use openssl_sys::{EVP_CIPHER_CTX, HMAC_CTX, SSL};
 
 use super::api::{EvpCallback, EvpMacCtx, HmacCallback};
-use super::attach::Attachment;
+use super::attachment::Attachment;
 use super::{evp, hmac};
 
 /// How many contexts can be attached at once.
@@ -27,7 +27,7 @@ static TENANTS: [AtomicPtr<Attachment>; PLACES] =
 /// Only from a callback of that place, and for no longer than it: a callback
 /// runs while a connection of the context lives, which keeps the context, and
 /// with it everything that was ever attached to it.
-pub unsafe fn tenant<'c>(place: usize) -> Option<&'c Attachment> {
+unsafe fn tenant<'c>(place: usize) -> Option<&'c Attachment> {
     // SAFETY: null, or an attachment that lives as long as the context (see
     // above). Acquire pairs with the Release in `seat`.
     unsafe { TENANTS[place].load(Ordering::Acquire).as_ref() }
@@ -74,9 +74,11 @@ unsafe extern "C" fn evp_thunk<const ROW: usize, const COLUMN: usize>(
     mac: *mut EvpMacCtx,
     enc: c_int,
 ) -> c_int {
-    // SAFETY: the TLS library calls with what its callback contract says, and
-    // through the pointer of this place.
-    unsafe { evp::callback(ROW * COLUMNS + COLUMN, ssl, name, iv, cipher, mac, enc) }
+    // SAFETY: in the callback of this place, called with what its contract says.
+    unsafe {
+        let attachment = tenant(ROW * COLUMNS + COLUMN);
+        attachment.map_or(0, |attachment| evp::answer(attachment, ssl, name, iv, cipher, mac, enc))
+    }
 }
 
 unsafe extern "C" fn hmac_thunk<const ROW: usize, const COLUMN: usize>(
@@ -88,7 +90,10 @@ unsafe extern "C" fn hmac_thunk<const ROW: usize, const COLUMN: usize>(
     enc: c_int,
 ) -> c_int {
     // SAFETY: as in `evp_thunk`.
-    unsafe { hmac::callback(ROW * COLUMNS + COLUMN, ssl, name, iv, cipher, mac, enc) }
+    unsafe {
+        let attachment = tenant(ROW * COLUMNS + COLUMN);
+        attachment.map_or(0, |attachment| hmac::answer(attachment, ssl, name, iv, cipher, mac, enc))
+    }
 }
 
 const fn evp_row<const ROW: usize>() -> [EvpCallback; COLUMNS] {

@@ -8,12 +8,11 @@
 
 use std::ffi::{CStr, c_char, c_int, c_long, c_void};
 use std::mem::MaybeUninit;
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicUsize, Ordering};
 
 use openssl_sys::{SSL, SSL_CTX, SSL_METHOD};
 
 use super::api::TlsApi;
-use super::attach::Indices;
 use crate::process;
 
 /// One loaded TLS library.
@@ -24,7 +23,7 @@ pub struct Library {
     pub api: TlsApi,
     /// Its functions that the preload shim stands in front of.
     pub originals: Originals,
-    /// What attaching needs of it, made once.
+    /// Where our state is in its objects.
     pub indices: Indices,
     next: AtomicPtr<Library>,
 }
@@ -77,6 +76,23 @@ pub fn library_at(caller: *const c_void, anchor: &CStr) -> Option<&'static Libra
         }
     }
     Some(library)
+}
+
+/// The ex_data indices of one TLS library; -1 until made.
+pub struct Indices {
+    /// For what a context owns of ours.
+    pub tenancy: AtomicI32,
+    /// For the server name of a connection.
+    pub name: AtomicI32,
+    /// For the preload shim's own state.
+    pub shim: AtomicI32,
+}
+
+impl Default for Indices {
+    fn default() -> Self {
+        let none = || AtomicI32::new(-1);
+        Indices { tenancy: none(), name: none(), shim: none() }
+    }
 }
 
 /// The functions that the preload shim stands in front of, as their library

@@ -1,0 +1,68 @@
+//! What a callback needs to answer for its context.
+
+use std::ffi::c_int;
+use std::ptr;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use openssl_sys::SSL_CTX;
+
+use super::resolve::Library;
+use super::scope::Scope;
+use crate::clock::Time;
+use crate::config::{Renew, Upkeep};
+use crate::rotate::Keyring;
+use crate::upkeep;
+
+/// One context's share in the keys.
+pub struct Attachment {
+    /// The TLS library that the context is of.
+    pub library: &'static Library,
+    /// The keys.
+    pub keyring: &'static Keyring,
+    /// What tickets are bound to.
+    pub scope: Scope,
+    /// When tickets are renewed.
+    pub renew: Renew,
+    /// Who does the upkeep.
+    pub upkeep: Upkeep,
+    /// The context; it lives while this does.
+    pub(super) ctx: *const SSL_CTX,
+}
+
+impl Attachment {
+    /// What a context is to be attached with.
+    pub fn new(
+        library: &'static Library,
+        keyring: &'static Keyring,
+        scope: Scope,
+        renew: Renew,
+        upkeep: Upkeep,
+    ) -> Self {
+        Attachment { library, keyring, scope, renew, upkeep, ctx: ptr::null() }
+    }
+
+    /// The session timeout of the context. Servers set it late.
+    pub fn timeout(&self) -> Duration {
+        // SAFETY: the context lives while its attachment does.
+        Duration::from_secs(unsafe { self.library.api.timeout(self.ctx) })
+    }
+
+    /// The ex_data index for the server name of a connection.
+    pub fn name_index(&self) -> c_int {
+        self.library.indices.name.load(Ordering::Relaxed)
+    }
+
+    /// The context's part of the scope; `None` if the TLS library fails.
+    pub fn scope_of_context(&self, now: Time) -> Option<&[u8]> {
+        // SAFETY: the context lives while its attachment does.
+        unsafe { self.scope.of_context(&self.library.api, self.ctx, now) }
+    }
+
+    /// Makes this process known to the ring, once.
+    pub fn settle(&self) {
+        if self.keyring.settle() && self.upkeep == Upkeep::Thread {
+            upkeep::start(self.keyring);
+        }
+    }
+}
