@@ -16,6 +16,8 @@ use super::Ring;
 use super::layout::{Geometry, Header, LOCK_ABI, MAGIC, VERSION};
 use super::map::Mapping;
 use super::writer::NotLocked;
+use crate::clock::nanos;
+use crate::schedule::MIN_ROTATE_EVERY;
 
 /// How long opening a ring waits for its writer, who needs microseconds.
 const WRITER_PATIENCE: Duration = Duration::from_secs(2);
@@ -195,6 +197,13 @@ impl Place {
                 self.failed("its writer lock does not work", &io::Error::from_raw_os_error(errno))
             }
         })?;
+        let rotate_every = header.rotate_every.load(Ordering::Relaxed);
+        if rotate_every != 0 && rotate_every < nanos(MIN_ROTATE_EVERY) {
+            return Err(self.refused(format!(
+                "it rotates every {rotate_every} ns, which is too fast for any ticket; remove it \
+                 if no server uses it"
+            )));
+        }
         if let Some(defect) = writer.defect() {
             return Err(self.refused(format!("{defect}; remove it if no server uses it")));
         }
