@@ -87,10 +87,10 @@ impl Place {
 
     fn open_dir(&self) -> Result<File, Refused> {
         let made = fs::DirBuilder::new().mode(self.dir_mode).create(&self.dir);
-        if let Err(error) = made
+        if let Err(error) = &made
             && error.kind() != io::ErrorKind::AlreadyExists
         {
-            return Err(self.failed("its directory cannot be made", &error));
+            return Err(self.failed("its directory cannot be made", error));
         }
         let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
         let dir = fs::OpenOptions::new()
@@ -107,6 +107,10 @@ impl Place {
             return Err(self.refused("its directory can be written by others (chmod go-w)"));
         }
         if !on_memory(&dir) {
+            if made.is_ok() {
+                // Ours, and of no use here.
+                let _ = fs::remove_dir(&self.dir);
+            }
             return Err(self.refused(
                 "its directory is not on tmpfs or ramfs, and keys must never reach a disk",
             ));
