@@ -21,6 +21,8 @@ use crate::clock::{Time, nanos};
 
 /// RFC 8446 §4.6.1: no ticket lives longer than seven days.
 pub const MAX_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
+/// The shortest R: a key has to serve longer than it takes to make the next.
+pub const MIN_ROTATE_EVERY: Duration = Duration::from_secs(1);
 
 /// The times of one key. Nothing ever makes one of them later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::{Bind, MAX_ROTATE_EVERY, Renew, Upkeep};
 use crate::log::Target;
 use crate::ring::layout::{MAX_CAPACITY, MIN_CAPACITY};
-use crate::schedule::MAX_LIFETIME;
+use crate::schedule::{MAX_LIFETIME, MIN_ROTATE_EVERY};
 
 /// `30s`, `10m`, `1h`, `2d`, or seconds without a unit.
 fn duration(text: &str) -> Option<Duration> {
@@ -30,7 +30,7 @@ fn duration(text: &str) -> Option<Duration> {
 /// R.
 pub fn rotate_every(text: &str) -> Result<Duration, &'static str> {
     duration(text)
-        .filter(|every| (Duration::from_secs(1)..=MAX_ROTATE_EVERY).contains(every))
+        .filter(|every| (MIN_ROTATE_EVERY..=MAX_ROTATE_EVERY).contains(every))
         .ok_or("1s to 24h, such as 30s, 10m or 1h")
 }
 

@@ -16,6 +16,8 @@ use super::Ring;
 use super::layout::{Geometry, Header, LOCK_ABI, MAGIC, VERSION};
 use super::map::Mapping;
 use super::writer::NotLocked;
+use crate::clock::nanos;
+use crate::schedule::MIN_ROTATE_EVERY;
 
 /// How long opening a ring waits for its writer, who needs microseconds.
 const WRITER_PATIENCE: Duration = Duration::from_secs(2);
@@ -85,10 +87,10 @@ impl Place {
 
     fn open_dir(&self) -> Result<File, Refused> {
         let made = fs::DirBuilder::new().mode(self.dir_mode).create(&self.dir);
-        if let Err(error) = made
+        if let Err(error) = &made
             && error.kind() != io::ErrorKind::AlreadyExists
         {
-            return Err(self.failed("its directory cannot be made", &error));
+            return Err(self.failed("its directory cannot be made", error));
         }
         let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
         let dir = fs::OpenOptions::new()
@@ -105,6 +107,10 @@ impl Place {
             return Err(self.refused("its directory can be written by others (chmod go-w)"));
         }
         if !on_memory(&dir) {
+            if made.is_ok() {
+                // Ours, and of no use here.
+                let _ = fs::remove_dir(&self.dir);
+            }
             return Err(self.refused(
                 "its directory is not on tmpfs or ramfs, and keys must never reach a disk",
             ));
@@ -195,6 +201,13 @@ impl Place {
                 self.failed("its writer lock does not work", &io::Error::from_raw_os_error(errno))
             }
         })?;
+        let rotate_every = header.rotate_every.load(Ordering::Relaxed);
+        if rotate_every != 0 && rotate_every < nanos(MIN_ROTATE_EVERY) {
+            return Err(self.refused(format!(
+                "it rotates every {rotate_every} ns, which is too fast for any ticket; remove it \
+                 if no server uses it"
+            )));
+        }
         if let Some(defect) = writer.defect() {
             return Err(self.refused(format!("{defect}; remove it if no server uses it")));
         }

@@ -148,3 +148,40 @@ fn locks_that_are_none() -> Result<()> {
     }
     Ok(())
 }
+
+/// A sound ring with these bytes in this place loses keys at worst: servers start on it, and resume.
+fn is_survived(place: Range<usize>, bytes: &[u8]) -> Result<()> {
+    let mut ring = sound_ring()?.to_vec();
+    ring[place.clone()].copy_from_slice(bytes);
+    let dir = RingDir::new()?;
+    let path = dir.path().join("web.ring");
+    write(&path, &ring, 0o600)?;
+    let server = nginx(&path)?.start().map_err(|error| format!("{place:?}: {error}"))?;
+    serves_and_resumes_across_workers(&server).map_err(|error| format!("{place:?}: {error}"))?;
+    assert_eq!(testbed::log::ours(&server.stderr()), [""; 0], "{place:?}");
+    Ok(())
+}
+
+#[test]
+fn a_schedule_that_is_none() -> Result<()> {
+    let at = offset_of!(Header, rotate_every);
+    for nanoseconds in [1u64, 999_999_999] {
+        let reason = format!("it rotates every {nanoseconds} ns");
+        scribbled(at..at + 8, &nanoseconds.to_ne_bytes(), &reason)?;
+    }
+    let fields = offset_of!(Header, node)..offset_of!(Header, plain) + 4;
+    is_survived(fields.clone(), &noise(fields.len(), 9))?;
+    is_survived(fields.clone(), &vec![0xff; fields.len()])?;
+    is_survived(fields.clone(), &vec![0; fields.len()])?;
+    let at = offset_of!(Header, lifetime);
+    is_survived(at..at + 8, &1u64.to_ne_bytes())?;
+    let at = offset_of!(Header, lead);
+    is_survived(at..at + 8, &u64::MAX.to_ne_bytes())
+}
+
+#[test]
+fn counters_that_are_none() -> Result<()> {
+    let blocks = geometry()?.blocks_at()..geometry()?.buckets_at();
+    is_survived(blocks.clone(), &noise(blocks.len(), 10))?;
+    is_survived(blocks.clone(), &vec![0xff; blocks.len()])
+}

@@ -79,9 +79,10 @@ fn one_that_is_not_in_memory() -> Result<()> {
         fs::create_dir(&dir)?;
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o700))?;
         let refused = is_refused(&dir.join("web.ring"), "its directory is not on tmpfs or ramfs");
-        // Fails if a file was left there.
+        let made = is_refused(&dir.join("new/web.ring"), "its directory is not on tmpfs or ramfs");
+        // Fails if anything was left there.
         fs::remove_dir(&dir)?;
-        return refused;
+        return refused.and(made);
     }
     Ok(())
 }
