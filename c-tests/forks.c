@@ -21,6 +21,16 @@ static void *shared_memory(size_t size)
     return memory;
 }
 
+/*
+ * How the child of a process with threads ends well. What those threads had is
+ * lost in the child, which at an exit valgrind takes for a leak of the child.
+ */
+static void leave(void)
+{
+    execlp("true", "true", NULL);
+    FAIL("there is no true(1)");
+}
+
 /* --- a daemon and its workers --- */
 
 struct board {
@@ -142,13 +152,10 @@ static void forks_beside_a_thread_that_installs(void)
             struct outcome full = CONNECT(shared_ctx, VERSIONS[i % 2], NULL, 0);
             /* So many rotations fill the ring: it may be a full handshake by now. */
             resumes(shared_ctx, VERSIONS[i % 2], full.session);
-            /* Not through exit: what the other thread has on its stack is lost here. */
-            kill(getpid(), SIGKILL);
+            forget(&full);
+            leave();
         }
-        int status;
-        CHECK_INT(waitpid(child, &status, 0), child);
-        CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "child %d ended with 0x%x",
-              (int)child, status);
+        expect_success(child);
     }
     stop = 1;
     CHECK_INT(pthread_join(thread, NULL), 0);
@@ -189,7 +196,7 @@ static void no_fork_inside_the_generator(void)
         pid_t child = fork_bounded();
         if (child == 0) {
             CHECK(!inside, "forked while the upkeep thread is in the generator");
-            _exit(0);
+            leave();
         }
         expect_success(child);
     }
@@ -326,7 +333,7 @@ static void the_thread(void)
     pid_t child = fork_bounded();
     if (child == 0) {
         expect_one_thread(ctx);
-        _exit(0);
+        leave();
     }
     expect_success(child);
     SSL_CTX_free(ctx);
