@@ -224,21 +224,21 @@ static void forks_in_a_signal_handler(void)
     tkt_config cfg = config_of("handler");
     timer_t timer;
     struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1};
-    struct itimerspec often = {{0, 3000000}, {0, 3000000}}, never = {{0, 0}, {0, 0}};
     struct sigaction action = {.sa_handler = fork_again, .sa_flags = SA_RESTART};
 
     cfg.upkeep = TKT_UPKEEP_CALLBACK;
     CHECK_RC(tkt_install(ctx, &cfg), TKT_OK);
     sigaction(SIGUSR1, &action, NULL);
     CHECK_INT(timer_create(CLOCK_MONOTONIC, &event, &timer), 0);
-    CHECK_INT(timer_settime(timer, 0, &often, NULL), 0);
-    for (int i = 0; i < 100000 && forks_in_handler < rounds(300, 10); i++) {
+    for (int i = 0; i < rounds(3000, 20); i++) {
+        /* Once, at another moment of each fork. */
+        struct itimerspec once = {.it_value.tv_nsec = 1000 * (1 + i % 400)};
+        CHECK_INT(timer_settime(timer, 0, &once, NULL), 0);
         pid_t child = fork();
         if (child == 0)
             _exit(0);
         CHECK_INT(waitpid(child, NULL, 0), child);
     }
-    CHECK_INT(timer_settime(timer, 0, &never, NULL), 0);
     CHECK(forks_in_handler > 0, "the handler never ran");
     timer_delete(timer);
     struct outcome full = CONNECT(ctx, TLS1_3_VERSION, NULL, 0);
