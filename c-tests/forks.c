@@ -21,6 +21,16 @@ static void *shared_memory(size_t size)
     return memory;
 }
 
+/*
+ * How the child of a process with threads ends well. What those threads had is
+ * lost in the child, which at an exit valgrind takes for a leak of the child.
+ */
+static void leave(void)
+{
+    execlp("true", "true", NULL);
+    FAIL("there is no true(1)");
+}
+
 /* --- a daemon and its workers --- */
 
 struct board {
@@ -142,13 +152,10 @@ static void forks_beside_a_thread_that_installs(void)
             struct outcome full = CONNECT(shared_ctx, VERSIONS[i % 2], NULL, 0);
             /* So many rotations fill the ring: it may be a full handshake by now. */
             resumes(shared_ctx, VERSIONS[i % 2], full.session);
-            /* Not through exit: what the other thread has on its stack is lost here. */
-            kill(getpid(), SIGKILL);
+            forget(&full);
+            leave();
         }
-        int status;
-        CHECK_INT(waitpid(child, &status, 0), child);
-        CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "child %d ended with 0x%x",
-              (int)child, status);
+        expect_success(child);
     }
     stop = 1;
     CHECK_INT(pthread_join(thread, NULL), 0);
@@ -189,7 +196,7 @@ static void no_fork_inside_the_generator(void)
         pid_t child = fork_bounded();
         if (child == 0) {
             CHECK(!inside, "forked while the upkeep thread is in the generator");
-            _exit(0);
+            leave();
         }
         expect_success(child);
     }
@@ -217,21 +224,21 @@ static void forks_in_a_signal_handler(void)
     tkt_config cfg = config_of("handler");
     timer_t timer;
     struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1};
-    struct itimerspec often = {{0, 3000000}, {0, 3000000}}, never = {{0, 0}, {0, 0}};
     struct sigaction action = {.sa_handler = fork_again, .sa_flags = SA_RESTART};
 
     cfg.upkeep = TKT_UPKEEP_CALLBACK;
     CHECK_RC(tkt_install(ctx, &cfg), TKT_OK);
     sigaction(SIGUSR1, &action, NULL);
     CHECK_INT(timer_create(CLOCK_MONOTONIC, &event, &timer), 0);
-    CHECK_INT(timer_settime(timer, 0, &often, NULL), 0);
-    for (int i = 0; i < 100000 && forks_in_handler < rounds(300, 10); i++) {
+    for (int i = 0; i < rounds(3000, 20); i++) {
+        /* Once, at another moment of each fork. */
+        struct itimerspec once = {.it_value.tv_nsec = 1000 * (1 + i % 400)};
+        CHECK_INT(timer_settime(timer, 0, &once, NULL), 0);
         pid_t child = fork();
         if (child == 0)
             _exit(0);
         CHECK_INT(waitpid(child, NULL, 0), child);
     }
-    CHECK_INT(timer_settime(timer, 0, &never, NULL), 0);
     CHECK(forks_in_handler > 0, "the handler never ran");
     timer_delete(timer);
     struct outcome full = CONNECT(ctx, TLS1_3_VERSION, NULL, 0);
@@ -326,7 +333,7 @@ static void the_thread(void)
     pid_t child = fork_bounded();
     if (child == 0) {
         expect_one_thread(ctx);
-        _exit(0);
+        leave();
     }
     expect_success(child);
     SSL_CTX_free(ctx);
