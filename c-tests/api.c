@@ -217,9 +217,10 @@ static void both_ways_to_install(void)
 
 static void installing_and_uninstalling(int version)
 {
-    SSL_CTX *ctx = new_server();
+    SSL_CTX *ctx = new_server(), *other = new_server();
     tkt_config cfg = config_of("api");
 
+    CHECK_RC(tkt_install(other, &cfg), TKT_OK);
     CHECK_RC(tkt_install(ctx, &cfg), TKT_OK);
     CHECK_RC(tkt_install(ctx, &cfg), TKT_OK);
     struct outcome ours = CONNECT(ctx, version, NULL, 0);
@@ -234,9 +235,18 @@ static void installing_and_uninstalling(int version)
     CHECK_INT(resumes(ctx, version, builtin.session), 1);
     CHECK(memcmp(ours.names[0], builtin.names[0], NAME_LEN) != 0, "the key names are the same");
 
+    /* The keys stayed for the other context. */
     CHECK_RC(tkt_install(ctx, &cfg), TKT_OK);
     CHECK_INT(resumes(ctx, version, ours.session), 1);
     CHECK_INT(resumes(ctx, version, builtin.session), 0);
+
+    /* Without any context they are erased at once. */
+    CHECK_RC(tkt_uninstall(other), TKT_OK);
+    CHECK_INT(resumes(ctx, version, ours.session), 1);
+    CHECK_RC(tkt_uninstall(ctx), TKT_OK);
+    CHECK_RC(tkt_install(ctx, &cfg), TKT_OK);
+    CHECK_INT(resumes(ctx, version, ours.session), 0);
+    SSL_CTX_free(other);
 
     forget(&ours);
     forget(&builtin);
