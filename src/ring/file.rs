@@ -17,7 +17,7 @@ use super::layout::{Geometry, Header, LOCK_ABI, MAGIC, VERSION};
 use super::map::Mapping;
 use super::writer::NotLocked;
 use crate::clock::nanos;
-use crate::schedule::MIN_ROTATE_EVERY;
+use crate::schedule::{MAX_LIFETIME, MIN_ROTATE_EVERY};
 
 /// How long opening a ring waits for its writer, who needs microseconds.
 const WRITER_PATIENCE: Duration = Duration::from_secs(2);
@@ -202,10 +202,11 @@ impl Place {
             }
         })?;
         let rotate_every = header.rotate_every.load(Ordering::Relaxed);
-        if rotate_every != 0 && rotate_every < nanos(MIN_ROTATE_EVERY) {
+        let sensible = nanos(MIN_ROTATE_EVERY)..=nanos(MAX_LIFETIME);
+        if rotate_every != 0 && !sensible.contains(&rotate_every) {
             return Err(self.refused(format!(
-                "it rotates every {rotate_every} ns, which is too fast for any ticket; remove it \
-                 if no server uses it"
+                "it rotates every {rotate_every} ns, which no setting asks for; remove it if no \
+                 server uses it"
             )));
         }
         if let Some(defect) = writer.defect() {

@@ -76,9 +76,3 @@ fn serves_and_resumes_across_workers(server: &Nginx) -> Result<()> {
     }
     Ok(())
 }
-
-/// Whether this is root, who can give files away and mount.
-fn is_root() -> bool {
-    // SAFETY: geteuid(2) has no preconditions and cannot fail.
-    unsafe { libc::geteuid() == 0 }
-}

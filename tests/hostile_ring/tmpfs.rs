@@ -12,14 +12,12 @@ pub struct Tmpfs {
 }
 
 impl Tmpfs {
-    /// Mounts one with these options (tmpfs(5)); `None` where we may not.
-    pub fn mount(options: &str) -> Result<Option<Tmpfs>> {
+    /// Mounts one with these options (tmpfs(5)), which takes root.
+    pub fn mount(options: &str) -> Result<Tmpfs> {
         let dir = RingDir::new()?;
-        if let Err(error) = mount(dir.path(), 0, options) {
-            eprintln!("skipped: no tmpfs can be mounted: {error}");
-            return Ok(None);
-        }
-        Ok(Some(Tmpfs { dir }))
+        mount(dir.path(), 0, options)
+            .map_err(|error| format!("no tmpfs can be mounted, needs root: {error}"))?;
+        Ok(Tmpfs { dir })
     }
 
     pub fn path(&self) -> &Path {
