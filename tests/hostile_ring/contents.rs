@@ -165,14 +165,17 @@ fn is_survived(place: Range<usize>, bytes: &[u8]) -> Result<()> {
 #[test]
 fn a_schedule_that_is_none() -> Result<()> {
     let at = offset_of!(Header, rotate_every);
-    for nanoseconds in [1u64, 999_999_999] {
+    for nanoseconds in [1u64, 999_999_999, 8 * 24 * 3600 * 1_000_000_000, u64::MAX] {
         let reason = format!("it rotates every {nanoseconds} ns");
         scribbled(at..at + 8, &nanoseconds.to_ne_bytes(), &reason)?;
     }
-    let fields = offset_of!(Header, node)..offset_of!(Header, plain) + 4;
-    is_survived(fields.clone(), &noise(fields.len(), 9))?;
-    is_survived(fields.clone(), &vec![0xff; fields.len()])?;
-    is_survived(fields.clone(), &vec![0; fields.len()])?;
+    let node = offset_of!(Header, node)..offset_of!(Header, rotate_every);
+    let others = offset_of!(Header, lifetime)..offset_of!(Header, plain) + 4;
+    for fields in [node, others] {
+        is_survived(fields.clone(), &noise(fields.len(), 9))?;
+        is_survived(fields.clone(), &vec![0xff; fields.len()])?;
+        is_survived(fields.clone(), &vec![0; fields.len()])?;
+    }
     let at = offset_of!(Header, lifetime);
     is_survived(at..at + 8, &1u64.to_ne_bytes())?;
     let at = offset_of!(Header, lead);
