@@ -295,7 +295,7 @@ static void expect_one_thread(SSL_CTX *ctx)
     }
     CHECK_INT(upkeep_threads(tid), 1);
     unsigned long long blocked = blocked_signals(tid);
-    for (int number = 1; number <= SIGRTMAX; number++) {
+    for (int number = 1; number < SIGRTMAX; number++) { /* the last one is valgrind's own */
         if (number == SIGKILL || number == SIGSTOP || (number > 31 && number < SIGRTMIN))
             continue;
         CHECK(blocked >> (number - 1) & 1, "signal %d is not blocked: %llx", number, blocked);
