@@ -60,6 +60,10 @@ test: deps all kill-points
 	$(CARGO) test --workspace --quiet
 	$(CARGO) test --test crash --quiet $(KILL_POINTS)
 
+# What a handshake costs, beside OpenSSL's own keys. Options: make bench BENCH="--rounds 100"
+bench: all
+	@$(CARGO) bench --workspace --quiet --bench handshakes -- $(BENCH)
+
 lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
