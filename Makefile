@@ -18,7 +18,11 @@ C_LINK   := -L$(C_DIR)/lib -ltktrot -Wl,-rpath,'$$ORIGIN/lib' -lssl -lcrypto -pt
 PROGRAMS := $(patsubst examples/%.c,$(C_DIR)/%,$(wildcard examples/*.c)) \
             $(patsubst c-tests/%.c,$(C_DIR)/%,$(wildcard c-tests/*.c))
 
-.PHONY: all libraries programs deps demo test lint bench install header symbols clean
+# Builds whose writers die where a test says have a directory of their own, so
+# that they and the others do not replace each other.
+KILL_POINTS := --workspace --release --features kill-points --target-dir $(TARGET)/kill-points
+
+.PHONY: all libraries programs kill-points deps demo test lint bench install header symbols clean
 
 all: libraries programs
 
@@ -47,9 +51,18 @@ deps:
 demo: deps all
 	@$(RELEASE)/demo
 
+# The shim for tests/killed_writers.rs.
+kill-points:
+	@$(CARGO) build --quiet $(KILL_POINTS)
+
 # Every test there is.
-test: deps all
+test: deps all kill-points
 	$(CARGO) test --workspace --quiet
+	$(CARGO) test --test crash --quiet $(KILL_POINTS)
+
+# What a handshake costs, beside OpenSSL's own keys. Options: make bench BENCH="--rounds 100"
+bench: all
+	@$(CARGO) bench --workspace --quiet --bench handshakes -- $(BENCH)
 
 lint:
 	$(CARGO) fmt --all --check

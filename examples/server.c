@@ -117,7 +117,8 @@ static int listen_on(int port)
         .sin_port = htons((unsigned short)port),
         .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
     };
-    int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    /* Not blocking: of the workers that a connection wakes, one gets it. */
+    int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         die("socket");
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);

@@ -13,6 +13,19 @@ pub fn shim() -> Result<&'static Path> {
     built_file(&SHIM, "release/libtktrot_preload.so")
 }
 
+/// A shim that is built for the tests: its writers die where `TKTROT_KILL_AT` says.
+pub fn shim_with_kill_points() -> Result<&'static Path> {
+    static SHIM: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let build = || {
+        make("kill-points")?;
+        existing(target_dir().join("kill-points/release/libtktrot_preload.so"))
+    };
+    match SHIM.get_or_init(|| build().map_err(|error| format!("{error:#}"))) {
+        Ok(path) => Ok(path),
+        Err(message) => Err(anyhow!("{message}")),
+    }
+}
+
 /// The C library.
 pub fn library() -> Result<&'static Path> {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
@@ -47,14 +60,23 @@ fn built_file(cell: &'static OnceLock<PathBuf>, name: &str) -> Result<&'static P
 
 fn existing(path: PathBuf) -> Result<PathBuf> {
     if !path.is_file() {
-        bail!("`make all` went well, yet there is no {}", path.display());
+        bail!("make went well, yet there is no {}", path.display());
     }
     Ok(path)
 }
 
 fn build() -> Result<PathBuf> {
+    make("all")?;
+    Ok(target_dir())
+}
+
+fn target_dir() -> PathBuf {
+    root().join(env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from))
+}
+
+fn make(goal: &str) -> Result<()> {
     let output = Command::new("make")
-        .args(["--silent", "all"])
+        .args(["--silent", goal])
         .current_dir(root())
         // Under `make test` these would make the inner make look for the outer one's job server.
         .env_remove("MAKEFLAGS")
@@ -62,8 +84,7 @@ fn build() -> Result<PathBuf> {
         .output()
         .map_err(|error| anyhow!("cannot run make: {error}"))?;
     if !output.status.success() {
-        bail!("`make all` failed:\n{}", String::from_utf8_lossy(&output.stderr));
+        bail!("`make {goal}` failed:\n{}", String::from_utf8_lossy(&output.stderr));
     }
-    let target = env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from);
-    Ok(root().join(target))
+    Ok(())
 }
