@@ -103,6 +103,8 @@ fn write(ring: &Ring, seed: u64) {
         };
         let passing: Vec<_> =
             writer.entries().into_iter().filter(|entry| !is_pinned(&entry.name)).collect();
+        // No line names a key that is erased.
+        writer.set_line(&[]);
         let number = PINNED + dice.roll(PASSING);
         match passing.iter().find(|entry| entry.name == name(number)) {
             Some(entry) => writer.erase(entry.index),
