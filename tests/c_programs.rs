@@ -59,7 +59,7 @@ macro_rules! programs {
     };
 }
 
-programs!(api settings contract generator forks pool);
+programs!(api settings contract generator forks pool scope);
 
 #[test]
 fn every_program_is_run() -> Result {
