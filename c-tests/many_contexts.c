@@ -117,7 +117,8 @@ static void fill_up(void)
 int main(void)
 {
     alarm(LIMIT_SECONDS);
-    preloaded = getenv("LD_PRELOAD") != NULL;
+    const char *preload = getenv("LD_PRELOAD"); /* valgrind uses it, too */
+    preloaded = preload && strstr(preload, "tktrot_preload");
     host_count = rounds(HOSTS, 200);
     make_certificate();
     for (int i = 0; i < host_count; i++)
