@@ -57,6 +57,29 @@ fn haproxy_refuses_a_ticket_of_its_open_frontend_where_a_client_certificate_is_r
     Ok(())
 }
 
+/// The policy is that of one certificate in a list here, and HAProxy switches to its context in
+/// the client_hello callback: the context that tickets are bound to asks for nothing.
+#[test]
+#[ignore = "known to fail: the policy of a context that is switched to is not in the scope"]
+fn haproxy_refuses_it_also_where_one_certificate_of_a_list_has_the_policy() -> Result<()> {
+    let rings = RingDir::new()?;
+    let builder = Haproxy::builder()?.preload(artifacts::shim()?).ring(&rings);
+    let (certificate, both) = builder.certificate("site")?;
+    let (crt, ca) = (both.display(), certificate.cert.display());
+    let open = builder.file("open.list", format!("{crt} a.test\n").as_bytes())?;
+    let closed = format!("{crt} [ca-file {ca} verify required] a.test\n");
+    let closed = builder.file("closed.list", closed.as_bytes())?;
+    let haproxy = builder
+        .frontend(&format!("crt {crt} crt-list {}", open.display()))
+        .frontend(&format!("crt {crt} crt-list {}", closed.display()))
+        .start()?;
+    for version in TlsVersion::ALL {
+        let outcome = attack(&haproxy, version, Some("a.test"))?;
+        assert!(outcome.is_err(), "{version}: {outcome:?}");
+    }
+    Ok(())
+}
+
 /// Without that part of the scope the attack succeeds: the test above can see it.
 #[test]
 fn not_bound_to_the_policy_it_lets_the_ticket_in() -> Result<()> {
