@@ -150,8 +150,9 @@ static inline void converse(SSL *server, SSL *client, struct outcome *outcome)
     ERR_clear_error();
 }
 
-/* Connects with `session`'s ticket, or none. The session stays as it is. */
-static inline struct outcome connect_to(SSL_CTX *server_ctx, int version, SSL_SESSION *session)
+/* Connects to host `name` with `session`'s ticket, or without either. The session stays as it is. */
+static inline struct outcome connect_to_host(SSL_CTX *server_ctx, int version, const char *name,
+                                             SSL_SESSION *session)
 {
     struct outcome outcome = {0};
     SSL_CTX *client_ctx = SSL_CTX_new(TLS_client_method());
@@ -171,6 +172,8 @@ static inline struct outcome connect_to(SSL_CTX *server_ctx, int version, SSL_SE
     SSL_set_connect_state(client);
     SSL_set_accept_state(server);
     SSL_set_app_data(client, &outcome);
+    if (name)
+        CHECK_INT(SSL_set_tlsext_host_name(client, name), 1);
     SSL_set_msg_callback(server, on_message);
     SSL_set_msg_callback_arg(server, &outcome);
     /* OpenSSL marks a session that was used; the caller may want it again. */
@@ -190,6 +193,11 @@ static inline struct outcome connect_to(SSL_CTX *server_ctx, int version, SSL_SE
     SSL_free(server);
     SSL_CTX_free(client_ctx);
     return outcome;
+}
+
+static inline struct outcome connect_to(SSL_CTX *server_ctx, int version, SSL_SESSION *session)
+{
+    return connect_to_host(server_ctx, version, NULL, session);
 }
 
 #define CHECK_DONE(outcome)                                                                \

@@ -3,12 +3,12 @@
 use std::fs;
 use std::process::Command;
 
-use testbed::{RingDir, artifacts};
+use testbed::{RingDir, artifacts, log};
 
-type Result = std::result::Result<(), Box<dyn std::error::Error>>;
+type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// Runs a program, which bounds itself, with rings of its own.
-fn run(name: &str, mut command: Command, variables: &[(&str, &str)]) -> Result {
+/// Runs a program, which bounds itself, with rings of its own; returns what it said.
+fn run(name: &str, mut command: Command, variables: &[(&str, &str)]) -> Result<String> {
     let rings = RingDir::new()?;
     let output = command
         .env_clear()
@@ -19,13 +19,13 @@ fn run(name: &str, mut command: Command, variables: &[(&str, &str)]) -> Result {
         .output()
         .map_err(|error| format!("{command:?} cannot be run (make deps): {error}"))?;
     let said = [output.stdout, output.stderr].concat();
-    let said = String::from_utf8_lossy(&said);
+    let said = String::from_utf8_lossy(&said).into_owned();
     assert!(output.status.success(), "c-tests/{name}.c: {}\n{said}", output.status);
-    Ok(())
+    Ok(said)
 }
 
 fn as_it_is(name: &str) -> Result {
-    run(name, Command::new(artifacts::program(name)?), &[])
+    run(name, Command::new(artifacts::program(name)?), &[]).map(drop)
 }
 
 /// Any error and any leak is one too many; what only repeats itself is repeated less.
@@ -38,7 +38,7 @@ fn under_valgrind(name: &str) -> Result {
         .args(["--leak-check=full", "--errors-for-leak-kinds=definite,indirect,possible"])
         .arg(format!("--suppressions={}", suppressions.display()))
         .arg(program);
-    run(name, command, &[("C_TESTS_BRIEF", "1")])
+    run(name, command, &[("C_TESTS_BRIEF", "1")]).map(drop)
 }
 
 /// A test as it is and one under valgrind for each program.
@@ -59,7 +59,22 @@ macro_rules! programs {
     };
 }
 
-programs!(api settings contract generator forks pool);
+programs!(api settings contract generator forks pool scope many_contexts);
+
+/// It calls no function of the library then: its contexts are attached by the shim.
+#[test]
+fn under_the_shim_the_last_of_1025_listeners_keeps_its_own_keys_and_says_so() -> Result {
+    let shim = artifacts::shim()?.display().to_string();
+    let command = Command::new(artifacts::program("many_contexts")?);
+    let said = run("many_contexts", command, &[("LD_PRELOAD", &shim)])?;
+    let lines = log::ours(&said);
+    assert_eq!(lines.len(), 1, "{said}");
+    assert!(
+        lines[0].contains("a context keeps the ticket keys it has: 1024 contexts are attached"),
+        "{said}"
+    );
+    Ok(())
+}
 
 #[test]
 fn every_program_is_run() -> Result {

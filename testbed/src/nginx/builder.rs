@@ -1,4 +1,5 @@
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -19,6 +20,7 @@ pub struct Builder {
     environment: Environment,
     keep_environment: bool,
     body: String,
+    addr: Option<SocketAddr>,
     main: Vec<String>,
     http: Vec<String>,
     server: Vec<String>,
@@ -35,6 +37,7 @@ impl Builder {
             environment: Environment::default(),
             keep_environment: false,
             body: "ok".to_owned(),
+            addr: None,
             main: Vec::new(),
             http: Vec::new(),
             server: Vec::new(),
@@ -90,6 +93,13 @@ impl Builder {
         self
     }
 
+    /// Where it will listen, for further server blocks of the same listener.
+    pub fn addr(&mut self) -> Result<SocketAddr> {
+        let addr = self.addr.map_or_else(port::free, Ok)?;
+        self.addr = Some(addr);
+        Ok(addr)
+    }
+
     /// Adds a line at the top level of nginx.conf.
     pub fn main(mut self, line: &str) -> Builder {
         self.main.push(line.to_owned());
@@ -128,7 +138,7 @@ impl Builder {
             let names = self.environment.names().map(|name| format!("env {name};"));
             self.main.extend(names.collect::<Vec<_>>());
         }
-        let addr = port::free()?;
+        let addr = self.addr()?;
         let config = Config {
             dir: dir.path(),
             addr,

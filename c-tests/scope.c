@@ -1,0 +1,405 @@
+/*
+ * A ticket opens only where it was issued. Each cell of the matrix is a real
+ * handshake: a ticket of context A is offered to context B, which has the same
+ * keys and the same session id context, so that nothing but the scope can
+ * refuse it. Where a part of the scope differs, a full handshake follows.
+ */
+
+#define _GNU_SOURCE
+#define OPENSSL_SUPPRESS_DEPRECATED /* the HMAC form */
+#include <openssl/hmac.h>
+
+#include "handshake.h"
+
+/* --- the parts --- */
+
+enum label { SAME_LABEL, OTHER_LABEL, LABELS };
+static const char *const LABEL_NAMES[] = {"same", "other"};
+static const char *const LABEL_VALUES[] = {"shop", "mail"};
+
+enum certificate { SAME_CERT, OTHER_CERT, CERTS };
+static const char *const CERT_NAMES[] = {"same", "other"};
+
+enum policy { SAME_POLICY, ASKS, OTHER_CAS, OTHER_DEPTH, POLICIES };
+static const char *const POLICY_NAMES[] = {"same", "mode", "CAs", "depth"};
+
+/* The host that the ticket was issued for, and the one that it is offered to. */
+static const struct hosts {
+    const char *issued, *offered;
+    int same;
+} HOSTS[] = {
+    {"a.test", "a.test", 1}, {"a.test", "A.TEST.", 1}, {"a.test", "b.test", 0},
+    {"a.test", NULL, 0},     {NULL, NULL, 1},          {NULL, "a.test", 0},
+};
+enum { HOST_PAIRS = sizeof HOSTS / sizeof *HOSTS };
+
+enum change { NO_SWITCH, BY_SERVERNAME, BY_CLIENT_HELLO, SWITCHES };
+static const char *const SWITCH_NAMES[] = {"none", "sni", "hello"};
+
+enum form { EVP, HMAC_, FORMS };
+static const char *const FORM_NAMES[] = {"EVP", "HMAC"};
+
+/* --- certificates --- */
+
+enum { SERIALS = 5 };
+static X509 *certs[SERIALS];
+
+/* One key, and everything but the serial number is the same. */
+static X509 *certificate(int serial)
+{
+    make_certificate();
+    if (!certs[serial]) {
+        certs[serial] = X509_dup(test_cert);
+        CHECK(certs[serial], "no certificate can be made");
+        ASN1_INTEGER_set(X509_get_serialNumber(certs[serial]), 100 + serial);
+        CHECK(X509_sign(certs[serial], test_key, EVP_sha256()) > 0, "it cannot be signed");
+    }
+    return certs[serial];
+}
+
+static SSL_CTX *server_with(X509 *cert)
+{
+    SSL_CTX *ctx = new_server();
+    CHECK_INT(SSL_CTX_use_certificate(ctx, cert), 1);
+    return ctx;
+}
+
+/* --- switching to a virtual host's context --- */
+
+/* The second is for b.test, the first for everybody else. */
+static SSL_CTX *vhosts[2];
+static int switches;
+
+static void switch_to(SSL *ssl, int b)
+{
+    CHECK(SSL_set_SSL_CTX(ssl, vhosts[b]) == vhosts[b], "the context cannot be switched");
+    switches++;
+}
+
+static int on_servername(SSL *ssl, int *alert, void *arg)
+{
+    (void)alert, (void)arg;
+    const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+    switch_to(ssl, name && strcmp(name, "b.test") == 0);
+    return SSL_TLSEXT_ERR_OK;
+}
+
+static int on_client_hello(SSL *ssl, int *alert, void *arg)
+{
+    (void)alert, (void)arg;
+    const unsigned char *name;
+    size_t len;
+    int b = SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_server_name, &name, &len) == 1 &&
+            memmem(name, len, "b.test", 6) != NULL;
+    switch_to(ssl, b);
+    return SSL_CLIENT_HELLO_SUCCESS;
+}
+
+/* --- contexts --- */
+
+static int hmac_callbacks;
+
+static long set_hmac(SSL_CTX *ctx, int command, void (*callback)(void))
+{
+    hmac_callbacks++;
+    return SSL_CTX_callback_ctrl(ctx, command, callback);
+}
+
+/* Its address tells this table from the one that tkt_install() finds. */
+static long timeout_of(const SSL_CTX *ctx)
+{
+    return SSL_CTX_get_timeout(ctx);
+}
+
+static void install(SSL_CTX *ctx, enum form form, const tkt_config *cfg)
+{
+    if (form == EVP) {
+        CHECK_RC(tkt_install(ctx, cfg), TKT_OK);
+        return;
+    }
+    tkt_tls_api api = TKT_TLS_API_INIT;
+    api.ssl_ctx_get_timeout = timeout_of;
+    api.ssl_ctx_set_tlsext_ticket_key_evp_cb = NULL;
+    api.evp_mac_init = NULL;
+    api.evp_mac_update = NULL;
+    api.ssl_ctx_callback_ctrl = set_hmac;
+    api.hmac_init_ex = TKT_CAST(tkt_hmac_init_fn, HMAC_Init_ex);
+    api.hmac_update = HMAC_Update;
+    int before = hmac_callbacks;
+    CHECK_RC(tkt_install_api(ctx, cfg, &api), TKT_OK);
+    CHECK(hmac_callbacks == before + 1, "the HMAC callback was not set");
+}
+
+struct place {
+    enum label label;
+    enum certificate cert;
+    enum policy policy;
+    enum change change;
+    enum form form;
+};
+
+/* Names of CAs: what a client is told, nothing is verified with them. */
+static void name_ca(SSL_CTX *ctx, X509 *ca)
+{
+    CHECK_INT(SSL_CTX_add_client_CA(ctx, ca), 1);
+}
+
+static SSL_CTX *server_at(const struct place *place, tkt_config cfg)
+{
+    SSL_CTX *ctx = server_with(certificate(place->cert));
+    name_ca(ctx, certificate(2));
+    if (place->policy == ASKS)
+        SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
+    else if (place->policy == OTHER_CAS)
+        name_ca(ctx, certificate(3));
+    else if (place->policy == OTHER_DEPTH)
+        SSL_CTX_set_verify_depth(ctx, 3);
+    if (place->change == BY_SERVERNAME)
+        SSL_CTX_set_tlsext_servername_callback(ctx, on_servername);
+    else if (place->change == BY_CLIENT_HELLO)
+        SSL_CTX_set_client_hello_cb(ctx, on_client_hello, NULL);
+    cfg.label = LABEL_VALUES[place->label];
+    install(ctx, place->form, &cfg);
+    return ctx;
+}
+
+/* --- the matrix --- */
+
+/* What is bound to by default. */
+enum { ALL_PARTS = TKT_BIND_CERT | TKT_BIND_VERIFY | TKT_BIND_SNI };
+
+static int resumes_at(SSL_CTX *ctx, int version, const char *name, SSL_SESSION *session)
+{
+    struct outcome outcome = connect_to_host(ctx, version, name, session);
+    CHECK_DONE(outcome);
+    forget(&outcome);
+    return outcome.resumed;
+}
+
+static SSL_SESSION *ticket_for(SSL_CTX *ctx, int version, const char *name)
+{
+    struct outcome full = connect_to_host(ctx, version, name, NULL);
+    CHECK_DONE(full);
+    CHECK_INT(full.resumed, 0);
+    CHECK(full.tickets > 0, "no ticket");
+    return full.session;
+}
+
+static int expected(const struct place *b, const struct hosts *hosts, uint32_t bind)
+{
+    if (bind == TKT_BIND_NONE)
+        return 1; /* plain keys */
+    if (bind == 0)
+        bind = ALL_PARTS;
+    return b->label == SAME_LABEL && (b->cert == SAME_CERT || !(bind & TKT_BIND_CERT)) &&
+           (b->policy == SAME_POLICY || !(bind & TKT_BIND_VERIFY)) &&
+           (hosts->same || !(bind & TKT_BIND_SNI));
+}
+
+/* Offers A's tickets, one for each pair of hosts, to B; draws what came of it. */
+static int cells(const struct place *b, const tkt_config *cfg, int version,
+                        SSL_SESSION *const tickets[], char drawn[HOST_PAIRS + 1])
+{
+    SSL_CTX *ctx = server_at(b, *cfg);
+    for (int i = 0; i < HOST_PAIRS; i++) {
+        int before = switches;
+        struct outcome seen = connect_to_host(ctx, version, HOSTS[i].offered, tickets[i]);
+        int wanted = expected(b, &HOSTS[i], cfg->bind);
+        CHECK(seen.done && seen.alerts == 0 && seen.resumed == wanted,
+              "%s, TLS 0x%04x, switch by %s: label %s, certificate %s, policy %s, %s -> %s: "
+              "done %d, alerts %d, resumed %d and not %d: %s",
+              FORM_NAMES[b->form], version, SWITCH_NAMES[b->change], LABEL_NAMES[b->label],
+              CERT_NAMES[b->cert], POLICY_NAMES[b->policy],
+              HOSTS[i].issued ? HOSTS[i].issued : "-", HOSTS[i].offered ? HOSTS[i].offered : "-",
+              seen.done, seen.alerts, seen.resumed, wanted, seen.error);
+        CHECK(switches > before || b->change == NO_SWITCH, "the context was not switched");
+        if (!seen.resumed) { /* with tickets that are good here */
+            CHECK_INT(seen.tickets, version == TLS1_3_VERSION ? 2 : 1);
+            CHECK_INT(resumes_at(ctx, version, HOSTS[i].offered, seen.session), 1);
+        }
+        drawn[i] = seen.resumed ? 'R' : '-';
+        forget(&seen);
+    }
+    drawn[HOST_PAIRS] = '\0';
+    SSL_CTX_free(ctx);
+    return HOST_PAIRS;
+}
+
+enum { COLUMNS = SWITCHES * 2 };
+
+/* Each form and kind of switch is a column; A has them, too, and nothing else that is special. */
+static void column(int at, enum form form, struct place *a, int *version)
+{
+    *a = (struct place){SAME_LABEL, SAME_CERT, SAME_POLICY, at / 2, form};
+    *version = VERSIONS[at % 2];
+}
+
+static void matrix(const char *ring, uint32_t bind, enum form form, const char *title)
+{
+    static SSL_SESSION *tickets[COLUMNS][HOST_PAIRS];
+    tkt_config cfg = config_of(ring);
+    cfg.bind = bind;
+    struct place place;
+    int version, count = 0, resumed = 0;
+
+    printf("\n%s, %s callback\n%-20s", title, FORM_NAMES[form], "switch by");
+    for (int at = 0; at < COLUMNS; at++) {
+        column(at, form, &place, &version);
+        SSL_CTX *a = server_at(&place, cfg);
+        for (int i = 0; i < HOST_PAIRS; i++)
+            tickets[at][i] = ticket_for(a, version, HOSTS[i].issued);
+        SSL_CTX_free(a);
+        printf(" %-9s", SWITCH_NAMES[place.change]);
+    }
+    printf("\n%-7s%-6s%-7s", "label", "cert", "policy");
+    for (int at = 0; at < COLUMNS; at++)
+        printf(" TLS %-5s", VERSIONS[at % 2] == TLS1_3_VERSION ? "1.3" : "1.2");
+
+    const int all = LABELS * CERTS * POLICIES;
+    for (int row = 0; row < all; row += rounds(1, 15)) {
+        enum label label = row / (CERTS * POLICIES);
+        enum certificate cert = row / POLICIES % CERTS;
+        enum policy policy = row % POLICIES;
+        printf("\n%-7s%-6s%-7s", LABEL_NAMES[label], CERT_NAMES[cert], POLICY_NAMES[policy]);
+        for (int at = 0; at < COLUMNS; at++) {
+            char drawn[HOST_PAIRS + 1];
+            column(at, form, &place, &version);
+            place.label = label, place.cert = cert, place.policy = policy;
+            count += cells(&place, &cfg, version, tickets[at], drawn);
+            for (const char *cell = drawn; *cell; cell++)
+                resumed += *cell == 'R';
+            printf(" %-9s", drawn);
+        }
+    }
+    printf("\n%d cells, %d resumed, each as it must be\n", count, resumed);
+    for (int at = 0; at < COLUMNS; at++)
+        for (int i = 0; i < HOST_PAIRS; i++)
+            SSL_SESSION_free(tickets[at][i]);
+}
+
+static void matrices(void)
+{
+    printf("R: resumed, -: full handshake. In each cell, ticket of -> offered to:");
+    for (int i = 0; i < HOST_PAIRS; i++)
+        printf(" %s->%s", HOSTS[i].issued ? HOSTS[i].issued : "none",
+               HOSTS[i].offered ? HOSTS[i].offered : "none");
+    printf("\n");
+    for (enum form form = 0; form < FORMS; form++)
+        matrix("scope", 0, form, "bound to all parts");
+    if (rounds(1, 0)) {
+        /* What shows that it is the scope that refuses, each part its own share. */
+        matrix("plain", TKT_BIND_NONE, EVP, "bound to nothing");
+        matrix("scope", ALL_PARTS & ~TKT_BIND_CERT, EVP, "without the certificate");
+        matrix("scope", ALL_PARTS & ~TKT_BIND_VERIFY, EVP, "without the policy");
+        matrix("scope", ALL_PARTS & ~TKT_BIND_SNI, HMAC_, "without the host name");
+    }
+}
+
+/* --- renewal --- */
+
+/* A renewed TLS 1.2 ticket is for the host that it was renewed for: the one of the first. */
+static void renewal(enum form form, enum change change)
+{
+    static const char *const NAMES[] = {"a.test", "b.test", NULL};
+    tkt_config cfg = config_of("scope");
+    cfg.renew = TKT_RENEW_ALWAYS;
+    struct place place = {SAME_LABEL, SAME_CERT, SAME_POLICY, change, form};
+    SSL_CTX *ctx = server_at(&place, cfg);
+    for (int own = 0; own < 3; own++) {
+        SSL_SESSION *ticket = ticket_for(ctx, TLS1_2_VERSION, NAMES[own]);
+        for (int generation = 0; generation < 3; generation++) {
+            const char *spelled = own == 0 && generation == 1 ? "A.Test." : NAMES[own];
+            struct outcome again = connect_to_host(ctx, TLS1_2_VERSION, spelled, ticket);
+            CHECK_DONE(again);
+            CHECK_INT(again.resumed, 1);
+            CHECK_INT(again.tickets, 1);
+            SSL_SESSION_free(ticket);
+            ticket = again.session;
+            for (int at = 0; at < 3; at++)
+                CHECK_INT(resumes_at(ctx, TLS1_2_VERSION, NAMES[at], ticket), at == own);
+        }
+        SSL_SESSION_free(ticket);
+    }
+    SSL_CTX_free(ctx);
+}
+
+/* --- a certificate that is replaced while the server runs --- */
+
+static void replaced_certificate(enum form form, int version)
+{
+    tkt_config cfg = config_of("scope");
+    SSL_CTX *ctx = server_with(certificate(0));
+    install(ctx, form, &cfg);
+    SSL_SESSION *tickets[4];
+    for (int serial = 0; serial < 4; serial++) {
+        /* The last one is the first again. */
+        CHECK_INT(SSL_CTX_use_certificate(ctx, certificate(serial % 3)), 1);
+        tickets[serial] = ticket_for(ctx, version, NULL);
+        for (int issued = 0; issued <= serial; issued++)
+            CHECK_INT(resumes(ctx, version, tickets[issued]), issued % 3 == serial % 3);
+    }
+    for (int serial = 0; serial < 4; serial++)
+        SSL_SESSION_free(tickets[serial]);
+    SSL_CTX_free(ctx);
+}
+
+/* --- a client without a certificate --- */
+
+/*
+ * One server is open, the other requires a client certificate; whoever has
+ * none comes with a ticket of the first. True if that gets him in.
+ */
+static int gets_in(uint32_t bind, enum form form, int version)
+{
+    tkt_config cfg = config_of("scope");
+    cfg.bind = bind;
+    SSL_CTX *open = server_with(certificate(0)), *closed = server_with(certificate(0));
+    SSL_CTX_set_verify(closed, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
+    install(open, form, &cfg);
+    install(closed, form, &cfg);
+
+    SSL_SESSION *ticket = ticket_for(open, version, "a.test");
+    CHECK_INT(resumes_at(open, version, "a.test", ticket), 1);
+    struct outcome honest = connect_to_host(closed, version, "a.test", NULL);
+    CHECK_INT(honest.done, 0);
+    struct outcome attack = connect_to_host(closed, version, "a.test", ticket);
+    CHECK_INT(attack.resumed, attack.done);
+    if (!attack.done)
+        CHECK_HAS(attack.error, "peer did not return a certificate");
+    forget(&honest);
+    forget(&attack);
+    SSL_SESSION_free(ticket);
+    SSL_CTX_free(open);
+    SSL_CTX_free(closed);
+    return attack.done;
+}
+
+int main(void)
+{
+    alarm(LIMIT_SECONDS);
+    for (int b = 0; b < 2; b++)
+        vhosts[b] = server_with(certificate(2 + b));
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    matrices();
+    printf("\nclient without certificate, with the ticket of an open server\n");
+    for (enum form form = 0; form < FORMS; form++) {
+        for (enum change change = 0; change < SWITCHES; change += rounds(1, SWITCHES))
+            renewal(form, change);
+        FOR_EACH_VERSION(version)
+        {
+            replaced_certificate(form, version);
+            CHECK_INT(gets_in(0, form, version), 0);
+            /* The same without that part gets in: this test can see it. */
+            CHECK_INT(gets_in(TKT_BIND_CERT | TKT_BIND_SNI, form, version), 1);
+            CHECK_INT(gets_in(TKT_BIND_NONE, form, version), 1);
+            printf("%-4s TLS %s: refused; not bound to the policy, it gets in\n",
+                   FORM_NAMES[form], version == TLS1_3_VERSION ? "1.3" : "1.2");
+        }
+    }
+    for (int b = 0; b < 2; b++)
+        SSL_CTX_free(vhosts[b]);
+    for (int serial = 0; serial < SERIALS; serial++)
+        X509_free(certs[serial]);
+    free_certificate();
+    return 0;
+}
