@@ -437,6 +437,7 @@ typedef struct tkt_tls_api {
    */
   tkt_client_hello_ext_fn ssl_client_hello_get0_ext;
   tkt_session_reused_fn ssl_session_reused;
+  struct ssl_ctx_st *(*ssl_get_ssl_ctx)(const struct ssl_st*);
   void *(*ssl_get_ex_data)(const struct ssl_st*, int);
   int (*ssl_set_ex_data)(struct ssl_st*, int, void*);
   /**
@@ -665,7 +666,8 @@ int tkt_install_api(struct ssl_ctx_st *ctx,
         SSL_CTX_set_tlsext_ticket_key_cb, 0, EVP_aes_256_cbc, EVP_CipherInit_ex,       \
         EVP_sha256, TKT_CAST(tkt_hmac_init_fn, HMAC_Init_ex), HMAC_Update, 0, 0,       \
         SSL_get_servername, 0,                                                         \
-        TKT_CAST(tkt_session_reused_fn, SSL_session_reused), SSL_get_ex_data,          \
+        TKT_CAST(tkt_session_reused_fn, SSL_session_reused), SSL_get_SSL_CTX,          \
+        SSL_get_ex_data,                                                               \
         SSL_set_ex_data, TKT_CAST(tkt_ssl_ctx_index_fn, SSL_get_ex_new_index),         \
         SSL_CTX_get0_certificate, X509_digest, SSL_CTX_get_verify_mode,                \
         SSL_CTX_get_verify_depth,                                                      \
@@ -686,7 +688,8 @@ int tkt_install_api(struct ssl_ctx_st *ctx,
         EVP_aes_256_cbc, EVP_CipherInit_ex, EVP_sha256, 0, 0, EVP_MAC_init,            \
         EVP_MAC_update,                                                                \
         SSL_get_servername, TKT_CAST(tkt_client_hello_ext_fn, SSL_client_hello_get0_ext),\
-        TKT_CAST(tkt_session_reused_fn, SSL_session_reused), SSL_get_ex_data,          \
+        TKT_CAST(tkt_session_reused_fn, SSL_session_reused), SSL_get_SSL_CTX,          \
+        SSL_get_ex_data,                                                               \
         SSL_set_ex_data, 0,                                                            \
         SSL_CTX_get0_certificate, X509_digest, SSL_CTX_get_verify_mode,                \
         SSL_CTX_get_verify_depth,                                                      \
@@ -706,7 +709,8 @@ int tkt_install_api(struct ssl_ctx_st *ctx,
         SSL_CTX_callback_ctrl, EVP_aes_256_cbc, EVP_CipherInit_ex, EVP_sha256,         \
         TKT_CAST(tkt_hmac_init_fn, HMAC_Init_ex), HMAC_Update, 0, 0,                   \
         SSL_get_servername, TKT_CAST(tkt_client_hello_ext_fn, SSL_client_hello_get0_ext),\
-        TKT_CAST(tkt_session_reused_fn, SSL_session_reused), SSL_get_ex_data,          \
+        TKT_CAST(tkt_session_reused_fn, SSL_session_reused), SSL_get_SSL_CTX,          \
+        SSL_get_ex_data,                                                               \
         SSL_set_ex_data, 0,                                                            \
         SSL_CTX_get0_certificate, X509_digest, SSL_CTX_get_verify_mode,                \
         SSL_CTX_get_verify_depth,                                                      \

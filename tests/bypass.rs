@@ -60,7 +60,6 @@ fn haproxy_refuses_a_ticket_of_its_open_frontend_where_a_client_certificate_is_r
 /// The policy is that of one certificate in a list here, and HAProxy switches to its context in
 /// the client_hello callback: the context that tickets are bound to asks for nothing.
 #[test]
-#[ignore = "known to fail: the policy of a context that is switched to is not in the scope"]
 fn haproxy_refuses_it_also_where_one_certificate_of_a_list_has_the_policy() -> Result<()> {
     let rings = RingDir::new()?;
     let builder = Haproxy::builder()?.preload(artifacts::shim()?).ring(&rings);

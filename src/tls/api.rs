@@ -192,6 +192,7 @@ pub struct TlsApi {
     /// OpenSSL; elsewhere `SSL_get_servername` has the name early enough.
     pub ssl_client_hello_get0_ext: ClientHelloGet0Ext,
     pub ssl_session_reused: SessionReused,
+    pub ssl_get_ssl_ctx: Option<unsafe extern "C" fn(*const SSL) -> *mut SSL_CTX>,
     pub ssl_get_ex_data: Option<unsafe extern "C" fn(*const SSL, c_int) -> *mut c_void>,
     pub ssl_set_ex_data: Option<unsafe extern "C" fn(*mut SSL, c_int, *mut c_void) -> c_int>,
     /// BoringSSL's and AWS-LC's way to an index.
@@ -237,6 +238,7 @@ impl TlsApi {
             (has_index, "CRYPTO_get_ex_new_index"),
             (self.ssl_get_servername.is_some(), "SSL_get_servername"),
             (self.ssl_session_reused.is_some(), "SSL_session_reused"),
+            (self.ssl_get_ssl_ctx.is_some(), "SSL_get_SSL_CTX"),
             (self.ssl_get_ex_data.is_some(), "SSL_get_ex_data"),
             (self.ssl_set_ex_data.is_some(), "SSL_set_ex_data"),
             (self.ssl_ctx_get0_certificate.is_some(), "SSL_CTX_get0_certificate"),

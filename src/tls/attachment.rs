@@ -5,7 +5,7 @@ use std::ptr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use openssl_sys::SSL_CTX;
+use openssl_sys::{SSL, SSL_CTX};
 
 use super::resolve::Library;
 use super::scope::Scope;
@@ -57,6 +57,20 @@ impl Attachment {
     pub fn scope_of_context(&self, now: Time) -> Option<&[u8]> {
         // SAFETY: the context lives while its attachment does.
         unsafe { self.scope.of_context(&self.library.api, self.ctx, now) }
+    }
+
+    /// True if a connection is, as far as it is known when its ticket is
+    /// opened, verified as all of this context are.
+    ///
+    /// # Safety
+    ///
+    /// `ssl` is a live connection of this context.
+    pub unsafe fn verifies_as_usual(&self, ssl: *const SSL) -> bool {
+        let api = &self.library.api;
+        let Some(get) = api.ssl_get_ssl_ctx else { return false };
+        // SAFETY: the caller vouches for `ssl`, which keeps the context that
+        // it was switched to; ours lives while its attachment does.
+        unsafe { self.scope.is_verified_alike(api, self.ctx, get(ssl)) }
     }
 
     /// Makes this process known to the ring, once.

@@ -243,6 +243,7 @@ fn table(handle: *mut c_void) -> TlsApi {
         ssl_get_servername: find!(handle, c"SSL_get_servername"),
         ssl_client_hello_get0_ext: find!(handle, c"SSL_client_hello_get0_ext"),
         ssl_session_reused: find!(handle, c"SSL_session_reused"),
+        ssl_get_ssl_ctx: find!(handle, c"SSL_get_SSL_CTX"),
         ssl_get_ex_data: find!(handle, c"SSL_get_ex_data"),
         ssl_set_ex_data: find!(handle, c"SSL_set_ex_data"),
         ssl_get_ex_new_index: find!(handle, c"SSL_get_ex_new_index"),

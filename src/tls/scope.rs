@@ -106,6 +106,30 @@ impl Scope {
         Some(self.push(Computed { facts, encoded, checked, older: ptr::null_mut() }))
     }
 
+    /// True if a connection that was switched to `current` before its ticket is
+    /// opened (by a client_hello callback) is verified as one of `initial`.
+    /// The ticket says nothing of where it was switched to when it was issued,
+    /// so anything else must not be resumed.
+    ///
+    /// # Safety
+    ///
+    /// Both are live SSL_CTX of the library that `api` is of.
+    pub unsafe fn is_verified_alike(
+        &self,
+        api: &TlsApi,
+        initial: *const SSL_CTX,
+        current: *const SSL_CTX,
+    ) -> bool {
+        if !self.bind.verify || ptr::eq(initial, current) {
+            return true;
+        }
+        let policy = |ctx| {
+            // SAFETY: the caller vouches for the contexts.
+            unsafe { Facts::read(api, ctx, VERIFY_ONLY).verification(api) }
+        };
+        policy(initial).is_some_and(|initial| policy(current) == Some(initial))
+    }
+
     /// The connection's part.
     pub fn of_connection(&self, name: &ServerName<'_>) -> Vec<u8> {
         let mut encoded = Vec::new();
@@ -153,18 +177,8 @@ impl Scope {
             add(&mut encoded, Part::Certificate, &digest);
         }
         if self.bind.verify {
-            let mut policy = Vec::new();
-            policy.extend(facts.verify_mode.to_be_bytes());
-            policy.extend(facts.verify_depth.to_be_bytes());
-            for index in 0..usize::try_from(facts.client_ca_count).unwrap_or(0) {
-                // SAFETY: the caller vouches for the list, which has so many names.
-                policy.extend(digest_with(api, |md, out, len| unsafe {
-                    let name = api.sk_value.map(|value| value(facts.client_cas, index));
-                    let name = name.filter(|name| !name.is_null());
-                    name.zip(api.x509_name_digest)
-                        .is_some_and(|(name, digest)| digest(name.cast(), md, out, len) == 1)
-                })?);
-            }
+            // SAFETY: the caller vouches for the list.
+            let policy = unsafe { facts.verification(api) }?;
             add(&mut encoded, Part::Verification, &policy);
         }
         Some(encoded)
@@ -181,7 +195,31 @@ impl Drop for Scope {
     }
 }
 
+const VERIFY_ONLY: Bind = Bind { cert: false, verify: true, sni: false };
+
 impl Facts {
+    /// The client-verification policy: mode, depth, and a digest of each name
+    /// of the accepted CAs. `None` if the TLS library fails.
+    ///
+    /// # Safety
+    ///
+    /// The list of names is alive.
+    unsafe fn verification(&self, api: &TlsApi) -> Option<Vec<u8>> {
+        let mut policy = Vec::new();
+        policy.extend(self.verify_mode.to_be_bytes());
+        policy.extend(self.verify_depth.to_be_bytes());
+        for index in 0..usize::try_from(self.client_ca_count).unwrap_or(0) {
+            // SAFETY: the caller vouches for the list, which has so many names.
+            policy.extend(digest_with(api, |md, out, len| unsafe {
+                let name = api.sk_value.map(|value| value(self.client_cas, index));
+                let name = name.filter(|name| !name.is_null());
+                name.zip(api.x509_name_digest)
+                    .is_some_and(|(name, digest)| digest(name.cast(), md, out, len) == 1)
+            })?);
+        }
+        Some(policy)
+    }
+
     /// # Safety
     ///
     /// `ctx` is a live SSL_CTX of the library that `api` is of.

@@ -176,6 +176,11 @@ impl<Mac: TicketMac> Call<'_, Mac> {
             return NONE;
         }
         // SAFETY: the connection of this call.
+        if !key.plain && !unsafe { self.attachment.verifies_as_usual(self.ssl) } {
+            keyring.count(Counter::WrongScope);
+            return NONE;
+        }
+        // SAFETY: the connection of this call.
         let server_name = unsafe { ServerName::at_opening(&library.api, self.ssl) };
         let primed = self.prime_cipher(&key.secrets.aes, &iv, DECRYPT)
             && self.prime_mac(&key, &server_name, now);
