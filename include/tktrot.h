@@ -363,6 +363,11 @@ typedef int (*tkt_client_hello_ext_fn)(struct ssl_st*,
 typedef int (*tkt_session_reused_fn)(const struct ssl_st*);
 
 /**
+ * `SSL_get_client_CA_list`: as for a context.
+ */
+typedef const void *(*tkt_ssl_client_ca_list_fn)(const struct ssl_st*);
+
+/**
  * `SSL_CTX_get_client_CA_list`: a stack of X509_NAME, as its TLS library has them.
  */
 typedef const void *(*tkt_client_ca_list_fn)(const struct ssl_ctx_st*);
@@ -437,7 +442,9 @@ typedef struct tkt_tls_api {
    */
   tkt_client_hello_ext_fn ssl_client_hello_get0_ext;
   tkt_session_reused_fn ssl_session_reused;
-  struct ssl_ctx_st *(*ssl_get_ssl_ctx)(const struct ssl_st*);
+  int (*ssl_get_verify_mode)(const struct ssl_st*);
+  int (*ssl_get_verify_depth)(const struct ssl_st*);
+  tkt_ssl_client_ca_list_fn ssl_get_client_ca_list;
   void *(*ssl_get_ex_data)(const struct ssl_st*, int);
   int (*ssl_set_ex_data)(struct ssl_st*, int, void*);
   /**
@@ -656,67 +663,73 @@ int tkt_install_api(struct ssl_ctx_st *ctx,
  */
 #define TKT_CAST(type, function) ((type)(void (*)(void))(function))
 #if defined(OPENSSL_IS_BORINGSSL) || defined(OPENSSL_IS_AWSLC)
-#define TKT_TLS_API_INIT                                                               \
-    {                                                                                  \
-        sizeof(tkt_tls_api), OpenSSL_version_num,                                      \
-        TKT_CAST(tkt_rand_bytes_fn, RAND_bytes), 0, SSL_version,                       \
-        TKT_CAST(tkt_get_timeout_fn, SSL_CTX_get_timeout), SSL_CTX_get_ex_data,        \
-        SSL_CTX_set_ex_data, 0,                                                        \
-        TKT_CAST(tkt_ssl_ctx_index_fn, SSL_CTX_get_ex_new_index), 0,                   \
-        SSL_CTX_set_tlsext_ticket_key_cb, 0, EVP_aes_256_cbc, EVP_CipherInit_ex,       \
-        EVP_sha256, TKT_CAST(tkt_hmac_init_fn, HMAC_Init_ex), HMAC_Update, 0, 0,       \
-        SSL_get_servername, 0,                                                         \
-        TKT_CAST(tkt_session_reused_fn, SSL_session_reused), SSL_get_SSL_CTX,          \
-        SSL_get_ex_data,                                                               \
-        SSL_set_ex_data, TKT_CAST(tkt_ssl_ctx_index_fn, SSL_get_ex_new_index),         \
-        SSL_CTX_get0_certificate, X509_digest, SSL_CTX_get_verify_mode,                \
-        SSL_CTX_get_verify_depth,                                                      \
-        TKT_CAST(tkt_client_ca_list_fn, SSL_CTX_get_client_CA_list),                   \
-        TKT_CAST(tkt_sk_num_fn, OPENSSL_sk_num),                                       \
-        TKT_CAST(tkt_sk_value_fn, OPENSSL_sk_value), X509_NAME_digest,                 \
-        TLS_client_method                                                              \
+#define TKT_TLS_API_INIT                                                                   \
+    {                                                                                      \
+        sizeof(tkt_tls_api), OpenSSL_version_num,                                          \
+        TKT_CAST(tkt_rand_bytes_fn, RAND_bytes), 0, SSL_version,                           \
+        TKT_CAST(tkt_get_timeout_fn, SSL_CTX_get_timeout), SSL_CTX_get_ex_data,            \
+        SSL_CTX_set_ex_data, 0,                                                            \
+        TKT_CAST(tkt_ssl_ctx_index_fn, SSL_CTX_get_ex_new_index), 0,                       \
+        SSL_CTX_set_tlsext_ticket_key_cb, 0, EVP_aes_256_cbc, EVP_CipherInit_ex,           \
+        EVP_sha256, TKT_CAST(tkt_hmac_init_fn, HMAC_Init_ex), HMAC_Update, 0, 0,           \
+        SSL_get_servername, 0,                                                             \
+        TKT_CAST(tkt_session_reused_fn, SSL_session_reused), SSL_get_verify_mode,          \
+        SSL_get_verify_depth,                                                              \
+        TKT_CAST(tkt_ssl_client_ca_list_fn, SSL_get_client_CA_list),                       \
+        SSL_get_ex_data,                                                                   \
+        SSL_set_ex_data, TKT_CAST(tkt_ssl_ctx_index_fn, SSL_get_ex_new_index),             \
+        SSL_CTX_get0_certificate, X509_digest, SSL_CTX_get_verify_mode,                    \
+        SSL_CTX_get_verify_depth,                                                          \
+        TKT_CAST(tkt_client_ca_list_fn, SSL_CTX_get_client_CA_list),                       \
+        TKT_CAST(tkt_sk_num_fn, OPENSSL_sk_num),                                           \
+        TKT_CAST(tkt_sk_value_fn, OPENSSL_sk_value), X509_NAME_digest,                     \
+        TLS_client_method                                                                  \
     }
 #elif defined(OPENSSL_VERSION_NUMBER) && OPENSSL_VERSION_NUMBER >= 0x30000000L
-#define TKT_TLS_API_INIT                                                               \
-    {                                                                                  \
-        sizeof(tkt_tls_api), OpenSSL_version_num,                                      \
-        TKT_CAST(tkt_rand_bytes_fn, RAND_bytes),                                       \
-        TKT_CAST(tkt_rand_bytes_fn, RAND_priv_bytes), SSL_version,                     \
-        SSL_CTX_get_timeout, SSL_CTX_get_ex_data, SSL_CTX_set_ex_data,                 \
-        TKT_CAST(tkt_crypto_index_fn, CRYPTO_get_ex_new_index), 0,                     \
-        SSL_CTX_set_tlsext_ticket_key_evp_cb, 0, SSL_CTX_callback_ctrl,                \
-        EVP_aes_256_cbc, EVP_CipherInit_ex, EVP_sha256, 0, 0, EVP_MAC_init,            \
-        EVP_MAC_update,                                                                \
-        SSL_get_servername, TKT_CAST(tkt_client_hello_ext_fn, SSL_client_hello_get0_ext),\
-        TKT_CAST(tkt_session_reused_fn, SSL_session_reused), SSL_get_SSL_CTX,          \
-        SSL_get_ex_data,                                                               \
-        SSL_set_ex_data, 0,                                                            \
-        SSL_CTX_get0_certificate, X509_digest, SSL_CTX_get_verify_mode,                \
-        SSL_CTX_get_verify_depth,                                                      \
-        TKT_CAST(tkt_client_ca_list_fn, SSL_CTX_get_client_CA_list),                   \
-        TKT_CAST(tkt_sk_num_fn, OPENSSL_sk_num),                                       \
-        TKT_CAST(tkt_sk_value_fn, OPENSSL_sk_value), X509_NAME_digest,                 \
-        TLS_client_method                                                              \
+#define TKT_TLS_API_INIT                                                                   \
+    {                                                                                      \
+        sizeof(tkt_tls_api), OpenSSL_version_num,                                          \
+        TKT_CAST(tkt_rand_bytes_fn, RAND_bytes),                                           \
+        TKT_CAST(tkt_rand_bytes_fn, RAND_priv_bytes), SSL_version,                         \
+        SSL_CTX_get_timeout, SSL_CTX_get_ex_data, SSL_CTX_set_ex_data,                     \
+        TKT_CAST(tkt_crypto_index_fn, CRYPTO_get_ex_new_index), 0,                         \
+        SSL_CTX_set_tlsext_ticket_key_evp_cb, 0, SSL_CTX_callback_ctrl,                    \
+        EVP_aes_256_cbc, EVP_CipherInit_ex, EVP_sha256, 0, 0, EVP_MAC_init,                \
+        EVP_MAC_update,                                                                    \
+        SSL_get_servername, TKT_CAST(tkt_client_hello_ext_fn, SSL_client_hello_get0_ext),  \
+        TKT_CAST(tkt_session_reused_fn, SSL_session_reused), SSL_get_verify_mode,          \
+        SSL_get_verify_depth,                                                              \
+        TKT_CAST(tkt_ssl_client_ca_list_fn, SSL_get_client_CA_list),                       \
+        SSL_get_ex_data,                                                                   \
+        SSL_set_ex_data, 0,                                                                \
+        SSL_CTX_get0_certificate, X509_digest, SSL_CTX_get_verify_mode,                    \
+        SSL_CTX_get_verify_depth,                                                          \
+        TKT_CAST(tkt_client_ca_list_fn, SSL_CTX_get_client_CA_list),                       \
+        TKT_CAST(tkt_sk_num_fn, OPENSSL_sk_num),                                           \
+        TKT_CAST(tkt_sk_value_fn, OPENSSL_sk_value), X509_NAME_digest,                     \
+        TLS_client_method                                                                  \
     }
 #else
-#define TKT_TLS_API_INIT                                                               \
-    {                                                                                  \
-        sizeof(tkt_tls_api), OpenSSL_version_num,                                      \
-        TKT_CAST(tkt_rand_bytes_fn, RAND_bytes),                                       \
-        TKT_CAST(tkt_rand_bytes_fn, RAND_priv_bytes), SSL_version,                     \
-        SSL_CTX_get_timeout, SSL_CTX_get_ex_data, SSL_CTX_set_ex_data,                 \
-        TKT_CAST(tkt_crypto_index_fn, CRYPTO_get_ex_new_index), 0, 0, 0,               \
-        SSL_CTX_callback_ctrl, EVP_aes_256_cbc, EVP_CipherInit_ex, EVP_sha256,         \
-        TKT_CAST(tkt_hmac_init_fn, HMAC_Init_ex), HMAC_Update, 0, 0,                   \
-        SSL_get_servername, TKT_CAST(tkt_client_hello_ext_fn, SSL_client_hello_get0_ext),\
-        TKT_CAST(tkt_session_reused_fn, SSL_session_reused), SSL_get_SSL_CTX,          \
-        SSL_get_ex_data,                                                               \
-        SSL_set_ex_data, 0,                                                            \
-        SSL_CTX_get0_certificate, X509_digest, SSL_CTX_get_verify_mode,                \
-        SSL_CTX_get_verify_depth,                                                      \
-        TKT_CAST(tkt_client_ca_list_fn, SSL_CTX_get_client_CA_list),                   \
-        TKT_CAST(tkt_sk_num_fn, OPENSSL_sk_num),                                       \
-        TKT_CAST(tkt_sk_value_fn, OPENSSL_sk_value), X509_NAME_digest,                 \
-        TLS_client_method                                                              \
+#define TKT_TLS_API_INIT                                                                   \
+    {                                                                                      \
+        sizeof(tkt_tls_api), OpenSSL_version_num,                                          \
+        TKT_CAST(tkt_rand_bytes_fn, RAND_bytes),                                           \
+        TKT_CAST(tkt_rand_bytes_fn, RAND_priv_bytes), SSL_version,                         \
+        SSL_CTX_get_timeout, SSL_CTX_get_ex_data, SSL_CTX_set_ex_data,                     \
+        TKT_CAST(tkt_crypto_index_fn, CRYPTO_get_ex_new_index), 0, 0, 0,                   \
+        SSL_CTX_callback_ctrl, EVP_aes_256_cbc, EVP_CipherInit_ex, EVP_sha256,             \
+        TKT_CAST(tkt_hmac_init_fn, HMAC_Init_ex), HMAC_Update, 0, 0,                       \
+        SSL_get_servername, TKT_CAST(tkt_client_hello_ext_fn, SSL_client_hello_get0_ext),  \
+        TKT_CAST(tkt_session_reused_fn, SSL_session_reused), SSL_get_verify_mode,          \
+        SSL_get_verify_depth,                                                              \
+        TKT_CAST(tkt_ssl_client_ca_list_fn, SSL_get_client_CA_list),                       \
+        SSL_get_ex_data,                                                                   \
+        SSL_set_ex_data, 0,                                                                \
+        SSL_CTX_get0_certificate, X509_digest, SSL_CTX_get_verify_mode,                    \
+        SSL_CTX_get_verify_depth,                                                          \
+        TKT_CAST(tkt_client_ca_list_fn, SSL_CTX_get_client_CA_list),                       \
+        TKT_CAST(tkt_sk_num_fn, OPENSSL_sk_num),                                           \
+        TKT_CAST(tkt_sk_value_fn, OPENSSL_sk_value), X509_NAME_digest,                     \
+        TLS_client_method                                                                  \
     }
 #endif

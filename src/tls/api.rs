@@ -109,6 +109,9 @@ pub type SessionReused = Option<unsafe extern "C" fn(*const SSL) -> c_int>;
 /// `SSL_CTX_get_client_CA_list`: a stack of X509_NAME, as its TLS library has them.
 pub type GetClientCaList = Option<unsafe extern "C" fn(*const SSL_CTX) -> *const c_void>;
 
+/// `SSL_get_client_CA_list`: as for a context.
+pub type GetClientCaListOfSsl = Option<unsafe extern "C" fn(*const SSL) -> *const c_void>;
+
 /// `OPENSSL_sk_num`; returns size_t in BoringSSL.
 pub type SkNum = Option<unsafe extern "C" fn(*const c_void) -> c_int>;
 
@@ -192,7 +195,9 @@ pub struct TlsApi {
     /// OpenSSL; elsewhere `SSL_get_servername` has the name early enough.
     pub ssl_client_hello_get0_ext: ClientHelloGet0Ext,
     pub ssl_session_reused: SessionReused,
-    pub ssl_get_ssl_ctx: Option<unsafe extern "C" fn(*const SSL) -> *mut SSL_CTX>,
+    pub ssl_get_verify_mode: Option<unsafe extern "C" fn(*const SSL) -> c_int>,
+    pub ssl_get_verify_depth: Option<unsafe extern "C" fn(*const SSL) -> c_int>,
+    pub ssl_get_client_ca_list: GetClientCaListOfSsl,
     pub ssl_get_ex_data: Option<unsafe extern "C" fn(*const SSL, c_int) -> *mut c_void>,
     pub ssl_set_ex_data: Option<unsafe extern "C" fn(*mut SSL, c_int, *mut c_void) -> c_int>,
     /// BoringSSL's and AWS-LC's way to an index.
@@ -238,7 +243,9 @@ impl TlsApi {
             (has_index, "CRYPTO_get_ex_new_index"),
             (self.ssl_get_servername.is_some(), "SSL_get_servername"),
             (self.ssl_session_reused.is_some(), "SSL_session_reused"),
-            (self.ssl_get_ssl_ctx.is_some(), "SSL_get_SSL_CTX"),
+            (self.ssl_get_verify_mode.is_some(), "SSL_get_verify_mode"),
+            (self.ssl_get_verify_depth.is_some(), "SSL_get_verify_depth"),
+            (self.ssl_get_client_ca_list.is_some(), "SSL_get_client_CA_list"),
             (self.ssl_get_ex_data.is_some(), "SSL_get_ex_data"),
             (self.ssl_set_ex_data.is_some(), "SSL_set_ex_data"),
             (self.ssl_ctx_get0_certificate.is_some(), "SSL_CTX_get0_certificate"),

@@ -66,11 +66,9 @@ impl Attachment {
     ///
     /// `ssl` is a live connection of this context.
     pub unsafe fn verifies_as_usual(&self, ssl: *const SSL) -> bool {
-        let api = &self.library.api;
-        let Some(get) = api.ssl_get_ssl_ctx else { return false };
-        // SAFETY: the caller vouches for `ssl`, which keeps the context that
-        // it was switched to; ours lives while its attachment does.
-        unsafe { self.scope.is_verified_alike(api, self.ctx, get(ssl)) }
+        // SAFETY: the caller vouches for `ssl`; the context lives while its
+        // attachment does.
+        unsafe { self.scope.is_verified_as_usual(&self.library.api, self.ctx, ssl) }
     }
 
     /// Makes this process known to the ring, once.

@@ -16,7 +16,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use std::time::Duration;
 
-use openssl_sys::{SSL_CTX, X509};
+use openssl_sys::{SSL, SSL_CTX, X509};
 
 use super::api::TlsApi;
 use super::sni::ServerName;
@@ -61,11 +61,20 @@ struct Computed {
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Facts {
     certificate: *const X509,
-    verify_mode: c_int,
-    verify_depth: c_int,
+    verification: Verification,
+}
+
+/// A client-verification policy.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Verification {
+    mode: c_int,
+    depth: c_int,
     client_cas: *const c_void,
     client_ca_count: c_int,
 }
+
+/// `SSL_VERIFY_NONE`: no client certificate is asked for.
+const SSL_VERIFY_NONE: c_int = 0;
 
 impl Scope {
     /// The scope of a context of a service.
@@ -106,28 +115,32 @@ impl Scope {
         Some(self.push(Computed { facts, encoded, checked, older: ptr::null_mut() }))
     }
 
-    /// True if a connection that was switched to `current` before its ticket is
-    /// opened (by a client_hello callback) is verified as one of `initial`.
-    /// The ticket says nothing of where it was switched to when it was issued,
-    /// so anything else must not be resumed.
+    /// True if a connection is, as far as it is known when its ticket is
+    /// opened, verified as its initial context says. A client_hello callback
+    /// may have changed that; the ticket says nothing of what it was when the
+    /// ticket was issued, so it must not be resumed then.
     ///
     /// # Safety
     ///
-    /// Both are live SSL_CTX of the library that `api` is of.
-    pub unsafe fn is_verified_alike(
+    /// `ssl` is a live connection of the library that `api` is of, and `ctx`
+    /// the context that it was made of.
+    pub unsafe fn is_verified_as_usual(
         &self,
         api: &TlsApi,
-        initial: *const SSL_CTX,
-        current: *const SSL_CTX,
+        ctx: *const SSL_CTX,
+        ssl: *const SSL,
     ) -> bool {
-        if !self.bind.verify || ptr::eq(initial, current) {
+        if !self.bind.verify {
             return true;
         }
-        let policy = |ctx| {
-            // SAFETY: the caller vouches for the contexts.
-            unsafe { Facts::read(api, ctx, VERIFY_ONLY).verification(api) }
-        };
-        policy(initial).is_some_and(|initial| policy(current) == Some(initial))
+        // SAFETY: the caller vouches for both.
+        unsafe {
+            let usual = Verification::of_context(api, ctx);
+            let present = Verification::of_connection(api, ssl);
+            usual == present
+                || usual.mode == present.mode
+                    && (usual.mode == SSL_VERIFY_NONE || usual.encode(api) == present.encode(api))
+        }
     }
 
     /// The connection's part.
@@ -178,7 +191,7 @@ impl Scope {
         }
         if self.bind.verify {
             // SAFETY: the caller vouches for the list.
-            let policy = unsafe { facts.verification(api) }?;
+            let policy = unsafe { facts.verification.encode(api) }?;
             add(&mut encoded, Part::Verification, &policy);
         }
         Some(encoded)
@@ -195,51 +208,100 @@ impl Drop for Scope {
     }
 }
 
-const VERIFY_ONLY: Bind = Bind { cert: false, verify: true, sni: false };
-
 impl Facts {
-    /// The client-verification policy: mode, depth, and a digest of each name
-    /// of the accepted CAs. `None` if the TLS library fails.
+    /// # Safety
+    ///
+    /// `ctx` is a live SSL_CTX of the library that `api` is of.
+    unsafe fn read(api: &TlsApi, ctx: *const SSL_CTX, bind: Bind) -> Self {
+        let certificate = api.ssl_ctx_get0_certificate.filter(|_| bind.cert);
+        // SAFETY: the caller vouches for `ctx`.
+        unsafe {
+            let verification =
+                if bind.verify { Verification::of_context(api, ctx) } else { Verification::NONE };
+            let certificate = certificate.map_or(ptr::null(), |get| get(ctx).cast_const());
+            Facts { certificate, verification }
+        }
+    }
+}
+
+impl Verification {
+    const NONE: Self = Verification {
+        mode: SSL_VERIFY_NONE,
+        depth: 0,
+        client_cas: ptr::null(),
+        client_ca_count: 0,
+    };
+
+    /// # Safety
+    ///
+    /// `ctx` is a live SSL_CTX of the library that `api` is of.
+    unsafe fn of_context(api: &TlsApi, ctx: *const SSL_CTX) -> Self {
+        // SAFETY: the caller vouches for `ctx`.
+        unsafe {
+            Self::new(
+                api,
+                api.ssl_ctx_get_verify_mode.map(|get| get(ctx)),
+                api.ssl_ctx_get_verify_depth.map(|get| get(ctx)),
+                api.ssl_ctx_get_client_ca_list.map(|get| get(ctx)),
+            )
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `ssl` is a live connection of the library that `api` is of.
+    unsafe fn of_connection(api: &TlsApi, ssl: *const SSL) -> Self {
+        // SAFETY: the caller vouches for `ssl`.
+        unsafe {
+            Self::new(
+                api,
+                api.ssl_get_verify_mode.map(|get| get(ssl)),
+                api.ssl_get_verify_depth.map(|get| get(ssl)),
+                api.ssl_get_client_ca_list.map(|get| get(ssl)),
+            )
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `client_cas` is null or a live list of the library that `api` is of.
+    unsafe fn new(
+        api: &TlsApi,
+        mode: Option<c_int>,
+        depth: Option<c_int>,
+        client_cas: Option<*const c_void>,
+    ) -> Self {
+        let client_cas = client_cas.unwrap_or(ptr::null());
+        let count = api.sk_num.filter(|_| !client_cas.is_null());
+        Verification {
+            mode: mode.unwrap_or(SSL_VERIFY_NONE),
+            depth: depth.unwrap_or(0),
+            client_cas,
+            // SAFETY: the caller vouches for the list.
+            client_ca_count: count.map_or(0, |num| unsafe { num(client_cas) }),
+        }
+    }
+
+    /// Mode, depth, and a digest of each name. The depth counts only where a
+    /// certificate is asked for: nginx sets it everywhere. `None` if the TLS
+    /// library fails.
     ///
     /// # Safety
     ///
     /// The list of names is alive.
-    unsafe fn verification(&self, api: &TlsApi) -> Option<Vec<u8>> {
-        let mut policy = Vec::new();
-        policy.extend(self.verify_mode.to_be_bytes());
-        policy.extend(self.verify_depth.to_be_bytes());
+    unsafe fn encode(&self, api: &TlsApi) -> Option<Vec<u8>> {
+        let depth = if self.mode == SSL_VERIFY_NONE { 0 } else { self.depth };
+        let mut encoded = [self.mode.to_be_bytes(), depth.to_be_bytes()].concat();
         for index in 0..usize::try_from(self.client_ca_count).unwrap_or(0) {
             // SAFETY: the caller vouches for the list, which has so many names.
-            policy.extend(digest_with(api, |md, out, len| unsafe {
+            encoded.extend(digest_with(api, |md, out, len| unsafe {
                 let name = api.sk_value.map(|value| value(self.client_cas, index));
                 let name = name.filter(|name| !name.is_null());
                 name.zip(api.x509_name_digest)
                     .is_some_and(|(name, digest)| digest(name.cast(), md, out, len) == 1)
             })?);
         }
-        Some(policy)
-    }
-
-    /// # Safety
-    ///
-    /// `ctx` is a live SSL_CTX of the library that `api` is of.
-    unsafe fn read(api: &TlsApi, ctx: *const SSL_CTX, bind: Bind) -> Self {
-        let certificate = api.ssl_ctx_get0_certificate.filter(|_| bind.cert);
-        let verify_mode = api.ssl_ctx_get_verify_mode.filter(|_| bind.verify);
-        let verify_depth = api.ssl_ctx_get_verify_depth.filter(|_| bind.verify);
-        let client_cas = api.ssl_ctx_get_client_ca_list.filter(|_| bind.verify);
-        // SAFETY: the caller vouches for `ctx`; an absent list counts as empty.
-        unsafe {
-            let client_cas = client_cas.map_or(ptr::null(), |get| get(ctx));
-            let count = api.sk_num.filter(|_| !client_cas.is_null());
-            Facts {
-                certificate: certificate.map_or(ptr::null(), |get| get(ctx).cast_const()),
-                verify_mode: verify_mode.map_or(0, |get| get(ctx)),
-                verify_depth: verify_depth.map_or(0, |get| get(ctx)),
-                client_cas,
-                client_ca_count: count.map_or(0, |num| num(client_cas)),
-            }
-        }
+        Some(encoded)
     }
 }
 
@@ -269,10 +331,7 @@ mod tests {
 
     const NOTHING: Facts = Facts {
         certificate: ptr::null(),
-        verify_mode: 1,
-        verify_depth: -1,
-        client_cas: ptr::null(),
-        client_ca_count: 0,
+        verification: Verification { mode: 1, depth: -1, ..Verification::NONE },
     };
 
     fn encoded(label: &[u8], bind: Bind) -> Vec<u8> {
