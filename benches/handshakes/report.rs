@@ -80,7 +80,8 @@ impl Report<'_> {
         let steps = self.handshakes.iter().map(|case| case.steps).max().unwrap_or(0);
         let cost = clock::own_cost();
         writeln!(text, "\n\nThe clock costs {cost:.0} ns for each of the {steps} steps.")?;
-        write!(text, "{WHAT_IT_DOES_NOT_SHOW}")
+        writeln!(text, "{WHAT_IT_DOES_NOT_SHOW}")?;
+        writeln!(text, "Every round's numbers are in {}.", self.options.json.display())
     }
 
     /// Writes the numbers of every round, for machines.
@@ -90,7 +91,6 @@ impl Report<'_> {
             fs::create_dir_all(dir)?;
         }
         fs::write(file, format!("{:#}\n", self.json()))?;
-        println!("\nEvery round's numbers are in {}.", file.display());
         Ok(())
     }
 
