@@ -44,7 +44,7 @@ pub struct Keyring<C: Clock = BootClock> {
     ring: Ring,
     clock: C,
     generator: &'static dyn Generator,
-    /// The [`process::generation`] that has its block and its locked pages.
+    /// The [`process::generation`] that has its block.
     settled: AtomicU32,
     block: AtomicUsize,
     /// The last context timeout that was found too long, so that it is said once.
@@ -85,8 +85,7 @@ impl<C: Clock> Keyring<C> {
         self.ring.count(self.block.load(Ordering::Relaxed), counter);
     }
 
-    /// Once per process: a block to count in, and pages locked for it. True if
-    /// this call was the one.
+    /// Once per process: a block to count in. True if this call was the one.
     pub fn settle(&self) -> bool {
         let generation = process::generation();
         let settled = self.settled.load(Ordering::Relaxed);
@@ -98,8 +97,6 @@ impl<C: Clock> Keyring<C> {
         }
         let block = self.ring.claim_block(std::process::id(), process::executable().as_bytes());
         self.block.store(block, relaxed);
-        // Reported where the ring is opened; a child can only do its best.
-        let _ = self.ring.protect();
         true
     }
 
