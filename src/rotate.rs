@@ -12,6 +12,7 @@ use crate::ring::reader::Key;
 use crate::ring::stats::{Counter, Problem};
 use crate::ring::writer::{Entry, NotLocked, NotPublished, Writer};
 use crate::schedule::{self, KeyState, KeyTimes, MAX_LIFETIME, Policy, Step};
+use crate::secret::{Secret, wipe_stack};
 use crate::{error, notice, process, warning};
 
 /// How long something that may wait (a deliberate rotation, a start) waits for
@@ -301,8 +302,20 @@ impl<C: Clock> Keyring<C> {
         writer.entries().into_iter().filter(own).collect()
     }
 
-    /// Generates a key with these times and publishes it.
+    /// Generates a key with these times and publishes it. Nothing of it stays
+    /// outside the ring.
     fn make(&self, writer: &Writer<'_>, times: KeyTimes, now: Time) -> Result<(), Failure> {
+        let made = self.make_one(writer, times, now);
+        // The generator may keep the last block that it gave (OpenSSL's does,
+        // where AES is in portable code): let that be one which nobody uses.
+        self.generator.fill(Secret::<64>::zeroed().expose_mut());
+        wipe_stack();
+        made
+    }
+
+    /// Not inlined, so that its frame is below [`wipe_stack`]'s caller.
+    #[inline(never)]
+    fn make_one(&self, writer: &Writer<'_>, times: KeyTimes, now: Time) -> Result<(), Failure> {
         let mut key = Key::blank();
         if !self.generate(times, &mut key) {
             return Err(self.generator_failed(now));

@@ -16,6 +16,7 @@ use super::Ring;
 use super::layout::{Geometry, Header, LOCK_ABI, MAGIC, VERSION};
 use super::map::Mapping;
 use super::writer::NotLocked;
+use crate::secret::wipe_stack;
 
 /// How long opening a ring waits for its writer, who needs microseconds.
 const WRITER_PATIENCE: Duration = Duration::from_secs(2);
@@ -195,7 +196,9 @@ impl Place {
                 self.failed("its writer lock does not work", &io::Error::from_raw_os_error(errno))
             }
         })?;
-        if let Some(defect) = writer.defect() {
+        let defect = writer.defect();
+        wipe_stack();
+        if let Some(defect) = defect {
             return Err(self.refused(format!("{defect}; remove it if no server uses it")));
         }
         let words = &ring.header().boot_id;

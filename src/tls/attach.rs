@@ -22,6 +22,7 @@ use crate::error;
 use crate::log::OnceOnly;
 use crate::process;
 use crate::rotate::Keyring;
+use crate::secret::wipe_stack;
 use crate::upkeep;
 
 /// What a callback needs to answer for its context.
@@ -269,6 +270,7 @@ pub unsafe fn serve<'c, Crypto: TicketCrypto>(
         // SAFETY: passed on from the TLS library.
         unsafe { ticket::decline(api, name, iv, &mut crypto(api), enc) }
     };
+    wipe_stack();
     answer.unwrap_or_else(|_| catch_unwind(AssertUnwindSafe(declined)).unwrap_or(0))
 }
 

@@ -45,6 +45,7 @@ pub trait TicketCrypto {
 /// `ssl`, `name` (16 bytes) and `iv` (16 bytes) are what the TLS library gave
 /// to the callback; the last two are written only if `enc` is 1, since they
 /// point into the ClientHello else.
+#[inline(never)] // The caller wipes the stack that it used.
 pub unsafe fn answer(
     attachment: &Attachment,
     ssl: *mut SSL,
