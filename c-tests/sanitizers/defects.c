@@ -38,7 +38,9 @@ static int leak(void)
 
 static int overflow_an_int(void)
 {
-    return INT_MAX + one > 0;
+    one = INT_MAX;
+    one = one + 1;
+    return 0;
 }
 
 int main(int argc, char **argv)
