@@ -22,7 +22,12 @@ PROGRAMS := $(patsubst examples/%.c,$(C_DIR)/%,$(wildcard examples/*.c)) \
 # that they and the others do not replace each other.
 KILL_POINTS := --workspace --release --features kill-points --target-dir $(TARGET)/kill-points
 
-.PHONY: all libraries programs kill-points deps demo test lint bench install header symbols clean
+# The C tests once more, with sanitizers; the library in them is as it is.
+ASAN_DIR  := $(TARGET)/c-asan
+SANITIZE  := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+SANITIZED := $(patsubst c-tests/%.c,$(ASAN_DIR)/%,$(wildcard c-tests/*.c)) $(ASAN_DIR)/defects
+
+.PHONY: all libraries programs kill-points sanitize deps demo test lint bench install header symbols clean
 
 all: libraries programs
 
@@ -37,8 +42,17 @@ $(C_DIR)/%: examples/%.c include/tktrot.h | $(C_DIR)/lib
 $(C_DIR)/%: c-tests/%.c $(wildcard c-tests/*.h) include/tktrot.h | $(C_DIR)/lib
 	$(CC) $(CFLAGS) $(WARNINGS) -Iinclude -o $@ $< $(C_LINK)
 
+sanitize: $(SANITIZED)
+
+$(ASAN_DIR)/%: c-tests/%.c $(wildcard c-tests/*.h) include/tktrot.h | $(ASAN_DIR)/lib
+	$(CC) $(SANITIZE) $(WARNINGS) -Iinclude -o $@ $< $(C_LINK)
+
+# What shows that the sanitizers see something.
+$(ASAN_DIR)/defects: c-tests/sanitizers/defects.c | $(ASAN_DIR)/lib
+	$(CC) $(SANITIZE) $(WARNINGS) -o $@ $<
+
 # A link, not a copy: relinking the library must not leave an old one behind.
-$(C_DIR)/lib: libraries
+$(C_DIR)/lib $(ASAN_DIR)/lib: libraries
 	@mkdir -p $@
 	@ln -sf ../../release/libtktrot.so $@/libtktrot.so
 	@ln -sf ../../release/libtktrot.so $@/libtktrot.so.$(MAJOR)

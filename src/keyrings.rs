@@ -40,6 +40,7 @@ static KNOWN: AtomicPtr<Known> = AtomicPtr::new(std::ptr::null_mut());
 /// No memory for a private ring.
 pub fn open(config: &Config, generator: &'static dyn Generator) -> Result<Opened, String> {
     process::watch();
+    process::in_each_child(lock_again);
     let place = config.place();
     let _lock = process::exclusive();
     if let Some(known) = every().find(|known| known.place == place) {
@@ -74,6 +75,15 @@ pub fn open(config: &Config, generator: &'static dyn Generator) -> Result<Opened
 fn tell(config: &Config, problem: &str, remedy: &str) {
     if !config.strict {
         warning!("{problem}{remedy}");
+    }
+}
+
+/// A fork keeps pages out of core dumps, but does not keep them locked, and the
+/// process that locked them may end at once: a daemon's parent does. That it
+/// can fail is said where the ring is opened.
+fn lock_again() {
+    for keyring in all() {
+        let _ = keyring.ring().lock();
     }
 }
 

@@ -3,8 +3,8 @@
 //! - One lock, [`exclusive`], guards everything that is set up rarely (rings,
 //!   contexts, the log). It is held over a fork, so that a child never finds
 //!   it taken, and with signals blocked, so that no handler runs in between.
-//! - [`generation`] changes in a forked child: threads and locked memory of
-//!   the parent are not there any more.
+//! - [`generation`] changes in a forked child: threads of the parent are not
+//!   there any more. What must be done again at once, [`in_each_child`] does.
 //! - [`Working`] is the upkeep thread's time inside the TLS library. A fork
 //!   waits for its end, so that no lock of that library is held in the child
 //!   by a thread that is not there; an exit, so that the library is not pulled
@@ -40,6 +40,22 @@ pub fn watch() {
         }
     });
 }
+
+/// Lets `again` run in each forked child before fork returns there: on its only
+/// thread, with [`exclusive`] held for it, so it may do nothing but system calls.
+/// There is one such function; the last one stays.
+pub fn in_each_child(again: fn()) {
+    let _lock = exclusive();
+    // SAFETY: only the holder of SETUP looks at it.
+    unsafe { *IN_EACH_CHILD.0.get() = Some(again) };
+}
+
+struct InEachChild(UnsafeCell<Option<fn()>>);
+
+// SAFETY: only the holder of SETUP looks at it.
+unsafe impl Sync for InEachChild {}
+
+static IN_EACH_CHILD: InEachChild = InEachChild(UnsafeCell::new(None));
 
 /// A lock that fork handlers can take on behalf of the child.
 struct Lock(UnsafeCell<libc::pthread_mutex_t>);
@@ -184,6 +200,10 @@ extern "C" fn in_parent() {
 extern "C" fn in_child() {
     let next = GENERATION.load(Ordering::Relaxed).wrapping_add(1).max(1);
     GENERATION.store(next, Ordering::Relaxed);
+    // SAFETY: the thread that forked, and now is this one, holds SETUP.
+    if let Some(again) = unsafe { *IN_EACH_CHILD.0.get() } {
+        again();
+    }
     in_parent();
 }
 

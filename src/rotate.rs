@@ -12,6 +12,7 @@ use crate::ring::reader::Key;
 use crate::ring::stats::{Counter, Problem};
 use crate::ring::writer::{Entry, NotLocked, NotPublished, Writer};
 use crate::schedule::{self, KeyState, KeyTimes, MAX_LIFETIME, Policy, Step};
+use crate::secret::{Secret, wipe_stack};
 use crate::{error, notice, process, warning};
 
 /// How long something that may wait (a deliberate rotation, a start) waits for
@@ -44,7 +45,7 @@ pub struct Keyring<C: Clock = BootClock> {
     ring: Ring,
     clock: C,
     generator: &'static dyn Generator,
-    /// The [`process::generation`] that has its block and its locked pages.
+    /// The [`process::generation`] that has its block.
     settled: AtomicU32,
     block: AtomicUsize,
     /// The last context timeout that was found too long, so that it is said once.
@@ -85,8 +86,7 @@ impl<C: Clock> Keyring<C> {
         self.ring.count(self.block.load(Ordering::Relaxed), counter);
     }
 
-    /// Once per process: a block to count in, and pages locked for it. True if
-    /// this call was the one.
+    /// Once per process: a block to count in. True if this call was the one.
     pub fn settle(&self) -> bool {
         let generation = process::generation();
         let settled = self.settled.load(Ordering::Relaxed);
@@ -98,8 +98,6 @@ impl<C: Clock> Keyring<C> {
         }
         let block = self.ring.claim_block(std::process::id(), process::executable().as_bytes());
         self.block.store(block, relaxed);
-        // Reported where the ring is opened; a child can only do its best.
-        let _ = self.ring.protect();
         true
     }
 
@@ -304,8 +302,20 @@ impl<C: Clock> Keyring<C> {
         writer.entries().into_iter().filter(own).collect()
     }
 
-    /// Generates a key with these times and publishes it.
+    /// Generates a key with these times and publishes it. Nothing of it stays
+    /// outside the ring.
     fn make(&self, writer: &Writer<'_>, times: KeyTimes, now: Time) -> Result<(), Failure> {
+        let made = self.make_one(writer, times, now);
+        // The generator may keep the last block that it gave (OpenSSL's does,
+        // where AES is in portable code): let that be one which nobody uses.
+        self.generator.fill(Secret::<64>::zeroed().expose_mut());
+        wipe_stack();
+        made
+    }
+
+    /// Not inlined, so that its frame is below [`wipe_stack`]'s caller.
+    #[inline(never)]
+    fn make_one(&self, writer: &Writer<'_>, times: KeyTimes, now: Time) -> Result<(), Failure> {
         let mut key = Key::blank();
         if !self.generate(times, &mut key) {
             return Err(self.generator_failed(now));

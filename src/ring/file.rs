@@ -18,6 +18,7 @@ use super::map::Mapping;
 use super::writer::NotLocked;
 use crate::clock::nanos;
 use crate::schedule::{MAX_LIFETIME, MIN_ROTATE_EVERY};
+use crate::secret::wipe_stack;
 
 /// How long opening a ring waits for its writer, who needs microseconds.
 const WRITER_PATIENCE: Duration = Duration::from_secs(2);
@@ -209,7 +210,9 @@ impl Place {
                  server uses it"
             )));
         }
-        if let Some(defect) = writer.defect() {
+        let defect = writer.defect();
+        wipe_stack();
+        if let Some(defect) = defect {
             return Err(self.refused(format!("{defect}; remove it if no server uses it")));
         }
         let words = &ring.header().boot_id;

@@ -79,6 +79,11 @@ impl Ring {
         self.mapping.protect()
     }
 
+    /// See [`Mapping::lock`].
+    pub fn lock(&self) -> std::io::Result<()> {
+        self.mapping.lock()
+    }
+
     /// The fixed head of the ring.
     pub fn header(&self) -> &Header {
         // SAFETY: the mapping is page-aligned, at least `geometry.size()` long

@@ -180,6 +180,8 @@ impl Writer<'_> {
 
     /// What is wrong with the ring's contents, if anything: what a sound
     /// writer never leaves behind. Bounded by the capacity, whatever is there.
+    /// Looks at secrets: what that leaves on the stack is the caller's to wipe.
+    #[inline(never)]
     pub fn defect(&self) -> Option<&'static str> {
         let slots = self.ring.slots();
         if slots.iter().any(|slot| slot.seq.load(Ordering::Relaxed) % 2 == 1) {

@@ -20,7 +20,7 @@ use crate::log::OnceOnly;
 use crate::ring::reader::Key;
 use crate::ring::stats::Counter;
 use crate::schedule::KeyState;
-use crate::secret::{KeyName, KeySecrets, Secret};
+use crate::secret::{KeyName, KeySecrets, Secret, wipe_stack};
 
 const NONE: c_int = 0;
 const USE: c_int = 1;
@@ -65,6 +65,19 @@ impl<Mac: TicketMac> Call<'_, Mac> {
     ///
     /// The members are what the TLS library gave to the callback that runs.
     pub unsafe fn answer(mut self) -> c_int {
+        // SAFETY: passed on from the caller.
+        let answer = unsafe { self.answer_below() };
+        wipe_stack();
+        answer
+    }
+
+    /// Not inlined, so that its frames are below [`wipe_stack`]'s caller.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Call::answer`].
+    #[inline(never)]
+    unsafe fn answer_below(&mut self) -> c_int {
         // SAFETY: passed on from the caller.
         let answer = catch_unwind(AssertUnwindSafe(|| unsafe {
             self.attachment.settle();

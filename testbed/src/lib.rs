@@ -10,6 +10,7 @@
 //! - [`solo`]: servers of one process that start at once, for tests that need many
 //! - [`environment`]: what a server's environment holds; [`RingDir`], the ring's own directory
 //! - [`log`]: our lines in what a server wrote
+//! - [`memory`]: searches processes and core files for secrets
 //! - [`artifacts`]: the libraries and C programs that `make` builds
 //! - [`certificate`], [`port`], [`process`], [`wait`]: what the servers are made of
 //!
@@ -38,6 +39,7 @@ pub mod environment;
 pub mod haproxy;
 pub mod load;
 pub mod log;
+pub mod memory;
 pub mod nginx;
 pub mod port;
 pub mod process;

@@ -1,0 +1,61 @@
+/*
+ * Not a test but a test's control: does on purpose what each sanitizer must
+ * not let pass, by name.
+ */
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The compiler must not see that anything below is wrong, or is never used. */
+static void *volatile kept;
+static volatile int one = 1;
+
+/* In libc, where UndefinedBehaviorSanitizer does not look. */
+static int write_past_the_end(void)
+{
+    kept = malloc(8);
+    memset(kept, 0, 8 + (size_t)one);
+    free(kept);
+    return 0;
+}
+
+static int use_after_free(void)
+{
+    char *bytes = malloc(8);
+    kept = bytes;
+    bytes[0] = 0;
+    free(bytes);
+    return ((volatile char *)kept)[0];
+}
+
+static int leak(void)
+{
+    kept = malloc(8);
+    kept = NULL;
+    return 0;
+}
+
+static int overflow_an_int(void)
+{
+    one = INT_MAX;
+    one = one + 1;
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    static const struct {
+        const char *name;
+        int (*commit)(void);
+    } defects[] = {
+        {"overwrite", write_past_the_end},
+        {"use-after-free", use_after_free},
+        {"leak", leak},
+        {"int-overflow", overflow_an_int},
+    };
+    for (size_t i = 0; argc == 2 && i < sizeof defects / sizeof *defects; i++)
+        if (strcmp(argv[1], defects[i].name) == 0)
+            return defects[i].commit() & 0;
+    return argc == 1 ? 0 : 2;
+}
