@@ -112,9 +112,12 @@ impl Wanted {
                 let (label, mapping) = (label.to_owned(), mapping.clone());
                 found.push(Found { label, at, mapping });
             };
-            self.search(&memory, mapping.start, size, 8, hit)
-                .with_context(|| format!("process {pid}: {mapping:?}"))?;
-            readable += 1;
+            match self.search(&memory, mapping.start, size, 8, hit) {
+                Ok(()) => readable += 1,
+                // The stack of a thread that ended meanwhile, say: what is not mapped holds nothing.
+                Err(_) if !is_mapped(pid, &mapping)? => {}
+                Err(error) => return Err(error.context(format!("process {pid}: {mapping:?}"))),
+            }
         }
         ensure!(readable > 0, "process {pid} has no memory");
         Ok(found)
@@ -205,6 +208,12 @@ pub fn mappings(pid: i32) -> Result<Vec<Mapping>> {
         }
     }
     Ok(found)
+}
+
+/// Whether the process still has this mapping, whole.
+fn is_mapped(pid: i32, mapping: &Mapping) -> Result<bool> {
+    let same = |other: &Mapping| other.start == mapping.start && other.end == mapping.end;
+    Ok(mappings(pid)?.iter().any(same))
 }
 
 /// "START-END RIGHTS OFFSET DEVICE INODE NAME"
