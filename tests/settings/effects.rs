@@ -68,7 +68,7 @@ fn servers_of_one_ring_resume_each_others_tickets_if_their_labels_are_the_same()
         Ok(builder.env("TKTROT_RING", name).env("TKTROT_BIND", bind).start()?)
     };
     let (shop, shop_too, admin) =
-        (start("shop", "sni")?, start("shop", "sni")?, start("admin", "sni")?);
+        (start("shop", "verify")?, start("shop", "verify")?, start("admin", "verify")?);
     assert!(resumes_at(&shop, &shop_too)?);
     assert!(!resumes_at(&shop, &admin)?);
     assert!(!resumes_at(&admin, &shop)?);
