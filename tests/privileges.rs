@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use testbed::client::{Client, TlsVersion};
 use testbed::nginx::Nginx;
+use testbed::process::needs_root;
 use testbed::{RingDir, artifacts, log, wait};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -34,8 +35,7 @@ fn see_new_keys(nginx: &Nginx, known: &mut BTreeSet<[u8; 16]>, count: usize) -> 
 
 #[test]
 fn workers_rotate_a_ring_that_only_root_could_open() -> Result<()> {
-    // SAFETY: geteuid(2) has no preconditions and cannot fail.
-    assert_eq!(unsafe { libc::geteuid() }, 0, "needs root: else there are no privileges to drop");
+    needs_root("there are no privileges to drop else");
     for upkeep in ["thread", "callback"] {
         let ring = RingDir::new()?;
         let mut nginx = Nginx::builder()

@@ -7,18 +7,10 @@ use std::process::{Command, Output};
 
 use testbed::client::{Client, TlsVersion};
 use testbed::nginx::{BINARY, Nginx};
+use testbed::process::needs_root;
 use testbed::{RingDir, artifacts, log};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
-
-fn is_root() -> bool {
-    // SAFETY: geteuid(2) has no preconditions and cannot fail.
-    let root = unsafe { libc::geteuid() } == 0;
-    if !root {
-        eprintln!("skipped: only root can take rights away and look into all processes");
-    }
-    root
-}
 
 /// `nginx -t`, which opens the ring, with no right to lock memory: root is not bound by the limit
 /// unless it has lost CAP_IPC_LOCK.
@@ -41,9 +33,7 @@ fn without_memory_locks(variables: &[(&str, &str)]) -> Result<Output> {
 
 #[test]
 fn memory_that_cannot_be_locked_is_reported_once_and_refused_in_strict_mode() -> Result<()> {
-    if !is_root() {
-        return Ok(());
-    }
+    needs_root("it takes rights away and looks into all processes");
     for (variables, works) in [(&[][..], true), (&[("TKTROT_STRICT", "1")][..], false)] {
         let output = without_memory_locks(variables)?;
         let said = String::from_utf8(output.stderr)?;
@@ -90,9 +80,7 @@ fn state_of(pid: i32) -> Result<BTreeMap<String, String>> {
 
 #[test]
 fn the_state_of_the_process_stays_as_the_server_set_it() -> Result<()> {
-    if !is_root() {
-        return Ok(());
-    }
+    needs_root("it takes rights away and looks into all processes");
     let ring = RingDir::new()?;
     let plain = Nginx::builder().workers(1).start()?;
     let ours = Nginx::builder().workers(1).preload(artifacts::shim()?).ring(&ring).start()?;

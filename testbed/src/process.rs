@@ -75,6 +75,13 @@ impl Process {
     }
 }
 
+/// Fails a test that takes root. It does not skip: that would be reported as passed.
+pub fn needs_root(why: &str) {
+    // SAFETY: geteuid(2) has no preconditions and cannot fail.
+    let user = unsafe { libc::geteuid() };
+    assert_eq!(user, 0, "this test takes root: {why}");
+}
+
 /// Asks each process to end with `signal`, and after `limit` kills those that did not.
 pub fn end_all(processes: &[Process], signal: i32, limit: Duration) {
     for process in processes {

@@ -19,22 +19,13 @@ use testbed::client::{Client, Ticket, TlsVersion};
 use testbed::memory::Found;
 use testbed::nginx::{Builder, Nginx};
 use testbed::process::Process;
+use testbed::process::needs_root;
 use testbed::{RingDir, artifacts, wait};
 use witness::Witness;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 const LIMIT: Duration = Duration::from_secs(30);
-
-/// Reading other processes' memory, and a ring made by nginx' master, take root.
-fn is_root() -> bool {
-    // SAFETY: geteuid(2) has no preconditions and cannot fail.
-    let root = unsafe { libc::geteuid() } == 0;
-    if !root {
-        eprintln!("skipped: only root can read the memory of all processes");
-    }
-    root
-}
 
 /// An nginx whose keys are in its ring for five seconds, and that tells which worker answers.
 fn nginx(ring: &RingDir) -> Result<Builder> {
@@ -185,20 +176,16 @@ fn leaves_nothing_behind(builder: Builder, ring: &RingDir) -> Result<()> {
 
 #[test]
 fn of_a_dead_key_nothing_is_left_and_of_a_living_one_only_the_ring_has_a_copy() -> Result<()> {
-    if is_root() {
-        let ring = RingDir::new()?;
-        leaves_nothing_behind(nginx(&ring)?, &ring)?;
-    }
-    Ok(())
+    needs_root("it reads the memory of all processes");
+    let ring = RingDir::new()?;
+    leaves_nothing_behind(nginx(&ring)?, &ring)
 }
 
 /// As on a processor without AES-NI and AVX, where other code of OpenSSL handles the keys
 /// (OPENSSL_ia32cap(3)).
 #[test]
 fn the_same_with_portable_ciphers() -> Result<()> {
-    if is_root() {
-        let ring = RingDir::new()?;
-        leaves_nothing_behind(nginx(&ring)?.env("OPENSSL_ia32cap", "0x0:0x0"), &ring)?;
-    }
-    Ok(())
+    needs_root("it reads the memory of all processes");
+    let ring = RingDir::new()?;
+    leaves_nothing_behind(nginx(&ring)?.env("OPENSSL_ia32cap", "0x0:0x0"), &ring)
 }
