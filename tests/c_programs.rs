@@ -76,6 +76,16 @@ fn under_the_shim_the_last_of_1025_listeners_keeps_its_own_keys_and_says_so() ->
     Ok(())
 }
 
+/// What a program asks for with tkt_install stays as it is where the shim is loaded, too: its
+/// labels, rings and bindings are not those of the environment.
+#[test]
+fn the_shim_leaves_to_a_program_what_it_installs_itself() -> Result {
+    let shim = artifacts::shim()?.display().to_string();
+    let variables = [("LD_PRELOAD", &*shim), ("TKTROT_BIND", "cert"), ("C_TESTS_BRIEF", "1")];
+    run("scope", Command::new(artifacts::program("scope")?), &variables)?;
+    Ok(())
+}
+
 #[test]
 fn every_program_is_run() -> Result {
     let mut found = Vec::new();

@@ -89,7 +89,10 @@ pub unsafe fn used(library: &'static Library, ctx: *mut SSL_CTX) {
         return;
     }
     let keeps_its_own = context.own.load(Ordering::Relaxed) != 0 && !guest.config.takeover;
-    if !context.client && !keeps_its_own {
+    // SAFETY: the caller vouches for `ctx`. A program that calls tkt_install
+    // knows better than our environment how.
+    let is_installed = unsafe { attach::attached(ctx) }.is_some();
+    if !context.client && !keeps_its_own && !is_installed {
         // SAFETY: the caller vouches for `ctx`.
         let attached = unsafe { attach(guest, library, ctx) };
         context.attached.store(attached, Ordering::Release);
