@@ -6,12 +6,10 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use openssl_sys::{SSL_CTX, SSL_METHOD};
-use tktrot::config::Bind;
 use tktrot::log::OnceOnly;
 use tktrot::tls::attach;
 use tktrot::tls::attachment::Attachment;
 use tktrot::tls::resolve::Library;
-use tktrot::tls::scope::Scope;
 use tktrot::{error, notice, process};
 
 use crate::guest::{Guest, guest};
@@ -147,10 +145,8 @@ fn tell_takeover(own: OwnKeys) {
 ///
 /// `ctx` is a live SSL_CTX of `library`.
 unsafe fn attach(guest: &'static Guest, library: &'static Library, ctx: *mut SSL_CTX) -> bool {
-    let config = &guest.config;
     let Some(keyring) = guest.keyring(library) else { return false };
-    let scope = Scope::new(&config.label, config.bind.unwrap_or(Bind::ALL));
-    let attachment = Attachment::new(library, keyring, scope, config.renew, config.upkeep);
+    let attachment = Attachment::new(&guest.config, library, keyring);
     // SAFETY: the caller vouches for `ctx`.
     match unsafe { attach::attach(ctx, attachment) } {
         Ok(()) => true,

@@ -9,11 +9,10 @@ use super::error::{
     Error, TKT_ERR_ARGUMENT, TKT_ERR_BUSY, TKT_ERR_CONFIG, TKT_ERR_MEMORY, TKT_ERR_NOT_INSTALLED,
     TKT_ERR_POOL, TKT_ERR_RING, TKT_ERR_TLS, TKT_OK, guard,
 };
-use crate::config::{Bind, Config};
+use crate::config::Config;
 use crate::tls::attach::{self, NotAttached};
 use crate::tls::attachment::Attachment;
 use crate::tls::resolve::{self, Library};
-use crate::tls::scope::Scope;
 use crate::{go_on_with_caller, keyrings, log, warning};
 
 /// Makes the session tickets of `ctx` use rotating keys that are shared by all
@@ -127,8 +126,7 @@ unsafe fn attach_with(
     if config.strict && !opened.problems.is_empty() {
         return Err(Error::new(TKT_ERR_RING, opened.problems.join("; ")));
     }
-    let scope = Scope::new(&config.label, config.bind.unwrap_or(Bind::ALL));
-    let attachment = Attachment::new(library, opened.keyring, scope, config.renew, config.upkeep);
+    let attachment = Attachment::new(config, library, opened.keyring);
     // SAFETY: the caller vouches for `ctx`.
     unsafe { attach::attach(ctx, attachment) }.map(|()| TKT_OK).map_err(|error| {
         let code = match error {

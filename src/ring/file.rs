@@ -74,7 +74,7 @@ impl Place {
     pub fn open(&self, geometry: Geometry) -> Result<Ring, Refused> {
         let boot_id = boot_id();
         let dir = self.open_dir()?;
-        // Twice, because another process may create or remove it meanwhile.
+        // Again and again, because another process may create or remove it meanwhile.
         for _ in 0..8 {
             if let Some(file) = self.open_existing(&dir)? {
                 return self.verify(&file, boot_id);

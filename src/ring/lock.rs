@@ -85,7 +85,7 @@ impl RobustMutex {
 
     /// Takes the lock if it is free; never waits.
     pub fn try_lock(&self) -> Attempt {
-        // SAFETY: the mutex lies in a live mapping; see `init` and `RingFile::verify`.
+        // SAFETY: the mutex lies in a live mapping; see `init` and `is_one`.
         self.outcome(unsafe { libc::pthread_mutex_trylock(self.raw()) })
     }
 

@@ -80,8 +80,8 @@ impl Ring {
 
     /// True if a process other than `pid` that lives has a block.
     pub fn is_used_by_others(&self, pid: u32) -> bool {
-        let owners = self.blocks().iter().map(|block| block.pid.load(Ordering::Relaxed));
-        owners.into_iter().any(|owner| owner != 0 && owner != pid && !is_gone(owner))
+        let mut owners = self.blocks().iter().map(|block| block.pid.load(Ordering::Relaxed));
+        owners.any(|owner| owner != 0 && owner != pid && !is_gone(owner))
     }
 
     /// Counts one event in this process's block.

@@ -10,7 +10,7 @@ use openssl_sys::{SSL, SSL_CTX};
 use super::resolve::Library;
 use super::scope::Scope;
 use crate::clock::Time;
-use crate::config::{Renew, Upkeep};
+use crate::config::{Bind, Config, Renew, Upkeep};
 use crate::rotate::Keyring;
 use crate::upkeep;
 
@@ -31,14 +31,10 @@ pub struct Attachment {
 }
 
 impl Attachment {
-    /// What a context is to be attached with.
-    pub fn new(
-        library: &'static Library,
-        keyring: &'static Keyring,
-        scope: Scope,
-        renew: Renew,
-        upkeep: Upkeep,
-    ) -> Self {
+    /// What a context is to be attached with, as the configuration says.
+    pub fn new(config: &Config, library: &'static Library, keyring: &'static Keyring) -> Self {
+        let scope = Scope::new(&config.label, config.bind.unwrap_or(Bind::ALL));
+        let Config { renew, upkeep, .. } = *config;
         Attachment { library, keyring, scope, renew, upkeep, ctx: ptr::null() }
     }
 

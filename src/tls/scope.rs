@@ -143,17 +143,15 @@ impl Scope {
         }
     }
 
-    /// The connection's part.
-    pub fn of_connection(&self, name: &ServerName<'_>) -> Vec<u8> {
-        let mut encoded = Vec::new();
-        if self.bind.sni {
-            match name {
-                ServerName::None => add(&mut encoded, Part::NoServerName, &[]),
-                ServerName::Name(name) => add(&mut encoded, Part::ServerName, name),
-                ServerName::Malformed(raw) => add(&mut encoded, Part::MalformedServerName, raw),
-            }
-        }
-        encoded
+    /// The connection's part: what goes before its bytes, and the bytes. `None`
+    /// if tickets are not bound to the server name.
+    pub fn of_connection<'n>(&self, name: &'n ServerName<'_>) -> Option<(PartHead, &'n [u8])> {
+        let (part, bytes) = match name {
+            ServerName::None => (Part::NoServerName, &[][..]),
+            ServerName::Name(name) => (Part::ServerName, &**name),
+            ServerName::Malformed(raw) => (Part::MalformedServerName, *raw),
+        };
+        self.bind.sni.then(|| (head(part, bytes), bytes))
     }
 
     fn push(&self, computed: Computed) -> &[u8] {
@@ -318,10 +316,17 @@ fn digest_with(
     (made && len == 32).then(|| bytes[..32].to_vec())
 }
 
-fn add(encoded: &mut Vec<u8>, part: Part, bytes: &[u8]) {
+/// Tag and length of a part.
+type PartHead = [u8; 5];
+
+fn head(part: Part, bytes: &[u8]) -> PartHead {
     let len = u32::try_from(bytes.len()).expect("a part of less than 4 GiB");
-    encoded.push(part as u8);
-    encoded.extend_from_slice(&len.to_be_bytes());
+    let [a, b, c, d] = len.to_be_bytes();
+    [part as u8, a, b, c, d]
+}
+
+fn add(encoded: &mut Vec<u8>, part: Part, bytes: &[u8]) {
+    encoded.extend_from_slice(&head(part, bytes));
     encoded.extend_from_slice(bytes);
 }
 
@@ -354,12 +359,15 @@ mod tests {
     #[test]
     fn no_name_an_empty_name_and_a_malformed_one_differ() {
         let scope = Scope::new(b"", Bind::ALL);
-        let encode = |name| scope.of_connection(&name);
+        let encode = |name| {
+            let (head, bytes) = scope.of_connection(&name).unwrap();
+            [&head[..], bytes].concat()
+        };
         let none = encode(ServerName::None);
         let empty = encode(ServerName::Malformed(b""));
         assert_ne!(none, empty);
         assert_ne!(encode(ServerName::Malformed(b"a")), encode(ServerName::from_host(b"a")));
         let unbound = Scope::new(b"", Bind { sni: false, ..Bind::ALL });
-        assert!(unbound.of_connection(&ServerName::from_host(b"a")).is_empty());
+        assert!(unbound.of_connection(&ServerName::from_host(b"a")).is_none());
     }
 }

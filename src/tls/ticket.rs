@@ -234,7 +234,8 @@ impl<Mac: TicketMac> Call<'_, Mac> {
         }
         let Some(context) = self.attachment.scope_of_context(now) else { return false };
         let connection = self.attachment.scope.of_connection(server_name);
-        self.mac.absorb(context) && self.mac.absorb(&connection)
+        self.mac.absorb(context)
+            && connection.is_none_or(|(head, name)| self.mac.absorb(&head) && self.mac.absorb(name))
     }
 }
 
