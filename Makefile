@@ -16,7 +16,8 @@ C_DIR    := $(TARGET)/c
 C_LINK   := -L$(C_DIR)/lib -ltktrot -Wl,-rpath,'$$ORIGIN/lib' -lssl -lcrypto -pthread
 
 PROGRAMS := $(patsubst examples/%.c,$(C_DIR)/%,$(wildcard examples/*.c)) \
-            $(patsubst c-tests/%.c,$(C_DIR)/%,$(wildcard c-tests/*.c))
+            $(patsubst c-tests/%.c,$(C_DIR)/%,$(wildcard c-tests/*.c)) \
+            $(patsubst c-tests/servers/%.c,$(C_DIR)/servers/%,$(wildcard c-tests/servers/*.c))
 
 # Builds whose writers die where a test says have a directory of their own, so
 # that they and the others do not replace each other.
@@ -41,6 +42,11 @@ $(C_DIR)/%: examples/%.c include/tktrot.h | $(C_DIR)/lib
 
 $(C_DIR)/%: c-tests/%.c $(wildcard c-tests/*.h) include/tktrot.h | $(C_DIR)/lib
 	$(CC) $(CFLAGS) $(WARNINGS) -Iinclude -o $@ $< $(C_LINK)
+
+# Servers that know nothing of libtktrot: the shim is for them.
+$(C_DIR)/servers/%: c-tests/servers/%.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(WARNINGS) -o $@ $< -lssl -lcrypto -ldl -pthread
 
 sanitize: $(SANITIZED)
 

@@ -4,13 +4,13 @@
  */
 
 #define _GNU_SOURCE
-#include <dirent.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
 
 #include "handshake.h"
+#include "threads.h"
 
 enum { WORKERS = 8, ROOM = 4096 };
 
@@ -248,29 +248,6 @@ static void forks_in_a_signal_handler(void)
 }
 
 /* --- the upkeep thread --- */
-
-/* The threads named tktrot; `tid` is the last one's. */
-static int upkeep_threads(char tid[32])
-{
-    int count = 0;
-    struct dirent *entry;
-    DIR *tasks = opendir("/proc/self/task");
-    CHECK(tasks, "/proc/self/task");
-    while ((entry = readdir(tasks))) {
-        char path[320], name[32] = "";
-        snprintf(path, sizeof path, "/proc/self/task/%s/comm", entry->d_name);
-        FILE *file = fopen(path, "re");
-        if (!file)
-            continue;
-        if (fscanf(file, "%31s", name) == 1 && strcmp(name, "tktrot") == 0) {
-            count++;
-            snprintf(tid, 32, "%.31s", entry->d_name);
-        }
-        fclose(file);
-    }
-    closedir(tasks);
-    return count;
-}
 
 static unsigned long long blocked_signals(const char *tid)
 {

@@ -8,7 +8,9 @@
 //! - [`Working`] is the upkeep thread's time inside the TLS library. A fork
 //!   waits for its end, so that no lock of that library is held in the child
 //!   by a thread that is not there; an exit, so that the library is not pulled
-//!   away under the thread.
+//!   away under the thread. From then on the thread neither works nor ends: at
+//!   its end the library would free what it keeps for a thread, beside its own
+//!   exit handler.
 
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;
@@ -144,12 +146,20 @@ pub struct Working {
 }
 
 impl Working {
-    /// `None` once the process exits: then the TLS library may be gone.
-    pub fn begin() -> Option<Self> {
+    /// Does not return once the process exits: the TLS library may be gone.
+    pub fn begin() -> Self {
         WORK.lock();
         let permit = Working { _same_thread: PhantomData };
         // Under the lock that `at_exit` waits for after it has set this.
-        (!EXITING.load(Ordering::Relaxed)).then_some(permit)
+        if EXITING.load(Ordering::Relaxed) {
+            drop(permit);
+            loop {
+                // SAFETY: no preconditions. All signals are blocked in the
+                // upkeep thread, so it sleeps until the process is gone.
+                unsafe { libc::pause() };
+            }
+        }
+        permit
     }
 }
 

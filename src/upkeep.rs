@@ -59,14 +59,14 @@ fn attend(keyring: &Keyring) {
         Attempt::Owned | Attempt::Inherited => {}
         Attempt::Busy | Attempt::Broken(_) => return,
     }
-    while let Some(permit) = Working::begin() {
+    // The lead, too, is held until the process is gone.
+    loop {
+        let permit = Working::begin();
         // Does not wait for the ring's lock: a fork may wait for the permit.
         keyring.tick(keyring.now());
         drop(permit);
         sleep_until(keyring.ring().deadline(), keyring.now());
     }
-    // SAFETY: this thread took the lock above.
-    unsafe { leader.unlock() };
 }
 
 /// Sleeps until the deadline, but no longer than [`NAP`].

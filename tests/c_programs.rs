@@ -59,7 +59,7 @@ macro_rules! programs {
     };
 }
 
-programs!(api settings contract generator forks pool scope many_contexts);
+programs!(api settings contract generator forks exits pool scope many_contexts);
 
 /// It calls no function of the library then: its contexts are attached by the shim.
 #[test]
