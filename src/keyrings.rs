@@ -26,6 +26,8 @@ struct Known {
     keyring: Keyring,
     /// What was wrong when it was opened, and is for as long as it is open.
     problems: Vec<String>,
+    /// The [`process::generation`] that opened it.
+    opened_by: u32,
     next: *const Known,
 }
 
@@ -41,6 +43,7 @@ static KNOWN: AtomicPtr<Known> = AtomicPtr::new(std::ptr::null_mut());
 pub fn open(config: &Config, generator: &'static dyn Generator) -> Result<Opened, String> {
     process::watch();
     process::in_each_child(lock_again);
+    process::at_the_end(leave_no_trace);
     let place = config.place();
     let _lock = process::exclusive();
     if let Some(known) = every().find(|known| known.place == place) {
@@ -65,7 +68,8 @@ pub fn open(config: &Config, generator: &'static dyn Generator) -> Result<Opened
     }
     let keyring = Keyring::new(ring, BootClock, generator);
     let next = KNOWN.load(Ordering::Relaxed);
-    let known = Box::leak(Box::new(Known { place, keyring, problems, next }));
+    let opened_by = process::generation();
+    let known = Box::leak(Box::new(Known { place, keyring, problems, opened_by, next }));
     KNOWN.store(known, Ordering::Release);
     Ok(known.configured(config))
 }
@@ -84,6 +88,15 @@ fn tell(config: &Config, problem: &str, remedy: &str) {
 fn lock_again() {
     for keyring in all() {
         let _ = keyring.ring().lock();
+    }
+}
+
+/// At exit: a program that only looked at its configuration made its rings in vain.
+fn leave_no_trace() {
+    for known in every() {
+        if known.opened_by == process::generation() && !process::has_forked() {
+            known.place.remove_unused(known.keyring.ring());
+        }
     }
 }
 

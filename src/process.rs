@@ -18,7 +18,10 @@ use std::mem::MaybeUninit;
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use once_cell::race::OnceBox;
+
 static GENERATION: AtomicU32 = AtomicU32::new(1);
+static FORKED: AtomicBool = AtomicBool::new(false);
 static EXITING: AtomicBool = AtomicBool::new(false);
 static SETUP: Lock = Lock::new();
 static WORK: Lock = Lock::new();
@@ -26,6 +29,11 @@ static WORK: Lock = Lock::new();
 /// A number that is another one in each forked child; never 0.
 pub fn generation() -> u32 {
     GENERATION.load(Ordering::Relaxed)
+}
+
+/// True once this process has forked: children share what it opened.
+pub fn has_forked() -> bool {
+    FORKED.load(Ordering::Relaxed)
 }
 
 /// Asks for the notices of fork and exit. Called once the TLS library has
@@ -42,6 +50,16 @@ pub fn watch() {
         }
     });
 }
+
+/// Lets `last` run when this process exits, on the thread that calls exit(3),
+/// maybe in a signal handler: so it may wait for nothing. There is one such
+/// function; the first one stays.
+pub fn at_the_end(last: fn()) {
+    // Set before is as well.
+    let _ = AT_THE_END.set(Box::new(last));
+}
+
+static AT_THE_END: OnceBox<fn()> = OnceBox::new();
 
 /// Lets `again` run in each forked child before fork returns there: on its only
 /// thread, with [`exclusive`] held for it, so it may do nothing but system calls.
@@ -175,6 +193,9 @@ extern "C" fn at_exit() {
     WORK.lock();
     // SAFETY: locked above.
     unsafe { WORK.unlock() };
+    if let Some(last) = AT_THE_END.get() {
+        last();
+    }
 }
 
 /// The mask of the thread that forks. Servers fork in signal handlers, too
@@ -188,6 +209,7 @@ unsafe impl Sync for Forking {}
 static FORKING: Forking = Forking(UnsafeCell::new(None));
 
 extern "C" fn before_fork() {
+    FORKED.store(true, Ordering::Relaxed);
     let signals = SignalsBlocked::new();
     // Holders of either never fork, and never take them in the other order.
     SETUP.lock();
@@ -210,6 +232,7 @@ extern "C" fn in_parent() {
 extern "C" fn in_child() {
     let next = GENERATION.load(Ordering::Relaxed).wrapping_add(1).max(1);
     GENERATION.store(next, Ordering::Relaxed);
+    FORKED.store(false, Ordering::Relaxed);
     // SAFETY: the thread that forked, and now is this one, holds SETUP.
     if let Some(again) = unsafe { *IN_EACH_CHILD.0.get() } {
         again();

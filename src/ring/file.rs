@@ -3,7 +3,7 @@
 
 use std::ffi::{CString, OsStr};
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -15,6 +15,7 @@ use std::time::Duration;
 use super::Ring;
 use super::layout::{Geometry, Header, LOCK_ABI, MAGIC, VERSION};
 use super::map::Mapping;
+use super::unused::Made;
 use super::writer::NotLocked;
 use crate::clock::nanos;
 use crate::schedule::{MAX_LIFETIME, MIN_ROTATE_EVERY};
@@ -73,20 +74,27 @@ impl Place {
     /// ring of this version. The keys of another boot are erased.
     pub fn open(&self, geometry: Geometry) -> Result<Ring, Refused> {
         let boot_id = boot_id();
-        let dir = self.open_dir()?;
+        let mut dir_made = false;
         // Again and again, because another process may create or remove it meanwhile.
         for _ in 0..8 {
+            let (dir, made) = self.open_dir()?;
+            dir_made |= made;
             if let Some(file) = self.open_existing(&dir)? {
-                return self.verify(&file, boot_id);
-            }
-            if let Some(ring) = self.create(&dir, geometry, boot_id)? {
+                if let Some(ring) = self.verify(&file, boot_id)? {
+                    return Ok(ring);
+                }
+            } else if let Some((file, mut ring)) = self.create(&dir, geometry, boot_id)? {
+                let id = |facts: Metadata| (facts.dev(), facts.ino());
+                ring.made =
+                    file.metadata().ok().map(|facts| Made { file: id(facts), dir: dir_made });
                 return Ok(ring);
             }
         }
         Err(self.refused("it appears and disappears while it is opened"))
     }
 
-    fn open_dir(&self) -> Result<File, Refused> {
+    /// The directory, and whether it was made for this.
+    fn open_dir(&self) -> Result<(File, bool), Refused> {
         let made = fs::DirBuilder::new().mode(self.dir_mode).create(&self.dir);
         if let Err(error) = &made
             && error.kind() != io::ErrorKind::AlreadyExists
@@ -116,7 +124,7 @@ impl Place {
                 "its directory is not on tmpfs or ramfs, and keys must never reach a disk",
             ));
         }
-        Ok(dir)
+        Ok((dir, made.is_ok()))
     }
 
     /// The file, checked; `None` if there is none.
@@ -157,7 +165,8 @@ impl Place {
         Ok(Some(file))
     }
 
-    fn verify(&self, file: &File, boot_id: [u64; 2]) -> Result<Ring, Refused> {
+    /// The ring in a file; `None` if the file was removed meanwhile.
+    fn verify(&self, file: &File, boot_id: [u64; 2]) -> Result<Option<Ring>, Refused> {
         let size = file.metadata().map_err(|error| self.failed("fstat", &error))?.len();
         if size < size_of::<Header>() as u64 {
             return Err(self.refused(format!("it has the wrong size ({size} bytes)")));
@@ -186,12 +195,12 @@ impl Place {
         }
         self.reserve(file, geometry.size())?;
         let ring = Ring::new(map(geometry.size())?, geometry);
-        self.admit(&ring, boot_id)?;
-        Ok(ring)
+        Ok(self.admit(file, &ring, boot_id)?.then_some(ring))
     }
 
     /// Checks the locks, and under the writer lock the contents; empties those of another boot.
-    fn admit(&self, ring: &Ring, boot_id: [u64; 2]) -> Result<(), Refused> {
+    /// False if the file was removed before we had the lock: [`Place::remove_unused`].
+    fn admit(&self, file: &File, ring: &Ring, boot_id: [u64; 2]) -> Result<bool, Refused> {
         let header = ring.header();
         if !header.writer.is_one() || !header.leader.is_one() {
             return Err(self.refused("a lock in it is none; remove it if no server uses it"));
@@ -202,6 +211,9 @@ impl Place {
                 self.failed("its writer lock does not work", &io::Error::from_raw_os_error(errno))
             }
         })?;
+        if file.metadata().is_ok_and(|facts| facts.nlink() == 0) {
+            return Ok(false);
+        }
         let rotate_every = header.rotate_every.load(Ordering::Relaxed);
         let sensible = nanos(MIN_ROTATE_EVERY)..=nanos(MAX_LIFETIME);
         if rotate_every != 0 && !sensible.contains(&rotate_every) {
@@ -222,26 +234,32 @@ impl Place {
                 word.store(now, Ordering::Relaxed);
             }
         }
-        Ok(())
+        header
+            .opened
+            .store(header.opened.load(Ordering::Relaxed).saturating_add(1), Ordering::Relaxed);
+        Ok(true)
     }
 
     /// Makes the ring under a name of its own and moves it into place when it
-    /// is complete; `None` if another process was faster.
+    /// is complete; `None` if another process was faster, or removed the directory.
     fn create(
         &self,
         dir: &File,
         geometry: Geometry,
         boot_id: [u64; 2],
-    ) -> Result<Option<Ring>, Refused> {
+    ) -> Result<Option<(File, Ring)>, Refused> {
         let unfinished = format!(".{}.{}.new", self.file, std::process::id());
         let flags = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW;
         // A process of this id may have died here before.
         let _ = remove_at(dir, &unfinished);
-        let file = open_at(dir, unfinished.as_ref(), flags)
-            .map_err(|error| self.failed("it cannot be created", &error))?;
+        let file = match open_at(dir, unfinished.as_ref(), flags) {
+            Ok(file) => file,
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
+            Err(error) => return Err(self.failed("it cannot be created", &error)),
+        };
         let made = self.fill(&file, geometry, boot_id).and_then(|ring| {
             match rename_at(dir, &unfinished, &self.file) {
-                Ok(()) => Ok(Some(ring)),
+                Ok(()) => Ok(Some((file, ring))),
                 Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(None),
                 Err(error) => Err(self.failed("it cannot be moved into place", &error)),
             }

@@ -65,7 +65,8 @@ pub struct Header {
     pub lead: AtomicU64,
     /// 1: new keys are plain.
     pub plain: AtomicU32,
-    _reserved0: AtomicU32,
+    /// How often the ring was opened, its making included.
+    pub opened: AtomicU32,
     _pad0: [AtomicU64; 3],
 
     /// The slots of the node's line, oldest first: four times slot + 1 in 16 bits, 0 for none.
@@ -152,6 +153,7 @@ const _: () = {
     assert!(offset_of!(Header, seen_lifetime) == 72);
     assert!(offset_of!(Header, lead) == 80);
     assert!(offset_of!(Header, plain) == 88);
+    assert!(offset_of!(Header, opened) == 92);
     assert!(offset_of!(Header, line) == 120);
     assert!(offset_of!(Header, deadline) == 128);
     assert!(offset_of!(Header, rotations) == 248);

@@ -7,6 +7,7 @@
 //! - [`reader`]: look-up without a lock
 //! - [`writer`]: publish, erase, repair, under the writer lock
 //! - [`stats`]: counters, a cache line per process
+//! - [`unused`]: a ring that nobody had a use for leaves no trace
 
 pub mod file;
 pub mod layout;
@@ -14,6 +15,7 @@ pub mod lock;
 pub mod map;
 pub mod reader;
 pub mod stats;
+pub mod unused;
 pub mod writer;
 
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -28,13 +30,15 @@ use map::Mapping;
 pub struct Ring {
     mapping: Mapping,
     geometry: Geometry,
+    /// Set if its file was made when this process opened it.
+    made: Option<unused::Made>,
 }
 
 impl Ring {
     /// A ring in memory that nobody else can open: for a server that cannot
     /// have a file, and for tests. Children of this process share it.
     pub fn private(geometry: Geometry) -> std::io::Result<Self> {
-        let ring = Ring { mapping: Mapping::anonymous(geometry.size())?, geometry };
+        let ring = Ring::new(Mapping::anonymous(geometry.size())?, geometry);
         ring.format([0; 2]).map_err(std::io::Error::from_raw_os_error)?;
         Ok(ring)
     }
@@ -42,7 +46,7 @@ impl Ring {
     /// Takes a mapping of at least `geometry.size()` bytes as a ring.
     fn new(mapping: Mapping, geometry: Geometry) -> Self {
         assert!(mapping.size() >= geometry.size(), "a mapping shorter than its geometry");
-        Ring { mapping, geometry }
+        Ring { mapping, geometry, made: None }
     }
 
     /// Makes zeroed memory, which no one else maps yet, an empty ring. `Err`
@@ -60,6 +64,7 @@ impl Ring {
             word.store(value, Ordering::Relaxed);
         }
         header.node.store(random_node()?, Ordering::Relaxed);
+        header.opened.store(1, Ordering::Relaxed);
         header.magic.store(layout::MAGIC, Ordering::Release);
         Ok(())
     }
