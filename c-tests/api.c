@@ -5,6 +5,7 @@
 
 #define _GNU_SOURCE
 #include <limits.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <stdint.h>
 
@@ -253,6 +254,25 @@ static void installing_and_uninstalling(int version)
     SSL_CTX_free(ctx);
 }
 
+/* Programs install again whenever they read their configuration. */
+static void repetition_costs_no_memory(void)
+{
+    SSL_CTX *ctx = new_server();
+    tkt_config cfg = config_of("api");
+    size_t before = 0;
+    for (int i = 0; i < 2000; i++) {
+        if (i == 1000)
+            before = mallinfo2().uordblks;
+        CHECK_RC(tkt_install(ctx, &cfg), TKT_OK);
+        if (i % 2)
+            CHECK_RC(tkt_uninstall(ctx), TKT_OK);
+    }
+    /* Less than a byte for each. */
+    CHECK(mallinfo2().uordblks < before + 1000, "%zu bytes more than %zu",
+          mallinfo2().uordblks - before, before);
+    SSL_CTX_free(ctx);
+}
+
 /* A thread with contexts of its own; its last error is its own, too. */
 static void *use_contexts(void *arg)
 {
@@ -307,6 +327,7 @@ int main(void)
 
     FOR_EACH_VERSION(version)
     installing_and_uninstalling(version);
+    repetition_costs_no_memory();
     threads();
     free_certificate();
     return 0;

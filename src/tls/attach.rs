@@ -82,9 +82,13 @@ pub unsafe fn attach(ctx: *mut SSL_CTX, mut attachment: Attachment) -> Result<()
             }
         }
         let tenancy = &mut *tenancy;
-        let attachment = Box::into_raw(Box::new(attachment));
-        tenancy.attachments.push(attachment);
-        pool::seat(tenancy.place, attachment);
+        let same = |newest: &*mut Attachment| (**newest).is_as(&attachment);
+        // Not one more for each repetition: they are kept as long as the context.
+        if !tenancy.attachments.last().is_some_and(same) {
+            let attachment = Box::into_raw(Box::new(attachment));
+            tenancy.attachments.push(attachment);
+            pool::seat(tenancy.place, attachment);
+        }
         if !tenancy.installed {
             // Through another table, by tkt_install before tkt_install_api or
             // the other way round: OpenSSL prefers the EVP form whoever set it.

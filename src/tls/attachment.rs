@@ -38,6 +38,15 @@ impl Attachment {
         Attachment { library, keyring, scope, renew, upkeep, ctx: ptr::null() }
     }
 
+    /// True if a context is served by the other one as by this.
+    pub fn is_as(&self, other: &Attachment) -> bool {
+        ptr::eq(self.library, other.library)
+            && ptr::eq(self.keyring, other.keyring)
+            && ptr::eq(self.ctx, other.ctx)
+            && self.scope.is_as(&other.scope)
+            && (self.renew, self.upkeep) == (other.renew, other.upkeep)
+    }
+
     /// The session timeout of the context. Servers set it late.
     pub fn timeout(&self) -> Duration {
         // SAFETY: the context lives while its attachment does.

@@ -82,6 +82,11 @@ impl Scope {
         Scope { label: label.to_vec(), bind, newest: AtomicPtr::new(ptr::null_mut()) }
     }
 
+    /// True if tickets of a context are bound to the same with the other one.
+    pub fn is_as(&self, other: &Scope) -> bool {
+        self.label == other.label && self.bind == other.bind
+    }
+
     /// What tickets are bound to.
     pub fn bind(&self) -> Bind {
         self.bind
