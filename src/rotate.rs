@@ -12,7 +12,7 @@ use crate::ring::reader::Key;
 use crate::ring::stats::{Counter, Problem};
 use crate::ring::writer::{Entry, NotLocked, NotPublished, Writer};
 use crate::schedule::{self, KeyState, KeyTimes, MAX_LIFETIME, Policy, Step};
-use crate::secret::{Secret, wipe_stack};
+use crate::secret::{KeyName, Secret, wipe_stack};
 use crate::{error, notice, process, warning};
 
 /// How long something that may wait (a deliberate rotation, a start) waits for
@@ -222,21 +222,39 @@ impl<C: Clock> Keyring<C> {
     /// Erases every key there is: no ticket issued before opens any more. New
     /// keys take over at once; where the generator fails, none do.
     pub fn revoke(&self) -> Result<(), Failure> {
+        let revoked = self.revoke_those(|_| true)?;
+        notice!("revoked {} ticket keys", revoked.len());
+        Ok(())
+    }
+
+    /// Erases the keys whose names are `meant`, in every process that has the
+    /// ring: no ticket of theirs opens any more. If the active key is one of
+    /// them, a new one takes over at once. Returns their names.
+    pub fn revoke_those(&self, meant: impl Fn(&KeyName) -> bool) -> Result<Vec<KeyName>, Failure> {
         let writer = self.ring.write_within(PATIENCE).map_err(Failure::Lock)?;
         let now = self.now();
-        let old = writer.entries();
-        let room = (old.len() as u32) < self.ring.capacity();
+        let entries = writer.entries();
+        let full = entries.len() as u32 == self.ring.capacity();
+        let (old, kept): (Vec<_>, Vec<_>) =
+            entries.into_iter().partition(|entry| meant(&entry.name));
+        if old.is_empty() {
+            return Ok(Vec::new());
+        }
+        let node = self.ring.header().node.load(Ordering::Relaxed);
+        let seals =
+            |entry: &Entry| entry.node == node && entry.times.state(now) == KeyState::Active;
+        let goes_on = kept.iter().any(seals);
         let new = schedule::rotation(&self.policy(), now);
+        let make = || if goes_on { Ok(()) } else { self.make(&writer, new, now) };
         // New before old, so that sealing goes on meanwhile.
-        let made = room.then(|| self.make(&writer, new, now));
+        let made = (!full).then(make);
         self.align(&writer, now, &old);
         for entry in &old {
             writer.erase(entry.index);
         }
-        let made = made.unwrap_or_else(|| self.make(&writer, new, now));
+        let made = made.unwrap_or_else(make);
         self.tend(&writer, now);
-        notice!("revoked {} ticket keys", old.len());
-        made
+        made.map(|()| old.iter().map(|entry| entry.name).collect())
     }
 
     /// For when this process has no more use for the ring: erases every key,

@@ -220,6 +220,29 @@ fn rotate_and_revoke_act_at_once() {
 }
 
 #[test]
+fn one_key_is_revoked_and_the_others_stay() {
+    let bench = bench(64, &config(HOUR, Some(HOUR)));
+    let first = bench.sealing_name().unwrap();
+    bench.clock.advance(SECOND);
+    bench.keyring.rotate().unwrap();
+    let second = bench.sealing_name().unwrap();
+
+    assert_eq!(bench.keyring.revoke_those(|name| *name == first), Ok(vec![first]));
+    assert!(!bench.has(&first));
+    assert_eq!(bench.sealing_name(), Some(second), "the active key was not meant");
+
+    assert_eq!(bench.keyring.revoke_those(|name| *name == second), Ok(vec![second]));
+    assert!(!bench.has(&second));
+    let third = bench.sealing_name().unwrap();
+    assert!(third != second);
+    assert_eq!(bench.states().iter().filter(|state| **state == KeyState::Announced).count(), 1);
+
+    let before = bench.states();
+    assert_eq!(bench.keyring.revoke_those(|name| *name == first), Ok(vec![]));
+    assert_eq!(bench.states(), before);
+}
+
+#[test]
 fn a_full_ring_gives_up_its_oldest_retired_key_and_rotates_on() {
     let bench = bench(8, &config(HOUR, Some(4 * HOUR)));
     let mut names = Vec::new();

@@ -9,20 +9,11 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use super::Ring;
-use super::layout::{Geometry, Header, LOCK_ABI, MAGIC, VERSION};
+use super::layout::Geometry;
 use super::map::Mapping;
 use super::unused::Made;
-use super::writer::NotLocked;
-use crate::clock::nanos;
-use crate::schedule::{MAX_LIFETIME, MIN_ROTATE_EVERY};
-use crate::secret::wipe_stack;
-
-/// How long opening a ring waits for its writer, who needs microseconds.
-const WRITER_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A ring that cannot be used, and why.
 #[derive(Debug)]
@@ -79,7 +70,7 @@ impl Place {
         for _ in 0..8 {
             let (dir, made) = self.open_dir()?;
             dir_made |= made;
-            if let Some(file) = self.open_existing(&dir)? {
+            if let Some(file) = self.open_existing(&dir, libc::O_RDWR)? {
                 if let Some(ring) = self.verify(&file, boot_id)? {
                     return Ok(ring);
                 }
@@ -93,6 +84,27 @@ impl Place {
         Err(self.refused("it appears and disappears while it is opened"))
     }
 
+    /// Opens the ring if there is one: for who has something to do to it, not with it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Place::open`].
+    pub fn open_present(&self) -> Result<Option<Ring>, Refused> {
+        match self.present(libc::O_RDWR)? {
+            Some(file) => self.verify(&file, boot_id()),
+            None => Ok(None),
+        }
+    }
+
+    /// The file, opened and checked; `None` if it, or its directory, is not there.
+    pub(super) fn present(&self, access: libc::c_int) -> Result<Option<File>, Refused> {
+        if fs::symlink_metadata(&self.dir).is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
+            return Ok(None);
+        }
+        let dir = self.open_made_dir(access)?;
+        self.open_existing(&dir, access)
+    }
+
     /// The directory, and whether it was made for this.
     fn open_dir(&self) -> Result<(File, bool), Refused> {
         let made = fs::DirBuilder::new().mode(self.dir_mode).create(&self.dir);
@@ -101,20 +113,7 @@ impl Place {
         {
             return Err(self.failed("its directory cannot be made", error));
         }
-        let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
-        let dir = fs::OpenOptions::new()
-            .read(true)
-            .custom_flags(flags)
-            .open(&self.dir)
-            .map_err(|error| self.failed("its directory cannot be opened", &error))?;
-        let facts = dir.metadata().map_err(|error| self.failed("fstat", &error))?;
-        if facts.uid() != effective_user() && facts.uid() != 0 {
-            return Err(self.refused(format!("its directory belongs to user {}", facts.uid())));
-        }
-        let sticky = facts.mode() & libc::S_ISVTX != 0;
-        if facts.mode() & 0o022 != 0 && !sticky {
-            return Err(self.refused("its directory can be written by others (chmod go-w)"));
-        }
+        let dir = self.open_made_dir(libc::O_RDWR)?;
         if !on_memory(&dir) {
             if made.is_ok() {
                 // Ours, and of no use here.
@@ -127,10 +126,29 @@ impl Place {
         Ok((dir, made.is_ok()))
     }
 
-    /// The file, checked; `None` if there is none.
-    fn open_existing(&self, dir: &File) -> Result<Option<File>, Refused> {
+    /// The directory, checked, for a file that is opened with this access.
+    fn open_made_dir(&self, access: libc::c_int) -> Result<File, Refused> {
+        let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
+        let dir = fs::OpenOptions::new()
+            .read(true)
+            .custom_flags(flags)
+            .open(&self.dir)
+            .map_err(|error| self.failed("its directory cannot be opened", &error))?;
+        let facts = dir.metadata().map_err(|error| self.failed("fstat", &error))?;
+        if !is_trusted(facts.uid(), access) {
+            return Err(self.refused(format!("its directory belongs to user {}", facts.uid())));
+        }
+        let sticky = facts.mode() & libc::S_ISVTX != 0;
+        if facts.mode() & 0o022 != 0 && !sticky {
+            return Err(self.refused("its directory can be written by others (chmod go-w)"));
+        }
+        Ok(dir)
+    }
+
+    /// The file, opened for this access and checked; `None` if there is none.
+    fn open_existing(&self, dir: &File, access: libc::c_int) -> Result<Option<File>, Refused> {
         // O_NONBLOCK: opening a FIFO must not wait for its other end.
-        let flags = libc::O_RDWR | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
+        let flags = access | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
         let file = match open_at(dir, self.file.as_ref(), flags) {
             Ok(file) => file,
             Err(error) => {
@@ -155,7 +173,7 @@ impl Place {
             1 => {}
             links => return Err(self.refused(format!("it has {links} hard links"))),
         }
-        if facts.uid() != effective_user() && facts.uid() != 0 {
+        if !is_trusted(facts.uid(), access) {
             return Err(self.refused(format!("it belongs to user {}", facts.uid())));
         }
         if facts.mode() & 0o077 != 0 {
@@ -163,81 +181,6 @@ impl Place {
             return Err(self.refused(format!("others have rights to it (mode {mode:04o})")));
         }
         Ok(Some(file))
-    }
-
-    /// The ring in a file; `None` if the file was removed meanwhile.
-    fn verify(&self, file: &File, boot_id: [u64; 2]) -> Result<Option<Ring>, Refused> {
-        let size = file.metadata().map_err(|error| self.failed("fstat", &error))?.len();
-        if size < size_of::<Header>() as u64 {
-            return Err(self.refused(format!("it has the wrong size ({size} bytes)")));
-        }
-        let map =
-            |len| Mapping::of_file(file.as_fd(), len).map_err(|error| self.failed("mmap", &error));
-        // The smallest geometry's header tells the real one.
-        self.reserve(file, size_of::<Header>())?;
-        let head = Header::copy_of(&map(size_of::<Header>())?);
-        if head.magic != MAGIC {
-            return Err(self.refused("it is not a ring (wrong magic number)"));
-        }
-        if head.version != VERSION {
-            let found = head.version;
-            return Err(self.refused(format!("it is a ring of version {found}, not {VERSION}")));
-        }
-        if head.lock_abi != LOCK_ABI {
-            return Err(self.refused("it was made for another C library or word size"));
-        }
-        let geometry = Geometry::new(head.capacity)
-            .filter(|geometry| geometry.buckets == head.buckets)
-            .ok_or_else(|| self.refused(format!("it has a capacity of {} keys", head.capacity)))?;
-        if geometry.size() as u64 != size || head.size != size {
-            let wanted = geometry.size();
-            return Err(self.refused(format!("it has the wrong size ({size} bytes, not {wanted})")));
-        }
-        self.reserve(file, geometry.size())?;
-        let ring = Ring::new(map(geometry.size())?, geometry);
-        Ok(self.admit(file, &ring, boot_id)?.then_some(ring))
-    }
-
-    /// Checks the locks, and under the writer lock the contents; empties those of another boot.
-    /// False if the file was removed before we had the lock: [`Place::remove_unused`].
-    fn admit(&self, file: &File, ring: &Ring, boot_id: [u64; 2]) -> Result<bool, Refused> {
-        let header = ring.header();
-        if !header.writer.is_one() || !header.leader.is_one() {
-            return Err(self.refused("a lock in it is none; remove it if no server uses it"));
-        }
-        let writer = ring.write_within(WRITER_PATIENCE).map_err(|error| match error {
-            NotLocked::Busy => self.refused("its writer lock is held and not given back"),
-            NotLocked::Broken(errno) => {
-                self.failed("its writer lock does not work", &io::Error::from_raw_os_error(errno))
-            }
-        })?;
-        if file.metadata().is_ok_and(|facts| facts.nlink() == 0) {
-            return Ok(false);
-        }
-        let rotate_every = header.rotate_every.load(Ordering::Relaxed);
-        let sensible = nanos(MIN_ROTATE_EVERY)..=nanos(MAX_LIFETIME);
-        if rotate_every != 0 && !sensible.contains(&rotate_every) {
-            return Err(self.refused(format!(
-                "it rotates every {rotate_every} ns, which no setting asks for; remove it if no \
-                 server uses it"
-            )));
-        }
-        let defect = writer.defect();
-        wipe_stack();
-        if let Some(defect) = defect {
-            return Err(self.refused(format!("{defect}; remove it if no server uses it")));
-        }
-        let words = &ring.header().boot_id;
-        if words.iter().zip(boot_id).any(|(word, now)| word.load(Ordering::Relaxed) != now) {
-            writer.clear();
-            for (word, now) in words.iter().zip(boot_id) {
-                word.store(now, Ordering::Relaxed);
-            }
-        }
-        header
-            .opened
-            .store(header.opened.load(Ordering::Relaxed).saturating_add(1), Ordering::Relaxed);
-        Ok(true)
     }
 
     /// Makes the ring under a name of its own and moves it into place when it
@@ -283,7 +226,7 @@ impl Place {
 
     /// Takes the memory now, holes of a sparse copy included: on a full tmpfs
     /// the access to a page that is not there would be a SIGBUS.
-    fn reserve(&self, file: &File, len: usize) -> Result<(), Refused> {
+    pub(super) fn reserve(&self, file: &File, len: usize) -> Result<(), Refused> {
         // SAFETY: fallocate only takes a descriptor of ours and numbers.
         match unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, len as libc::off_t) } {
             0 => Ok(()),
@@ -291,40 +234,12 @@ impl Place {
         }
     }
 
-    fn refused(&self, reason: impl Into<String>) -> Refused {
+    pub(super) fn refused(&self, reason: impl Into<String>) -> Refused {
         Refused { path: self.path(), reason: reason.into() }
     }
 
-    fn failed(&self, what: &str, error: &io::Error) -> Refused {
+    pub(super) fn failed(&self, what: &str, error: &io::Error) -> Refused {
         self.refused(format!("{what}: {error}"))
-    }
-}
-
-/// The fields of a header that tell whether it is one, read before its
-/// geometry is known.
-struct HeaderFacts {
-    magic: u64,
-    version: u32,
-    lock_abi: u32,
-    size: u64,
-    capacity: u32,
-    buckets: u32,
-}
-
-impl Header {
-    fn copy_of(mapping: &Mapping) -> HeaderFacts {
-        assert!(mapping.size() >= size_of::<Header>());
-        // SAFETY: the mapping is page-aligned and holds a Header, which is
-        // made of atomics: any bytes are valid.
-        let header = unsafe { mapping.base().cast::<Header>().as_ref() };
-        HeaderFacts {
-            magic: header.magic.load(Ordering::Acquire),
-            version: header.version.load(Ordering::Relaxed),
-            lock_abi: header.lock_abi.load(Ordering::Relaxed),
-            size: header.size.load(Ordering::Relaxed),
-            capacity: header.capacity.load(Ordering::Relaxed),
-            buckets: header.buckets.load(Ordering::Relaxed),
-        }
     }
 }
 
@@ -339,6 +254,13 @@ fn boot_id() -> [u64; 2] {
 fn effective_user() -> u32 {
     // SAFETY: geteuid takes nothing and cannot fail.
     unsafe { libc::geteuid() }
+}
+
+/// Whose files are used: one's own and root's. Root may look at everybody's,
+/// but writes to nobody else's: a lock in it could make him wait.
+fn is_trusted(owner: u32, access: libc::c_int) -> bool {
+    let user = effective_user();
+    owner == user || owner == 0 || (user == 0 && access == libc::O_RDONLY)
 }
 
 fn on_memory(file: &File) -> bool {

@@ -121,6 +121,8 @@ pub struct Slot {
     pub hmac: [AtomicU64; 4],
 }
 
+/// [`Slot::node`] of a key that came out of a file; no node has this id.
+pub const IMPORTED: u64 = 0;
 /// [`Slot::flags`]: the key's tickets carry no associated data.
 pub const PLAIN: u32 = 1;
 /// All flags that this version knows.

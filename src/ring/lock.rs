@@ -34,6 +34,17 @@ pub enum Attempt {
     Broken(i32),
 }
 
+/// Who has a lock, as far as its bytes tell an onlooker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// It is free.
+    Nobody,
+    /// The thread of this id (gettid(2)), in the holder's PID namespace.
+    Thread(u32),
+    /// Its holder died with it; who takes it next repairs what it protects.
+    Dead,
+}
+
 impl RobustMutex {
     /// Makes the bytes a mutex. Only for memory that no one else uses yet.
     pub fn init(&self) -> Result<(), i32> {
@@ -81,6 +92,19 @@ impl RobustMutex {
         // zeroed memory of `is_one` or of a mapping. Others change them only
         // through the C library, whose accesses are atomic.
         unsafe { std::slice::from_raw_parts(self.raw().cast::<AtomicU32>(), COUNT) }
+    }
+
+    /// Looks who has the lock, without touching it.
+    pub fn holder(&self) -> Holder {
+        // Where the C library has its futex word; the bits in it are the
+        // kernel's (get_robust_list(2), linux/futex.h).
+        const WORD: usize = if cfg!(target_env = "musl") { 1 } else { 0 };
+        let word = self.words()[WORD].load(Ordering::Relaxed);
+        match word & libc::FUTEX_TID_MASK {
+            _ if word & libc::FUTEX_OWNER_DIED != 0 => Holder::Dead,
+            0 => Holder::Nobody,
+            thread => Holder::Thread(thread),
+        }
     }
 
     /// Takes the lock if it is free; never waits.
@@ -152,8 +176,11 @@ mod tests {
         assert!(!mutex.is_one());
         mutex.init().unwrap();
         assert!(mutex.is_one());
+        assert_eq!(mutex.holder(), Holder::Nobody);
         assert_eq!(mutex.lock(), Attempt::Owned);
         assert!(mutex.is_one());
+        // SAFETY: gettid takes nothing and cannot fail.
+        assert_eq!(mutex.holder(), Holder::Thread(unsafe { libc::gettid() } as u32));
         // SAFETY: locked above by this thread.
         unsafe { mutex.unlock() };
         assert!(mutex.is_one());

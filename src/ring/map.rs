@@ -4,6 +4,8 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::{self, NonNull};
 
+const READ_WRITE: libc::c_int = libc::PROT_READ | libc::PROT_WRITE;
+
 /// A shared mapping. It stays where it is until dropped.
 pub struct Mapping {
     base: NonNull<u8>,
@@ -19,16 +21,25 @@ unsafe impl Sync for Mapping {}
 impl Mapping {
     /// Maps the first `len` bytes of a file.
     pub fn of_file(file: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
-        Self::map(len, libc::MAP_SHARED, file.as_raw_fd())
+        Self::map(len, READ_WRITE, libc::MAP_SHARED, file.as_raw_fd())
+    }
+
+    /// Maps the first `len` bytes of a file to read only: a store to it is a fault.
+    pub fn to_read(file: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
+        Self::map(len, libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd())
     }
 
     /// Maps zeroed memory that only this process and its children share.
     pub fn anonymous(len: usize) -> io::Result<Self> {
-        Self::map(len, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1)
+        Self::map(len, READ_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1)
     }
 
-    fn map(len: usize, flags: libc::c_int, fd: libc::c_int) -> io::Result<Self> {
-        let protection = libc::PROT_READ | libc::PROT_WRITE;
+    fn map(
+        len: usize,
+        protection: libc::c_int,
+        flags: libc::c_int,
+        fd: libc::c_int,
+    ) -> io::Result<Self> {
         // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
         let base = unsafe { libc::mmap(ptr::null_mut(), len, protection, flags, fd, 0) };
         if base == libc::MAP_FAILED {

@@ -2,11 +2,13 @@
 //!
 //! - [`layout`]: the binary format, every offset asserted
 //! - [`file`]: where a ring lies, and what is refused there
+//! - [`verify`]: whether what lies there is a ring
 //! - [`map`]: its memory, locked and undumpable
 //! - [`lock`]: the robust mutexes in its header
 //! - [`reader`]: look-up without a lock
 //! - [`writer`]: publish, erase, repair, under the writer lock
 //! - [`stats`]: counters, a cache line per process
+//! - [`view`]: what an onlooker sees, without a lock
 //! - [`unused`]: a ring that nobody had a use for leaves no trace
 
 pub mod file;
@@ -16,6 +18,8 @@ pub mod map;
 pub mod reader;
 pub mod stats;
 pub mod unused;
+pub mod verify;
+pub mod view;
 pub mod writer;
 
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,0 +1,141 @@
+//! Whether what lies in a file is a ring that can be used. Nothing in it is
+//! trusted before it was looked at.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::Ring;
+use super::file::{Place, Refused};
+use super::layout::{Geometry, Header, LOCK_ABI, MAGIC, VERSION};
+use super::map::Mapping;
+use super::writer::NotLocked;
+use crate::clock::nanos;
+use crate::schedule::{MAX_LIFETIME, MIN_ROTATE_EVERY};
+use crate::secret::wipe_stack;
+
+/// How long opening a ring waits for its writer, who needs microseconds.
+const WRITER_PATIENCE: Duration = Duration::from_secs(2);
+
+impl Place {
+    /// The ring in a file; `None` if the file was removed meanwhile.
+    pub(super) fn verify(&self, file: &File, boot_id: [u64; 2]) -> Result<Option<Ring>, Refused> {
+        self.size_of(file)?;
+        // The header's page first: it tells the size of the rest.
+        self.reserve(file, size_of::<Header>())?;
+        let geometry = self.geometry_of(file)?;
+        self.reserve(file, geometry.size())?;
+        let mapping = Mapping::of_file(file.as_fd(), geometry.size())
+            .map_err(|error| self.failed("mmap", &error))?;
+        let ring = Ring::new(mapping, geometry);
+        Ok(self.admit(file, &ring, boot_id)?.then_some(ring))
+    }
+
+    /// The bytes of a file that is large enough for a header.
+    fn size_of(&self, file: &File) -> Result<u64, Refused> {
+        let size = file.metadata().map_err(|error| self.failed("fstat", &error))?.len();
+        if size < size_of::<Header>() as u64 {
+            return Err(self.refused(format!("it has the wrong size ({size} bytes)")));
+        }
+        Ok(size)
+    }
+
+    /// What the header of a file says of the ring in it, if that is one of this version.
+    pub(super) fn geometry_of(&self, file: &File) -> Result<Geometry, Refused> {
+        let size = self.size_of(file)?;
+        let head = Mapping::to_read(file.as_fd(), size_of::<Header>())
+            .map_err(|error| self.failed("mmap", &error))?;
+        let head = Header::copy_of(&head);
+        if head.magic != MAGIC {
+            return Err(self.refused("it is not a ring (wrong magic number)"));
+        }
+        if head.version != VERSION {
+            let found = head.version;
+            return Err(self.refused(format!("it is a ring of version {found}, not {VERSION}")));
+        }
+        if head.lock_abi != LOCK_ABI {
+            return Err(self.refused("it was made for another C library or word size"));
+        }
+        let geometry = Geometry::new(head.capacity)
+            .filter(|geometry| geometry.buckets == head.buckets)
+            .ok_or_else(|| self.refused(format!("it has a capacity of {} keys", head.capacity)))?;
+        if geometry.size() as u64 != size || head.size != size {
+            let wanted = geometry.size();
+            return Err(self.refused(format!("it has the wrong size ({size} bytes, not {wanted})")));
+        }
+        Ok(geometry)
+    }
+
+    /// Checks the locks, and under the writer lock the contents; empties those of another boot.
+    /// False if the file was removed before we had the lock: [`Place::remove_unused`].
+    fn admit(&self, file: &File, ring: &Ring, boot_id: [u64; 2]) -> Result<bool, Refused> {
+        let header = ring.header();
+        if !header.writer.is_one() || !header.leader.is_one() {
+            return Err(self.refused("a lock in it is none; remove it if no server uses it"));
+        }
+        let writer = ring.write_within(WRITER_PATIENCE).map_err(|error| match error {
+            NotLocked::Busy => self.refused("its writer lock is held and not given back"),
+            NotLocked::Broken(errno) => {
+                self.failed("its writer lock does not work", &io::Error::from_raw_os_error(errno))
+            }
+        })?;
+        if file.metadata().is_ok_and(|facts| facts.nlink() == 0) {
+            return Ok(false);
+        }
+        let rotate_every = header.rotate_every.load(Ordering::Relaxed);
+        let sensible = nanos(MIN_ROTATE_EVERY)..=nanos(MAX_LIFETIME);
+        if rotate_every != 0 && !sensible.contains(&rotate_every) {
+            return Err(self.refused(format!(
+                "it rotates every {rotate_every} ns, which no setting asks for; remove it if no \
+                 server uses it"
+            )));
+        }
+        let defect = writer.defect();
+        wipe_stack();
+        if let Some(defect) = defect {
+            return Err(self.refused(format!("{defect}; remove it if no server uses it")));
+        }
+        let words = &ring.header().boot_id;
+        if words.iter().zip(boot_id).any(|(word, now)| word.load(Ordering::Relaxed) != now) {
+            writer.clear();
+            for (word, now) in words.iter().zip(boot_id) {
+                word.store(now, Ordering::Relaxed);
+            }
+        }
+        header
+            .opened
+            .store(header.opened.load(Ordering::Relaxed).saturating_add(1), Ordering::Relaxed);
+        Ok(true)
+    }
+}
+
+/// The fields of a header that tell whether it is one, read before its
+/// geometry is known.
+struct HeaderFacts {
+    magic: u64,
+    version: u32,
+    lock_abi: u32,
+    size: u64,
+    capacity: u32,
+    buckets: u32,
+}
+
+impl Header {
+    fn copy_of(mapping: &Mapping) -> HeaderFacts {
+        assert!(mapping.size() >= size_of::<Header>());
+        // SAFETY: the mapping is page-aligned and holds a Header, which is
+        // made of atomics: any bytes are valid.
+        let header = unsafe { mapping.base().cast::<Header>().as_ref() };
+        HeaderFacts {
+            magic: header.magic.load(Ordering::Acquire),
+            version: header.version.load(Ordering::Relaxed),
+            lock_abi: header.lock_abi.load(Ordering::Relaxed),
+            size: header.size.load(Ordering::Relaxed),
+            capacity: header.capacity.load(Ordering::Relaxed),
+            buckets: header.buckets.load(Ordering::Relaxed),
+        }
+    }
+}

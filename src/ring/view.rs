@@ -1,0 +1,248 @@
+//! A ring as an onlooker has it: mapped to read, without a lock, whatever its
+//! writers are doing or have died at. What `tktrot status` shows.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::sync::atomic::{Ordering, fence};
+
+use super::Ring;
+use super::file::{Place, Refused};
+use super::layout::{Block, COUNTERS, Header, PLAIN, Slot};
+use super::lock::Holder;
+use super::map::Mapping;
+use super::stats::Totals;
+use crate::clock::Time;
+use crate::schedule::KeyTimes;
+use crate::secret::KeyName;
+
+/// How often a slot is read again that a writer is at: he needs nanoseconds, unless he died there.
+const RETRIES: usize = 1000;
+
+/// A ring that can only be looked at.
+pub struct View {
+    ring: Ring,
+    file: File,
+}
+
+/// All of a key but its secrets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyFacts {
+    /// Its public name.
+    pub name: KeyName,
+    /// When it lives.
+    pub times: KeyTimes,
+    /// The node that made it; [`super::layout::IMPORTED`] if it came out of a file.
+    pub node: u64,
+    /// True if its tickets carry no associated data.
+    pub plain: bool,
+}
+
+/// What a process that deals in tickets told the ring of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// The process that counts in this block, or did so last.
+    pub pid: u32,
+    /// The name of its executable, cut to 16 bytes.
+    pub program: String,
+    /// What was counted in this block, by the processes before it, too.
+    pub counted: Totals,
+}
+
+impl Place {
+    /// Maps the ring to look at it; `None` if there is none. Takes no lock, makes nothing and
+    /// changes nothing. Root may look at everybody's rings.
+    ///
+    /// # Errors
+    ///
+    /// What lies there is not a ring that this version reads, or may not be read.
+    pub fn look(&self) -> Result<Option<View>, Refused> {
+        let Some(file) = self.present(libc::O_RDONLY)? else { return Ok(None) };
+        let geometry = self.geometry_of(&file)?;
+        let mapping = Mapping::to_read(file.as_fd(), geometry.size())
+            .map_err(|error| self.failed("mmap", &error))?;
+        Ok(Some(View { ring: Ring::new(mapping, geometry), file }))
+    }
+}
+
+impl View {
+    /// The fixed head of the ring. It cannot be stored to: that is a fault.
+    pub fn header(&self) -> &Header {
+        self.ring.header()
+    }
+
+    /// The file, for who wants to know its owner or inode.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// How many keys fit.
+    pub fn capacity(&self) -> u32 {
+        self.ring.capacity()
+    }
+
+    /// The keys there are, first those that end first. One that is being written is left out.
+    pub fn keys(&self) -> Vec<KeyFacts> {
+        let mut keys: Vec<_> = self.ring.slots().iter().filter_map(Slot::facts).collect();
+        keys.sort_by_key(|key| (key.times.decrypt_until, key.times.encrypt_from));
+        keys
+    }
+
+    /// The processes that have counted.
+    pub fn users(&self) -> Vec<User> {
+        self.ring.blocks().iter().filter_map(Block::user).collect()
+    }
+
+    /// The sums of all that was counted.
+    pub fn totals(&self) -> Totals {
+        self.ring.totals()
+    }
+
+    /// Who has the writer lock.
+    pub fn writer(&self) -> Holder {
+        self.header().writer.holder()
+    }
+
+    /// Who leads the upkeep.
+    pub fn leader(&self) -> Holder {
+        self.header().leader.holder()
+    }
+
+    /// The moment up to which the ring needs no writer.
+    pub fn deadline(&self) -> Time {
+        self.ring.deadline()
+    }
+}
+
+impl Slot {
+    fn facts(&self) -> Option<KeyFacts> {
+        (0..RETRIES).find_map(|_| {
+            let seq = self.seq.load(Ordering::Acquire);
+            let name = self.name();
+            let flags = self.flags.load(Ordering::Relaxed);
+            let node = self.node.load(Ordering::Relaxed);
+            let times = self.times();
+            fence(Ordering::Acquire);
+            let stable = seq.is_multiple_of(2) && self.seq.load(Ordering::Relaxed) == seq;
+            let facts = KeyFacts { name, times, node, plain: flags & PLAIN != 0 };
+            stable.then_some((!name.is_constant()).then_some(facts))
+        })?
+    }
+}
+
+impl Block {
+    fn user(&self) -> Option<User> {
+        let pid = self.pid.load(Ordering::Relaxed);
+        let bytes: Vec<u8> = self
+            .program
+            .iter()
+            .flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes())
+            .collect();
+        let program = String::from_utf8_lossy(&bytes).trim_end_matches('\0').to_owned();
+        let mut counted = [0; COUNTERS];
+        for (count, counter) in counted.iter_mut().zip(&self.counters) {
+            *count = counter.load(Ordering::Relaxed);
+        }
+        (pid != 0).then_some(User { pid, program, counted: Totals(counted) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::{fs, process};
+
+    use super::*;
+    use crate::ring::layout::Geometry;
+    use crate::ring::reader::Key;
+    use crate::ring::stats::Counter;
+
+    fn place() -> (tempfile::TempDir, Place) {
+        let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+        let place = Place { dir: dir.path().into(), file: "some.ring".into(), dir_mode: 0o700 };
+        (dir, place)
+    }
+
+    fn ring(place: &Place) -> Ring {
+        place.open(Geometry::new(8).unwrap()).unwrap()
+    }
+
+    fn key(number: u8, ends: u64) -> Key {
+        let mut key = Key::blank();
+        let fill = |bytes: &mut [u8], salt: u8| {
+            for (index, byte) in bytes.iter_mut().enumerate() {
+                *byte = (index as u8).wrapping_mul(salt) ^ number;
+            }
+        };
+        fill(&mut key.name.0, 3);
+        fill(key.secrets.aes.expose_mut(), 5);
+        fill(key.secrets.hmac.expose_mut(), 7);
+        key.times.decrypt_until = Time(ends);
+        key.node = 9;
+        key
+    }
+
+    #[test]
+    fn nothing_is_seen_and_nothing_made_where_there_is_no_ring() {
+        let (dir, place) = place();
+        assert!(place.look().unwrap().is_none());
+        drop(dir);
+        assert!(place.look().unwrap().is_none());
+        assert!(!place.dir.exists());
+    }
+
+    #[test]
+    fn keys_and_counters_are_seen_while_a_writer_holds_the_lock() {
+        let (_dir, place) = place();
+        let ring = ring(&place);
+        let writer = ring.try_write().unwrap();
+        let (late, early) = (key(1, 200), key(2, 100));
+        writer.publish(&late).unwrap();
+        writer.publish(&early).unwrap();
+        let block = ring.claim_block(process::id(), b"a program");
+        ring.count(block, Counter::Issued);
+
+        let view = place.look().unwrap().unwrap();
+        let names: Vec<_> = view.keys().iter().map(|key| key.name).collect();
+        assert_eq!(names, [early.name, late.name]);
+        let users = view.users();
+        assert_eq!(
+            (users.len(), users[0].pid, &*users[0].program),
+            (1, process::id(), "a program")
+        );
+        assert_eq!(users[0].counted.of(Counter::Issued), 1);
+        assert_eq!(view.totals().of(Counter::Issued), 1);
+        assert!(matches!(view.writer(), Holder::Thread(_)));
+        drop(writer);
+        assert_eq!(view.writer(), Holder::Nobody);
+        assert_eq!(view.leader(), Holder::Nobody);
+    }
+
+    #[test]
+    fn a_writer_that_died_is_seen_dead_and_left_to_the_next_writer() {
+        let (_dir, place) = place();
+        let ring = ring(&place);
+        // SAFETY: the child takes the lock and dies with it.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            std::mem::forget(ring.try_write());
+            // SAFETY: ends the child at once.
+            unsafe { libc::_exit(0) };
+        }
+        // SAFETY: waits for our own child.
+        assert_eq!(unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) }, child);
+        let view = place.look().unwrap().unwrap();
+        assert_eq!((view.writer(), view.keys().len()), (Holder::Dead, 0));
+        assert_eq!(view.writer(), Holder::Dead);
+        drop(ring.try_write().unwrap());
+        assert_eq!(view.writer(), Holder::Nobody);
+    }
+
+    #[test]
+    fn what_is_no_ring_is_refused_with_file_and_reason() {
+        let (_dir, place) = place();
+        fs::write(place.path(), [7; 4096]).unwrap();
+        fs::set_permissions(place.path(), fs::Permissions::from_mode(0o600)).unwrap();
+        let refused = place.look().err().unwrap().to_string();
+        assert!(refused.contains("some.ring: it is not a ring"), "{refused}");
+    }
+}
