@@ -109,7 +109,7 @@ impl Known {
     fn configured(&'static self, config: &Config) -> Opened {
         let mut problems = self.problems.clone();
         if let Err(failure) = self.keyring.configure(config) {
-            let problem = format!("the ring could not be configured: {failure:?}");
+            let problem = format!("the ring could not be configured: {failure}");
             tell(config, &problem, "");
             problems.push(problem);
         }

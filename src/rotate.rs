@@ -1,6 +1,7 @@
 //! Embedded rotation: whoever finds that the time has come, the callback of a
 //! handshake or the upkeep thread, brings the ring up to date.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -38,6 +39,24 @@ pub enum Failure {
     Generator,
     /// No slot is free.
     Full,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Lock(NotLocked::Busy) => {
+                f.write_str("another process is writing the ring and does not end; try again")
+            }
+            Failure::Lock(NotLocked::Broken(errno)) => {
+                let why = std::io::Error::from_raw_os_error(*errno);
+                write!(f, "the ring's writer lock does not work: {why}")
+            }
+            Failure::Generator => f.write_str("the random number generator fails"),
+            Failure::Full => {
+                f.write_str("the ring is full; a new one needs a higher TKTROT_CAPACITY")
+            }
+        }
+    }
 }
 
 /// One trust domain in this process: a ring, a clock and a generator.

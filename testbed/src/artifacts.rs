@@ -32,6 +32,12 @@ pub fn library() -> Result<&'static Path> {
     built_file(&LIBRARY, "release/libtktrot.so")
 }
 
+/// The command line program.
+pub fn tktrot() -> Result<&'static Path> {
+    static TKTROT: OnceLock<PathBuf> = OnceLock::new();
+    built_file(&TKTROT, "release/tktrot")
+}
+
 /// A C program, by name.
 pub fn program(name: &str) -> Result<PathBuf> {
     existing(target()?.join("c").join(name))

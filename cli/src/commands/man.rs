@@ -1,0 +1,23 @@
+//! `tktrot man DIR`: a page for the program and one for each command.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::CommandFactory;
+
+use crate::Cli;
+use crate::severity::Severity;
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Where the pages are written.
+    dir: PathBuf,
+}
+
+pub fn run(arguments: &Arguments) -> Result<Severity> {
+    let dir = &arguments.dir;
+    std::fs::create_dir_all(dir)
+        .and_then(|()| clap_mangen::generate_to(Cli::command(), dir))
+        .with_context(|| format!("{}: the pages cannot be written", dir.display()))?;
+    Ok(Severity::Fine)
+}

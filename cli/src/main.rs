@@ -1,0 +1,54 @@
+//! `tktrot`: see the ticket keys of TLS servers, steer them, test them from outside.
+//!
+//! One file per command in [`commands`]. What they share: which ring is meant ([`rings`]), what the
+//! settings file says ([`settings`]), how bad it is ([`severity`]).
+
+mod commands;
+mod generator;
+mod rings;
+mod settings;
+mod severity;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use severity::Severity;
+
+/// Session ticket keys of TLS servers: see them, steer them, test them.
+#[derive(Parser)]
+#[command(name = "tktrot", version, max_term_width = 100)]
+#[command(
+    after_long_help = "Exit status: 0 all is well, 1 something deserves a look, 2 something \
+    is wrong or the command failed, 64 the command line is wrong."
+)]
+struct Cli {
+    /// The settings file; by default /etc/tktrot/tktrot.toml, if there is one.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<std::path::PathBuf>,
+
+    #[command(subcommand)]
+    command: commands::Command,
+}
+
+/// `EX_USAGE` of sysexits.h.
+const USAGE: u8 = 64;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // To stdout what was asked for (--help), to stderr what is wrong. If neither can be
+            // written, nobody is there to be told.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    cli.command
+        .run(cli.config.as_deref())
+        .unwrap_or_else(|error| {
+            eprintln!("tktrot: {error:#}");
+            Severity::Wrong
+        })
+        .into()
+}

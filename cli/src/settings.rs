@@ -1,0 +1,197 @@
+//! The settings file: what the environment's variables say, for a whole host.
+//!
+//! ```toml
+//! rotate = "1h"          # TKTROT_ROTATE
+//! dir = "/run/tktrot"    # TKTROT_DIR
+//! ```
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::ops::Range;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+use tktrot::config::Config;
+use toml::Spanned;
+
+/// Where the file lies unless another one is named.
+pub const DEFAULT: &str = "/etc/tktrot/tktrot.toml";
+
+/// What can be set, as the variables without `TKTROT_`.
+const SETTINGS: [&str; 14] = [
+    "ring", "dir", "capacity", "rotate", "lifetime", "label", "bind", "renew", "takeover", "only",
+    "upkeep", "log", "strict", "disable",
+];
+
+/// What holds for all commands.
+pub struct Settings {
+    /// What it sets, as variables: `TKTROT_ROTATE` and so on.
+    #[allow(dead_code, reason = "`tktrot run` will pass them on")]
+    pub variables: Vec<(OsString, OsString)>,
+    /// The same, over which the environment goes.
+    pub config: Config,
+}
+
+/// A value as TOML has it; the environment knows only text.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Value {
+    Text(String),
+    Number(i64),
+    Switch(bool),
+    List(Vec<String>),
+}
+
+/// Reads the file, or the default one if there is one, and the environment.
+///
+/// # Errors
+///
+/// The file cannot be read or holds something that cannot be used: file, line, column, and what is
+/// accepted. A variable that cannot be used.
+pub fn read(path: Option<&Path>) -> Result<Settings> {
+    let file = path.unwrap_or(Path::new(DEFAULT));
+    let is_there = path.is_some() || file.exists();
+    let variables = if is_there { read_file(file)? } else { Vec::new() };
+    let is_ours = |name: &OsString| name.to_str().is_some_and(|name| name.starts_with("TKTROT_"));
+    let environment: Vec<_> = std::env::vars_os().filter(|(name, _)| is_ours(name)).collect();
+    // Later ones replace earlier ones.
+    let all = variables.iter().chain(&environment).cloned();
+    let (config, problems) = Config::from_variables(all);
+    if let Some(problem) = problems.first() {
+        bail!("{problem}");
+    }
+    Ok(Settings { variables, config })
+}
+
+/// The variables that a settings file stands for.
+///
+/// # Errors
+///
+/// As for [`read`].
+pub fn read_file(file: &Path) -> Result<Vec<(OsString, OsString)>> {
+    let text = fs::read_to_string(file).with_context(|| format!("{}", file.display()))?;
+    let variables = parse(&text).map_err(|flaw| anyhow::anyhow!("{}:{flaw}", file.display()))?;
+    // Each can be used; whether they can together is seen here.
+    let (_, problems) = Config::from_variables(variables.clone());
+    match problems.first() {
+        Some(problem) => bail!("{}: {problem}", file.display()),
+        None => Ok(variables),
+    }
+}
+
+/// What is wrong in a settings file, and where.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Flaw {
+    line: usize,
+    column: usize,
+    message: String,
+}
+
+impl std::fmt::Display for Flaw {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}: {}", self.line, self.column, self.message)
+    }
+}
+
+/// The variables that a settings file stands for.
+fn parse(text: &str) -> Result<Vec<(OsString, OsString)>, Flaw> {
+    let entries: BTreeMap<Spanned<String>, Spanned<Value>> = toml::from_str(text)
+        .map_err(|error| flaw(text, error.span().unwrap_or(0..0), error.message().to_owned()))?;
+    let mut entries: Vec<_> = entries.into_iter().collect();
+    entries.sort_by_key(|(key, _)| key.span().start);
+    let mut variables = Vec::new();
+    for (key, value) in entries {
+        let name = key.get_ref();
+        if !SETTINGS.contains(&name.as_str()) {
+            let message =
+                format!("there is no setting {name:?}; there are {}", SETTINGS.join(", "));
+            return Err(flaw(text, key.span(), message));
+        }
+        let variable = format!("TKTROT_{}", name.to_uppercase());
+        let text_value = value.get_ref().as_variable(&variable);
+        let pair = (OsString::from(variable), OsString::from(text_value));
+        let (_, problems) = Config::from_variables([pair.clone()]);
+        if let Some(problem) = problems.into_iter().next() {
+            let message = format!("{name} cannot be this: accepted is {}", problem.accepted);
+            return Err(flaw(text, value.span(), message));
+        }
+        variables.push(pair);
+    }
+    Ok(variables)
+}
+
+impl Value {
+    /// As the text of this variable.
+    fn as_variable(&self, variable: &str) -> String {
+        match self {
+            Value::Text(text) => text.clone(),
+            Value::Number(number) => number.to_string(),
+            Value::Switch(on) => match (variable, on) {
+                ("TKTROT_TAKEOVER", true) => "yes".into(),
+                ("TKTROT_TAKEOVER", false) => "no".into(),
+                (_, on) => u8::from(*on).to_string(),
+            },
+            Value::List(parts) => parts.join(","),
+        }
+    }
+}
+
+fn flaw(text: &str, span: Range<usize>, message: String) -> Flaw {
+    let before = &text[..span.start.min(text.len())];
+    let line = before.matches('\n').count() + 1;
+    let column = before.chars().rev().take_while(|letter| *letter != '\n').count() + 1;
+    Flaw { line, column, message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn variables(text: &str) -> Result<Vec<(String, String)>, String> {
+        let parsed = parse(text).map_err(|flaw| flaw.to_string())?;
+        let text = |part: OsString| part.into_string().unwrap();
+        Ok(parsed.into_iter().map(|(name, value)| (text(name), text(value))).collect())
+    }
+
+    #[test]
+    fn settings_are_the_variables_in_lower_case() {
+        let text = "rotate = \"10m\"\ncapacity = 64\ntakeover = false\nstrict = true\n\
+                    only = [\"nginx\", \"haproxy\"]\n";
+        let expected = [
+            ("TKTROT_ROTATE", "10m"),
+            ("TKTROT_CAPACITY", "64"),
+            ("TKTROT_TAKEOVER", "no"),
+            ("TKTROT_STRICT", "1"),
+            ("TKTROT_ONLY", "nginx,haproxy"),
+        ];
+        let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(variables(text).unwrap(), expected);
+    }
+
+    #[test]
+    fn every_setting_is_a_variable_of_the_library() {
+        for name in SETTINGS {
+            let pair = (format!("TKTROT_{}", name.to_uppercase()).into(), "\u{1}".into());
+            let (_, problems) = Config::from_variables([pair]);
+            let unknown = problems.iter().any(|problem| problem.accepted.starts_with("a variable"));
+            assert!(!unknown, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_flaw_is_told_with_line_and_column() {
+        let cases = [
+            ("rotate = \"1h\"\nrotte = 1\n", "2:1: there is no setting \"rotte\"; there are ring,"),
+            ("\n  lifetime = \"soon\"", "2:14: lifetime cannot be this: accepted is 1s or more"),
+            ("rotate = ", "1:10: "),
+            ("rotate = 1\nrotate = 2", "2:1: duplicate key"),
+            ("rotate = 1.5", "1:10: "),
+        ];
+        for (text, start) in cases {
+            let flaw = variables(text).unwrap_err();
+            assert!(flaw.starts_with(start), "{text:?}: {flaw}");
+        }
+    }
+}
