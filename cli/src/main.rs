@@ -3,11 +3,13 @@
 //! One file per command in [`commands`]. What they share: which ring is meant ([`rings`]), what the
 //! settings file says ([`settings`]), how bad it is ([`severity`]).
 
+mod check;
 mod commands;
 mod generator;
 mod rings;
 mod settings;
 mod severity;
+mod shim;
 
 use std::process::ExitCode;
 

@@ -28,7 +28,6 @@ const SETTINGS: [&str; 14] = [
 /// What holds for all commands.
 pub struct Settings {
     /// What it sets, as variables: `TKTROT_ROTATE` and so on.
-    #[allow(dead_code, reason = "`tktrot run` will pass them on")]
     pub variables: Vec<(OsString, OsString)>,
     /// The same, over which the environment goes.
     pub config: Config,

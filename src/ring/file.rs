@@ -263,7 +263,8 @@ fn is_trusted(owner: u32, access: libc::c_int) -> bool {
     owner == user || owner == 0 || (user == 0 && access == libc::O_RDONLY)
 }
 
-fn on_memory(file: &File) -> bool {
+/// True if a file lies on tmpfs or ramfs, which is memory.
+pub fn on_memory(file: &File) -> bool {
     // SAFETY: zero is a valid statfs, and the call fills it.
     let mut facts: libc::statfs = unsafe { std::mem::zeroed() };
     // SAFETY: a descriptor of ours and a valid buffer.

@@ -1,10 +1,12 @@
 //! One module per command: its arguments, and what it does.
 
+mod check;
 mod completions;
 mod config;
 mod man;
 mod revoke;
 mod rotate;
+mod run;
 
 use std::path::Path;
 
@@ -14,6 +16,10 @@ use crate::severity::Severity;
 
 #[derive(clap::Subcommand)]
 pub enum Command {
+    /// Starts a server under libtktrot
+    Run(run::Arguments),
+    /// Tells whether it will work here, and if not, why
+    Check(check::Arguments),
     /// Makes a new key now; the old one decrypts on
     Rotate(rotate::Arguments),
     /// Ends keys now, in every process of this host
@@ -32,6 +38,8 @@ impl Command {
     /// Does it; `config` is the settings file, if one was named.
     pub fn run(&self, config: Option<&Path>) -> Result<Severity> {
         match self {
+            Command::Run(arguments) => run::run(arguments, config),
+            Command::Check(arguments) => check::run(arguments, config),
             Command::Rotate(arguments) => rotate::run(arguments, config),
             Command::Revoke(arguments) => revoke::run(arguments, config),
             Command::Config(arguments) => config::run(arguments, config),

@@ -1,0 +1,224 @@
+//! An executable file: whether the loader will preload into it, and which TLS library it has.
+
+use std::ffi::{CString, OsStr};
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use object::read::elf::{ElfFile64, FileHeader, ProgramHeader};
+use object::{Endianness, Object, ObjectSymbol, elf};
+
+use super::Finding;
+
+/// Servers that do not hand their environment on to the processes that speak TLS.
+const CLEANS_ENVIRONMENT: [(&str, &str); 3] = [
+    (
+        "master",
+        "Postfix: name LD_PRELOAD and the TKTROT_ variables in import_environment (main.cf)",
+    ),
+    ("dovecot", "Dovecot: name LD_PRELOAD and the TKTROT_ variables in import_environment"),
+    (
+        "sudo",
+        "sudo resets the environment: set the variables behind it, as in sudo env LD_PRELOAD=…",
+    ),
+];
+
+/// What says, inside an executable, that a TLS library was linked into it.
+const LINKED_IN: [(&[u8], &str); 4] = [
+    (b"BoringSSL", "BoringSSL"),
+    (b"AWS-LC", "AWS-LC"),
+    (b"OpenSSL 3.", "OpenSSL 3"),
+    (b"OpenSSL 1.1.1", "OpenSSL 1.1.1"),
+];
+
+/// The file that a command name stands for.
+pub fn locate(program: &OsStr) -> Result<PathBuf> {
+    let found = if program.as_bytes().contains(&b'/') {
+        Some(PathBuf::from(program)).filter(|path| path.is_file())
+    } else {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        // Servers are in sbin, which users' PATH often lacks.
+        let dirs =
+            std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
+        dirs.map(|dir| dir.join(program)).find(|path| path.is_file())
+    };
+    let shown = Path::new(program).display();
+    let path = found.with_context(|| format!("{shown}: there is no such program"))?;
+    path.canonicalize().with_context(|| format!("{}", path.display()))
+}
+
+/// Looks at an executable and, as far as the loader tells, at its libraries.
+///
+/// # Errors
+///
+/// It cannot be read.
+pub fn inspect(path: &Path, shim: &Path) -> Result<Vec<Finding>> {
+    let data = fs::read(path).with_context(|| format!("{}", path.display()))?;
+    if data.starts_with(b"#!") {
+        let line = data[2..].split(|byte| *byte == b'\n').next().unwrap_or_default();
+        let interpreter = String::from_utf8_lossy(line).trim().to_owned();
+        let found = format!("a script; {interpreter} runs it");
+        let advice = "check the program that the script starts; what it preloads into is that";
+        return Ok(vec![Finding::doubtful("program", found, advice)]);
+    }
+    let Ok(file) = ElfFile64::<Endianness>::parse(&*data) else {
+        let advice = "the shim is for 64-bit ELF programs";
+        return Ok(vec![Finding::wrong("program", "no 64-bit ELF executable", advice)]);
+    };
+    let mut findings = vec![architecture(&file, shim)?];
+    findings.push(loader(&file));
+    findings.push(privileges(path)?);
+    findings.extend(environment(path));
+    findings.push(tls_library(path, &file, &data));
+    Ok(findings)
+}
+
+fn architecture(file: &ElfFile64<Endianness>, shim: &Path) -> Result<Finding> {
+    let machine = |file: &ElfFile64<Endianness>| file.elf_header().e_machine(file.endian());
+    let data = fs::read(shim).with_context(|| format!("{}", shim.display()))?;
+    let Ok(ours) = ElfFile64::<Endianness>::parse(&*data) else {
+        bail!("{}: it is no ELF library; install it anew", shim.display());
+    };
+    Ok(if machine(file) == machine(&ours) {
+        Finding::fine("architecture", format!("{:?}, as the shim", file.architecture()))
+    } else {
+        let found = format!("{:?}; the shim is for {:?}", file.architecture(), ours.architecture());
+        Finding::wrong(
+            "architecture",
+            found,
+            "install the shim that was built for this architecture",
+        )
+    })
+}
+
+/// The program's PT_INTERP.
+fn interpreter(file: &ElfFile64<Endianness>) -> Option<String> {
+    let endian = file.endian();
+    let header = file.elf_program_headers().iter().find(|h| h.p_type(endian) == elf::PT_INTERP)?;
+    let bytes = header.interpreter(endian, file.data()).ok()??;
+    Some(String::from_utf8_lossy(bytes).into_owned())
+}
+
+fn loader(file: &ElfFile64<Endianness>) -> Finding {
+    match interpreter(file) {
+        None => Finding::wrong(
+            "loader",
+            "statically linked: nothing can be preloaded into it",
+            "use a dynamically linked build; or link libtktrot into it (tkt_install_api)",
+        ),
+        Some(loader) if loader.contains("musl") => Finding::wrong(
+            "loader",
+            format!("{loader}: the program is for musl, the shim for glibc"),
+            "use a shim that was built for musl",
+        ),
+        Some(loader) => Finding::fine("loader", format!("dynamically linked, {loader}")),
+    }
+}
+
+/// secure_getenv(3), ld.so(8): a program that gains privileges at its start has no LD_PRELOAD.
+fn privileges(path: &Path) -> Result<Finding> {
+    let facts = fs::metadata(path).with_context(|| format!("{}", path.display()))?;
+    let advice = "started by root that does not matter; by others the loader ignores LD_PRELOAD: \
+                  give the rights another way (systemd: AmbientCapabilities=)";
+    let gains = if facts.mode() & libc::S_ISUID != 0 {
+        "set-user-ID"
+    } else if facts.mode() & libc::S_ISGID != 0 {
+        "set-group-ID"
+    } else if has_capabilities(path) {
+        "file capabilities"
+    } else {
+        return Ok(Finding::fine("privileges", "none that it gains at its start"));
+    };
+    Ok(Finding::doubtful("privileges", gains, advice))
+}
+
+fn has_capabilities(path: &Path) -> bool {
+    let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return false };
+    // SAFETY: NUL-terminated names; no buffer: only the size is asked for.
+    let size = unsafe {
+        libc::getxattr(path.as_ptr(), c"security.capability".as_ptr(), std::ptr::null_mut(), 0)
+    };
+    size > 0
+}
+
+fn environment(path: &Path) -> Option<Finding> {
+    let name = path.file_name()?;
+    let (_, advice) = CLEANS_ENVIRONMENT.iter().find(|(cleaner, _)| *cleaner == name)?;
+    Some(Finding::doubtful("environment", "it starts its processes with a cleaned one", advice))
+}
+
+fn tls_library(path: &Path, file: &ElfFile64<Endianness>, data: &[u8]) -> Finding {
+    let subject = "TLS library";
+    let libraries = libraries(path, file);
+    if let Some(libssl) = libraries.iter().find(|library| library.contains("libssl.so")) {
+        let version =
+            openssl_version(&libraries).unwrap_or_else(|| "a version it does not tell".into());
+        return Finding::fine(subject, format!("{libssl}: {version}"));
+    }
+    if file.section_by_name(".go.buildinfo").is_some() {
+        let advice =
+            "Go's crypto/tls is inside the program; it has an interface of its own for ticket keys";
+        return Finding::wrong(subject, "a Go program", advice);
+    }
+    let holds = |needle: &[u8]| data.windows(needle.len()).any(|window| window == needle);
+    let defines = file.symbols().chain(file.dynamic_symbols()).any(|symbol| {
+        symbol.is_definition() && symbol.name_bytes().is_ok_and(|name| name == b"SSL_CTX_new")
+    });
+    if let Some((_, name)) =
+        LINKED_IN.iter().find(|(mark, _)| holds(mark)).filter(|_| defines || !loads(file))
+    {
+        let advice =
+            "link libtktrot into the program and call tkt_install_api with TKT_TLS_API_INIT";
+        return Finding::wrong(subject, format!("{name} is linked into the program"), advice);
+    }
+    if defines {
+        let advice =
+            "link libtktrot into the program and call tkt_install_api with TKT_TLS_API_INIT";
+        return Finding::wrong(subject, "one is linked into the program", advice);
+    }
+    let advice = "fine if it loads libssl later, as modules do (Apache, lighttpd, Python): start it under \
+                  tktrot run and check its process with --pid";
+    Finding::doubtful(subject, "it is not linked with libssl", advice)
+}
+
+/// True if the program can load libraries while it runs.
+fn loads(file: &ElfFile64<Endianness>) -> bool {
+    file.dynamic_symbols().any(|symbol| {
+        symbol.is_undefined() && symbol.name_bytes().is_ok_and(|name| name.starts_with(b"dlopen"))
+    })
+}
+
+/// The files that the loader would map, as it lists them itself (ld.so(8), --list): nothing of the
+/// program runs.
+fn libraries(path: &Path, file: &ElfFile64<Endianness>) -> Vec<String> {
+    let Some(loader) = interpreter(file).filter(|loader| loader.starts_with("/lib")) else {
+        return Vec::new();
+    };
+    let listed = Command::new(loader).arg("--list").arg(path).env_remove("LD_PRELOAD").output();
+    let listed = listed.map(|output| output.stdout).unwrap_or_default();
+    let listed = String::from_utf8_lossy(&listed).into_owned();
+    let file = |line: &str| {
+        let after = line.split(" => ").nth(1).unwrap_or(line).trim();
+        after.split(" (").next().unwrap_or_default().to_owned()
+    };
+    listed.lines().map(file).collect()
+}
+
+/// What libcrypto says of itself.
+fn openssl_version(libraries: &[String]) -> Option<String> {
+    version_in(libraries.iter().find(|library| library.contains("libcrypto.so"))?)
+}
+
+/// The version in a libcrypto, such as `OpenSSL 3.0.17 1 Jul 2025`.
+pub fn version_in(libcrypto: &str) -> Option<String> {
+    const START: &[u8] = b"OpenSSL ";
+    let data = fs::read(libcrypto).ok()?;
+    let at = data
+        .windows(START.len() + 1)
+        .position(|window| window.starts_with(START) && window[START.len()].is_ascii_digit())?;
+    let text = data[at..].split(|byte| *byte == 0).next()?;
+    Some(String::from_utf8_lossy(text).into_owned())
+}

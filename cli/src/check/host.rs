@@ -1,0 +1,164 @@
+//! This host: where rings can lie, what may be locked, what the kernel can do.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use tktrot::config::Config;
+
+use super::Finding;
+use crate::rings;
+
+/// renameat2(2) is the newest call that rings need.
+const KERNEL: (u32, u32) = (3, 15);
+
+/// Looks at the host, for rings as `config` asks for them.
+pub fn inspect(config: &Config) -> Vec<Finding> {
+    let size = config.geometry().size() as u64;
+    vec![
+        directory(&rings::directory(config)),
+        memory_locks(limit(libc::RLIMIT_MEMLOCK), size),
+        processes(),
+        kernel(),
+    ]
+}
+
+fn directory(dir: &Path) -> Finding {
+    let subject = "ring directory";
+    let shown = dir.display();
+    // SAFETY: geteuid takes nothing and cannot fail.
+    let user = unsafe { libc::geteuid() };
+    let Some(there) = dir.ancestors().find(|dir| dir.exists()) else {
+        return Finding::wrong(
+            subject,
+            format!("{shown}: not even its root is there"),
+            "name another: TKTROT_DIR",
+        );
+    };
+    if !is_tmpfs(there) {
+        let advice = "keys must never reach a disk: name a directory on tmpfs (TKTROT_DIR), as under /run or /dev/shm";
+        return Finding::wrong(subject, format!("{shown}: not on tmpfs"), advice);
+    }
+    let Ok(facts) = fs::metadata(there) else {
+        return Finding::wrong(
+            subject,
+            format!("{}: it cannot be looked at", there.display()),
+            "see its rights",
+        );
+    };
+    if there == dir && facts.mode() & 0o022 != 0 && facts.mode() & libc::S_ISVTX == 0 {
+        let found = format!("{shown}: others may write it (mode {:04o})", facts.mode() & 0o7777);
+        return Finding::wrong(subject, found, "chmod go-w");
+    }
+    if there == dir && facts.uid() != user && facts.uid() != 0 {
+        let found = format!("{shown}: it belongs to user {}", facts.uid());
+        return Finding::wrong(
+            subject,
+            found,
+            "it must be root's or the server's: TKTROT_DIR names another",
+        );
+    }
+    if !may_write(there) {
+        let found = format!("{}: user {user} may not write it", there.display());
+        let advice = "fine for a server that root starts; else name another (TKTROT_DIR), or let systemd make it (RuntimeDirectory=)";
+        return Finding::doubtful(subject, found, advice);
+    }
+    let made = if there == dir { "" } else { ", will be made" };
+    Finding::fine(subject, format!("{shown}{made}, on tmpfs"))
+}
+
+fn memory_locks(limit: Option<u64>, size: u64) -> Finding {
+    let subject = "memory locks";
+    match limit {
+        None => Finding::fine(subject, "no limit (RLIMIT_MEMLOCK)"),
+        Some(limit) if limit >= size => Finding::fine(
+            subject,
+            format!("{} KiB (RLIMIT_MEMLOCK); a ring takes {}", limit / 1024, size / 1024),
+        ),
+        Some(limit) => Finding::doubtful(
+            subject,
+            format!("{} KiB (RLIMIT_MEMLOCK), but a ring takes {}", limit / 1024, size / 1024),
+            "keys could be swapped out: raise it (ulimit -l, systemd: LimitMEMLOCK=); root is not bound by it",
+        ),
+    }
+}
+
+fn processes() -> Finding {
+    let subject = "threads";
+    match limit(libc::RLIMIT_NPROC) {
+        Some(limit) if limit <= 1 => Finding::doubtful(
+            subject,
+            format!("{limit} (RLIMIT_NPROC)"),
+            "no upkeep thread can start: keys rotate with handshakes, and end with the next one after their time",
+        ),
+        Some(limit) => Finding::fine(subject, format!("{limit} (RLIMIT_NPROC)")),
+        None => Finding::fine(subject, "no limit (RLIMIT_NPROC)"),
+    }
+}
+
+fn kernel() -> Finding {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    kernel_of(release.trim())
+}
+
+fn kernel_of(release: &str) -> Finding {
+    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    if version >= KERNEL {
+        Finding::fine("kernel", format!("Linux {release}"))
+    } else {
+        let advice = "rings need Linux 3.15 or newer (renameat2); without one each server keeps its keys to itself";
+        Finding::wrong("kernel", format!("Linux {release}"), advice)
+    }
+}
+
+/// A soft limit of this process; `None`: there is none.
+fn limit(which: libc::__rlimit_resource_t) -> Option<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a valid resource and a valid buffer.
+    let rc = unsafe { libc::getrlimit(which, &mut limit) };
+    (rc == 0 && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
+}
+
+fn is_tmpfs(path: &Path) -> bool {
+    fs::File::open(path).is_ok_and(|file| tktrot::ring::file::on_memory(&file))
+}
+
+fn may_write(path: &Path) -> bool {
+    use std::os::unix::ffi::OsStrExt;
+    let Ok(path) = std::ffi::CString::new(path.as_os_str().as_bytes()) else { return false };
+    // SAFETY: a NUL-terminated path.
+    unsafe { libc::access(path.as_ptr(), libc::W_OK | libc::X_OK) == 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::severity::Severity;
+
+    #[test]
+    fn kernels_are_told_apart_by_number() {
+        for (release, severity) in [
+            ("6.1.0-18-amd64", Severity::Fine),
+            ("3.15", Severity::Fine),
+            ("3.14.79", Severity::Wrong),
+            ("2.6.32-754.el6", Severity::Wrong),
+            ("", Severity::Wrong),
+        ] {
+            assert_eq!(kernel_of(release).severity, severity, "{release}");
+        }
+    }
+
+    #[test]
+    fn a_ring_must_fit_into_what_may_be_locked() {
+        assert_eq!(memory_locks(None, 1 << 20).severity, Severity::Fine);
+        assert_eq!(memory_locks(Some(1 << 20), 1 << 20).severity, Severity::Fine);
+        assert_eq!(memory_locks(Some(65536), 1 << 20).severity, Severity::Doubtful);
+    }
+
+    #[test]
+    fn a_directory_on_a_disk_is_wrong() {
+        assert_eq!(directory(Path::new("/proc/none")).severity, Severity::Wrong);
+        assert_eq!(directory(Path::new("/dev/shm/not-there")).severity, Severity::Fine);
+    }
+}

@@ -1,0 +1,78 @@
+//! `tktrot check [--] PROGRAM | --pid PID`.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::check::{Finding, binary, host, running};
+use crate::settings;
+use crate::severity::Severity;
+use crate::shim;
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    what: What,
+
+    /// For programs, not for people
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(clap::Args)]
+#[group(required = true, multiple = false)]
+struct What {
+    /// The program that is to be started under libtktrot
+    program: Option<OsString>,
+
+    /// A process that runs
+    #[arg(long)]
+    pid: Option<u32>,
+}
+
+/// What `--json` prints: docs/schemas/check.schema.json.
+#[derive(Serialize)]
+struct Report {
+    severity: Severity,
+    program: String,
+    findings: Vec<Finding>,
+}
+
+pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
+    let settings = settings::read(config)?;
+    let shim = shim::find()?;
+    let (program, mut findings) = match (arguments.what.pid, &arguments.what.program) {
+        (Some(pid), _) => (running::executable(pid)?, running::inspect(pid)?),
+        (None, program) => (binary::locate(program.as_deref().unwrap_or_default())?, Vec::new()),
+    };
+    findings.extend(binary::inspect(&program, &shim)?);
+    findings.extend(host::inspect(&settings.config));
+    let severity = findings.iter().map(|finding| finding.severity).max().unwrap_or(Severity::Fine);
+    let report = Report { severity, program: program.display().to_string(), findings };
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print(&report);
+    }
+    Ok(severity)
+}
+
+fn print(report: &Report) {
+    println!("{}", report.program);
+    for Finding { severity, subject, found, advice } in &report.findings {
+        println!("  {severity:5}  {subject:14}  {found}");
+        if !advice.is_empty() {
+            println!("  {:5}  {:14}  → {advice}", "", "");
+        }
+    }
+    println!(
+        "{}",
+        match report.severity {
+            Severity::Fine => "It will work here.",
+            Severity::Doubtful => "It will work here if what is marked \"look\" is as you want it.",
+            Severity::Wrong => "It will not work here as it is.",
+        }
+    );
+}

@@ -1,0 +1,103 @@
+//! `tktrot run [OPTIONS] -- PROGRAM [ARGUMENTS]`.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process;
+
+use anyhow::{Context, Result, bail};
+use tktrot::config::Config;
+
+use crate::settings;
+use crate::severity::Severity;
+use crate::shim;
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// How long a key encrypts: 30s, 10m, 1h
+    #[arg(long, value_name = "DURATION")]
+    rotate: Option<OsString>,
+
+    /// How long tickets live; by default as long as the server's sessions
+    #[arg(long, value_name = "DURATION")]
+    lifetime: Option<OsString>,
+
+    /// Name or path of the ring; by default the program's name
+    #[arg(long, value_name = "RING")]
+    ring: Option<OsString>,
+
+    /// The service's label: tickets of another label do not open
+    #[arg(long)]
+    label: Option<OsString>,
+
+    /// What tickets are bound to: some of cert,verify,sni, or none
+    #[arg(long, value_name = "PARTS")]
+    bind: Option<OsString>,
+
+    /// Any problem stops the server at its start
+    #[arg(long)]
+    strict: bool,
+
+    /// The program and its arguments, after --
+    #[arg(required = true, last = true, value_name = "PROGRAM")]
+    command: Vec<OsString>,
+}
+
+impl Arguments {
+    fn variables(&self) -> Vec<(OsString, OsString)> {
+        let options = [
+            ("TKTROT_ROTATE", &self.rotate),
+            ("TKTROT_LIFETIME", &self.lifetime),
+            ("TKTROT_RING", &self.ring),
+            ("TKTROT_LABEL", &self.label),
+            ("TKTROT_BIND", &self.bind),
+        ];
+        let given =
+            options.into_iter().filter_map(|(name, value)| Some((name.into(), value.clone()?)));
+        given.chain(self.strict.then(|| ("TKTROT_STRICT".into(), "1".into()))).collect()
+    }
+}
+
+/// Becomes the program: returns only if that fails.
+pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
+    let settings = settings::read(config)?;
+    let given = arguments.variables();
+    let (_, problems) = Config::from_variables(given.iter().cloned());
+    if let Some(problem) = problems.first() {
+        bail!("{problem}");
+    }
+    let shim = shim::find()?;
+    let (program, rest) = arguments.command.split_first().context("no program")?;
+    let error = process::Command::new(program)
+        .args(rest)
+        // What the environment says goes over the settings file, the command line over both.
+        .envs(settings.variables.into_iter().filter(|(name, _)| env::var_os(name).is_none()))
+        .envs(given)
+        .env("LD_PRELOAD", preload(&shim, env::var_os("LD_PRELOAD").as_deref()))
+        .exec();
+    bail!("{}: it cannot be run: {error}", Path::new(program).display())
+}
+
+/// The shim, and what was preloaded before.
+fn preload(shim: &Path, before: Option<&OsStr>) -> OsString {
+    let mut list = shim.as_os_str().to_owned();
+    if let Some(before) = before.filter(|before| !before.is_empty()) {
+        list.push(":");
+        list.push(before);
+    }
+    list
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_preloaded_before_stays() {
+        let shim = Path::new("/lib/x.so");
+        assert_eq!(preload(shim, None), "/lib/x.so");
+        assert_eq!(preload(shim, Some(OsStr::new(""))), "/lib/x.so");
+        assert_eq!(preload(shim, Some(OsStr::new("/a.so b.so"))), "/lib/x.so:/a.so b.so");
+    }
+}
