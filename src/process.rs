@@ -18,6 +18,8 @@ use std::mem::MaybeUninit;
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use once_cell::race::OnceBox;
+
 static GENERATION: AtomicU32 = AtomicU32::new(1);
 static EXITING: AtomicBool = AtomicBool::new(false);
 static SETUP: Lock = Lock::new();
@@ -217,13 +219,17 @@ extern "C" fn in_child() {
     in_parent();
 }
 
-/// The base name of the running executable, for the ring's default name.
-pub fn executable() -> String {
-    let path = std::env::current_exe().unwrap_or_default();
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    // What /proc/self/exe says of a file that an upgrade replaced.
-    let name = name.strip_suffix(" (deleted)").unwrap_or(&name);
-    if name.is_empty() { "unknown".into() } else { name.into() }
+/// The base name of the running executable, as it was at the first call: a
+/// worker in a root directory of its own sees no /proc.
+pub fn executable() -> &'static str {
+    static EXECUTABLE: OnceBox<String> = OnceBox::new();
+    EXECUTABLE.get_or_init(|| {
+        let path = std::env::current_exe().unwrap_or_default();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        // What /proc/self/exe says of a file that an upgrade replaced.
+        let name = name.strip_suffix(" (deleted)").unwrap_or(&name);
+        Box::new(if name.is_empty() { "unknown".into() } else { name.into() })
+    })
 }
 
 #[cfg(test)]

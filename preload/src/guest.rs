@@ -33,7 +33,7 @@ pub fn guest() -> Option<&'static Guest> {
 impl Guest {
     fn arrive() -> Option<Self> {
         let (config, problems) = Config::from_env();
-        if config.disabled || !config.is_meant_for(&process::executable()) {
+        if config.disabled || !config.is_meant_for(process::executable()) {
             return None;
         }
         let opened = log::open(&config.log);
