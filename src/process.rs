@@ -21,6 +21,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use once_cell::race::OnceBox;
 
 static GENERATION: AtomicU32 = AtomicU32::new(1);
+/// The process that this memory belongs to.
+static OWNER: AtomicU32 = AtomicU32::new(0);
 static EXITING: AtomicBool = AtomicBool::new(false);
 static SETUP: Lock = Lock::new();
 static WORK: Lock = Lock::new();
@@ -35,6 +37,7 @@ pub fn generation() -> u32 {
 pub fn watch() {
     static WATCHED: Once = Once::new();
     WATCHED.call_once(|| {
+        OWNER.store(std::process::id(), Ordering::Relaxed);
         // SAFETY: the handlers are plain functions of this library, which is
         // never unloaded (linked with -z nodelete). A failure (ENOMEM) leaves
         // us without notice, as before the call.
@@ -43,6 +46,12 @@ pub fn watch() {
             libc::atexit(at_exit);
         }
     });
+}
+
+/// True in a child of vfork, whose memory is its parent's: what it does to
+/// itself must not be noted there.
+pub fn borrows_memory() -> bool {
+    OWNER.load(Ordering::Relaxed) != std::process::id()
 }
 
 /// Lets `again` run in each forked child before fork returns there: on its only
@@ -212,6 +221,7 @@ extern "C" fn in_parent() {
 extern "C" fn in_child() {
     let next = GENERATION.load(Ordering::Relaxed).wrapping_add(1).max(1);
     GENERATION.store(next, Ordering::Relaxed);
+    OWNER.store(std::process::id(), Ordering::Relaxed);
     // SAFETY: the thread that forked, and now is this one, holds SETUP.
     if let Some(again) = unsafe { *IN_EACH_CHILD.0.get() } {
         again();
