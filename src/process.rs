@@ -254,14 +254,16 @@ mod tests {
         let child = unsafe { libc::fork() };
         if child == 0 {
             drop(exclusive());
+            let failed = generation() == before || borrows_memory();
             // SAFETY: ends the child at once.
-            unsafe { libc::_exit(i32::from(generation() == before)) };
+            unsafe { libc::_exit(i32::from(failed)) };
         }
         let mut status = 0;
         // SAFETY: waits for our own child.
         assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
         assert_eq!(status, 0);
         assert_eq!(generation(), before);
+        assert!(!borrows_memory());
     }
 
     #[test]

@@ -61,6 +61,11 @@ impl Haproxy {
         self.addrs[frontend]
     }
 
+    /// Where its frontends listen.
+    pub fn addrs(&self) -> &[SocketAddr] {
+        &self.addrs
+    }
+
     /// Its directory: haproxy.cfg, haproxy.pid, admin.sock, stderr.txt, certificates.
     pub fn dir(&self) -> &Path {
         self.dir.path()
@@ -90,8 +95,11 @@ impl Haproxy {
         ensure!(self.main_process().is_err(), "HAProxy already runs");
         let stderr =
             File::options().create(true).append(true).open(self.dir().join("stderr.txt"))?;
+        // That of a former master may be a stranger's by now.
+        let _ = fs::remove_file(self.dir().join("haproxy.pid"));
         let child = self.command(self.mode.arguments()).stderr(stderr).spawn();
-        let child = child.with_context(|| format!("cannot run {BINARY}; `make deps` installs it"))?;
+        let child =
+            child.with_context(|| format!("cannot run {BINARY}; `make deps` installs it"))?;
         let pid = child.id() as i32;
         self.child = Some(child);
         let process = match self.mode {
@@ -103,8 +111,7 @@ impl Haproxy {
             if !process.is_running() {
                 return Some(Err(anyhow!("HAProxy ended at its start")));
             }
-            let connects =
-                |addr| TcpStream::connect_timeout(addr, Duration::from_secs(1)).is_ok();
+            let connects = |addr| TcpStream::connect_timeout(addr, Duration::from_secs(1)).is_ok();
             (self.is_settled(&process) && self.addrs.iter().all(connects)).then_some(Ok(()))
         })
     }
@@ -126,8 +133,7 @@ impl Haproxy {
     pub fn stop(&mut self) -> Result<()> {
         let process = self.main_process()?;
         process.signal(libc::SIGTERM);
-        let result =
-            self.wait_for("HAProxy to stop", || (!process.is_running()).then_some(Ok(())));
+        let result = self.wait_for("HAProxy to stop", || (!process.is_running()).then_some(Ok(())));
         self.end_now();
         result
     }
@@ -160,16 +166,18 @@ impl Haproxy {
         let status = ended??;
         ensure!(status.success(), "HAProxy did not daemonize: {status}\n{}", self.stderr());
         let file = self.dir().join("haproxy.pid");
-        let pid = fs::read_to_string(&file)?.trim().parse()?;
-        Process::find(pid).with_context(|| format!("HAProxy is gone\n{}", self.stderr()))
+        // The parent ends before the master has written it.
+        let master = wait::until(PATIENCE, "the pid of a HAProxy that runs", || {
+            Process::find(fs::read_to_string(&file).ok()?.trim().parse().ok()?)
+        });
+        master.map_err(|late| anyhow!("{late}\n{}", self.stderr()))
     }
 
-    /// Whether a master has its worker and has executed itself to do nothing but watch it, which
-    /// is when it takes signals again. A single process always is.
+    /// Whether a master has its worker and has executed itself to do nothing but watch it: before
+    /// that it loses signals, and it waits for the end of children only then. A single process
+    /// always is settled.
     fn is_settled(&self, process: &Process) -> bool {
-        let only_watches =
-            || process.environment().iter().any(|it| it == "HAPROXY_MWORKER_WAIT_ONLY=1");
-        self.mode == Mode::Single || process.children().len() == 1 && only_watches()
+        self.mode == Mode::Single || process.children().len() == 1 && process.catches(libc::SIGCHLD)
     }
 
     fn wait_for(&self, what: &str, probe: impl FnMut() -> Option<Result<()>>) -> Result<()> {
