@@ -22,6 +22,8 @@ use once_cell::race::OnceBox;
 
 static GENERATION: AtomicU32 = AtomicU32::new(1);
 static FORKED: AtomicBool = AtomicBool::new(false);
+/// The process that this memory belongs to.
+static OWNER: AtomicU32 = AtomicU32::new(0);
 static EXITING: AtomicBool = AtomicBool::new(false);
 static SETUP: Lock = Lock::new();
 static WORK: Lock = Lock::new();
@@ -41,6 +43,7 @@ pub fn has_forked() -> bool {
 pub fn watch() {
     static WATCHED: Once = Once::new();
     WATCHED.call_once(|| {
+        OWNER.store(std::process::id(), Ordering::Relaxed);
         // SAFETY: the handlers are plain functions of this library, which is
         // never unloaded (linked with -z nodelete). A failure (ENOMEM) leaves
         // us without notice, as before the call.
@@ -60,6 +63,12 @@ pub fn at_the_end(last: fn()) {
 }
 
 static AT_THE_END: OnceBox<fn()> = OnceBox::new();
+
+/// True in a child of vfork, whose memory is its parent's: what it does to
+/// itself must not be noted there.
+pub fn borrows_memory() -> bool {
+    OWNER.load(Ordering::Relaxed) != std::process::id()
+}
 
 /// Lets `again` run in each forked child before fork returns there: on its only
 /// thread, with [`exclusive`] held for it, so it may do nothing but system calls.
@@ -233,6 +242,7 @@ extern "C" fn in_child() {
     let next = GENERATION.load(Ordering::Relaxed).wrapping_add(1).max(1);
     GENERATION.store(next, Ordering::Relaxed);
     FORKED.store(false, Ordering::Relaxed);
+    OWNER.store(std::process::id(), Ordering::Relaxed);
     // SAFETY: the thread that forked, and now is this one, holds SETUP.
     if let Some(again) = unsafe { *IN_EACH_CHILD.0.get() } {
         again();
@@ -240,13 +250,17 @@ extern "C" fn in_child() {
     in_parent();
 }
 
-/// The base name of the running executable, for the ring's default name.
-pub fn executable() -> String {
-    let path = std::env::current_exe().unwrap_or_default();
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    // What /proc/self/exe says of a file that an upgrade replaced.
-    let name = name.strip_suffix(" (deleted)").unwrap_or(&name);
-    if name.is_empty() { "unknown".into() } else { name.into() }
+/// The base name of the running executable, as it was at the first call: a
+/// worker in a root directory of its own sees no /proc.
+pub fn executable() -> &'static str {
+    static EXECUTABLE: OnceBox<String> = OnceBox::new();
+    EXECUTABLE.get_or_init(|| {
+        let path = std::env::current_exe().unwrap_or_default();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        // What /proc/self/exe says of a file that an upgrade replaced.
+        let name = name.strip_suffix(" (deleted)").unwrap_or(&name);
+        Box::new(if name.is_empty() { "unknown".into() } else { name.into() })
+    })
 }
 
 #[cfg(test)]
@@ -261,14 +275,16 @@ mod tests {
         let child = unsafe { libc::fork() };
         if child == 0 {
             drop(exclusive());
+            let failed = generation() == before || borrows_memory();
             // SAFETY: ends the child at once.
-            unsafe { libc::_exit(i32::from(generation() == before)) };
+            unsafe { libc::_exit(i32::from(failed)) };
         }
         let mut status = 0;
         // SAFETY: waits for our own child.
         assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
         assert_eq!(status, 0);
         assert_eq!(generation(), before);
+        assert!(!borrows_memory());
     }
 
     #[test]

@@ -2,11 +2,11 @@
 //! which settings, and what happens when they cannot be met.
 
 use once_cell::race::{OnceBox, OnceRef};
-use tktrot::config::Config;
+use tktrot::config::{Config, Upkeep};
 use tktrot::log::{OnceOnly, Target};
 use tktrot::rotate::Keyring;
 use tktrot::tls::resolve::Library;
-use tktrot::{error, keyrings, log, process, warning};
+use tktrot::{error, keyrings, log, process, upkeep, warning};
 
 /// `EX_CONFIG` of sysexits.h: how strict mode ends a server.
 const EX_CONFIG: libc::c_int = 78;
@@ -19,9 +19,10 @@ pub struct Guest {
     keyring: OnceRef<'static, Keyring>,
 }
 
+static GUEST: OnceBox<Option<Guest>> = OnceBox::new();
+
 /// The guest, or `None` where we are not wanted.
 pub fn guest() -> Option<&'static Guest> {
-    static GUEST: OnceBox<Option<Guest>> = OnceBox::new();
     if let Some(guest) = GUEST.get() {
         return guest.as_ref();
     }
@@ -30,10 +31,21 @@ pub fn guest() -> Option<&'static Guest> {
     GUEST.get_or_init(|| Box::new(Guest::arrive())).as_ref()
 }
 
+/// This process is about to give up the right to make threads: if it has keys,
+/// theirs starts now. Other threads of it wait meanwhile, and give it up after.
+pub fn last_chance_for_threads() {
+    let Some(guest) = GUEST.get().and_then(Option::as_ref) else { return };
+    let Some(keyring) = guest.keyring.get() else { return };
+    let _lock = process::exclusive();
+    if guest.config.upkeep == Upkeep::Thread && !process::borrows_memory() && keyring.settle() {
+        upkeep::start(keyring);
+    }
+}
+
 impl Guest {
     fn arrive() -> Option<Self> {
         let (config, problems) = Config::from_env();
-        if config.disabled || !config.is_meant_for(&process::executable()) {
+        if config.disabled || !config.is_meant_for(process::executable()) {
             return None;
         }
         let opened = log::open(&config.log);

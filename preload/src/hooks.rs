@@ -274,6 +274,6 @@ fn own_keys(
 }
 
 /// Keeps a panic of ours away from the server.
-fn shielded<T>(otherwise: T, ours: impl FnOnce() -> T) -> T {
+pub fn shielded<T>(otherwise: T, ours: impl FnOnce() -> T) -> T {
     catch_unwind(AssertUnwindSafe(ours)).unwrap_or(otherwise)
 }

@@ -2,6 +2,7 @@
 //! servers that nobody wants to patch.
 //!
 //! - [`hooks`]: the functions that stand in front of libssl's, and pass on
+//! - [`limits`]: the one in front of setrlimit(2)
 //! - [`guest`]: whether we are wanted in this process, and with which settings
 //! - [`context`]: what the hooks know of each SSL_CTX, and what they decide
 //!
@@ -11,3 +12,4 @@
 mod context;
 mod guest;
 mod hooks;
+mod limits;

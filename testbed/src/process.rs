@@ -1,6 +1,7 @@
 //! Processes by pid, safe against a pid that came to belong to somebody else.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -50,6 +51,31 @@ impl Process {
     pub fn title(&self) -> String {
         let raw = fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
         String::from_utf8_lossy(&raw).replace('\0', " ").trim().to_owned()
+    }
+
+    /// Whether it has a handler for `signal`.
+    pub fn catches(&self, signal: i32) -> bool {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        mask.is_some_and(|mask| mask & 1 << (signal - 1) != 0)
+    }
+
+    /// The names of its threads, sorted.
+    pub fn threads(&self) -> Vec<String> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid)).into_iter().flatten();
+        let names =
+            tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
+        let mut names: Vec<String> = names.map(|name| name.trim_end().to_owned()).collect();
+        names.sort();
+        names
+    }
+
+    /// Whether it has this file in its memory.
+    pub fn maps(&self, file: &Path) -> bool {
+        let maps = fs::read_to_string(format!("/proc/{}/maps", self.pid)).unwrap_or_default();
+        let file = file.display().to_string();
+        maps.lines().any(|line| line.ends_with(&file))
     }
 
     /// Running children.

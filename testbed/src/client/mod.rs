@@ -15,6 +15,7 @@ use openssl::ssl::{
     self, ErrorCode, Ssl, SslContext, SslMethod, SslSession, SslSessionCacheMode, SslStream,
     SslVerifyMode, SslVersion,
 };
+use openssl::x509::X509;
 
 pub use error::{Error, ErrorKind, Stage};
 pub use ticket::{Ticket, hex8};
@@ -61,6 +62,8 @@ pub struct Handshake {
     pub resumed: bool,
     /// New tickets, in the order in which they came.
     pub tickets: Vec<Ticket>,
+    /// The certificate that the server showed; after a resumption that of the full handshake.
+    pub certificate: Option<X509>,
     /// The body of the response.
     pub body: String,
 }
@@ -129,6 +132,7 @@ impl Client {
         let mut stream = SslStream::new(ssl, tcp).map_err(setup)?;
         stream.connect().map_err(|error| Error::ssl(Stage::Handshake, &error))?;
         let resumed = stream.ssl().session_reused();
+        let certificate = stream.ssl().peer_certificate();
 
         let request = request(sni.unwrap_or("localhost"));
         let failed = |error: ssl::Error| Error::ssl(Stage::Request, &error);
@@ -148,7 +152,7 @@ impl Client {
             let ticket = Ticket::from_session(self.version, session, requested, now);
             tickets.extend(ticket.map_err(|error| Error::protocol(Stage::Request, error))?);
         }
-        Ok(Handshake { resumed, tickets, body: body_of(&response)? })
+        Ok(Handshake { resumed, tickets, certificate, body: body_of(&response)? })
     }
 }
 
