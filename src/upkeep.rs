@@ -37,14 +37,16 @@ pub fn start(keyring: &'static Keyring) {
         }
         libc::pthread_attr_setstacksize(attr, STACK);
         libc::pthread_attr_setdetachstate(attr, libc::PTHREAD_CREATE_DETACHED);
-        if libc::pthread_create(thread.as_mut_ptr(), attr, run, argument) == 0 {
-            libc::pthread_setname_np(thread.assume_init(), c"tktrot".as_ptr());
-        }
+        libc::pthread_create(thread.as_mut_ptr(), attr, run, argument);
         libc::pthread_attr_destroy(attr);
     }
 }
 
 extern "C" fn run(keyring: *mut c_void) -> *mut c_void {
+    // It names itself: to name another thread glibc opens a file under /proc,
+    // which is not there in a chroot.
+    // SAFETY: the calling thread, and a name of less than 16 bytes.
+    unsafe { libc::pthread_setname_np(libc::pthread_self(), c"tktrot".as_ptr()) };
     // SAFETY: `start` passes a `&'static Keyring`.
     let keyring = unsafe { &*keyring.cast::<Keyring>() };
     if catch_unwind(AssertUnwindSafe(|| attend(keyring))).is_err() {
