@@ -1,6 +1,7 @@
 //! Processes by pid, safe against a pid that came to belong to somebody else.
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -58,6 +59,32 @@ impl Process {
             .filter(|&pid| read_stat(pid).is_some_and(|stat| stat.parent == self.pid))
             .filter_map(Process::find)
             .collect()
+    }
+
+    /// Children that are dead, but still in the process table: nobody has waited for them.
+    pub fn zombies(&self) -> Vec<i32> {
+        let is_ours = |stat: Stat| stat.parent == self.pid && stat.state == 'Z';
+        all_pids().filter(|&pid| read_stat(pid).is_some_and(is_ours)).collect()
+    }
+
+    /// Whether its main thread waits for something, as in pause(2).
+    pub fn is_asleep(&self) -> bool {
+        read_stat(self.pid).is_some_and(|stat| stat.state == 'S')
+    }
+
+    /// The threads, as `/proc/PID/task/TID`.
+    pub fn threads(&self) -> Vec<PathBuf> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid)).into_iter().flatten();
+        tasks.filter_map(|entry| Some(entry.ok()?.path())).collect()
+    }
+
+    /// The threads of this name.
+    pub fn threads_named(&self, name: &str) -> Vec<PathBuf> {
+        let mut threads = self.threads();
+        threads.retain(|thread| {
+            fs::read_to_string(thread.join("comm")).is_ok_and(|comm| comm.trim_end() == name)
+        });
+        threads
     }
 
     /// Sends `signal`, unless the process is gone. Returns whether it was sent.
