@@ -6,8 +6,8 @@
 //!
 //! - [`client`]: one handshake, with or without a ticket, and the tickets that it brought
 //! - [`load`]: many handshakes, each classified by what its ticket's age promised
-//! - [`nginx`], [`haproxy`], [`hitch`], [`server`]: the servers, with the operations that an
-//!   administrator has
+//! - [`nginx`], [`haproxy`], [`hitch`], [`stud`], [`server`]: the servers, with the operations that
+//!   an administrator has
 //! - [`backend`]: what answers behind servers that only end TLS
 //! - [`solo`]: servers of one process that start at once, for tests that need many
 //! - [`environment`]: what a server's environment holds; [`RingDir`], the ring's own directory
@@ -49,6 +49,7 @@ pub mod port;
 pub mod process;
 pub mod server;
 pub mod solo;
+pub mod stud;
 pub mod wait;
 
 pub use environment::RingDir;
