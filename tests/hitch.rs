@@ -8,7 +8,7 @@ use testbed::artifacts;
 use testbed::client::{Client, ErrorKind, TlsVersion};
 use testbed::hitch::{Builder, Hitch};
 use testbed::load::{Counts, Load, Progress, Promise, Report};
-use testbed::process::{Process, needs_root};
+use testbed::process::{self, Process, USED_BY_SERVERS, needs_root};
 use testbed::wait;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -122,9 +122,9 @@ fn a_changed_certificate_costs_each_ticket_a_full_handshake_and_no_errors() -> R
     Ok(())
 }
 
-/// How many threads of some kind these processes have together.
-fn threads(processes: &[Process], of: impl Fn(&Process) -> Vec<PathBuf>) -> usize {
-    processes.iter().map(|process| of(process).len()).sum()
+/// The threads of some kind that these processes have together.
+fn threads(processes: &[Process], of: impl Fn(&Process) -> Vec<PathBuf>) -> Vec<PathBuf> {
+    processes.iter().flat_map(of).collect()
 }
 
 /// An upkeep thread must neither take a signal that is meant for its process nor keep it from
@@ -140,10 +140,13 @@ fn two_hundred_reloads_are_acted_on_and_leave_no_process_behind() -> Result<()> 
     for number in 1..=RELOADS {
         let workers = hitch.worker_processes()?;
         // One of the two dealt in tickets, and its upkeep thread is about to name itself.
-        wait::until(LIMIT, "an upkeep thread", || {
-            (threads(&workers, |worker| worker.threads_named(UPKEEP)) == 1).then_some(())
+        let upkeep = wait::until(LIMIT, "an upkeep thread", || {
+            let named = threads(&workers, |worker| worker.threads_named(UPKEEP));
+            (!named.is_empty()).then_some(named)
         })?;
-        assert_eq!(threads(&workers, Process::threads), 3, "before reload {number}");
+        assert_eq!(upkeep.len(), 1, "before reload {number}: {upkeep:?}");
+        assert!(process::blocks(&upkeep[0], &USED_BY_SERVERS)?, "signals reach the upkeep thread");
+        assert_eq!(threads(&workers, Process::threads).len(), 3, "before reload {number}");
 
         hitch.touch_certificate()?;
         hitch.reload()?;

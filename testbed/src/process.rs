@@ -1,10 +1,10 @@
 //! Processes by pid, safe against a pid that came to belong to somebody else.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::wait;
 
@@ -101,6 +101,28 @@ impl Process {
         })
     }
 }
+
+/// Whether a thread (of [`Process::threads`]) has all of these signals blocked.
+pub fn blocks(thread: &Path, signals: &[i32]) -> Result<bool> {
+    let status = fs::read_to_string(thread.join("status"))?;
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:"));
+    let mask = u64::from_str_radix(mask.context("no line SigBlk")?.trim(), 16)?;
+    Ok(signals.iter().all(|signal| mask & (1 << (signal - 1)) != 0))
+}
+
+/// The signals that servers are told things by.
+pub const USED_BY_SERVERS: [i32; 10] = [
+    libc::SIGHUP,
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGTERM,
+    libc::SIGCHLD,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGALRM,
+    libc::SIGWINCH,
+    libc::SIGIO,
+];
 
 /// Fails a test that takes root. It does not skip: that would be reported as passed.
 pub fn needs_root(why: &str) {
