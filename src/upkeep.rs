@@ -43,9 +43,9 @@ pub fn start(keyring: &'static Keyring) {
 }
 
 extern "C" fn run(keyring: *mut c_void) -> *mut c_void {
-    // From within: for another thread it takes /proc, which a process in a
-    // root directory of its own does not have.
-    // SAFETY: the calling thread, and a name that is short enough.
+    // It names itself: to name another thread glibc opens a file under /proc,
+    // which is not there in a chroot.
+    // SAFETY: the calling thread, and a name of less than 16 bytes.
     unsafe { libc::pthread_setname_np(libc::pthread_self(), c"tktrot".as_ptr()) };
     // SAFETY: `start` passes a `&'static Keyring`.
     let keyring = unsafe { &*keyring.cast::<Keyring>() };

@@ -6,7 +6,9 @@
 //!
 //! - [`client`]: one handshake, with or without a ticket, and the tickets that it brought
 //! - [`load`]: many handshakes, each classified by what its ticket's age promised
-//! - [`nginx`], [`haproxy`], [`server`]: the servers, with the operations that an administrator has
+//! - [`nginx`], [`haproxy`], [`hitch`], [`stud`], [`server`]: the servers, with the operations that
+//!   an administrator has
+//! - [`backend`]: what answers behind servers that only end TLS
 //! - [`solo`]: servers of one process that start at once, for tests that need many
 //! - [`environment`]: what a server's environment holds; [`RingDir`], the ring's own directory
 //! - [`log`]: our lines in what a server wrote
@@ -33,10 +35,12 @@
 //! ```
 
 pub mod artifacts;
+pub mod backend;
 pub mod certificate;
 pub mod client;
 pub mod environment;
 pub mod haproxy;
+pub mod hitch;
 pub mod load;
 pub mod log;
 pub mod memory;
@@ -45,6 +49,7 @@ pub mod port;
 pub mod process;
 pub mod server;
 pub mod solo;
+pub mod stud;
 pub mod wait;
 
 pub use environment::RingDir;

@@ -1,5 +1,6 @@
-//! TCP ports that are free on 127.0.0.1.
+//! TCP ports on 127.0.0.1: free ones, and who listens.
 
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -26,4 +27,33 @@ pub fn free() -> Result<SocketAddr> {
         }
     }
     bail!("no free port between {FIRST} and {}", FIRST + COUNT);
+}
+
+/// How many sockets listen there: more than one where workers have sockets of their own
+/// (SO_REUSEPORT).
+pub fn listeners(addr: SocketAddr) -> usize {
+    // proc(5): number, local address and port in hexadecimal, remote address and port, state.
+    let port = format!(":{:04X}", addr.port());
+    let listens = |line: &str| {
+        let mut fields = line.split_whitespace().skip(1);
+        let local = fields.next().is_some_and(|local| local.ends_with(&port));
+        local && fields.nth(1) == Some("0A")
+    };
+    let table = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    table.lines().filter(|line| listens(line)).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listening_socket_is_counted_until_it_is_closed() {
+        let addr = free().unwrap();
+        assert_eq!(listeners(addr), 0);
+        let listener = TcpListener::bind(addr).unwrap();
+        assert_eq!(listeners(addr), 1);
+        drop(listener);
+        assert_eq!(listeners(addr), 0);
+    }
 }

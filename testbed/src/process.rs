@@ -15,6 +15,26 @@ pub struct Process {
     started: u64,
 }
 
+/// One thread of a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Thread {
+    /// Its name; the first thread's is the program's.
+    pub name: String,
+    blocked: u64,
+}
+
+impl Thread {
+    /// Whether no handler of `signal` can run on it.
+    pub fn blocks(&self, signal: i32) -> bool {
+        self.blocked & (1 << (signal - 1)) != 0
+    }
+
+    /// Whether it takes none of the signals that servers are told things by.
+    pub fn leaves_signals_alone(&self) -> bool {
+        USED_BY_SERVERS.iter().all(|signal| self.blocks(*signal))
+    }
+}
+
 /// What `/proc/PID/stat` says.
 struct Stat {
     state: char,
@@ -61,16 +81,6 @@ impl Process {
         mask.is_some_and(|mask| mask & 1 << (signal - 1) != 0)
     }
 
-    /// The names of its threads, sorted.
-    pub fn threads(&self) -> Vec<String> {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid)).into_iter().flatten();
-        let names =
-            tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
-        let mut names: Vec<String> = names.map(|name| name.trim_end().to_owned()).collect();
-        names.sort();
-        names
-    }
-
     /// Whether it has this file in its memory.
     pub fn maps(&self, file: &Path) -> bool {
         let maps = fs::read_to_string(format!("/proc/{}/maps", self.pid)).unwrap_or_default();
@@ -84,6 +94,44 @@ impl Process {
             .filter(|&pid| read_stat(pid).is_some_and(|stat| stat.parent == self.pid))
             .filter_map(Process::find)
             .collect()
+    }
+
+    /// Children that are dead, but still in the process table: nobody has waited for them.
+    pub fn zombies(&self) -> Vec<i32> {
+        let is_ours = |stat: Stat| stat.parent == self.pid && stat.state == 'Z';
+        all_pids().filter(|&pid| read_stat(pid).is_some_and(is_ours)).collect()
+    }
+
+    /// Whether its main thread waits for something, as in pause(2).
+    pub fn is_asleep(&self) -> bool {
+        read_stat(self.pid).is_some_and(|stat| stat.state == 'S')
+    }
+
+    /// Its threads, sorted by number, so that the first is the one that the process began with.
+    pub fn threads(&self) -> Vec<Thread> {
+        let tasks = format!("/proc/{}/task", self.pid);
+        let number = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
+        let mut numbers: Vec<i32> =
+            fs::read_dir(&tasks).into_iter().flatten().flatten().filter_map(number).collect();
+        numbers.sort_unstable();
+        let thread = |number: &i32| {
+            let status = fs::read_to_string(format!("{tasks}/{number}/status")).ok()?;
+            let field =
+                |name| status.lines().find_map(|line| Some(line.strip_prefix(name)?.trim()));
+            let blocked = u64::from_str_radix(field("SigBlk:")?, 16).ok()?;
+            Some(Thread { name: field("Name:")?.to_owned(), blocked })
+        };
+        numbers.iter().filter_map(thread).collect()
+    }
+
+    /// The names of its threads, in the same order.
+    pub fn thread_names(&self) -> Vec<String> {
+        self.threads().into_iter().map(|thread| thread.name).collect()
+    }
+
+    /// The upkeep threads among them.
+    pub fn upkeep_threads(&self) -> Vec<Thread> {
+        self.threads().into_iter().filter(|thread| thread.name == UPKEEP).collect()
     }
 
     /// Sends `signal`, unless the process is gone. Returns whether it was sent.
@@ -100,6 +148,23 @@ impl Process {
         })
     }
 }
+
+/// How the library's own thread is called.
+pub const UPKEEP: &str = "tktrot";
+
+/// The signals that servers are told things by.
+const USED_BY_SERVERS: [i32; 10] = [
+    libc::SIGHUP,
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGTERM,
+    libc::SIGCHLD,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGALRM,
+    libc::SIGWINCH,
+    libc::SIGIO,
+];
 
 /// Fails a test that takes root. It does not skip: that would be reported as passed.
 pub fn needs_root(why: &str) {
