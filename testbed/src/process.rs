@@ -14,6 +14,21 @@ pub struct Process {
     started: u64,
 }
 
+/// One thread of a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Thread {
+    /// Its name; the first thread's is the program's.
+    pub name: String,
+    blocked: u64,
+}
+
+impl Thread {
+    /// Whether no handler of `signal` can run on it.
+    pub fn blocks(&self, signal: i32) -> bool {
+        self.blocked & (1 << (signal - 1)) != 0
+    }
+}
+
 /// What `/proc/PID/stat` says.
 struct Stat {
     state: char,
@@ -58,6 +73,29 @@ impl Process {
             .filter(|&pid| read_stat(pid).is_some_and(|stat| stat.parent == self.pid))
             .filter_map(Process::find)
             .collect()
+    }
+
+    /// The dead children that nobody has reaped.
+    pub fn zombies(&self) -> usize {
+        let zombie = |stat: Stat| stat.parent == self.pid && stat.state == 'Z';
+        all_pids().filter(|&pid| read_stat(pid).is_some_and(zombie)).count()
+    }
+
+    /// Its threads, sorted by number, so that the first is the one that the process began with.
+    pub fn threads(&self) -> Vec<Thread> {
+        let tasks = format!("/proc/{}/task", self.pid);
+        let number = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
+        let mut numbers: Vec<i32> =
+            fs::read_dir(&tasks).into_iter().flatten().flatten().filter_map(number).collect();
+        numbers.sort_unstable();
+        let thread = |number: &i32| {
+            let status = fs::read_to_string(format!("{tasks}/{number}/status")).ok()?;
+            let field =
+                |name| status.lines().find_map(|line| Some(line.strip_prefix(name)?.trim()));
+            let blocked = u64::from_str_radix(field("SigBlk:")?, 16).ok()?;
+            Some(Thread { name: field("Name:")?.to_owned(), blocked })
+        };
+        numbers.iter().filter_map(thread).collect()
     }
 
     /// Sends `signal`, unless the process is gone. Returns whether it was sent.
