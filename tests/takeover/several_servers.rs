@@ -35,8 +35,15 @@ fn tickets(client: &Client, listeners: &Listeners) -> Result<Vec<Ticket>> {
     listeners.iter().map(issue).collect()
 }
 
-/// Who sealed the tickets, and which of them a restart leaves good.
-fn over_a_restart(shim: Shim) -> Result<(Vec<Vec<Sealer>>, Vec<Vec<bool>>, Vec<String>)> {
+/// What became of the tickets of each version, in the order of the listeners.
+struct Outcome {
+    sealers: Vec<Vec<Sealer>>,
+    /// Which of them a restart left good.
+    kept: Vec<Vec<bool>>,
+    takeovers: Vec<String>,
+}
+
+fn over_a_restart(shim: Shim) -> Result<Outcome> {
     let (key_files, ring) = (KeyFiles::new(2)?, RingDir::new()?);
     let (mut nginx, listeners) = start(shim, &ring, &key_files)?;
     for worker in nginx.worker_pids()? {
@@ -58,14 +65,14 @@ fn over_a_restart(shim: Shim) -> Result<(Vec<Vec<Sealer>>, Vec<Vec<bool>>, Vec<S
         }
         kept.push(resumed);
     }
-    Ok((sealers, kept, lines))
+    Ok(Outcome { sealers, kept, takeovers: lines })
 }
 
 #[test]
 fn servers_without_a_file_get_our_keys_and_a_takeover_gives_them_to_all() -> Result<()> {
     needs_root("the ring's directory and the key files are root's, the workers are www-data's");
     for shim in Shim::ALL {
-        let (sealers, kept, lines) = over_a_restart(shim)?;
+        let Outcome { sealers, kept, takeovers } = over_a_restart(shim)?;
         let own = [Sealer::File(0), Sealer::NoFile, Sealer::File(1), Sealer::NoFile];
         let (expected_sealers, expected_kept, expected_lines) = match shim {
             Shim::None => (own, [true, false, true, false], 0),
@@ -74,7 +81,7 @@ fn servers_without_a_file_get_our_keys_and_a_takeover_gives_them_to_all() -> Res
         };
         assert_eq!(sealers, vec![expected_sealers.to_vec(); 2], "{shim:?}");
         assert_eq!(kept, vec![expected_kept.to_vec(); 2], "{shim:?}");
-        assert_eq!(lines.len(), expected_lines, "{shim:?}: {lines:#?}");
+        assert_eq!(takeovers.len(), expected_lines, "{shim:?}: {takeovers:#?}");
     }
     Ok(())
 }

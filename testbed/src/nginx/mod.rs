@@ -22,6 +22,9 @@ use crate::wait::{self, PATIENCE};
 /// Where Debian has it.
 pub const BINARY: &str = "/usr/sbin/nginx";
 
+/// Its module for connections of any protocol, which is a package of its own.
+pub const STREAM_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
+
 /// How a worker calls itself, before it also says "is shutting down".
 const WORKER_TITLE: &str = "nginx: worker process";
 /// At the end nginx gets this long before it is killed.
@@ -91,6 +94,11 @@ impl Nginx {
     /// Leaves the directory with the logs behind, for whoever looks into a failure.
     pub fn keep_files(&mut self) {
         self.dir.disable_cleanup(true);
+    }
+
+    /// The running master.
+    pub fn master_process(&self) -> Result<Process> {
+        self.master()
     }
 
     /// The running master's pid.
@@ -171,6 +179,7 @@ impl Nginx {
     }
 
     fn renew_workers(&self, renew: impl FnOnce(&Process) -> Result<()>) -> Result<()> {
+        ensure!(self.mode != Mode::Single, "a single process has no workers to wait for");
         let master = self.master()?;
         let before = workers_of(&master);
         renew(&master)?;
