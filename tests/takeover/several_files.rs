@@ -50,7 +50,7 @@ fn keys_in_turn(shim: Shim) -> Result<(Vec<Observation>, Vec<String>)> {
     }
     // The same names of files, another key in the first.
     key_files.replace(2, 3)?;
-    nginx.reload_by_signal()?;
+    nginx.reload()?;
     for (client, session) in clients.iter().zip(&last) {
         record.visit("another key in a file", client, addr, session.as_ref())?;
         let full = record.visit("another key in a file: anew", client, addr, None)?;
