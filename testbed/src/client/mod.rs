@@ -1,6 +1,7 @@
 //! A real TLS client: OpenSSL's, with its own session handling.
 
 mod error;
+mod session;
 mod ticket;
 
 use std::fmt;
@@ -12,12 +13,13 @@ use std::time::{Duration, Instant};
 use openssl::error::ErrorStack;
 use openssl::ex_data::Index;
 use openssl::ssl::{
-    self, ErrorCode, Ssl, SslContext, SslMethod, SslSession, SslSessionCacheMode, SslStream,
-    SslVerifyMode, SslVersion,
+    self, ErrorCode, Ssl, SslContext, SslMethod, SslOptions, SslSession, SslSessionCacheMode,
+    SslStream, SslVerifyMode, SslVersion,
 };
 use openssl::x509::X509;
 
 pub use error::{Error, ErrorKind, Stage};
+pub use session::Session;
 pub use ticket::{Ticket, hex8};
 
 /// For each wait on the socket.
@@ -64,6 +66,8 @@ pub struct Handshake {
     pub tickets: Vec<Ticket>,
     /// The certificate that the server showed; after a resumption that of the full handshake.
     pub certificate: Option<X509>,
+    /// New sessions without a ticket, which the server has in a cache (TLS 1.2).
+    pub cached: Vec<Session>,
     /// The body of the response.
     pub body: String,
 }
@@ -74,6 +78,15 @@ type Received = Arc<Mutex<Vec<SslSession>>>;
 impl Client {
     /// A client that speaks `version` and nothing else. It does not verify certificates.
     pub fn new(version: TlsVersion) -> Result<Client, ErrorStack> {
+        Client::with_options(version, SslOptions::empty())
+    }
+
+    /// A client that does not ask for tickets, so TLS 1.2 resumes by session id.
+    pub fn without_tickets(version: TlsVersion) -> Result<Client, ErrorStack> {
+        Client::with_options(version, SslOptions::NO_TICKET)
+    }
+
+    fn with_options(version: TlsVersion, options: SslOptions) -> Result<Client, ErrorStack> {
         let protocol = match version {
             TlsVersion::V12 => SslVersion::TLS1_2,
             TlsVersion::V13 => SslVersion::TLS1_3,
@@ -82,6 +95,7 @@ impl Client {
         context.set_min_proto_version(Some(protocol))?;
         context.set_max_proto_version(Some(protocol))?;
         context.set_verify(SslVerifyMode::NONE);
+        context.set_options(options);
         context.set_session_cache_mode(
             SslSessionCacheMode::CLIENT | SslSessionCacheMode::NO_INTERNAL_STORE,
         );
@@ -111,6 +125,16 @@ impl Client {
         sni: Option<&str>,
         ticket: Option<&Ticket>,
     ) -> Result<Handshake, Error> {
+        self.offer(addr, sni, ticket.map(Ticket::held))
+    }
+
+    /// As [`Client::connect`], but offers any session, so also one that the server has in a cache.
+    pub fn offer(
+        &self,
+        addr: SocketAddr,
+        sni: Option<&str>,
+        held: Option<&Session>,
+    ) -> Result<Handshake, Error> {
         let requested = Instant::now();
         let setup = |error: ErrorStack| Error::protocol(Stage::Connect, error);
         let received = Received::default();
@@ -119,10 +143,10 @@ impl Client {
         if let Some(name) = sni {
             ssl.set_hostname(name).map_err(setup)?;
         }
-        let offered = ticket.filter(|ticket| !ticket.is_withdrawn());
-        let session = offered.map(Ticket::session).transpose().map_err(setup)?;
-        if let Some((ticket, session)) = offered.zip(session.as_ref()) {
-            assert_eq!(ticket.version(), self.version, "a ticket of another protocol version");
+        let offered = held.filter(|held| !held.is_withdrawn());
+        let session = offered.map(Session::copy).transpose().map_err(setup)?;
+        if let Some((held, session)) = offered.zip(session.as_ref()) {
+            assert_eq!(held.version(), self.version, "a ticket of another protocol version");
             // SAFETY: the session was decoded a moment ago for this connection alone, so it
             // belongs to no other context.
             unsafe { ssl.set_session(session) }.map_err(setup)?;
@@ -142,17 +166,21 @@ impl Client {
         // The peer may be gone already, which no longer matters.
         let _ = stream.shutdown();
         let _ = stream.get_ref().shutdown(Shutdown::Both);
-        if let (Some(ticket), Some(session), true) = (offered, &session, ended_cleanly) {
-            ticket.note_use(session);
+        if let (Some(held), Some(session), true) = (offered, &session, ended_cleanly) {
+            held.note_use(session);
         }
 
         let now = Instant::now();
-        let mut tickets = Vec::new();
+        let (mut tickets, mut cached) = (Vec::new(), Vec::new());
         for session in received.lock().unwrap().iter() {
-            let ticket = Ticket::from_session(self.version, session, requested, now);
-            tickets.extend(ticket.map_err(|error| Error::protocol(Stage::Request, error))?);
+            let held = Session::new(self.version, session, requested, now);
+            let held = held.map_err(|error| Error::protocol(Stage::Request, error))?;
+            match Ticket::from_session(&held, session) {
+                Some(ticket) => tickets.push(ticket),
+                None => cached.push(held),
+            }
         }
-        Ok(Handshake { resumed, tickets, certificate, body: body_of(&response)? })
+        Ok(Handshake { resumed, tickets, cached, certificate, body: body_of(&response)? })
     }
 }
 

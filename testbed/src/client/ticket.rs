@@ -1,19 +1,15 @@
-use std::ffi::{c_int, c_uchar, c_ulong};
+use std::ffi::{c_uchar, c_ulong};
 use std::fmt;
 use std::ptr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use foreign_types::ForeignTypeRef;
-use openssl::error::ErrorStack;
-use openssl::ssl::{SslSession, SslSessionRef};
+use openssl::ssl::SslSessionRef;
 use openssl_sys::SSL_SESSION;
 
-use super::TlsVersion;
+use super::{Session, TlsVersion};
 
-// Public functions of libssl that openssl-sys does not declare (SSL_SESSION_get0_ticket(3),
-// SSL_SESSION_is_resumable(3)).
+// Public functions of libssl that openssl-sys does not declare (SSL_SESSION_get0_ticket(3)).
 unsafe extern "C" {
     fn SSL_SESSION_get0_ticket(
         session: *const SSL_SESSION,
@@ -21,52 +17,33 @@ unsafe extern "C" {
         len: *mut usize,
     );
     fn SSL_SESSION_get_ticket_lifetime_hint(session: *const SSL_SESSION) -> c_ulong;
-    fn SSL_SESSION_is_resumable(session: *const SSL_SESSION) -> c_int;
 }
 
 /// A session ticket with everything a client needs to offer it.
-///
-/// It holds the session as it was received, serialized, and each connection gets a copy of its own:
-/// OpenSSL marks a session as not resumable when its connection dies, and a test that retries after
-/// a killed connection would then blame the server for a ticket that the client threw away.
 #[derive(Clone)]
 pub struct Ticket {
-    version: TlsVersion,
-    session: Arc<[u8]>,
+    held: Session,
     key_name: [u8; 16],
     lifetime_hint: Duration,
-    requested: Instant,
-    received: Instant,
-    withdrawn: Arc<AtomicBool>,
 }
 
 impl Ticket {
-    /// Takes the ticket out of a session; None when the session has none.
-    pub(super) fn from_session(
-        version: TlsVersion,
-        session: &SslSessionRef,
-        requested: Instant,
-        received: Instant,
-    ) -> Result<Option<Ticket>, ErrorStack> {
-        let Some(key_name) = key_name_of(session) else {
-            return Ok(None);
-        };
+    /// The ticket of a session; None when the session has none.
+    pub(super) fn from_session(held: &Session, session: &SslSessionRef) -> Option<Ticket> {
+        let key_name = key_name_of(session)?;
         // SAFETY: the reference keeps the session alive; the function only reads a field.
         let hint = unsafe { SSL_SESSION_get_ticket_lifetime_hint(session.as_ptr()) };
-        Ok(Some(Ticket {
-            version,
-            session: session.to_der()?.into(),
-            key_name,
-            lifetime_hint: Duration::from_secs(hint),
-            requested,
-            received,
-            withdrawn: Arc::new(AtomicBool::new(false)),
-        }))
+        Some(Ticket { held: held.clone(), key_name, lifetime_hint: Duration::from_secs(hint) })
+    }
+
+    /// The session that it is the ticket of.
+    pub fn held(&self) -> &Session {
+        &self.held
     }
 
     /// The protocol version of the session.
     pub fn version(&self) -> TlsVersion {
-        self.version
+        self.held.version()
     }
 
     /// The key name: the first 16 bytes of a ticket in the usual format (RFC 5077, section 4).
@@ -81,17 +58,17 @@ impl Ticket {
 
     /// Time since the ticket was received.
     pub fn age(&self) -> Duration {
-        self.received.elapsed()
+        self.received().elapsed()
     }
 
     /// When the handshake began that brought the ticket. The server made the ticket after this.
     pub fn requested(&self) -> Instant {
-        self.requested
+        self.held.requested()
     }
 
     /// When that connection had ended. The server made the ticket before this.
     pub fn received(&self) -> Instant {
-        self.received
+        self.held.received()
     }
 
     /// How long the server says that the ticket will do.
@@ -99,34 +76,16 @@ impl Ticket {
         self.lifetime_hint
     }
 
-    /// Whether OpenSSL would still offer the session. TLS 1.2 only: when a server renews the ticket
-    /// of a resumed session, OpenSSL's client drops the session and never hands out the new one.
-    /// TLS 1.3 sessions are withdrawn after every use by design, new tickets take their place; here
-    /// they stay usable, so that tests can offer old tickets.
+    /// Whether OpenSSL would still offer the session, see [`Session::is_withdrawn`].
     pub fn is_withdrawn(&self) -> bool {
-        // Relaxed: a flag on its own, nothing is published with it.
-        self.withdrawn.load(Ordering::Relaxed)
-    }
-
-    /// A copy of the session for one connection.
-    pub(super) fn session(&self) -> Result<SslSession, ErrorStack> {
-        SslSession::from_der(&self.session)
-    }
-
-    /// Notes what a connection that ended well has done to its copy of the session.
-    pub(super) fn note_use(&self, used: &SslSessionRef) {
-        // SAFETY: the reference keeps the session alive; the function only reads fields.
-        let resumable = unsafe { SSL_SESSION_is_resumable(used.as_ptr()) } == 1;
-        if self.version == TlsVersion::V12 && !resumable {
-            self.withdrawn.store(true, Ordering::Relaxed);
-        }
+        self.held.is_withdrawn()
     }
 }
 
 impl fmt::Debug for Ticket {
     /// No session secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Ticket({}, key {}, {:?} old)", self.version, self.key_hex8(), self.age())
+        write!(f, "Ticket({}, key {}, {:?} old)", self.version(), self.key_hex8(), self.age())
     }
 }
 

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::config::Config;
-use super::{BINARY, Nginx};
+use super::config::{Config, Site};
+use super::{BINARY, Mode, Nginx};
 use crate::certificate::{self, Certificate};
 use crate::environment::{Environment, RingDir};
 use crate::port;
@@ -14,6 +14,7 @@ use crate::port;
 /// What an nginx is to be like; made by [`Nginx::builder`].
 #[derive(Clone, Debug)]
 pub struct Builder {
+    mode: Mode,
     workers: usize,
     user: Option<String>,
     certificate: Option<Certificate>,
@@ -24,6 +25,7 @@ pub struct Builder {
     main: Vec<String>,
     http: Vec<String>,
     server: Vec<String>,
+    others: Vec<Site>,
 }
 
 impl Builder {
@@ -31,6 +33,7 @@ impl Builder {
         // SAFETY: geteuid(2) has no preconditions and cannot fail.
         let root = unsafe { libc::geteuid() } == 0;
         Builder {
+            mode: Mode::Daemon,
             workers: 2,
             user: root.then(|| "www-data".to_owned()),
             certificate: None,
@@ -41,6 +44,7 @@ impl Builder {
             main: Vec::new(),
             http: Vec::new(),
             server: Vec::new(),
+            others: Vec::new(),
         }
     }
 
@@ -48,6 +52,19 @@ impl Builder {
     pub fn workers(mut self, workers: usize) -> Builder {
         self.workers = workers;
         self
+    }
+
+    /// `daemon off;`: the master stays in the foreground.
+    pub fn foreground(mut self) -> Builder {
+        self.mode = Mode::Foreground;
+        self.main("daemon off;")
+    }
+
+    /// `daemon off; master_process off;`: one process, which is master and worker.
+    pub fn single_process(mut self) -> Builder {
+        self.mode = Mode::Single;
+        self.workers = 0;
+        self.main("daemon off;").main("master_process off;")
     }
 
     /// The user of the workers. As Debian has it, www-data, when we are root; else nginx stays who
@@ -118,6 +135,15 @@ impl Builder {
         self
     }
 
+    /// Adds a server block with a listener of its own and the same certificate, and returns where
+    /// it will listen. `answer` is what `location /` holds.
+    pub fn another_server(&mut self, answer: &str, lines: &[&str]) -> Result<SocketAddr> {
+        let addr = port::free()?;
+        let lines = lines.iter().map(|&line| line.to_owned()).collect();
+        self.others.push(Site { addr, answer: answer.to_owned(), lines });
+        Ok(addr)
+    }
+
     /// Writes certificate and configuration into a directory of its own and starts nginx.
     pub fn start(self) -> Result<Nginx> {
         let mut nginx = self.prepare()?;
@@ -139,19 +165,21 @@ impl Builder {
             self.main.extend(names.collect::<Vec<_>>());
         }
         let addr = self.addr()?;
+        let answer = format!("return 200 \"{}\";", self.body);
+        let mut sites = vec![Site { addr, answer, lines: self.server }];
+        sites.append(&mut self.others);
         let config = Config {
             dir: dir.path(),
-            addr,
             certificate: &certificate,
-            workers: self.workers,
+            workers: self.workers.max(1),
             user: self.user.as_deref(),
-            body: &self.body,
             main: &self.main,
             http: &self.http,
-            server: &self.server,
+            sites: &sites,
         };
         fs::write(dir.path().join("nginx.conf"), config.text())
             .with_context(|| format!("cannot write the configuration of {BINARY}"))?;
-        Ok(Nginx { dir, addr, workers: self.workers, environment: self.environment })
+        let (mode, workers, environment) = (self.mode, self.workers, self.environment);
+        Ok(Nginx { dir, addr, mode, workers, environment, child: None })
     }
 }

@@ -7,14 +7,21 @@ use crate::certificate::Certificate;
 /// What varies in the configuration.
 pub(super) struct Config<'a> {
     pub dir: &'a Path,
-    pub addr: SocketAddr,
     pub certificate: &'a Certificate,
     pub workers: usize,
     pub user: Option<&'a str>,
-    pub body: &'a str,
     pub main: &'a [String],
     pub http: &'a [String],
-    pub server: &'a [String],
+    pub sites: &'a [Site],
+}
+
+/// A server block with a listener of its own.
+#[derive(Clone, Debug)]
+pub(super) struct Site {
+    pub addr: SocketAddr,
+    /// The directives of `location /`.
+    pub answer: String,
+    pub lines: Vec<String>,
 }
 
 impl Config<'_> {
@@ -40,15 +47,17 @@ impl Config<'_> {
             line(1, &format!("{module}_temp_path {dir}/{module};"));
         }
         self.http.iter().for_each(|extra| line(1, extra));
-        line(1, "server {");
-        line(2, &format!("listen {} ssl;", self.addr));
-        line(2, "server_name localhost;");
-        line(2, &format!("ssl_certificate {};", self.certificate.cert.display()));
-        line(2, &format!("ssl_certificate_key {};", self.certificate.key.display()));
-        line(2, "ssl_protocols TLSv1.2 TLSv1.3;");
-        self.server.iter().for_each(|extra| line(2, extra));
-        line(2, &format!("location / {{ return 200 \"{}\"; }}", self.body));
-        line(1, "}");
+        for site in self.sites {
+            line(1, "server {");
+            line(2, &format!("listen {} ssl;", site.addr));
+            line(2, "server_name localhost;");
+            line(2, &format!("ssl_certificate {};", self.certificate.cert.display()));
+            line(2, &format!("ssl_certificate_key {};", self.certificate.key.display()));
+            line(2, "ssl_protocols TLSv1.2 TLSv1.3;");
+            site.lines.iter().for_each(|extra| line(2, extra));
+            line(2, &format!("location / {{ {} }}", site.answer));
+            line(1, "}");
+        }
         line(0, "}");
         text
     }

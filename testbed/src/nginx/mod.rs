@@ -1,4 +1,5 @@
 //! Debian's stock nginx, run as in production: a master that daemonizes, workers of another user.
+//! Or as containers and debuggers have it: in the foreground, or as a single process.
 
 mod builder;
 mod config;
@@ -6,7 +7,7 @@ mod config;
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -21,18 +22,35 @@ use crate::wait::{self, PATIENCE};
 /// Where Debian has it.
 pub const BINARY: &str = "/usr/sbin/nginx";
 
+/// Its module for connections of any protocol, which is a package of its own.
+pub const STREAM_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
+
 /// How a worker calls itself, before it also says "is shutting down".
 const WORKER_TITLE: &str = "nginx: worker process";
 /// At the end nginx gets this long before it is killed.
 const LAST_WORD: Duration = Duration::from_secs(3);
+
+/// Which processes there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// A master that daemonized, and workers.
+    Daemon,
+    /// A master that is our child, and workers.
+    Foreground,
+    /// One process that is our child.
+    Single,
+}
 
 /// One nginx with a directory, a port and a configuration of its own; stopped when dropped.
 #[derive(Debug)]
 pub struct Nginx {
     dir: TempDir,
     addr: SocketAddr,
+    mode: Mode,
     workers: usize,
     environment: Environment,
+    /// The process that stays in the foreground, if one does.
+    child: Option<Child>,
 }
 
 impl Nginx {
@@ -78,6 +96,11 @@ impl Nginx {
         self.dir.disable_cleanup(true);
     }
 
+    /// The running master.
+    pub fn master_process(&self) -> Result<Process> {
+        self.master()
+    }
+
     /// The running master's pid.
     pub fn master_pid(&self) -> Result<i32> {
         Ok(self.master()?.pid())
@@ -93,7 +116,10 @@ impl Nginx {
     /// Starts nginx and waits until all its workers are there and it accepts connections.
     pub fn start(&mut self) -> Result<()> {
         ensure!(self.master().is_err(), "nginx already runs");
-        self.run(&[])?;
+        match self.mode {
+            Mode::Daemon => self.run(&[])?,
+            Mode::Foreground | Mode::Single => self.child = Some(self.spawn(&[])?),
+        }
         self.wait_for("nginx to start", || {
             let master = self.master().ok()?;
             (workers_of(&master).len() == self.workers).then_some(())?;
@@ -153,6 +179,7 @@ impl Nginx {
     }
 
     fn renew_workers(&self, renew: impl FnOnce(&Process) -> Result<()>) -> Result<()> {
+        ensure!(self.mode != Mode::Single, "a single process has no workers to wait for");
         let master = self.master()?;
         let before = workers_of(&master);
         renew(&master)?;
@@ -187,24 +214,7 @@ impl Nginx {
 
     /// Runs the nginx command, which ends by itself: as a daemon's parent or after a signal.
     fn run_to_end(&self, arguments: &[&str]) -> Result<ExitStatus> {
-        let stderr =
-            File::options().create(true).append(true).open(self.dir().join("stderr.txt"))?;
-        let mut child = self
-            .environment
-            .command(Path::new(BINARY))
-            .current_dir(self.dir())
-            .arg("-p")
-            .arg(self.dir())
-            .arg("-e")
-            .arg(self.dir().join("error.log"))
-            .arg("-c")
-            .arg(self.config_path())
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(stderr)
-            .spawn()
-            .with_context(|| format!("cannot run {BINARY}; `make deps` installs it"))?;
+        let mut child = self.spawn(arguments)?;
         let ended = wait::until(PATIENCE, "the nginx command", || child.try_wait().transpose());
         match ended {
             Ok(status) => Ok(status?),
@@ -216,16 +226,32 @@ impl Nginx {
         }
     }
 
+    fn spawn(&self, arguments: &[&str]) -> Result<Child> {
+        let stderr =
+            File::options().create(true).append(true).open(self.dir().join("stderr.txt"))?;
+        let mut command: Command = self.environment.command(Path::new(BINARY));
+        command.current_dir(self.dir()).arg("-p").arg(self.dir());
+        command.arg("-e").arg(self.dir().join("error.log")).arg("-c").arg(self.config_path());
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
+        command.spawn().with_context(|| format!("cannot run {BINARY}; `make deps` installs it"))
+    }
+
     fn wait_for(&self, what: &str, probe: impl FnMut() -> Option<()>) -> Result<()> {
         wait::until(PATIENCE, what, probe).map_err(|late| anyhow!("{late}\n{}", self.log_tail()))
     }
 
     /// Ends every master of this configuration (an upgrade may have left two) and its workers.
-    fn end_now(&self) {
+    fn end_now(&mut self) {
         let masters = Process::with_title_containing(&self.config_path());
         let workers = masters.iter().flat_map(Process::children);
         let all: Vec<Process> = workers.chain(masters.iter().copied()).collect();
         process::end_all(&all, libc::SIGTERM, LAST_WORD);
+        if let Some(mut child) = self.child.take() {
+            // It is dead by now, or never came to name itself; this takes it out of the process
+            // table.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 

@@ -1,41 +1,26 @@
 //! A server that has ticket keys of its own: nginx with `ssl_session_ticket_key`. Preloading is a
 //! request to replace them, `TKTROT_TAKEOVER=no` withdraws it.
 
-use std::fs::{self, File};
-use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+mod key_files;
+mod observation;
+mod session_cache;
+mod several_files;
+mod several_servers;
+
+use std::fs;
 
 use testbed::client::{Client, Ticket, TlsVersion};
 use testbed::nginx::{Builder, Nginx};
 use testbed::{RingDir, artifacts, log};
 
+use key_files::KeyFiles;
+
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// A key file as nginx takes it: a name of 16 bytes, then secrets. In memory, and gone with this.
-struct KeyFile {
-    dir: RingDir,
-    name: [u8; 16],
-}
-
-impl KeyFile {
-    fn new() -> Result<KeyFile> {
-        let mut bytes = [0; 80];
-        File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-        let key_file = KeyFile { dir: RingDir::new()?, name: bytes[..16].try_into()? };
-        fs::write(key_file.path(), bytes)?;
-        fs::set_permissions(key_file.path(), fs::Permissions::from_mode(0o600))?;
-        Ok(key_file)
-    }
-
-    fn path(&self) -> PathBuf {
-        self.dir.path().join("ticket.key")
-    }
-
-    fn nginx(&self, ring: &RingDir) -> Result<Builder> {
-        let directive = format!("ssl_session_ticket_key {};", self.path().display());
-        Ok(Nginx::builder().preload(artifacts::shim()?).ring(ring).server(&directive))
-    }
+/// An nginx with one key file, under the shim.
+fn with_key_file(key_files: &KeyFiles, ring: &RingDir) -> Result<Builder> {
+    let shim = Nginx::builder().preload(artifacts::shim()?).ring(ring);
+    Ok(shim.server(&key_files.directive(0)))
 }
 
 /// One client and one ticket for each protocol version.
@@ -65,18 +50,18 @@ fn takeovers(nginx: &Nginx) -> Vec<String> {
 
 #[test]
 fn by_default_the_servers_keys_are_replaced_and_one_line_says_so() -> Result<()> {
-    let (key_file, ring) = (KeyFile::new()?, RingDir::new()?);
-    let mut nginx = key_file.nginx(&ring)?.start()?;
+    let (key_files, ring) = (KeyFiles::new(1)?, RingDir::new()?);
+    let mut nginx = with_key_file(&key_files, &ring)?.start()?;
     let issued = tickets(&nginx)?;
     for (_, ticket) in &issued {
-        assert_ne!(ticket.key_name(), key_file.name, "a ticket of nginx's own key");
+        assert_ne!(ticket.key_name(), key_files.name(0), "a ticket of nginx's own key");
     }
     all_resume(&nginx, &issued)?;
     // The master reads its configuration again and sets the key again.
     nginx.reload_by_signal()?;
     all_resume(&nginx, &issued)?;
     for (_, ticket) in tickets(&nginx)? {
-        assert_ne!(ticket.key_name(), key_file.name, "a ticket of nginx's own key");
+        assert_ne!(ticket.key_name(), key_files.name(0), "a ticket of nginx's own key");
     }
     let lines = takeovers(&nginx);
     assert_eq!(lines.len(), 1, "{lines:#?}");
@@ -92,11 +77,11 @@ fn by_default_the_servers_keys_are_replaced_and_one_line_says_so() -> Result<()>
 
 #[test]
 fn without_takeover_the_servers_keys_serve_as_without_the_shim() -> Result<()> {
-    let (key_file, ring) = (KeyFile::new()?, RingDir::new()?);
-    let mut nginx = key_file.nginx(&ring)?.env("TKTROT_TAKEOVER", "no").start()?;
+    let (key_files, ring) = (KeyFiles::new(1)?, RingDir::new()?);
+    let mut nginx = with_key_file(&key_files, &ring)?.env("TKTROT_TAKEOVER", "no").start()?;
     let issued = tickets(&nginx)?;
     for (_, ticket) in &issued {
-        assert_eq!(ticket.key_name(), key_file.name);
+        assert_eq!(ticket.key_name(), key_files.name(0));
     }
     all_resume(&nginx, &issued)?;
     nginx.reload_by_signal()?;
@@ -105,7 +90,7 @@ fn without_takeover_the_servers_keys_serve_as_without_the_shim() -> Result<()> {
     nginx.start()?;
     all_resume(&nginx, &issued)?;
     for (_, ticket) in tickets(&nginx)? {
-        assert_eq!(ticket.key_name(), key_file.name);
+        assert_eq!(ticket.key_name(), key_files.name(0));
     }
     assert_eq!(takeovers(&nginx), [""; 0]);
     Ok(())

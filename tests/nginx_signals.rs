@@ -1,0 +1,194 @@
+//! nginx is run by signals. A thread that another library starts in its processes could swallow
+//! them: the upkeep thread must not, and whatever comes and goes must leave nothing behind.
+
+use std::fs;
+use std::path::Path;
+
+use testbed::client::{Client, Ticket, TlsVersion};
+use testbed::nginx::Nginx;
+use testbed::process::Process;
+use testbed::wait::{self, PATIENCE};
+use testbed::{RingDir, artifacts, log};
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+const RELOADS: usize = 200;
+const WORKERS: usize = 2;
+
+fn start(ring: &RingDir) -> Result<Nginx> {
+    let builder = Nginx::builder().workers(WORKERS).preload(artifacts::shim()?).ring(ring);
+    Ok(builder.env("TKTROT_ROTATE", "2s").env("TKTROT_LIFETIME", "10m").start()?)
+}
+
+/// A visitor for each version, who always comes with the last ticket.
+struct Visitors(Vec<(Client, Option<Ticket>)>);
+
+impl Visitors {
+    fn new() -> Result<Visitors> {
+        let client = |version| -> Result<_> { Ok((Client::new(version)?, None)) };
+        Ok(Visitors(TlsVersion::ALL.into_iter().map(client).collect::<Result<_>>()?))
+    }
+
+    /// Both come; who has been here before must be known.
+    fn come(&mut self, nginx: &Nginx) -> Result<()> {
+        for (client, held) in &mut self.0 {
+            let handshake = client
+                .connect(nginx.addr(), None, held.as_ref())
+                .map_err(|error| format!("{error}\n{}", nginx.log_tail()))?;
+            assert_eq!(handshake.resumed, held.is_some(), "{}", nginx.log_tail());
+            *held = handshake.tickets.last().or(held.as_ref()).cloned();
+        }
+        Ok(())
+    }
+
+    fn tickets(&self) -> impl Iterator<Item = (&Client, &Ticket)> {
+        self.0.iter().filter_map(|(client, held)| Some((client, held.as_ref()?)))
+    }
+}
+
+/// Waits until every worker has dealt in tickets, by which it has its thread.
+fn wake_all_workers(nginx: &Nginx, visitors: &mut Visitors) -> Result<()> {
+    let master = nginx.master_process()?;
+    wait::until(PATIENCE, "a ticket from every worker", || {
+        visitors.come(nginx).ok()?;
+        master.children().iter().all(|worker| worker.thread_names().len() > 1).then_some(())
+    })?;
+    Ok(())
+}
+
+/// The master and its workers are as on the first day, and every worker has one thread more.
+fn assert_nothing_is_left_over(nginx: &Nginx) -> Result<()> {
+    let master = nginx.master_process()?;
+    wait::until(PATIENCE, "the last workers' end", || {
+        (master.children().len() == WORKERS && master.zombies().is_empty()).then_some(())
+    })?;
+    assert_eq!(master.thread_names(), ["nginx"], "the master deals in no tickets");
+    for worker in master.children() {
+        assert_eq!(worker.title(), "nginx: worker process");
+        assert!(worker.zombies().is_empty());
+        assert_eq!(worker.thread_names(), ["nginx", "tktrot"]);
+        let threads = worker.threads();
+        for signal in [libc::SIGHUP, libc::SIGCHLD, libc::SIGUSR1, libc::SIGQUIT, libc::SIGALRM] {
+            assert!(threads[1].blocks(signal), "signal {signal} could be lost");
+            assert!(!threads[0].blocks(signal), "signal {signal} is blocked for the server");
+        }
+    }
+    Ok(())
+}
+
+/// What a process could pile up: descriptors, and mappings of rings.
+fn holdings(process: &Process) -> Result<(usize, usize)> {
+    let maps = fs::read_to_string(format!("/proc/{}/maps", process.pid()))?;
+    let rings = maps.lines().filter(|line| line.ends_with(".ring")).count();
+    Ok((fs::read_dir(format!("/proc/{}/fd", process.pid()))?.count(), rings))
+}
+
+#[test]
+fn two_hundred_reloads_are_all_acted_on_and_leave_nothing_behind() -> Result<()> {
+    let ring = RingDir::new()?;
+    let mut nginx = start(&ring)?;
+    let master = nginx.master_process()?;
+    let (mut first, mut visitors) = (Visitors::new()?, Visitors::new()?);
+    first.come(&nginx)?;
+    wake_all_workers(&nginx, &mut visitors)?;
+    assert_nothing_is_left_over(&nginx)?;
+    let before = holdings(&master)?;
+
+    for number in 1..=RELOADS {
+        visitors.come(&nginx)?;
+        nginx.reload_by_signal().map_err(|late| format!("reload {number}: {late}"))?;
+    }
+    wake_all_workers(&nginx, &mut visitors)?;
+    assert_nothing_is_left_over(&nginx)?;
+    assert_eq!(nginx.master_process()?, master);
+    assert_eq!(holdings(&master)?, before, "descriptors and rings of the master");
+    assert_eq!(before.1, 1, "one ring");
+    let log = nginx.error_log();
+    for (what, end) in [("heard", ", reconfiguring"), ("acted on", ": reconfiguring")] {
+        let count = log.lines().filter(|line| line.ends_with(end)).count();
+        assert_eq!(count, RELOADS, "{what}");
+    }
+
+    for (client, ticket) in first.tickets() {
+        let again = client.connect(nginx.addr(), None, Some(ticket))?;
+        assert!(again.resumed, "{}: a ticket from before the reloads", client.version());
+        let full = client.connect(nginx.addr(), None, None)?;
+        let newest = full.tickets.last().ok_or("no ticket")?;
+        assert_ne!(newest.key_name(), ticket.key_name(), "the ring did not rotate meanwhile");
+    }
+    assert_eq!(log::ours(&nginx.stderr()), [""; 0]);
+    assert_eq!(log::ours(&nginx.error_log()), [""; 0]);
+    nginx.stop()?;
+    Ok(())
+}
+
+#[test]
+fn a_hundred_ended_workers_are_replaced() -> Result<()> {
+    let ring = RingDir::new()?;
+    let nginx = start(&ring)?;
+    let master = nginx.master_process()?;
+    let mut visitors = Visitors::new()?;
+    let mut ended = 0;
+    while ended < 100 {
+        wake_all_workers(&nginx, &mut visitors)?;
+        let before = master.children();
+        // One alone, by each signal that ends it; then both at once, which may be one SIGCHLD.
+        let (victims, signal) = match ended % 5 {
+            0 => (&before[..1], libc::SIGKILL),
+            1 => (&before[1..], libc::SIGTERM),
+            2 => (&before[..1], libc::SIGQUIT),
+            _ => (&before[..], libc::SIGKILL),
+        };
+        ended += victims.iter().filter(|victim| victim.signal(signal)).count();
+        wait::until(PATIENCE, "other workers", || {
+            let now = master.children();
+            let new = now.iter().all(|worker| !victims.contains(worker));
+            (new && now.len() == WORKERS && nginx.worker_pids().ok()?.len() == WORKERS)
+                .then_some(())
+        })
+        .map_err(|late| format!("after {ended}, signal {signal}: {late}\n{}", nginx.log_tail()))?;
+    }
+    wake_all_workers(&nginx, &mut visitors)?;
+    assert_nothing_is_left_over(&nginx)
+}
+
+/// Whether the process writes to the file of that name.
+fn has_open(process: &Process, path: &Path) -> bool {
+    let entries = fs::read_dir(format!("/proc/{}/fd", process.pid()));
+    let links = entries.into_iter().flatten().flatten();
+    links.filter_map(|entry| fs::read_link(entry.path()).ok()).any(|target| target == path)
+}
+
+#[test]
+fn rotated_logs_are_reopened_and_workers_leave_and_return() -> Result<()> {
+    let ring = RingDir::new()?;
+    let nginx = start(&ring)?;
+    let master = nginx.master_process()?;
+    let mut visitors = Visitors::new()?;
+    let error_log = nginx.dir().join("error.log");
+    for number in 0..50 {
+        wake_all_workers(&nginx, &mut visitors)?;
+        let old = nginx.dir().join(format!("error.log.{number}"));
+        fs::rename(&error_log, &old)?;
+        assert!(master.signal(libc::SIGUSR1));
+        wait::until(PATIENCE, "the log to be reopened", || {
+            let mut all = master.children();
+            all.push(master);
+            all.iter().all(|one| has_open(one, &error_log) && !has_open(one, &old)).then_some(())
+        })
+        .map_err(|late| format!("USR1 number {number}: {late}"))?;
+    }
+    for number in 0..20 {
+        wake_all_workers(&nginx, &mut visitors)?;
+        assert!(master.signal(libc::SIGWINCH));
+        wait::until(PATIENCE, "the workers' end", || master.children().is_empty().then_some(()))
+            .map_err(|late| format!("WINCH number {number}: {late}"))?;
+        assert!(master.signal(libc::SIGHUP));
+        wait::until(PATIENCE, "workers", || {
+            (nginx.worker_pids().ok()?.len() == WORKERS).then_some(())
+        })
+        .map_err(|late| format!("HUP number {number}: {late}"))?;
+    }
+    wake_all_workers(&nginx, &mut visitors)?;
+    assert_nothing_is_left_over(&nginx)
+}
