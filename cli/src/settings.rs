@@ -71,13 +71,7 @@ pub fn read(path: Option<&Path>) -> Result<Settings> {
 /// As for [`read`].
 pub fn read_file(file: &Path) -> Result<Vec<(OsString, OsString)>> {
     let text = fs::read_to_string(file).with_context(|| format!("{}", file.display()))?;
-    let variables = parse(&text).map_err(|flaw| anyhow::anyhow!("{}:{flaw}", file.display()))?;
-    // Each can be used; whether they can together is seen here.
-    let (_, problems) = Config::from_variables(variables.clone());
-    match problems.first() {
-        Some(problem) => bail!("{}: {problem}", file.display()),
-        None => Ok(variables),
-    }
+    parse(&text).map_err(|flaw| anyhow::anyhow!("{}:{flaw}", file.display()))
 }
 
 /// What is wrong in a settings file, and where.
@@ -104,21 +98,31 @@ fn parse(text: &str) -> Result<Vec<(OsString, OsString)>, Flaw> {
     for (key, value) in entries {
         let name = key.get_ref();
         if !SETTINGS.contains(&name.as_str()) {
-            let message =
-                format!("there is no setting {name:?}; there are {}", SETTINGS.join(", "));
-            return Err(flaw(text, key.span(), message));
+            let known = SETTINGS.join(", ");
+            return Err(flaw(
+                text,
+                key.span(),
+                format!("there is no setting {name:?}; there are {known}"),
+            ));
         }
         let variable = format!("TKTROT_{}", name.to_uppercase());
-        let text_value = value.get_ref().as_variable(&variable);
-        let pair = (OsString::from(variable), OsString::from(text_value));
-        let (_, problems) = Config::from_variables([pair.clone()]);
-        if let Some(problem) = problems.into_iter().next() {
-            let message = format!("{name} cannot be this: accepted is {}", problem.accepted);
-            return Err(flaw(text, value.span(), message));
-        }
-        variables.push(pair);
+        let as_text = value.get_ref().as_variable(&variable);
+        variables.push((variable, as_text, value.span()));
     }
-    Ok(variables)
+    // Each has to be usable, and all of them together.
+    let pairs: Vec<(OsString, OsString)> =
+        variables.iter().map(|(name, value, _)| (name.into(), value.into())).collect();
+    let (_, problems) = Config::from_variables(pairs.iter().cloned());
+    match problems.first() {
+        None => Ok(pairs),
+        Some(problem) => {
+            let cause = variables.iter().find(|(name, ..)| *name == problem.setting);
+            let span = cause.map_or(0..0, |(_, _, span)| span.clone());
+            let name = problem.setting.trim_start_matches("TKTROT_").to_lowercase();
+            let message = format!("{name} cannot be this: accepted is {}", problem.accepted);
+            Err(flaw(text, span, message))
+        }
+    }
 }
 
 impl Value {
@@ -187,6 +191,7 @@ mod tests {
             ("rotate = ", "1:10: "),
             ("rotate = 1\nrotate = 2", "2:1: duplicate key"),
             ("rotate = 1.5", "1:10: "),
+            ("rotate = 1\nlifetime = \"7d\"", "2:12: lifetime cannot be this: accepted is at most"),
         ];
         for (text, start) in cases {
             let flaw = variables(text).unwrap_err();

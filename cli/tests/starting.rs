@@ -1,0 +1,277 @@
+//! `tktrot run`, `tktrot check` and `tktrot config check`.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+use testbed::client::{Client, TlsVersion};
+use testbed::nginx::{self, Nginx};
+use testbed::process::needs_root;
+use testbed::{RingDir, artifacts, wait};
+
+type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+fn tktrot() -> Result<Command> {
+    let mut command = Command::new(artifacts::tktrot()?);
+    command.env_clear().env("PATH", "/usr/bin:/bin").stdin(Stdio::null());
+    Ok(command)
+}
+
+fn says(output: &Output) -> (Option<i32>, String) {
+    let both = [&*output.stdout, &*output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&both).into_owned())
+}
+
+/// A process that is ended with this.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The command line of an nginx in the foreground and its listener, prepared and not started.
+fn prepared() -> Result<(Nginx, Vec<String>)> {
+    let nginx = Nginx::builder().main("daemon off;").main("master_process off;").prepare()?;
+    let dir = nginx.dir().display().to_string();
+    let line = [nginx::BINARY, "-p", &dir, "-e", "error.log", "-c", "nginx.conf"];
+    Ok((nginx, line.map(str::to_owned).to_vec()))
+}
+
+/// Tickets of one life of nginx open in the next one, in the ring that was asked for.
+#[test]
+fn run_starts_a_server_whose_tickets_survive_it() -> Result {
+    let rings = RingDir::new()?;
+    let (nginx, line) = prepared()?;
+    let settings = rings.path().join("settings.toml");
+    // The command line goes over the file.
+    fs::write(&settings, format!("dir = {:?}\nring = \"file\"\nrotate = \"1h\"\n", rings.path()))?;
+    let client = Client::new(TlsVersion::V13)?;
+    let mut held = None;
+    for life in 0..2 {
+        let mut command = tktrot()?;
+        command.arg("--config").arg(&settings).args(["run", "--ring", "web", "--strict", "--"]);
+        let child = command.args(&line).stdout(Stdio::null()).spawn()?;
+        let _running = Running(child);
+        let full = wait::until(wait::PATIENCE, "nginx under tktrot run", || {
+            client.connect(nginx.addr(), None, held.as_ref()).ok()
+        })?;
+        assert_eq!(full.resumed, life == 1);
+        held = full.tickets.last().cloned();
+        assert!(held.is_some());
+    }
+    assert_eq!(rings.rings()?, [rings.path().join("web.ring")]);
+    Ok(())
+}
+
+#[test]
+fn run_says_what_it_cannot_do() -> Result {
+    for (arguments, status, part) in [
+        (
+            &["run", "--rotate", "soon", "--", "true"][..],
+            2,
+            "TKTROT_ROTATE=\"soon\" cannot be used",
+        ),
+        (&["run", "--", "/no/such/server"], 2, "/no/such/server: it cannot be run: No such file"),
+        (&["run", "true"], 64, "unexpected argument"),
+        (&["run"], 64, "required arguments were not provided"),
+    ] {
+        let (seen, said) = says(&tktrot()?.args(arguments).output()?);
+        assert_eq!(seen, Some(status), "{arguments:?}: {said}");
+        assert!(said.contains(part), "{arguments:?}: {said}");
+    }
+    // Without the shim there is nothing to run under.
+    let alone = tempfile::tempdir()?;
+    let copy = alone.path().join("bin/tktrot");
+    fs::create_dir(alone.path().join("bin"))?;
+    fs::copy(artifacts::tktrot()?, &copy)?;
+    let (status, said) = says(&Command::new(&copy).args(["run", "--", "true"]).output()?);
+    assert_eq!(status, Some(2));
+    assert!(said.contains("there is no libtktrot_preload.so in"), "{said}");
+    // Installed, it is in the library directory of the same prefix.
+    fs::create_dir(alone.path().join("lib"))?;
+    symlink(artifacts::shim()?, alone.path().join("lib/libtktrot_preload.so"))?;
+    let output =
+        Command::new(&copy).args(["run", "--", "/bin/sh", "-c", "echo $LD_PRELOAD"]).output()?;
+    let (status, said) = says(&output);
+    assert_eq!(status, Some(0), "{said}");
+    assert_eq!(said.trim(), alone.path().join("lib/libtktrot_preload.so").display().to_string());
+    Ok(())
+}
+
+/// `tktrot check --json` of something: its exit status and what it found, by subject.
+fn check(arguments: &[&str], dir: Option<&Path>) -> Result<(Option<i32>, Value)> {
+    let mut command = tktrot()?;
+    if let Some(dir) = dir {
+        command.env("TKTROT_DIR", dir);
+    }
+    let output = command.args(["check", "--json"]).args(arguments).output()?;
+    let report: Value = serde_json::from_slice(&output.stdout)
+        .map_err(|error| format!("{error}: {}", says(&output).1))?;
+    let schema = fs::read_to_string(artifacts::root().join("docs/schemas/check.schema.json"))?;
+    let schema = jsonschema::validator_for(&serde_json::from_str(&schema)?)?;
+    schema.validate(&report).map_err(|error| format!("{error}: {report:#}"))?;
+    Ok((output.status.code(), report))
+}
+
+/// The finding on a subject: how bad, and what.
+fn finding<'r>(report: &'r Value, subject: &str) -> Option<(&'r str, &'r str)> {
+    let findings = report["findings"].as_array()?;
+    let finding = findings.iter().find(|finding| finding["subject"] == subject)?;
+    Some((finding["severity"].as_str()?, finding["found"].as_str()?))
+}
+
+#[test]
+fn check_finds_nothing_wrong_with_debians_nginx() -> Result {
+    let (status, report) = check(&[nginx::BINARY], None)?;
+    assert_eq!((status, &report["severity"]), (Some(0), &Value::from("fine")), "{report:#}");
+    let (_, library) = finding(&report, "TLS library").ok_or("no finding")?;
+    assert!(library.contains("libssl.so.3: OpenSSL 3."), "{library}");
+    let said = says(&tktrot()?.args(["check", "nginx"]).output()?).1;
+    assert!(
+        said.contains("  ok     TLS library ") && said.ends_with("It will work here.\n"),
+        "{said}"
+    );
+    Ok(())
+}
+
+/// Compiles a program that does nothing.
+fn compiled(dir: &Path, name: &str, options: &[&str]) -> Result<PathBuf> {
+    let source = dir.join("nothing.c");
+    fs::write(&source, "int main(void) { return 0; }\n")?;
+    let program = dir.join(name);
+    let output = Command::new("cc").arg(&source).args(options).arg("-o").arg(&program).output()?;
+    assert!(output.status.success(), "{}", says(&output).1);
+    Ok(program)
+}
+
+#[test]
+fn check_tells_why_it_will_not_work() -> Result {
+    let dir = tempfile::tempdir()?;
+    let path = |path: &Path| path.display().to_string();
+
+    let fixed = compiled(dir.path(), "static", &["-static"])?;
+    let (status, report) = check(&[&path(&fixed)], None)?;
+    assert_eq!(status, Some(2));
+    assert_eq!(
+        finding(&report, "loader").map(|(severity, _)| severity),
+        Some("wrong"),
+        "{report:#}"
+    );
+
+    let set_uid = compiled(dir.path(), "set-uid", &["-lssl", "-Wl,--no-as-needed"])?;
+    fs::set_permissions(&set_uid, fs::Permissions::from_mode(0o4755))?;
+    let (status, report) = check(&[&path(&set_uid)], None)?;
+    assert_eq!(status, Some(1), "{report:#}");
+    assert_eq!(finding(&report, "privileges"), Some(("doubtful", "set-user-ID")));
+
+    let script = dir.path().join("script");
+    fs::write(&script, "#!/bin/sh -e\nexec nginx\n")?;
+    let (status, report) = check(&[&path(&script)], None)?;
+    assert_eq!(status, Some(1));
+    assert_eq!(finding(&report, "program"), Some(("doubtful", "a script; /bin/sh -e runs it")));
+
+    let text = dir.path().join("text");
+    fs::write(&text, "nothing to run")?;
+    assert_eq!(check(&[&path(&text)], None)?.0, Some(2));
+
+    let own = compiled(
+        dir.path(),
+        "own",
+        &["-DSSL_CTX_new=main", "-rdynamic", "-Wl,--defsym=SSL_CTX_new=main"],
+    )?;
+    let (status, report) = check(&[&path(&own)], None)?;
+    assert_eq!(status, Some(2), "{report:#}");
+    let (severity, _) = finding(&report, "TLS library").ok_or("no finding")?;
+    assert_eq!(severity, "wrong");
+    Ok(())
+}
+
+#[test]
+fn check_looks_at_where_rings_would_lie_and_what_may_be_locked() -> Result {
+    needs_root("it takes rights away");
+    let disk = tempfile::tempdir_in(artifacts::target()?)?;
+    let (status, report) = check(&[nginx::BINARY], Some(disk.path()))?;
+    assert_eq!(status, Some(2));
+    let (severity, found) = finding(&report, "ring directory").ok_or("no finding")?;
+    assert_eq!(severity, "wrong");
+    assert!(found.contains("not on tmpfs"), "{found}");
+
+    let rings = RingDir::new()?;
+    fs::set_permissions(rings.path(), fs::Permissions::from_mode(0o777))?;
+    let (status, report) = check(&[nginx::BINARY], Some(rings.path()))?;
+    assert_eq!(status, Some(2));
+    let (_, found) = finding(&report, "ring directory").ok_or("no finding")?;
+    assert!(found.contains("others may write it (mode 0777)"), "{found}");
+
+    let output = Command::new("prlimit")
+        .args(["--memlock=4096:4096", "--nproc=1:1"])
+        .arg(artifacts::tktrot()?)
+        .args(["check", nginx::BINARY])
+        .output()?;
+    let (status, said) = says(&output);
+    assert_eq!(status, Some(1), "{said}");
+    assert!(said.contains("look   memory locks    4 KiB"), "{said}");
+    assert!(said.contains("look   threads         1 (RLIMIT_NPROC)"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn check_looks_into_processes() -> Result {
+    let rings = RingDir::new()?;
+    let with = Nginx::builder().preload(artifacts::shim()?).ring(&rings).start()?;
+    let (status, report) = check(&["--pid", &with.worker_pids()?[0].to_string()], None)?;
+    assert_eq!(status, Some(0), "{report:#}");
+    let (severity, found) = finding(&report, "ring").ok_or("no finding")?;
+    assert_eq!(
+        (severity, found),
+        ("fine", &*rings.path().join("nginx.ring").display().to_string())
+    );
+
+    let without = Nginx::builder().start()?;
+    let (status, report) = check(&["--pid", &without.master_pid()?.to_string()], None)?;
+    assert_eq!(status, Some(2));
+    assert_eq!(finding(&report, "shim"), Some(("wrong", "it is not in the process")));
+
+    let (status, said) = says(&tktrot()?.args(["check", "--pid", "4194305"]).output()?);
+    assert_eq!(status, Some(2));
+    assert!(said.contains("/proc/4194305/exe: there is no such process"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn config_check_names_line_and_column() -> Result {
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("tktrot.toml");
+    let check = |text: &str| -> Result<(Option<i32>, String)> {
+        fs::write(&file, text)?;
+        let (status, said) = says(&tktrot()?.args(["config", "check"]).arg(&file).output()?);
+        Ok((status, said.replace(&file.display().to_string(), "FILE")))
+    };
+    let (status, said) =
+        check("rotate = \"10m\"\nonly = [\"nginx\", \"hitch\"]\ntakeover = false\n")?;
+    assert_eq!(status, Some(0));
+    insta::assert_snapshot!(said, @r"
+    FILE: 3 settings, all of which can be used
+      TKTROT_ROTATE=10m
+      TKTROT_ONLY=nginx,hitch
+      TKTROT_TAKEOVER=no
+    ");
+    let (status, said) = check("rotate = \"10m\"\n lifetme = \"1h\"\n")?;
+    assert_eq!(status, Some(2));
+    insta::assert_snapshot!(said, @r#"tktrot: FILE:2:2: there is no setting "lifetme"; there are ring, dir, capacity, rotate, lifetime, label, bind, renew, takeover, only, upkeep, log, strict, disable"#);
+    let (status, said) = check("rotate = \"1s\"\nlifetime = \"7d\"\n")?;
+    assert_eq!(status, Some(2));
+    insta::assert_snapshot!(said, @"tktrot: FILE:2:12: lifetime cannot be this: accepted is at most 16380s with this rotation");
+    let (status, said) = says(&tktrot()?.args(["config", "check", "/no/such/file"]).output()?);
+    assert_eq!(
+        (status, &*said),
+        (Some(2), "tktrot: /no/such/file: No such file or directory (os error 2)\n")
+    );
+    Ok(())
+}
