@@ -3,7 +3,9 @@
 CARGO   ?= cargo
 CC      ?= cc
 PREFIX  ?= /usr/local
+BINDIR  ?= $(PREFIX)/bin
 LIBDIR  ?= $(PREFIX)/lib
+SHARE   ?= $(PREFIX)/share
 TARGET  := $(or $(CARGO_TARGET_DIR),target)
 RELEASE := $(TARGET)/release
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
@@ -89,7 +91,7 @@ lint:
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --workspace --all-targets --features kill-points -- -D warnings
 
-# Into DESTDIR, for PREFIX (and LIBDIR, for distributions that have their own).
+# Into DESTDIR, for PREFIX (and BINDIR, LIBDIR, SHARE, for distributions that have their own).
 install: libraries
 	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(PREFIX)/include
 	install -m 644 include/tktrot.h $(DESTDIR)$(PREFIX)/include/
@@ -98,6 +100,14 @@ install: libraries
 	ln -sf libtktrot.so.$(MAJOR) $(DESTDIR)$(LIBDIR)/libtktrot.so
 	install -m 644 $(RELEASE)/libtktrot.a $(DESTDIR)$(LIBDIR)/
 	install -m 755 $(RELEASE)/libtktrot_preload.so $(DESTDIR)$(LIBDIR)/
+	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(SHARE)/man/man1 \
+	    $(DESTDIR)$(SHARE)/bash-completion/completions $(DESTDIR)$(SHARE)/zsh/site-functions \
+	    $(DESTDIR)$(SHARE)/fish/vendor_completions.d
+	install -m 755 $(RELEASE)/tktrot $(DESTDIR)$(BINDIR)/
+	$(RELEASE)/tktrot man $(DESTDIR)$(SHARE)/man/man1
+	$(RELEASE)/tktrot completions bash > $(DESTDIR)$(SHARE)/bash-completion/completions/tktrot
+	$(RELEASE)/tktrot completions zsh > $(DESTDIR)$(SHARE)/zsh/site-functions/_tktrot
+	$(RELEASE)/tktrot completions fish > $(DESTDIR)$(SHARE)/fish/vendor_completions.d/tktrot.fish
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@VERSION@|$(VERSION)|' \
 	    dist/tktrot.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/tktrot.pc
 

@@ -38,6 +38,23 @@ fn a_program_is_built_and_runs_with_what_is_installed() -> Result<()> {
         Path::new(&format!("libtktrot.so.{VERSION}"))
     );
 
+    let tktrot = prefix.join("bin/tktrot");
+    assert_eq!(output(Command::new(&tktrot).arg("--version"))?, format!("tktrot {VERSION}"));
+    // It finds the shim that was installed with it.
+    let preloaded = ["run", "--", "/bin/sh", "-c", "echo $LD_PRELOAD"];
+    let preloaded = output(Command::new(&tktrot).args(preloaded).env_remove("LD_PRELOAD"))?;
+    assert_eq!(Path::new(&preloaded), lib.join("libtktrot_preload.so"));
+    for page in ["tktrot.1", "tktrot-run.1", "tktrot-revoke.1"] {
+        let page = fs::read_to_string(prefix.join("share/man/man1").join(page))?;
+        assert!(page.contains(".SH SYNOPSIS"), "{page}");
+    }
+    let bash = prefix.join("share/bash-completion/completions/tktrot");
+    output(Command::new("bash").arg("-c").arg(format!(
+        "set -eu; . {}; COMP_WORDS=(tktrot rev); COMP_CWORD=1; _tktrot tktrot rev tktrot; \
+         [ \"${{COMPREPLY[*]}}\" = revoke ]",
+        bash.display()
+    )))?;
+
     let pkg_config = |question: &str| {
         let path = lib.join("pkgconfig");
         output(Command::new("pkg-config").args([question, "tktrot"]).env("PKG_CONFIG_PATH", path))
