@@ -60,6 +60,14 @@ impl Process {
             .collect()
     }
 
+    /// The names of its threads.
+    pub fn threads(&self) -> Vec<String> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid)).into_iter().flatten();
+        // One that ends meanwhile is not there any more.
+        let name = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm")).ok();
+        tasks.filter_map(|task| name(task.ok()?)).map(|name| name.trim().to_owned()).collect()
+    }
+
     /// Sends `signal`, unless the process is gone. Returns whether it was sent.
     pub fn signal(&self, signal: i32) -> bool {
         // SAFETY: kill(2) takes two integers and touches no memory of ours; the pid is positive
