@@ -19,7 +19,8 @@ C_LINK   := -L$(C_DIR)/lib -ltktrot -Wl,-rpath,'$$ORIGIN/lib' -lssl -lcrypto -pt
 
 PROGRAMS := $(patsubst examples/%.c,$(C_DIR)/%,$(wildcard examples/*.c)) \
             $(patsubst c-tests/%.c,$(C_DIR)/%,$(wildcard c-tests/*.c)) \
-            $(patsubst c-tests/servers/%.c,$(C_DIR)/servers/%,$(wildcard c-tests/servers/*.c))
+            $(patsubst c-tests/servers/%.c,$(C_DIR)/servers/%,$(wildcard c-tests/servers/*.c)) \
+            $(C_DIR)/servers/module/host $(C_DIR)/servers/module/tls.so
 
 # Builds whose writers die where a test says have a directory of their own, so
 # that they and the others do not replace each other.
@@ -46,9 +47,20 @@ $(C_DIR)/%: c-tests/%.c $(wildcard c-tests/*.h) include/tktrot.h | $(C_DIR)/lib
 	$(CC) $(CFLAGS) $(WARNINGS) -Iinclude -o $@ $< $(C_LINK)
 
 # Servers that know nothing of libtktrot: the shim is for them.
-$(C_DIR)/servers/%: c-tests/servers/%.c
+SERVER_HEADERS := $(wildcard c-tests/servers/*.h)
+
+$(C_DIR)/servers/%: c-tests/servers/%.c $(SERVER_HEADERS)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(WARNINGS) -o $@ $< -lssl -lcrypto -ldl -pthread
+
+# One whose TLS is in a module, and the module; the server itself has no TLS library.
+$(C_DIR)/servers/module/%: c-tests/servers/module/%.c $(SERVER_HEADERS)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(WARNINGS) -o $@ $< -ldl
+
+$(C_DIR)/servers/module/%.so: c-tests/servers/module/%.c $(SERVER_HEADERS)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(WARNINGS) -shared -fPIC -o $@ $< -lssl -lcrypto
 
 sanitize: $(SANITIZED)
 

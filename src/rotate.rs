@@ -194,7 +194,7 @@ impl<C: Clock> Keyring<C> {
         if now >= self.ring.deadline()
             && let Some(writer) = self.enter(self.ring.try_write())
         {
-            self.tend(&writer, now);
+            self.tend(&writer, now.max(self.now()));
         }
     }
 
@@ -205,7 +205,7 @@ impl<C: Clock> Keyring<C> {
         if now >= self.ring.deadline()
             && let Some(writer) = self.enter(self.ring.write_within(PATIENCE))
         {
-            self.tend(&writer, now);
+            self.tend(&writer, self.now());
         }
         self.ring.deadline()
     }
@@ -217,12 +217,18 @@ impl<C: Clock> Keyring<C> {
     pub fn sealing_key(&self, now: Time, key: &mut Key) -> bool {
         self.tick(now);
         const LOOKS: usize = 1000;
+        let mut in_vain = 0;
         for _ in 0..LOOKS {
             // Asked before the look: a writer sets the deadline last.
             let nobody_at_it = self.ring.deadline() > now;
-            let found = self.ring.encrypting(now.max(self.now()), key);
-            if found || nobody_at_it {
-                return found;
+            if self.ring.encrypting(now.max(self.now()), key) {
+                return true;
+            }
+            // Once is not enough: a rotation between the clock and the look
+            // leaves a key that begins after the time that was read.
+            in_vain += u32::from(nobody_at_it);
+            if in_vain == 2 {
+                break;
             }
             std::hint::spin_loop();
         }
@@ -287,7 +293,9 @@ impl<C: Clock> Keyring<C> {
         Ok(())
     }
 
-    /// Erases what is over and takes steps until the schedule is content.
+    /// Erases what is over and takes steps until the schedule is content. `now`
+    /// was read under the lock: to an older one, keys that others have retired
+    /// since would seem to encrypt, and the line would name them.
     fn tend(&self, writer: &Writer<'_>, now: Time) {
         let policy = self.policy();
         self.align(writer, now, &[]);

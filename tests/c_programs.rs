@@ -59,7 +59,7 @@ macro_rules! programs {
     };
 }
 
-programs!(api settings contract generator forks exits pool scope many_contexts);
+programs!(api settings contract generator forks fork_storm exits pool scope many_contexts turnover);
 
 /// It calls no function of the library then: its contexts are attached by the shim.
 #[test]
@@ -83,6 +83,26 @@ fn the_shim_leaves_to_a_program_what_it_installs_itself() -> Result {
     let shim = artifacts::shim()?.display().to_string();
     let variables = [("LD_PRELOAD", &*shim), ("TKTROT_BIND", "cert"), ("C_TESTS_BRIEF", "1")];
     run("scope", Command::new(artifacts::program("scope")?), &variables)?;
+    Ok(())
+}
+
+#[test]
+fn under_the_shim_no_child_of_a_fork_storm_hangs() -> Result {
+    let shim = artifacts::shim()?.display().to_string();
+    let variables = [("LD_PRELOAD", &*shim), ("TKTROT_ROTATE", "1s"), ("TKTROT_LIFETIME", "8s")];
+    let said = run("fork_storm", Command::new(artifacts::program("fork_storm")?), &variables)?;
+    assert_eq!(log::ours(&said), [""; 0]);
+    Ok(())
+}
+
+/// Contexts come and go there, with every setting that could be left behind by one for the next.
+#[test]
+fn under_the_shim_no_context_leaves_anything_to_the_next() -> Result {
+    let shim = artifacts::shim()?.display().to_string();
+    for takeover in ["yes", "no"] {
+        let variables = [("LD_PRELOAD", &*shim), ("TKTROT_TAKEOVER", takeover)];
+        run("turnover", Command::new(artifacts::program("turnover")?), &variables)?;
+    }
     Ok(())
 }
 

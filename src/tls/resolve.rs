@@ -40,6 +40,8 @@ pub fn library_of(caller: *const c_void, anchor: &CStr) -> Option<&'static Libra
     known(object.base).or_else(|| {
         // The loader is asked before the lock is taken: it has a lock of its
         // own, under which constructors may make an SSL_CTX and come here.
+        // The handle stays open: a library that came in with a module could go
+        // with it, and we keep its functions, the upkeep thread's among them.
         let handle = object.open()?;
         Some(enlist(object.base, table(handle), originals(handle)))
     })

@@ -2,30 +2,56 @@
 
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use tempfile::TempDir;
 
+use crate::artifacts;
 use crate::certificate::{self, Certificate};
 use crate::environment::{Environment, RingDir};
 use crate::port;
+use crate::process::Process;
 use crate::wait::{self, PATIENCE};
 
-const PYTHON_SERVER: &str = include_str!("server.py");
-
 /// Which program serves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Program {
     /// `openssl s_server -www`.
     OpensslServer,
     /// Python's ssl module, which has its libssl in a scope of its own (RTLD_LOCAL).
-    Python,
+    Python(Python),
+    /// One of `c-tests/servers`, and its arguments after port, certificate and key.
+    Built(PathBuf, Vec<String>),
 }
 
-/// What a server is to be like; made by [`Solo::openssl`] or [`Solo::python`].
+/// The ways to serve with Python.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Python {
+    /// One connection after the other.
+    Sockets,
+    /// `socketserver.ThreadingMixIn`: a thread for each connection.
+    Threading,
+    /// `http.server` on a listener that `ssl` wraps.
+    Http,
+}
+
+impl Python {
+    /// All.
+    pub const ALL: [Python; 3] = [Python::Sockets, Python::Threading, Python::Http];
+
+    fn script(self) -> &'static str {
+        match self {
+            Python::Sockets => include_str!("server.py"),
+            Python::Threading => include_str!("threading_server.py"),
+            Python::Http => include_str!("http_server.py"),
+        }
+    }
+}
+
+/// What a server is to be like; made by [`Solo::openssl`] and its like.
 #[derive(Clone, Debug)]
 pub struct Builder {
     program: Program,
@@ -105,7 +131,19 @@ impl Solo {
 
     /// Begins the description of a Python server.
     pub fn python() -> Builder {
-        Builder::new(Program::Python)
+        Solo::python_with(Python::Sockets)
+    }
+
+    /// Begins the description of a Python server of that kind.
+    pub fn python_with(kind: Python) -> Builder {
+        Builder::new(Program::Python(kind))
+    }
+
+    /// Begins the description of a server of `c-tests/servers`.
+    pub fn built(name: &str, arguments: &[&str]) -> Result<Builder> {
+        let path = artifacts::program(&format!("servers/{name}"))?;
+        let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        Ok(Builder::new(Program::Built(path, arguments)))
     }
 
     /// Where it listens.
@@ -145,7 +183,11 @@ impl Solo {
     /// Starts a server that is expected to end by itself at once, and returns how it ended.
     pub fn start_and_end(&mut self) -> Result<ExitStatus> {
         self.launch()?;
-        let mut child = self.child.take().context("it was launched")?;
+        self.wait_for_end()
+    }
+
+    fn wait_for_end(&mut self) -> Result<ExitStatus> {
+        let mut child = self.child.take().context("the server does not run")?;
         match wait::until(PATIENCE, "the server to end", || child.try_wait().transpose()) {
             Ok(status) => Ok(status?),
             Err(late) => {
@@ -154,6 +196,23 @@ impl Solo {
                 bail!("{late}\n{}", self.stderr())
             }
         }
+    }
+
+    /// HUP.
+    pub fn hang_up(&self) -> Result<()> {
+        self.signal(libc::SIGHUP)
+    }
+
+    /// TERM; returns how the server ended. What does not end in time is killed, and an error.
+    pub fn terminate(&mut self) -> Result<ExitStatus> {
+        self.signal(libc::SIGTERM)?;
+        self.wait_for_end()
+    }
+
+    fn signal(&self, number: i32) -> Result<()> {
+        let process = Process::find(self.pid()?).context("the server is gone")?;
+        ensure!(process.signal(number), "the server is gone");
+        Ok(())
     }
 
     /// Kills the server: it gets no chance to tidy up.
@@ -182,17 +241,22 @@ impl Solo {
 
     fn command(&self) -> Command {
         let (cert, key) = (&self.certificate.cert, &self.certificate.key);
-        match self.program {
+        match &self.program {
             Program::OpensslServer => {
                 let mut command = self.environment.command(Path::new("openssl"));
                 command.args(["s_server", "-www", "-quiet", "-accept", &self.addr.to_string()]);
                 command.arg("-cert").arg(cert).arg("-key").arg(key);
                 command
             }
-            Program::Python => {
+            Program::Python(kind) => {
                 let mut command = self.environment.command(Path::new("python3"));
-                command.args(["-c", PYTHON_SERVER, &self.addr.port().to_string()]);
+                command.args(["-c", kind.script(), &self.addr.port().to_string()]);
                 command.arg(cert).arg(key);
+                command
+            }
+            Program::Built(path, arguments) => {
+                let mut command = self.environment.command(path);
+                command.arg(self.addr.port().to_string()).arg(cert).arg(key).args(arguments);
                 command
             }
         }
