@@ -25,18 +25,26 @@ pub fn directory(library: &Library) -> PathBuf {
     crate::target().join("tls").join(library.name)
 }
 
+/// Tells what the library was built from, and when.
+pub fn stamp(library: &Library) -> PathBuf {
+    directory(library).join("built-from")
+}
+
 /// Builds the library unless it is there.
 pub fn build(library: &Library) -> Result<Built> {
     fs::create_dir_all(directory(library))?;
     match &library.recipe {
-        Recipe::System => system(),
+        Recipe::System => system(library),
         Recipe::OpenSsl { feature, options } => openssl(library, feature, options),
         Recipe::Cmake(recipe) => cmake(library, recipe),
     }
 }
 
-fn system() -> Result<Built> {
+fn system(library: &Library) -> Result<Built> {
     let version = crate::run(Command::new("pkg-config").args(["--modversion", "libssl"]))?;
+    if !fs::read_to_string(stamp(library)).is_ok_and(|before| before == version) {
+        fs::write(stamp(library), &version)?;
+    }
     Ok(Built {
         version: version.trim().to_owned(),
         headers: Vec::new(),
@@ -49,7 +57,7 @@ fn openssl(library: &Library, feature: &str, options: &[&str]) -> Result<Built> 
     let from = source.directory.join("openssl");
     let to = once(library, &source, &options.join(" "), |to| {
         let mut config = Command::new("sh");
-        config.arg(from.join("config")).args(["shared", "no-tests", "no-asm", "no-dso"]);
+        config.arg(from.join("config")).args(["shared", "no-tests", "no-dso"]);
         config.args(options).arg("CFLAGS=-O1").current_dir(to);
         crate::run(&mut config)?;
         crate::run(outer_make("make").args(["-j", &jobs(), "build_libs"]).current_dir(to))?;
@@ -118,7 +126,7 @@ fn once(
     options: &str,
     make: impl FnOnce(&Path) -> Result<()>,
 ) -> Result<PathBuf> {
-    let (to, stamp) = (directory(library).join("build"), directory(library).join("built-from"));
+    let (to, stamp) = (directory(library).join("build"), stamp(library));
     let from = format!("{} {options}\n", source.directory.display());
     if fs::read_to_string(&stamp).is_ok_and(|before| before == from) {
         return Ok(to);

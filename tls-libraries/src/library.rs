@@ -78,7 +78,7 @@ impl Library {
 const BOTH: &[Form] = &[Form::Evp, Form::HmacCtrl];
 
 /// What a TLS server with tickets does not need, for it to build fast.
-const SMALL: &[&str] = &["no-apps", "no-docs", "no-module", "no-legacy", "no-quic", "no-cmp"];
+const SMALL: &[&str] = &["no-asm", "no-apps", "no-docs", "no-module", "no-legacy", "no-quic"];
 
 /// All of them, in the order of the table.
 pub const LIBRARIES: &[Library] = &[
@@ -130,12 +130,12 @@ pub const LIBRARIES: &[Library] = &[
             feature: "openssl-3.5",
             options: &[
                 "no-deprecated",
+                "no-asm",
                 "no-apps",
                 "no-docs",
                 "no-module",
                 "no-legacy",
                 "no-quic",
-                "no-cmp",
             ],
         },
         forms: &[Form::Evp],

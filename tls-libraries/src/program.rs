@@ -1,7 +1,8 @@
 //! The C tests, compiled with a library's headers and run with it.
 
-use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::{env, fs};
 
 use anyhow::{Context, Result};
 
@@ -52,22 +53,41 @@ pub fn compile_all(library: &Library, built: &Built) -> Result<()> {
 /// Compiles a program of c-tests/ for the library.
 fn compile(library: &Library, built: &Built, name: &str, options: &[&str]) -> Result<()> {
     let to = build::directory(library).join(name);
+    let from = crate::root().join(format!("c-tests/{name}.c"));
+    if is_newer(&to, &[&from, &build::stamp(library)])? {
+        return Ok(());
+    }
     fs::create_dir_all(to.parent().context("a program without a directory")?)?;
     let c = crate::target().join("c/lib");
-    let mut cc = Command::new(std::env::var_os("CC").unwrap_or_else(|| "cc".into()));
+    let mut cc = Command::new(env::var_os("CC").unwrap_or_else(|| "cc".into()));
     cc.args(["-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Werror"]).args(options);
     cc.args(library.is_static().then_some("-DTEST_STATIC_TLS"));
     cc.arg("-I").arg(crate::root().join("include"));
     for headers in &built.headers {
         cc.arg("-I").arg(headers);
     }
-    cc.arg("-o").arg(&to).arg(crate::root().join(format!("c-tests/{name}.c")));
+    cc.arg("-o").arg(&to).arg(from);
     // Each takes only the libraries that it calls.
     cc.arg("-Wl,--as-needed").arg("-L").arg(&c).arg("-ltktrot");
     cc.arg(format!("-Wl,-rpath,{}", c.display()));
     cc.args(&built.link).args(["-pthread", "-ldl"]);
     crate::run(&mut cc)?;
     Ok(())
+}
+
+/// True if a file is there, and newer than these, the headers it may include and this program.
+fn is_newer(file: &Path, others: &[&Path]) -> Result<bool> {
+    let time = |path: &Path| fs::metadata(path).and_then(|data| data.modified());
+    let Ok(built) = time(file) else { return Ok(false) };
+    let mut sources = vec![env::current_exe()?, crate::root().join("include/tktrot.h")];
+    for directory in ["c-tests", "c-tests/several_libssl"] {
+        for entry in fs::read_dir(crate::root().join(directory))? {
+            sources.push(entry?.path());
+        }
+    }
+    sources.retain(|path| path.extension().is_none_or(|extension| extension != "c"));
+    let mut all = sources.iter().map(PathBuf::as_path).chain(others.iter().copied());
+    Ok(all.all(|source| time(source).is_ok_and(|changed| changed < built)))
 }
 
 /// Runs everything there is for a library.
