@@ -72,6 +72,10 @@ static inline void free_certificate(void)
 static inline SSL_CTX *new_server(void)
 {
     make_certificate();
+    /* 0xMNN00PP0: patches are compatible, and what is tested is what was meant to be. */
+    CHECK(OpenSSL_version_num() >> 20 == OPENSSL_VERSION_NUMBER >> 20,
+          "headers of 0x%08lx, library of 0x%08lx", (unsigned long)OPENSSL_VERSION_NUMBER,
+          OpenSSL_version_num());
     SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
     CHECK(ctx, "no SSL_CTX can be made");
     CHECK_INT(SSL_CTX_use_certificate(ctx, test_cert), 1);

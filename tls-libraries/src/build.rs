@@ -1,5 +1,6 @@
 //! Builds a TLS library, once: below target/tls/NAME/build, with a stamp that tells from what.
 
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
@@ -35,7 +36,7 @@ pub fn build(library: &Library) -> Result<Built> {
     fs::create_dir_all(directory(library))?;
     match &library.recipe {
         Recipe::System => system(library),
-        Recipe::OpenSsl { feature, options } => openssl(library, feature, options),
+        Recipe::OpenSsl { feature, options, soname } => openssl(library, feature, options, soname),
         Recipe::Cmake(recipe) => cmake(library, recipe),
     }
 }
@@ -52,7 +53,7 @@ fn system(library: &Library) -> Result<Built> {
     })
 }
 
-fn openssl(library: &Library, feature: &str, options: &[&str]) -> Result<Built> {
+fn openssl(library: &Library, feature: &str, options: &[&str], soname: &str) -> Result<Built> {
     let source = source::fetch(feature, "openssl-src")?;
     let from = source.directory.join("openssl");
     let to = once(library, &source, &options.join(" "), |to| {
@@ -60,15 +61,41 @@ fn openssl(library: &Library, feature: &str, options: &[&str]) -> Result<Built> 
         config.arg(from.join("config")).args(["shared", "no-tests", "no-dso"]);
         config.args(options).arg("CFLAGS=-O1").current_dir(to);
         crate::run(&mut config)?;
-        crate::run(outer_make("make").args(["-j", &jobs(), "build_libs"]).current_dir(to))?;
+        for goals in [&["build_generated"][..], &["libcrypto.a", "libssl.a"]] {
+            crate::run(outer_make("make").args(["-j", &jobs()]).args(goals).current_dir(to))?;
+        }
         Ok(())
     })?;
+    for name in ["crypto", "ssl"] {
+        link_shared(&to, name, soname)?;
+    }
     let version = source.version.split_once('+').map_or("?", |(_, carried)| carried);
     Ok(Built {
         version: version.to_owned(),
         headers: vec![to.join("include"), from.join("include")],
         link: shared_in(&to, &to),
     })
+}
+
+/// Makes the shared library of an archive, which is position-independent. OpenSSL's makefiles
+/// would, but the crates leave out what they need for it from 3.0 on. Every name has the first
+/// version of its series, as nearly all have that are OpenSSL's own.
+fn link_shared(directory: &Path, name: &str, soname: &str) -> Result<()> {
+    let (file, link) = (format!("lib{name}.so.{soname}"), format!("lib{name}.so"));
+    if directory.join(&link).exists() {
+        return Ok(());
+    }
+    let node = if soname == "1.1" { "1_1_0".to_owned() } else { format!("{soname}.0.0") };
+    let versions = directory.join(format!("{name}.versions"));
+    fs::write(&versions, format!("OPENSSL_{node} {{ global: *; }};\n"))?;
+    let mut cc = Command::new("cc");
+    cc.args(["-shared", "-Wl,-Bsymbolic", "-Wl,-z,defs", "-o", &file]);
+    cc.arg(format!("-Wl,-soname,{file}"));
+    cc.arg(format!("-Wl,--version-script,{}", versions.display()));
+    cc.arg(format!("-Wl,--whole-archive,lib{name}.a,--no-whole-archive"));
+    cc.args((name == "ssl").then_some("./libcrypto.so")).args(["-ldl", "-pthread"]);
+    crate::run(cc.current_dir(directory))?;
+    symlink(file, directory.join(link)).context("the link to a library cannot be made")
 }
 
 fn cmake(library: &Library, recipe: &Cmake) -> Result<Built> {

@@ -18,7 +18,12 @@ pub enum Recipe {
     /// The shared one of the system.
     System,
     /// Of a crate whose source is OpenSSL's; shared, with these options to Configure.
-    OpenSsl { feature: &'static str, options: &'static [&'static str] },
+    OpenSsl {
+        feature: &'static str,
+        options: &'static [&'static str],
+        /// The number in the shared libraries' names.
+        soname: &'static str,
+    },
     /// Of a crate whose source is built with CMake: AWS-LC, BoringSSL.
     Cmake(&'static Cmake),
 }
@@ -88,6 +93,7 @@ pub const LIBRARIES: &[Library] = &[
         title: "OpenSSL",
         recipe: Recipe::OpenSsl {
             feature: "openssl-1.1.1",
+            soname: "1.1",
             options: &[
                 "no-engine",
                 "no-aria",
@@ -120,7 +126,7 @@ pub const LIBRARIES: &[Library] = &[
     Library {
         name: "openssl-3.5",
         title: "OpenSSL",
-        recipe: Recipe::OpenSsl { feature: "openssl-3.5", options: SMALL },
+        recipe: Recipe::OpenSsl { feature: "openssl-3.5", options: SMALL, soname: "3" },
         forms: BOTH,
     },
     Library {
@@ -128,6 +134,7 @@ pub const LIBRARIES: &[Library] = &[
         title: "OpenSSL, `no-deprecated`",
         recipe: Recipe::OpenSsl {
             feature: "openssl-3.5",
+            soname: "3",
             options: &[
                 "no-deprecated",
                 "no-asm",
@@ -143,7 +150,7 @@ pub const LIBRARIES: &[Library] = &[
     Library {
         name: "openssl-4.0",
         title: "OpenSSL",
-        recipe: Recipe::OpenSsl { feature: "openssl-4.0", options: SMALL },
+        recipe: Recipe::OpenSsl { feature: "openssl-4.0", options: SMALL, soname: "4" },
         forms: BOTH,
     },
     Library {
