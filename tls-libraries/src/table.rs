@@ -16,7 +16,7 @@ const END: &str = "<!-- tls-libraries:end -->";
 const NOT_RUN: &str = "\
 LibreSSL was not run: none of the package registries that the tests may use carries its source. \
 Debian has no package of it (its `libtls26` is LibreTLS, which is linked with OpenSSL), and \
-crates.io, PyPI and npm none that contains it. What is known is read from its source: it calls \
+in crates.io, PyPI and npm none was found that contains it. What is known is read from its source: it calls \
 itself OpenSSL 2.0.0 and has the HMAC form, set with `SSL_CTX_callback_ctrl`, as OpenSSL 1.1.1.";
 
 /// What the columns and cells mean.
