@@ -31,7 +31,11 @@ ASAN_DIR  := $(TARGET)/c-asan
 SANITIZE  := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 SANITIZED := $(patsubst c-tests/%.c,$(ASAN_DIR)/%,$(wildcard c-tests/*.c)) $(ASAN_DIR)/defects
 
-.PHONY: all libraries programs kill-points sanitize deps demo test lint bench install header symbols clean
+# Builds other TLS libraries, below $(TARGET)/tls, and runs the C tests with them.
+TLS_LIBRARIES := $(CARGO) run --quiet --locked --manifest-path tls-libraries/Cargo.toml \
+                 --target-dir $(TARGET)/tls/runner --
+
+.PHONY: all libraries programs kill-points sanitize deps demo test test-tls openssl-1.1.1 lint bench install header symbols clean
 
 all: libraries programs
 
@@ -89,8 +93,19 @@ demo: deps all
 kill-points:
 	@$(CARGO) build --quiet $(KILL_POINTS)
 
-# Every test there is.
-test: deps all kill-points
+# The library that tests/tls_libraries.rs needs beside the system's; fetched and built once.
+openssl-1.1.1: $(C_DIR)/lib
+	@$(TLS_LIBRARIES) build system openssl-1.1.1
+
+# The C tests with every TLS library, which takes a while to build; then the table in
+# docs/servers.md. Some only, without the table: make test-tls TLS="openssl-4.0 boringssl"
+test-tls: $(C_DIR)/lib
+	@tools/deps
+	@tools/deps tls
+	@$(TLS_LIBRARIES) test $(TLS)
+
+# Every test there is, but for those of test-tls.
+test: deps all kill-points openssl-1.1.1
 	$(CARGO) test --workspace --quiet
 	$(CARGO) test --test crash --quiet $(KILL_POINTS)
 
@@ -102,6 +117,9 @@ lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --workspace --all-targets --features kill-points -- -D warnings
+	cd tls-libraries && $(CARGO) fmt --all --check
+	$(CARGO) clippy --manifest-path tls-libraries/Cargo.toml --target-dir $(TARGET)/tls/runner \
+	    --all-targets -- -D warnings
 
 # Into DESTDIR, for PREFIX (and BINDIR, LIBDIR, SHARE, for distributions that have their own).
 install: libraries

@@ -84,7 +84,7 @@ static void a_config_of_any_size(SSL_CTX *ctx)
 
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         copy = sized(sizeof(size_t), NULL, wrong[i]);
-        CHECK_RC(tkt_install(ctx, copy), TKT_ERR_CONFIG);
+        CHECK_RC(install(ctx, copy), TKT_ERR_CONFIG);
         CHECK_HAS(tkt_last_error(), "cfg.size");
         CHECK_RC(tkt_uninstall(ctx), TKT_ERR_NOT_INSTALLED);
         free(copy);
@@ -94,7 +94,7 @@ static void a_config_of_any_size(SSL_CTX *ctx)
     cfg.rotate_every = 77;
     cfg.renew = 99;
     copy = sized(offsetof(tkt_config, lifetime), &cfg, offsetof(tkt_config, lifetime));
-    CHECK_RC(tkt_install(ctx, copy), TKT_OK);
+    CHECK_RC(install(ctx, copy), TKT_OK);
     tkt_counters counters = {.size = sizeof counters};
     CHECK_RC(tkt_stats(ctx, &counters), TKT_OK);
     CHECK_INT(counters.rotate_every, 77);
@@ -107,10 +107,10 @@ static void a_config_of_any_size(SSL_CTX *ctx)
     size_t size = sizeof newer;
     memcpy(newer, &cfg, sizeof cfg);
     memcpy(newer, &size, sizeof size);
-    CHECK_RC(tkt_install(ctx, (const tkt_config *)(void *)newer), TKT_OK);
+    CHECK_RC(install(ctx, (const tkt_config *)(void *)newer), TKT_OK);
     CHECK_RC(tkt_uninstall(ctx), TKT_OK);
     newer[sizeof newer - 1] = 1;
-    CHECK_RC(tkt_install(ctx, (const tkt_config *)(void *)newer), TKT_ERR_CONFIG);
+    CHECK_RC(install(ctx, (const tkt_config *)(void *)newer), TKT_ERR_CONFIG);
     CHECK_HAS(tkt_last_error(), "does not know");
     CHECK_RC(tkt_uninstall(ctx), TKT_ERR_NOT_INSTALLED);
 }
@@ -125,7 +125,7 @@ static void counters_of_any_size(SSL_CTX *ctx)
         unsigned char bytes[sizeof(tkt_counters) + 64];
     } room;
 
-    CHECK_RC(tkt_install(ctx, &cfg), TKT_OK);
+    CHECK_RC(install(ctx, &cfg), TKT_OK);
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         size_t *size = sized(sizeof(size_t), NULL, wrong[i]);
         CHECK_RC(tkt_stats(ctx, (tkt_counters *)(void *)size), TKT_ERR_ARGUMENT);
@@ -173,12 +173,24 @@ static void a_table_that_lacks_something(SSL_CTX *ctx)
     WITHOUT(ssl_ctx_get_timeout, "SSL_CTX_get_timeout");
     WITHOUT(ssl_ctx_get_ex_data, "SSL_CTX_get_ex_data");
     WITHOUT(ssl_ctx_set_ex_data, "SSL_CTX_set_ex_data");
-    WITHOUT(crypto_get_ex_new_index, "CRYPTO_get_ex_new_index");
     WITHOUT(evp_aes_256_cbc, "EVP_aes_256_cbc");
     WITHOUT(evp_cipher_init_ex, "EVP_CipherInit_ex");
+#if HAS_EVP
     WITHOUT(ssl_ctx_set_tlsext_ticket_key_evp_cb, "callback");
     WITHOUT(evp_mac_init, "callback");
     WITHOUT(evp_mac_update, "callback");
+#else
+    WITHOUT(hmac_init_ex, "callback");
+    WITHOUT(hmac_update, "callback");
+#endif
+#if IS_BORING
+    WITHOUT(ssl_ctx_set_tlsext_ticket_key_cb, "callback");
+    WITHOUT(ssl_ctx_get_ex_new_index, "ex_new_index");
+#else
+    WITHOUT(crypto_get_ex_new_index, "CRYPTO_get_ex_new_index");
+    if (!HAS_EVP)
+        WITHOUT(ssl_ctx_callback_ctrl, "callback");
+#endif
 
     /* A table that was refused is forgotten. */
     CHECK_RC(tkt_install_api(ctx, &cfg, &whole), TKT_OK);
@@ -202,7 +214,7 @@ static void both_ways_to_install(void)
     shared.rotate_every = 22;
     for (int i = 0; i < 4; i++) {
         tkt_counters counters = {.size = sizeof counters};
-        CHECK_RC(i % 2 ? tkt_install_api(ctx, &table, &api) : tkt_install(ctx, &shared), TKT_OK);
+        CHECK_RC(i % 2 ? tkt_install_api(ctx, &table, &api) : install(ctx, &shared), TKT_OK);
         CHECK_RC(tkt_stats(ctx, &counters), TKT_OK);
         CHECK_INT(counters.rotate_every, i % 2 ? 11 : 22);
         uint64_t before = counters.issued;
@@ -221,11 +233,11 @@ static void installing_and_uninstalling(int version)
     SSL_CTX *ctx = new_server(), *other = new_server();
     tkt_config cfg = config_of("api");
 
-    CHECK_RC(tkt_install(other, &cfg), TKT_OK);
-    CHECK_RC(tkt_install(ctx, &cfg), TKT_OK);
-    CHECK_RC(tkt_install(ctx, &cfg), TKT_OK);
+    CHECK_RC(install(other, &cfg), TKT_OK);
+    CHECK_RC(install(ctx, &cfg), TKT_OK);
+    CHECK_RC(install(ctx, &cfg), TKT_OK);
     struct outcome ours = CONNECT(ctx, version, NULL, 0);
-    CHECK_RC(tkt_install(ctx, &cfg), TKT_OK);
+    CHECK_RC(install(ctx, &cfg), TKT_OK);
     CHECK_INT(resumes(ctx, version, ours.session), 1);
 
     /* The TLS library's own keys serve it again. */
@@ -237,7 +249,7 @@ static void installing_and_uninstalling(int version)
     CHECK(memcmp(ours.names[0], builtin.names[0], NAME_LEN) != 0, "the key names are the same");
 
     /* The keys stayed for the other context. */
-    CHECK_RC(tkt_install(ctx, &cfg), TKT_OK);
+    CHECK_RC(install(ctx, &cfg), TKT_OK);
     CHECK_INT(resumes(ctx, version, ours.session), 1);
     CHECK_INT(resumes(ctx, version, builtin.session), 0);
 
@@ -245,7 +257,7 @@ static void installing_and_uninstalling(int version)
     CHECK_RC(tkt_uninstall(other), TKT_OK);
     CHECK_INT(resumes(ctx, version, ours.session), 1);
     CHECK_RC(tkt_uninstall(ctx), TKT_OK);
-    CHECK_RC(tkt_install(ctx, &cfg), TKT_OK);
+    CHECK_RC(install(ctx, &cfg), TKT_OK);
     CHECK_INT(resumes(ctx, version, ours.session), 0);
     SSL_CTX_free(other);
 
@@ -283,7 +295,7 @@ static void *use_contexts(void *arg)
     for (int i = 0; i < rounds(100, 10); i++) {
         tkt_counters counters = {.size = sizeof counters};
         SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
-        if (tkt_install(ctx, &cfg) != TKT_OK || tkt_install(ctx, &cfg) != TKT_OK)
+        if (install(ctx, &cfg) != TKT_OK || install(ctx, &cfg) != TKT_OK)
             return "install";
         if (i % 10 == 0 && tkt_rotate(ctx) != TKT_OK)
             return "rotate";

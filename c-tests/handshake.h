@@ -6,15 +6,7 @@
 #ifndef HANDSHAKE_H
 #define HANDSHAKE_H
 
-#include <openssl/bio.h>
-#include <openssl/crypto.h>
-#include <openssl/err.h>
-#include <openssl/evp.h>
-#include <openssl/rand.h>
-#include <openssl/ssl.h>
-#include <openssl/x509.h>
-
-#include "check.h"
+#include "library.h"
 
 enum { NAME_LEN = 16, IV_LEN = 16, MAX_TICKETS = 4 };
 
@@ -30,6 +22,7 @@ struct outcome {
     int tickets; /* that the server sent, with something in them */
     unsigned char names[MAX_TICKETS][NAME_LEN]; /* their key names */
     SSL_SESSION *session; /* of the last ticket; of none: the connection's own */
+    int reason;           /* SSL_R_*: the first error, if any */
     char error[160];
 };
 
@@ -47,18 +40,24 @@ static inline void make_certificate(void)
 {
     if (test_cert)
         return;
-    test_key = EVP_EC_gen("P-256");
+    EVP_PKEY_CTX *p256 = EVP_PKEY_CTX_new_id(EVP_PKEY_EC, NULL);
     test_cert = X509_new();
-    CHECK(test_key && test_cert, "no key or certificate can be made");
+    CHECK(p256 && EVP_PKEY_keygen_init(p256) == 1 &&
+              EVP_PKEY_CTX_set_ec_paramgen_curve_nid(p256, NID_X9_62_prime256v1) == 1 &&
+              EVP_PKEY_keygen(p256, &test_key) == 1 && test_cert,
+          "no key or certificate can be made");
+    EVP_PKEY_CTX_free(p256);
     X509_set_version(test_cert, 2);
     ASN1_INTEGER_set(X509_get_serialNumber(test_cert), 1);
     X509_gmtime_adj(X509_getm_notBefore(test_cert), -60);
     X509_gmtime_adj(X509_getm_notAfter(test_cert), 24 * 3600);
     X509_set_pubkey(test_cert, test_key);
-    X509_NAME *name = X509_get_subject_name(test_cert);
+    X509_NAME *name = X509_NAME_new();
     X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)"localhost",
                                -1, -1, 0);
+    X509_set_subject_name(test_cert, name);
     X509_set_issuer_name(test_cert, name);
+    X509_NAME_free(name);
     CHECK(X509_sign(test_cert, test_key, EVP_sha256()) > 0, "the certificate cannot be signed");
 }
 
@@ -73,6 +72,10 @@ static inline void free_certificate(void)
 static inline SSL_CTX *new_server(void)
 {
     make_certificate();
+    /* 0xMNN00PP0: patches are compatible, and what is tested is what was meant to be. */
+    CHECK(OpenSSL_version_num() >> 20 == OPENSSL_VERSION_NUMBER >> 20,
+          "headers of 0x%08lx, library of 0x%08lx", (unsigned long)OPENSSL_VERSION_NUMBER,
+          OpenSSL_version_num());
     SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
     CHECK(ctx, "no SSL_CTX can be made");
     CHECK_INT(SSL_CTX_use_certificate(ctx, test_cert), 1);
@@ -146,8 +149,22 @@ static inline void converse(SSL *server, SSL *client, struct outcome *outcome)
     outcome->resumed = outcome->done && SSL_session_reused(server);
     if (outcome->done)
         CHECK_INT(SSL_session_reused(client), SSL_session_reused(server));
+    outcome->reason = ERR_GET_REASON(ERR_peek_error());
     ERR_error_string_n(ERR_peek_error(), outcome->error, sizeof outcome->error);
     ERR_clear_error();
+}
+
+/* As SSL_SESSION_dup makes it; BoringSSL has none. */
+static inline SSL_SESSION *copy_of(SSL_SESSION *session)
+{
+    unsigned char *der = NULL;
+    int len = i2d_SSL_SESSION(session, &der);
+    CHECK(len > 0, "the session cannot be written");
+    const unsigned char *read = der;
+    SSL_SESSION *copy = d2i_SSL_SESSION(NULL, &read, len);
+    CHECK(copy, "the session cannot be read");
+    OPENSSL_free(der);
+    return copy;
 }
 
 /* Connects to host `name` with `session`'s ticket, or without either. The session stays as it is. */
@@ -177,7 +194,7 @@ static inline struct outcome connect_to_host(SSL_CTX *server_ctx, int version, c
     SSL_set_msg_callback(server, on_message);
     SSL_set_msg_callback_arg(server, &outcome);
     /* OpenSSL marks a session that was used; the caller may want it again. */
-    SSL_SESSION *offered = session ? SSL_SESSION_dup(session) : NULL;
+    SSL_SESSION *offered = session ? copy_of(session) : NULL;
     if (offered)
         CHECK_INT(SSL_set_session(client, offered), 1);
 

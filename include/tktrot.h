@@ -341,6 +341,11 @@ typedef int (*tkt_hmac_callback)(struct ssl_st*,
 typedef void (*tkt_any_fn)(void);
 
 /**
+ * `EVP_sha256`; an `EVP_MD` is an `env_md_st` in BoringSSL.
+ */
+typedef const struct evp_md_st *(*tkt_sha256_fn)(void);
+
+/**
  * `HMAC_Init_ex`.
  */
 typedef int (*tkt_hmac_init_fn)(struct hmac_ctx_st*,
@@ -368,6 +373,14 @@ typedef int (*tkt_session_reused_fn)(const struct ssl_st*);
 typedef const void *(*tkt_ssl_client_ca_list_fn)(const struct ssl_st*);
 
 /**
+ * `X509_digest`.
+ */
+typedef int (*tkt_x509_digest_fn)(const struct x509_st*,
+                                  const struct evp_md_st*,
+                                  unsigned char*,
+                                  unsigned int*);
+
+/**
  * `SSL_CTX_get_client_CA_list`: a stack of X509_NAME, as its TLS library has them.
  */
 typedef const void *(*tkt_client_ca_list_fn)(const struct ssl_ctx_st*);
@@ -381,6 +394,14 @@ typedef int (*tkt_sk_num_fn)(const void*);
  * `OPENSSL_sk_value`; the index is size_t in BoringSSL.
  */
 typedef void *(*tkt_sk_value_fn)(const void*, size_t);
+
+/**
+ * `X509_NAME_digest`.
+ */
+typedef int (*tkt_name_digest_fn)(const struct X509_name_st*,
+                                  const struct evp_md_st*,
+                                  unsigned char*,
+                                  unsigned int*);
 
 /**
  * The functions of a TLS library that are called; fill it with
@@ -428,7 +449,7 @@ typedef struct tkt_tls_api {
                             const unsigned char*,
                             const unsigned char*,
                             int);
-  const struct evp_md_st *(*evp_sha256)(void);
+  tkt_sha256_fn evp_sha256;
   tkt_hmac_init_fn hmac_init_ex;
   int (*hmac_update)(struct hmac_ctx_st*, const unsigned char*, size_t);
   int (*evp_mac_init)(struct evp_mac_ctx_st*,
@@ -452,19 +473,13 @@ typedef struct tkt_tls_api {
    */
   tkt_ssl_ctx_index_fn ssl_get_ex_new_index;
   struct x509_st *(*ssl_ctx_get0_certificate)(const struct ssl_ctx_st*);
-  int (*x509_digest)(const struct x509_st*,
-                     const struct evp_md_st*,
-                     unsigned char*,
-                     unsigned int*);
+  tkt_x509_digest_fn x509_digest;
   int (*ssl_ctx_get_verify_mode)(const struct ssl_ctx_st*);
   int (*ssl_ctx_get_verify_depth)(const struct ssl_ctx_st*);
   tkt_client_ca_list_fn ssl_ctx_get_client_ca_list;
   tkt_sk_num_fn sk_num;
   tkt_sk_value_fn sk_value;
-  int (*x509_name_digest)(const struct X509_name_st*,
-                          const struct evp_md_st*,
-                          unsigned char*,
-                          unsigned int*);
+  tkt_name_digest_fn x509_name_digest;
   /**
    * Tells the shim which contexts are clients'.
    */
@@ -671,19 +686,18 @@ int tkt_install_api(struct ssl_ctx_st *ctx,
         SSL_CTX_set_ex_data, 0,                                                            \
         TKT_CAST(tkt_ssl_ctx_index_fn, SSL_CTX_get_ex_new_index), 0,                       \
         SSL_CTX_set_tlsext_ticket_key_cb, 0, EVP_aes_256_cbc, EVP_CipherInit_ex,           \
-        EVP_sha256, TKT_CAST(tkt_hmac_init_fn, HMAC_Init_ex), HMAC_Update, 0, 0,           \
-        SSL_get_servername, 0,                                                             \
+        TKT_CAST(tkt_sha256_fn, EVP_sha256), TKT_CAST(tkt_hmac_init_fn, HMAC_Init_ex),     \
+        HMAC_Update, 0, 0, SSL_get_servername, 0,                                          \
         TKT_CAST(tkt_session_reused_fn, SSL_session_reused), SSL_get_verify_mode,          \
         SSL_get_verify_depth,                                                              \
-        TKT_CAST(tkt_ssl_client_ca_list_fn, SSL_get_client_CA_list),                       \
-        SSL_get_ex_data,                                                                   \
+        TKT_CAST(tkt_ssl_client_ca_list_fn, SSL_get_client_CA_list), SSL_get_ex_data,      \
         SSL_set_ex_data, TKT_CAST(tkt_ssl_ctx_index_fn, SSL_get_ex_new_index),             \
-        SSL_CTX_get0_certificate, X509_digest, SSL_CTX_get_verify_mode,                    \
-        SSL_CTX_get_verify_depth,                                                          \
+        SSL_CTX_get0_certificate, TKT_CAST(tkt_x509_digest_fn, X509_digest),               \
+        SSL_CTX_get_verify_mode, SSL_CTX_get_verify_depth,                                 \
         TKT_CAST(tkt_client_ca_list_fn, SSL_CTX_get_client_CA_list),                       \
         TKT_CAST(tkt_sk_num_fn, OPENSSL_sk_num),                                           \
-        TKT_CAST(tkt_sk_value_fn, OPENSSL_sk_value), X509_NAME_digest,                     \
-        TLS_client_method                                                                  \
+        TKT_CAST(tkt_sk_value_fn, OPENSSL_sk_value),                                       \
+        TKT_CAST(tkt_name_digest_fn, X509_NAME_digest), TLS_client_method                  \
     }
 #elif defined(OPENSSL_VERSION_NUMBER) && OPENSSL_VERSION_NUMBER >= 0x30000000L
 #define TKT_TLS_API_INIT                                                                   \

@@ -64,9 +64,15 @@ struct Context {
 /// `ctx` is a live SSL_CTX of `library`.
 pub unsafe fn made(library: &'static Library, ctx: *mut SSL_CTX, method: *const SSL_METHOD) {
     let Some(guest) = guest() else { return };
-    // SAFETY: a function of that library, without arguments.
-    let client_method = library.api.tls_client_method.map(|method| unsafe { method() });
-    let client = client_method == Some(method);
+    // SAFETY: functions of that library, without arguments.
+    let (client_method, server_method) = unsafe {
+        (
+            library.api.tls_client_method.map(|method| method()),
+            library.originals.tls_server_method.map(|method| method()),
+        )
+    };
+    // In BoringSSL and AWS-LC both are the method for everybody.
+    let client = client_method == Some(method) && server_method != Some(method);
     // SAFETY: the caller vouches for `ctx`.
     if unsafe { state(library, ctx, client) }.is_some() && !client {
         guest.keyring(library);

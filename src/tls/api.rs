@@ -118,6 +118,18 @@ pub type SkNum = Option<unsafe extern "C" fn(*const c_void) -> c_int>;
 /// `OPENSSL_sk_value`; the index is size_t in BoringSSL.
 pub type SkValue = Option<unsafe extern "C" fn(*const c_void, usize) -> *mut c_void>;
 
+/// `EVP_sha256`; an `EVP_MD` is an `env_md_st` in BoringSSL.
+pub type EvpSha256 = Option<unsafe extern "C" fn() -> *const EVP_MD>;
+
+/// `X509_digest`.
+pub type X509Digest =
+    Option<unsafe extern "C" fn(*const X509, *const EVP_MD, *mut c_uchar, *mut c_uint) -> c_int>;
+
+/// `X509_NAME_digest`.
+pub type X509NameDigest = Option<
+    unsafe extern "C" fn(*const X509_NAME, *const EVP_MD, *mut c_uchar, *mut c_uint) -> c_int,
+>;
+
 /// `HMAC_Init_ex`.
 pub type HmacInitEx = Option<
     unsafe extern "C" fn(*mut HMAC_CTX, *const c_void, usize, *const EVP_MD, *mut Engine) -> c_int,
@@ -183,7 +195,7 @@ pub struct TlsApi {
             c_int,
         ) -> c_int,
     >,
-    pub evp_sha256: Option<unsafe extern "C" fn() -> *const EVP_MD>,
+    pub evp_sha256: EvpSha256,
     pub hmac_init_ex: HmacInitEx,
     pub hmac_update: Option<unsafe extern "C" fn(*mut HMAC_CTX, *const c_uchar, usize) -> c_int>,
     pub evp_mac_init: Option<
@@ -203,17 +215,13 @@ pub struct TlsApi {
     /// BoringSSL's and AWS-LC's way to an index.
     pub ssl_get_ex_new_index: SslCtxGetExNewIndex,
     pub ssl_ctx_get0_certificate: Option<unsafe extern "C" fn(*const SSL_CTX) -> *mut X509>,
-    pub x509_digest: Option<
-        unsafe extern "C" fn(*const X509, *const EVP_MD, *mut c_uchar, *mut c_uint) -> c_int,
-    >,
+    pub x509_digest: X509Digest,
     pub ssl_ctx_get_verify_mode: Option<unsafe extern "C" fn(*const SSL_CTX) -> c_int>,
     pub ssl_ctx_get_verify_depth: Option<unsafe extern "C" fn(*const SSL_CTX) -> c_int>,
     pub ssl_ctx_get_client_ca_list: GetClientCaList,
     pub sk_num: SkNum,
     pub sk_value: SkValue,
-    pub x509_name_digest: Option<
-        unsafe extern "C" fn(*const X509_NAME, *const EVP_MD, *mut c_uchar, *mut c_uint) -> c_int,
-    >,
+    pub x509_name_digest: X509NameDigest,
     /// Tells the shim which contexts are clients'.
     pub tls_client_method: Option<unsafe extern "C" fn() -> *const SSL_METHOD>,
 }
@@ -307,9 +315,11 @@ impl TlsApi {
         // SAFETY: no new and no dup function; `free` takes any pointer that we
         // have stored under the index, and null.
         unsafe {
-            match (self.crypto_get_ex_new_index, by_class) {
-                (Some(new_index), _) => new_index(class, 0, none, none, none, free),
-                (None, Some(new_index)) => new_index(0, none, none, none, free),
+            // The shared AWS-LC exports a CRYPTO_get_ex_new_index, too, which
+            // is its own and takes other arguments.
+            match (by_class, self.crypto_get_ex_new_index) {
+                (Some(new_index), _) => new_index(0, none, none, none, free),
+                (None, Some(new_index)) => new_index(class, 0, none, none, none, free),
                 (None, None) => -1,
             }
         }

@@ -108,6 +108,8 @@ pub struct Originals {
     pub ssl_new: Option<unsafe extern "C" fn(*mut SSL_CTX) -> *mut SSL>,
     pub ssl_ctx_ctrl:
         Option<unsafe extern "C" fn(*mut SSL_CTX, c_int, c_long, *mut c_void) -> c_long>,
+    /// Only asked: where it is the clients' method, too, that one tells nothing.
+    pub tls_server_method: Option<unsafe extern "C" fn() -> *const SSL_METHOD>,
 }
 
 fn known(base: usize) -> Option<&'static Library> {
@@ -270,5 +272,6 @@ fn originals(handle: *mut c_void) -> Originals {
         ssl_ctx_new_ex: find!(handle, c"SSL_CTX_new_ex"),
         ssl_new: find!(handle, c"SSL_new"),
         ssl_ctx_ctrl: find!(handle, c"SSL_CTX_ctrl"),
+        tls_server_method: find!(handle, c"TLS_server_method"),
     }
 }

@@ -43,6 +43,16 @@ pub fn program(name: &str) -> Result<PathBuf> {
     existing(target()?.join("c").join(name))
 }
 
+/// A C program that is compiled and linked with the TLS library of that name: "openssl-1.1.1" or
+/// "system".
+pub fn tls_program(library: &str, name: &str) -> Result<PathBuf> {
+    static BUILT: OnceLock<Result<(), String>> = OnceLock::new();
+    match BUILT.get_or_init(|| make("openssl-1.1.1").map_err(|error| format!("{error:#}"))) {
+        Ok(()) => existing(target()?.join("tls").join(library).join(name)),
+        Err(message) => Err(anyhow!("{message}")),
+    }
+}
+
 /// The root of the workspace.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

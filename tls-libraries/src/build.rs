@@ -1,0 +1,202 @@
+//! Builds a TLS library, once: below target/tls/NAME/build, with a stamp that tells from what.
+
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+use std::{fs, thread};
+
+use anyhow::{Context, Result};
+
+use crate::library::{Cmake, Library, Recipe};
+use crate::source::{self, Source};
+
+/// What programs are compiled and linked with.
+#[derive(Debug)]
+pub struct Built {
+    /// For the table.
+    pub version: String,
+    pub headers: Vec<PathBuf>,
+    /// The libraries, as the linker takes them.
+    pub link: Vec<String>,
+}
+
+/// The directory of a library and its programs.
+pub fn directory(library: &Library) -> PathBuf {
+    crate::target().join("tls").join(library.name)
+}
+
+/// Tells what the library was built from, and when.
+pub fn stamp(library: &Library) -> PathBuf {
+    directory(library).join("built-from")
+}
+
+/// Builds the library unless it is there.
+pub fn build(library: &Library) -> Result<Built> {
+    fs::create_dir_all(directory(library))?;
+    match &library.recipe {
+        Recipe::System => system(library),
+        Recipe::OpenSsl { feature, options, soname } => openssl(library, feature, options, soname),
+        Recipe::Cmake(recipe) => cmake(library, recipe),
+    }
+}
+
+fn system(library: &Library) -> Result<Built> {
+    let version = crate::run(Command::new("pkg-config").args(["--modversion", "libssl"]))?;
+    if !fs::read_to_string(stamp(library)).is_ok_and(|before| before == version) {
+        fs::write(stamp(library), &version)?;
+    }
+    Ok(Built {
+        version: version.trim().to_owned(),
+        headers: Vec::new(),
+        link: vec!["-lssl".into(), "-lcrypto".into()],
+    })
+}
+
+fn openssl(library: &Library, feature: &str, options: &[&str], soname: &str) -> Result<Built> {
+    let source = source::fetch(feature, "openssl-src")?;
+    let from = source.directory.join("openssl");
+    let to = once(library, &source, &options.join(" "), |to| {
+        let mut config = Command::new("sh");
+        config.arg(from.join("config")).args(["shared", "no-tests", "no-dso"]);
+        config.args(options).arg("CFLAGS=-O1").current_dir(to);
+        crate::run(&mut config)?;
+        for goals in [&["build_generated"][..], &["libcrypto.a", "libssl.a"]] {
+            crate::run(outer_make("make").args(["-j", &jobs()]).args(goals).current_dir(to))?;
+        }
+        Ok(())
+    })?;
+    for name in ["crypto", "ssl"] {
+        link_shared(&to, name, soname)?;
+    }
+    let version = source.version.split_once('+').map_or("?", |(_, carried)| carried);
+    Ok(Built {
+        version: version.to_owned(),
+        headers: vec![to.join("include"), from.join("include")],
+        link: shared_in(&to, &to),
+    })
+}
+
+/// Makes the shared library of an archive, which is position-independent. OpenSSL's makefiles
+/// would, but the crates leave out what they need for it from 3.0 on. Every name has the first
+/// version of its series, as nearly all have that are OpenSSL's own.
+fn link_shared(directory: &Path, name: &str, soname: &str) -> Result<()> {
+    let (file, link) = (format!("lib{name}.so.{soname}"), format!("lib{name}.so"));
+    if directory.join(&link).exists() {
+        return Ok(());
+    }
+    let node = if soname == "1.1" { "1_1_0".to_owned() } else { format!("{soname}.0.0") };
+    let versions = directory.join(format!("{name}.versions"));
+    fs::write(&versions, format!("OPENSSL_{node} {{ global: *; }};\n"))?;
+    let mut cc = Command::new("cc");
+    cc.args(["-shared", "-Wl,-Bsymbolic", "-Wl,-z,defs", "-o", &file]);
+    cc.arg(format!("-Wl,-soname,{file}"));
+    cc.arg(format!("-Wl,--version-script,{}", versions.display()));
+    cc.arg(format!("-Wl,--whole-archive,lib{name}.a,--no-whole-archive"));
+    cc.args((name == "ssl").then_some("./libcrypto.so")).args(["-ldl", "-pthread"]);
+    crate::run(cc.current_dir(directory))?;
+    symlink(file, directory.join(link)).context("the link to a library cannot be made")
+}
+
+fn cmake(library: &Library, recipe: &Cmake) -> Result<Built> {
+    let source = source::fetch(recipe.feature, recipe.package)?;
+    let from = source.directory.join(recipe.directory);
+    let described = format!("{:?} {}", recipe.options, recipe.is_shared);
+    let to = once(library, &source, &described, |to| {
+        let mut configure = Command::new("cmake");
+        configure.arg("-S").arg(&from).arg("-B").arg(to);
+        configure.args(["-DCMAKE_BUILD_TYPE=Release", "-DCMAKE_C_FLAGS_RELEASE=-O1"]);
+        // GCC 12 sees uninitialised values at -O1 where there are none.
+        configure.arg("-DCMAKE_CXX_FLAGS_RELEASE=-O1 -Wno-maybe-uninitialized");
+        configure.args(["-DBUILD_TESTING=OFF", "-DBUILD_TOOL=OFF"]);
+        configure.args(["-DDISABLE_GO=ON", "-DDISABLE_PERL=ON"]);
+        configure.arg(format!("-DBUILD_SHARED_LIBS={}", i32::from(recipe.is_shared)));
+        for option in recipe.options {
+            let option = option.replace("{crate}", &source.directory.display().to_string());
+            configure.arg(format!("-D{option}"));
+        }
+        crate::run(&mut configure)?;
+        let mut build = outer_make("cmake");
+        build.arg("--build").arg(to).args(["--target", "crypto", "ssl", "--parallel", &jobs()]);
+        crate::run(&mut build)?;
+        Ok(())
+    })?;
+    let mut headers: Vec<_> =
+        recipe.headers.iter().map(|more| source.directory.join(more)).collect();
+    headers.push(from.join("include"));
+    let (name, header) = recipe.version;
+    let carried = macro_in(&from.join("include").join(header), name)?;
+    let carried = if recipe.package == "boring-sys" { format!("API {carried}") } else { carried };
+    // The one has its archives side by side, the other in directories.
+    let at = |library: &str, extension: &str| {
+        let beside = to.join(format!("lib{library}.{extension}"));
+        let below = to.join(library).join(format!("lib{library}.{extension}"));
+        if beside.is_file() { beside } else { below }
+    };
+    let link = if recipe.is_shared {
+        let directory = |path: PathBuf| path.parent().map(PathBuf::from).unwrap_or_default();
+        shared_in(&directory(at("ssl", "so")), &directory(at("crypto", "so")))
+    } else {
+        let archives = [at("ssl", "a"), at("crypto", "a")];
+        let archives = archives.iter().map(|archive| archive.display().to_string());
+        archives.chain(["-lstdc++".into()]).collect()
+    };
+    let version = format!("{carried} ({} {})", recipe.package, source.version);
+    Ok(Built { version, headers, link })
+}
+
+/// Calls `make` for the library's empty build directory, unless the one that is there was made
+/// from the same.
+fn once(
+    library: &Library,
+    source: &Source,
+    options: &str,
+    make: impl FnOnce(&Path) -> Result<()>,
+) -> Result<PathBuf> {
+    let (to, stamp) = (directory(library).join("build"), stamp(library));
+    let from = format!("{} {options}\n", source.directory.display());
+    if fs::read_to_string(&stamp).is_ok_and(|before| before == from) {
+        return Ok(to);
+    }
+    if to.exists() {
+        fs::remove_dir_all(&to).context("the old build cannot be removed")?;
+    }
+    fs::create_dir_all(&to)?;
+    eprintln!("{}: building {}", library.name, source.version);
+    let began = Instant::now();
+    make(&to)?;
+    eprintln!("{}: built in {} s", library.name, began.elapsed().as_secs());
+    fs::write(&stamp, from)?;
+    Ok(to)
+}
+
+/// Two directories of shared libraries, for the linker and for ld.so.
+fn shared_in(ssl: &Path, crypto: &Path) -> Vec<String> {
+    let mut link = Vec::new();
+    for directory in [ssl, crypto] {
+        link.push(format!("-L{}", directory.display()));
+        link.push(format!("-Wl,-rpath,{}", directory.display()));
+    }
+    link.extend(["-lssl".into(), "-lcrypto".into()]);
+    link
+}
+
+/// A make that does not look for the job server of the make that runs us.
+fn outer_make(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.env_remove("MAKEFLAGS").env_remove("MAKELEVEL").env_remove("MFLAGS");
+    command
+}
+
+fn jobs() -> String {
+    thread::available_parallelism().map_or(1, usize::from).to_string()
+}
+
+/// The value of a macro in a header, without quotes.
+fn macro_in(header: &Path, name: &str) -> Result<String> {
+    let text = fs::read_to_string(header).with_context(|| format!("{}", header.display()))?;
+    let start = format!("#define {name} ");
+    let value = text.lines().find_map(|line| line.strip_prefix(&start));
+    let value = value.with_context(|| format!("{} defines no {name}", header.display()))?;
+    Ok(value.trim().trim_matches('"').to_owned())
+}

@@ -1,0 +1,201 @@
+//! The TLS libraries that are built, and what each has.
+
+/// A TLS library, in one version and one way to build it.
+#[derive(Debug)]
+pub struct Library {
+    /// Names its directory below target/tls, and it on the command line.
+    pub name: &'static str,
+    /// For the table.
+    pub title: &'static str,
+    pub recipe: Recipe,
+    /// The forms of the ticket key callback that it has, first the one that tkt_install takes.
+    pub forms: &'static [Form],
+}
+
+/// Where it comes from.
+#[derive(Debug)]
+pub enum Recipe {
+    /// The shared one of the system.
+    System,
+    /// Of a crate whose source is OpenSSL's; shared, with these options to Configure.
+    OpenSsl {
+        feature: &'static str,
+        options: &'static [&'static str],
+        /// The number in the shared libraries' names.
+        soname: &'static str,
+    },
+    /// Of a crate whose source is built with CMake: AWS-LC, BoringSSL.
+    Cmake(&'static Cmake),
+}
+
+/// A library that is built with CMake.
+#[derive(Debug)]
+pub struct Cmake {
+    pub feature: &'static str,
+    pub package: &'static str,
+    /// The source in the crate.
+    pub directory: &'static str,
+    /// More directories with headers in the crate, before the source's own.
+    pub headers: &'static [&'static str],
+    pub options: &'static [&'static str],
+    pub is_shared: bool,
+    /// Names its version: a macro, in a header.
+    pub version: (&'static str, &'static str),
+}
+
+/// A form of the ticket key callback, by how it is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// `SSL_CTX_set_tlsext_ticket_key_evp_cb`.
+    Evp,
+    /// `SSL_CTX_set_tlsext_ticket_key_cb`, a function.
+    HmacFunction,
+    /// `SSL_CTX_callback_ctrl`.
+    HmacCtrl,
+}
+
+impl Form {
+    /// As the C tests call it.
+    pub fn argument(self) -> &'static str {
+        match self {
+            Form::Evp => "evp",
+            Form::HmacFunction | Form::HmacCtrl => "hmac",
+        }
+    }
+
+    /// For the table.
+    pub fn title(self) -> &'static str {
+        match self {
+            Form::Evp => "EVP",
+            Form::HmacFunction => "HMAC, function",
+            Form::HmacCtrl => "HMAC, ctrl",
+        }
+    }
+}
+
+impl Library {
+    /// Linked into the program: passed as a table, and out of the shim's reach.
+    pub fn is_static(&self) -> bool {
+        matches!(self.recipe, Recipe::Cmake(Cmake { is_shared: false, .. }))
+    }
+}
+
+const BOTH: &[Form] = &[Form::Evp, Form::HmacCtrl];
+
+/// What a TLS server with tickets does not need, for it to build fast.
+const SMALL: &[&str] = &["no-asm", "no-apps", "no-docs", "no-module", "no-legacy", "no-quic"];
+
+/// All of them, in the order of the table.
+pub const LIBRARIES: &[Library] = &[
+    Library { name: "system", title: "OpenSSL, Debian's", recipe: Recipe::System, forms: BOTH },
+    Library {
+        name: "openssl-1.1.1",
+        title: "OpenSSL",
+        recipe: Recipe::OpenSsl {
+            feature: "openssl-1.1.1",
+            soname: "1.1",
+            options: &[
+                "no-engine",
+                "no-aria",
+                "no-bf",
+                "no-blake2",
+                "no-camellia",
+                "no-cast",
+                "no-cms",
+                "no-ct",
+                "no-dtls",
+                "no-gost",
+                "no-idea",
+                "no-md4",
+                "no-mdc2",
+                "no-rc2",
+                "no-rc4",
+                "no-rmd160",
+                "no-seed",
+                "no-siphash",
+                "no-sm2",
+                "no-sm3",
+                "no-sm4",
+                "no-srp",
+                "no-ts",
+                "no-whirlpool",
+            ],
+        },
+        forms: &[Form::HmacCtrl],
+    },
+    Library {
+        name: "openssl-3.5",
+        title: "OpenSSL",
+        recipe: Recipe::OpenSsl { feature: "openssl-3.5", options: SMALL, soname: "3" },
+        forms: BOTH,
+    },
+    Library {
+        name: "openssl-3.5-no-deprecated",
+        title: "OpenSSL, `no-deprecated`",
+        recipe: Recipe::OpenSsl {
+            feature: "openssl-3.5",
+            soname: "3",
+            options: &[
+                "no-deprecated",
+                "no-asm",
+                "no-apps",
+                "no-docs",
+                "no-module",
+                "no-legacy",
+                "no-quic",
+            ],
+        },
+        forms: &[Form::Evp],
+    },
+    Library {
+        name: "openssl-4.0",
+        title: "OpenSSL",
+        recipe: Recipe::OpenSsl { feature: "openssl-4.0", options: SMALL, soname: "4" },
+        forms: BOTH,
+    },
+    Library {
+        name: "aws-lc",
+        title: "AWS-LC, static",
+        recipe: Recipe::Cmake(&Cmake {
+            headers: &["generated-include"],
+            // As the crate builds it: every name of libcrypto has a prefix.
+            options: &[
+                "BORINGSSL_PREFIX=aws_lc_0_47_0",
+                "BORINGSSL_PREFIX_HEADERS={crate}/generated-include",
+            ],
+            is_shared: false,
+            ..AWS_LC
+        }),
+        forms: &[Form::HmacFunction],
+    },
+    Library {
+        name: "aws-lc-shared",
+        title: "AWS-LC, shared",
+        recipe: Recipe::Cmake(&AWS_LC),
+        forms: &[Form::HmacFunction],
+    },
+    Library {
+        name: "boringssl",
+        title: "BoringSSL, static",
+        recipe: Recipe::Cmake(&Cmake {
+            feature: "boringssl",
+            package: "boring-sys",
+            directory: "deps/boringssl",
+            headers: &[],
+            options: &[],
+            is_shared: false,
+            version: ("BORINGSSL_API_VERSION", "openssl/base.h"),
+        }),
+        forms: &[Form::HmacFunction],
+    },
+];
+
+const AWS_LC: Cmake = Cmake {
+    feature: "aws-lc",
+    package: "aws-lc-sys",
+    directory: "aws-lc",
+    headers: &[],
+    options: &[],
+    is_shared: true,
+    version: ("AWSLC_VERSION_NUMBER_STRING", "openssl/base.h"),
+};

@@ -1,0 +1,134 @@
+//! The C tests, compiled with a library's headers and run with it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs};
+
+use anyhow::{Context, Result};
+
+use crate::build::{self, Built};
+use crate::library::{Form, Library};
+
+/// Those that say something about a TLS library.
+pub const NAMES: &[&str] = &["contract", "scope", "generator", "api"];
+
+/// A server that knows nothing of libtktrot, for the shim, and what it loads.
+const HOST: &str = "several_libssl/host";
+const MODULE: &str = "several_libssl/module";
+
+/// What came of one program.
+#[derive(Debug)]
+pub enum Cell {
+    Passed,
+    /// With what it said.
+    Failed(String),
+    /// There is no such thing.
+    None,
+}
+
+/// What came of all programs that use one form.
+#[derive(Debug)]
+pub struct Row {
+    pub form: Form,
+    pub cells: Vec<Cell>,
+}
+
+/// The columns of [`Row::cells`].
+pub fn columns() -> Vec<&'static str> {
+    NAMES.iter().copied().chain(["shim"]).collect()
+}
+
+/// Compiles everything there is for a library.
+pub fn compile_all(library: &Library, built: &Built) -> Result<()> {
+    for name in NAMES {
+        compile(library, built, name, &[])?;
+    }
+    if !library.is_static() {
+        compile(library, built, HOST, &[])?;
+        compile(library, built, MODULE, &["-shared", "-fPIC"])?;
+    }
+    Ok(())
+}
+
+/// Compiles a program of c-tests/ for the library.
+fn compile(library: &Library, built: &Built, name: &str, options: &[&str]) -> Result<()> {
+    let to = build::directory(library).join(name);
+    let from = crate::root().join(format!("c-tests/{name}.c"));
+    if is_newer(&to, &[&from, &build::stamp(library)])? {
+        return Ok(());
+    }
+    fs::create_dir_all(to.parent().context("a program without a directory")?)?;
+    let c = crate::target().join("c/lib");
+    let mut cc = Command::new(env::var_os("CC").unwrap_or_else(|| "cc".into()));
+    cc.args(["-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Werror"]).args(options);
+    cc.args(library.is_static().then_some("-DTEST_STATIC_TLS"));
+    cc.arg("-I").arg(crate::root().join("include"));
+    for headers in &built.headers {
+        cc.arg("-I").arg(headers);
+    }
+    cc.arg("-o").arg(&to).arg(from);
+    // Each takes only the libraries that it calls.
+    cc.arg("-Wl,--as-needed").arg("-L").arg(&c).arg("-ltktrot");
+    cc.arg(format!("-Wl,-rpath,{}", c.display()));
+    cc.args(&built.link).args(["-pthread", "-ldl"]);
+    crate::run(&mut cc)?;
+    Ok(())
+}
+
+/// True if a file is there, and newer than these, the headers it may include and this program.
+fn is_newer(file: &Path, others: &[&Path]) -> Result<bool> {
+    let time = |path: &Path| fs::metadata(path).and_then(|data| data.modified());
+    let Ok(built) = time(file) else { return Ok(false) };
+    let mut sources = vec![env::current_exe()?, crate::root().join("include/tktrot.h")];
+    for directory in ["c-tests", "c-tests/several_libssl"] {
+        for entry in fs::read_dir(crate::root().join(directory))? {
+            sources.push(entry?.path());
+        }
+    }
+    sources.retain(|path| path.extension().is_none_or(|extension| extension != "c"));
+    let mut all = sources.iter().map(PathBuf::as_path).chain(others.iter().copied());
+    Ok(all.all(|source| time(source).is_ok_and(|changed| changed < built)))
+}
+
+/// Runs everything there is for a library.
+pub fn run_all(library: &Library) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for (at, form) in library.forms.iter().enumerate() {
+        let is_first = at == 0;
+        let mut cells = Vec::new();
+        for name in NAMES {
+            let mut command = Command::new(build::directory(library).join(name));
+            // It is about the interface, and the same for each form.
+            let has_forms = *name != "api";
+            command.args(has_forms.then_some(form.argument()));
+            let runs = has_forms || is_first;
+            cells.push(if runs { run(library, *form, name, command)? } else { Cell::None });
+        }
+        let runs = is_first && !library.is_static();
+        cells.push(if runs { under_shim(library, *form)? } else { Cell::None });
+        rows.push(Row { form: *form, cells });
+    }
+    Ok(rows)
+}
+
+/// Runs a program, which bounds itself, with rings of its own.
+fn run(library: &Library, form: Form, name: &str, mut command: Command) -> Result<Cell> {
+    eprintln!("{}: {name}, {}", library.name, form.title());
+    let rings = tempfile::Builder::new().prefix("tktrot-test-").tempdir_in("/dev/shm")?;
+    command.env("PATH", "/usr/local/bin:/usr/bin:/bin").env("TKTROT_DIR", rings.path());
+    command.env("TKTROT_LOG", "none");
+    let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
+    if output.status.success() {
+        return Ok(Cell::Passed);
+    }
+    let said = [output.stdout, output.stderr].concat();
+    Ok(Cell::Failed(format!("{}\n{}", output.status, String::from_utf8_lossy(&said))))
+}
+
+/// Runs a server whose module is linked with the library, and which knows nothing of us.
+fn under_shim(library: &Library, form: Form) -> Result<Cell> {
+    let mut command = Command::new(build::directory(library).join(HOST));
+    command.arg("shared").arg(build::directory(library).join(MODULE));
+    command.env("LD_PRELOAD", crate::target().join("release/libtktrot_preload.so"));
+    run(library, form, "shim", command)
+}

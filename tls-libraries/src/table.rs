@@ -1,0 +1,118 @@
+//! The table of results: on the terminal, and in docs/servers.md.
+
+use std::fmt;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+use crate::library::{Form, Library};
+use crate::program::{self, Cell, Row};
+
+const BEGIN: &str = "<!-- tls-libraries:begin (make test-tls writes this) -->";
+const END: &str = "<!-- tls-libraries:end -->";
+
+/// What cannot be built here, and why.
+const NOT_RUN: &str = "\
+LibreSSL was not run: none of the package registries that the tests may use carries its source. \
+Debian has no package of it (its `libtls26` is LibreTLS, which is linked with OpenSSL), and \
+in crates.io, PyPI and npm none was found that contains it. What is known is read from its source: it calls \
+itself OpenSSL 2.0.0 and has the HMAC form, set with `SSL_CTX_callback_ctrl`, as OpenSSL 1.1.1.";
+
+/// What the columns and cells mean.
+const LEGEND: &str = "\
+Each line is the same `libtktrot.so` (under *shim*: `libtktrot_preload.so`), with handshakes in \
+TLS 1.2 and 1.3 by that library on both ends. The C programs are those of `c-tests/`: *contract* \
+looks at each call of the ticket key callback, *scope* offers tickets where they must not open, \
+*generator* lets the random number generator fail, *api* goes through the functions of \
+`tktrot.h`; *shim* is a server that knows nothing of libtktrot. A static library is passed with `TKT_TLS_API_INIT`, and is out of the shim's reach. \
+A dash: there is no such case, or the form above has it.";
+
+/// The lines of the table.
+#[derive(Debug, Default)]
+pub struct Table {
+    lines: Vec<Line>,
+}
+
+#[derive(Debug)]
+struct Line {
+    title: &'static str,
+    name: &'static str,
+    version: String,
+    form: Form,
+    cells: Vec<Cell>,
+}
+
+impl Table {
+    /// Adds what came of a library.
+    pub fn add(&mut self, library: &Library, version: &str, rows: Vec<Row>) {
+        self.lines.extend(rows.into_iter().map(|row| Line {
+            title: library.title,
+            name: library.name,
+            version: version.to_owned(),
+            form: row.form,
+            cells: row.cells,
+        }));
+    }
+
+    /// What failed, with what it said.
+    pub fn failures(&self) -> impl Iterator<Item = (String, &str)> {
+        self.lines.iter().flat_map(|line| {
+            let cells = line.cells.iter().zip(program::columns());
+            cells.filter_map(|(cell, column)| match cell {
+                Cell::Failed(output) => {
+                    let what = format!("{}, {}: {column}", line.name, line.form.title());
+                    Some((what, output.as_str()))
+                }
+                Cell::Passed | Cell::None => None,
+            })
+        })
+    }
+
+    /// Replaces the section of the document between the markers.
+    pub fn write(&self, document: &Path) -> Result<()> {
+        let text = fs::read_to_string(document)
+            .with_context(|| format!("cannot read {}", document.display()))?;
+        let (Some(begin), Some(end)) = (text.find(BEGIN), text.find(END)) else {
+            bail!("{} has no line {BEGIN}, or no {END} after it", document.display());
+        };
+        let (before, after) = (&text[..begin], &text[end..]);
+        let section = format!("{BEGIN}\n\n{LEGEND}\n\n{self}\n{NOT_RUN}\n\n");
+        fs::write(document, [before, &section, after].concat())
+            .with_context(|| format!("cannot write {}", document.display()))
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rows = vec![vec!["library".into(), "version".into(), "callback".into()]];
+        rows[0].extend(program::columns().into_iter().map(String::from));
+        for line in &self.lines {
+            let form = line.form.title().to_owned();
+            let mut row = vec![line.title.to_owned(), line.version.clone(), form];
+            row.extend(line.cells.iter().map(|cell| mark(cell).to_owned()));
+            rows.push(row);
+        }
+        let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+        let widths: Vec<usize> = (0..rows[0].len()).filter_map(width).collect();
+        for (at, row) in rows.iter().enumerate() {
+            for (cell, width) in row.iter().zip(&widths) {
+                write!(to, "| {cell:<width$} ")?;
+            }
+            to.write_str("|\n")?;
+            if at == 0 {
+                let rules = widths.iter().map(|width| "-".repeat(width + 2));
+                writeln!(to, "|{}|", rules.collect::<Vec<_>>().join("|"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn mark(cell: &Cell) -> &'static str {
+    match cell {
+        Cell::Passed => "green",
+        Cell::Failed(_) => "**red**",
+        Cell::None => "–",
+    }
+}
