@@ -7,6 +7,7 @@
 #ifndef CHECK_H
 #define CHECK_H
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -89,13 +90,30 @@ static inline long long now_ms(void)
     return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
 }
 
-/* Waits for a child of ours, which must have ended well. */
-static inline void expect_success(pid_t child)
+/*
+ * Waits for a child of ours, which must end well, and in time. Its alarm is not
+ * enough: whoever waits for a lock of the library has all signals blocked.
+ * `doing`, if any, is what the child is at, in memory that it shares with us.
+ */
+static inline void expect_success_within(int seconds, pid_t child, const char *volatile *doing)
 {
     int status = -1;
-    CHECK_INT(waitpid(child, &status, 0), child);
+    pid_t ended;
+    for (long long began = now_ms(); (ended = waitpid(child, &status, WNOHANG)) == 0;) {
+        if (now_ms() - began > seconds * 1000LL) {
+            kill(child, SIGKILL);
+            FAIL("child %d hangs: %s", (int)child, doing ? *doing : "?");
+        }
+        sleep_ms(1);
+    }
+    CHECK_INT(ended, child);
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, "child %d ended with status 0x%x",
           (int)child, status);
+}
+
+static inline void expect_success(pid_t child)
+{
+    expect_success_within(LIMIT_SECONDS, child, NULL);
 }
 
 /* fork(); the child is bounded as its parent is. */

@@ -17,6 +17,7 @@
 #include <spawn.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 
 #include "handshake.h"
 
@@ -28,9 +29,11 @@ static int preloaded;
 static SSL_CTX *ctx; /* attached before anything forks */
 static pthread_rwlock_t in_openssl = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
 
-/* --- what hangs says so --- */
+/* --- what hangs is named --- */
 
-static const char *volatile storm = "nothing", *volatile stage = "a thread of the parent";
+static const char *volatile storm = "nothing";
+static const char *volatile *doing; /* of each forker's child, in shared memory */
+static __thread int me;             /* a forker's number */
 
 static void say(const char *text)
 {
@@ -41,10 +44,8 @@ static void say(const char *text)
 static void on_alarm(int number)
 {
     (void)number;
-    say("c-tests/fork_storm.c: while ");
+    say("c-tests/fork_storm.c: the parent hangs while ");
     say(storm);
-    say(", this hangs: ");
-    say(stage);
     say("\n");
     _exit(1);
 }
@@ -132,45 +133,49 @@ static void *use_libtktrot(void *arg)
 /* What threads had is lost in the child, which at an exit valgrind takes for a leak of the child. */
 static void leave(void)
 {
-    stage = "exec";
+    doing[me] = "exec";
     execlp("true", "true", NULL);
     FAIL("there is no true(1)");
 }
 
-static pid_t fork_timed(void)
+static pid_t fork_one(void)
 {
+    doing[me] = "the end of fork";
     pid_t child = fork();
     CHECK(child >= 0, "fork failed");
-    if (child == 0) {
-        stage = "a child, at once";
-        alarm(CHILD_SECONDS);
-    }
+    if (child == 0)
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* one that hangs ends with us */
     return child;
+}
+
+static void expect_end(pid_t child)
+{
+    expect_success_within(CHILD_SECONDS, child, &doing[me]);
 }
 
 static void fork_and_use_what_is_ours(int i)
 {
     (void)i;
-    pid_t child = fork_timed();
+    pid_t child = fork_one();
     if (child == 0) {
-        stage = "a child, our functions";
+        doing[me] = "our functions";
         use_what_is_ours();
         leave();
     }
-    expect_success(child);
+    expect_end(child);
 }
 
 static void fork_and_handshake(int i)
 {
     pthread_rwlock_wrlock(&in_openssl);
-    pid_t child = fork_timed();
+    pid_t child = fork_one();
     if (child == 0) {
         int version = VERSIONS[i % 2];
         if (i % 4 < 2) {
-            stage = "a child, handshakes";
+            doing[me] = "handshakes";
             full_and_resumed(ctx, version);
         } else {
-            stage = "a child, a context of its own";
+            doing[me] = "a context of its own";
             SSL_CTX *own = new_server();
             serve(own);
             full_and_resumed(own, version);
@@ -179,7 +184,7 @@ static void fork_and_handshake(int i)
         leave();
     }
     pthread_rwlock_unlock(&in_openssl);
-    expect_success(child);
+    expect_end(child);
 }
 
 static void vfork_and_exec(int i)
@@ -191,7 +196,7 @@ static void vfork_and_exec(int i)
         _exit(127);
     }
     CHECK(child > 0, "vfork failed");
-    expect_success(child);
+    expect_end(child);
 }
 
 static void spawn(int i)
@@ -200,7 +205,7 @@ static void spawn(int i)
     pid_t child;
     char *arguments[] = {"true", NULL};
     CHECK_INT(posix_spawn(&child, "/bin/true", NULL, NULL, arguments, environ), 0);
-    expect_success(child);
+    expect_end(child);
 }
 
 /* --- the storms --- */
@@ -211,7 +216,7 @@ static void (*try)(int number);
 static void *fork_on(void *arg)
 {
     int number;
-    (void)arg;
+    me = *(int *)arg;
     while ((number = atomic_fetch_sub(&left, 1)) > 0)
         try(number);
     return NULL;
@@ -220,6 +225,7 @@ static void *fork_on(void *arg)
 static void storm_of(const char *name, void (*one)(int number))
 {
     pthread_t busy[BUSY + 1], forkers[FORKERS];
+    int numbers[FORKERS];
     long long began = now_ms();
     storm = name;
     try = one;
@@ -230,8 +236,10 @@ static void storm_of(const char *name, void (*one)(int number))
                                   NULL), 0);
     while (ready <= BUSY)
         sleep_ms(1);
-    for (int i = 0; i < FORKERS; i++)
-        CHECK_INT(pthread_create(&forkers[i], NULL, fork_on, NULL), 0);
+    for (int i = 0; i < FORKERS; i++) {
+        numbers[i] = i;
+        CHECK_INT(pthread_create(&forkers[i], NULL, fork_on, &numbers[i]), 0);
+    }
     for (int i = 0; i < FORKERS; i++)
         CHECK_INT(pthread_join(forkers[i], NULL), 0);
     stop = 1;
@@ -248,6 +256,9 @@ int main(void)
     preloaded = preload && strstr(preload, "tktrot_preload");
     signal(SIGALRM, on_alarm);
     alarm(LIMIT_SECONDS);
+    doing = mmap(NULL, FORKERS * sizeof *doing, PROT_READ | PROT_WRITE,
+                 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    CHECK(doing != MAP_FAILED, "mmap failed");
     ctx = new_server();
     serve(ctx);
 #ifndef __SANITIZE_ADDRESS__
