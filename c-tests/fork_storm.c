@@ -60,7 +60,7 @@ static int kernel_bytes(unsigned char *bytes, size_t len)
     return getentropy(bytes, len) == 0;
 }
 
-static void install(SSL_CTX *server)
+static void install_by_table(SSL_CTX *server)
 {
     tkt_config cfg = config_of("storm");
     tkt_tls_api api = TKT_TLS_API_INIT;
@@ -77,7 +77,7 @@ static void serve(SSL_CTX *server)
     if (preloaded)
         SSL_free(SSL_new(server));
     else
-        install(server);
+        install_by_table(server);
 }
 
 static void full_and_resumed(SSL_CTX *server, int version)
@@ -114,7 +114,7 @@ static void use_what_is_ours(void)
         return;
     CHECK_RC(tkt_rotate(ctx), TKT_OK);
     CHECK(tkt_upkeep() >= 0, "%s", tkt_last_error());
-    install(ctx);
+    install_by_table(ctx);
 }
 
 static void *use_libtktrot(void *arg)
