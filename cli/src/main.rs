@@ -5,6 +5,7 @@
 
 mod commands;
 mod generator;
+mod probe;
 mod rings;
 mod settings;
 mod severity;

@@ -3,6 +3,7 @@
 mod completions;
 mod config;
 mod man;
+mod probe;
 mod revoke;
 mod rotate;
 
@@ -18,6 +19,8 @@ pub enum Command {
     Rotate(rotate::Arguments),
     /// Ends keys now, in every process of this host
     Revoke(revoke::Arguments),
+    /// Tests servers from outside: what they do with session tickets
+    Probe(probe::Arguments),
     /// Looks at the settings file
     Config(config::Arguments),
     /// Prints the completions of a shell
@@ -34,6 +37,7 @@ impl Command {
         match self {
             Command::Rotate(arguments) => rotate::run(arguments, config),
             Command::Revoke(arguments) => revoke::run(arguments, config),
+            Command::Probe(arguments) => probe::run(arguments),
             Command::Config(arguments) => config::run(arguments, config),
             Command::Completions(arguments) => completions::run(arguments),
             Command::Man(arguments) => man::run(arguments),
