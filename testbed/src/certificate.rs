@@ -3,9 +3,10 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
-use openssl::asn1::Asn1Time;
+use openssl::asn1::{Asn1Time, Asn1TimeRef};
 use openssl::bn::{BigNum, MsbOption};
 use openssl::ec::{EcGroup, EcKey};
 use openssl::hash::MessageDigest;
@@ -25,6 +26,19 @@ pub struct Certificate {
 
 /// Makes an ECDSA P-256 key and a certificate for `localhost` in `dir` (`cert.pem`, `key.pem`).
 pub fn create(dir: &Path) -> Result<Certificate> {
+    let (from, until) = (Asn1Time::days_from_now(0)?, Asn1Time::days_from_now(30)?);
+    create_valid(dir, &from, &until)
+}
+
+/// As [`create`], but what it makes has expired yesterday.
+pub fn create_expired(dir: &Path) -> Result<Certificate> {
+    const DAY: i64 = 24 * 3600;
+    let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs())?;
+    let days_ago = |days: i64| Asn1Time::from_unix(now - days * DAY);
+    create_valid(dir, &*days_ago(30)?, &*days_ago(1)?)
+}
+
+fn create_valid(dir: &Path, from: &Asn1TimeRef, until: &Asn1TimeRef) -> Result<Certificate> {
     let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1)?;
     let key = PKey::from_ec_key(EcKey::generate(&group)?)?;
 
@@ -40,8 +54,8 @@ pub fn create(dir: &Path) -> Result<Certificate> {
     cert.set_subject_name(&name)?;
     cert.set_issuer_name(&name)?;
     cert.set_pubkey(&key)?;
-    cert.set_not_before(&*Asn1Time::days_from_now(0)?)?;
-    cert.set_not_after(&*Asn1Time::days_from_now(30)?)?;
+    cert.set_not_before(from)?;
+    cert.set_not_after(until)?;
     let names =
         SubjectAlternativeName::new().dns("localhost").build(&cert.x509v3_context(None, None))?;
     cert.append_extension(names)?;

@@ -4,6 +4,7 @@ mod check;
 mod completions;
 mod config;
 mod man;
+mod probe;
 mod revoke;
 mod rotate;
 mod run;
@@ -24,6 +25,8 @@ pub enum Command {
     Rotate(rotate::Arguments),
     /// Ends keys now, in every process of this host
     Revoke(revoke::Arguments),
+    /// Tests servers from outside: what they do with session tickets
+    Probe(probe::Arguments),
     /// Looks at the settings file
     Config(config::Arguments),
     /// Prints the completions of a shell
@@ -42,6 +45,7 @@ impl Command {
             Command::Check(arguments) => check::run(arguments, config),
             Command::Rotate(arguments) => rotate::run(arguments, config),
             Command::Revoke(arguments) => revoke::run(arguments, config),
+            Command::Probe(arguments) => probe::run(arguments),
             Command::Config(arguments) => config::run(arguments, config),
             Command::Completions(arguments) => completions::run(arguments),
             Command::Man(arguments) => man::run(arguments),

@@ -56,6 +56,7 @@ impl Python {
 pub struct Builder {
     program: Program,
     certificate: Option<Certificate>,
+    arguments: Vec<String>,
     environment: Environment,
 }
 
@@ -66,18 +67,30 @@ pub struct Solo {
     addr: SocketAddr,
     program: Program,
     certificate: Certificate,
+    arguments: Vec<String>,
     environment: Environment,
     child: Option<Child>,
 }
 
 impl Builder {
     fn new(program: Program) -> Builder {
-        Builder { program, certificate: None, environment: Environment::default() }
+        Builder {
+            program,
+            certificate: None,
+            arguments: Vec::new(),
+            environment: Environment::default(),
+        }
     }
 
     /// Uses this certificate instead of a new one.
     pub fn certificate(mut self, certificate: &Certificate) -> Builder {
         self.certificate = Some(certificate.clone());
+        self
+    }
+
+    /// Adds an argument to the command line.
+    pub fn argument(mut self, argument: &str) -> Builder {
+        self.arguments.push(argument.to_owned());
         self
     }
 
@@ -117,6 +130,7 @@ impl Builder {
             addr: port::free()?,
             program: self.program,
             certificate,
+            arguments: self.arguments,
             environment: self.environment,
             child: None,
         })
@@ -229,6 +243,7 @@ impl Solo {
             File::options().create(true).append(true).open(self.dir().join("stderr.txt"))?;
         let child = self
             .command()
+            .args(&self.arguments)
             .current_dir(self.dir())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -1,0 +1,118 @@
+//! `tktrot probe HOST[:PORT]…`.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::probe::starttls::Starttls;
+use crate::probe::target::{self, Target};
+use crate::probe::{Connector, findings, measure, report::Report, watch};
+use crate::severity::Severity;
+
+/// More are not tested: each address is tested with each name.
+const MAX_PLACES: usize = 64;
+const HTTPS: u16 = 443;
+
+#[derive(clap::Args)]
+#[command(
+    after_long_help = "Every address of every HOST is tested with TLS 1.2 and 1.3: is a ticket \
+    issued, is it resumed at this address, at the other ones with the same name, and under other \
+    names; how long is it said to live; is its key one that can be guessed. Certificates are not \
+    verified, only their dates are looked at."
+)]
+pub struct Arguments {
+    /// The servers; the port is 443 or that of --starttls.
+    #[arg(required = true, value_name = "HOST[:PORT]")]
+    hosts: Vec<Target>,
+
+    /// Says this server name instead of HOST; '' for none. With several, tickets of each are
+    /// offered under the others.
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    sni: Vec<String>,
+
+    /// So many full handshakes for each address, name and version.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    times: u32,
+
+    /// Goes on for so long (30s, 10m, 1h): when does the key change, and is the first ticket
+    /// still resumed.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    watch: Option<Duration>,
+
+    /// The protocol, if it begins without TLS.
+    #[arg(long, value_name = "PROTOCOL")]
+    starttls: Option<Starttls>,
+
+    /// The limit of each step of a connection.
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
+    timeout: Duration,
+
+    /// Prints JSON, described in docs/schemas/probe.schema.json.
+    #[arg(long)]
+    json: bool,
+}
+
+/// As a client can say it (RFC 6066, section 3), or empty.
+fn name(text: &str) -> Result<String, String> {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+    let is_one = text.len() <= 253 && text.bytes().all(is_part);
+    if is_one { Ok(text.to_owned()) } else { Err("accepted is a host name, or ''".into()) }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let accepted = || "accepted are 100ms to 7d, such as 500ms, 30s, 10m, 1h".to_owned();
+    let digits = text.trim_end_matches(|last: char| last.is_ascii_alphabetic());
+    let milliseconds = match &text[digits.len()..] {
+        "ms" => 1,
+        "" | "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err(accepted()),
+    };
+    let all = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(milliseconds));
+    let range = Duration::from_millis(100)..=Duration::from_secs(7 * 86400);
+    all.map(Duration::from_millis).filter(|all| range.contains(all)).ok_or_else(accepted)
+}
+
+pub fn run(arguments: &Arguments) -> Result<Severity> {
+    let connector = Connector { timeout: arguments.timeout, starttls: arguments.starttls };
+    let port = arguments.starttls.map_or(HTTPS, Starttls::default_port);
+    let (mut targets, mut places) = (Vec::new(), Vec::new());
+    for host in &arguments.hosts {
+        let resolved = target::resolve(host, port, arguments.timeout);
+        for place in target::places(host, &resolved.addresses, &arguments.sni) {
+            if !places.contains(&place) {
+                places.push(place);
+            }
+        }
+        targets.push(resolved);
+    }
+    let left_out = places.len().saturating_sub(MAX_PLACES);
+    places.truncate(MAX_PLACES);
+
+    let mut subjects = measure::measure(&connector, &places, arguments.times);
+    if let Some(how_long) = arguments.watch {
+        watch::watch(&connector, &mut subjects, how_long);
+    }
+    let observations = measure::name_keys(subjects);
+    let findings = findings::findings(&targets, &observations, left_out);
+    let report = Report::new(targets, observations, findings);
+    report.print(arguments.json)?;
+    Ok(report.severity())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_a_unit_and_bounds() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("10m"), Ok(Duration::from_secs(600)));
+        assert_eq!(duration("7d"), Ok(Duration::from_secs(604_800)));
+        for wrong in ["", "s", "0s", "99ms", "8d", "1w", "-1s", "1.5s", "18446744073709551615d"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+}

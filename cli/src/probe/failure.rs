@@ -1,0 +1,121 @@
+//! How a connection fails.
+
+use std::fmt;
+use std::io;
+
+use openssl::error::ErrorStack;
+use openssl::ssl;
+use serde::Serialize;
+
+/// What kind of failure, as far as it makes a difference to who reads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// Nobody listens.
+    Refused,
+    /// There is no way from here to there.
+    Unreachable,
+    /// Nothing came within the limit of a step.
+    Timeout,
+    /// The server closed or reset the connection.
+    Closed,
+    /// What came is not TLS.
+    NotTls,
+    /// The server does not speak this version of TLS.
+    Version,
+    /// The server did not let us start TLS.
+    Starttls,
+    /// Anything else that a TLS handshake can fail by.
+    Handshake,
+}
+
+/// How far a connection got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    Connect,
+    Starttls,
+    Handshake,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Step::Connect => "connecting",
+            Step::Starttls => "STARTTLS",
+            Step::Handshake => "TLS handshake",
+        })
+    }
+}
+
+/// A connection that failed, and how.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Failure {
+    pub step: Step,
+    pub kind: Kind,
+    /// In words.
+    pub detail: String,
+}
+
+// Reason codes of libssl that openssl-sys does not name (openssl/sslerr.h).
+const UNSUPPORTED_PROTOCOL: i32 = 258;
+const UNEXPECTED_EOF: i32 = 294;
+const ALERT_PROTOCOL_VERSION: i32 = 1070;
+/// Too long a record, an unknown record type, a version that is none, a broken record.
+const NO_RECORD: [i32; 4] = [198, 443, 267, 313];
+
+impl Failure {
+    pub fn new(step: Step, kind: Kind, detail: impl fmt::Display) -> Failure {
+        Failure { step, kind, detail: format!("{step}: {detail}") }
+    }
+
+    /// A failure of the socket.
+    pub fn io(step: Step, error: &io::Error) -> Failure {
+        let kind = match error.kind() {
+            io::ErrorKind::ConnectionRefused => Kind::Refused,
+            io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Kind::Timeout,
+            io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::UnexpectedEof => Kind::Closed,
+            io::ErrorKind::InvalidData if step == Step::Starttls => Kind::Starttls,
+            _ if step == Step::Connect => Kind::Unreachable,
+            _ => Kind::Handshake,
+        };
+        match kind {
+            Kind::Timeout => Failure::new(step, kind, "nothing came in time"),
+            Kind::Closed => Failure::new(step, kind, "the server closed the connection"),
+            _ => Failure::new(step, kind, error),
+        }
+    }
+
+    /// A failure of the TLS handshake.
+    pub fn handshake(error: &ssl::Error) -> Failure {
+        if let Some(error) = error.io_error() {
+            return Failure::io(Step::Handshake, error);
+        }
+        let reasons = error.ssl_error().map_or(&[][..], ErrorStack::errors);
+        let Some(first) = reasons.first() else {
+            // libssl says nothing when the peer closes without a word.
+            return Failure::io(Step::Handshake, &io::ErrorKind::UnexpectedEof.into());
+        };
+        let kind = match first.reason_code() {
+            UNEXPECTED_EOF => Kind::Closed,
+            UNSUPPORTED_PROTOCOL | ALERT_PROTOCOL_VERSION => Kind::Version,
+            reason if NO_RECORD.contains(&reason) => Kind::NotTls,
+            _ => Kind::Handshake,
+        };
+        Failure::new(Step::Handshake, kind, first.reason().unwrap_or("failed"))
+    }
+
+    /// A failure on our own side.
+    pub fn own(error: &ErrorStack) -> Failure {
+        Failure::new(Step::Connect, Kind::Handshake, error)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)
+    }
+}

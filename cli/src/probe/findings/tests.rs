@@ -1,0 +1,116 @@
+use super::*;
+use crate::probe::failure::{Failure, Kind, Step};
+use crate::probe::observation::{Count, Issued, KeyChange, Watch};
+use crate::probe::target::Place;
+
+fn healthy(port: u16, tls: Version) -> Observation {
+    let place = Place { address: ([127, 0, 0, 1], port).into(), sni: None };
+    let mut seen = Observation::new(&place, tls);
+    seen.handshakes = 3;
+    seen.ticket = Issued::Ticket;
+    seen.lifetime_hint = Some(7200);
+    seen.resumed_here = Count { offered: 3, resumed: 3 };
+    seen
+}
+
+fn judge(observations: &[Observation]) -> Vec<(Severity, &'static str)> {
+    let all = findings(&[], observations, 0);
+    all.iter().map(|finding| (finding.severity, finding.code)).collect()
+}
+
+#[test]
+fn lifetimes_are_held_against_the_rfcs() {
+    let of = |tls, seconds| {
+        let mut seen = healthy(1, tls);
+        seen.lifetime_hint = Some(seconds);
+        let told = judge(&[seen]);
+        told.into_iter().find(|(_, code)| code.starts_with("lifetime"))
+    };
+    let week = 604_800;
+    for tls in Version::ALL {
+        assert_eq!(of(tls, 1), None);
+        assert_eq!(of(tls, week / 2), None);
+        assert_eq!(of(tls, week / 2 + 1), Some((Severity::Doubtful, "lifetime-long")));
+        assert_eq!(of(tls, week), Some((Severity::Doubtful, "lifetime-long")));
+    }
+    // Only TLS 1.3 forbids it.
+    assert_eq!(of(Version::V12, week + 1), Some((Severity::Doubtful, "lifetime-over-7-days")));
+    assert_eq!(of(Version::V13, week + 1), Some((Severity::Wrong, "lifetime-over-7-days")));
+    // In TLS 1.2 it means that nothing is said, in TLS 1.3 it means what it says.
+    assert_eq!(of(Version::V12, 0), None);
+    assert_eq!(of(Version::V13, 0), Some((Severity::Doubtful, "lifetime-zero")));
+}
+
+#[test]
+fn what_holds_in_several_places_is_said_once() {
+    let observations: Vec<_> =
+        [1, 2].iter().flat_map(|&port| Version::ALL.map(|tls| healthy(port, tls))).collect();
+    let all = findings(&[], &observations, 0);
+    assert_eq!(all.len(), 1);
+    let at = [1, 2]
+        .map(|port| Location { place: format!("127.0.0.1:{port}"), tls: Version::ALL.to_vec() });
+    assert_eq!(all[0].at, at);
+    assert_eq!(worst(&all), Severity::Fine);
+}
+
+#[test]
+fn the_worst_comes_first() {
+    let mut partly = healthy(1, Version::V13);
+    partly.resumed_here.resumed = 1;
+    let mut dead = Observation::new(&healthy(2, Version::V13).place, Version::V13);
+    dead.failure = Some(Failure::new(Step::Connect, Kind::Refused, "no"));
+    let told = judge(&[healthy(3, Version::V12), partly, dead]);
+    assert_eq!(
+        told,
+        [
+            (Severity::Wrong, "closed-port"),
+            (Severity::Doubtful, "partly-resumed"),
+            (Severity::Fine, "resumed"),
+        ]
+    );
+}
+
+#[test]
+fn a_version_that_is_not_spoken_matters_only_if_no_other_is() {
+    let mut old = Observation::new(&healthy(1, Version::V13).place, Version::V13);
+    old.failure = Some(Failure::new(Step::Handshake, Kind::Version, "no"));
+    assert_eq!(judge(&[old.clone()]), [(Severity::Wrong, "old-tls")]);
+    assert_eq!(judge(&[healthy(1, Version::V12), old]), [(Severity::Fine, "resumed")]);
+}
+
+#[test]
+fn what_is_not_resumed_at_home_is_not_expected_elsewhere() {
+    let mut seen = healthy(1, Version::V13);
+    seen.resumed_elsewhere = Count { offered: 2, resumed: 1 };
+    assert_eq!(judge(&[seen.clone()])[0], (Severity::Doubtful, "not-shared"));
+    seen.resumed_here.resumed = 0;
+    assert_eq!(judge(&[seen]), [(Severity::Doubtful, "not-resumed")]);
+}
+
+#[test]
+fn a_key_may_change_but_not_lose_tickets() {
+    let watched = |offered, resumed| {
+        let mut seen = healthy(1, Version::V13);
+        let change = KeyChange { after_seconds: 2.0, key_name: "0123abcd".into() };
+        seen.watch = Some(Watch {
+            seconds: 5.0,
+            rounds: 10,
+            key_changes: vec![change],
+            first_ticket: Count { offered, resumed },
+            first_ticket_resumed_until: (resumed > 0).then_some(1.5),
+            ..Watch::default()
+        });
+        let told = judge(&[seen]);
+        told.into_iter().find(|(_, code)| *code != "resumed")
+    };
+    assert_eq!(watched(10, 10), Some((Severity::Fine, "watched")));
+    assert_eq!(watched(10, 4), Some((Severity::Doubtful, "tickets-lost")));
+    assert_eq!(watched(10, 0), Some((Severity::Doubtful, "tickets-lost")));
+    assert_eq!(watched(0, 0), Some((Severity::Doubtful, "not-watched")));
+}
+
+#[test]
+fn what_was_not_looked_at_is_told() {
+    let all = findings(&[], &[healthy(1, Version::V12)], 3);
+    assert_eq!((worst(&all), all[0].code), (Severity::Doubtful, "left-out"));
+}

@@ -1,0 +1,166 @@
+//! What the command line names, and the addresses that stand behind it.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::str::FromStr;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// `HOST[:PORT]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    pub host: String,
+    pub port: Option<u16>,
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Target, String> {
+        const ACCEPTED: &str = "accepted is HOST, HOST:PORT, IPV6 or [IPV6]:PORT";
+        let wrong = |_| ACCEPTED.to_owned();
+        // An IPv6 address without brackets is full of colons, none of which is a port's.
+        if let Ok(address) = text.parse::<Ipv6Addr>() {
+            return Ok(Target { host: address.to_string(), port: None });
+        }
+        let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            Some((host, rest)) => {
+                let address: Ipv6Addr = host.parse().map_err(|_| ACCEPTED.to_owned())?;
+                let port = match rest {
+                    "" => None,
+                    rest => Some(rest.strip_prefix(':').ok_or(ACCEPTED)?),
+                };
+                (address.to_string(), port)
+            }
+            None => match text.split_once(':') {
+                Some((host, port)) => (host.to_owned(), Some(port)),
+                None => (text.to_owned(), None),
+            },
+        };
+        let is_host = |byte: u8| byte.is_ascii_graphic() && !b"/\\@[]?#".contains(&byte);
+        if host.is_empty() || host.len() > 253 || !host.bytes().all(is_host) {
+            return Err(ACCEPTED.to_owned());
+        }
+        let port = port.map(str::parse::<u16>).transpose().map_err(wrong)?;
+        if port == Some(0) {
+            return Err(ACCEPTED.to_owned());
+        }
+        Ok(Target { host, port })
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.host.contains(':'), self.port) {
+            (true, Some(port)) => write!(f, "[{}]:{port}", self.host),
+            (false, Some(port)) => write!(f, "{}:{port}", self.host),
+            (_, None) => f.write_str(&self.host),
+        }
+    }
+}
+
+/// Where a ticket is got or offered: an address, and the name that the client says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Place {
+    pub address: SocketAddr,
+    pub sni: Option<String>,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.address)?;
+        self.sni.as_ref().map_or(Ok(()), |name| write!(f, " ({name})"))
+    }
+}
+
+/// A target and what the resolver said.
+#[derive(Serialize)]
+pub struct Resolved {
+    /// As on the command line, with the port.
+    pub target: String,
+    pub addresses: Vec<SocketAddr>,
+    /// Why there are none.
+    pub error: Option<String>,
+}
+
+/// All the addresses of a target, at most after `limit`.
+pub fn resolve(target: &Target, default_port: u16, limit: Duration) -> Resolved {
+    let target = Target { host: target.host.clone(), port: target.port.or(Some(default_port)) };
+    let name = (target.host.clone(), target.port.unwrap_or(default_port));
+    let (sender, receiver) = mpsc::channel();
+    // getaddrinfo(3) has no time limit; a thread that is still in it ends with the process.
+    thread::spawn(move || sender.send(name.to_socket_addrs().map(Iterator::collect::<Vec<_>>)));
+    let mut resolved = Resolved { target: target.to_string(), addresses: Vec::new(), error: None };
+    match receiver.recv_timeout(limit) {
+        Ok(Ok(addresses)) if addresses.is_empty() => {
+            resolved.error = Some("the name has no address".to_owned());
+        }
+        Ok(Ok(addresses)) => {
+            for address in addresses {
+                if !resolved.addresses.contains(&address) {
+                    resolved.addresses.push(address);
+                }
+            }
+        }
+        Ok(Err(error)) => resolved.error = Some(error.to_string()),
+        Err(_) => resolved.error = Some(format!("no answer within {limit:?}")),
+    }
+    resolved
+}
+
+/// The places of a target: each address with each of the names, which are the host's own unless
+/// others are given. The empty name stands for none.
+pub fn places(target: &Target, addresses: &[SocketAddr], names: &[String]) -> Vec<Place> {
+    let own = target.host.parse::<IpAddr>().is_err().then(|| target.host.clone());
+    let names: Vec<Option<String>> = if names.is_empty() {
+        vec![own]
+    } else {
+        names.iter().map(|name| (!name.is_empty()).then(|| name.clone())).collect()
+    };
+    let at = |address: &SocketAddr| {
+        let address = *address;
+        names.clone().into_iter().map(move |sni| Place { address, sni })
+    };
+    addresses.iter().flat_map(at).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_come_with_and_without_ports() {
+        let parsed = |text: &str| {
+            text.parse::<Target>().map(|target| (target.host, target.port)).map_err(|_| ())
+        };
+        let is = |host: &str, port| Ok((host.to_owned(), port));
+        assert_eq!(parsed("example.org"), is("example.org", None));
+        assert_eq!(parsed("example.org:8443"), is("example.org", Some(8443)));
+        assert_eq!(parsed("127.0.0.1:1"), is("127.0.0.1", Some(1)));
+        assert_eq!(parsed("::1"), is("::1", None));
+        assert_eq!(parsed("[::1]"), is("::1", None));
+        assert_eq!(parsed("[::1]:443"), is("::1", Some(443)));
+        for wrong in ["", ":443", "a:", "a:0", "a:65536", "a:b", "[::1", "[::1]443", "[a]:1"] {
+            assert_eq!(parsed(wrong), Err(()), "{wrong}");
+        }
+        assert_eq!(parsed("https://example.org/"), Err(()));
+    }
+
+    #[test]
+    fn an_address_is_not_a_server_name_and_the_empty_name_is_none() {
+        let addresses = ["127.0.0.1:1".parse().unwrap()];
+        let names = |host: &str, names: &[&str]| {
+            let target: Target = host.parse().unwrap();
+            let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+            let places = places(&target, &addresses, &names);
+            places.into_iter().map(|place| place.sni).collect::<Vec<_>>()
+        };
+        assert_eq!(names("127.0.0.1", &[]), [None]);
+        assert_eq!(names("::1", &[]), [None]);
+        assert_eq!(names("localhost", &[]), [Some("localhost".to_owned())]);
+        assert_eq!(names("127.0.0.1", &["a", ""]), [Some("a".to_owned()), None]);
+    }
+}

@@ -1,0 +1,189 @@
+//! What answers is no TLS server, or nothing answers: told as what it is, and soon.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use testbed::port;
+use testbed::solo::Solo;
+
+use crate::Result;
+use crate::program::{USAGE, WRONG, count, report, run};
+
+/// A server that does one thing with each connection; it ends when dropped.
+pub struct Stranger {
+    addr: SocketAddr,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Stranger {
+    pub fn start(serve: impl Fn(TcpStream) + Send + 'static) -> Result<Stranger> {
+        let listener = TcpListener::bind(port::free()?)?;
+        let addr = listener.local_addr()?;
+        listener.set_nonblocking(true)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = thread::spawn(move || {
+            // Relaxed: a flag on its own, nothing is published with it.
+            while !stopped.load(Ordering::Relaxed) {
+                match listener.accept() {
+                    Ok((tcp, _)) => {
+                        let limit = Some(Duration::from_secs(5));
+                        let prepared = tcp
+                            .set_nonblocking(false)
+                            .and_then(|()| tcp.set_read_timeout(limit))
+                            .and_then(|()| tcp.set_write_timeout(limit));
+                        if prepared.is_ok() {
+                            serve(tcp);
+                        }
+                    }
+                    Err(_) => thread::sleep(Duration::from_millis(5)),
+                }
+            }
+        });
+        Ok(Stranger { addr, stop, thread: Some(thread) })
+    }
+
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // A panic in it has been printed; the test fails by what it asserts.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The only finding, and how the observations of both versions call it.
+fn assert_told(addr: SocketAddr, code: &str, kind: &str) -> Result<()> {
+    assert_told_within("5s", addr, code, kind)
+}
+
+fn assert_told_within(limit: &str, addr: SocketAddr, code: &str, kind: &str) -> Result<()> {
+    let report = report(&[&addr.to_string(), "--timeout", limit])?;
+    assert_eq!(report.status, WRONG);
+    assert_eq!(report.codes(), [code], "{:#}", report.value);
+    for tls in ["1.2", "1.3"] {
+        let seen = report.seen(addr, tls)[0];
+        assert_eq!(seen["failure"]["kind"], kind, "{seen:#}");
+        assert_eq!(seen["handshakes"], 0);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_server_without_tls() -> Result<()> {
+    let stranger = Stranger::start(|mut tcp| {
+        let _ = tcp.read(&mut [0; 512]);
+        let _ = tcp.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
+    })?;
+    assert_told(stranger.addr(), "not-tls", "not-tls")
+}
+
+#[test]
+fn a_server_that_never_stops_talking() -> Result<()> {
+    let stranger = Stranger::start(|mut tcp| {
+        // Bounded all the same, should nobody hang up.
+        for _ in 0..1000 {
+            if tcp.write_all(&[b'x'; 16 * 1024]).is_err() {
+                return;
+            }
+        }
+    })?;
+    assert_told(stranger.addr(), "not-tls", "not-tls")?;
+    // In a protocol of lines it is a line without an end.
+    let report = report(&[&stranger.addr().to_string(), "--starttls", "smtp"])?;
+    assert_eq!(report.codes(), ["starttls-refused"], "{:#}", report.value);
+    Ok(())
+}
+
+#[test]
+fn a_closed_port() -> Result<()> {
+    assert_told(port::free()?, "closed-port", "refused")
+}
+
+#[test]
+fn a_server_that_says_nothing() -> Result<()> {
+    // The kernel accepts for it.
+    let listener = TcpListener::bind(port::free()?)?;
+    assert_told_within("300ms", listener.local_addr()?, "timeout", "timeout")
+}
+
+/// Each byte comes in time, but the step as a whole has a limit.
+#[test]
+fn a_server_that_answers_byte_by_byte() -> Result<()> {
+    let stranger = Stranger::start(|mut tcp| {
+        // A TLS record of 8 KiB begins, with a ServerHello. Bounded, should nobody hang up.
+        let record = [&[0x16, 3, 3, 0x20, 0, 2, 0, 0x1f, 0xfc][..], &[3; 200]].concat();
+        for byte in record {
+            thread::sleep(Duration::from_millis(50));
+            if tcp.write_all(&[byte]).is_err() {
+                return;
+            }
+        }
+    })?;
+    assert_told_within("500ms", stranger.addr(), "timeout", "timeout")
+}
+
+#[test]
+fn a_server_that_hangs_up() -> Result<()> {
+    let politely = Stranger::start(drop)?;
+    assert_told(politely.addr(), "connection-closed", "closed")?;
+    let rudely = Stranger::start(|tcp| {
+        let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+        // SAFETY: the descriptor is open, the option is a struct linger, which is read only.
+        let set = unsafe {
+            libc::setsockopt(
+                tcp.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_LINGER,
+                (&raw const linger).cast(),
+                size_of::<libc::linger>() as libc::socklen_t,
+            )
+        };
+        assert_eq!(set, 0);
+    })?;
+    assert_told(rudely.addr(), "connection-closed", "closed")
+}
+
+#[test]
+fn a_dead_host_does_not_keep_the_others_from_being_measured() -> Result<()> {
+    let server = Solo::openssl().start()?;
+    let dead = port::free()?;
+    // RFC 6761: this name never resolves.
+    let report = report(&["name.invalid:443", &dead.to_string(), &server.addr().to_string()])?;
+    assert_eq!(report.status, WRONG);
+    let told = report.codes();
+    assert!(told.contains(&"no-address") && told.contains(&"closed-port"), "{told:?}");
+    assert_eq!(count(report.seen(server.addr(), "1.3")[0], "resumed_here"), (3, 3));
+    assert!(report.value["targets"][0]["error"].is_string());
+    Ok(())
+}
+
+#[test]
+fn what_cannot_be_asked_is_told_with_what_can() -> Result<()> {
+    for (arguments, accepted) in [
+        (&["localhost", "--starttls", "gopher"][..], "smtp, imap, pop3, ftp, postgres"),
+        (&["localhost:http"], "HOST:PORT"),
+        (&["localhost", "--times", "0"], "1..=1000"),
+        (&["localhost", "--timeout", "1w"], "500ms"),
+        (&["localhost", "--sni", "a b"], "host name"),
+        (&[], "HOST[:PORT]"),
+    ] {
+        let output = run(arguments)?;
+        assert_eq!(output.status, USAGE, "{arguments:?}");
+        assert!(output.stderr.contains(accepted), "{arguments:?}: {}", output.stderr);
+        assert!(output.stdout.is_empty());
+    }
+    Ok(())
+}
