@@ -167,17 +167,13 @@ fn tls_library(path: &Path, file: &ElfFile64<Endianness>, data: &[u8]) -> Findin
     let defines = file.symbols().chain(file.dynamic_symbols()).any(|symbol| {
         symbol.is_definition() && symbol.name_bytes().is_ok_and(|name| name == b"SSL_CTX_new")
     });
-    if let Some((_, name)) =
-        LINKED_IN.iter().find(|(mark, _)| holds(mark)).filter(|_| defines || !loads(file))
-    {
+    let mark = LINKED_IN.iter().find(|(mark, _)| holds(mark));
+    // Who can load libraries may hold the words only, as a program that is about them does.
+    if defines || (mark.is_some() && !loads(file)) {
+        let name = mark.map_or("one", |(_, name)| name);
         let advice =
             "link libtktrot into the program and call tkt_install_api with TKT_TLS_API_INIT";
         return Finding::wrong(subject, format!("{name} is linked into the program"), advice);
-    }
-    if defines {
-        let advice =
-            "link libtktrot into the program and call tkt_install_api with TKT_TLS_API_INIT";
-        return Finding::wrong(subject, "one is linked into the program", advice);
     }
     let advice = "fine if it loads libssl later, as modules do (Apache, lighttpd, Python): start it under \
                   tktrot run and check its process with --pid";
