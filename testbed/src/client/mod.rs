@@ -52,6 +52,8 @@ impl fmt::Display for TlsVersion {
 pub struct Client {
     version: TlsVersion,
     context: SslContext,
+    /// What it says instead of an HTTP request.
+    words: Option<Arc<str>>,
 }
 
 /// A connection that went well from TCP to the last byte of the response.
@@ -61,7 +63,7 @@ pub struct Handshake {
     pub resumed: bool,
     /// New tickets, in the order in which they came.
     pub tickets: Vec<Ticket>,
-    /// The body of the response.
+    /// The body of the HTTP response; all that the server said if it was not asked in HTTP.
     pub body: String,
 }
 
@@ -88,7 +90,14 @@ impl Client {
                 received.lock().unwrap().push(session);
             }
         });
-        Ok(Client { version, context: context.build() })
+        Ok(Client { version, context: context.build(), words: None })
+    }
+
+    /// Lets the client say this instead of an HTTP request. The server must end the connection
+    /// upon it, as mail servers do upon `QUIT`.
+    pub fn saying(mut self, words: &str) -> Client {
+        self.words = Some(words.into());
+        self
     }
 
     /// The protocol version.
@@ -96,7 +105,7 @@ impl Client {
         self.version
     }
 
-    /// Connects, sends one HTTP request and reads the response to its end, which is when all the
+    /// Connects, sends one request and reads the response to its end, which is when all the
     /// tickets are in. Offers `ticket` unless OpenSSL would not (see [`Ticket::is_withdrawn`]).
     ///
     /// # Panics
@@ -130,7 +139,10 @@ impl Client {
         stream.connect().map_err(|error| Error::ssl(Stage::Handshake, &error))?;
         let resumed = stream.ssl().session_reused();
 
-        let request = request(sni.unwrap_or("localhost"));
+        let request = match &self.words {
+            Some(words) => words.to_string(),
+            None => request(sni.unwrap_or("localhost")),
+        };
         let failed = |error: ssl::Error| Error::ssl(Stage::Request, &error);
         stream.ssl_write(request.as_bytes()).map_err(failed)?;
         let (response, ended_cleanly) = read_response(&mut stream)?;
@@ -148,7 +160,11 @@ impl Client {
             let ticket = Ticket::from_session(self.version, session, requested, now);
             tickets.extend(ticket.map_err(|error| Error::protocol(Stage::Request, error))?);
         }
-        Ok(Handshake { resumed, tickets, body: body_of(&response)? })
+        let body = match &self.words {
+            Some(_) => String::from_utf8_lossy(&response).into_owned(),
+            None => body_of(&response)?,
+        };
+        Ok(Handshake { resumed, tickets, body })
     }
 }
 
