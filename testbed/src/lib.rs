@@ -7,6 +7,7 @@
 //! - [`client`]: one handshake, with or without a ticket, and the tickets that it brought
 //! - [`load`]: many handshakes, each classified by what its ticket's age promised
 //! - [`nginx`], [`haproxy`], [`server`]: the servers, with the operations that an administrator has
+//! - [`foreground`]: any other server, from its configuration file
 //! - [`solo`]: servers of one process that start at once, for tests that need many
 //! - [`environment`]: what a server's environment holds; [`RingDir`], the ring's own directory
 //! - [`log`]: our lines in what a server wrote
@@ -36,6 +37,7 @@ pub mod artifacts;
 pub mod certificate;
 pub mod client;
 pub mod environment;
+pub mod foreground;
 pub mod haproxy;
 pub mod load;
 pub mod log;

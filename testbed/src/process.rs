@@ -52,6 +52,13 @@ impl Process {
         String::from_utf8_lossy(&raw).replace('\0', " ").trim().to_owned()
     }
 
+    /// The names of its threads.
+    pub fn threads(&self) -> Vec<String> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid)).into_iter().flatten();
+        let name = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm")).ok();
+        tasks.filter_map(|task| Some(name(task.ok()?)?.trim().to_owned())).collect()
+    }
+
     /// Running children.
     pub fn children(&self) -> Vec<Process> {
         all_pids()

@@ -7,6 +7,7 @@ use std::thread;
 use testbed::certificate;
 use testbed::client::{Client, TlsVersion};
 use testbed::nginx::Nginx;
+use testbed::process::Process;
 use testbed::solo::Solo;
 use testbed::{RingDir, artifacts, log};
 use tktrot::ring::layout::Geometry;
@@ -138,11 +139,7 @@ fn lines_go_where_the_variable_says() -> Result<()> {
 
 /// The names of a process's threads.
 fn threads(pid: i32) -> Result<Vec<String>> {
-    let mut names = Vec::new();
-    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-        names.push(fs::read_to_string(task?.path().join("comm"))?.trim().to_owned());
-    }
-    Ok(names)
+    Ok(Process::find(pid).ok_or("the process is gone")?.threads())
 }
 
 /// Connects until each worker has issued a ticket.
