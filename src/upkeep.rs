@@ -45,6 +45,10 @@ pub fn start(keyring: &'static Keyring) {
 }
 
 extern "C" fn run(keyring: *mut c_void) -> *mut c_void {
+    // `start` has named it, but for that glibc needs /proc, which a chroot may
+    // not have.
+    // SAFETY: a thread of this process, a C string of fewer than 16 bytes.
+    unsafe { libc::pthread_setname_np(libc::pthread_self(), c"tktrot".as_ptr()) };
     // SAFETY: `start` passes a `&'static Keyring`.
     let keyring = unsafe { &*keyring.cast::<Keyring>() };
     if catch_unwind(AssertUnwindSafe(|| attend(keyring))).is_err() {
@@ -75,7 +79,7 @@ fn sleep_until(deadline: Time, now: Time) {
     // kept from being met: not a reason to spin.
     let until = deadline.min(now + NAP).max(now + Duration::from_millis(10));
     let until = libc::timespec {
-        tv_sec: (until.0 / 1_000_000_000) as libc::time_t,
+        tv_sec: (until.0 / 1_000_000_000) as i64,
         tv_nsec: (until.0 % 1_000_000_000) as libc::c_long,
     };
     // SAFETY: a valid absolute time; a failure only means a shorter sleep.
