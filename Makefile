@@ -28,7 +28,7 @@ ASAN_DIR  := $(TARGET)/c-asan
 SANITIZE  := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 SANITIZED := $(patsubst c-tests/%.c,$(ASAN_DIR)/%,$(wildcard c-tests/*.c)) $(ASAN_DIR)/defects
 
-.PHONY: all libraries programs kill-points sanitize deps demo test lint bench install header symbols clean
+.PHONY: all libraries programs kill-points sanitize deps demo test test-musl lint bench install header symbols clean
 
 all: libraries programs
 
@@ -79,6 +79,10 @@ kill-points:
 test: deps all kill-points
 	$(CARGO) test --workspace --quiet
 	$(CARGO) test --test crash --quiet $(KILL_POINTS)
+
+# Library and shim for musl (Alpine); takes rustup's target and Debian's musl-tools.
+test-musl:
+	@tools/musl
 
 # What a handshake costs, beside OpenSSL's own keys. Options: make bench BENCH="--rounds 100"
 bench: all
