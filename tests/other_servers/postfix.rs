@@ -49,7 +49,7 @@ fn start(builder: Builder, ring: &RingDir) -> Result<Foreground> {
          smtpd_tls_chain_files = {}, {}\n\
          smtpd_tls_security_level = encrypt\n\
          smtpd_tls_wrappermode = yes\n\
-         import_environment = {IMPORTED_BY_DEFAULT} {} TKTROT_DIR={} TKTROT_LOG={dir}/ours.txt\n",
+         import_environment = {IMPORTED_BY_DEFAULT} {} TKTROT_DIR={} TKTROT_LOG={dir}/ours.txt TKTROT_ONLY=smtpd\n",
         certificate.key.display(),
         certificate.cert.display(),
         ours.join(" "),
