@@ -35,7 +35,8 @@ SANITIZED := $(patsubst c-tests/%.c,$(ASAN_DIR)/%,$(wildcard c-tests/*.c)) $(ASA
 TLS_LIBRARIES := $(CARGO) run --quiet --locked --manifest-path tls-libraries/Cargo.toml \
                  --target-dir $(TARGET)/tls/runner --
 
-.PHONY: all libraries programs kill-points sanitize deps demo test test-tls openssl-1.1.1 lint bench install header symbols clean
+.PHONY: all libraries programs kill-points sanitize deps demo test test-tls test-musl openssl-1.1.1 \
+        lint bench install header symbols clean
 
 all: libraries programs
 
@@ -108,6 +109,10 @@ test-tls: $(C_DIR)/lib
 test: deps all kill-points openssl-1.1.1
 	$(CARGO) test --workspace --quiet
 	$(CARGO) test --test crash --quiet $(KILL_POINTS)
+
+# Library and shim for musl (Alpine); takes rustup's target and Debian's musl-tools.
+test-musl:
+	@tools/musl
 
 # What a handshake costs, beside OpenSSL's own keys. Options: make bench BENCH="--rounds 100"
 bench: all

@@ -119,7 +119,7 @@ impl RobustMutex {
         // SAFETY: `until` is a valid timespec for the call to fill.
         unsafe { libc::clock_gettime(libc::CLOCK_REALTIME, &mut until) };
         let nanos = until.tv_nsec as u64 + u64::from(limit.subsec_nanos());
-        until.tv_sec += (limit.as_secs() + nanos / 1_000_000_000) as libc::time_t;
+        until.tv_sec += (limit.as_secs() + nanos / 1_000_000_000) as i64;
         until.tv_nsec = (nanos % 1_000_000_000) as libc::c_long;
         // SAFETY: as in `try_lock`; `until` is a valid absolute time.
         self.outcome(unsafe { libc::pthread_mutex_timedlock(self.raw(), &until) })

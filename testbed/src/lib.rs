@@ -8,6 +8,7 @@
 //! - [`load`]: many handshakes, each classified by what its ticket's age promised
 //! - [`nginx`], [`haproxy`], [`hitch`], [`stud`], [`server`]: the servers, with the operations that
 //!   an administrator has
+//! - [`foreground`]: any other server, from its configuration file
 //! - [`backend`]: what answers behind servers that only end TLS
 //! - [`solo`]: servers of one process that start at once, for tests that need many
 //! - [`environment`]: what a server's environment holds; [`RingDir`], the ring's own directory
@@ -39,6 +40,7 @@ pub mod backend;
 pub mod certificate;
 pub mod client;
 pub mod environment;
+pub mod foreground;
 pub mod haproxy;
 pub mod hitch;
 pub mod load;

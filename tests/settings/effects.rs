@@ -139,7 +139,7 @@ fn lines_go_where_the_variable_says() -> Result<()> {
 
 /// The names of a process's threads.
 fn threads(pid: i32) -> Result<Vec<String>> {
-    Ok(Process::find(pid).ok_or("no such process")?.threads())
+    Ok(Process::find(pid).ok_or("the process is gone")?.thread_names())
 }
 
 /// Connects until each worker has issued a ticket.

@@ -55,6 +55,8 @@ impl fmt::Display for TlsVersion {
 pub struct Client {
     version: TlsVersion,
     context: SslContext,
+    /// What it says instead of an HTTP request.
+    words: Option<Arc<str>>,
 }
 
 /// A connection that went well from TCP to the last byte of the response.
@@ -68,7 +70,7 @@ pub struct Handshake {
     pub certificate: Option<X509>,
     /// New sessions without a ticket, which the server has in a cache (TLS 1.2).
     pub cached: Vec<Session>,
-    /// The body of the response.
+    /// The body of the HTTP response; all that the server said if it was not asked in HTTP.
     pub body: String,
 }
 
@@ -105,7 +107,14 @@ impl Client {
                 received.lock().unwrap().push(session);
             }
         });
-        Ok(Client { version, context: context.build() })
+        Ok(Client { version, context: context.build(), words: None })
+    }
+
+    /// Lets the client say this instead of an HTTP request. The server must end the connection
+    /// upon it, as mail servers do upon `QUIT`.
+    pub fn saying(mut self, words: &str) -> Client {
+        self.words = Some(words.into());
+        self
     }
 
     /// The protocol version.
@@ -113,7 +122,7 @@ impl Client {
         self.version
     }
 
-    /// Connects, sends one HTTP request and reads the response to its end, which is when all the
+    /// Connects, sends one request and reads the response to its end, which is when all the
     /// tickets are in. Offers `ticket` unless OpenSSL would not (see [`Ticket::is_withdrawn`]).
     ///
     /// # Panics
@@ -158,7 +167,10 @@ impl Client {
         let resumed = stream.ssl().session_reused();
         let certificate = stream.ssl().peer_certificate();
 
-        let request = request(sni.unwrap_or("localhost"));
+        let request = match &self.words {
+            Some(words) => words.to_string(),
+            None => request(sni.unwrap_or("localhost")),
+        };
         let failed = |error: ssl::Error| Error::ssl(Stage::Request, &error);
         stream.ssl_write(request.as_bytes()).map_err(failed)?;
         let (response, ended_cleanly) = read_response(&mut stream)?;
@@ -180,7 +192,11 @@ impl Client {
                 None => cached.push(held),
             }
         }
-        Ok(Handshake { resumed, tickets, cached, certificate, body: body_of(&response)? })
+        let body = match &self.words {
+            Some(_) => String::from_utf8_lossy(&response).into_owned(),
+            None => body_of(&response)?,
+        };
+        Ok(Handshake { resumed, tickets, cached, certificate, body })
     }
 }
 

@@ -85,6 +85,14 @@ impl Load {
         self
     }
 
+    /// Lets every visitor say this instead of an HTTP request; see [`Client::saying`].
+    pub fn saying(mut self, words: &str) -> Load {
+        for chain in self.chains.iter_mut().flatten() {
+            chain.client = chain.client.clone().saying(words);
+        }
+        self
+    }
+
     /// The pause of each thread after each connection; 20 ms unless told.
     pub fn pace(mut self, pause: Duration) -> Load {
         self.pace = pause;
