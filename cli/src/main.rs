@@ -6,6 +6,7 @@
 mod check;
 mod commands;
 mod generator;
+mod keyfile;
 mod rings;
 mod settings;
 mod severity;
