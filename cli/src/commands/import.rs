@@ -130,9 +130,10 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     let path = place.path();
     let lifetime = arguments.lifetime.or(settings.config.lifetime);
     let lifetime = lifetime.unwrap_or_else(|| keyring.policy().lifetime);
-    let imported = keyring.import(&mut read.keys, lifetime);
-    imported.map_err(|refused| read.explained(refused, &path))?;
-
+    if let Err(refused) = keyring.import(&mut read.keys, lifetime) {
+        place.remove_unused(keyring.ring());
+        return Err(read.explained(refused, &path));
+    }
     let names: Vec<_> = read.keys.iter().map(|key| key.name.to_string()).collect();
     if made {
         println!("{}: made, for the server that is to start with it", path.display());
