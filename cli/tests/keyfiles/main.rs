@@ -4,6 +4,7 @@
 
 mod exporting;
 mod haproxy;
+mod lighttpd;
 mod nginx;
 mod refused;
 
