@@ -17,7 +17,8 @@ use crate::severity::Severity;
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 The keys only decrypt, for --lifetime from now on, and are then erased: tickets that the server \
-issued before go on, new ones get the ring's own keys. If there is no such ring it is made, so that \
+issued before go on, new ones get the ring's own keys. Give the server's session timeout as \
+--lifetime where the ring does not know it yet: its default is 2h. If there is no such ring it is made, so that \
 this can precede the server's first start under libtktrot; give the same settings then.
 
 The files must be yours or root's, and nobody else may have rights to them. If one key cannot be \
