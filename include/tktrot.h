@@ -484,6 +484,10 @@ typedef struct tkt_tls_api {
    * Tells the shim which contexts are clients'.
    */
   const struct ssl_method_st *(*tls_client_method)(void);
+  /**
+   * For imported keys of 16 bytes; without it their tickets become full handshakes.
+   */
+  const struct evp_cipher_st *(*evp_aes_128_cbc)(void);
 } tkt_tls_api;
 
 #ifdef __cplusplus
@@ -697,7 +701,8 @@ int tkt_install_api(struct ssl_ctx_st *ctx,
         TKT_CAST(tkt_client_ca_list_fn, SSL_CTX_get_client_CA_list),                       \
         TKT_CAST(tkt_sk_num_fn, OPENSSL_sk_num),                                           \
         TKT_CAST(tkt_sk_value_fn, OPENSSL_sk_value),                                       \
-        TKT_CAST(tkt_name_digest_fn, X509_NAME_digest), TLS_client_method                  \
+        TKT_CAST(tkt_name_digest_fn, X509_NAME_digest), TLS_client_method,                 \
+        EVP_aes_128_cbc                                                                    \
     }
 #elif defined(OPENSSL_VERSION_NUMBER) && OPENSSL_VERSION_NUMBER >= 0x30000000L
 #define TKT_TLS_API_INIT                                                                   \
@@ -721,7 +726,7 @@ int tkt_install_api(struct ssl_ctx_st *ctx,
         TKT_CAST(tkt_client_ca_list_fn, SSL_CTX_get_client_CA_list),                       \
         TKT_CAST(tkt_sk_num_fn, OPENSSL_sk_num),                                           \
         TKT_CAST(tkt_sk_value_fn, OPENSSL_sk_value), X509_NAME_digest,                     \
-        TLS_client_method                                                                  \
+        TLS_client_method, EVP_aes_128_cbc                                                 \
     }
 #else
 #define TKT_TLS_API_INIT                                                                   \
@@ -744,6 +749,6 @@ int tkt_install_api(struct ssl_ctx_st *ctx,
         TKT_CAST(tkt_client_ca_list_fn, SSL_CTX_get_client_CA_list),                       \
         TKT_CAST(tkt_sk_num_fn, OPENSSL_sk_num),                                           \
         TKT_CAST(tkt_sk_value_fn, OPENSSL_sk_value), X509_NAME_digest,                     \
-        TLS_client_method                                                                  \
+        TLS_client_method, EVP_aes_128_cbc                                                 \
     }
 #endif

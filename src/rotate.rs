@@ -18,7 +18,7 @@ use crate::{error, notice, process, warning};
 
 /// How long something that may wait (a deliberate rotation, a start) waits for
 /// the writer lock.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 /// How long after a failure of the generator it is tried again, at most.
 const RETRY: Duration = Duration::from_secs(1);
 /// More steps than any state of a ring needs: capacity many stale keys.

@@ -33,6 +33,16 @@ impl<const N: usize> Secret<N> {
         self.0.iter().fold(0, |seen, byte| seen | (byte ^ self.0[0])) == 0
     }
 
+    /// The same for the first half alone.
+    fn has_constant_half(&self) -> bool {
+        self.0[..N / 2].iter().fold(0, |seen, byte| seen | (byte ^ self.0[0])) == 0
+    }
+
+    /// True if the second half is zeroes.
+    fn is_half(&self) -> bool {
+        self.0[N / 2..].iter().fold(0, |seen, byte| seen | byte) == 0
+    }
+
     /// Compares without telling by its time where the two differ.
     pub fn same_as(&self, other: &Self) -> bool {
         let differing = self.0.iter().zip(&other.0).fold(0, |d, (a, b)| d | (a ^ b));
@@ -106,6 +116,13 @@ impl KeySecrets {
     pub fn is_weak(&self) -> bool {
         self.aes.is_constant() || self.hmac.is_constant() || self.aes.same_as(&self.hmac)
     }
+
+    /// The same for keys of 16 bytes: zeroes follow them, and nothing else may.
+    pub fn are_weak_halves(&self) -> bool {
+        let (aes, hmac) = (&self.aes, &self.hmac);
+        let constant = aes.has_constant_half() || hmac.has_constant_half();
+        constant || !aes.is_half() || !hmac.is_half() || aes.same_as(hmac)
+    }
 }
 
 #[cfg(test)]
@@ -128,6 +145,23 @@ mod tests {
         assert!(secrets.is_weak());
         secrets.hmac.expose_mut()[1] = 1;
         assert!(!secrets.is_weak());
+    }
+
+    #[test]
+    fn a_short_key_is_judged_by_its_bytes_and_not_by_the_zeroes_after_them() {
+        let mut secrets = KeySecrets::zeroed();
+        assert!(secrets.are_weak_halves());
+        secrets.aes.expose_mut()[15] = 1;
+        assert!(secrets.are_weak_halves(), "a constant half");
+        secrets.hmac.expose_mut()[15] = 1;
+        assert!(secrets.are_weak_halves(), "both the same");
+        secrets.hmac.expose_mut()[0] = 1;
+        assert!(!secrets.are_weak_halves());
+        secrets.hmac.expose_mut()[..16].fill(7);
+        assert!(!secrets.is_weak() && secrets.are_weak_halves(), "constant but for the zeroes");
+        secrets.hmac.expose_mut()[1] = 1;
+        secrets.hmac.expose_mut()[16] = 1;
+        assert!(secrets.are_weak_halves(), "longer than a short key");
     }
 
     #[test]

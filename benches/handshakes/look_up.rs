@@ -105,7 +105,7 @@ fn fill(keys: u32, dice: &mut Dice) -> Result<Filled> {
             encrypt_until: Time(2),
             decrypt_until: Time(u64::MAX / 2),
         };
-        let key = Key { name: dice.name(), secrets, times, node: 1, plain: false };
+        let key = Key { name: dice.name(), secrets, times, node: 1, plain: false, aes_128: false };
         writer.publish(&key).map_err(|refused| format!("{refused:?}"))?;
         known.push(key.name);
     }

@@ -7,6 +7,7 @@ mod check;
 mod commands;
 mod generator;
 mod probe;
+mod keyfile;
 mod rings;
 mod settings;
 mod severity;

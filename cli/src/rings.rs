@@ -1,11 +1,13 @@
 //! Which ring is meant: the one named, or the only one there is.
 
 use std::ffi::OsString;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use tktrot::clock::BootClock;
 use tktrot::config::Config;
+use tktrot::ring::Ring;
 use tktrot::ring::file::Place;
 use tktrot::ring::view::View;
 use tktrot::rotate::Keyring;
@@ -50,10 +52,29 @@ impl RingArgument {
         let place = self.place(settings)?;
         let ring = place.open_present().map_err(|refused| explained(&refused))?;
         let ring = ring.with_context(|| absent(&place))?;
-        ring.protect().with_context(|| {
-            format!("{}: its memory cannot be locked; raise RLIMIT_MEMLOCK", place.path().display())
-        })?;
-        Ok((place, Keyring::new(ring, BootClock, &OpenSsl)))
+        let keyring = keyring(&place, ring)?;
+        Ok((place, keyring))
+    }
+}
+
+fn keyring(place: &Place, ring: Ring) -> Result<Keyring> {
+    ring.protect().with_context(|| {
+        format!("{}: its memory cannot be locked; raise RLIMIT_MEMLOCK", place.path().display())
+    })?;
+    Ok(Keyring::new(ring, BootClock, &OpenSsl))
+}
+
+impl RingArgument {
+    /// The ring, which is made if it is not there: for what precedes a server's first start. Also
+    /// tells whether it was made.
+    pub fn open_or_make(&self, settings: &Settings) -> Result<(Place, Keyring, bool)> {
+        let place = self.place(settings).context(
+            "a ring that is to be made needs a name: the one that the server will ask for, which \
+             is its executable's unless TKTROT_RING says otherwise",
+        )?;
+        let is_there = fs::symlink_metadata(place.path()).is_ok();
+        let ring = place.open(settings.config.geometry()).map_err(|refused| explained(&refused))?;
+        Ok((place.clone(), keyring(&place, ring)?, !is_there))
     }
 }
 

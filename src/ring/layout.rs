@@ -101,7 +101,7 @@ pub struct Header {
 pub struct Slot {
     /// Even: as written. Odd: a writer is at it, or died at it.
     pub seq: AtomicU64,
-    /// [`PLAIN`].
+    /// [`PLAIN`], [`AES_128`].
     pub flags: AtomicU32,
     /// The next slot + 1 of this look-up chain; 0: the end.
     pub next: AtomicU32,
@@ -115,7 +115,7 @@ pub struct Slot {
     pub encrypt_until: AtomicU64,
     /// See `encrypt_from`.
     pub decrypt_until: AtomicU64,
-    /// The AES-256 key.
+    /// The AES-256 key; with [`AES_128`] an AES-128 key and zeroes.
     pub aes: [AtomicU64; 4],
     /// The HMAC-SHA-256 key.
     pub hmac: [AtomicU64; 4],
@@ -125,8 +125,10 @@ pub struct Slot {
 pub const IMPORTED: u64 = 0;
 /// [`Slot::flags`]: the key's tickets carry no associated data.
 pub const PLAIN: u32 = 1;
+/// [`Slot::flags`]: an imported key with secrets of 16 bytes, then zeroes: AES-128-CBC.
+pub const AES_128: u32 = 2;
 /// All flags that this version knows.
-pub const KNOWN_FLAGS: u32 = PLAIN;
+pub const KNOWN_FLAGS: u32 = PLAIN | AES_128;
 
 /// What one process counts; cumulative over the processes that had the block.
 #[repr(C, align(128))]

@@ -19,7 +19,7 @@
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use super::Ring;
-use super::layout::{LINE, PLAIN, Slot};
+use super::layout::{AES_128, LINE, PLAIN, Slot};
 use crate::clock::Time;
 use crate::schedule::{KeyState, KeyTimes};
 use crate::secret::{KeyName, KeySecrets};
@@ -41,6 +41,9 @@ pub struct Key {
     pub node: u64,
     /// True if its tickets carry no associated data.
     pub plain: bool,
+    /// True if its secrets are 16 bytes and then zeroes: AES-128-CBC, and HMAC with a key that is
+    /// the same without those zeroes (RFC 2104 §2 pads with them). Such a key only decrypts.
+    pub aes_128: bool,
 }
 
 impl Key {
@@ -53,7 +56,13 @@ impl Key {
             times: KeyTimes { encrypt_from: never, encrypt_until: never, decrypt_until: never },
             node: 0,
             plain: false,
+            aes_128: false,
         }
+    }
+
+    /// True if its secrets are none that a sound generator made.
+    pub fn is_weak(&self) -> bool {
+        if self.aes_128 { self.secrets.are_weak_halves() } else { self.secrets.is_weak() }
     }
 }
 
@@ -139,7 +148,9 @@ impl Slot {
         key.name = self.name();
         key.times = self.times();
         key.node = self.node.load(Ordering::Relaxed);
-        key.plain = self.flags.load(Ordering::Relaxed) & PLAIN != 0;
+        let flags = self.flags.load(Ordering::Relaxed);
+        key.plain = flags & PLAIN != 0;
+        key.aes_128 = flags & AES_128 != 0;
         copy_words(&self.aes, key.secrets.aes.expose_mut());
         copy_words(&self.hmac, key.secrets.hmac.expose_mut());
         fence(Ordering::Acquire);

@@ -10,6 +10,7 @@ use super::file::{Place, Refused};
 use super::layout::{Block, COUNTERS, Header, PLAIN, Slot};
 use super::lock::Holder;
 use super::map::Mapping;
+use super::reader::Key;
 use super::stats::Totals;
 use crate::clock::Time;
 use crate::schedule::KeyTimes;
@@ -87,6 +88,16 @@ impl View {
         keys
     }
 
+    /// Reads the key of that name, secrets included; false if there is none. For export.
+    pub fn read(&self, name: &KeyName, key: &mut Key) -> bool {
+        self.ring.find(name, key)
+    }
+
+    /// Reads the node's key that encrypts at `now`; false if there is none.
+    pub fn encrypting(&self, now: Time, key: &mut Key) -> bool {
+        self.ring.encrypting(now, key)
+    }
+
     /// The processes that have counted.
     pub fn users(&self) -> Vec<User> {
         self.ring.blocks().iter().filter_map(Block::user).collect()
@@ -153,7 +164,6 @@ mod tests {
 
     use super::*;
     use crate::ring::layout::Geometry;
-    use crate::ring::reader::Key;
     use crate::ring::stats::Counter;
 
     fn place() -> (tempfile::TempDir, Place) {

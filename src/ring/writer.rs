@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::time::Duration;
 
 use super::Ring;
-use super::layout::{KNOWN_FLAGS, LINE, PLAIN, Slot};
+use super::layout::{AES_128, IMPORTED, KNOWN_FLAGS, LINE, PLAIN, Slot};
 use super::lock::Attempt;
 use super::reader::Key;
 use crate::clock::Time;
@@ -103,10 +103,15 @@ impl Writer<'_> {
         slots.filter(|(_, slot)| !slot.is_empty()).map(|(index, slot)| entry(index, slot)).collect()
     }
 
+    /// How many more keys fit.
+    pub fn room(&self) -> usize {
+        self.ring.slots().iter().filter(|slot| slot.is_empty()).count()
+    }
+
     /// Puts a key into a free slot and links it: from then on every process
     /// can decrypt with it.
     pub fn publish(&self, key: &Key) -> Result<usize, NotPublished> {
-        if key.name.is_constant() || key.secrets.is_weak() || self.has_any_of(key) {
+        if key.name.is_constant() || key.is_weak() || self.has_any_of(key) {
             return Err(NotPublished::Unusable);
         }
         let slots = self.ring.slots();
@@ -115,7 +120,7 @@ impl Writer<'_> {
         let head = &self.ring.buckets()[self.ring.bucket(&key.name)];
 
         let seq = open_slot(slot);
-        put32(&slot.flags, if key.plain { PLAIN } else { 0 }, Ordering::Relaxed);
+        put32(&slot.flags, flags_of(key), Ordering::Relaxed);
         put32(&slot.next, head.load(Ordering::Relaxed), Ordering::Relaxed);
         put_bytes(&slot.name, &key.name.0);
         put64(&slot.node, key.node, Ordering::Relaxed);
@@ -240,7 +245,7 @@ impl Writer<'_> {
     /// True if the name or a secret is in the ring already. Reads the slots
     /// where they are, so that no copy has to be wiped, and takes as long
     /// whatever it finds.
-    fn has_any_of(&self, key: &Key) -> bool {
+    pub fn has_any_of(&self, key: &Key) -> bool {
         let is_same = |words: &[AtomicU64], bytes: &[u8]| {
             let pairs = words.iter().zip(bytes.chunks_exact(8));
             let differing = pairs.fold(0, |differing, (word, chunk)| {
@@ -285,14 +290,20 @@ impl Slot {
         let mut key = Key::blank();
         self.flags.load(Ordering::Relaxed) & !KNOWN_FLAGS == 0
             && self.read(&mut key)
-            && !key.secrets.is_weak()
+            && !key.is_weak()
             && key.times.are_ordered()
+            && (!key.aes_128 || key.node == IMPORTED)
     }
 }
 
 fn entry(index: usize, slot: &Slot) -> Entry {
     let node = slot.node.load(Ordering::Relaxed);
     Entry { index, name: slot.name(), times: slot.times(), node }
+}
+
+fn flags_of(key: &Key) -> u32 {
+    let flag = |is_set, flag| if is_set { flag } else { 0 };
+    flag(key.plain, PLAIN) | flag(key.aes_128, AES_128)
 }
 
 fn link_to(index: usize) -> u32 {

@@ -224,6 +224,8 @@ pub struct TlsApi {
     pub x509_name_digest: X509NameDigest,
     /// Tells the shim which contexts are clients'.
     pub tls_client_method: Option<unsafe extern "C" fn() -> *const SSL_METHOD>,
+    /// For imported keys of 16 bytes; without it their tickets become full handshakes.
+    pub evp_aes_128_cbc: Option<unsafe extern "C" fn() -> *const EVP_CIPHER>,
 }
 
 /// How the callback is installed, and in which form it is called.
@@ -372,23 +374,53 @@ impl TlsApi {
         self.ssl_version.is_some_and(|version| unsafe { version(ssl) } == TLS_1_3)
     }
 
-    /// Primes a cipher context with AES-256-CBC; `enc` 1 to encrypt, 0 to decrypt.
+    /// Primes a cipher context with AES-256-CBC to encrypt.
     ///
     /// # Safety
     ///
     /// `cipher` is a live EVP_CIPHER_CTX of this library.
-    pub unsafe fn prime_aes_256_cbc(
+    pub unsafe fn prime_encryption(
         &self,
         cipher: *mut EVP_CIPHER_CTX,
         key: &Secret<32>,
         iv: &[u8; 16],
+    ) -> bool {
+        // SAFETY: passed on from the caller; a key of AES-256.
+        unsafe { self.prime_cipher(cipher, self.evp_aes_256_cbc, key, iv, 1) }
+    }
+
+    /// Primes a cipher context with AES-256-CBC, or AES-128-CBC and the first half of the key, to
+    /// decrypt.
+    ///
+    /// # Safety
+    ///
+    /// `cipher` is a live EVP_CIPHER_CTX of this library.
+    pub unsafe fn prime_decryption(
+        &self,
+        cipher: *mut EVP_CIPHER_CTX,
+        key: &Secret<32>,
+        aes_128: bool,
+        iv: &[u8; 16],
+    ) -> bool {
+        let aes = if aes_128 { self.evp_aes_128_cbc } else { self.evp_aes_256_cbc };
+        // SAFETY: passed on from the caller; a key of at least the cipher's size.
+        unsafe { self.prime_cipher(cipher, aes, key, iv, 0) }
+    }
+
+    /// # Safety
+    ///
+    /// `cipher` is a live EVP_CIPHER_CTX of this library, `aes` its AES in CBC mode.
+    unsafe fn prime_cipher(
+        &self,
+        cipher: *mut EVP_CIPHER_CTX,
+        aes: Option<unsafe extern "C" fn() -> *const EVP_CIPHER>,
+        key: &Secret<32>,
+        iv: &[u8; 16],
         enc: c_int,
     ) -> bool {
-        let (Some(aes), Some(init)) = (self.evp_aes_256_cbc, self.evp_cipher_init_ex) else {
-            return false;
-        };
-        // SAFETY: the caller vouches for `cipher`; key and IV have the sizes
-        // of AES-256-CBC.
+        let (Some(aes), Some(init)) = (aes, self.evp_cipher_init_ex) else { return false };
+        // SAFETY: the caller vouches for `cipher` and `aes`; the key has the 32 bytes of AES-256,
+        // of which AES-128 reads 16, and the IV those of CBC.
         unsafe {
             let (key, iv) = (key.expose().as_ptr(), iv.as_ptr());
             init(cipher, aes(), std::ptr::null_mut(), key, iv, enc) == 1

@@ -262,6 +262,7 @@ fn table(handle: *mut c_void) -> TlsApi {
         sk_value: find!(handle, c"OPENSSL_sk_value"),
         x509_name_digest: find!(handle, c"X509_NAME_digest"),
         tls_client_method: find!(handle, c"TLS_client_method"),
+        evp_aes_128_cbc: find!(handle, c"EVP_aes_128_cbc"),
     }
 }
 

@@ -27,7 +27,6 @@ const USE: c_int = 1;
 const RENEW: c_int = 2;
 
 const ENCRYPT: c_int = 1;
-const DECRYPT: c_int = 0;
 
 /// The MAC context that the TLS library hands to its callback, of either form.
 /// Each step tells whether it succeeded.
@@ -126,7 +125,7 @@ impl<Mac: TicketMac> Call<'_, Mac> {
         let server_name =
             unsafe { ServerName::at_sealing(&library.api, self.ssl, self.attachment.name_index()) };
         let primed = library.api.fresh_iv(&mut iv)
-            && self.prime_cipher(&key.secrets.aes, &iv, ENCRYPT)
+            && self.prime_encryption(&key.secrets.aes, &iv)
             && server_name.is_some_and(|server_name| self.prime_mac(&key, &server_name, now));
         keyring.count(if primed { Counter::Issued } else { Counter::Errors });
         primed.then_some(Sealed { name: key.name, iv })
@@ -149,7 +148,7 @@ impl<Mac: TicketMac> Call<'_, Mac> {
             && draw_from_kernel(&mut sealed.iv)
             && draw_from_kernel(secrets.aes.expose_mut())
             && draw_from_kernel(secrets.hmac.expose_mut())
-            && self.prime_cipher(&secrets.aes, &sealed.iv, ENCRYPT)
+            && self.prime_encryption(&secrets.aes, &sealed.iv)
             && self.mac.key(&secrets.hmac);
         // SAFETY: passed on from the caller.
         if primed { unsafe { self.hand_out(&sealed) } } else { NONE }
@@ -195,8 +194,7 @@ impl<Mac: TicketMac> Call<'_, Mac> {
         }
         // SAFETY: the connection of this call.
         let server_name = unsafe { ServerName::at_opening(&library.api, self.ssl) };
-        let primed = self.prime_cipher(&key.secrets.aes, &iv, DECRYPT)
-            && self.prime_mac(&key, &server_name, now);
+        let primed = self.prime_decryption(&key, &iv) && self.prime_mac(&key, &server_name, now);
         keyring.count(match (primed, state) {
             (false, _) => Counter::Errors,
             (true, KeyState::Retired) => Counter::ResumedRetired,
@@ -220,9 +218,15 @@ impl<Mac: TicketMac> Call<'_, Mac> {
         }
     }
 
-    fn prime_cipher(&self, key: &Secret<32>, iv: &[u8; 16], enc: c_int) -> bool {
+    fn prime_encryption(&self, key: &Secret<32>, iv: &[u8; 16]) -> bool {
         // SAFETY: the TLS library's live cipher context.
-        unsafe { self.attachment.library.api.prime_aes_256_cbc(self.cipher, key, iv, enc) }
+        unsafe { self.attachment.library.api.prime_encryption(self.cipher, key, iv) }
+    }
+
+    fn prime_decryption(&self, key: &Key, iv: &[u8; 16]) -> bool {
+        let (api, aes) = (&self.attachment.library.api, &key.secrets.aes);
+        // SAFETY: the TLS library's live cipher context.
+        unsafe { api.prime_decryption(self.cipher, aes, key.aes_128, iv) }
     }
 
     fn prime_mac(&mut self, key: &Key, server_name: &ServerName<'_>, now: Time) -> bool {

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use testbed::RingDir;
 use testbed::client::{Client, TlsVersion};
-use tktrot::ring::layout::{Geometry, Header, MAX_CAPACITY};
+use tktrot::ring::layout::{AES_128, Geometry, Header, MAX_CAPACITY, Slot};
 use tktrot::ring::lock::RobustMutex;
 
 use crate::files::write;
@@ -113,6 +113,12 @@ fn slots_that_no_writer_left() -> Result<()> {
     let mut even = noise(length, 3);
     even.chunks_mut(128).for_each(|slot| slot[0] &= !1);
     scribbled(first..end, &even, "a slot holds what no writer leaves there")?;
+    // Flags that there are not, and that a key of 32 bytes cannot have.
+    let flags = first + offset_of!(Slot, flags);
+    for wrong in [4_u32, AES_128] {
+        let bytes = wrong.to_ne_bytes();
+        scribbled(flags..flags + 4, &bytes, "a slot holds what no writer leaves there")?;
+    }
     // No keys, but chains and a line that lead to them.
     scribbled(first..end, &vec![0; length], "a look-up chain is not one")
 }

@@ -3,6 +3,8 @@
 mod check;
 mod completions;
 mod config;
+mod export;
+mod import;
 mod man;
 mod probe;
 mod revoke;
@@ -27,6 +29,10 @@ pub enum Command {
     Revoke(revoke::Arguments),
     /// Tests servers from outside: what they do with session tickets
     Probe(probe::Arguments),
+    /// Puts the ticket keys of another server's file into a ring, so that its tickets go on
+    Import(import::Arguments),
+    /// Writes a ring's keys to a file, for servers that do not run under libtktrot
+    Export(export::Arguments),
     /// Looks at the settings file
     Config(config::Arguments),
     /// Prints the completions of a shell
@@ -46,6 +52,8 @@ impl Command {
             Command::Rotate(arguments) => rotate::run(arguments, config),
             Command::Revoke(arguments) => revoke::run(arguments, config),
             Command::Probe(arguments) => probe::run(arguments),
+            Command::Import(arguments) => import::run(arguments, config),
+            Command::Export(arguments) => export::run(arguments, config),
             Command::Config(arguments) => config::run(arguments, config),
             Command::Completions(arguments) => completions::run(arguments),
             Command::Man(arguments) => man::run(arguments),

@@ -71,6 +71,11 @@ impl Haproxy {
         self.dir.path()
     }
 
+    /// The environment of the next start.
+    pub fn environment_mut(&mut self) -> &mut Environment {
+        &mut self.environment
+    }
+
     /// What it wrote to stderr. A daemon closes that once it is started.
     pub fn stderr(&self) -> String {
         fs::read_to_string(self.dir().join("stderr.txt")).unwrap_or_default()

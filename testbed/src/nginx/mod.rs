@@ -69,6 +69,11 @@ impl Nginx {
         self.dir.path()
     }
 
+    /// The environment of the next start.
+    pub fn environment_mut(&mut self) -> &mut Environment {
+        &mut self.environment
+    }
+
     /// What the error log holds. In it is what workers write to stderr, too.
     pub fn error_log(&self) -> String {
         fs::read_to_string(self.dir().join("error.log")).unwrap_or_default()

@@ -1,0 +1,86 @@
+//! Writing files of keys: in memory, for nobody else, and whole or not at all.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use tempfile::NamedTempFile;
+use tktrot::ring::file::on_memory;
+
+/// Whether keys may come onto a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disk {
+    Refused,
+    Forced,
+}
+
+/// A file that is written but not yet in its place; it goes if it never gets there.
+pub struct Written {
+    file: NamedTempFile,
+    path: PathBuf,
+}
+
+/// Writes what is to be in `path` beside it. Mode 0600 from the first moment on.
+///
+/// # Errors
+///
+/// It cannot be written, or it would come onto a disk.
+pub fn write(path: &Path, bytes: &[u8], disk: Disk) -> Result<Written> {
+    write_checked(path, bytes, disk).with_context(|| path.display().to_string())
+}
+
+fn write_checked(path: &Path, bytes: &[u8], disk: Disk) -> Result<Written> {
+    if let Ok(there) = fs::symlink_metadata(path) {
+        ensure!(there.is_file(), "it is there, and not a regular file");
+    }
+    let mut file = tempfile::Builder::new()
+        .prefix(".tktrot-")
+        .tempfile_in(directory(path))
+        .context("nothing can be written into its directory")?;
+    if disk == Disk::Refused && !on_memory(file.as_file()) {
+        bail!(
+            "it is not on tmpfs or ramfs, and keys must never reach a disk: choose a place such as \
+             /run or /dev/shm, or give --force-disk"
+        );
+    }
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    Ok(Written { file, path: path.to_owned() })
+}
+
+impl Written {
+    /// Moves it into its place, where it replaces what was there.
+    ///
+    /// # Errors
+    ///
+    /// That cannot be done.
+    pub fn place(self) -> Result<()> {
+        let path = self.path;
+        let placed = self.file.persist(&path).map_err(|error| error.error);
+        let synced = placed.and_then(|_| File::open(directory(&path))?.sync_all());
+        synced.with_context(|| format!("{}: it cannot be put there", path.display()))
+    }
+}
+
+/// Removes a file that was written before, if it is there; tells whether it was.
+///
+/// # Errors
+///
+/// It cannot be removed.
+pub fn remove(path: &Path) -> Result<bool> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error).with_context(|| {
+            format!("{}: it holds a key of former times and cannot be removed", path.display())
+        }),
+    }
+}
+
+fn directory(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
