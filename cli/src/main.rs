@@ -1,13 +1,16 @@
 //! `tktrot`: see the ticket keys of TLS servers, steer them, test them from outside.
 //!
 //! One file per command in [`commands`]. What they share: which ring is meant ([`rings`]), what the
-//! settings file says ([`settings`]), how bad it is ([`severity`]).
+//! settings file says ([`settings`]), how bad it is ([`severity`]), and what is known of a ring
+//! ([`status`]), once or live ([`watch`]).
 
 mod commands;
 mod generator;
 mod rings;
 mod settings;
 mod severity;
+mod status;
+mod watch;
 
 use std::process::ExitCode;
 
