@@ -138,6 +138,6 @@ impl Seen {
 fn width() -> usize {
     use std::io::IsTerminal;
     const WIDEST: usize = 120;
-    let terminal = std::io::stdout().is_terminal().then(|| ratatui::crossterm::terminal::size());
+    let terminal = std::io::stdout().is_terminal().then(ratatui::crossterm::terminal::size);
     terminal.and_then(Result::ok).map_or(100, |(columns, _)| usize::from(columns).clamp(60, WIDEST))
 }

@@ -111,12 +111,20 @@ pub fn users(reading: &Reading) -> String {
     if reading.hidden_processes > 0 {
         let _ = write!(
             text,
-            "; {} others are not visible: run as root (with CAP_SYS_PTRACE) to see whether they \
-             use the ring",
-            reading.hidden_processes
+            "; {}: whether they use the ring is seen by root (with CAP_SYS_PTRACE)",
+            hidden(reading.hidden_processes)
         );
     }
     text
+}
+
+/// How many processes cannot be seen.
+pub fn hidden(processes: usize) -> String {
+    if processes == 1 {
+        "1 more is not visible".into()
+    } else {
+        format!("{processes} more are not visible")
+    }
 }
 
 fn upkeep(reading: &Reading) -> String {

@@ -33,7 +33,10 @@ const SERIES: [Series; 3] = [
 ];
 
 /// So that nobody takes tickets for handshakes.
-const LEGEND: &str = "tickets per second; issued: 1 for a full handshake in TLS 1.2, 2 in 1.3, 1 for a 1.3 resumption";
+const LEGEND: &str = "tickets/s; issued: full handshake 1 (TLS 1.2) or 2 (1.3), 1.3 resumption 1";
+
+/// The legend, and a row for each graph.
+const GRAPHS_AT_LEAST: usize = 1 + SERIES.len();
 
 /// Where what is said begins.
 const LABEL: usize = 11;
@@ -64,13 +67,13 @@ fn draw_reading(frame: &mut Frame, area: Rect, reading: &Reading, history: &Hist
     let width = usize::from(inner.width);
     let facts = facts(reading, width);
     let told = alarm_lines(&alarms, width);
-    // The graphs get what is left, up to what still looks like a graph; alarms come before them.
-    let [facts_area, gauge_area, _, graphs_area, told_area] = Layout::vertical([
+    let fixed = facts.len() + 1 + GRAPHS_AT_LEAST;
+    let told = shortened(told, usize::from(inner.height).saturating_sub(fixed));
+    let [facts_area, gauge_area, graphs_area, told_area] = Layout::vertical([
         Constraint::Length(facts.len() as u16),
         Constraint::Length(1),
-        Constraint::Length(1),
         Constraint::Fill(1),
-        Constraint::Length((told.len() as u16).min(inner.height / 2)),
+        Constraint::Length(told.len() as u16),
     ])
     .areas(inner);
     frame.render_widget(Paragraph::new(facts), facts_area);
@@ -92,7 +95,7 @@ fn facts(reading: &Reading, width: usize) -> Vec<Line<'static>> {
     for (what, told) in [
         ("active key", text::active(reading)),
         ("keys", keys),
-        ("users", text::users(reading)),
+        ("users", users(reading)),
         ("resumed", ratio),
     ] {
         let mut what = what;
@@ -103,6 +106,15 @@ fn facts(reading: &Reading, width: usize) -> Vec<Line<'static>> {
         }
     }
     lines
+}
+
+fn users(reading: &Reading) -> String {
+    let seen = reading.servers().count();
+    let hidden = match reading.hidden_processes {
+        0 => String::new(),
+        number => format!("; {} to this user", text::hidden(number)),
+    };
+    format!("{seen}{hidden}")
 }
 
 /// How far the active key is through its time.
@@ -129,7 +141,7 @@ fn draw_graphs(frame: &mut Frame, area: Rect, history: &History) {
         let most = bars_of.iter().copied().max().unwrap_or(0);
         let label_text = vec![
             Line::styled(format!("{what:11} {:>8.1}", history.now(rate)), colour),
-            Line::styled(format!("{:11} {:>8.1}", "  at most", most as f64 / 10.0), Modifier::DIM),
+            Line::styled(format!("{:11} {:>8.1}", "  peak", most as f64 / 10.0), Modifier::DIM),
         ];
         frame.render_widget(Paragraph::new(label_text), label);
         frame.render_widget(Sparkline::default().data(bars_of).style(colour), bars);
@@ -142,12 +154,33 @@ fn alarm_lines(alarms: &[Alarm], width: usize) -> Vec<Line<'static>> {
     }
     let mut lines = Vec::new();
     for alarm in alarms {
-        let told = format!("{:5} {}: {}", alarm.severity, alarm.alarm.name(), alarm.what);
         let colour = colour_of(alarm.severity);
-        lines
-            .extend(text::wrapped(&told, width).into_iter().map(|line| Line::styled(line, colour)));
-        let remedy = format!("      => {}", alarm.remedy);
-        lines.extend(text::wrapped(&remedy, width).into_iter().map(Line::raw));
+        let told = format!("{}: {}", alarm.alarm.name(), alarm.what);
+        lines.extend(hanging(&alarm.severity.to_string(), &told, width, colour.into()));
+        lines.extend(hanging("", &format!("=> {}", alarm.remedy), width, Style::new()));
+    }
+    lines
+}
+
+/// Broken to a width, with a mark in front of the first line.
+fn hanging(mark: &str, told: &str, width: usize, style: Style) -> Vec<Line<'static>> {
+    const INDENT: usize = 6;
+    let mut mark = mark;
+    text::wrapped(told, width.saturating_sub(INDENT))
+        .into_iter()
+        .map(|line| {
+            let line = Line::styled(format!("{mark:INDENT$}{line}"), style);
+            mark = "";
+            line
+        })
+        .collect()
+}
+
+/// What there is room for; if that is not all, with a word on where the rest is.
+fn shortened(mut lines: Vec<Line<'static>>, room: usize) -> Vec<Line<'static>> {
+    if lines.len() > room {
+        lines.truncate(room.saturating_sub(1));
+        lines.push(Line::styled("      … `tktrot status` tells the rest", Modifier::DIM));
     }
     lines
 }
