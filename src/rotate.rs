@@ -9,6 +9,7 @@ use crate::clock::{BootClock, Clock, Time, nanos};
 use crate::config::{Bind, Config, DEFAULT_LIFETIME, DEFAULT_ROTATE_EVERY};
 use crate::log::OnceOnly;
 use crate::ring::Ring;
+use crate::ring::layout::Header;
 use crate::ring::reader::Key;
 use crate::ring::stats::{Counter, Problem};
 use crate::ring::writer::{Entry, NotLocked, NotPublished, Writer};
@@ -144,19 +145,7 @@ impl<C: Clock> Keyring<C> {
 
     /// What the ring's header asks for.
     pub fn policy(&self) -> Policy {
-        let header = self.ring.header();
-        let read = |word: &AtomicU64| match word.load(Ordering::Relaxed) {
-            0 => None,
-            value => Some(Duration::from_nanos(value)),
-        };
-        let rotate_every = read(&header.rotate_every).unwrap_or(DEFAULT_ROTATE_EVERY);
-        let lifetime = read(&header.lifetime).or(read(&header.seen_lifetime));
-        let longest = Policy::longest_lifetime(rotate_every, self.ring.capacity());
-        Policy {
-            rotate_every,
-            lifetime: lifetime.unwrap_or(DEFAULT_LIFETIME).min(longest),
-            lead: read(&header.lead).unwrap_or_else(|| Policy::default_lead(rotate_every)),
-        }
+        policy_of(self.ring.header(), self.ring.capacity())
     }
 
     /// Tells the timeout of a context whose tickets are about to be sealed.
@@ -442,6 +431,22 @@ impl<C: Clock> Keyring<C> {
                 None
             }
         }
+    }
+}
+
+/// What a ring with this header and room for so many keys is asked for.
+pub fn policy_of(header: &Header, capacity: u32) -> Policy {
+    let read = |word: &AtomicU64| match word.load(Ordering::Relaxed) {
+        0 => None,
+        value => Some(Duration::from_nanos(value)),
+    };
+    let rotate_every = read(&header.rotate_every).unwrap_or(DEFAULT_ROTATE_EVERY);
+    let lifetime = read(&header.lifetime).or(read(&header.seen_lifetime));
+    let longest = Policy::longest_lifetime(rotate_every, capacity);
+    Policy {
+        rotate_every,
+        lifetime: lifetime.unwrap_or(DEFAULT_LIFETIME).min(longest),
+        lead: read(&header.lead).unwrap_or_else(|| Policy::default_lead(rotate_every)),
     }
 }
 

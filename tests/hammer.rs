@@ -59,7 +59,14 @@ fn key(number: u64, version: u64) -> Key {
     };
     let check = check(&name(number), secrets.aes.expose(), &times);
     secrets.hmac.expose_mut().copy_from_slice(&check);
-    Key { name: name(number), secrets, times, node: 1, plain: version.is_multiple_of(2) }
+    Key {
+        name: name(number),
+        secrets,
+        times,
+        node: 1,
+        plain: version.is_multiple_of(2),
+        aes_128: false,
+    }
 }
 
 fn check(name: &KeyName, aes: &[u8; 32], times: &KeyTimes) -> [u8; 32] {

@@ -1,17 +1,20 @@
 //! `tktrot`: see the ticket keys of TLS servers, steer them, test them from outside.
 //!
 //! One file per command in [`commands`]. What they share: which ring is meant ([`rings`]), what the
-//! settings file says ([`settings`]), how bad it is ([`severity`]).
+//! settings file says ([`settings`]), how bad it is ([`severity`]), and what is known of a ring
+//! ([`status`]), once or live ([`watch`]).
 
 mod check;
 mod commands;
 mod generator;
-mod probe;
 mod keyfile;
+mod probe;
 mod rings;
 mod settings;
 mod severity;
 mod shim;
+mod status;
+mod watch;
 
 use std::process::ExitCode;
 

@@ -1,14 +1,16 @@
 //! Which ring is meant: the one named, or the only one there is.
 
 use std::ffi::OsString;
+use std::fmt::Write;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use tktrot::clock::BootClock;
 use tktrot::config::Config;
 use tktrot::ring::Ring;
-use tktrot::ring::file::Place;
+use tktrot::ring::file::{Place, Refused};
 use tktrot::ring::view::View;
 use tktrot::rotate::Keyring;
 
@@ -39,18 +41,29 @@ impl RingArgument {
         Ok(config.place())
     }
 
+    /// Where the rings lie that are meant: the one named, else all there are.
+    pub fn places(&self, settings: &Settings) -> Result<Vec<Place>> {
+        if self.ring.is_some() || settings.config.ring.is_some() {
+            return Ok(vec![self.place(settings)?]);
+        }
+        let dir = directory(&settings.config);
+        let place = |name| Config { ring: Some(name), ..settings.config.clone() }.place();
+        let places: Vec<_> = names(&dir)?.into_iter().map(place).collect();
+        ensure!(!places.is_empty(), none_in(&dir));
+        Ok(places)
+    }
+
     /// The ring, to look at.
     pub fn look(&self, settings: &Settings) -> Result<(Place, View)> {
         let place = self.place(settings)?;
-        let view = place.look().map_err(|refused| explained(&refused))?;
-        let view = view.with_context(|| absent(&place))?;
+        let view = look_at(&place)?;
         Ok((place, view))
     }
 
     /// The ring, to act on: an operator acts on rings that servers made, and makes none.
     pub fn open(&self, settings: &Settings) -> Result<(Place, Keyring)> {
         let place = self.place(settings)?;
-        let ring = place.open_present().map_err(|refused| explained(&refused))?;
+        let ring = place.open_present().map_err(|refused| explained(&place, &refused))?;
         let ring = ring.with_context(|| absent(&place))?;
         let keyring = keyring(&place, ring)?;
         Ok((place, keyring))
@@ -73,9 +86,17 @@ impl RingArgument {
              is its executable's unless TKTROT_RING says otherwise",
         )?;
         let is_there = fs::symlink_metadata(place.path()).is_ok();
-        let ring = place.open(settings.config.geometry()).map_err(|refused| explained(&refused))?;
+        let ring = place
+            .open(settings.config.geometry())
+            .map_err(|refused| explained(&place, &refused))?;
         Ok((place.clone(), keyring(&place, ring)?, !is_there))
     }
+}
+
+/// The ring at a place, to look at.
+pub fn look_at(place: &Place) -> Result<View> {
+    let view = place.look().map_err(|refused| explained(place, &refused))?;
+    view.with_context(|| absent(place))
 }
 
 /// The directory in which rings are looked for by name.
@@ -89,7 +110,8 @@ pub fn names(dir: &Path) -> Result<Vec<OsString>> {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => {
-            return Err(error).with_context(|| format!("{}: it cannot be read", dir.display()));
+            let right = missing_right(dir).unwrap_or_default();
+            bail!("{}: it cannot be read: {error}{right}", dir.display());
         }
     };
     let mut names = Vec::new();
@@ -107,11 +129,7 @@ pub fn names(dir: &Path) -> Result<Vec<OsString>> {
 fn only_ring(dir: &Path) -> Result<OsString> {
     let mut names = names(dir)?;
     match names.len() {
-        0 => bail!(
-            "there is no ring in {}: no server that runs under libtktrot has made one there \
-             (another directory: TKTROT_DIR, or dir in the settings)",
-            dir.display()
-        ),
+        0 => bail!(none_in(dir)),
         1 => Ok(names.remove(0)),
         _ => {
             let names: Vec<_> = names.iter().map(|name| name.to_string_lossy()).collect();
@@ -134,15 +152,45 @@ fn absent(place: &Place) -> String {
     )
 }
 
-/// A refusal, with what the user lacks where it is a right.
-fn explained(refused: &tktrot::ring::file::Refused) -> anyhow::Error {
-    let text = refused.to_string();
-    // SAFETY: geteuid takes nothing and cannot fail.
-    let is_root = unsafe { libc::geteuid() } == 0;
-    if !is_root && (text.contains("Permission denied") || text.contains("belongs to user")) {
-        return anyhow::anyhow!(
-            "{text}; only the ring's owner and root may, so run this as one of them"
-        );
+/// Why there may be none here, and where others may be.
+fn none_in(dir: &Path) -> String {
+    let mut text = format!(
+        "there is no ring in {}: no server that runs under libtktrot has made one there \
+         (another directory: TKTROT_DIR, or dir in the settings)",
+        dir.display()
+    );
+    for others in ["/run/tktrot", "/dev/shm/tktrot"].map(Path::new) {
+        if others != dir && names(others).is_ok_and(|names| !names.is_empty()) {
+            let _ = write!(text, "; root's rings are in {}: run as root", others.display());
+        }
     }
-    anyhow::anyhow!(text)
+    text
+}
+
+/// A refusal, with what the user lacks where it is a right.
+fn explained(place: &Place, refused: &Refused) -> anyhow::Error {
+    let text = refused.to_string();
+    let is_a_right = text.contains("Permission denied") || text.contains("belongs to user");
+    // The innermost one that may be asked whose it is.
+    let right = is_a_right
+        .then(|| missing_right(&place.path()).or_else(|| missing_right(&place.dir)))
+        .flatten();
+    anyhow::anyhow!(text + &right.unwrap_or_default())
+}
+
+/// Whose a file or directory is, for a user who may not read it.
+fn missing_right(path: &Path) -> Option<String> {
+    // SAFETY: geteuid takes nothing and cannot fail.
+    let user = unsafe { libc::geteuid() };
+    let owner = fs::symlink_metadata(path).ok()?.uid();
+    if user == 0 || user == owner {
+        return None;
+    }
+    let owners = if owner == 0 { "root".into() } else { format!("user {owner} and root") };
+    Some(format!(
+        "; {} belongs to user {owner}, and you are user {user}: only {owners} may, so run this \
+         as root (sudo){}",
+        path.display(),
+        if owner == 0 { String::new() } else { format!(" or as user {owner}") }
+    ))
 }

@@ -244,7 +244,7 @@ impl Place {
 }
 
 /// The id of this boot (random(4)); zero where /proc does not tell.
-fn boot_id() -> [u64; 2] {
+pub(super) fn boot_id() -> [u64; 2] {
     let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
     let id = u128::from_str_radix(&digits, 16).unwrap_or(0);

@@ -48,6 +48,15 @@ pub enum Problem {
     Lock = 3,
 }
 
+impl Problem {
+    /// What a number in a header stands for.
+    pub fn of(number: u64) -> Option<Problem> {
+        [Problem::Generator, Problem::Full, Problem::Lock]
+            .into_iter()
+            .find(|problem| *problem as u64 == number)
+    }
+}
+
 /// All counters, summed over the processes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals(pub [u64; COUNTERS]);

@@ -6,12 +6,12 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{Ordering, fence};
 
 use super::Ring;
-use super::file::{Place, Refused};
+use super::file::{Place, Refused, boot_id};
 use super::layout::{Block, COUNTERS, Header, PLAIN, Slot};
 use super::lock::Holder;
 use super::map::Mapping;
 use super::reader::Key;
-use super::stats::Totals;
+use super::stats::{Problem, Totals};
 use crate::clock::Time;
 use crate::schedule::KeyTimes;
 use crate::secret::KeyName;
@@ -79,6 +79,19 @@ impl View {
     /// How many keys fit.
     pub fn capacity(&self) -> u32 {
         self.ring.capacity()
+    }
+
+    /// False if the ring's times are those of another boot. Who opens it next empties it.
+    pub fn is_of_this_boot(&self) -> bool {
+        let words = self.header().boot_id.iter();
+        words.zip(boot_id()).all(|(word, now)| word.load(Ordering::Relaxed) == now)
+    }
+
+    /// The last thing that went wrong at run time, and when.
+    pub fn last_problem(&self) -> Option<(Problem, Time)> {
+        let header = self.header();
+        let problem = Problem::of(header.last_error.load(Ordering::Relaxed))?;
+        Some((problem, Time(header.last_error_at.load(Ordering::Relaxed))))
     }
 
     /// The keys there are, first those that end first. One that is being written is left out.
@@ -245,6 +258,19 @@ mod tests {
         assert_eq!(view.writer(), Holder::Dead);
         drop(ring.try_write().unwrap());
         assert_eq!(view.writer(), Holder::Nobody);
+    }
+
+    #[test]
+    fn another_boot_and_the_last_problem_are_seen() {
+        let (_dir, place) = place();
+        let ring = ring(&place);
+        let view = place.look().unwrap().unwrap();
+        assert!(view.is_of_this_boot());
+        assert_eq!(view.last_problem(), None);
+        ring.note_problem(Problem::Full, Time(5));
+        ring.header().boot_id[1].fetch_xor(1, Ordering::Relaxed);
+        assert!(!view.is_of_this_boot());
+        assert_eq!(view.last_problem(), Some((Problem::Full, Time(5))));
     }
 
     #[test]

@@ -10,6 +10,8 @@ mod probe;
 mod revoke;
 mod rotate;
 mod run;
+mod status;
+mod watch;
 
 use std::path::Path;
 
@@ -23,6 +25,10 @@ pub enum Command {
     Run(run::Arguments),
     /// Tells whether it will work here, and if not, why
     Check(check::Arguments),
+    /// Shows rings: exposure, keys, who uses them, what is wrong
+    Status(status::Arguments),
+    /// Shows a ring live, until q
+    Watch(watch::Arguments),
     /// Makes a new key now; the old one decrypts on
     Rotate(rotate::Arguments),
     /// Ends keys now, in every process of this host
@@ -49,6 +55,8 @@ impl Command {
         match self {
             Command::Run(arguments) => run::run(arguments, config),
             Command::Check(arguments) => check::run(arguments, config),
+            Command::Status(arguments) => status::run(arguments, config),
+            Command::Watch(arguments) => watch::run(arguments, config),
             Command::Rotate(arguments) => rotate::run(arguments, config),
             Command::Revoke(arguments) => revoke::run(arguments, config),
             Command::Probe(arguments) => probe::run(arguments),

@@ -1,0 +1,143 @@
+//! `tktrot status [RING] [--json | --prometheus]`.
+
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Result;
+use tktrot::ring::file::Place;
+
+use crate::rings::RingArgument;
+use crate::settings::{self, Settings};
+use crate::severity::Severity;
+use crate::status::alarms::{alarms, worst};
+use crate::status::json::{Document, Ring};
+use crate::status::observer::Observer;
+use crate::status::processes::printable;
+use crate::status::rates::Rates;
+use crate::status::reading::Reading;
+use crate::status::{prometheus, text};
+
+#[derive(clap::Args)]
+#[command(
+    after_long_help = "Exit status: that of the worst alarm. 0 none, 1 something deserves a \
+    look, 2 something is wrong or a ring cannot be read."
+)]
+pub struct Arguments {
+    #[command(flatten)]
+    ring: RingArgument,
+
+    #[command(flatten)]
+    form: Form,
+
+    /// Looks twice, so many seconds apart, and tells what happened per second.
+    #[arg(long, value_name = "SECONDS", value_parser = interval, conflicts_with = "prometheus")]
+    interval: Option<Duration>,
+}
+
+#[derive(clap::Args)]
+#[group(multiple = false)]
+struct Form {
+    /// As JSON (docs/schemas/status.schema.json)
+    #[arg(long)]
+    json: bool,
+
+    /// As metrics in Prometheus' text format
+    #[arg(long)]
+    prometheus: bool,
+}
+
+/// For clap: seconds, with a fraction if need be.
+pub fn interval(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds| (0.1..=3600.0).contains(seconds));
+    seconds.map(Duration::from_secs_f64).ok_or("accepted are 0.1 to 3600 seconds".into())
+}
+
+/// A ring by name, what was read of it or why it was not, and what happened per second.
+struct Seen {
+    name: String,
+    path: String,
+    reading: Result<Reading, String>,
+    rates: Option<Rates>,
+}
+
+pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
+    let settings = settings::read(config)?;
+    let places = arguments.ring.places(&settings)?;
+    // One ring that cannot be read is the command's failure, whatever the form.
+    if let [place] = &*places {
+        Observer::new(place.clone(), &settings).look()?;
+    }
+    let seen = look(&places, &settings, arguments.interval);
+    let worst = seen.iter().map(Seen::severity).max().unwrap_or(Severity::Fine);
+    print!("{}", told(&seen, &arguments.form)?);
+    Ok(worst)
+}
+
+fn look(places: &[Place], settings: &Settings, interval: Option<Duration>) -> Vec<Seen> {
+    let mut observers: Vec<_> =
+        places.iter().map(|place| Observer::new(place.clone(), settings)).collect();
+    let mut rates = Vec::new();
+    if let Some(interval) = interval {
+        observers.iter_mut().for_each(|observer| drop(observer.read()));
+        thread::sleep(interval);
+    }
+    let readings: Vec<_> = observers
+        .iter_mut()
+        .map(|observer| {
+            let reading = observer.read().map_err(|error| format!("{error:#}"));
+            rates.push(interval.map(|_| observer.rates()));
+            reading
+        })
+        .collect();
+    let seen = places.iter().zip(readings).zip(rates);
+    seen.map(|((place, reading), rates)| {
+        let path = place.path();
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        let path = printable(&path.to_string_lossy());
+        Seen { name: printable(&name), path, reading, rates }
+    })
+    .collect()
+}
+
+fn told(seen: &[Seen], form: &Form) -> Result<String> {
+    if form.json {
+        let rings = seen.iter().map(Seen::json).collect();
+        return Ok(serde_json::to_string_pretty(&Document::of(rings))? + "\n");
+    }
+    if form.prometheus {
+        let rings: Vec<_> =
+            seen.iter().map(|seen| (seen.name.clone(), seen.reading.clone().ok())).collect();
+        return prometheus::text(&rings);
+    }
+    if let [Seen { reading: Ok(reading), rates, .. }] = seen {
+        return Ok(text::full(reading, rates.as_ref(), width()));
+    }
+    let rings: Vec<_> = seen.iter().map(|seen| (seen.name.clone(), seen.reading.clone())).collect();
+    Ok(text::summaries(&rings))
+}
+
+impl Seen {
+    fn severity(&self) -> Severity {
+        self.reading.as_ref().map_or(Severity::Wrong, |reading| worst(&alarms(reading)))
+    }
+
+    fn json(&self) -> Ring {
+        match &self.reading {
+            Ok(reading) => Ring::read(reading, self.rates),
+            Err(error) => Ring::Unreadable {
+                path: self.path.clone(),
+                severity: Severity::Wrong,
+                error: error.clone(),
+            },
+        }
+    }
+}
+
+/// That of the terminal; where there is none, what reads well in a mail.
+fn width() -> usize {
+    use std::io::IsTerminal;
+    const WIDEST: usize = 120;
+    let terminal = std::io::stdout().is_terminal().then(ratatui::crossterm::terminal::size);
+    terminal.and_then(Result::ok).map_or(100, |(columns, _)| usize::from(columns).clamp(60, WIDEST))
+}

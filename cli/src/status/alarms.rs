@@ -1,0 +1,499 @@
+//! What is wrong with a ring, how bad that is, and what to do about it.
+//!
+//! Pure: a [`Reading`] gives its alarms. A ring without keys, for which no
+//! client has come yet, gives none.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::processes::Presence;
+use super::reading::{Key, Lock, Maker, Reading, State, What};
+use super::span::words;
+use crate::severity::Severity;
+
+/// The upkeep thread wakes at least once a second; a machine that is very busy gets some more.
+const LATE: Duration = Duration::from_secs(5);
+/// A generator that fails is tried again at least once a second.
+const FAILS_NOW: Duration = Duration::from_secs(10);
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Alarm {
+    pub alarm: Kind,
+    pub severity: Severity,
+    /// What is so.
+    pub what: String,
+    /// What to do about it.
+    #[serde(rename = "do")]
+    pub remedy: String,
+}
+
+/// The alarms there are. Their names are part of the JSON and of the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    TimesInvalid,
+    WriterStuck,
+    WriterDead,
+    RotationOverdue,
+    GeneratorFailing,
+    LockBroken,
+    NoSuccessor,
+    RingFull,
+    NoUpkeep,
+    MemoryUnlocked,
+    NobodyUses,
+    PlainKeys,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Kind; 12] = [
+        Kind::TimesInvalid,
+        Kind::WriterStuck,
+        Kind::WriterDead,
+        Kind::RotationOverdue,
+        Kind::GeneratorFailing,
+        Kind::LockBroken,
+        Kind::NoSuccessor,
+        Kind::RingFull,
+        Kind::NoUpkeep,
+        Kind::MemoryUnlocked,
+        Kind::NobodyUses,
+        Kind::PlainKeys,
+    ];
+
+    /// As JSON and metrics have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::TimesInvalid => "times-invalid",
+            Kind::WriterStuck => "writer-stuck",
+            Kind::WriterDead => "writer-dead",
+            Kind::RotationOverdue => "rotation-overdue",
+            Kind::GeneratorFailing => "generator-failing",
+            Kind::LockBroken => "lock-broken",
+            Kind::NoSuccessor => "no-successor",
+            Kind::RingFull => "ring-full",
+            Kind::NoUpkeep => "no-upkeep",
+            Kind::MemoryUnlocked => "memory-unlocked",
+            Kind::NobodyUses => "nobody-uses",
+            Kind::PlainKeys => "plain-keys",
+        }
+    }
+
+    fn doubtful(self, what: impl Into<String>, remedy: impl Into<String>) -> Option<Alarm> {
+        let (what, remedy) = (what.into(), remedy.into());
+        Some(Alarm { alarm: self, severity: Severity::Doubtful, what, remedy })
+    }
+
+    fn wrong(self, what: impl Into<String>, remedy: impl Into<String>) -> Option<Alarm> {
+        let alarm = self.doubtful(what, remedy)?;
+        Some(Alarm { severity: Severity::Wrong, ..alarm })
+    }
+}
+
+/// All that is wrong, the worst first.
+pub fn alarms(reading: &Reading) -> Vec<Alarm> {
+    const CHECKS: [fn(&Reading) -> Option<Alarm>; 11] = [
+        times,
+        writer,
+        overdue,
+        generator,
+        lock_broken,
+        successor,
+        full,
+        upkeep,
+        memory,
+        users,
+        plain,
+    ];
+    let mut found: Vec<_> = CHECKS.iter().filter_map(|check| check(reading)).collect();
+    found.sort_by_key(|alarm| std::cmp::Reverse(alarm.severity));
+    found
+}
+
+/// The worst of them.
+pub fn worst(alarms: &[Alarm]) -> Severity {
+    alarms.iter().map(|alarm| alarm.severity).max().unwrap_or(Severity::Fine)
+}
+
+fn times(reading: &Reading) -> Option<Alarm> {
+    if reading.times_are_valid {
+        return None;
+    }
+    Kind::TimesInvalid.wrong(
+        "the ring's times are those of another boot of this host, or the clock cannot be read: \
+         nobody knows how old its keys are",
+        "restart the servers that use it: the first one that opens it empties it",
+    )
+}
+
+fn writer(reading: &Reading) -> Option<Alarm> {
+    match &reading.writer_lock {
+        Lock::Free => None,
+        Lock::Dead => Kind::WriterDead.doubtful(
+            "a process was killed while it wrote; readers are not harmed",
+            "nothing: the next writer repairs the ring; `tktrot rotate` is one, if none comes",
+        ),
+        Lock::Held(_) if !reading.writer_is_stuck => None,
+        Lock::Held(holder) => match holder.process {
+            None => Kind::WriterStuck.wrong(
+                format!(
+                    "thread {} holds the writer lock and is not on this host's /proc: it is in \
+                     another PID namespace, or its death went unnoticed",
+                    holder.thread
+                ),
+                "look for it in the containers that share the ring; if it is in none, stop the \
+                 servers, remove the ring and start them",
+            ),
+            Some(process) => Kind::WriterStuck.wrong(
+                format!(
+                    "process {process} ({}) holds the writer lock and does not give it back{}: \
+                     nobody else can rotate or erase keys",
+                    holder.program,
+                    if holder.stopped { ", because it is stopped" } else { "" }
+                ),
+                if holder.stopped {
+                    format!("kill -CONT {process}; or kill -KILL {process}: the lock survives it")
+                } else {
+                    format!(
+                        "find out what it waits for, or kill -KILL {process}: the lock survives it"
+                    )
+                },
+            ),
+        },
+    }
+}
+
+fn overdue(reading: &Reading) -> Option<Alarm> {
+    if !counts_time(reading) || reading.overdue <= LATE {
+        return None;
+    }
+    let late = words(reading.overdue);
+    let over = match reading.count(State::Expired) {
+        0 => String::new(),
+        1 => "; 1 key is over and not erased".into(),
+        number => format!("; {number} keys are over and not erased"),
+    };
+    if matches!(reading.upkeep_lock, Lock::Held(_)) {
+        Kind::RotationOverdue.wrong(
+            format!(
+                "the keys have needed a writer for {late}, and the upkeep thread does nothing{over}"
+            ),
+            "look whether its process is stopped, and at the other alarms; `tktrot rotate` brings \
+             the ring up to date now",
+        )
+    } else {
+        Kind::RotationOverdue.doubtful(
+            format!("the keys have needed a writer for {late}, and none has come{over}"),
+            "the next handshake is one; without handshakes, run `tktrot rotate`, or \
+             `tktrot revoke --all` if the servers are gone for good",
+        )
+    }
+}
+
+fn generator(reading: &Reading) -> Option<Alarm> {
+    let last = reading.last_problem.filter(|last| last.what == What::Generator)?;
+    let failures = reading.counters.generator_failures;
+    let remedy = "look at the server's log and at its TLS library's configuration (FIPS, engine, \
+                  provider)";
+    if last.ago <= FAILS_NOW {
+        let until = reading.active_key().map(|key| words(key.encrypts_for));
+        let then = until.map_or("there is no active key: no tickets that resume".into(), |until| {
+            format!("the active key serves for {until} more at most")
+        });
+        Kind::GeneratorFailing.wrong(
+            format!("the random number generator fails ({failures} times so far); {then}"),
+            remedy,
+        )
+    } else if last.ago <= reading.exposure.rotate_every {
+        let ago = words(last.ago);
+        Kind::GeneratorFailing.doubtful(
+            format!("the random number generator failed {ago} ago ({failures} times so far)"),
+            remedy,
+        )
+    } else {
+        None
+    }
+}
+
+fn lock_broken(reading: &Reading) -> Option<Alarm> {
+    let last = reading.last_problem.filter(|last| last.what == What::Lock)?;
+    if last.ago > reading.exposure.rotate_every {
+        return None;
+    }
+    Kind::LockBroken.wrong(
+        format!("the writer lock did not work {} ago: keys may no longer rotate", words(last.ago)),
+        "stop the servers that use the ring, remove it and start them",
+    )
+}
+
+fn successor(reading: &Reading) -> Option<Alarm> {
+    if !counts_time(reading) || reading.overdue > LATE || writes_now(reading) {
+        return None;
+    }
+    let active = reading.active_key()?;
+    if reading.successor().is_some() {
+        return None;
+    }
+    Kind::NoSuccessor.doubtful(
+        format!("no key is announced to follow {}", active.name),
+        format!(
+            "if there is none in {} either, tickets stop; see the other alarms",
+            words(active.encrypts_for)
+        ),
+    )
+}
+
+fn full(reading: &Reading) -> Option<Alarm> {
+    let last = reading.last_problem.filter(|last| last.what == What::Full);
+    let lately = last.is_some_and(|last| last.ago <= reading.exposure.rotate_every);
+    let is_full = reading.keys.len() >= reading.capacity as usize;
+    if !lately && !is_full {
+        return None;
+    }
+    Kind::RingFull.doubtful(
+        format!(
+            "the ring {} its {} keys: retired keys end before their tickets do",
+            if is_full { "is full with" } else { "was full with" },
+            reading.capacity
+        ),
+        "set TKTROT_CAPACITY higher and start the servers with a new ring, or TKTROT_ROTATE longer",
+    )
+}
+
+fn upkeep(reading: &Reading) -> Option<Alarm> {
+    let deals = |user: &super::reading::User| user.counts;
+    let is_led = matches!(reading.upkeep_lock, Lock::Held(_));
+    if is_led || !reading.upkeep_thread_expected || !counts_time(reading) {
+        return None;
+    }
+    if !reading.servers().any(deals) {
+        return None;
+    }
+    Kind::NoUpkeep.doubtful(
+        "no upkeep thread works: keys are made and erased only when handshakes come",
+        "set upkeep = \"callback\" in the settings file if that is meant; else see in the \
+         server's log and limits (RLIMIT_NPROC) why it has no thread",
+    )
+}
+
+fn memory(reading: &Reading) -> Option<Alarm> {
+    let unlocked: Vec<_> =
+        reading.servers().filter(|user| user.locked == Some(false)).map(|user| user.pid).collect();
+    if unlocked.is_empty() || reading.keys.is_empty() {
+        return None;
+    }
+    let remedy = "raise RLIMIT_MEMLOCK for the servers (LimitMEMLOCK= in their units) and restart \
+                  them";
+    let list = unlocked.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+    if reading.servers().any(|user| user.locked == Some(true)) {
+        Kind::MemoryUnlocked.doubtful(
+            format!("these processes do not keep the ring locked in memory, others do: {list}"),
+            remedy,
+        )
+    } else {
+        Kind::MemoryUnlocked.wrong(
+            format!(
+                "no process keeps the ring locked in memory, so keys can reach the swap: {list}"
+            ),
+            remedy,
+        )
+    }
+}
+
+fn users(reading: &Reading) -> Option<Alarm> {
+    let may_be_hidden = reading.hidden_processes > 0
+        || reading.users.iter().any(|u| u.presence == Presence::Hidden);
+    if reading.keys.is_empty() || may_be_hidden || reading.servers().next().is_some() {
+        return None;
+    }
+    Kind::NobodyUses.doubtful(
+        format!(
+            "{} lie here, and no process has the ring: nobody erases them",
+            reading.keys_text()
+        ),
+        "start the server, or `tktrot revoke --all`",
+    )
+}
+
+fn plain(reading: &Reading) -> Option<Alarm> {
+    let is_plain = |key: &&Key| key.plain && key.state != State::Expired;
+    let plain: Vec<_> = reading.keys.iter().filter(is_plain).collect();
+    if plain.is_empty() {
+        return None;
+    }
+    let imported = plain.iter().all(|key| key.maker == Maker::Imported);
+    let names: Vec<_> = plain.iter().map(|key| key.name.as_str()).collect();
+    Kind::PlainKeys.doubtful(
+        format!(
+            "tickets of plain keys open at every service that has the keys, whatever its label, \
+             certificate or demand for client certificates: {}",
+            names.join(", ")
+        ),
+        if imported {
+            "nothing, if they were imported on purpose: they end by themselves"
+        } else {
+            "unset TKTROT_BIND=none, unless servers without libtktrot share the keys"
+        },
+    )
+}
+
+/// False if there is nothing to be late with: no key, or times that mean nothing.
+fn counts_time(reading: &Reading) -> bool {
+    reading.times_are_valid && !reading.keys.is_empty()
+}
+
+fn writes_now(reading: &Reading) -> bool {
+    !matches!(reading.writer_lock, Lock::Free)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::example::{HOUR, MINUTE, healthy, idle, key, user};
+    use super::super::processes::Thread;
+    use super::super::reading::{Counters, LastProblem, User};
+    use super::*;
+
+    fn found(reading: &Reading) -> Vec<(Kind, Severity)> {
+        alarms(reading).iter().map(|alarm| (alarm.alarm, alarm.severity)).collect()
+    }
+
+    fn problem(what: What, ago: Duration) -> Reading {
+        Reading { last_problem: Some(LastProblem { what, ago }), ..healthy() }
+    }
+
+    fn held(stopped: bool, process: Option<u32>) -> Lock {
+        Lock::Held(Thread { thread: 4712, process, program: "nginx".into(), stopped })
+    }
+
+    #[test]
+    fn a_healthy_ring_and_one_that_nobody_has_asked_for_a_ticket_give_none() {
+        assert_eq!(found(&healthy()), []);
+        assert_eq!(found(&idle()), []);
+        assert_eq!(worst(&[]), Severity::Fine);
+    }
+
+    #[test]
+    fn times_that_mean_nothing_are_wrong_and_not_called_overdue() {
+        let reading = Reading { times_are_valid: false, overdue: HOUR, ..healthy() };
+        assert_eq!(found(&reading), [(Kind::TimesInvalid, Severity::Wrong)]);
+    }
+
+    #[test]
+    fn a_dead_writer_deserves_a_look_and_a_stuck_one_is_wrong() {
+        let reading = Reading { writer_lock: Lock::Dead, ..healthy() };
+        assert_eq!(found(&reading), [(Kind::WriterDead, Severity::Doubtful)]);
+        let busy = Reading { writer_lock: held(false, Some(4712)), ..healthy() };
+        assert_eq!(found(&busy), []);
+        for (lock, word) in [
+            (held(true, Some(4712)), "kill -CONT 4712"),
+            (held(false, Some(4712)), "kill -KILL 4712"),
+            (held(false, None), "containers"),
+        ] {
+            let stuck = Reading { writer_lock: lock, writer_is_stuck: true, ..healthy() };
+            let alarms = alarms(&stuck);
+            assert_eq!(found(&stuck), [(Kind::WriterStuck, Severity::Wrong)]);
+            assert!(alarms[0].remedy.contains(word), "{alarms:?}");
+        }
+    }
+
+    #[test]
+    fn a_deadline_missed_by_a_working_thread_is_wrong_and_by_nobody_doubtful() {
+        assert_eq!(found(&Reading { overdue: LATE, ..healthy() }), []);
+        let late = Reading { overdue: MINUTE, ..healthy() };
+        assert_eq!(found(&late), [(Kind::RotationOverdue, Severity::Wrong)]);
+        let callback =
+            Reading { upkeep_lock: Lock::Free, upkeep_thread_expected: false, ..late.clone() };
+        assert_eq!(found(&callback), [(Kind::RotationOverdue, Severity::Doubtful)]);
+        let over = Reading { keys: vec![key("11111111", Duration::ZERO, 9 * HOUR)], ..late };
+        assert!(alarms(&over)[0].what.contains("1 key is over"));
+    }
+
+    #[test]
+    fn problems_of_the_last_rotation_are_told_and_old_ones_are_not() {
+        use Severity::{Doubtful, Wrong};
+        let cases = [
+            (What::Generator, Duration::from_secs(1), vec![(Kind::GeneratorFailing, Wrong)]),
+            (What::Generator, 10 * MINUTE, vec![(Kind::GeneratorFailing, Doubtful)]),
+            (What::Generator, 2 * HOUR, vec![]),
+            (What::Lock, MINUTE, vec![(Kind::LockBroken, Wrong)]),
+            (What::Lock, 2 * HOUR, vec![]),
+            (What::Full, MINUTE, vec![(Kind::RingFull, Doubtful)]),
+            (What::Full, 2 * HOUR, vec![]),
+        ];
+        for (what, ago, expected) in cases {
+            assert_eq!(found(&problem(what, ago)), expected, "{what:?} {ago:?} ago");
+        }
+        let counters = Counters { generator_failures: 7, ..Counters::default() };
+        let failing = Reading { counters, ..problem(What::Generator, Duration::ZERO) };
+        let what = &alarms(&failing)[0].what;
+        assert!(what.contains("7 times") && what.contains("48 min more"), "{what}");
+    }
+
+    #[test]
+    fn an_active_key_without_a_successor_deserves_a_look() {
+        let mut reading = healthy();
+        reading.keys.pop();
+        assert_eq!(found(&reading), [(Kind::NoSuccessor, Severity::Doubtful)]);
+    }
+
+    #[test]
+    fn a_ring_without_a_free_slot_deserves_a_look() {
+        assert_eq!(
+            found(&Reading { capacity: 3, ..healthy() }),
+            [(Kind::RingFull, Severity::Doubtful)]
+        );
+    }
+
+    #[test]
+    fn a_missing_upkeep_thread_is_told_unless_it_was_not_wanted() {
+        let without = Reading { upkeep_lock: Lock::Free, ..healthy() };
+        assert_eq!(found(&without), [(Kind::NoUpkeep, Severity::Doubtful)]);
+        assert_eq!(found(&Reading { upkeep_thread_expected: false, ..without }), []);
+    }
+
+    #[test]
+    fn memory_that_nobody_locks_is_wrong_and_that_some_lock_doubtful() {
+        let some = |locked| User { locked, ..user(4712) };
+        let mut reading = healthy();
+        reading.users[1] = some(Some(false));
+        assert_eq!(found(&reading), [(Kind::MemoryUnlocked, Severity::Doubtful)]);
+        reading.users.remove(0);
+        assert_eq!(found(&reading), [(Kind::MemoryUnlocked, Severity::Wrong)]);
+        assert!(alarms(&reading)[0].what.contains("4712"));
+        reading.users[0] = some(None);
+        assert_eq!(found(&reading), [], "what cannot be seen is not called unlocked");
+    }
+
+    #[test]
+    fn keys_that_nobody_uses_are_told_if_everybody_can_be_seen() {
+        let gone = User { presence: Presence::Gone, locked: None, ..user(4712) };
+        let alone = Reading { users: vec![gone], upkeep_lock: Lock::Free, ..healthy() };
+        assert_eq!(found(&alone), [(Kind::NobodyUses, Severity::Doubtful)]);
+        assert_eq!(found(&Reading { hidden_processes: 1, ..alone }), []);
+    }
+
+    #[test]
+    fn plain_keys_are_told_by_name() {
+        let mut reading = healthy();
+        reading.keys[0].plain = true;
+        reading.keys[0].maker = Maker::Imported;
+        let told = alarms(&reading);
+        assert_eq!(found(&reading), [(Kind::PlainKeys, Severity::Doubtful)]);
+        assert!(told[0].what.contains("11111111") && told[0].remedy.contains("imported"));
+    }
+
+    #[test]
+    fn the_worst_comes_first_and_names_are_the_same_everywhere() {
+        let reading =
+            Reading { capacity: 3, overdue: MINUTE, writer_lock: Lock::Dead, ..healthy() };
+        let told = alarms(&reading);
+        assert!(told.is_sorted_by(|one, next| one.severity >= next.severity), "{told:?}");
+        assert_eq!((told.len(), worst(&told)), (3, Severity::Wrong));
+        for kind in Kind::ALL {
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
+        }
+    }
+}

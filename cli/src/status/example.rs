@@ -1,0 +1,98 @@
+//! A ring as it should be, for tests to spoil.
+
+use std::time::Duration;
+
+use super::processes::{Presence, Thread};
+use super::reading::{Counters, Exposure, Key, Lock, Maker, Reading, State, User};
+
+pub const MINUTE: Duration = Duration::from_secs(60);
+pub const HOUR: Duration = Duration::from_secs(3600);
+
+/// A key that will encrypt in so long, or has done so for so long.
+pub fn key(name: &str, encrypts_in: Duration, age: Duration) -> Key {
+    let encrypts_for = (HOUR + encrypts_in).saturating_sub(age);
+    let decrypts_for = (3 * HOUR + encrypts_in).saturating_sub(age);
+    let state = match (encrypts_in.is_zero(), encrypts_for.is_zero(), decrypts_for.is_zero()) {
+        (false, ..) => State::Announced,
+        (true, false, _) => State::Active,
+        (true, true, false) => State::Retired,
+        (true, true, true) => State::Expired,
+    };
+    Key {
+        name: name.into(),
+        state,
+        maker: Maker::Here,
+        plain: false,
+        age,
+        encrypts_in,
+        encrypts_for,
+        decrypts_for,
+    }
+}
+
+pub fn user(pid: u32) -> User {
+    User {
+        pid,
+        program: "nginx".into(),
+        presence: Presence::Maps,
+        counts: true,
+        writes: true,
+        locked: Some(true),
+    }
+}
+
+/// Three keys, two servers, some tickets, no trouble.
+pub fn healthy() -> Reading {
+    Reading {
+        name: "nginx".into(),
+        path: "/run/tktrot/nginx.ring".into(),
+        capacity: 64,
+        times_are_valid: true,
+        exposure: Exposure { span: 3 * HOUR, rotate_every: HOUR, lifetime: 2 * HOUR },
+        keys: vec![
+            key("11111111", Duration::ZERO, HOUR + 12 * MINUTE),
+            key("22222222", Duration::ZERO, 12 * MINUTE),
+            key("33333333", 48 * MINUTE, Duration::ZERO),
+        ],
+        writer_due_in: Some(42 * MINUTE),
+        overdue: Duration::ZERO,
+        writer_lock: Lock::Free,
+        writer_is_stuck: false,
+        upkeep_lock: Lock::Held(Thread {
+            thread: 4713,
+            process: Some(4712),
+            program: "nginx".into(),
+            stopped: false,
+        }),
+        upkeep_thread_expected: true,
+        users: vec![User { counts: false, ..user(4711) }, user(4712)],
+        hidden_processes: 0,
+        counters: Counters {
+            issued: 1200,
+            resumed_active: 500,
+            resumed_retired: 250,
+            unknown: 200,
+            expired: 30,
+            wrong_scope: 20,
+            errors: 0,
+            unsealed: 0,
+            rotations: 12,
+            generator_failures: 0,
+            repairs: 1,
+        },
+        last_problem: None,
+    }
+}
+
+/// A ring that a server has opened for which no client has come yet.
+pub fn idle() -> Reading {
+    Reading {
+        keys: Vec::new(),
+        writer_due_in: Some(Duration::ZERO),
+        overdue: 5000 * HOUR,
+        upkeep_lock: Lock::Free,
+        users: vec![User { counts: false, ..user(4711) }],
+        counters: Counters::default(),
+        ..healthy()
+    }
+}

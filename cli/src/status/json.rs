@@ -1,0 +1,111 @@
+//! The readings as JSON: docs/schemas/status.schema.json says how.
+
+use serde::Serialize;
+
+use super::alarms::{Alarm, alarms, worst};
+use super::rates::Rates;
+use super::reading::Reading;
+use crate::severity::Severity;
+
+/// What is printed: one object, however many rings.
+#[derive(Serialize)]
+pub struct Document {
+    /// The version of this form; members may be added without a new one.
+    pub version: u32,
+    /// The worst of all rings.
+    pub severity: Severity,
+    pub rings: Vec<Ring>,
+}
+
+/// One ring.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub enum Ring {
+    Read(Box<Told>),
+    Unreadable { path: String, severity: Severity, error: String },
+}
+
+/// A reading and what follows from it.
+#[derive(Serialize)]
+pub struct Told {
+    severity: Severity,
+    alarms: Vec<Alarm>,
+    active_key: Option<String>,
+    /// Of the tickets that came back, the part that found its key.
+    resumption_ratio: Option<f64>,
+    #[serde(flatten)]
+    reading: Reading,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rates: Option<Rates>,
+}
+
+impl Ring {
+    /// A ring that was read.
+    pub fn read(reading: &Reading, rates: Option<Rates>) -> Ring {
+        let alarms = alarms(reading);
+        Ring::Read(Box::new(Told {
+            severity: worst(&alarms),
+            alarms,
+            active_key: reading.active_key().map(|key| key.name.clone()),
+            resumption_ratio: reading.counters.resumption_ratio(),
+            reading: reading.clone(),
+            rates,
+        }))
+    }
+
+    fn severity(&self) -> Severity {
+        match self {
+            Ring::Read(told) => told.severity,
+            Ring::Unreadable { severity, .. } => *severity,
+        }
+    }
+}
+
+impl Document {
+    /// All these rings.
+    pub fn of(rings: Vec<Ring>) -> Document {
+        let severity = rings.iter().map(Ring::severity).max().unwrap_or(Severity::Fine);
+        Document { version: 1, severity, rings }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::example::{HOUR, healthy, idle};
+    use super::super::reading::{LastProblem, Lock, What};
+    use super::*;
+
+    /// Every form that a member can have fits the schema; what it does not name is refused by it.
+    #[test]
+    fn the_document_is_as_the_schema_says() {
+        let schema = include_str!("../../../docs/schemas/status.schema.json");
+        let schema = serde_json::from_str(schema).unwrap();
+        let schema = jsonschema::validator_for(&schema).unwrap();
+        let last_problem =
+            Some(LastProblem { what: What::Full, ago: std::time::Duration::from_millis(1500) });
+        let spoilt = Reading { writer_lock: Lock::Dead, last_problem, capacity: 3, ..healthy() };
+        let unreadable = Ring::Unreadable {
+            path: "/x.ring".into(),
+            severity: Severity::Wrong,
+            error: "no".into(),
+        };
+        let rates = Rates::between(&healthy().counters, &healthy().counters, HOUR);
+        let rings = vec![
+            Ring::read(&healthy(), Some(rates)),
+            Ring::read(&idle(), None),
+            Ring::read(&spoilt, None),
+            unreadable,
+        ];
+        let document = serde_json::to_value(Document::of(rings)).unwrap();
+        let flaws: Vec<_> = schema.iter_errors(&document).map(|flaw| flaw.to_string()).collect();
+        assert_eq!(flaws, [""; 0], "{document:#}");
+        assert_eq!(document["severity"], "wrong");
+        assert_eq!(document["rings"][0]["exposure"]["seconds"], 10800.0);
+        assert_eq!(document["rings"][0]["resumption_ratio"], 0.75);
+        assert_eq!(document["rings"][1]["active_key"], serde_json::Value::Null);
+
+        let mut other = document;
+        other["rings"][0]["unheard_of"] = 1.into();
+        assert!(!schema.is_valid(&other));
+    }
+}

@@ -1,0 +1,236 @@
+//! Who maps a ring: /proc/PID/maps (proc(5)) by the file's device and inode.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+/// A file as /proc/PID/maps names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileId {
+    major: u32,
+    minor: u32,
+    inode: u64,
+}
+
+impl FileId {
+    /// That of an open file.
+    pub fn of(file: &File) -> Result<FileId> {
+        let facts = file.metadata().context("fstat")?;
+        let (major, minor) = (libc::major(facts.dev()), libc::minor(facts.dev()));
+        Ok(FileId { major, minor, inode: facts.ino() })
+    }
+
+    /// The permissions with which this line of maps or smaps maps the file, if it does.
+    fn mapped_by<'l>(&self, line: &'l str) -> Option<&'l str> {
+        let mut fields = line.split_whitespace();
+        let permissions = fields.nth(1)?;
+        let (major, minor) = fields.nth(1)?.split_once(':')?;
+        let inode: u64 = fields.next()?.parse().ok()?;
+        let hex = |text| u32::from_str_radix(text, 16).ok();
+        let found = FileId { major: hex(major)?, minor: hex(minor)?, inode };
+        (found == *self).then_some(permissions)
+    }
+}
+
+/// How a process has the ring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mapped {
+    pub program: String,
+    /// False if it only looks, as `tktrot watch` does.
+    pub writes: bool,
+    /// Whether all of it is locked in memory; `None` where the kernel does not tell.
+    pub locked: Option<bool>,
+}
+
+/// All processes of this host, as far as they may be looked at.
+#[derive(Debug, Default)]
+pub struct Processes {
+    mapping: BTreeMap<u32, Mapped>,
+    hidden: Vec<u32>,
+}
+
+/// What is known of a process with a given id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Presence {
+    /// It has the ring mapped.
+    Maps,
+    /// There is one, but this user may not see whether it maps the ring.
+    Hidden,
+    /// It ended, or no longer has the ring.
+    Gone,
+}
+
+impl Processes {
+    /// Looks through /proc. This process is left out: it maps the ring only to look at it.
+    pub fn mapping(file: FileId) -> Result<Processes> {
+        let mut found = Processes::default();
+        for entry in fs::read_dir("/proc").context("/proc cannot be read")?.flatten() {
+            let name = entry.file_name();
+            let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
+            if pid == std::process::id() {
+                continue;
+            }
+            match mapped(pid, file) {
+                Ok(None) => {}
+                Ok(Some(mapped)) => drop(found.mapping.insert(pid, mapped)),
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    found.hidden.push(pid);
+                }
+                // It ended meanwhile.
+                Err(_) => {}
+            }
+        }
+        Ok(found)
+    }
+
+    /// Those that map the ring, by id.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &Mapped)> {
+        self.mapping.iter().map(|(pid, mapped)| (*pid, mapped))
+    }
+
+    /// How many there are whose memory map this user may not see.
+    pub fn hidden(&self) -> usize {
+        self.hidden.len()
+    }
+
+    /// What is known of the process with this id.
+    pub fn presence(&self, pid: u32) -> Presence {
+        if self.mapping.contains_key(&pid) {
+            Presence::Maps
+        } else if self.hidden.contains(&pid) || is_kept_from_proc(pid) {
+            Presence::Hidden
+        } else {
+            Presence::Gone
+        }
+    }
+}
+
+/// True if there is such a process, but not in /proc (mounted with hidepid, proc(5)).
+fn is_kept_from_proc(pid: u32) -> bool {
+    let Some(id) = i32::try_from(pid).ok().filter(|id| *id > 0) else { return false };
+    if fs::exists(format!("/proc/{pid}")).unwrap_or(false) {
+        return false;
+    }
+    // SAFETY: signal 0 only asks whether the process exists.
+    let rc = unsafe { libc::kill(id, 0) };
+    rc == 0 || io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
+}
+
+fn mapped(pid: u32, file: FileId) -> io::Result<Option<Mapped>> {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
+    let Some(writes) = writes(&maps, file) else { return Ok(None) };
+    let smaps = fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap_or_default();
+    let program = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let program = printable(program.trim_end());
+    Ok(Some(Mapped { program, writes, locked: locked(&smaps, file) }))
+}
+
+/// Whether the file is mapped so that it can be written; `None` if it is not mapped.
+fn writes(maps: &str, file: FileId) -> Option<bool> {
+    let permissions: Vec<_> = maps.lines().filter_map(|line| file.mapped_by(line)).collect();
+    (!permissions.is_empty()).then(|| permissions.iter().any(|each| each.contains('w')))
+}
+
+/// Whether every part of the file that is mapped is locked.
+///
+/// By the mapping's flags, not its field `Locked`: that one counts a page in
+/// parts, one for each process that maps it.
+fn locked(smaps: &str, file: FileId) -> Option<bool> {
+    let mut inside = false;
+    let mut all = None;
+    for line in smaps.lines() {
+        if let Some(flags) = line.strip_prefix("VmFlags:") {
+            if inside {
+                let locked = flags.split_whitespace().any(|flag| flag == "lo");
+                all = Some(all.unwrap_or(true) && locked);
+            }
+        } else if !line.split_whitespace().next().is_some_and(|first| first.ends_with(':')) {
+            inside = file.mapped_by(line).is_some();
+        }
+    }
+    all
+}
+
+/// A thread that holds a lock of the ring.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Thread {
+    pub thread: u32,
+    /// Its process; `None` if it is not in this /proc.
+    pub process: Option<u32>,
+    pub program: String,
+    /// True if a signal or a debugger has stopped it.
+    pub stopped: bool,
+}
+
+impl Thread {
+    /// What /proc tells of the thread with this id.
+    pub fn find(thread: u32) -> Thread {
+        let status = fs::read_to_string(format!("/proc/{thread}/status")).unwrap_or_default();
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.map(|line| line.trim_start_matches(':').trim())
+        };
+        let process: Option<u32> = field("Tgid").and_then(|id| id.parse().ok());
+        let program = process.and_then(|id| fs::read_to_string(format!("/proc/{id}/comm")).ok());
+        let stopped = field("State").is_some_and(|state| state.starts_with(['T', 't']));
+        let program = printable(program.unwrap_or_default().trim_end());
+        Thread { thread, process, program, stopped }
+    }
+}
+
+/// Names come from other users' processes and rings: a terminal must not obey them.
+pub fn printable(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_control() { '?' } else { letter }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RING: FileId = FileId { major: 0, minor: 0x1a, inode: 77 };
+    const OTHER: &str = "7f00-7f01 rw-s 00000000 00:1a 78   /dev/shm/other 00:1a 77\n\
+                         Size: 4 kB\nVmFlags: rd wr sh\n";
+
+    fn part(range: &str, permissions: &str, flags: &str) -> String {
+        format!(
+            "{range} {permissions} 00000000 00:1a 77   /dev/shm/tktrot/a b.ring (deleted)\n\
+             Size: 28 kB\nLocked: 9 kB\nVmFlags: {flags}\n"
+        )
+    }
+
+    #[test]
+    fn a_mapping_is_known_by_device_and_inode_and_not_by_its_name() {
+        assert_eq!(writes(OTHER, RING), None);
+        assert_eq!(writes(&(OTHER.to_owned() + &part("1-2", "r--s", "")), RING), Some(false));
+        let both = part("1-2", "r--s", "") + OTHER + &part("3-4", "rw-s", "");
+        assert_eq!(writes(&both, RING), Some(true));
+    }
+
+    #[test]
+    fn a_ring_is_locked_if_every_part_of_it_is() {
+        let (lies_locked, does_not) =
+            (part("1-2", "rw-s", "rd wr sh lo dd"), part("3-4", "rw-s", "rd wr sh"));
+        assert_eq!(locked(&(lies_locked.clone() + OTHER), RING), Some(true));
+        assert_eq!(locked(&(lies_locked + OTHER + &does_not), RING), Some(false));
+        assert_eq!(locked("1-2 rw-s 0 00:1a 77 /ring\nSize: 28 kB\n", RING), None);
+    }
+
+    #[test]
+    fn what_a_terminal_would_obey_is_not_passed_on() {
+        assert_eq!(printable("a\x1b[2J\u{9b}b\n"), "a?[2J?b?");
+    }
+
+    #[test]
+    fn a_thread_is_found_with_its_process() {
+        let found = Thread::find(std::process::id());
+        assert_eq!((found.process, found.stopped), (Some(std::process::id()), false));
+        assert!(!found.program.is_empty());
+        // Beyond PID_MAX_LIMIT (proc_sys_kernel(5)).
+        assert_eq!(Thread::find(1 << 23).process, None);
+    }
+}

@@ -1,0 +1,215 @@
+//! The readings as metrics, in Prometheus' text format 0.0.4: for the textfile
+//! collector of the node exporter.
+
+use anyhow::Result;
+use prometheus::core::Collector;
+use prometheus::{Encoder, GaugeVec, IntCounterVec, Opts, Registry, TextEncoder};
+
+use super::alarms::{Kind, alarms, worst};
+use super::reading::{Counters, Reading, State};
+
+const STATES: [(State, &str); 4] = [
+    (State::Announced, "announced"),
+    (State::Active, "active"),
+    (State::Retired, "retired"),
+    (State::Expired, "expired"),
+];
+
+/// A figure of a ring, if it has it.
+type Gauge = (&'static str, &'static str, fn(&Reading) -> Option<f64>);
+
+const GAUGES: [Gauge; 9] = [
+    (
+        "exposure_seconds",
+        "A stolen key opens at most the sessions of so many last seconds (R + L).",
+        |reading| Some(reading.exposure.span.as_secs_f64()),
+    ),
+    ("rotate_seconds", "How long a key encrypts (R).", |reading| {
+        Some(reading.exposure.rotate_every.as_secs_f64())
+    }),
+    ("lifetime_seconds", "How long a key decrypts after that (L).", |reading| {
+        Some(reading.exposure.lifetime.as_secs_f64())
+    }),
+    ("active_key_age_seconds", "Since when the active key encrypts.", |reading| {
+        Some(reading.active_key()?.age.as_secs_f64())
+    }),
+    ("next_rotation_seconds", "How long the active key still encrypts.", |reading| {
+        Some(reading.active_key()?.encrypts_for.as_secs_f64())
+    }),
+    ("overdue_seconds", "How long the keys have needed a writer that has not come.", |reading| {
+        Some(if reading.keys.is_empty() { 0.0 } else { reading.overdue.as_secs_f64() })
+    }),
+    ("capacity_keys", "How many keys the ring holds.", |reading| Some(f64::from(reading.capacity))),
+    ("servers", "Processes that have the ring to deal in tickets, as far as visible.", |reading| {
+        Some(reading.servers().count() as f64)
+    }),
+    ("severity", "The worst alarm: 0 none, 1 deserves a look, 2 is wrong.", |reading| {
+        Some(f64::from(worst(&alarms(reading)) as u8))
+    }),
+];
+
+/// A counter of a ring, and the label by which it is told from others of its name.
+type Count = (&'static str, &'static str, &'static [(&'static str, fn(&Counters) -> u64)]);
+
+const COUNTERS: [(Count, &str); 7] = [
+    (
+        (
+            "issued",
+            "Tickets sealed: 1 for a TLS 1.2 full handshake, 2 for a TLS 1.3 one.",
+            &[("", |counters| counters.issued)],
+        ),
+        "",
+    ),
+    (
+        (
+            "resumed",
+            "Tickets that came back and found their key.",
+            &[
+                ("active", |counters| counters.resumed_active),
+                ("retired", |counters| counters.resumed_retired),
+            ],
+        ),
+        "key",
+    ),
+    (
+        (
+            "refused",
+            "Tickets that came back and were turned away.",
+            &[
+                ("unknown", |counters| counters.unknown),
+                ("expired", |counters| counters.expired),
+                ("wrong_scope", |counters| counters.wrong_scope),
+            ],
+        ),
+        "reason",
+    ),
+    (
+        (
+            "errors",
+            "Calls into the TLS library, or reads of the ring, that failed.",
+            &[("", |counters| counters.errors)],
+        ),
+        "",
+    ),
+    (
+        (
+            "unsealed",
+            "Handshakes that went on without a ticket that can be resumed.",
+            &[("", |counters| counters.unsealed)],
+        ),
+        "",
+    ),
+    (("rotations", "Keys made.", &[("", |counters| counters.rotations)]), ""),
+    (
+        (
+            "generator_failures",
+            "Failures of the random number generator.",
+            &[("", |counters| counters.generator_failures)],
+        ),
+        "",
+    ),
+];
+
+/// All metrics of these rings. Of one that cannot be read there is only `tktrot_readable` 0.
+pub fn text(rings: &[(String, Option<Reading>)]) -> Result<String> {
+    let registry = Registry::new();
+    let readable = gauge(&registry, "readable", "1 if the ring can be read.", &["ring"])?;
+    for (name, reading) in rings {
+        readable.with_label_values(&[name]).set(f64::from(u8::from(reading.is_some())));
+    }
+    let read: Vec<_> =
+        rings.iter().filter_map(|(name, reading)| Some((name, reading.as_ref()?))).collect();
+    for (metric, help, figure) in GAUGES {
+        let metric = gauge(&registry, metric, help, &["ring"])?;
+        for (name, reading) in &read {
+            if let Some(value) = figure(reading) {
+                metric.with_label_values(&[name]).set(value);
+            }
+        }
+    }
+    let keys = gauge(&registry, "keys", "Keys in the ring.", &["ring", "state"])?;
+    let told = gauge(&registry, "alarm", "1 if the alarm holds.", &["ring", "alarm"])?;
+    for (name, reading) in &read {
+        for (state, label) in STATES {
+            keys.with_label_values(&[name.as_str(), label]).set(reading.count(state) as f64);
+        }
+        let held = alarms(reading);
+        for kind in Kind::ALL {
+            let holds = held.iter().any(|alarm| alarm.alarm == kind);
+            told.with_label_values(&[name.as_str(), kind.name()]).set(f64::from(u8::from(holds)));
+        }
+    }
+    for ((metric, help, parts), label) in COUNTERS {
+        let labels: &[&str] = if label.is_empty() { &["ring"] } else { &["ring", label] };
+        let opts = Opts::new(format!("tktrot_{metric}_total"), help);
+        let metric = registered(&registry, IntCounterVec::new(opts, labels)?)?;
+        for (name, reading) in &read {
+            for (part, count) in parts {
+                let values: &[&str] = if label.is_empty() { &[name] } else { &[name, part] };
+                metric.with_label_values(values).inc_by(count(&reading.counters));
+            }
+        }
+    }
+    let mut text = Vec::new();
+    TextEncoder::new().encode(&registry.gather(), &mut text)?;
+    Ok(String::from_utf8(text)?)
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec> {
+    registered(registry, GaugeVec::new(Opts::new(format!("tktrot_{name}"), help), labels)?)
+}
+
+fn registered<M: Collector + Clone + 'static>(registry: &Registry, metric: M) -> Result<M> {
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_parse::{Scrape, Value};
+
+    use super::super::example::{healthy, idle};
+    use super::*;
+
+    #[test]
+    fn the_metrics_are_read_back_as_they_are() {
+        let rings = [
+            ("nginx".to_owned(), Some(healthy())),
+            ("od\"d\\".to_owned(), Some(idle())),
+            ("other".to_owned(), None),
+        ];
+        let text = text(&rings).unwrap();
+        let scrape = Scrape::parse(text.lines().map(|line| Ok(line.to_owned()))).unwrap();
+        let value = |metric: &str, ring: &str, label: Option<(&str, &str)>| {
+            let sample = scrape.samples.iter().find(|sample| {
+                sample.metric == metric
+                    && sample.labels.get("ring") == Some(ring)
+                    && label.is_none_or(|(name, text)| sample.labels.get(name) == Some(text))
+            })?;
+            match sample.value {
+                Value::Counter(value) | Value::Gauge(value) => Some(value),
+                _ => panic!("{sample:?}"),
+            }
+        };
+        assert_eq!(value("tktrot_exposure_seconds", "nginx", None), Some(10800.0));
+        assert_eq!(value("tktrot_active_key_age_seconds", "nginx", None), Some(720.0));
+        assert_eq!(value("tktrot_keys", "nginx", Some(("state", "retired"))), Some(1.0));
+        assert_eq!(value("tktrot_issued_total", "nginx", None), Some(1200.0));
+        assert_eq!(value("tktrot_resumed_total", "nginx", Some(("key", "retired"))), Some(250.0));
+        let refused = Some(("reason", "unknown"));
+        assert_eq!(value("tktrot_refused_total", "nginx", refused), Some(200.0));
+        assert_eq!(value("tktrot_severity", "nginx", None), Some(0.0));
+        let stuck = Some(("alarm", "writer-stuck"));
+        assert_eq!(value("tktrot_alarm", "nginx", stuck), Some(0.0));
+        assert_eq!(value("tktrot_readable", "other", None), Some(0.0));
+        assert_eq!(value("tktrot_exposure_seconds", "other", None), None);
+        assert_eq!(value("tktrot_active_key_age_seconds", "od\"d\\", None), None);
+        let described = |metric: &str| {
+            text.contains(&format!("# TYPE {metric} "))
+                && text.contains(&format!("# HELP {metric} "))
+        };
+        for sample in &scrape.samples {
+            assert!(described(&sample.metric), "{}\n{text}", sample.metric);
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! All that is told of a ring at a moment, as plain figures.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde::Serialize;
+use tktrot::clock::Time;
+use tktrot::ring::layout::IMPORTED;
+use tktrot::ring::lock::Holder;
+use tktrot::ring::stats::{Counter, Problem, Totals};
+use tktrot::ring::view::{KeyFacts, View};
+use tktrot::rotate::policy_of;
+use tktrot::schedule::KeyState;
+
+use super::processes::{Presence, Processes, Thread, printable};
+use super::snapshot::Snapshot;
+use super::span::{seconds, seconds_if_any};
+
+/// One ring, at one moment. Spans of time are from that moment on, or back.
+#[derive(Clone, Debug, Serialize)]
+pub struct Reading {
+    pub name: String,
+    pub path: String,
+    pub capacity: u32,
+    /// False if its times are those of another boot, or there is no clock to read them by.
+    pub times_are_valid: bool,
+    pub exposure: Exposure,
+    /// First those that end first.
+    pub keys: Vec<Key>,
+    /// From then on there is something for a writer to do; null if never.
+    #[serde(rename = "writer_due_in_seconds", serialize_with = "seconds_if_any")]
+    pub writer_due_in: Option<Duration>,
+    /// How long a writer has been needed that has not come.
+    #[serde(rename = "overdue_seconds", serialize_with = "seconds")]
+    pub overdue: Duration,
+    pub writer_lock: Lock,
+    /// True if one thread had the writer lock on every look.
+    pub writer_is_stuck: bool,
+    /// The upkeep thread that works has it.
+    pub upkeep_lock: Lock,
+    /// False if the settings leave the upkeep to handshakes.
+    pub upkeep_thread_expected: bool,
+    pub users: Vec<User>,
+    /// Processes of which this user may not see whether they map the ring.
+    pub hidden_processes: usize,
+    pub counters: Counters,
+    pub last_problem: Option<LastProblem>,
+}
+
+/// How much of recorded traffic one theft opens.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Exposure {
+    /// R + L; longer while keys live that were made for more.
+    #[serde(rename = "seconds", serialize_with = "seconds")]
+    pub span: Duration,
+    /// R.
+    #[serde(rename = "rotate_seconds", serialize_with = "seconds")]
+    pub rotate_every: Duration,
+    /// L.
+    #[serde(rename = "lifetime_seconds", serialize_with = "seconds")]
+    pub lifetime: Duration,
+}
+
+/// What a key is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    Announced,
+    Active,
+    Retired,
+    /// Over, but not yet erased.
+    Expired,
+}
+
+/// Who made a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Maker {
+    Here,
+    Elsewhere,
+    /// It came out of a file.
+    Imported,
+}
+
+/// All of a key but its secrets.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Key {
+    /// The first 8 hex digits of its name.
+    pub name: String,
+    pub state: State,
+    pub maker: Maker,
+    /// True if its tickets carry no associated data.
+    pub plain: bool,
+    /// Since when it encrypts, or did.
+    #[serde(rename = "age_seconds", serialize_with = "seconds")]
+    pub age: Duration,
+    #[serde(rename = "encrypts_in_seconds", serialize_with = "seconds")]
+    pub encrypts_in: Duration,
+    #[serde(rename = "encrypts_for_seconds", serialize_with = "seconds")]
+    pub encrypts_for: Duration,
+    #[serde(rename = "decrypts_for_seconds", serialize_with = "seconds")]
+    pub decrypts_for: Duration,
+}
+
+/// Who has a lock in the ring.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase", tag = "state")]
+pub enum Lock {
+    Free,
+    Held(Thread),
+    /// Its holder died with it.
+    Dead,
+}
+
+/// A process that has the ring, or had it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct User {
+    pub pid: u32,
+    pub program: String,
+    pub presence: Presence,
+    /// True if it has dealt in tickets.
+    pub counts: bool,
+    /// False if it only looks, as `tktrot watch` does.
+    pub writes: bool,
+    /// Whether it keeps the ring locked in memory; null if that cannot be seen.
+    pub locked: Option<bool>,
+}
+
+/// Since the ring was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counters {
+    /// Tickets sealed: one for a TLS 1.2 full handshake, two for a TLS 1.3 one, one for its
+    /// resumption. So full handshakes cannot be counted by them.
+    pub issued: u64,
+    /// Tickets that came back and were given to the TLS library with their key, the active one.
+    /// Whether their MAC then held, only the library knows.
+    pub resumed_active: u64,
+    /// The same, with a retired key.
+    pub resumed_retired: u64,
+    /// Tickets of a key that is not in the ring.
+    pub unknown: u64,
+    /// Tickets of a key that is over.
+    pub expired: u64,
+    /// Tickets known to be of another scope.
+    pub wrong_scope: u64,
+    pub errors: u64,
+    /// Handshakes that went on without a ticket that can be resumed.
+    pub unsealed: u64,
+    /// Keys published.
+    pub rotations: u64,
+    pub generator_failures: u64,
+    /// Writers that died with the lock and were repaired after.
+    pub repairs: u64,
+}
+
+impl Counters {
+    fn of(totals: &Totals, view: &View) -> Counters {
+        let header = view.header();
+        let read = |word: &AtomicU64| word.load(Ordering::Relaxed);
+        Counters {
+            issued: totals.of(Counter::Issued),
+            resumed_active: totals.of(Counter::ResumedActive),
+            resumed_retired: totals.of(Counter::ResumedRetired),
+            unknown: totals.of(Counter::Unknown),
+            expired: totals.of(Counter::Expired),
+            wrong_scope: totals.of(Counter::WrongScope),
+            errors: totals.of(Counter::Errors),
+            unsealed: totals.of(Counter::Unsealed),
+            rotations: read(&header.rotations),
+            generator_failures: read(&header.generator_failures),
+            repairs: read(&header.repairs),
+        }
+    }
+
+    /// Tickets that came back and found their key.
+    pub fn resumed(&self) -> u64 {
+        self.resumed_active.saturating_add(self.resumed_retired)
+    }
+
+    /// Tickets that came back and were turned away; a full handshake followed.
+    pub fn refused(&self) -> u64 {
+        self.unknown.saturating_add(self.expired).saturating_add(self.wrong_scope)
+    }
+
+    /// The part of the tickets that came back which found their key; `None` if none came.
+    pub fn resumption_ratio(&self) -> Option<f64> {
+        let offered = self.resumed().saturating_add(self.refused());
+        (offered > 0).then(|| self.resumed() as f64 / offered as f64)
+    }
+}
+
+/// The last thing that went wrong at run time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct LastProblem {
+    pub what: What,
+    #[serde(rename = "seconds_ago", serialize_with = "seconds")]
+    pub ago: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum What {
+    Generator,
+    Full,
+    Lock,
+}
+
+impl Reading {
+    /// Puts together what was seen of the ring at `path`.
+    pub fn of(
+        path: &Path,
+        view: &View,
+        snapshot: &Snapshot,
+        processes: &Processes,
+        upkeep_thread_expected: bool,
+    ) -> Reading {
+        let now = snapshot.now;
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        Reading {
+            name: printable(&name),
+            path: printable(&path.to_string_lossy()),
+            capacity: view.capacity(),
+            times_are_valid: view.is_of_this_boot() && now != Time::NEVER,
+            exposure: exposure(view, &snapshot.keys),
+            keys: snapshot.keys.iter().map(|facts| key(facts, view, now)).collect(),
+            writer_due_in: (snapshot.deadline != Time::NEVER).then(|| now.until(snapshot.deadline)),
+            overdue: snapshot.deadline.until(now),
+            writer_lock: Lock::of(snapshot.writer),
+            writer_is_stuck: snapshot.stuck,
+            upkeep_lock: Lock::of(view.leader()),
+            upkeep_thread_expected,
+            users: users(view, processes),
+            hidden_processes: processes.hidden(),
+            counters: Counters::of(&view.totals(), view),
+            last_problem: view
+                .last_problem()
+                .map(|(problem, at)| LastProblem { what: What::of(problem), ago: at.until(now) }),
+        }
+    }
+
+    /// The key that encrypts: of several, which a rotation cut short can leave, the newest.
+    pub fn active_key(&self) -> Option<&Key> {
+        self.own(State::Active).min_by_key(|key| key.age)
+    }
+
+    /// The key that encrypts next.
+    pub fn successor(&self) -> Option<&Key> {
+        self.own(State::Announced).min_by_key(|key| key.encrypts_in)
+    }
+
+    /// How many keys are in a state.
+    pub fn count(&self, state: State) -> usize {
+        self.keys.iter().filter(|key| key.state == state).count()
+    }
+
+    /// The number of keys in words.
+    pub fn keys_text(&self) -> String {
+        match self.keys.len() {
+            1 => "1 key".into(),
+            number => format!("{number} keys"),
+        }
+    }
+
+    /// The processes that have the ring to deal in tickets, as far as they can be seen.
+    pub fn servers(&self) -> impl Iterator<Item = &User> {
+        self.users.iter().filter(|user| user.presence == Presence::Maps && user.writes)
+    }
+
+    fn own(&self, state: State) -> impl Iterator<Item = &Key> {
+        self.keys.iter().filter(move |key| key.state == state && key.maker == Maker::Here)
+    }
+}
+
+impl What {
+    fn of(problem: Problem) -> What {
+        match problem {
+            Problem::Generator => What::Generator,
+            Problem::Full => What::Full,
+            Problem::Lock => What::Lock,
+        }
+    }
+}
+
+impl Lock {
+    fn of(holder: Holder) -> Lock {
+        match holder {
+            Holder::Nobody => Lock::Free,
+            Holder::Thread(thread) => Lock::Held(Thread::find(thread)),
+            Holder::Dead => Lock::Dead,
+        }
+    }
+}
+
+fn exposure(view: &View, keys: &[KeyFacts]) -> Exposure {
+    let policy = policy_of(view.header(), view.capacity());
+    // How long an imported key was in use before is not known here.
+    let made = keys.iter().filter(|key| key.node != IMPORTED);
+    let longest = made.map(|key| key.times.encrypt_from.until(key.times.decrypt_until)).max();
+    let span = policy.rotate_every.saturating_add(policy.lifetime);
+    Exposure {
+        span: longest.map_or(span, |longest| span.max(longest)),
+        rotate_every: policy.rotate_every,
+        lifetime: policy.lifetime,
+    }
+}
+
+fn key(facts: &KeyFacts, view: &View, now: Time) -> Key {
+    let node = view.header().node.load(Ordering::Relaxed);
+    let times = facts.times;
+    Key {
+        name: facts.name.to_string(),
+        state: match times.state(now) {
+            KeyState::Announced => State::Announced,
+            KeyState::Active => State::Active,
+            KeyState::Retired => State::Retired,
+            KeyState::Expired => State::Expired,
+        },
+        maker: match facts.node {
+            IMPORTED => Maker::Imported,
+            other if other == node => Maker::Here,
+            _ => Maker::Elsewhere,
+        },
+        plain: facts.plain,
+        age: times.encrypt_from.until(now),
+        encrypts_in: now.until(times.encrypt_from),
+        encrypts_for: now.until(times.encrypt_until),
+        decrypts_for: now.until(times.decrypt_until),
+    }
+}
+
+/// Those that map the ring, and those that told it of themselves.
+fn users(view: &View, processes: &Processes) -> Vec<User> {
+    let blocks = view.users();
+    let counts = |pid| blocks.iter().any(|block| block.pid == pid);
+    let mapping = processes.iter().map(|(pid, mapped)| User {
+        pid,
+        program: mapped.program.clone(),
+        presence: Presence::Maps,
+        counts: counts(pid),
+        writes: mapped.writes,
+        locked: mapped.locked,
+    });
+    let others = blocks.iter().filter(|block| processes.presence(block.pid) != Presence::Maps);
+    let others = others.map(|block| User {
+        pid: block.pid,
+        program: printable(&block.program),
+        presence: processes.presence(block.pid),
+        counts: true,
+        writes: true,
+        locked: None,
+    });
+    let mut users: Vec<_> = mapping.chain(others).collect();
+    users.sort_by_key(|user| user.pid);
+    users
+}

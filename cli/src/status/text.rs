@@ -1,0 +1,300 @@
+//! The readings as people read them.
+
+use std::fmt::Write;
+
+use super::alarms::{Alarm, alarms, worst};
+use super::processes::Presence;
+use super::rates::Rates;
+use super::reading::{Counters, Key, Lock, Maker, Reading, State, User};
+use super::span::words;
+
+/// One ring in full. `width`: where long lines are broken.
+pub fn full(reading: &Reading, rates: Option<&Rates>, width: usize) -> String {
+    let alarms = alarms(reading);
+    let mut page = Page { text: String::new(), width };
+    page.line("ring", &reading.path);
+    page.line("exposure", &exposure(reading));
+    page.line("active key", &active(reading));
+    page.line("keys", &format!("{} of {}", reading.keys.len(), reading.capacity));
+    page.keys(&reading.keys);
+    page.line("upkeep", &upkeep(reading));
+    page.line("users", &users(reading));
+    reading.users.iter().for_each(|user| page.user(user));
+    page.line("counted", "since the ring was made");
+    page.counters(&reading.counters);
+    if let Some(rates) = rates {
+        page.line("per second", &per_second(rates));
+    }
+    if alarms.is_empty() {
+        page.line("alarms", "none");
+    }
+    alarms.iter().for_each(|alarm| page.alarm(alarm));
+    page.text
+}
+
+/// What a theft would cost, as the first thing to know.
+pub fn exposure(reading: &Reading) -> String {
+    let exposure = reading.exposure;
+    let (r, l) = (words(exposure.rotate_every), words(exposure.lifetime));
+    let span = words(exposure.span);
+    let mut text = format!("a stolen key opens at most the sessions of the last {span}");
+    if exposure.span > exposure.rotate_every.saturating_add(exposure.lifetime) {
+        let _ = write!(text, "; {r} + {l} once the keys are gone that were made for more");
+    } else {
+        let _ = write!(text, " (R {r} + L {l})");
+    }
+    text
+}
+
+/// The active key, its age, and what comes after it.
+pub fn active(reading: &Reading) -> String {
+    let Some(key) = reading.active_key() else {
+        return if reading.keys.is_empty() {
+            "none: no client has asked for a ticket yet".into()
+        } else {
+            "none".into()
+        };
+    };
+    let next = reading.successor().map_or("nothing yet", |next| &next.name);
+    let (age, left) = (words(key.age), words(key.encrypts_for));
+    format!("{}, {age} old; next rotation in {left}, to {next}", key.name)
+}
+
+/// How many keys are in which state.
+pub fn key_counts(reading: &Reading) -> String {
+    let states = [State::Announced, State::Active, State::Retired, State::Expired];
+    let counted = states.map(|state| (reading.count(state), state_word(state)));
+    let told: Vec<_> = counted
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, word)| format!("{count} {word}"))
+        .collect();
+    if told.is_empty() { "none yet".into() } else { told.join(", ") }
+}
+
+/// Several rings, a line for each.
+pub fn summaries(rings: &[(String, Result<Reading, String>)]) -> String {
+    let longest = |words: &mut dyn Iterator<Item = usize>| words.max().unwrap_or(0);
+    let name = longest(&mut rings.iter().map(|(name, _)| name.chars().count()));
+    let mut text = String::new();
+    for (ring, reading) in rings {
+        let line = match reading {
+            Ok(reading) => summary(reading),
+            Err(error) => format!("WRONG  cannot be read: {error}"),
+        };
+        let _ = writeln!(text, "{ring:name$}  {line}");
+    }
+    text
+}
+
+fn summary(reading: &Reading) -> String {
+    let alarms = alarms(reading);
+    let told = match (alarms.first(), alarms.len()) {
+        (None, _) => "no alarms".into(),
+        (Some(first), 1) => first.alarm.name().to_owned(),
+        (Some(first), many) => format!("{} and {} more", first.alarm.name(), many - 1),
+    };
+    let active = reading.active_key().map_or("none    ", |key| &key.name);
+    let exposure = words(reading.exposure.span);
+    let users = reading.servers().count();
+    let severity = worst(&alarms);
+    format!("{severity:5}  exposure {exposure:<10}  key {active}  users {users:<3} {told}")
+}
+
+/// Who has the ring, in one line.
+pub fn users(reading: &Reading) -> String {
+    let mut text = match reading.servers().count() {
+        0 => "no process that is visible".into(),
+        1 => "1 process".into(),
+        number => format!("{number} processes"),
+    };
+    if reading.hidden_processes > 0 {
+        let _ = write!(
+            text,
+            "; {}: whether they use the ring is seen by root (with CAP_SYS_PTRACE)",
+            hidden(reading.hidden_processes)
+        );
+    }
+    text
+}
+
+/// How many processes cannot be seen.
+pub fn hidden(processes: usize) -> String {
+    if processes == 1 {
+        "1 more is not visible".into()
+    } else {
+        format!("{processes} more are not visible")
+    }
+}
+
+fn upkeep(reading: &Reading) -> String {
+    match &reading.upkeep_lock {
+        Lock::Held(holder) => match holder.process {
+            Some(process) => format!("thread {} of {process} ({})", holder.thread, holder.program),
+            None => format!("thread {}, which is not in this host's /proc", holder.thread),
+        },
+        Lock::Free | Lock::Dead if reading.keys.is_empty() => "not needed yet".into(),
+        Lock::Free | Lock::Dead => "no thread; handshakes do it".into(),
+    }
+}
+
+/// What happens per second.
+pub fn per_second(rates: &Rates) -> String {
+    format!(
+        "{:.1} issued, {:.1} resumed, {:.1} turned away",
+        rates.issued, rates.resumed, rates.refused
+    )
+}
+
+fn state_word(state: State) -> &'static str {
+    match state {
+        State::Announced => "announced",
+        State::Active => "active",
+        State::Retired => "retired",
+        State::Expired => "over, not erased",
+    }
+}
+
+struct Page {
+    text: String,
+    width: usize,
+}
+
+/// Where what is said begins.
+const INDENT: usize = 12;
+
+impl Page {
+    fn line(&mut self, what: &str, text: &str) {
+        let mut first = what;
+        for line in wrapped(text, self.width.saturating_sub(INDENT)) {
+            let _ = writeln!(self.text, "{first:INDENT$}{line}");
+            first = "";
+        }
+    }
+
+    fn keys(&mut self, keys: &[Key]) {
+        // As time goes: first those that are to come.
+        for key in keys.iter().rev() {
+            let life = match key.state {
+                State::Announced => format!("encrypts in {}", words(key.encrypts_in)),
+                State::Active => format!("encrypts for {}", words(key.encrypts_for)),
+                State::Retired => format!("decrypts for {}", words(key.decrypts_for)),
+                State::Expired => "to be erased".into(),
+            };
+            let mut marks = String::new();
+            match key.maker {
+                Maker::Here => {}
+                Maker::Elsewhere => marks.push_str("  of another host"),
+                Maker::Imported => marks.push_str("  imported"),
+            }
+            marks.push_str(if key.plain { "  plain" } else { "" });
+            self.line("", &format!("{}  {:9}  {life}{marks}", key.name, state_word(key.state)));
+        }
+    }
+
+    fn user(&mut self, user: &User) {
+        let does = match (user.presence, user.writes, user.counts) {
+            (Presence::Gone, ..) => "gone",
+            (Presence::Hidden, ..) => "not visible; has dealt in tickets",
+            (Presence::Maps, false, _) => "only looks",
+            (Presence::Maps, true, true) => "deals in tickets",
+            (Presence::Maps, true, false) => "has the ring, no tickets yet",
+        };
+        let unlocked = if user.locked == Some(false) { "  not locked in memory" } else { "" };
+        self.line("", &format!("{:7}  {:15}  {does}{unlocked}", user.pid, user.program));
+    }
+
+    fn counters(&mut self, counters: &Counters) {
+        let mut count = |number: u64, what: &str| self.line("", &format!("{number:9}  {what}"));
+        count(counters.issued, "tickets issued");
+        let ratio = counters.resumption_ratio();
+        let ratio = ratio.map_or(String::new(), |ratio| {
+            format!(" ({:.0} % of those that came back)", ratio * 100.0)
+        });
+        count(counters.resumed(), &format!("tickets resumed{ratio}"));
+        let (active, retired) = (counters.resumed_active, counters.resumed_retired);
+        count(active, "  by the active key");
+        count(retired, "  by a retired key");
+        count(counters.refused(), "tickets turned away");
+        count(counters.unknown, "  of an unknown key");
+        count(counters.expired, "  of a key that is over");
+        count(counters.wrong_scope, "  of another scope");
+        count(counters.unsealed, "handshakes without a ticket to resume");
+        count(counters.errors, "errors");
+        count(counters.rotations, "keys made");
+        if counters.repairs > 0 {
+            count(counters.repairs, "repairs after a killed writer");
+        }
+        if counters.generator_failures > 0 {
+            count(counters.generator_failures, "failures of the random number generator");
+        }
+    }
+
+    fn alarm(&mut self, alarm: &Alarm) {
+        self.line(
+            &format!("{}", alarm.severity),
+            &format!("{}: {}", alarm.alarm.name(), alarm.what),
+        );
+        self.line("", &format!("=> {}", alarm.remedy));
+    }
+}
+
+/// Broken at spaces; a line that fits stays as it is.
+pub fn wrapped(text: &str, width: usize) -> Vec<String> {
+    if text.chars().count() <= width {
+        return vec![text.to_owned()];
+    }
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::example::{healthy, idle};
+    use super::*;
+
+    #[test]
+    fn a_healthy_ring_in_full() {
+        insta::assert_snapshot!(full(&healthy(), None, 100));
+    }
+
+    #[test]
+    fn an_idle_ring_in_full() {
+        insta::assert_snapshot!(full(&idle(), None, 100));
+    }
+
+    #[test]
+    fn a_spoilt_ring_in_a_narrow_window() {
+        let mut reading = Reading { capacity: 3, hidden_processes: 9, ..healthy() };
+        reading.writer_lock = Lock::Dead;
+        reading.users[1].locked = Some(false);
+        reading.users[0].presence = Presence::Gone;
+        reading.keys[0].maker = Maker::Imported;
+        reading.keys[0].plain = true;
+        let rates = Rates { issued: 20.0, resumed: 9.96, ..Rates::default() };
+        let text = full(&reading, Some(&rates), 80);
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn several_rings_a_line_each() {
+        let worse = Reading { times_are_valid: false, capacity: 3, ..healthy() };
+        let rings = [
+            ("haproxy".to_owned(), Ok(idle())),
+            ("nginx".to_owned(), Ok(healthy())),
+            ("old".to_owned(), Ok(worse)),
+            ("x".to_owned(), Err("/run/tktrot/x.ring: it is not a ring".to_owned())),
+        ];
+        insta::assert_snapshot!(summaries(&rings));
+    }
+}

@@ -1,0 +1,159 @@
+//! A ring that a stock nginx made under the shim.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use prometheus_parse::{Scrape, Value as Sample};
+use serde_json::Value;
+use testbed::client::{Client, Ticket, TlsVersion};
+use testbed::nginx::Nginx;
+use testbed::{RingDir, artifacts, wait};
+
+use crate::program::{Result, alarms, reading, tktrot};
+
+/// For a rotation of two seconds.
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn nginx(ring: &RingDir, rotate: &str) -> Result<Nginx> {
+    let builder = Nginx::builder().workers(2).preload(artifacts::shim()?).ring(ring);
+    Ok(builder.env("TKTROT_ROTATE", rotate).env("TKTROT_LIFETIME", "60s").start()?)
+}
+
+fn count(reading: &Value, counter: &str) -> u64 {
+    reading["counters"][counter].as_u64().unwrap_or(u64::MAX)
+}
+
+fn state_of<'r>(reading: &'r Value, ticket: &Ticket) -> Option<&'r str> {
+    let name: String = ticket.key_name()[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+    let keys = reading["keys"].as_array()?;
+    keys.iter().find(|key| key["name"] == name)?["state"].as_str()
+}
+
+#[test]
+fn keys_users_and_counters_are_those_of_the_server() -> Result<()> {
+    let ring = RingDir::new()?;
+    let nginx = nginx(&ring, "2s")?;
+    let idle = reading(&ring)?;
+    assert_eq!(
+        (&idle["severity"], &idle["active_key"]),
+        (&"fine".into(), &Value::Null),
+        "{idle:#}"
+    );
+
+    let client = Client::new(TlsVersion::V13)?;
+    let ticket = client.connect(nginx.addr(), None, None)?.tickets.pop().ok_or("no ticket")?;
+    let first = reading(&ring)?;
+    assert_eq!(first["exposure"]["seconds"], 62.0);
+    assert_eq!((count(&first, "issued"), count(&first, "resumed_active")), (2, 0), "{first:#}");
+    assert!(matches!(state_of(&first, &ticket), Some("active" | "retired")), "{first:#}");
+
+    // Everybody who has the ring is there, and who had a client has said so.
+    let users = first["users"].as_array().ok_or("no users")?;
+    let mut expected = nginx.worker_pids()?;
+    expected.push(nginx.master_pid()?);
+    expected.sort_unstable();
+    let pids: Vec<_> = users.iter().filter_map(|user| user["pid"].as_i64()).collect();
+    assert_eq!(pids, expected.iter().map(|pid| i64::from(*pid)).collect::<Vec<_>>());
+    for user in users {
+        assert_eq!((&user["program"], &user["presence"]), (&"nginx".into(), &"maps".into()));
+        assert_eq!(user["locked"], true, "{user}");
+    }
+    assert_eq!(users.iter().filter(|user| user["counts"] == true).count(), 1, "{users:?}");
+
+    // Across a rotation the key is another one, and the old one opens its ticket.
+    let later = wait::until(LIMIT, "a rotation", || {
+        let later = reading(&ring).ok()?;
+        (state_of(&later, &ticket) == Some("retired")).then_some(later)
+    })?;
+    assert!(count(&later, "rotations") > 2, "{later:#}");
+    assert!(client.connect(nginx.addr(), None, Some(&ticket))?.resumed);
+    let after = reading(&ring)?;
+    assert_eq!((count(&after, "resumed_retired"), count(&after, "issued")), (1, 3), "{after:#}");
+    assert_eq!(after["resumption_ratio"], 1.0);
+
+    let revoked = tktrot(&ring, &["revoke", "--all", "--yes"])?;
+    assert_eq!(revoked.status, Some(0), "{revoked:?}");
+    assert!(!client.connect(nginx.addr(), None, Some(&ticket))?.resumed);
+    let after = reading(&ring)?;
+    assert_eq!((count(&after, "unknown"), state_of(&after, &ticket)), (1, None), "{after:#}");
+    assert_eq!(after["resumption_ratio"], 0.5);
+    Ok(())
+}
+
+#[test]
+fn text_json_and_metrics_say_the_same() -> Result<()> {
+    let ring = RingDir::new()?;
+    let nginx = nginx(&ring, "1h")?;
+    let client = Client::new(TlsVersion::V13)?;
+    let ticket = client.connect(nginx.addr(), None, None)?.tickets.pop().ok_or("no ticket")?;
+    assert!(client.connect(nginx.addr(), None, Some(&ticket))?.resumed);
+
+    // The upkeep thread starts with the first ticket.
+    let json = wait::until(LIMIT, "the upkeep thread", || {
+        reading(&ring).ok().filter(|reading| reading["upkeep_lock"]["state"] == "held")
+    })?;
+    assert_eq!(alarms(&json), [""; 0], "{json:#}");
+
+    let said = tktrot(&ring, &["status", "--prometheus"])?;
+    assert_eq!((said.status, &*said.stderr), (Some(0), ""));
+    let scrape = Scrape::parse(said.stdout.lines().map(|line| Ok(line.to_owned())))?;
+    let mut sums: BTreeMap<&str, f64> = BTreeMap::new();
+    for sample in &scrape.samples {
+        assert_eq!(sample.labels.get("ring"), Some("nginx"));
+        let (Sample::Counter(value) | Sample::Gauge(value)) = sample.value else {
+            return Err(format!("{sample:?}").into());
+        };
+        *sums.entry(&sample.metric).or_default() += value;
+    }
+    assert_eq!(sums["tktrot_exposure_seconds"], json["exposure"]["seconds"].as_f64().unwrap());
+    assert_eq!(sums["tktrot_issued_total"], 3.0);
+    assert_eq!(sums["tktrot_resumed_total"], 1.0);
+    assert_eq!((sums["tktrot_keys"], sums["tktrot_servers"]), (2.0, 3.0));
+    assert_eq!((sums["tktrot_alarm"], sums["tktrot_severity"]), (0.0, 0.0));
+
+    let said = tktrot(&ring, &["status", "nginx", "--interval", "0.2"])?;
+    assert_eq!((said.status, &*said.stderr), (Some(0), ""));
+    let mut filters = insta::Settings::clone_current();
+    for (pattern, name) in [
+        (r"/dev/shm/tktrot-test-\w+", "[DIR]"),
+        (r"\b[0-9a-f]{8}\b", "[KEY]"),
+        (r"thread \d+ of \d+", "thread [TID] of [PID]"),
+        (r" +\d+  nginx", "  [PID]  nginx"),
+        (r"\b\d+ s old", "[AGE] old"),
+        (r"in (1 h|\d+ min( \d+ s)?)\b", "in [LEFT]"),
+        (r"for (1 h|\d+ min( \d+ s)?)\b", "for [LEFT]"),
+        // Who of the workers had which client, and what may be seen, is not ours to say.
+        (r"(has the ring, no tickets yet|deals in tickets)", "[DOES]"),
+        (r"; \d+ more (is|are) not visible[^\n]*(\n +[^\n\[]*)?", ""),
+    ] {
+        filters.add_filter(pattern, name);
+    }
+    filters.bind(|| insta::assert_snapshot!(said.stdout));
+    Ok(())
+}
+
+#[test]
+fn a_stopped_upkeep_thread_is_told_with_what_it_delays() -> Result<()> {
+    let ring = RingDir::new()?;
+    let nginx = nginx(&ring, "1s")?;
+    Client::new(TlsVersion::V13)?.connect(nginx.addr(), None, None)?;
+    let leader = wait::until(LIMIT, "the upkeep thread", || {
+        reading(&ring).ok()?["upkeep_lock"]["process"].as_i64()
+    })?;
+    assert!(nginx.worker_pids()?.contains(&(leader as i32)));
+    let worker = testbed::process::Process::find(leader as i32).ok_or("the worker is gone")?;
+    assert!(worker.signal(libc::SIGSTOP));
+    let late = wait::until(LIMIT, "the alarm", || {
+        reading(&ring).ok().filter(|late| alarms(late).contains(&"rotation-overdue"))
+    });
+    assert!(worker.signal(libc::SIGCONT));
+    let late = late?;
+    assert_eq!(
+        (&late["severity"], &late["upkeep_lock"]["stopped"]),
+        (&"wrong".into(), &true.into())
+    );
+    wait::until(LIMIT, "the end of the alarm", || {
+        reading(&ring).ok().filter(|reading| alarms(reading).is_empty())
+    })?;
+    Ok(())
+}

@@ -1,0 +1,112 @@
+//! The program, run on the rings of one directory; and rings without a server.
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use testbed::RingDir;
+use testbed::environment::Environment;
+use tktrot::clock::BootClock;
+use tktrot::config::Config;
+use tktrot::ring::file::Place;
+use tktrot::ring::layout::Geometry;
+use tktrot::rotate::{Generator, Keyring};
+
+pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+/// Where cargo built it.
+pub const TKTROT: &str = env!("CARGO_BIN_EXE_tktrot");
+
+/// This host may have some.
+pub const NO_SETTINGS: [&str; 2] = ["--config", "/dev/null"];
+
+/// What a run of it came to.
+#[derive(Debug)]
+pub struct Said {
+    pub status: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl From<Output> for Said {
+    fn from(output: Output) -> Said {
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        let status = output.status.code();
+        Said { status, stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+}
+
+/// Nothing of ours but the directory.
+pub fn environment(dir: &RingDir) -> Environment {
+    let mut environment = Environment::default();
+    environment.set("TKTROT_DIR", &dir.path().display().to_string());
+    environment
+}
+
+/// It, with no settings but the environment's.
+pub fn command(dir: &RingDir, arguments: &[&str]) -> Command {
+    let mut command = environment(dir).command(TKTROT.as_ref());
+    command.args(NO_SETTINGS).args(arguments);
+    command
+}
+
+/// Runs it to its end.
+pub fn tktrot(dir: &RingDir, arguments: &[&str]) -> Result<Said> {
+    Ok(command(dir, arguments).output()?.into())
+}
+
+/// `tktrot status --json`, checked against the schema.
+pub fn document(dir: &RingDir, arguments: &[&str]) -> Result<Value> {
+    let said = tktrot(dir, &[&["status", "--json"], arguments].concat())?;
+    let document = serde_json::from_str(&said.stdout).map_err(|_| format!("{said:?}"))?;
+    let schema = serde_json::from_str(include_str!("../../../docs/schemas/status.schema.json"))?;
+    let schema = jsonschema::validator_for(&schema)?;
+    let flaws: Vec<_> = schema.iter_errors(&document).map(|flaw| flaw.to_string()).collect();
+    assert_eq!(flaws, [""; 0], "{document:#}");
+    let severity = ["fine", "doubtful", "wrong"]
+        .iter()
+        .position(|name| document["severity"] == *name)
+        .ok_or("no severity")?;
+    assert_eq!(said.status, Some(severity as i32), "{document:#}");
+    Ok(document)
+}
+
+/// The only ring of the directory.
+pub fn reading(dir: &RingDir) -> Result<Value> {
+    let mut document = document(dir, &[])?;
+    let rings = document["rings"].as_array_mut().ok_or("no rings")?;
+    assert_eq!(rings.len(), 1, "{rings:?}");
+    Ok(rings.remove(0))
+}
+
+/// The names of a reading's alarms.
+pub fn alarms(reading: &Value) -> Vec<&str> {
+    let alarms = reading["alarms"].as_array().into_iter().flatten();
+    alarms.filter_map(|alarm| alarm["alarm"].as_str()).collect()
+}
+
+struct OpenSsl;
+
+impl Generator for OpenSsl {
+    fn fill(&self, bytes: &mut [u8]) -> bool {
+        openssl::rand::rand_priv_bytes(bytes).is_ok()
+    }
+}
+
+/// A ring that this process has open, as a server would.
+pub fn keyring(dir: &RingDir, name: &str) -> Result<Keyring> {
+    let (dir, file) = (dir.path().to_owned(), format!("{name}.ring"));
+    let place = Place { dir, file, dir_mode: 0o700 };
+    let geometry = Geometry::new(16).ok_or("a capacity out of range")?;
+    let ring = place.open(geometry).map_err(|refused| refused.to_string())?;
+    ring.protect()?;
+    let keyring = Keyring::new(ring, BootClock, &OpenSsl);
+    keyring.configure(&Config::default()).map_err(|failure| failure.to_string())?;
+    Ok(keyring)
+}
+
+/// The same, with keys in it.
+pub fn keyring_with_keys(dir: &RingDir, name: &str) -> Result<Keyring> {
+    let keyring = keyring(dir, name)?;
+    keyring.rotate().map_err(|failure| failure.to_string())?;
+    Ok(keyring)
+}
