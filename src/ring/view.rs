@@ -94,6 +94,11 @@ impl View {
         Some((problem, Time(header.last_error_at.load(Ordering::Relaxed))))
     }
 
+    /// How many keys this node has published.
+    pub fn rotations(&self) -> u64 {
+        self.header().rotations.load(Ordering::Relaxed)
+    }
+
     /// The keys there are, first those that end first. One that is being written is left out.
     pub fn keys(&self) -> Vec<KeyFacts> {
         let mut keys: Vec<_> = self.ring.slots().iter().filter_map(Slot::facts).collect();

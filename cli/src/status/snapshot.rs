@@ -21,6 +21,8 @@ pub struct Snapshot {
     pub deadline: Time,
     /// Who has the writer lock.
     pub writer: Holder,
+    /// True if somebody wrote meanwhile, or does.
+    between: bool,
     /// True if one thread had the writer lock on every look, and nothing changed.
     pub stuck: bool,
 }
@@ -28,17 +30,15 @@ pub struct Snapshot {
 impl Snapshot {
     /// Looks until nobody writes, but not for ever.
     pub fn take(view: &View, clock: &impl Clock) -> Snapshot {
-        let first = look(view, clock);
-        let (mut before, mut stuck) = (first.writer, true);
-        let mut last = first;
+        let mut last = look(view, clock);
+        let mut stuck = true;
         for _ in 1..LOOKS {
-            if !matches!(last.writer, Holder::Thread(_)) {
+            if !last.between {
                 return last;
             }
             thread::sleep(BETWEEN_LOOKS);
             let next = look(view, clock);
-            stuck &= next.writer == before && next.deadline == last.deadline;
-            before = next.writer;
+            stuck &= next.writer == last.writer && next.deadline == last.deadline;
             last = next;
         }
         let stuck = stuck && matches!(last.writer, Holder::Thread(_));
@@ -47,12 +47,80 @@ impl Snapshot {
 }
 
 fn look(view: &View, clock: &impl Clock) -> Snapshot {
-    let before = (view.writer(), view.deadline());
+    let seen = || (view.writer(), view.deadline(), view.rotations());
+    let before = seen();
     let keys = view.keys();
-    let mut writer = view.writer();
-    // Somebody who wrote meanwhile counts as one who writes.
-    if let (Holder::Thread(_), _) = before {
-        writer = before.0;
+    let after = seen();
+    let snapshot = Snapshot {
+        now: clock.now(),
+        keys,
+        deadline: after.1,
+        writer: after.0,
+        between: false,
+        stuck: false,
+    };
+    // Somebody who wrote meanwhile may be gone again, and the keys be partly as before.
+    Snapshot { between: before != after || matches!(after.0, Holder::Thread(_)), ..snapshot }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use tktrot::clock::{BootClock, VirtualClock};
+    use tktrot::config::Config;
+    use tktrot::ring::file::Place;
+    use tktrot::ring::layout::Geometry;
+    use tktrot::rotate::Keyring;
+    use tktrot::schedule::KeyState;
+
+    use super::*;
+    use crate::generator::OpenSsl;
+
+    fn keyring() -> (tempfile::TempDir, Place, Keyring) {
+        let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+        let place = Place { dir: dir.path().into(), file: "some.ring".into(), dir_mode: 0o700 };
+        let ring = place.open(Geometry::new(64).unwrap()).unwrap();
+        let keyring = Keyring::new(ring, BootClock, &OpenSsl);
+        keyring.configure(&Config::default()).unwrap();
+        keyring.rotate().unwrap();
+        (dir, place, keyring)
     }
-    Snapshot { now: clock.now(), keys, deadline: view.deadline(), writer, stuck: false }
+
+    #[test]
+    fn keys_that_are_just_being_changed_are_never_half_told() {
+        let (_dir, place, keyring) = keyring();
+        let view = place.look().unwrap().unwrap();
+        let enough = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !enough.load(Ordering::Relaxed) {
+                    keyring.rotate().unwrap();
+                    thread::sleep(Duration::from_micros(200));
+                }
+            });
+            for _ in 0..300 {
+                let snapshot = Snapshot::take(&view, &BootClock);
+                let active = |key: &&KeyFacts| key.times.state(snapshot.now) == KeyState::Active;
+                if !snapshot.between {
+                    assert_eq!(snapshot.keys.iter().filter(active).count(), 1);
+                }
+                assert!(!snapshot.stuck);
+            }
+            enough.store(true, Ordering::Relaxed);
+        });
+    }
+
+    #[test]
+    fn a_lock_that_is_not_given_back_is_stuck() {
+        let (_dir, place, keyring) = keyring();
+        let view = place.look().unwrap().unwrap();
+        let clock = VirtualClock::new(Time(7));
+        let writer = keyring.ring().try_write().unwrap();
+        let snapshot = Snapshot::take(&view, &clock);
+        assert!(snapshot.stuck);
+        assert_eq!((snapshot.now, snapshot.keys.len()), (Time(7), 2));
+        drop(writer);
+        assert!(!Snapshot::take(&view, &clock).stuck);
+    }
 }

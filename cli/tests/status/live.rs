@@ -119,7 +119,7 @@ fn text_json_and_metrics_say_the_same() -> Result<()> {
         (r"\b[0-9a-f]{8}\b", "[KEY]"),
         (r"thread \d+ of \d+", "thread [TID] of [PID]"),
         (r" +\d+  nginx", "  [PID]  nginx"),
-        (r"\b\d+ s old", "[AGE] old"),
+        (r"(\d+ min )?\d+ s old", "[AGE] old"),
         (r"in (1 h|\d+ min( \d+ s)?)\b", "in [LEFT]"),
         (r"for (1 h|\d+ min( \d+ s)?)\b", "for [LEFT]"),
         // Who of the workers had which client, and what may be seen, is not ours to say.

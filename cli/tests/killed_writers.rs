@@ -1,11 +1,15 @@
-//! Writers that died, or stand still, with the lock.
+//! Writers that died, or stand still, with the lock. A test program of its own: what it forks has
+//! every ring of the process, and would be seen as a user of other tests' rings.
+
+#[allow(dead_code, reason = "each test program needs its part of it")]
+mod program;
 
 use std::fs;
 
 use testbed::RingDir;
 use tktrot::rotate::Keyring;
 
-use crate::program::{Result, alarms, keyring_with_keys, reading, tktrot};
+use program::{Result, alarms, keyring_with_keys, reading, tktrot};
 
 /// A process that took the writer lock and stopped; killed when dropped.
 struct Holder(libc::pid_t);
