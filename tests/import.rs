@@ -50,6 +50,7 @@ fn bench(capacity: u32) -> Bench {
 
 impl Bench {
     /// So many keys as they come out of a file.
+    #[allow(clippy::vec_box, reason = "as they are imported: a key that is moved leaves a copy")]
     fn foreign(&self, count: usize) -> Vec<Box<Key>> {
         let make = |_| {
             let mut key = Box::new(Key::blank());
