@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use super::counters::Counters;
 use super::processes::{Presence, Thread};
-use super::reading::{Counters, Exposure, Key, Lock, Maker, Reading, State, User};
+use super::reading::{Exposure, Key, Lock, Maker, Reading, State, User};
 
 pub const MINUTE: Duration = Duration::from_secs(60);
 pub const HOUR: Duration = Duration::from_secs(3600);

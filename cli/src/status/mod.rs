@@ -4,6 +4,7 @@
 //! - [`processes`]: who maps it, out of /proc
 //! - [`observer`]: one who looks, again and again
 //! - [`reading`]: both, as plain figures
+//! - [`counters`]: what it counted
 //! - [`rates`]: two of them, per second
 //! - [`alarms`]: what is wrong with them, and what to do
 //! - [`text`], [`json`], [`prometheus`]: the forms in which it is told
@@ -12,6 +13,7 @@
 //! Nothing here takes a lock or writes to a ring.
 
 pub mod alarms;
+pub mod counters;
 pub mod json;
 pub mod observer;
 pub mod processes;

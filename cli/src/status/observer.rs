@@ -8,9 +8,10 @@ use tktrot::config::Upkeep;
 use tktrot::ring::file::Place;
 use tktrot::ring::view::View;
 
+use super::counters::Counters;
 use super::processes::{FileId, Processes};
 use super::rates::Rates;
-use super::reading::{Counters, Reading};
+use super::reading::Reading;
 use super::snapshot::Snapshot;
 use crate::rings;
 use crate::settings::Settings;

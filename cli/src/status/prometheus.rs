@@ -6,7 +6,8 @@ use prometheus::core::Collector;
 use prometheus::{Encoder, GaugeVec, IntCounterVec, Opts, Registry, TextEncoder};
 
 use super::alarms::{Kind, alarms, worst};
-use super::reading::{Counters, Reading, State};
+use super::counters::Counters;
+use super::reading::{Reading, State};
 
 const STATES: [(State, &str); 4] = [
     (State::Announced, "announced"),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::reading::Counters;
+use super::counters::Counters;
 use super::span::seconds;
 
 /// Events per second, between two readings.

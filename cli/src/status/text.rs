@@ -3,9 +3,10 @@
 use std::fmt::Write;
 
 use super::alarms::{Alarm, alarms, worst};
+use super::counters::Counters;
 use super::processes::Presence;
 use super::rates::Rates;
-use super::reading::{Counters, Key, Lock, Maker, Reading, State, User};
+use super::reading::{Key, Lock, Maker, Reading, State, User};
 use super::span::words;
 
 /// One ring in full. `width`: where long lines are broken.

@@ -1,0 +1,145 @@
+use super::*;
+use crate::status::counters::Counters;
+use crate::status::example::{HOUR, MINUTE, healthy, idle, key, user};
+use crate::status::processes::Thread;
+use crate::status::reading::{LastProblem, User};
+
+fn found(reading: &Reading) -> Vec<(Kind, Severity)> {
+    alarms(reading).iter().map(|alarm| (alarm.alarm, alarm.severity)).collect()
+}
+
+fn problem(what: What, ago: Duration) -> Reading {
+    Reading { last_problem: Some(LastProblem { what, ago }), ..healthy() }
+}
+
+fn held(stopped: bool, process: Option<u32>) -> Lock {
+    Lock::Held(Thread { thread: 4712, process, program: "nginx".into(), stopped })
+}
+
+#[test]
+fn a_healthy_ring_and_one_that_nobody_has_asked_for_a_ticket_give_none() {
+    assert_eq!(found(&healthy()), []);
+    assert_eq!(found(&idle()), []);
+    assert_eq!(worst(&[]), Severity::Fine);
+}
+
+#[test]
+fn times_that_mean_nothing_are_wrong_and_not_called_overdue() {
+    let reading = Reading { times_are_valid: false, overdue: HOUR, ..healthy() };
+    assert_eq!(found(&reading), [(Kind::TimesInvalid, Severity::Wrong)]);
+}
+
+#[test]
+fn a_dead_writer_deserves_a_look_and_a_stuck_one_is_wrong() {
+    let reading = Reading { writer_lock: Lock::Dead, ..healthy() };
+    assert_eq!(found(&reading), [(Kind::WriterDead, Severity::Doubtful)]);
+    let busy = Reading { writer_lock: held(false, Some(4712)), ..healthy() };
+    assert_eq!(found(&busy), []);
+    for (lock, word) in [
+        (held(true, Some(4712)), "kill -CONT 4712"),
+        (held(false, Some(4712)), "kill -KILL 4712"),
+        (held(false, None), "containers"),
+    ] {
+        let stuck = Reading { writer_lock: lock, writer_is_stuck: true, ..healthy() };
+        let alarms = alarms(&stuck);
+        assert_eq!(found(&stuck), [(Kind::WriterStuck, Severity::Wrong)]);
+        assert!(alarms[0].remedy.contains(word), "{alarms:?}");
+    }
+}
+
+#[test]
+fn a_deadline_missed_by_a_working_thread_is_wrong_and_by_nobody_doubtful() {
+    assert_eq!(found(&Reading { overdue: LATE, ..healthy() }), []);
+    let late = Reading { overdue: MINUTE, ..healthy() };
+    assert_eq!(found(&late), [(Kind::RotationOverdue, Severity::Wrong)]);
+    let callback =
+        Reading { upkeep_lock: Lock::Free, upkeep_thread_expected: false, ..late.clone() };
+    assert_eq!(found(&callback), [(Kind::RotationOverdue, Severity::Doubtful)]);
+    let over = Reading { keys: vec![key("11111111", Duration::ZERO, 9 * HOUR)], ..late };
+    assert!(alarms(&over)[0].what.contains("1 key is over"));
+}
+
+#[test]
+fn problems_of_the_last_rotation_are_told_and_old_ones_are_not() {
+    use Severity::{Doubtful, Wrong};
+    let cases = [
+        (What::Generator, Duration::from_secs(1), vec![(Kind::GeneratorFailing, Wrong)]),
+        (What::Generator, 10 * MINUTE, vec![(Kind::GeneratorFailing, Doubtful)]),
+        (What::Generator, 2 * HOUR, vec![]),
+        (What::Lock, MINUTE, vec![(Kind::LockBroken, Wrong)]),
+        (What::Lock, 2 * HOUR, vec![]),
+        (What::Full, MINUTE, vec![(Kind::RingFull, Doubtful)]),
+        (What::Full, 2 * HOUR, vec![]),
+    ];
+    for (what, ago, expected) in cases {
+        assert_eq!(found(&problem(what, ago)), expected, "{what:?} {ago:?} ago");
+    }
+    let counters = Counters { generator_failures: 7, ..Counters::default() };
+    let failing = Reading { counters, ..problem(What::Generator, Duration::ZERO) };
+    let what = &alarms(&failing)[0].what;
+    assert!(what.contains("7 times") && what.contains("48 min more"), "{what}");
+}
+
+#[test]
+fn an_active_key_without_a_successor_deserves_a_look() {
+    let mut reading = healthy();
+    reading.keys.pop();
+    assert_eq!(found(&reading), [(Kind::NoSuccessor, Severity::Doubtful)]);
+}
+
+#[test]
+fn a_ring_without_a_free_slot_deserves_a_look() {
+    assert_eq!(
+        found(&Reading { capacity: 3, ..healthy() }),
+        [(Kind::RingFull, Severity::Doubtful)]
+    );
+}
+
+#[test]
+fn a_missing_upkeep_thread_is_told_unless_it_was_not_wanted() {
+    let without = Reading { upkeep_lock: Lock::Free, ..healthy() };
+    assert_eq!(found(&without), [(Kind::NoUpkeep, Severity::Doubtful)]);
+    assert_eq!(found(&Reading { upkeep_thread_expected: false, ..without }), []);
+}
+
+#[test]
+fn memory_that_nobody_locks_is_wrong_and_that_some_lock_doubtful() {
+    let some = |locked| User { locked, ..user(4712) };
+    let mut reading = healthy();
+    reading.users[1] = some(Some(false));
+    assert_eq!(found(&reading), [(Kind::MemoryUnlocked, Severity::Doubtful)]);
+    reading.users.remove(0);
+    assert_eq!(found(&reading), [(Kind::MemoryUnlocked, Severity::Wrong)]);
+    assert!(alarms(&reading)[0].what.contains("4712"));
+    reading.users[0] = some(None);
+    assert_eq!(found(&reading), [], "what cannot be seen is not called unlocked");
+}
+
+#[test]
+fn keys_that_nobody_uses_are_told_if_everybody_can_be_seen() {
+    let gone = User { presence: Presence::Gone, locked: None, ..user(4712) };
+    let alone = Reading { users: vec![gone], upkeep_lock: Lock::Free, ..healthy() };
+    assert_eq!(found(&alone), [(Kind::NobodyUses, Severity::Doubtful)]);
+    assert_eq!(found(&Reading { hidden_processes: 1, ..alone }), []);
+}
+
+#[test]
+fn plain_keys_are_told_by_name() {
+    let mut reading = healthy();
+    reading.keys[0].plain = true;
+    reading.keys[0].maker = Maker::Imported;
+    let told = alarms(&reading);
+    assert_eq!(found(&reading), [(Kind::PlainKeys, Severity::Doubtful)]);
+    assert!(told[0].what.contains("11111111") && told[0].remedy.contains("imported"));
+}
+
+#[test]
+fn the_worst_comes_first_and_names_are_the_same_everywhere() {
+    let reading = Reading { capacity: 3, overdue: MINUTE, writer_lock: Lock::Dead, ..healthy() };
+    let told = alarms(&reading);
+    assert!(told.is_sorted_by(|one, next| one.severity >= next.severity), "{told:?}");
+    assert_eq!((told.len(), worst(&told)), (3, Severity::Wrong));
+    for kind in Kind::ALL {
+        assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
+    }
+}

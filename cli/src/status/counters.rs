@@ -1,0 +1,72 @@
+//! What a ring has counted since it was made.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::Serialize;
+use tktrot::ring::stats::Counter;
+use tktrot::ring::view::View;
+
+/// Since the ring was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counters {
+    /// Tickets sealed: one for a TLS 1.2 full handshake, two for a TLS 1.3 one, one for its
+    /// resumption. So full handshakes cannot be counted by them.
+    pub issued: u64,
+    /// Tickets that came back and were given to the TLS library with their key, the active one.
+    /// Whether their MAC then held, only the library knows.
+    pub resumed_active: u64,
+    /// The same, with a retired key.
+    pub resumed_retired: u64,
+    /// Tickets of a key that is not in the ring.
+    pub unknown: u64,
+    /// Tickets of a key that is over.
+    pub expired: u64,
+    /// Tickets known to be of another scope.
+    pub wrong_scope: u64,
+    pub errors: u64,
+    /// Handshakes that went on without a ticket that can be resumed.
+    pub unsealed: u64,
+    /// Keys published.
+    pub rotations: u64,
+    pub generator_failures: u64,
+    /// Writers that died with the lock and were repaired after.
+    pub repairs: u64,
+}
+
+impl Counters {
+    /// Those of a ring.
+    pub fn of(view: &View) -> Counters {
+        let totals = view.totals();
+        let header = view.header();
+        let read = |word: &AtomicU64| word.load(Ordering::Relaxed);
+        Counters {
+            issued: totals.of(Counter::Issued),
+            resumed_active: totals.of(Counter::ResumedActive),
+            resumed_retired: totals.of(Counter::ResumedRetired),
+            unknown: totals.of(Counter::Unknown),
+            expired: totals.of(Counter::Expired),
+            wrong_scope: totals.of(Counter::WrongScope),
+            errors: totals.of(Counter::Errors),
+            unsealed: totals.of(Counter::Unsealed),
+            rotations: read(&header.rotations),
+            generator_failures: read(&header.generator_failures),
+            repairs: read(&header.repairs),
+        }
+    }
+
+    /// Tickets that came back and found their key.
+    pub fn resumed(&self) -> u64 {
+        self.resumed_active.saturating_add(self.resumed_retired)
+    }
+
+    /// Tickets that came back and were turned away; a full handshake followed.
+    pub fn refused(&self) -> u64 {
+        self.unknown.saturating_add(self.expired).saturating_add(self.wrong_scope)
+    }
+
+    /// The part of the tickets that came back which found their key; `None` if none came.
+    pub fn resumption_ratio(&self) -> Option<f64> {
+        let offered = self.resumed().saturating_add(self.refused());
+        (offered > 0).then(|| self.resumed() as f64 / offered as f64)
+    }
+}
