@@ -24,7 +24,7 @@ PROGRAMS := $(patsubst examples/%.c,$(C_DIR)/%,$(wildcard examples/*.c)) \
 
 # Builds whose writers die where a test says have a directory of their own, so
 # that they and the others do not replace each other.
-KILL_POINTS := --workspace --release --features kill-points --target-dir $(TARGET)/kill-points
+KILL_POINTS := -p tktrot -p tktrot-preload --release --features kill-points --target-dir $(TARGET)/kill-points
 
 # The C tests once more, with sanitizers; the library in them is as it is.
 ASAN_DIR  := $(TARGET)/c-asan
@@ -121,7 +121,7 @@ bench: all
 lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	$(CARGO) clippy --workspace --all-targets --features kill-points -- -D warnings
+	$(CARGO) clippy -p tktrot -p tktrot-preload --all-targets --features kill-points -- -D warnings
 	cd tls-libraries && $(CARGO) fmt --all --check
 	$(CARGO) clippy --manifest-path tls-libraries/Cargo.toml --target-dir $(TARGET)/tls/runner \
 	    --all-targets -- -D warnings

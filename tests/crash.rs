@@ -227,7 +227,7 @@ fn at_the_erasure_of_a_key_in_the_middle_of_a_chain() {
         Counting.fill(secrets.hmac.expose_mut());
         let end = Time(u64::MAX / 2);
         let times = KeyTimes { encrypt_from: Time(0), encrypt_until: Time(1), decrypt_until: end };
-        Key { name, secrets, times, node: 99, plain: false }
+        Key { name, secrets, times, node: 99, plain: false, aes_128: false }
     };
     let mut deaths = 0;
     for stores in 1..200 {
