@@ -32,7 +32,7 @@ int main(void)
     struct outcome full = CONNECT(ctx, TLS1_3_VERSION, NULL, 0);
     forget(&full);
     char tid[32];
-    CHECK_INT(upkeep_threads(tid), 1);
+    expect_upkeep_threads(1, tid);
     /* Wait for a rotation, which is the thread's own use of the library. */
     tkt_counters before = {.size = sizeof before}, now = {.size = sizeof now};
     CHECK_RC(tkt_stats(ctx, &before), TKT_OK);

@@ -270,7 +270,7 @@ static void expect_one_thread(SSL_CTX *ctx)
         struct outcome full = CONNECT(ctx, VERSIONS[i % 2], NULL, 0);
         forget(&full);
     }
-    CHECK_INT(upkeep_threads(tid), 1);
+    expect_upkeep_threads(1, tid);
     unsigned long long blocked = blocked_signals(tid);
     for (int number = 1; number < SIGRTMAX; number++) { /* the last one is valgrind's own */
         if (number == SIGKILL || number == SIGSTOP || (number > 31 && number < SIGRTMIN))

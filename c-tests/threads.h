@@ -30,4 +30,13 @@ static inline int upkeep_threads(char tid[32])
     return count;
 }
 
+/* Waits until there are so many: a thread that was just made still has its maker's name. */
+static inline void expect_upkeep_threads(int wanted, char tid[32])
+{
+    for (int i = 0; upkeep_threads(tid) != wanted; i++) {
+        CHECK(i < 1000, "%d upkeep threads, expected are %d", upkeep_threads(tid), wanted);
+        sleep_ms(10);
+    }
+}
+
 #endif

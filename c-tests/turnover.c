@@ -249,7 +249,7 @@ int main(void)
         after_one_with_another_certificate(version);
     }
     memory_stays_flat();
-    CHECK_INT(upkeep_threads(tid), 1);
+    expect_upkeep_threads(1, tid);
     SSL_CTX_free(anchor);
     free_certificate();
     return 0;

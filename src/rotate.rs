@@ -242,8 +242,8 @@ impl<C: Clock> Keyring<C> {
     }
 
     /// Erases the keys whose names are `meant`, in every process that has the
-    /// ring: no ticket of theirs opens any more. If the active key is one of
-    /// them, a new one takes over at once. Returns their names.
+    /// ring: no ticket of theirs opens any more. If no key encrypts then, a new one
+    /// takes over at once. Returns the names of those erased.
     pub fn revoke_those(&self, meant: impl Fn(&KeyName) -> bool) -> Result<Vec<KeyName>, Failure> {
         let writer = self.ring.write_within(PATIENCE).map_err(Failure::Lock)?;
         let now = self.now();
@@ -251,13 +251,13 @@ impl<C: Clock> Keyring<C> {
         let full = entries.len() as u32 == self.ring.capacity();
         let (old, kept): (Vec<_>, Vec<_>) =
             entries.into_iter().partition(|entry| meant(&entry.name));
-        if old.is_empty() {
-            return Ok(Vec::new());
-        }
         let node = self.ring.header().node.load(Ordering::Relaxed);
         let seals =
             |entry: &Entry| entry.node == node && entry.times.state(now) == KeyState::Active;
         let goes_on = kept.iter().any(seals);
+        if old.is_empty() && goes_on {
+            return Ok(Vec::new());
+        }
         let new = schedule::rotation(&self.policy(), now);
         let make = || if goes_on { Ok(()) } else { self.make(&writer, new, now) };
         // New before old, so that sealing goes on meanwhile.
