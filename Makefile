@@ -35,7 +35,8 @@ SANITIZED := $(patsubst c-tests/%.c,$(ASAN_DIR)/%,$(wildcard c-tests/*.c)) $(ASA
 TLS_LIBRARIES := $(CARGO) run --quiet --locked --manifest-path tls-libraries/Cargo.toml \
                  --target-dir $(TARGET)/tls/runner --
 
-.PHONY: all libraries programs kill-points sanitize deps demo test test-tls test-musl openssl-1.1.1 \
+.PHONY: all libraries programs kill-points sanitize deps demo test computing-tests waiting-tests \
+        test-tls test-musl openssl-1.1.1 \
         lint bench install header symbols clean
 
 all: libraries programs
@@ -105,10 +106,26 @@ test-tls: $(C_DIR)/lib
 	@tools/deps tls
 	@$(TLS_LIBRARIES) test $(TLS)
 
-# Every test there is, but for those of test-tls.
+# Every test there is, but for those of test-tls and test-musl. Two lanes, side by side: one
+# computes (valgrind above all), the other mostly waits for servers.
 test: deps all kill-points openssl-1.1.1
-	$(CARGO) test --workspace --quiet
+	$(CARGO) test --workspace --quiet --no-run
+	$(CARGO) test --test crash --quiet --no-run $(KILL_POINTS)
+	@$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target \
+	    computing-tests waiting-tests
+
+COMPUTING := c_programs sanitizers tls_libraries crash hammer
+WAITING   := $(filter-out $(COMPUTING),$(basename $(notdir $(wildcard tests/*.rs))) \
+               $(notdir $(patsubst %/main.rs,%,$(wildcard tests/*/main.rs))))
+
+computing-tests:
+	$(CARGO) test --quiet -p tktrot --no-fail-fast $(COMPUTING:%=--test %)
 	$(CARGO) test --test crash --quiet $(KILL_POINTS)
+
+waiting-tests:
+	$(CARGO) test --quiet -p tktrot --no-fail-fast --lib $(WAITING:%=--test %)
+	$(CARGO) test --quiet --workspace --exclude tktrot --no-fail-fast
+	$(CARGO) test --quiet -p tktrot --doc
 
 # Library and shim for musl (Alpine); takes rustup's target and Debian's musl-tools.
 test-musl:

@@ -126,7 +126,8 @@ fn the_trace_of_a_server_shows_its_ring() -> Result<()> {
     let server = Program("python3", &["-B", "-S", "-c", script]);
     let trace = Trace::of(&server, &[("LD_PRELOAD", shim), ("TKTROT_DIR", dir)])?;
     assert!(trace.opened.contains_key(dir), "{:#?}", trace.opened);
-    assert_eq!(ring.rings()?.len(), 1);
+    // It served nobody.
+    assert!(ring.rings()?.is_empty());
     Ok(())
 }
 
