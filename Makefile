@@ -135,7 +135,7 @@ test-musl:
 bench: all
 	@$(CARGO) bench --workspace --quiet --bench handshakes -- $(BENCH)
 
-lint:
+lint: deps
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) clippy -p tktrot -p tktrot-preload --all-targets --features kill-points -- -D warnings
