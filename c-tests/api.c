@@ -281,7 +281,7 @@ static void repetition_costs_no_memory(void)
     for (int i = 0; i < 2000; i++) {
         if (i == 1000)
             before = mallinfo2().uordblks;
-        CHECK_RC(tkt_install(ctx, &cfg), TKT_OK);
+        CHECK_RC(install(ctx, &cfg), TKT_OK);
         if (i % 2)
             CHECK_RC(tkt_uninstall(ctx), TKT_OK);
     }
