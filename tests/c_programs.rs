@@ -18,8 +18,7 @@ fn run(name: &str, mut command: Command, variables: &[(&str, &str)]) -> Result<S
         .envs(variables.iter().copied())
         .output()
         .map_err(|error| format!("{command:?} cannot be run (make deps): {error}"))?;
-    let said = [output.stdout, output.stderr].concat();
-    let said = String::from_utf8_lossy(&said).into_owned();
+    let said = log::said(&output);
     assert!(output.status.success(), "c-tests/{name}.c: {}\n{said}", output.status);
     Ok(said)
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use testbed::client::{Client, TlsVersion};
+use testbed::log::said;
 use testbed::nginx::{BINARY, Builder, Nginx};
 use testbed::{RingDir, artifacts, haproxy, log};
 
@@ -30,11 +31,6 @@ fn nginx_t(builder: Builder, dir: &Path) -> Result<[Output; 2]> {
     let nginx = builder.prepare()?;
     let config = nginx.dir().join("nginx.conf").display().to_string();
     check(BINARY, &["-t", "-e", "stderr", "-c", &config], dir)
-}
-
-fn said(output: &Output) -> String {
-    let both = [&*output.stdout, &*output.stderr].concat();
-    String::from_utf8_lossy(&both).into_owned()
 }
 
 #[test]

@@ -66,7 +66,7 @@ fn assert_nothing_is_left_over(nginx: &Nginx) -> Result<()> {
     for worker in master.children() {
         assert_eq!(worker.title(), "nginx: worker process");
         assert!(worker.zombies().is_empty());
-        assert_eq!(worker.thread_names(), ["nginx", "tktrot"]);
+        worker.wait_for_threads("nginx", 1, 1)?;
         let threads = worker.threads();
         for signal in [libc::SIGHUP, libc::SIGCHLD, libc::SIGUSR1, libc::SIGQUIT, libc::SIGALRM] {
             assert!(threads[1].blocks(signal), "signal {signal} could be lost");

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
+use testbed::log::said;
 use testbed::{RingDir, artifacts};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -46,10 +47,6 @@ fn run(name: &str, arguments: &[&str]) -> Result<Output> {
         .env("UBSAN_OPTIONS", "print_stacktrace=1")
         .output()?;
     Ok(output)
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&[&*output.stdout, &*output.stderr].concat()).into_owned()
 }
 
 /// Links against the sanitizers' own functions.

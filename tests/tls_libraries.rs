@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use testbed::log::said;
 use testbed::{RingDir, artifacts};
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -16,11 +17,6 @@ fn run(mut command: Command, variables: &[(&str, &Path)]) -> Result<Output> {
     command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin").env("LC_ALL", "C");
     command.env("TKTROT_DIR", rings.path()).envs(variables.iter().copied());
     Ok(command.output().map_err(|error| format!("{command:?} cannot be run: {error}"))?)
-}
-
-fn said(output: &Output) -> String {
-    let bytes = [&output.stdout[..], &output.stderr[..]].concat();
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// The same library as everywhere else, with a program that is linked with 1.1.1.

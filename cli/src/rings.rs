@@ -68,16 +68,7 @@ impl RingArgument {
         let keyring = keyring(&place, ring)?;
         Ok((place, keyring))
     }
-}
 
-fn keyring(place: &Place, ring: Ring) -> Result<Keyring> {
-    ring.protect().with_context(|| {
-        format!("{}: its memory cannot be locked; raise RLIMIT_MEMLOCK", place.path().display())
-    })?;
-    Ok(Keyring::new(ring, BootClock, &OpenSsl))
-}
-
-impl RingArgument {
     /// The ring, which is made if it is not there: for what precedes a server's first start. Also
     /// tells whether it was made.
     pub fn open_or_make(&self, settings: &Settings) -> Result<(Place, Keyring, bool)> {
@@ -91,6 +82,13 @@ impl RingArgument {
             .map_err(|refused| explained(&place, &refused))?;
         Ok((place.clone(), keyring(&place, ring)?, !is_there))
     }
+}
+
+fn keyring(place: &Place, ring: Ring) -> Result<Keyring> {
+    ring.protect().with_context(|| {
+        format!("{}: its memory cannot be locked; raise RLIMIT_MEMLOCK", place.path().display())
+    })?;
+    Ok(Keyring::new(ring, BootClock, &OpenSsl))
 }
 
 /// The ring at a place, to look at.

@@ -9,7 +9,7 @@ use serde_json::Value;
 use testbed::client::{Client, TlsVersion};
 use testbed::nginx::{self, Nginx};
 use testbed::process::needs_root;
-use testbed::{RingDir, artifacts, wait};
+use testbed::{RingDir, artifacts, log, wait};
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -20,8 +20,7 @@ fn tktrot() -> Result<Command> {
 }
 
 fn says(output: &Output) -> (Option<i32>, String) {
-    let both = [&*output.stdout, &*output.stderr].concat();
-    (output.status.code(), String::from_utf8_lossy(&both).into_owned())
+    (output.status.code(), log::said(output))
 }
 
 /// A process that is ended with this.

@@ -9,7 +9,7 @@ use testbed::client::{Client, Ticket, TlsVersion, hex8};
 use testbed::load::{Load, Promise};
 use testbed::nginx::Nginx;
 use testbed::process::needs_root;
-use testbed::{RingDir, artifacts};
+use testbed::{RingDir, artifacts, log};
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -27,8 +27,7 @@ fn run(rings: &RingDir, arguments: &[&str]) -> Result<Output> {
 }
 
 fn says(output: &Output) -> (Option<i32>, String) {
-    let both = [&*output.stdout, &*output.stderr].concat();
-    (output.status.code(), String::from_utf8_lossy(&both).into_owned())
+    (output.status.code(), log::said(output))
 }
 
 fn nginx(rings: &RingDir) -> Result<Nginx> {

@@ -42,6 +42,32 @@ impl Environment {
     }
 }
 
+/// The part that all descriptions of servers have in common, for one with an `environment`.
+macro_rules! environment_setters {
+    ($builder:ty) => {
+        impl $builder {
+            /// Sets `LD_PRELOAD` for the server.
+            pub fn preload(mut self, library: &std::path::Path) -> Self {
+                self.environment.preload(library);
+                self
+            }
+
+            /// Sets a variable for the server.
+            pub fn env(mut self, name: &str, value: &str) -> Self {
+                self.environment.set(name, value);
+                self
+            }
+
+            /// Sets `TKTROT_DIR` to this directory, which has to live as long as the server.
+            pub fn ring(self, dir: &$crate::environment::RingDir) -> Self {
+                self.env("TKTROT_DIR", &dir.path().display().to_string())
+            }
+        }
+    };
+}
+
+pub(crate) use environment_setters;
+
 /// A private directory on /dev/shm for rings; it is removed, with the rings in it, on drop.
 #[derive(Debug)]
 pub struct RingDir {

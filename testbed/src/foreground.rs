@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, Permissions};
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -12,7 +12,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use tempfile::TempDir;
 
 use crate::certificate::{self, Certificate};
-use crate::environment::{Environment, RingDir};
+use crate::environment::{Environment, environment_setters};
 use crate::port;
 use crate::process::{self, Process};
 use crate::wait::{self, PATIENCE};
@@ -52,6 +52,8 @@ pub struct Foreground {
     child: Option<Child>,
 }
 
+environment_setters!(Builder);
+
 impl Builder {
     /// Its directory: cert.pem, key.pem, both.pem (certificate and key), log.txt and what
     /// [`Builder::file`] adds. Every user may look into it.
@@ -75,23 +77,6 @@ impl Builder {
         fs::write(&path, contents)?;
         fs::set_permissions(&path, Permissions::from_mode(0o600))?;
         Ok(path)
-    }
-
-    /// Sets `LD_PRELOAD` for the server.
-    pub fn preload(mut self, library: &Path) -> Builder {
-        self.environment.preload(library);
-        self
-    }
-
-    /// Sets a variable for the server.
-    pub fn env(mut self, name: &str, value: &str) -> Builder {
-        self.environment.set(name, value);
-        self
-    }
-
-    /// Sets `TKTROT_DIR` to this directory, which has to live as long as the server.
-    pub fn ring(self, dir: &RingDir) -> Builder {
-        self.env("TKTROT_DIR", &dir.path().display().to_string())
     }
 
     /// Starts `program`, which must not leave the foreground, and waits until it accepts
@@ -171,15 +156,8 @@ impl Foreground {
             .stderr(log)
             .spawn()
             .context("cannot run setsid")?;
-        let addr = self.addr;
         let child = self.child.insert(child);
-        let started = wait::until(PATIENCE, "the server to start", || {
-            if let Ok(Some(status)) = child.try_wait() {
-                return Some(Err(anyhow!("the server ended at its start: {status}")));
-            }
-            TcpStream::connect_timeout(&addr, Duration::from_secs(1)).ok().map(|_| Ok(()))
-        });
-        started.and_then(|result| result).map_err(|error| anyhow!("{error}\n{}", self.log()))
+        process::serves(child, self.addr).map_err(|error| anyhow!("{error}\n{}", self.log()))
     }
 
     /// Sends `signal` and waits until the log says `done` once more than before.

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::backend::Backend;
 use crate::certificate;
-use crate::environment::{Environment, RingDir};
+use crate::environment::{Environment, environment_setters};
 use crate::port;
 use crate::process::{self, Process};
 use crate::wait::{self, PATIENCE};
@@ -40,28 +40,13 @@ pub struct Hitch {
     backend: Backend,
 }
 
+environment_setters!(Builder);
+
 impl Builder {
     /// The number of workers; 2 unless told.
     pub fn workers(mut self, workers: usize) -> Builder {
         self.workers = workers;
         self
-    }
-
-    /// Sets `LD_PRELOAD` for hitch.
-    pub fn preload(mut self, library: &Path) -> Builder {
-        self.environment.preload(library);
-        self
-    }
-
-    /// Sets a variable for hitch.
-    pub fn env(mut self, name: &str, value: &str) -> Builder {
-        self.environment.set(name, value);
-        self
-    }
-
-    /// Sets `TKTROT_DIR` to this directory, which has to live as long as hitch.
-    pub fn ring(self, dir: &RingDir) -> Builder {
-        self.env("TKTROT_DIR", &dir.path().display().to_string())
     }
 
     /// Starts hitch and waits until all its workers listen. It answers "ok".
@@ -113,11 +98,7 @@ impl Hitch {
 
     /// The running master.
     pub fn master(&self) -> Result<Process> {
-        let text = fs::read_to_string(self.path("hitch.pid")).context("hitch does not run")?;
-        let pid = text.trim().parse().context("the pid file holds no number")?;
-        Process::find(pid)
-            .filter(|master| master.title().contains(&self.config_path()))
-            .with_context(|| format!("hitch does not run: process {pid} is gone"))
+        Process::of_pid_file(&self.path("hitch.pid"), &self.config_path())
     }
 
     /// The workers: those children of the master that are in the chroot.
@@ -148,12 +129,7 @@ impl Hitch {
             .spawn()
             .with_context(|| format!("cannot run {BINARY}; `make deps` installs it"))?;
         // The command ends as soon as the daemon is there.
-        let ended = wait::until(PATIENCE, "the hitch command", || child.try_wait().transpose());
-        if ended.is_err() {
-            child.kill()?;
-            child.wait()?;
-        }
-        let status = ended??;
+        let status = process::ended(&mut child, "the hitch command")?;
         ensure!(status.success(), "hitch: {status}\n{}", self.log_tail());
         self.wait_for("hitch to start", || self.is_complete(&[]).then_some(()))
     }

@@ -1,12 +1,14 @@
 //! Processes by pid, safe against a pid that came to belong to somebody else.
 
 use std::fs;
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
+use std::process::{Child, ExitStatus};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result, anyhow};
 
-use crate::wait;
+use crate::wait::{self, PATIENCE};
 
 /// One process: its pid and its start time, which together are never reused within a boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,6 +49,17 @@ impl Process {
     pub fn find(pid: i32) -> Option<Process> {
         let stat = read_stat(pid)?;
         (!matches!(stat.state, 'Z' | 'X')).then_some(Process { pid, started: stat.started })
+    }
+
+    /// The running process that a pid file names, whose command line contains `text`: an old file
+    /// may name a stranger.
+    pub fn of_pid_file(file: &Path, text: &str) -> Result<Process> {
+        let pid = fs::read_to_string(file)
+            .with_context(|| format!("it does not run: no {}", file.display()))?;
+        let pid = pid.trim().parse().context("the pid file holds no number")?;
+        Process::find(pid)
+            .filter(|process| process.title().contains(text))
+            .with_context(|| format!("it does not run: process {pid} is gone"))
     }
 
     /// Every running process whose command line (or title) contains `text`.
@@ -134,6 +147,19 @@ impl Process {
         self.threads().into_iter().filter(|thread| thread.name == UPKEEP).collect()
     }
 
+    /// Waits until it has `own` threads with this name, which is the program's, and `upkeep` of ours. A
+    /// thread that was just made still has its maker's name.
+    pub fn wait_for_threads(&self, name: &str, own: usize, upkeep: usize) -> Result<()> {
+        let mut expected = [vec![name; own], vec![UPKEEP; upkeep]].concat();
+        expected.sort_unstable();
+        wait::until(PATIENCE, "the threads", || {
+            let mut names = self.thread_names();
+            names.sort_unstable();
+            (names == expected).then_some(())
+        })
+        .with_context(|| format!("{:?} instead of {expected:?}", self.thread_names()))
+    }
+
     /// Sends `signal`, unless the process is gone. Returns whether it was sent.
     pub fn signal(&self, signal: i32) -> bool {
         // SAFETY: kill(2) takes two integers and touches no memory of ours; the pid is positive
@@ -171,6 +197,30 @@ pub fn needs_root(why: &str) {
     // SAFETY: geteuid(2) has no preconditions and cannot fail.
     let user = unsafe { libc::geteuid() };
     assert_eq!(user, 0, "this test takes root: {why}");
+}
+
+/// Waits for the end of a command that ends by itself; what does not end in time is killed, and
+/// that is an error.
+pub fn ended(child: &mut Child, what: &str) -> Result<ExitStatus> {
+    match wait::until(PATIENCE, what, || child.try_wait().transpose()) {
+        Ok(status) => Ok(status?),
+        Err(late) => {
+            child.kill()?;
+            child.wait()?;
+            Err(late)
+        }
+    }
+}
+
+/// Waits until a server that was started accepts connections there. One that ends before is an
+/// error.
+pub fn serves(child: &mut Child, addr: SocketAddr) -> Result<()> {
+    wait::until(PATIENCE, "the server to start", || {
+        if let Ok(Some(status)) = child.try_wait() {
+            return Some(Err(anyhow!("the server ended at its start: {status}")));
+        }
+        TcpStream::connect_timeout(&addr, Duration::from_secs(1)).ok().map(|_| Ok(()))
+    })?
 }
 
 /// Asks each process to end with `signal`, and after `limit` kills those that did not.

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::artifacts;
 use crate::certificate::{self, Certificate};
-use crate::environment::{Environment, RingDir};
+use crate::environment::{Environment, environment_setters};
 use crate::port;
 use crate::process::{self, Process};
 use crate::wait::{self, PATIENCE};
@@ -43,6 +43,8 @@ pub struct Server {
     child: Option<Child>,
 }
 
+environment_setters!(Builder);
+
 impl Builder {
     /// The number of workers; 2 unless told.
     pub fn workers(mut self, workers: usize) -> Builder {
@@ -60,17 +62,6 @@ impl Builder {
     pub fn certificate(mut self, certificate: &Certificate) -> Builder {
         self.certificate = Some(certificate.clone());
         self
-    }
-
-    /// Sets a variable for the server.
-    pub fn env(mut self, name: &str, value: &str) -> Builder {
-        self.environment.set(name, value);
-        self
-    }
-
-    /// Sets `TKTROT_DIR` to this directory, which has to live as long as the server.
-    pub fn ring(self, dir: &RingDir) -> Builder {
-        self.env("TKTROT_DIR", &dir.path().display().to_string())
     }
 
     /// Starts the server.

@@ -4,7 +4,7 @@
 use std::fs::{self, File, Permissions};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::artifacts;
 use crate::certificate;
-use crate::environment::{Environment, RingDir};
+use crate::environment::{Environment, environment_setters};
 use crate::port;
 use crate::process::{self, Process};
 use crate::wait::{self, PATIENCE};
@@ -40,6 +40,8 @@ pub struct Stud {
     environment: Environment,
 }
 
+environment_setters!(Builder);
+
 impl Builder {
     /// The number of workers; 2 unless told.
     pub fn workers(mut self, workers: usize) -> Builder {
@@ -51,23 +53,6 @@ impl Builder {
     pub fn host(mut self, name: &str) -> Builder {
         self.hosts.push(name.to_owned());
         self
-    }
-
-    /// Sets `LD_PRELOAD` for stud.
-    pub fn preload(mut self, library: &Path) -> Builder {
-        self.environment.preload(library);
-        self
-    }
-
-    /// Sets a variable for stud.
-    pub fn env(mut self, name: &str, value: &str) -> Builder {
-        self.environment.set(name, value);
-        self
-    }
-
-    /// Sets `TKTROT_DIR` to this directory, which has to live as long as stud.
-    pub fn ring(self, dir: &RingDir) -> Builder {
-        self.env("TKTROT_DIR", &dir.path().display().to_string())
     }
 
     /// Starts stud.
@@ -115,11 +100,7 @@ impl Stud {
 
     /// The running master.
     pub fn master(&self) -> Result<Process> {
-        let text = fs::read_to_string(self.path("stud.pid")).context("stud does not run")?;
-        let pid = text.trim().parse().context("the pid file holds no number")?;
-        Process::find(pid)
-            .filter(|master| master.title().contains(&self.pid_path()))
-            .with_context(|| format!("stud does not run: process {pid} is gone"))
+        Process::of_pid_file(&self.path("stud.pid"), &self.pid_path())
     }
 
     /// The workers.
@@ -132,12 +113,7 @@ impl Stud {
         ensure!(self.master().is_err(), "stud already runs");
         let mut child = self.command()?.spawn().context("cannot run stud")?;
         // The command ends as soon as the first child is there.
-        let ended = wait::until(PATIENCE, "the stud command", || child.try_wait().transpose());
-        if ended.is_err() {
-            child.kill()?;
-            child.wait()?;
-        }
-        let status = ended??;
+        let status = process::ended(&mut child, "the stud command")?;
         ensure!(status.success(), "stud: {status}\n{}", self.log());
         self.wait_for("stud to start", || {
             (self.workers().ok()?.len() == self.workers).then_some(())?;

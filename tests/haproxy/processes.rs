@@ -9,16 +9,8 @@ use testbed::{RingDir, artifacts, wait};
 
 use crate::{LIMIT, Result, Visitor, as_in_production, rotating, secs, with_frontend};
 
-/// Waits until the process has these threads, in whatever order. One that is being made still has
-/// its maker's name.
 fn has_threads(process: &Process, own: usize, upkeep: usize) -> Result<()> {
-    let expected: Vec<_> = [vec!["haproxy"; own], vec!["tktrot"; upkeep]].concat();
-    let reached = wait::until(wait::PATIENCE, "the threads", || {
-        let mut names = process.thread_names();
-        names.sort();
-        (names == expected).then_some(())
-    });
-    reached.map_err(|late| format!("{late}: {:?}", process.thread_names()).into())
+    Ok(process.wait_for_threads("haproxy", own, upkeep)?)
 }
 
 fn ring_file(ring: &RingDir) -> Result<PathBuf> {

@@ -137,9 +137,8 @@ fn lines_go_where_the_variable_says() -> Result<()> {
     Ok(())
 }
 
-/// The names of a process's threads.
-fn threads(pid: i32) -> Result<Vec<String>> {
-    Ok(Process::find(pid).ok_or("the process is gone")?.thread_names())
+fn threads(pid: i32) -> Result<usize> {
+    Ok(Process::find(pid).ok_or("the process is gone")?.threads().len())
 }
 
 /// Connects until each worker has issued a ticket.
@@ -179,15 +178,16 @@ fn a_process_that_issues_tickets_has_one_upkeep_thread_or_none() -> Result<()> {
             .body("$pid")
             .start()?;
         for worker in nginx.worker_pids()? {
-            assert_eq!(threads(worker)?.len(), 1, "a thread before the first ticket");
+            assert_eq!(threads(worker)?, 1, "a thread before the first ticket");
         }
         let_all_workers_issue(&nginx)?;
         for worker in nginx.worker_pids()? {
-            let names = threads(worker)?;
-            let ours = names.iter().filter(|name| *name == "tktrot").count();
-            assert_eq!((ours, names.len()), (wanted, 1 + wanted), "{upkeep}: {names:?}");
+            Process::find(worker)
+                .ok_or("a worker is gone")?
+                .wait_for_threads("nginx", 1, wanted)
+                .map_err(|late| format!("{upkeep}: {late:#}"))?;
         }
-        assert_eq!(threads(nginx.master_pid()?)?.len(), 1, "the master issues no tickets");
+        assert_eq!(threads(nginx.master_pid()?)?, 1, "the master issues no tickets");
     }
     Ok(())
 }

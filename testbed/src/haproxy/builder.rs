@@ -2,7 +2,7 @@ use std::fs::{self, Permissions};
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Result;
 use tempfile::TempDir;
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use super::config::Config;
 use super::{Haproxy, Mode};
 use crate::certificate::{self, Certificate};
-use crate::environment::{Environment, RingDir};
+use crate::environment::{Environment, environment_setters};
 use crate::port;
 
 /// What a HAProxy is to be like; made by [`Haproxy::builder`].
@@ -24,6 +24,8 @@ pub struct Builder {
     global: Vec<String>,
     binds: Vec<String>,
 }
+
+environment_setters!(Builder);
 
 impl Builder {
     pub(super) fn new() -> Result<Builder> {
@@ -55,23 +57,6 @@ impl Builder {
         fs::write(&path, contents)?;
         fs::set_permissions(&path, Permissions::from_mode(0o600))?;
         Ok(path)
-    }
-
-    /// Sets `LD_PRELOAD` for HAProxy.
-    pub fn preload(mut self, library: &Path) -> Builder {
-        self.environment.preload(library);
-        self
-    }
-
-    /// Sets a variable for HAProxy.
-    pub fn env(mut self, name: &str, value: &str) -> Builder {
-        self.environment.set(name, value);
-        self
-    }
-
-    /// Sets `TKTROT_DIR` to this directory, which has to live as long as HAProxy.
-    pub fn ring(self, dir: &RingDir) -> Builder {
-        self.env("TKTROT_DIR", &dir.path().display().to_string())
     }
 
     /// How it runs; [`Mode::Single`] unless told.

@@ -163,12 +163,7 @@ impl Haproxy {
     /// The master that a daemon's parent has left behind.
     fn daemon(&mut self) -> Result<Process> {
         let mut parent = self.child.take().context("it was started")?;
-        let ended = wait::until(PATIENCE, "HAProxy to daemonize", || parent.try_wait().transpose());
-        if ended.is_err() {
-            parent.kill()?;
-            parent.wait()?;
-        }
-        let status = ended??;
+        let status = process::ended(&mut parent, "HAProxy to daemonize")?;
         ensure!(status.success(), "HAProxy did not daemonize: {status}\n{}", self.stderr());
         let file = self.dir().join("haproxy.pid");
         // The parent ends before the master has written it.

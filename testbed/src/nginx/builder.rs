@@ -1,14 +1,13 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 
 use anyhow::{Context, Result};
 
 use super::config::{Config, Site};
 use super::{BINARY, Mode, Nginx};
 use crate::certificate::{self, Certificate};
-use crate::environment::{Environment, RingDir};
+use crate::environment::{Environment, environment_setters};
 use crate::port;
 
 /// What an nginx is to be like; made by [`Nginx::builder`].
@@ -27,6 +26,8 @@ pub struct Builder {
     server: Vec<String>,
     others: Vec<Site>,
 }
+
+environment_setters!(Builder);
 
 impl Builder {
     pub(super) fn new() -> Builder {
@@ -78,23 +79,6 @@ impl Builder {
     pub fn certificate(mut self, certificate: &Certificate) -> Builder {
         self.certificate = Some(certificate.clone());
         self
-    }
-
-    /// Sets `LD_PRELOAD` for nginx.
-    pub fn preload(mut self, library: &Path) -> Builder {
-        self.environment.preload(library);
-        self
-    }
-
-    /// Sets a variable for nginx.
-    pub fn env(mut self, name: &str, value: &str) -> Builder {
-        self.environment.set(name, value);
-        self
-    }
-
-    /// Sets `TKTROT_DIR` to this directory, which has to live as long as nginx.
-    pub fn ring(self, dir: &RingDir) -> Builder {
-        self.env("TKTROT_DIR", &dir.path().display().to_string())
     }
 
     /// Lists every variable that is set here in `env` directives. Without them nginx starts a new

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use tempfile::TempDir;
 
 pub use builder::Builder;
@@ -197,13 +197,7 @@ impl Nginx {
 
     /// The master that the pid file names, if it runs and is ours.
     fn master(&self) -> Result<Process> {
-        let file = self.dir().join("nginx.pid");
-        let text = fs::read_to_string(&file)
-            .with_context(|| format!("nginx does not run: no {}", file.display()))?;
-        let pid = text.trim().parse().context("the pid file holds no number")?;
-        Process::find(pid)
-            .filter(|master| master.title().contains(&self.config_path()))
-            .with_context(|| format!("nginx does not run: process {pid} is gone"))
+        Process::of_pid_file(&self.dir().join("nginx.pid"), &self.config_path())
     }
 
     fn config_path(&self) -> String {
@@ -220,15 +214,8 @@ impl Nginx {
     /// Runs the nginx command, which ends by itself: as a daemon's parent or after a signal.
     fn run_to_end(&self, arguments: &[&str]) -> Result<ExitStatus> {
         let mut child = self.spawn(arguments)?;
-        let ended = wait::until(PATIENCE, "the nginx command", || child.try_wait().transpose());
-        match ended {
-            Ok(status) => Ok(status?),
-            Err(late) => {
-                child.kill()?;
-                child.wait()?;
-                bail!("{late}\n{}", self.log_tail())
-            }
-        }
+        process::ended(&mut child, "the nginx command")
+            .map_err(|error| anyhow!("{error}\n{}", self.log_tail()))
     }
 
     fn spawn(&self, arguments: &[&str]) -> Result<Child> {

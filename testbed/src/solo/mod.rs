@@ -1,20 +1,18 @@
 //! Servers of a single process that start within milliseconds: for tests that need many.
 
 use std::fs::{self, File};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use tempfile::TempDir;
 
 use crate::artifacts;
 use crate::certificate::{self, Certificate};
-use crate::environment::{Environment, RingDir};
+use crate::environment::{Environment, environment_setters};
 use crate::port;
-use crate::process::Process;
-use crate::wait::{self, PATIENCE};
+use crate::process::{self, Process};
 
 /// Which program serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +70,8 @@ pub struct Solo {
     child: Option<Child>,
 }
 
+environment_setters!(Builder);
+
 impl Builder {
     fn new(program: Program) -> Builder {
         Builder {
@@ -92,23 +92,6 @@ impl Builder {
     pub fn argument(mut self, argument: &str) -> Builder {
         self.arguments.push(argument.to_owned());
         self
-    }
-
-    /// Sets `LD_PRELOAD` for the server.
-    pub fn preload(mut self, library: &Path) -> Builder {
-        self.environment.preload(library);
-        self
-    }
-
-    /// Sets a variable for the server.
-    pub fn env(mut self, name: &str, value: &str) -> Builder {
-        self.environment.set(name, value);
-        self
-    }
-
-    /// Sets `TKTROT_DIR` to this directory, which has to live as long as the server.
-    pub fn ring(self, dir: &RingDir) -> Builder {
-        self.env("TKTROT_DIR", &dir.path().display().to_string())
     }
 
     /// Starts the server.
@@ -184,14 +167,7 @@ impl Solo {
     pub fn start(&mut self) -> Result<()> {
         self.launch()?;
         let child = self.child.as_mut().context("it was launched")?;
-        let addr = self.addr;
-        let started = wait::until(PATIENCE, "the server to start", || {
-            if let Ok(Some(status)) = child.try_wait() {
-                return Some(Err(anyhow!("the server ended at its start: {status}")));
-            }
-            TcpStream::connect_timeout(&addr, Duration::from_secs(1)).ok().map(|_| Ok(()))
-        });
-        started.and_then(|result| result).map_err(|error| anyhow!("{error}\n{}", self.stderr()))
+        process::serves(child, self.addr).map_err(|error| anyhow!("{error}\n{}", self.stderr()))
     }
 
     /// Starts a server that is expected to end by itself at once, and returns how it ended.
@@ -202,14 +178,8 @@ impl Solo {
 
     fn wait_for_end(&mut self) -> Result<ExitStatus> {
         let mut child = self.child.take().context("the server does not run")?;
-        match wait::until(PATIENCE, "the server to end", || child.try_wait().transpose()) {
-            Ok(status) => Ok(status?),
-            Err(late) => {
-                child.kill()?;
-                child.wait()?;
-                bail!("{late}\n{}", self.stderr())
-            }
-        }
+        process::ended(&mut child, "the server to end")
+            .map_err(|error| anyhow!("{error}\n{}", self.stderr()))
     }
 
     /// HUP.
