@@ -1,0 +1,13 @@
+//! How the nodes of a fleet share ticket keys.
+//!
+//! Every node makes its own keys, announces them to its peers, and encrypts with one only when
+//! they have it; every node decrypts with every node's keys. This crate is what is said and when:
+//! it opens no socket, starts no thread and reads no clock. `tktrot agent` does that around it.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`message`] | what nodes tell each other |
+//! | [`node`] | a node as a state machine: (event, now) → actions |
+
+pub mod message;
+pub mod node;

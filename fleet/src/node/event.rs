@@ -1,0 +1,139 @@
+//! What happens to a node, and what it wants done.
+
+use std::time::Duration;
+
+use tktrot::clock::Time;
+use tktrot::schedule::{KeyTimes, Policy};
+use tktrot::secret::KeyName;
+
+use crate::message::{Message, NodeId, Offer, Refusal};
+
+/// All of a key in the ring but its secrets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Its public name.
+    pub name: KeyName,
+    /// The node that made it.
+    pub origin: NodeId,
+    /// When it lives, on this host's clock.
+    pub times: KeyTimes,
+    /// True if its tickets carry no associated data.
+    pub plain: bool,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event<S> {
+    /// [`super::Node::deadline`] has come, or may have.
+    Tick,
+    /// The ring has this key, and it was not put there by an [`Action`]: at the start, and when a
+    /// server made one.
+    Found(Facts),
+    /// The ring no longer has this key, though it has not ended: somebody revoked it on this host.
+    Lost(KeyName),
+    /// [`Action::Make`] was done: the key is in the ring.
+    Made(Facts),
+    /// [`Action::Make`] failed: no slot, or the generator. It is asked for again.
+    NotMade,
+    /// [`Action::Take`] was done: these keys are in the ring, those are not.
+    Took {
+        /// The peer that they came from.
+        from: NodeId,
+        /// In the ring.
+        taken: Vec<KeyName>,
+        /// Not in the ring.
+        refused: Vec<(KeyName, Refusal)>,
+    },
+    /// A peer is connected. One connection for each at a time: the shell sees to that.
+    Up(NodeId),
+    /// A peer is gone.
+    Down(NodeId),
+    /// A peer says something.
+    Received {
+        /// Which.
+        from: NodeId,
+        /// What.
+        message: Message<S>,
+        /// How long ago it said so, at most.
+        age: Duration,
+    },
+    /// What the keys should be like: at the start, and when that changed.
+    Policy(Policy),
+    /// A new key is to encrypt as soon as the fleet has it.
+    Rotate,
+    /// These keys are to end everywhere, at once.
+    Revoke(Vec<KeyName>),
+    /// Every key is.
+    RevokeAll,
+    /// The agent stops.
+    Leave,
+}
+
+/// What is to be done, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action<S> {
+    /// Make a key of this node's own with these times and put it into the ring; then say
+    /// [`Event::Made`] or [`Event::NotMade`].
+    Make(KeyTimes),
+    /// Put these keys of peers into the ring; then say [`Event::Took`].
+    Take {
+        /// The peer that they came from.
+        from: NodeId,
+        /// They.
+        keys: Vec<(Offer<S>, KeyTimes)>,
+    },
+    /// This announced key of the node's own encrypts from now on, until then.
+    Begin {
+        /// Which.
+        name: KeyName,
+        /// From then on it only decrypts: earlier than it was published with, or the same.
+        encrypt_until: Time,
+    },
+    /// This key encrypts no longer.
+    Retire(KeyName),
+    /// This key is gone.
+    Erase(KeyName),
+    /// Say this to a peer. Keys whose secrets the ring no longer has are left out.
+    Send {
+        /// To whom.
+        to: NodeId,
+        /// What.
+        message: Message<()>,
+    },
+    /// End the connection to a peer: it can come back.
+    Drop {
+        /// Which.
+        peer: NodeId,
+        /// Why: for the log and for `tktrot peers`.
+        reason: DropReason,
+    },
+    /// Something for the log.
+    Note(Note),
+}
+
+/// Why a connection is ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DropReason {
+    /// It has not acknowledged this key in time.
+    Silent(KeyName),
+}
+
+/// Something that an operator may want to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// A key of this node begins to encrypt; so many peers have acknowledged it.
+    Began {
+        /// The key.
+        name: KeyName,
+        /// Peers that have it.
+        peers: usize,
+    },
+    /// A peer did not take a key of this node.
+    RefusedBy(NodeId, KeyName, Refusal),
+    /// A key of a peer was not taken.
+    Refused(NodeId, KeyName, Refusal),
+    /// So many keys were revoked, because this peer said so, or somebody on this host (`None`).
+    Revoked(usize, Option<NodeId>),
+    /// A peer says that it stops.
+    Left(NodeId),
+}
