@@ -103,19 +103,20 @@ impl Policy {
         rotate_every.saturating_mul(capacity.saturating_sub(4).max(1)).min(MAX_LIFETIME)
     }
 
-    fn times_from(&self, from: Time) -> KeyTimes {
+    /// The times of a key that begins to encrypt at `from`.
+    pub fn times_from(&self, from: Time) -> KeyTimes {
         let encrypt_until = from + self.rotate_every;
         KeyTimes { encrypt_from: from, encrypt_until, decrypt_until: encrypt_until + self.lifetime }
     }
 
     /// A key fits if it has no longer to encrypt than R, and decrypts for L.
-    fn fits(&self, key: &KeyTimes, now: Time) -> bool {
+    pub fn fits(&self, key: &KeyTimes, now: Time) -> bool {
         let left = key.encrypt_from.max(now).until(key.encrypt_until);
         left <= self.rotate_every && key.retention() >= self.lifetime
     }
 
     /// The moment from which a line that reaches to `line_end` is too short.
-    fn extend_at(&self, line_end: Time) -> Time {
+    pub fn extend_at(&self, line_end: Time) -> Time {
         line_end - self.rotate_every - self.lead
     }
 }
