@@ -67,6 +67,22 @@ impl KeyTimes {
         self.encrypt_until.until(self.decrypt_until)
     }
 
+    /// Times that limit nothing: for [`KeyTimes::shortened`].
+    pub const ENDLESS: KeyTimes = KeyTimes {
+        encrypt_from: Time::NEVER,
+        encrypt_until: Time::NEVER,
+        decrypt_until: Time::NEVER,
+    };
+
+    /// Each of the times, but none later than that of `limit`.
+    pub fn shortened(&self, limit: &KeyTimes) -> KeyTimes {
+        KeyTimes {
+            encrypt_from: self.encrypt_from.min(limit.encrypt_from),
+            encrypt_until: self.encrypt_until.min(limit.encrypt_until),
+            decrypt_until: self.decrypt_until.min(limit.decrypt_until),
+        }
+    }
+
     /// True if the times are in order: no key ends before it begins.
     pub fn are_ordered(&self) -> bool {
         self.encrypt_from <= self.encrypt_until && self.encrypt_until <= self.decrypt_until

@@ -7,6 +7,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 
 use tktrot::clock::Time;
+use tktrot::schedule::KeyTimes;
 use tktrot::secret::KeyName;
 
 use super::event::Facts;
@@ -82,9 +83,14 @@ impl Held {
         self.keys.insert(facts.name, Key { facts, source });
     }
 
-    /// The maker of this one says so itself: it no longer counts as somebody else's.
-    pub fn confirm(&mut self, name: &KeyName) {
+    /// The maker of this one says so itself: it no longer counts as somebody else's. It has these
+    /// times now, which are no later than they were.
+    pub fn confirm(&mut self, name: &KeyName, times: KeyTimes) {
         let Some(key) = self.keys.get_mut(name) else { return };
+        if key.facts.times.decrypt_until != times.decrypt_until {
+            self.ends.push(Reverse((times.decrypt_until, name.0)));
+        }
+        key.facts.times = times;
         let before = std::mem::replace(&mut key.source, Source::Maker);
         let origin = key.facts.origin;
         self.count(origin, before, -1);

@@ -206,17 +206,16 @@ impl<S> Node<S> {
                     self.making = true;
                     actions.push(Action::Make(times));
                 }
-                Step::Begin(name, encrypt_until) => {
+                Step::Begin(name) => {
                     self.turn = false;
-                    self.change_times(&name, |times| {
-                        times.encrypt_from = now;
-                        times.encrypt_until = encrypt_until;
-                    });
-                    actions.push(Action::Begin { name, encrypt_until });
+                    let times = self.policy.times_from(now);
+                    self.shorten(&name, times, actions);
+                    // It began as if it had been made for now; so it ends earlier, everywhere.
+                    self.tell_times(&name, now, actions);
                 }
                 Step::Retire(name) => {
-                    self.change_times(&name, |times| times.encrypt_until = now);
-                    actions.push(Action::Retire(name));
+                    let until = KeyTimes { encrypt_until: now, ..KeyTimes::ENDLESS };
+                    self.shorten(&name, until, actions);
                 }
                 Step::Discard(name) => {
                     self.own.retain(|key| key.facts.name != name);
@@ -227,9 +226,18 @@ impl<S> Node<S> {
         }
     }
 
-    fn change_times(&mut self, name: &KeyName, change: impl FnOnce(&mut KeyTimes)) {
+    /// Makes times of a key of this node's own earlier.
+    fn shorten(&mut self, name: &KeyName, limit: KeyTimes, actions: &mut Vec<Action<S>>) {
         if let Some(key) = self.own.iter_mut().find(|key| key.facts.name == *name) {
-            change(&mut key.facts.times);
+            key.facts.times = key.facts.times.shortened(&limit);
+            actions.push(Action::Shorten(*name, key.facts.times));
+        }
+    }
+
+    /// Says to all peers what is left of a key that they know already.
+    fn tell_times(&self, name: &KeyName, now: Time, actions: &mut Vec<Action<S>>) {
+        if let Some(key) = self.own.iter().find(|key| key.facts.name == *name) {
+            self.tell_all(|| Message::Keys(vec![offer(&key.facts, now)]), actions);
         }
     }
 
@@ -248,7 +256,7 @@ impl<S> Node<S> {
     /// A key of this node's own is in the ring: the peers have to know.
     fn announce(&mut self, facts: Facts, now: Time, actions: &mut Vec<Action<S>>) {
         if self.own.iter().any(|key| key.facts.name == facts.name) {
-            return self.change_times(&facts.name, |times| *times = facts.times);
+            return self.shorten(&facts.name, facts.times, actions);
         }
         // Who rotated by hand on this host got what a rotation here was to bring.
         let begins = self.line().active(now).map(|key| key.facts.times.encrypt_from);
@@ -355,8 +363,12 @@ impl<S> Node<S> {
                 refused.push((name, Refusal::Unusable));
                 continue;
             }
-            if self.held.get(&name).is_some_and(|facts| facts.origin == from) {
-                self.held.confirm(&name);
+            if let Some(facts) = self.held.get(&name).filter(|facts| facts.origin == from) {
+                let times = facts.times.shortened(&self.times_here(&offer, age, now));
+                if times != facts.times {
+                    actions.push(Action::Shorten(name, times));
+                }
+                self.held.confirm(&name, times);
                 taken.push(name);
                 continue;
             }
@@ -399,6 +411,15 @@ impl<S> Node<S> {
         }
     }
 
+    /// The times that a key has here: in order, and bounded.
+    fn times_here(&self, offer: &Offer<S>, age: Duration, now: Time) -> KeyTimes {
+        let mut times = offer.left.times(now, age);
+        times.decrypt_until = times.decrypt_until.min(now + self.limits.longest);
+        times.encrypt_until = times.encrypt_until.min(times.decrypt_until);
+        times.encrypt_from = times.encrypt_from.min(times.encrypt_until);
+        times
+    }
+
     /// The times that a key will have here, or why it is not wanted.
     fn judge(
         &self,
@@ -407,10 +428,7 @@ impl<S> Node<S> {
         age: Duration,
         now: Time,
     ) -> Result<KeyTimes, Refusal> {
-        let mut times = offer.left.times(now, age);
-        times.decrypt_until = times.decrypt_until.min(now + self.limits.longest);
-        times.encrypt_until = times.encrypt_until.min(times.decrypt_until);
-        times.encrypt_from = times.encrypt_from.min(times.encrypt_until);
+        let times = self.times_here(offer, age, now);
         let known = self.own.iter().any(|key| key.facts.name == offer.name)
             || self.held.get(&offer.name).is_some();
         if offer.name.is_constant() || known {

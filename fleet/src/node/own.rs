@@ -44,8 +44,8 @@ impl Own {
 pub enum Step {
     /// Make a key with these times.
     Make(KeyTimes),
-    /// This announced key encrypts from now on, until then.
-    Begin(KeyName, Time),
+    /// This announced key encrypts from now on.
+    Begin(KeyName),
     /// A newer key encrypts: this one does no longer.
     Retire(KeyName),
     /// This announced key is one that will never be needed.
@@ -123,10 +123,7 @@ impl Line<'_> {
     /// No key encrypts, or not one that should: the next one is wanted as soon as can be.
     fn replace(&self, now: Time) -> Option<Step> {
         match self.next_in_turn(now) {
-            Some(key) if key.is_ready(self.limits, now) => {
-                let until = (now + self.policy.rotate_every).min(key.facts.times.encrypt_until);
-                Some(Step::Begin(key.facts.name, until))
-            }
+            Some(key) if key.is_ready(self.limits, now) => Some(Step::Begin(key.facts.name)),
             Some(_) => None,
             // By itself it begins when it would at the latest: also if nobody says so.
             None => Some(Step::Make(self.policy.times_from(now + self.limits.lead_max))),

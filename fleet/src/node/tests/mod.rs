@@ -108,13 +108,10 @@ impl Host {
                 }
                 return Some(Event::Took { from, taken, refused: Vec::new() });
             }
-            Action::Begin { name, encrypt_until } => {
-                let times = &mut self.ring.get_mut(&name).expect("the key begun").times;
-                assert!(encrypt_until <= times.encrypt_until, "a key is lengthened");
-                (times.encrypt_from, times.encrypt_until) = (self.now, encrypt_until);
-            }
-            Action::Retire(name) => {
-                self.ring.get_mut(&name).expect("the key retired").times.encrypt_until = self.now;
+            Action::Shorten(name, times) => {
+                let key = self.ring.get_mut(&name).expect("the key shortened");
+                assert_eq!(times, key.times.shortened(&times), "a key is lengthened");
+                key.times = times;
             }
             Action::Erase(name) => drop(self.ring.remove(&name)),
             Action::Send { to, message } => self.sent.push((to, message)),

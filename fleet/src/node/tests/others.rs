@@ -60,6 +60,18 @@ fn saying_it_again_lengthens_nothing() {
 }
 
 #[test]
+fn a_key_that_its_maker_shortens_is_shortened_here() {
+    let mut host = with_bob();
+    host.hears(BOB, Message::Keys(vec![offer(500, BOB, HOUR)]));
+    host.hears(BOB, Message::Keys(vec![offer(500, BOB, HOUR / 2)]));
+    host.hears(BOB, Message::Keys(vec![offer(500, BOB, HOUR)]));
+    host.pass(HOUR / 2 - secs(0.1));
+    assert!(host.ring.contains_key(&name(500)));
+    host.pass(secs(0.1));
+    assert!(!host.ring.contains_key(&name(500)));
+}
+
+#[test]
 fn a_lying_clock_is_cut_and_what_has_ended_is_refused() {
     let mut host = with_bob();
     host.hears(BOB, Message::Keys(vec![offer(500, BOB, 1000 * HOUR)]));
