@@ -28,7 +28,7 @@ pub struct Agent {
 
 impl Agent {
     /// An agent that does not run yet. It will read `tktrot.toml` in `dir`.
-    pub(super) fn new(program: &Path, dir: &Path) -> Result<Agent> {
+    pub fn new(program: &Path, dir: &Path) -> Result<Agent> {
         // It has no privileges any more when it gets ready.
         let socket = dir.join("notify");
         let notify = UnixDatagram::bind(&socket)?;

@@ -125,6 +125,16 @@ impl Fleet {
         hosts.iter().try_for_each(|&host| self.hosts[host].start_nginx(&self.certificate))
     }
 
+    /// Starts a HAProxy under the shim on each of these hosts.
+    pub fn start_haproxies(&mut self, hosts: &[usize]) -> Result<()> {
+        hosts.iter().try_for_each(|&host| self.hosts[host].start_haproxy(&self.certificate))
+    }
+
+    /// See [`Host::start_stock_haproxy`].
+    pub fn start_stock_haproxy(&mut self, host: usize, more: &str) -> Result<()> {
+        self.hosts[host].start_stock_haproxy(&self.certificate, more)
+    }
+
     /// Lets visitors depart, on a route for each of these groups of hosts.
     pub fn visit(&self, groups: &[&[usize]]) -> Result<Travellers> {
         let stop = |&host: &usize| -> Stop { (host, self.hosts[host].addr()) };
@@ -143,7 +153,7 @@ impl Fleet {
 }
 
 /// A line of random text that only its owner may read, in memory.
-fn write_secret(path: &Path) -> Result<()> {
+pub fn write_secret(path: &Path) -> Result<()> {
     let mut bytes = [0; 32];
     rand_bytes(&mut bytes).map_err(|error| anyhow!("no random bytes: {error}"))?;
     fs::write(path, base64::encode_block(&bytes) + "\n")?;

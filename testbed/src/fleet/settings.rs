@@ -13,14 +13,12 @@ pub struct Keys {
     pub lifetime: Duration,
     /// `bind = "none"`: keys that servers without libtktrot can use.
     pub plain: bool,
-    /// Keys that a ring holds.
-    pub capacity: u32,
 }
 
 impl Keys {
-    /// Bound keys, in rings that have room for those of five hosts.
+    /// Bound keys.
     pub fn new(rotate: Duration, lifetime: Duration) -> Keys {
-        Keys { rotate, lifetime, plain: false, capacity: 128 }
+        Keys { rotate, lifetime, plain: false }
     }
 
     /// The same as settings, by the names that the file has; in the environment they are in upper
@@ -32,7 +30,6 @@ impl Keys {
             ("dir", dir.display().to_string()),
             ("rotate", seconds(self.rotate)),
             ("lifetime", seconds(self.lifetime)),
-            ("capacity", self.capacity.to_string()),
         ];
         if self.plain {
             settings.push(("bind", "none".to_owned()));
@@ -41,7 +38,7 @@ impl Keys {
     }
 
     /// The file, with these sections.
-    pub(super) fn file(&self, dir: &Path, sections: &str) -> String {
+    pub fn file(&self, dir: &Path, sections: &str) -> String {
         let mut text = String::new();
         for (name, value) in self.settings(dir) {
             // Writing to a String can't fail.
