@@ -6,8 +6,10 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | [`config`] | the agent's sections of the settings file |
 //! | [`message`] | what nodes tell each other |
 //! | [`node`] | a node as a state machine: (event, now) → actions |
 
+pub mod config;
 pub mod message;
 pub mod node;
