@@ -46,7 +46,11 @@ mod tests {
         let identities =
             |files: &[_]| read(files).unwrap().iter().map(identity).collect::<Vec<_>>();
         let both = identities(&[old.clone(), new.clone()]);
-        assert_eq!(both, [identities(&[old.clone()]), identities(&[new.clone()])].concat());
+        assert_eq!(
+            both,
+            [identities(std::slice::from_ref(&old)), identities(std::slice::from_ref(&new))]
+                .concat()
+        );
         assert_ne!(both[0], both[1]);
 
         fs::set_permissions(&new, Permissions::from_mode(0o640)).unwrap();
