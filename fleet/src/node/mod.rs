@@ -148,7 +148,7 @@ impl<S> Node<S> {
             Event::Tick => self.started = true,
             Event::Found(facts) if facts.origin == self.id => self.announce(facts, now, actions),
             Event::Found(facts) => self.held.insert(facts, Source::Other),
-            Event::Lost(name) => drop(self.bury(&name, None, now)),
+            Event::Lost(name) => self.lose(&name, now),
             Event::Made(facts) => {
                 self.making = false;
                 self.announce(facts, now, actions);
