@@ -83,6 +83,12 @@ impl KeyTimes {
         }
     }
 
+    /// True if it encrypts at `now` or later. A key that was retired before it
+    /// began does not.
+    pub fn will_encrypt(&self, now: Time) -> bool {
+        self.encrypt_until > now.max(self.encrypt_from)
+    }
+
     /// True if the times are in order: no key ends before it begins.
     pub fn are_ordered(&self) -> bool {
         self.encrypt_from <= self.encrypt_until && self.encrypt_until <= self.decrypt_until
@@ -186,6 +192,14 @@ pub fn next_step(own: &[KeyTimes], policy: &Policy, now: Time) -> Option<Step> {
 pub fn line(own: &[KeyTimes], policy: &Policy, now: Time) -> Vec<usize> {
     let active = active(own, policy, now).into_iter();
     active.chain(announced(own, now)).map(|(index, _)| index).collect()
+}
+
+/// The keys that encrypt now or later, by index and in the order in which they
+/// begin: the line of a ring whose keys somebody else sees to.
+pub fn whole_line(own: &[KeyTimes], now: Time) -> Vec<usize> {
+    let mut line: Vec<_> = (0..own.len()).filter(|index| own[*index].will_encrypt(now)).collect();
+    line.sort_by_key(|index| own[*index].encrypt_from);
+    line
 }
 
 /// The key to encrypt with: of several, which a rotation cut short can leave,
