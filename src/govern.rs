@@ -123,7 +123,17 @@ impl<C: Clock> Governed<'_, C> {
         let Some(entry) = found.filter(|entry| entry.times.will_encrypt(self.now)) else {
             return false;
         };
-        self.writer.begin(entry.index, self.now, encrypt_until);
+        let limit = KeyTimes { encrypt_from: self.now, encrypt_until, ..KeyTimes::ENDLESS };
+        self.writer.shorten(entry.index, &limit);
+        self.align();
+        true
+    }
+
+    /// Makes a key's times earlier, where those of `limit` are; none is ever made
+    /// later. False if there is none of that name.
+    pub fn shorten(&self, name: &KeyName, limit: &KeyTimes) -> bool {
+        let Some(entry) = self.find(name) else { return false };
+        self.writer.shorten(entry.index, limit);
         self.align();
         true
     }

@@ -146,14 +146,16 @@ impl Writer<'_> {
         make_earlier(&slot.encrypt_until, now.0.max(from));
     }
 
-    /// Lets a key that has not begun encrypt from `now` on, and until `until`
-    /// at most. In this order, so that its times are in order all the time; in
-    /// between, it ends as it was published.
-    pub fn begin(&self, index: usize, now: Time, until: Time) {
+    /// Makes a key's times earlier, where those of `limit` are. In this order, so
+    /// that they are in order all the time: a writer that dies in between leaves
+    /// a key that ends as it was published.
+    pub fn shorten(&self, index: usize, limit: &KeyTimes) {
         let slot = &self.ring.slots()[index];
-        make_earlier(&slot.encrypt_from, now.0);
+        make_earlier(&slot.encrypt_from, limit.encrypt_from.0);
         let from = slot.encrypt_from.load(Ordering::Relaxed);
-        make_earlier(&slot.encrypt_until, until.0.max(from));
+        make_earlier(&slot.encrypt_until, limit.encrypt_until.0.max(from));
+        let until = slot.encrypt_until.load(Ordering::Relaxed);
+        make_earlier(&slot.decrypt_until, limit.decrypt_until.0.max(until));
     }
 
     /// Unlinks a key and wipes it. Readers that found it before have a copy;
