@@ -9,7 +9,11 @@
 //! | [`config`] | the agent's sections of the settings file |
 //! | [`message`] | what nodes tell each other |
 //! | [`node`] | a node as a state machine: (event, now) → actions |
+//! | [`shared`] | a node that shares one key per rotation with all others through Redis |
+//! | [`wrap`] | a key as it is kept in Redis |
 
 pub mod config;
 pub mod message;
 pub mod node;
+pub mod shared;
+pub mod wrap;
