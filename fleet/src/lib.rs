@@ -18,6 +18,6 @@ pub mod config;
 pub mod message;
 pub mod node;
 pub mod secret;
-pub mod wire;
 pub mod shared;
+pub mod wire;
 pub mod wrap;
