@@ -20,9 +20,10 @@ use super::ask::{self, Question, Reply, Revoked, Rotated, Which};
 use super::control::{self, Asked};
 use super::figures::{Figures, Peer, Record, Sharing, State};
 use super::journal::Once;
+use super::mesh::{MeshEvent, PeerState, PeerStatus};
 use super::metrics;
 use super::notify::Manager;
-use super::peers::{Carrier, News};
+use super::peers::Carrier;
 use super::ring::{Act, HostRing, Secrets};
 use super::start::Started;
 use crate::settings::Settings;
@@ -35,12 +36,9 @@ const _: () = assert!(RENEW_EVERY.as_millis() * 2 < LEASE.as_millis());
 /// A host must be able to start without its peers.
 const READY_WITHIN: Duration = Duration::from_millis(1900);
 /// What is still to be said at the end is said within this time.
-const FLUSH_WITHIN: Duration = Duration::from_secs(1);
+const FLUSH_WITHIN: Duration = Duration::from_millis(1200);
 /// The node is asked no more often, whatever it wants.
 const LEAST_PAUSE: Duration = Duration::from_millis(2);
-/// A frame must hold all that a message has.
-const OFFERS_AT_ONCE: usize = 4000;
-const TOMBSTONES_AT_ONCE: usize = 10_000;
 
 struct Driver {
     place: Place,
@@ -80,13 +78,16 @@ pub async fn run(started: Started, settings: &Settings, user: Uid, began: Instan
         settings = settings.variables.len(),
         "governs the ring"
     );
+    let ring = started.place.path();
+    let ring = ring.file_stem().unwrap_or_default().to_string_lossy();
+    let carrier = started.way.open(started.ring.node(), &ring)?;
     let driver = Driver {
-        all_tried: !started.carrier.has_peers(),
+        all_tried: !carrier.has_peers(),
         place: started.place,
         ring: started.ring,
         node,
         sharing: started.sharing,
-        carrier: started.carrier,
+        carrier,
         manager: Manager::new(),
         up: HashSet::new(),
         record: Record::default(),
@@ -168,26 +169,26 @@ impl Driver {
         }
     }
 
-    fn hear(&mut self, news: News) {
+    fn hear(&mut self, news: MeshEvent) {
         match news {
-            News::Up { node, address } => {
+            MeshEvent::Up { node, address } => {
                 tracing::info!(peer = %node, %address, "a peer is up");
                 self.up.insert(node);
                 self.handle(Event::Up(node));
             }
-            News::Down { node, reason } => {
+            MeshEvent::Down { node, reason } => {
                 tracing::warn!(peer = %node, reason, "a peer is down");
                 self.up.remove(&node);
                 self.record.forget(node);
                 self.handle(Event::Down(node));
             }
-            News::Received { from, message, age } => {
+            MeshEvent::Received { from, message, age } => {
                 if let Message::Taken(names) = &message {
                     self.record.answer(from, names, self.ring.now());
                 }
                 self.handle(Event::Received { from, message, age });
             }
-            News::FirstRound => self.all_tried = true,
+            MeshEvent::FirstRound => self.all_tried = true,
         }
     }
 
@@ -309,7 +310,11 @@ impl Driver {
             tracing::info!(synced = is_synced, "ready");
         }
         self.manager.status(match self.carrier.has_peers() {
-            true => format!("{} of {} peers up", self.up.len(), self.carrier.peers().len()),
+            true => {
+                let peers = self.carrier.peers();
+                let others = peers.iter().filter(|peer| peer.state != PeerState::Myself).count();
+                format!("{} of {others} peers up", self.up.len())
+            }
             false => "no peers".into(),
         });
     }
@@ -319,17 +324,23 @@ impl Driver {
         let counts = self.node.keys_by_origin();
         let own = counts.get(&self.ring.node()).copied().unwrap_or(0);
         let since = |then: Time| then.until(now).as_secs_f64();
-        let peers = self.carrier.peers().into_iter().map(|peer| {
+        let peers = self.carrier.peers().into_iter().map(|peer: PeerStatus| {
             let answered = peer.node.and_then(|node| self.record.of(node));
+            let is_other = peer.state != PeerState::Myself;
+            let node = peer.node.filter(|_| is_other);
             Peer {
-                address: peer.address.to_string(),
+                address: peer.address,
                 node: peer.node.map(|node| node.to_string()),
-                state: if peer.is_up { State::Up } else { State::Down },
+                state: match peer.state {
+                    PeerState::Up => State::Up,
+                    PeerState::Down => State::Down,
+                    PeerState::Myself => State::Self_,
+                },
                 round_trip: peer.round_trip.map(|span| span.as_secs_f64()),
-                keys: peer.node.and_then(|node| counts.get(&node).copied()).unwrap_or(0),
+                keys: node.and_then(|node| counts.get(&node).copied()).unwrap_or(0),
                 acknowledged_ago: answered.map(|answered| since(answered.at)),
                 acknowledgement: answered.map(|answered| answered.after.as_secs_f64()),
-                last_error: peer.last_error,
+                last_error: peer.error,
             }
         });
         let path = self.place.path();
@@ -364,40 +375,17 @@ fn kind(why: &tktrot_fleet::message::Refusal, by_us: bool) -> &'static str {
     }
 }
 
-/// A message with its secrets, in parts that fit frames.
+/// A message with its secrets, as of now.
 fn send(carrier: &Carrier, ring: &HostRing, to: NodeId, message: Message<()>) {
-    match message {
-        Message::Keys(offers) => {
-            let mut parts = offers.chunks(OFFERS_AT_ONCE).peekable();
-            if parts.peek().is_none() {
-                // Also that there are none is told.
-                carrier.send(to, &Message::Keys(Vec::new()));
-            }
-            parts.for_each(|part| {
-                carrier.send(to, &Message::Keys(ring.with_secrets(part.to_vec())))
-            });
-        }
-        Message::Held { keys, last } => {
-            let full = keys.len() / OFFERS_AT_ONCE;
-            let mut parts: Vec<_> = keys.chunks(OFFERS_AT_ONCE).take(full).collect();
-            let rest = &keys[full * OFFERS_AT_ONCE..];
-            parts.push(rest);
-            for (place, part) in parts.into_iter().enumerate() {
-                let keys = ring.with_secrets(part.to_vec());
-                carrier.send(to, &Message::Held { keys, last: last && place == full });
-            }
-        }
-        Message::Revoked { keys, all } => {
-            let full = keys.len() / TOMBSTONES_AT_ONCE;
-            for part in keys.chunks(TOMBSTONES_AT_ONCE).take(full) {
-                carrier.send(to, &Message::Revoked { keys: part.to_vec(), all: false });
-            }
-            let keys = keys[full * TOMBSTONES_AT_ONCE..].to_vec();
-            carrier.send(to, &Message::Revoked { keys, all });
-        }
-        Message::Taken(names) => carrier.send(to, &Message::Taken(names)),
-        Message::Refused(refused) => carrier.send(to, &Message::Refused(refused)),
-        Message::Pull => carrier.send(to, &Message::Pull),
-        Message::Leaving => carrier.send(to, &Message::Leaving),
-    }
+    let said = ring.now();
+    let message = match message {
+        Message::Keys(offers) => Message::Keys(ring.with_secrets(offers)),
+        Message::Held { keys, last } => Message::Held { keys: ring.with_secrets(keys), last },
+        Message::Revoked { keys, all } => Message::Revoked { keys, all },
+        Message::Taken(names) => Message::Taken(names),
+        Message::Refused(refused) => Message::Refused(refused),
+        Message::Pull => Message::Pull,
+        Message::Leaving => Message::Leaving,
+    };
+    carrier.send(to, &message, said);
 }

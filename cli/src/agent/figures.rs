@@ -81,6 +81,16 @@ pub enum State {
     Up,
     /// It cannot.
     Down,
+    /// It is this node: the same list serves every host.
+    #[serde(rename = "self")]
+    Self_,
+}
+
+impl Figures {
+    /// The peers, without this node itself.
+    pub fn others(&self) -> impl Iterator<Item = &Peer> {
+        self.peers.iter().filter(|peer| peer.state != State::Self_)
+    }
 }
 
 /// What is counted while the agent runs.
@@ -171,7 +181,7 @@ mod tests {
             other_keys: 3,
             refused: 0,
             refused_by_peers: 1,
-            peers: vec![up, down],
+            peers: vec![Peer { state: State::Self_, ..up.clone() }, up, down],
         }
     }
 

@@ -123,8 +123,8 @@ fn of_agent(figures: &Figures) -> Result<String> {
     };
     let ring = figures.ring.as_str();
     let configured = gauge("peers", "Peers that are configured or have come.", &[])?;
-    configured.with_label_values(&[ring]).set(figures.peers.len() as f64);
-    let up = figures.peers.iter().filter(|peer| peer.state == State::Up);
+    configured.with_label_values(&[ring]).set(figures.others().count() as f64);
+    let up = figures.others().filter(|peer| peer.state == State::Up);
     let ups = gauge("peers_up", "Peers that can be talked to.", &[])?;
     ups.with_label_values(&[ring]).set(up.count() as f64);
     let synced = gauge("synced", "1 if every peer that is up has told what it holds.", &[])?;
@@ -135,7 +135,7 @@ fn of_agent(figures: &Figures) -> Result<String> {
     }
     let keys = gauge("keys", "Keys in the ring, by the node that made them.", &["origin"])?;
     keys.with_label_values(&[ring, "own"]).set(figures.own_keys as f64);
-    let peers: usize = figures.peers.iter().map(|peer| peer.keys).sum();
+    let peers: usize = figures.others().map(|peer| peer.keys).sum();
     keys.with_label_values(&[ring, "peers"]).set(peers as f64);
     let others = figures.other_keys.saturating_sub(peers);
     keys.with_label_values(&[ring, "others"]).set(others as f64);
@@ -145,7 +145,7 @@ fn of_agent(figures: &Figures) -> Result<String> {
         &["peer"],
     )?;
     let trips = gauge("round_trip_seconds", "A message to a peer and back.", &["peer"])?;
-    for peer in &figures.peers {
+    for peer in figures.others() {
         let labels = [ring, &peer.address];
         if let Some(seconds) = peer.acknowledgement {
             answers.with_label_values(&labels).set(seconds);

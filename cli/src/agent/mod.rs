@@ -7,7 +7,7 @@
 //! - [`privileges`]: and how it then becomes somebody who may nothing
 //! - [`driver`]: events to the node, its actions to the ring and to the peers
 //! - [`ring`]: the ring, as the node's actions change it
-//! - [`peers`]: who carries what nodes tell each other
+//! - [`peers`]: who carries what nodes tell each other: [`mesh`], or nobody
 //! - [`secrets`]: the files that hold the fleet secret
 //! - [`figures`]: what is told of the agent
 //! - [`ask`], [`control`]: one question and one answer over a socket beside the ring
@@ -20,12 +20,12 @@ mod control;
 mod driver;
 pub mod figures;
 mod journal;
+mod mesh;
 mod metrics;
 mod notify;
 mod peers;
 mod privileges;
 mod ring;
-#[allow(dead_code)]
 pub mod secrets;
 mod start;
 

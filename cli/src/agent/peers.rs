@@ -1,70 +1,99 @@
-//! Who carries what nodes tell each other.
+//! Who carries what nodes tell each other: a mesh, or nobody.
 
 use std::future;
-use std::net::SocketAddr;
-use std::time::Duration;
+use std::net::TcpListener;
 
+use anyhow::{Context, Result};
+use tktrot::clock::Time;
+use tktrot_fleet::config;
 use tktrot_fleet::message::{Message, NodeId};
 
+use super::mesh::{Events, Me, Mesh, MeshConfig, MeshEvent, PeerStatus, Timing, Tls};
 use super::ring::Secrets;
 
-/// A peer as the carrier knows it.
-pub struct PeerStatus {
-    /// Where it is, or is looked for.
-    pub address: SocketAddr,
-    /// Who it is, once it has said so.
-    pub node: Option<NodeId>,
-    /// True if it can be talked to.
-    pub is_up: bool,
-    /// How long a message takes, there and back.
-    pub round_trip: Option<Duration>,
-    /// What went wrong last.
-    pub last_error: Option<String>,
+/// What was opened for the way to the peers.
+pub enum Way {
+    /// There are none.
+    Nobody,
+    /// A socket is bound, and secrets are read.
+    Mesh(Box<MeshConfig>),
 }
 
-/// What the carrier has to tell.
-#[allow(dead_code)]
-pub enum News {
-    /// A peer can be talked to.
-    Up { node: NodeId, address: SocketAddr },
-    /// It no longer can.
-    Down { node: NodeId, reason: String },
-    /// It said something, so long ago at most.
-    Received { from: NodeId, message: Message<Secrets>, age: Duration },
-    /// Every peer that is configured is connected, or failed to be.
-    FirstRound,
+impl Way {
+    /// The way through a mesh.
+    ///
+    /// # Errors
+    ///
+    /// The address cannot be listened on, or a secret or certificate not be read.
+    pub fn through(mesh: &config::Mesh) -> Result<Way> {
+        let tls = Tls::read(&mesh.credentials).context("[mesh]")?;
+        let listener = TcpListener::bind(mesh.listen)
+            .with_context(|| format!("[mesh]: {} cannot be listened on", mesh.listen))?;
+        let (peers, timing) = (mesh.peers.clone(), Timing::default());
+        Ok(Way::Mesh(Box::new(MeshConfig { listener, peers, tls, timing })))
+    }
+
+    /// Begins to connect, in a [`tokio::task::LocalSet`].
+    pub fn open(self, node: NodeId, ring: &str) -> Result<Carrier> {
+        let Way::Mesh(config) = self else { return Ok(Carrier::Nobody) };
+        let mut instance = [0; 8];
+        openssl::rand::rand_bytes(&mut instance).context("OpenSSL's generator fails")?;
+        let instance = u64::from_ne_bytes(instance);
+        let (mesh, events) = Mesh::start(*config, Me { node, instance, ring: ring.into() })?;
+        Ok(Carrier::Mesh { mesh, events })
+    }
 }
 
 /// The way to the peers.
 pub enum Carrier {
     /// There are none.
     Nobody,
+    /// Host by host.
+    Mesh { mesh: Mesh, events: Events },
 }
 
 impl Carrier {
     /// True if there can be peers.
     pub fn has_peers(&self) -> bool {
-        false
+        matches!(self, Carrier::Mesh { .. })
     }
 
     /// What happens next. Nothing is lost if this is not waited for to its end.
-    pub async fn next(&mut self) -> News {
-        match self {
-            Carrier::Nobody => future::pending().await,
+    pub async fn next(&mut self) -> MeshEvent {
+        if let Carrier::Mesh { events, .. } = self
+            && let Some(event) = events.recv().await
+        {
+            return event;
         }
+        future::pending().await
     }
 
     /// Puts a message into the queue for a peer.
-    pub fn send(&self, _to: NodeId, _message: &Message<Secrets>) {}
+    pub fn send(&self, to: NodeId, message: &Message<Secrets>, said: Time) {
+        if let Carrier::Mesh { mesh, .. } = self {
+            mesh.send(to, message, said);
+        }
+    }
 
     /// Ends the connection to a peer.
-    pub fn drop_peer(&self, _peer: NodeId, _reason: &str) {}
+    pub fn drop_peer(&self, peer: NodeId, reason: &str) {
+        if let Carrier::Mesh { mesh, .. } = self {
+            mesh.drop(peer, reason);
+        }
+    }
 
     /// All peers.
     pub fn peers(&self) -> Vec<PeerStatus> {
-        Vec::new()
+        match self {
+            Carrier::Nobody => Vec::new(),
+            Carrier::Mesh { mesh, .. } => mesh.peers(),
+        }
     }
 
-    /// Sends what is in the queues, and ends.
-    pub async fn stop(self) {}
+    /// Says what is still to be said, and ends.
+    pub async fn stop(self) {
+        if let Carrier::Mesh { mesh, .. } = self {
+            mesh.stop().await;
+        }
+    }
 }

@@ -16,7 +16,7 @@ use tktrot_fleet::config::Config as FleetConfig;
 use tktrot_fleet::node::limits::Limits;
 
 use super::figures::Sharing;
-use super::peers::Carrier;
+use super::peers::Way;
 use super::ring::HostRing;
 use super::{ask, control};
 use crate::rings::{self, RingArgument};
@@ -38,7 +38,7 @@ pub struct Started {
     /// How keys are shared.
     pub sharing: Sharing,
     /// With whom.
-    pub carrier: Carrier,
+    pub way: Way,
     /// Who looks at the ring for Prometheus, and where that asks.
     pub metrics: Option<(Observer, StdTcpListener)>,
     /// Where `tktrot peers` asks.
@@ -86,14 +86,14 @@ impl Started {
             ))
         });
         let metrics = metrics.transpose()?;
-        let (sharing, carrier) = carrier(fleet)?;
+        let (sharing, way) = way(fleet)?;
         Ok(Started {
             control: control::bind(&ask::socket(&place))?,
             ring: HostRing::new(keyring, view),
             place,
             limits,
             sharing,
-            carrier,
+            way,
             metrics,
             lock,
         })
@@ -101,14 +101,14 @@ impl Started {
 }
 
 /// The way to the peers, with its secrets read and its socket bound.
-fn carrier(fleet: &FleetConfig) -> Result<(Sharing, Carrier)> {
-    if fleet.mesh.is_some() {
-        bail!("[mesh] is not built into this agent");
+fn way(fleet: &FleetConfig) -> Result<(Sharing, Way)> {
+    if let Some(mesh) = &fleet.mesh {
+        return Ok((Sharing::Mesh, Way::through(mesh)?));
     }
     if fleet.redis.is_some() {
         bail!("[redis] is not built into this agent");
     }
-    Ok((Sharing::Alone, Carrier::Nobody))
+    Ok((Sharing::Alone, Way::Nobody))
 }
 
 /// One agent for each ring, or they would take turns to replace each other's keys.

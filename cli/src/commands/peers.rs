@@ -35,7 +35,7 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     } else {
         print!("{}", told(&figures));
     }
-    let all_up = figures.peers.iter().all(|peer| peer.state == State::Up);
+    let all_up = figures.others().all(|peer| peer.state == State::Up);
     Ok(if all_up && figures.synced { Severity::Fine } else { Severity::Doubtful })
 }
 
@@ -64,8 +64,12 @@ fn told(figures: &Figures) -> String {
         table.add_row(row(peer));
     }
     let synced = if figures.synced { "" } else { "not every peer has told what it holds yet\n" };
-    let up = figures.peers.iter().filter(|peer| peer.state == State::Up).count();
-    format!("{head}\n{up} of {} peers up\n{synced}\n{}\n", figures.peers.len(), table.trim_fmt())
+    let up = figures.others().filter(|peer| peer.state == State::Up).count();
+    format!(
+        "{head}\n{up} of {} peers up\n{synced}\n{}\n",
+        figures.others().count(),
+        table.trim_fmt()
+    )
 }
 
 fn row(peer: &Peer) -> [String; 7] {
@@ -76,6 +80,7 @@ fn row(peer: &Peer) -> [String; 7] {
         match peer.state {
             State::Up => "up".into(),
             State::Down => "DOWN".into(),
+            State::Self_ => "this host".into(),
         },
         peer.round_trip.map_or_else(none, |seconds| format!("{:.1} ms", seconds * 1000.0)),
         peer.keys.to_string(),
