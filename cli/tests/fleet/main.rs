@@ -7,7 +7,6 @@
 mod assertions;
 mod faults;
 mod hosts;
-mod many;
 mod redis;
 mod revoke;
 mod without_agent;
@@ -65,8 +64,6 @@ scenarios! {
     redis:
         redis_stops_for_two_rotations
         redis_is_flushed;
-    many:
-        sixty_four_agents_hold_all_keys;
 }
 
 /// Hosts on which nothing runs.

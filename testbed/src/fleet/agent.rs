@@ -1,11 +1,12 @@
 //! `tktrot agent`, told to systemd's interface when it is ready, killed and started again.
 
 use std::fs::{self, File, Permissions};
-use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -15,6 +16,43 @@ use crate::environment::Environment;
 use crate::process::{self, Process};
 use crate::wait::{self, PATIENCE};
 
+/// A service manager's end of sd_notify(3), which listens all the time, as systemd does: who writes
+/// to a socket that nobody reads is stopped when it is full.
+#[derive(Debug)]
+struct Manager {
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Manager {
+    fn listen(path: &Path) -> Result<Manager> {
+        let socket = UnixDatagram::bind(path)?;
+        // Agents have no privileges any more when they get ready.
+        fs::set_permissions(path, Permissions::from_mode(0o777))?;
+        // So often the thread looks whether it is still wanted.
+        socket.set_read_timeout(Some(Duration::from_millis(500)))?;
+        let lines = Arc::<Mutex<Vec<String>>>::default();
+        let weak = Arc::downgrade(&lines);
+        thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Some(lines) = weak.upgrade() {
+                if let Ok(len) = socket.recv(&mut buffer) {
+                    let said = String::from_utf8_lossy(&buffer[..len]).into_owned();
+                    lines.lock().unwrap().extend(said.lines().map(str::to_owned));
+                }
+            }
+        });
+        Ok(Manager { lines })
+    }
+
+    fn was_told(&self, line: &str) -> bool {
+        self.lines.lock().unwrap().iter().any(|told| told == line)
+    }
+
+    fn forget(&self) {
+        self.lines.lock().unwrap().clear();
+    }
+}
+
 /// One agent, and the files by which it is told and tells: tktrot.toml, agent.log, the socket that
 /// it says `READY=1` to. Killed when dropped.
 #[derive(Debug)]
@@ -22,22 +60,19 @@ pub struct Agent {
     dir: PathBuf,
     program: PathBuf,
     environment: Environment,
-    notify: UnixDatagram,
+    manager: Manager,
     child: Option<Child>,
 }
 
 impl Agent {
     /// An agent that does not run yet. It will read `tktrot.toml` in `dir`.
     pub fn new(program: &Path, dir: &Path) -> Result<Agent> {
-        // It has no privileges any more when it gets ready.
         let socket = dir.join("notify");
-        let notify = UnixDatagram::bind(&socket)?;
-        fs::set_permissions(&socket, Permissions::from_mode(0o777))?;
-        notify.set_read_timeout(Some(Duration::from_millis(50)))?;
+        let manager = Manager::listen(&socket)?;
         let mut environment = Environment::default();
         environment.set("NOTIFY_SOCKET", &socket.display().to_string());
         let (dir, program) = (dir.to_owned(), program.to_owned());
-        Ok(Agent { dir, program, environment, notify, child: None })
+        Ok(Agent { dir, program, environment, manager, child: None })
     }
 
     /// The environment of the next start.
@@ -75,7 +110,7 @@ impl Agent {
     /// Starts the agent and does not wait.
     pub fn launch(&mut self, namespace: &Namespace) -> Result<()> {
         ensure!(self.child.is_none(), "the agent already runs");
-        while self.heard()?.is_some() {}
+        self.manager.forget();
         let log = File::options().create(true).append(true).open(self.log_path())?;
         let mut command = self.environment.command(&self.program);
         command.arg("agent").arg("--config").arg(self.dir.join("tktrot.toml"));
@@ -108,18 +143,7 @@ impl Agent {
             self.child = None;
             bail!("the agent ended at its start: {status}");
         }
-        let said = self.heard()?;
-        Ok(said.filter(|said| said.lines().any(|line| line == "READY=1")).map(drop))
-    }
-
-    /// The next of what it told systemd's interface, if anything came.
-    fn heard(&self) -> Result<Option<String>> {
-        let mut buffer = [0; 4096];
-        match self.notify.recv(&mut buffer) {
-            Ok(len) => Ok(Some(String::from_utf8_lossy(&buffer[..len]).into_owned())),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        Ok(self.manager.was_told("READY=1").then_some(()))
     }
 
     /// The end of its log, for messages about failures.

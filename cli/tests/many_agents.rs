@@ -1,5 +1,5 @@
 //! 64 agents on loopback addresses of one network, without servers: what it takes to hold
-//! everybody's keys. The agents are those that `make` builds, with optimization.
+//! everybody's keys. They have the machine for themselves, which the scenarios of `fleet` share. The agents are those that `make` builds, with optimization.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,17 +13,20 @@ use testbed::fleet::agent::Agent;
 use testbed::fleet::namespace::Namespace;
 use testbed::fleet::settings::{self, Keys, RING};
 use testbed::fleet::{MESH, write_secret};
+use testbed::process::needs_root;
 use testbed::wait;
 use testbed::{RingDir, artifacts};
 use tktrot::ring::file::Place;
 
-use crate::Result;
-use crate::assertions::secs;
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 const MANY: usize = 64;
 
+/// No key begins or ends by itself while a test looks.
+const HOUR: Duration = Duration::from_secs(3600);
+
 /// For 2 000 connections on a slow machine.
-const LONG: Duration = secs(90);
+const LONG: Duration = Duration::from_secs(90);
 
 type Names = BTreeSet<[u8; 16]>;
 
@@ -40,8 +43,7 @@ impl Member {
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
         let (agent, ring) = (Agent::new(artifacts::tktrot()?, dir.path())?, RingDir::new()?);
         let mesh = settings::mesh(&format!("{}:{MESH}", address(number)), peers, secret);
-        // No rotation but the one that the test asks for.
-        let text = Keys::new(secs(3600), secs(3600)).file(ring.path(), &mesh);
+        let text = Keys::new(HOUR, HOUR).file(ring.path(), &mesh);
         fs::write(dir.path().join("tktrot.toml"), text)?;
         Ok(Member { agent, ring, dir })
     }
@@ -81,7 +83,9 @@ fn all_hold_all(members: &[Member], what: &str) -> Result<Names> {
     Ok(all)
 }
 
-pub fn sixty_four_agents_hold_all_keys() -> Result<()> {
+#[test]
+fn sixty_four_agents_hold_all_keys() -> Result<()> {
+    needs_root("it makes a network namespace");
     let (namespace, secrets) = (Namespace::new()?, RingDir::new()?);
     let secret = secrets.path().join("fleet.secret");
     write_secret(&secret)?;
