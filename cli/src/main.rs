@@ -5,7 +5,7 @@
 //! ([`status`]), once or live ([`watch`]).
 
 // Its command is not there yet.
-#[allow(dead_code)]
+#[allow(dead_code, unused_imports)]
 mod agent;
 mod check;
 mod commands;
