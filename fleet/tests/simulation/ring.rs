@@ -91,7 +91,8 @@ impl Ring {
     pub fn sweep(&mut self, now: Time) {
         self.keys.retain(|_, times| times.decrypt_until > now);
         self.own.retain(|key| self.keys.contains_key(key));
-        self.sweep_at = self.keys.values().map(|times| times.decrypt_until).min().unwrap_or(Time::NEVER);
+        self.sweep_at =
+            self.keys.values().map(|times| times.decrypt_until).min().unwrap_or(Time::NEVER);
     }
 
     /// Whether a ticket of this key opens.
@@ -112,8 +113,12 @@ impl Ring {
     /// The host's own keys that encrypt now, the one that really does first: the oldest.
     pub fn active(&self, now: Time) -> Vec<Number> {
         let times = |key: &Number| self.keys[key];
-        let mut active: Vec<Number> =
-            self.own.iter().copied().filter(|key| times(key).state(now) == KeyState::Active).collect();
+        let mut active: Vec<Number> = self
+            .own
+            .iter()
+            .copied()
+            .filter(|key| times(key).state(now) == KeyState::Active)
+            .collect();
         active.sort_by_key(|key| (times(key).encrypt_from, *key));
         active
     }

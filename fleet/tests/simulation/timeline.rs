@@ -52,7 +52,8 @@ impl<E> Timeline<E> {
                 self.waiting -= 1;
                 return Some(what);
             }
-            self.now = if self.waiting == 0 { self.far_next.max(self.now + 1) } else { self.now + 1 };
+            self.now =
+                if self.waiting == 0 { self.far_next.max(self.now + 1) } else { self.now + 1 };
             if self.now >= end {
                 self.now = end;
                 return None;

@@ -164,10 +164,7 @@ impl World {
         let before = self.hosts[host].ring.active(time);
         let Some(key) = self.make(host, times, false) else { return };
         for old in before {
-            let limit = schedule::KeyTimes {
-                encrypt_until: time,
-                ..schedule::KeyTimes::ENDLESS
-            };
+            let limit = schedule::KeyTimes { encrypt_until: time, ..schedule::KeyTimes::ENDLESS };
             self.hosts[host].ring.shorten(old, &limit);
             // The agent sees that, too.
             let facts = self.facts(old, *self.hosts[host].ring.get(old).expect("the old key"));

@@ -22,11 +22,28 @@ const LEASE: Millis = 3_000;
 
 /// Something that will happen.
 pub enum Happening {
-    Deliver { to: u16, from: u16, epoch: u32, sent: Millis, message: Message<()> },
+    Deliver {
+        to: u16,
+        from: u16,
+        epoch: u32,
+        sent: Millis,
+        message: Message<()>,
+    },
     Connect(u16, u16),
-    Up { host: u16, peer: u16, epoch: u32 },
-    Down { host: u16, peer: u16, epoch: u32 },
-    Tick { host: u16, instance: u32 },
+    Up {
+        host: u16,
+        peer: u16,
+        epoch: u32,
+    },
+    Down {
+        host: u16,
+        peer: u16,
+        epoch: u32,
+    },
+    Tick {
+        host: u16,
+        instance: u32,
+    },
     /// Seals a ticket, now and then.
     Seal(u16),
     /// Seals a ticket when another key may begin.
@@ -296,14 +313,7 @@ impl World {
         }
     }
 
-    fn deliver(
-        &mut self,
-        to: usize,
-        from: usize,
-        epoch: u32,
-        sent: Millis,
-        message: Message<()>,
-    ) {
+    fn deliver(&mut self, to: usize, from: usize, epoch: u32, sent: Millis, message: Message<()>) {
         let end = self.network.end(to, from);
         if !end.up || end.epoch != epoch {
             return;
@@ -382,9 +392,8 @@ impl World {
         match action {
             Action::Make(times) => {
                 let made = self.make(host, times, true);
-                answers.push(made.map_or(Event::NotMade, |key| {
-                    Event::Made(self.facts(key, times))
-                }));
+                answers
+                    .push(made.map_or(Event::NotMade, |key| Event::Made(self.facts(key, times))));
             }
             Action::Take { from, keys } => {
                 let (mut taken, mut refused) = (Vec::new(), Vec::new());
@@ -484,7 +493,8 @@ impl World {
         self.trace(|| format!("host {host} erases key {key}"));
         let grace = self.grace();
         let now = self.now();
-        let lived = self.hosts[host].ring.erase(key).is_some_and(|times| time < times.decrypt_until);
+        let lived =
+            self.hosts[host].ring.erase(key).is_some_and(|times| time < times.decrypt_until);
         if revoking && lived {
             if self.keys[key as usize].revoked.is_none() {
                 self.keys[key as usize].revoked = Some(now);
@@ -582,4 +592,3 @@ impl World {
 fn new_id(rng: &mut Rng, place: usize) -> NodeId {
     NodeId(rng.u64(..) & !0xffff | place as u64)
 }
-
