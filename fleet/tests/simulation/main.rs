@@ -27,7 +27,10 @@ fn small_fleets_survive_whatever_happens() {
         if std::env::var_os("TKTROT_SURVEY").is_some() {
             match World::new(&scenario).run() {
                 Ok(figures) => println!("{seed} ok {figures:?}"),
-                Err(violation) => println!("{seed} {violation:?} hosts {} {:?}", scenario.hosts, scenario.troubles),
+                Err(violation) => println!(
+                    "{seed} {violation:?} hosts {} {:?}",
+                    scenario.hosts, scenario.troubles
+                ),
             }
             continue;
         }
