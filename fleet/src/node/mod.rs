@@ -220,6 +220,13 @@ impl<S> Node<S> {
                     self.shorten(&name, until, actions);
                 }
                 Step::Discard(name) => {
+                    // It must not take up room at the peers, which may refuse the next one then.
+                    let over =
+                        KeyTimes { encrypt_from: now, encrypt_until: now, decrypt_until: now };
+                    if let Some(key) = self.own.iter_mut().find(|key| key.facts.name == name) {
+                        key.facts.times = over;
+                    }
+                    self.tell_times(&name, now, actions);
                     self.own.retain(|key| key.facts.name != name);
                     self.peers.forget(&name);
                     actions.push(Action::Erase(name));

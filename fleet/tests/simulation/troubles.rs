@@ -204,11 +204,7 @@ impl World {
         let now = self.now();
         for key in self.some_keys(host) {
             self.hosts[host].ring.erase(key);
-            if self.keys[key as usize].revoked.is_none() {
-                self.keys[key as usize].revoked = Some(now);
-                self.revoked.push(key);
-            }
-            self.learns(host, key);
+            self.keys[key as usize].lost.push((host, self.hosts[host].instance));
             let grace = self.grace();
             if self.keys[key as usize].origin == self.hosts[host].id {
                 self.hosts[host].excuse(now + grace);

@@ -14,7 +14,7 @@ use crate::invariants::{Broken, Figures, Ticket, Violation};
 use crate::machine::Machine;
 use crate::network::{Fate, Network, SILENCE};
 use crate::ring::{self, Number, Ring};
-use crate::scenario::{Scenario, Trouble};
+use crate::scenario::Scenario;
 use crate::timeline::{Millis, Timeline};
 
 /// A ring is its servers' own again so long after its agent was last seen.
@@ -69,8 +69,12 @@ pub struct Key {
     /// When it ends, in nanoseconds since the beginning, as its maker gave it first.
     pub ends: u64,
     pub revoked: Option<Millis>,
-    /// By host: the agent that learnt that it was revoked. Empty if nobody did.
-    pub learnt: Vec<u32>,
+    /// Its maker gave it earlier times then.
+    pub shortened: Millis,
+    /// By host: the agent that learnt that it was revoked, and when. Empty if nobody did.
+    pub learnt: Vec<(u32, Millis)>,
+    /// The agents on whose hosts, and nowhere else, it was revoked.
+    pub lost: Vec<(usize, u32)>,
 }
 
 /// All there is.
@@ -406,6 +410,7 @@ impl World {
                 self.trace(|| format!("host {host} shortens key {key}"));
                 self.hosts[host].ring.shorten(key, &times);
                 if self.keys[key as usize].origin == self.hosts[host].id {
+                    self.keys[key as usize].shortened = self.now();
                     self.plan_switches(host, key);
                 }
             }
@@ -456,7 +461,9 @@ impl World {
             by_agent,
             ends: this.nanos(times.decrypt_until),
             revoked: None,
+            shortened: now,
             learnt: Vec::new(),
+            lost: Vec::new(),
         });
         self.trace(|| format!("host {host} makes key {key}, by its agent: {by_agent}"));
         self.plan_switches(host, key);
@@ -502,11 +509,14 @@ impl World {
 
     /// The agent of a host knows that a key was revoked.
     pub fn learns(&mut self, host: usize, key: Number) {
-        let hosts = self.hosts.len();
+        let (hosts, now) = (self.hosts.len(), self.now());
         let known = &mut self.keys[key as usize];
         if known.revoked.is_some() {
-            known.learnt.resize(hosts, 0);
-            known.learnt[host] = self.hosts[host].instance;
+            known.learnt.resize(hosts, (0, 0));
+            let instance = self.hosts[host].instance;
+            if known.learnt[host].0 != instance {
+                known.learnt[host] = (instance, now);
+            }
         }
     }
 
