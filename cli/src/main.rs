@@ -4,6 +4,7 @@
 //! settings file says ([`settings`]), how bad it is ([`severity`]), and what is known of a ring
 //! ([`status`]), once or live ([`watch`]).
 
+mod agent;
 mod check;
 mod commands;
 mod generator;
