@@ -2,6 +2,7 @@
 //! still has its privileges, and stays open for it and its children.
 
 use std::sync::atomic::{AtomicPtr, Ordering};
+use std::time::Duration;
 
 use crate::clock::BootClock;
 use crate::config::{Bind, Config};
@@ -10,7 +11,7 @@ use crate::process;
 use crate::ring::Ring;
 use crate::ring::file::Place;
 use crate::rotate::{Generator, Keyring};
-use crate::warning;
+use crate::{notice, warning};
 
 /// What opening a keyring came to.
 pub struct Opened {
@@ -113,8 +114,13 @@ impl Known {
             tell(config, &problem, "");
             problems.push(problem);
         }
+        let governed = self.keyring.is_governed();
+        if governed {
+            tell_who_governs(config);
+        }
         let kept = self.keyring.policy().lifetime;
-        if let Some(lifetime) = config.lifetime.filter(|lifetime| *lifetime > kept) {
+        let cut = |lifetime: &Duration| !governed && *lifetime > kept;
+        if let Some(lifetime) = config.lifetime.filter(cut) {
             let problem = format!(
                 "{} has room for {} keys only, which keeps them for {}s instead of {}s; remove \
                  it while no server uses it, and it is made anew",
@@ -128,6 +134,14 @@ impl Known {
         }
         warn_of_what_is_not_bound(config.bind.unwrap_or(Bind::ALL));
         Opened { keyring: &self.keyring, problems }
+    }
+}
+
+fn tell_who_governs(config: &Config) {
+    static SAID: OnceOnly = OnceOnly::new();
+    let asks = config.rotate_every.is_some() || config.lifetime.is_some();
+    if asks && SAID.first() {
+        notice!("an agent governs the ring: keys rotate and live as its settings say, not these");
     }
 }
 

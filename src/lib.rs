@@ -22,6 +22,7 @@
 //! | [`schedule`] | pure: (key times, policy, now) → the next step |
 //! | [`ring`] | the shared memory: format, safe opening, readers, writers |
 //! | [`rotate`] | embedded rotation: what the schedule says, done to a ring |
+//! | [`govern`] | a ring whose keys an agent steers, for a fleet |
 //! | [`import`] | keys that other servers made, so that their tickets go on |
 //! | [`upkeep`] | the thread that rotates when no handshake happens |
 //! | [`keyrings`] | each ring opened once per process tree |
@@ -37,6 +38,7 @@
 pub mod capi;
 pub mod clock;
 pub mod config;
+pub mod govern;
 pub mod import;
 pub mod keyrings;
 #[cfg(feature = "kill-points")]

@@ -122,9 +122,19 @@ impl<C: Clock> Keyring<C> {
     }
 
     /// Writes what the configuration sets into the ring; what it leaves open
-    /// stays as the ring has it. Takes effect at once.
+    /// stays as the ring has it. Takes effect at once. A ring that is governed
+    /// has its agent's policy, and keeps it.
     pub fn configure(&self, config: &Config) -> Result<(), Failure> {
         let writer = self.ring.write_within(PATIENCE).map_err(Failure::Lock)?;
+        if !self.is_governed() {
+            self.set_policy(config);
+            writer.set_deadline(Time(0));
+        }
+        Ok(())
+    }
+
+    /// For who holds the writer lock.
+    pub(crate) fn set_policy(&self, config: &Config) {
         let header = self.ring.header();
         let known = header.rotate_every.load(Ordering::Relaxed) != 0;
         let default = (!known).then_some(DEFAULT_ROTATE_EVERY);
@@ -139,8 +149,6 @@ impl<C: Clock> Keyring<C> {
         if let Some(bind) = config.bind {
             header.plain.store(u32::from(bind == Bind::NONE), Ordering::Relaxed);
         }
-        writer.set_deadline(Time(0));
-        Ok(())
     }
 
     /// What the ring's header asks for.
@@ -228,7 +236,11 @@ impl<C: Clock> Keyring<C> {
     pub fn rotate(&self) -> Result<(), Failure> {
         let writer = self.ring.write_within(PATIENCE).map_err(Failure::Lock)?;
         let now = self.now();
-        self.make(&writer, schedule::rotation(&self.policy(), now), now)?;
+        let newest = self.make(&writer, schedule::rotation(&self.policy(), now), now)?;
+        if self.ring.governed(now).is_some() {
+            self.align(&writer, now, &[]);
+            self.retire_all_but(&writer, &newest, now);
+        }
         self.tend(&writer, now);
         Ok(())
     }
@@ -259,7 +271,7 @@ impl<C: Clock> Keyring<C> {
             return Ok(Vec::new());
         }
         let new = schedule::rotation(&self.policy(), now);
-        let make = || if goes_on { Ok(()) } else { self.make(&writer, new, now) };
+        let make = || if goes_on { Ok(()) } else { self.make(&writer, new, now).map(drop) };
         // New before old, so that sealing goes on meanwhile.
         let made = (!full).then(make);
         self.align(&writer, now, &old);
@@ -272,27 +284,42 @@ impl<C: Clock> Keyring<C> {
     }
 
     /// For when this process has no more use for the ring: erases every key,
-    /// unless another process deals in tickets with it. New ones are made when
-    /// somebody asks for one.
+    /// unless another process deals in tickets with it, or an agent governs it,
+    /// for which they are those of a fleet. New ones are made when somebody asks
+    /// for one.
     pub fn abandon(&self) -> Result<(), Failure> {
         if self.ring.is_used_by_others(std::process::id()) {
             return Ok(());
         }
-        self.ring.write_within(PATIENCE).map_err(Failure::Lock)?.clear();
+        let writer = self.ring.write_within(PATIENCE).map_err(Failure::Lock)?;
+        if !self.is_governed() {
+            writer.clear();
+        }
         Ok(())
     }
 
-    /// Erases what is over and takes steps until the schedule is content. `now`
-    /// was read under the lock: to an older one, keys that others have retired
-    /// since would seem to encrypt, and the line would name them.
-    fn tend(&self, writer: &Writer<'_>, now: Time) {
-        let policy = self.policy();
+    /// Erases what is over and, where no agent sees to the rest, takes steps
+    /// until the schedule is content. `now` was read under the lock: to an older
+    /// one, keys that others have retired since would seem to encrypt, and the
+    /// line would name them.
+    pub(crate) fn tend(&self, writer: &Writer<'_>, now: Time) {
         self.align(writer, now, &[]);
         for entry in writer.entries() {
             if entry.times.state(now) == KeyState::Expired {
                 writer.erase(entry.index);
             }
         }
+        let deadline = match self.ring.governed(now) {
+            Some(left) => self.governed_deadline(writer, now + left),
+            None => self.step(writer, now),
+        };
+        self.align(writer, now, &[]);
+        writer.set_deadline(deadline);
+    }
+
+    /// Takes steps until the schedule is content. Returns when it no longer is.
+    fn step(&self, writer: &Writer<'_>, now: Time) -> Time {
+        let policy = self.policy();
         let mut retry = None;
         for _ in 0..STEPS {
             let own = self.own(writer, &[]);
@@ -304,7 +331,7 @@ impl<C: Clock> Keyring<C> {
                     writer.erase(own[place].index);
                 }
                 Some(Step::Publish(times)) => match self.make(writer, times, now) {
-                    Ok(()) => self.align(writer, now, &[]),
+                    Ok(_) => self.align(writer, now, &[]),
                     Err(_) => {
                         retry = Some(now + RETRY.min(policy.rotate_every / 8));
                         break;
@@ -312,24 +339,25 @@ impl<C: Clock> Keyring<C> {
                 },
             }
         }
-        self.align(writer, now, &[]);
-        let deadline = retry.unwrap_or_else(|| {
+        retry.unwrap_or_else(|| {
             let own = times(&self.own(writer, &[]));
             schedule::next_deadline(&own, &times(&writer.entries()), &policy)
-        });
-        writer.set_deadline(deadline);
+        })
     }
 
     /// Makes the line name the keys that encrypt from now on, without those in `but`.
-    fn align(&self, writer: &Writer<'_>, now: Time, but: &[Entry]) {
+    pub(crate) fn align(&self, writer: &Writer<'_>, now: Time, but: &[Entry]) {
         let own = self.own(writer, but);
-        let line = schedule::line(&times(&own), &self.policy(), now);
+        let line = match self.ring.governed(now) {
+            Some(_) => schedule::whole_line(&times(&own), now),
+            None => schedule::line(&times(&own), &self.policy(), now),
+        };
         let slots: Vec<_> = line.into_iter().map(|place| own[place].index).collect();
         writer.set_line(&slots);
     }
 
     /// This node's keys, without those in `but`.
-    fn own(&self, writer: &Writer<'_>, but: &[Entry]) -> Vec<Entry> {
+    pub(crate) fn own(&self, writer: &Writer<'_>, but: &[Entry]) -> Vec<Entry> {
         let node = self.ring.header().node.load(Ordering::Relaxed);
         let excluded = |entry: &Entry| but.iter().any(|other| other.index == entry.index);
         let own = |entry: &Entry| entry.node == node && !excluded(entry);
@@ -338,7 +366,12 @@ impl<C: Clock> Keyring<C> {
 
     /// Generates a key with these times and publishes it. Nothing of it stays
     /// outside the ring.
-    fn make(&self, writer: &Writer<'_>, times: KeyTimes, now: Time) -> Result<(), Failure> {
+    pub(crate) fn make(
+        &self,
+        writer: &Writer<'_>,
+        times: KeyTimes,
+        now: Time,
+    ) -> Result<KeyName, Failure> {
         let made = self.make_one(writer, times, now);
         // The generator may keep the last block that it gave (OpenSSL's does,
         // where AES is in portable code): let that be one which nobody uses.
@@ -349,7 +382,12 @@ impl<C: Clock> Keyring<C> {
 
     /// Not inlined, so that its frame is below [`wipe_stack`]'s caller.
     #[inline(never)]
-    fn make_one(&self, writer: &Writer<'_>, times: KeyTimes, now: Time) -> Result<(), Failure> {
+    fn make_one(
+        &self,
+        writer: &Writer<'_>,
+        times: KeyTimes,
+        now: Time,
+    ) -> Result<KeyName, Failure> {
         let mut key = Key::blank();
         if !self.generate(times, &mut key) {
             return Err(self.generator_failed(now));
@@ -364,7 +402,7 @@ impl<C: Clock> Keyring<C> {
                 if self.generator_failing.reset() {
                     notice!("the random number generator works again; rotation goes on");
                 }
-                Ok(())
+                Ok(key.name)
             }
             // A repeated or constant draw: as bad as none.
             Err(NotPublished::Unusable) => Err(self.generator_failed(now)),

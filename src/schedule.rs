@@ -67,6 +67,28 @@ impl KeyTimes {
         self.encrypt_until.until(self.decrypt_until)
     }
 
+    /// Times that limit nothing: for [`KeyTimes::shortened`].
+    pub const ENDLESS: KeyTimes = KeyTimes {
+        encrypt_from: Time::NEVER,
+        encrypt_until: Time::NEVER,
+        decrypt_until: Time::NEVER,
+    };
+
+    /// Each of the times, but none later than that of `limit`.
+    pub fn shortened(&self, limit: &KeyTimes) -> KeyTimes {
+        KeyTimes {
+            encrypt_from: self.encrypt_from.min(limit.encrypt_from),
+            encrypt_until: self.encrypt_until.min(limit.encrypt_until),
+            decrypt_until: self.decrypt_until.min(limit.decrypt_until),
+        }
+    }
+
+    /// True if it encrypts at `now` or later. A key that was retired before it
+    /// began does not.
+    pub fn will_encrypt(&self, now: Time) -> bool {
+        self.encrypt_until > now.max(self.encrypt_from)
+    }
+
     /// True if the times are in order: no key ends before it begins.
     pub fn are_ordered(&self) -> bool {
         self.encrypt_from <= self.encrypt_until && self.encrypt_until <= self.decrypt_until
@@ -103,19 +125,20 @@ impl Policy {
         rotate_every.saturating_mul(capacity.saturating_sub(4).max(1)).min(MAX_LIFETIME)
     }
 
-    fn times_from(&self, from: Time) -> KeyTimes {
+    /// The times of a key that begins to encrypt at `from`.
+    pub fn times_from(&self, from: Time) -> KeyTimes {
         let encrypt_until = from + self.rotate_every;
         KeyTimes { encrypt_from: from, encrypt_until, decrypt_until: encrypt_until + self.lifetime }
     }
 
     /// A key fits if it has no longer to encrypt than R, and decrypts for L.
-    fn fits(&self, key: &KeyTimes, now: Time) -> bool {
+    pub fn fits(&self, key: &KeyTimes, now: Time) -> bool {
         let left = key.encrypt_from.max(now).until(key.encrypt_until);
         left <= self.rotate_every && key.retention() >= self.lifetime
     }
 
     /// The moment from which a line that reaches to `line_end` is too short.
-    fn extend_at(&self, line_end: Time) -> Time {
+    pub fn extend_at(&self, line_end: Time) -> Time {
         line_end - self.rotate_every - self.lead
     }
 }
@@ -169,6 +192,14 @@ pub fn next_step(own: &[KeyTimes], policy: &Policy, now: Time) -> Option<Step> {
 pub fn line(own: &[KeyTimes], policy: &Policy, now: Time) -> Vec<usize> {
     let active = active(own, policy, now).into_iter();
     active.chain(announced(own, now)).map(|(index, _)| index).collect()
+}
+
+/// The keys that encrypt now or later, by index and in the order in which they
+/// begin: the line of a ring whose keys somebody else sees to.
+pub fn whole_line(own: &[KeyTimes], now: Time) -> Vec<usize> {
+    let mut line: Vec<_> = (0..own.len()).filter(|index| own[*index].will_encrypt(now)).collect();
+    line.sort_by_key(|index| own[*index].encrypt_from);
+    line
 }
 
 /// The key to encrypt with: of several, which a rotation cut short can leave,

@@ -4,16 +4,20 @@
 //! rotate = "1h"          # TKTROT_ROTATE
 //! dir = "/run/tktrot"    # TKTROT_DIR
 //! ```
+//!
+//! What `tktrot agent` needs beside them is in sections: [`tktrot_fleet::config`].
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
-use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use tktrot::config::Config;
+use tktrot_fleet::config::flaw::Flaw;
+use tktrot_fleet::config::{Config as FleetConfig, SECTIONS};
 use toml::Spanned;
 
 /// Where the file lies unless another one is named.
@@ -31,6 +35,18 @@ pub struct Settings {
     pub variables: Vec<(OsString, OsString)>,
     /// The same, over which the environment goes.
     pub config: Config,
+    /// Its sections: what the agent is told.
+    #[allow(dead_code)]
+    pub fleet: FleetConfig,
+}
+
+/// What a settings file says.
+#[derive(Debug, Default)]
+pub struct Contents {
+    /// As variables: `TKTROT_ROTATE` and so on.
+    pub variables: Vec<(OsString, OsString)>,
+    /// Its sections.
+    pub fleet: FleetConfig,
 }
 
 /// A value as TOML has it; the environment knows only text.
@@ -41,6 +57,8 @@ enum Value {
     Number(i64),
     Switch(bool),
     List(Vec<String>),
+    /// Which stands for no variable: a section, or a mistake.
+    Other(IgnoredAny),
 }
 
 /// Reads the file, or the default one if there is one, and the environment.
@@ -52,7 +70,8 @@ enum Value {
 pub fn read(path: Option<&Path>) -> Result<Settings> {
     let file = path.unwrap_or(Path::new(DEFAULT));
     let is_there = path.is_some() || file.exists();
-    let variables = if is_there { read_file(file)? } else { Vec::new() };
+    let Contents { variables, fleet } =
+        if is_there { read_file(file)? } else { Contents::default() };
     let is_ours = |name: &OsString| name.to_str().is_some_and(|name| name.starts_with("TKTROT_"));
     let environment: Vec<_> = std::env::vars_os().filter(|(name, _)| is_ours(name)).collect();
     // Later ones replace earlier ones.
@@ -61,52 +80,49 @@ pub fn read(path: Option<&Path>) -> Result<Settings> {
     if let Some(problem) = problems.first() {
         bail!("{problem}");
     }
-    Ok(Settings { variables, config })
+    Ok(Settings { variables, config, fleet })
 }
 
-/// The variables that a settings file stands for.
+/// What a settings file says.
 ///
 /// # Errors
 ///
 /// As for [`read`].
-pub fn read_file(file: &Path) -> Result<Vec<(OsString, OsString)>> {
+pub fn read_file(file: &Path) -> Result<Contents> {
     let text = fs::read_to_string(file).with_context(|| format!("{}", file.display()))?;
     parse(&text).map_err(|flaw| anyhow::anyhow!("{}:{flaw}", file.display()))
 }
 
-/// What is wrong in a settings file, and where.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Flaw {
-    line: usize,
-    column: usize,
-    message: String,
-}
-
-impl std::fmt::Display for Flaw {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:{}: {}", self.line, self.column, self.message)
-    }
+fn parse(text: &str) -> Result<Contents, Flaw> {
+    Ok(Contents { variables: variables(text)?, fleet: FleetConfig::parse(text)? })
 }
 
 /// The variables that a settings file stands for.
-fn parse(text: &str) -> Result<Vec<(OsString, OsString)>, Flaw> {
-    let entries: BTreeMap<Spanned<String>, Spanned<Value>> = toml::from_str(text)
-        .map_err(|error| flaw(text, error.span().unwrap_or(0..0), error.message().to_owned()))?;
+fn variables(text: &str) -> Result<Vec<(OsString, OsString)>, Flaw> {
+    let entries: BTreeMap<Spanned<String>, Spanned<Value>> =
+        toml::from_str(text).map_err(|error| {
+            Flaw::at(text, error.span().unwrap_or(0..0), error.message().to_owned())
+        })?;
     let mut entries: Vec<_> = entries.into_iter().collect();
     entries.sort_by_key(|(key, _)| key.span().start);
     let mut variables = Vec::new();
     for (key, value) in entries {
         let name = key.get_ref();
+        if SECTIONS.contains(&name.as_str()) {
+            continue;
+        }
         if !SETTINGS.contains(&name.as_str()) {
-            let known = SETTINGS.join(", ");
-            return Err(flaw(
-                text,
-                key.span(),
-                format!("there is no setting {name:?}; there are {known}"),
-            ));
+            let (known, sections) = (SETTINGS.join(", "), SECTIONS.join("], ["));
+            let message = format!(
+                "there is no setting {name:?}; there are {known} and the sections [{sections}]"
+            );
+            return Err(Flaw::at(text, key.span(), message));
         }
         let variable = format!("TKTROT_{}", name.to_uppercase());
-        let as_text = value.get_ref().as_variable(&variable);
+        let Some(as_text) = value.get_ref().as_variable(&variable) else {
+            let message = "accepted is a text, a number, true or false, or a list of texts";
+            return Err(Flaw::at(text, value.span(), format!("{name} cannot be this: {message}")));
+        };
         variables.push((variable, as_text, value.span()));
     }
     // Each has to be usable, and all of them together.
@@ -120,15 +136,15 @@ fn parse(text: &str) -> Result<Vec<(OsString, OsString)>, Flaw> {
             let span = cause.map_or(0..0, |(_, _, span)| span.clone());
             let name = problem.setting.trim_start_matches("TKTROT_").to_lowercase();
             let message = format!("{name} cannot be this: accepted is {}", problem.accepted);
-            Err(flaw(text, span, message))
+            Err(Flaw::at(text, span, message))
         }
     }
 }
 
 impl Value {
-    /// As the text of this variable.
-    fn as_variable(&self, variable: &str) -> String {
-        match self {
+    /// As the text of this variable, if it can be one.
+    fn as_variable(&self, variable: &str) -> Option<String> {
+        Some(match self {
             Value::Text(text) => text.clone(),
             Value::Number(number) => number.to_string(),
             Value::Switch(on) => match (variable, on) {
@@ -137,15 +153,9 @@ impl Value {
                 (_, on) => u8::from(*on).to_string(),
             },
             Value::List(parts) => parts.join(","),
-        }
+            Value::Other(_) => return None,
+        })
     }
-}
-
-fn flaw(text: &str, span: Range<usize>, message: String) -> Flaw {
-    let before = &text[..span.start.min(text.len())];
-    let line = before.matches('\n').count() + 1;
-    let column = before.chars().rev().take_while(|letter| *letter != '\n').count() + 1;
-    Flaw { line, column, message }
 }
 
 #[cfg(test)]
@@ -155,7 +165,7 @@ mod tests {
     fn variables(text: &str) -> Result<Vec<(String, String)>, String> {
         let parsed = parse(text).map_err(|flaw| flaw.to_string())?;
         let text = |part: OsString| part.into_string().unwrap();
-        Ok(parsed.into_iter().map(|(name, value)| (text(name), text(value))).collect())
+        Ok(parsed.variables.into_iter().map(|(name, value)| (text(name), text(value))).collect())
     }
 
     #[test]
@@ -171,6 +181,15 @@ mod tests {
         ];
         let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(variables(text).unwrap(), expected);
+    }
+
+    #[test]
+    fn sections_are_the_agents_and_stand_for_no_variable() {
+        let text = "rotate = \"10m\"\n[agent]\nlog = \"json\"\n[mesh]\nsecrets = [\"/s\"]\n\
+                    [[export]]\nformat = \"raw\"\noutput = \"/run/key\"\n";
+        assert_eq!(variables(text).unwrap(), [("TKTROT_ROTATE".into(), "10m".into())]);
+        let fleet = parse(text).unwrap().fleet;
+        assert!(fleet.mesh.is_some() && fleet.exports.len() == 1);
     }
 
     #[test]
@@ -190,7 +209,16 @@ mod tests {
             ("\n  lifetime = \"soon\"", "2:14: lifetime cannot be this: accepted is 1s or more"),
             ("rotate = ", "1:10: "),
             ("rotate = 1\nrotate = 2", "2:1: duplicate key"),
-            ("rotate = 1.5", "1:10: "),
+            ("rotate = 1.5", "1:10: rotate cannot be this: accepted is a text"),
+            (
+                "rotate = 1\n[agnt]\nuser = \"x\"",
+                "2:2: there is no setting \"agnt\"; there are ring,",
+            ),
+            ("rotate = 1\n[agent]\nusr = \"x\"", "3:1: there is no setting \"usr\" in [agent]"),
+            (
+                "[mesh]\nsecrets = [\"/s\"]\nrotate = 1",
+                "3:1: there is no setting \"rotate\" in [mesh]",
+            ),
             ("rotate = 1\nlifetime = \"7d\"", "2:12: lifetime cannot be this: accepted is at most"),
         ];
         for (text, start) in cases {

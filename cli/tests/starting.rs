@@ -263,7 +263,14 @@ fn config_check_names_line_and_column() -> Result {
     ");
     let (status, said) = check("rotate = \"10m\"\n lifetme = \"1h\"\n")?;
     assert_eq!(status, Some(2));
-    insta::assert_snapshot!(said, @r#"tktrot: FILE:2:2: there is no setting "lifetme"; there are ring, dir, capacity, rotate, lifetime, label, bind, renew, takeover, only, upkeep, log, strict, disable"#);
+    insta::assert_snapshot!(said, @r#"tktrot: FILE:2:2: there is no setting "lifetme"; there are ring, dir, capacity, rotate, lifetime, label, bind, renew, takeover, only, upkeep, log, strict, disable and the sections [agent], [mesh], [redis], [export]"#);
+    let mesh = "rotate = \"1h\"\n[mesh]\nsecrets = [\"/s\"]\npeers = [\"10.0.0.2\"]\n";
+    let (status, said) = check(mesh)?;
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.contains("the agent shares keys in a mesh with 1 peer and exports nothing"));
+    let (status, said) = check(&format!("{mesh}lead = 1"))?;
+    assert_eq!(status, Some(2));
+    insta::assert_snapshot!(said, @r#"tktrot: FILE:5:1: there is no setting "lead" in [mesh]; there are listen, peers, secrets, certificate, key, ca, lead_min, lead_max, nodes"#);
     let (status, said) = check("rotate = \"1s\"\nlifetime = \"7d\"\n")?;
     assert_eq!(status, Some(2));
     insta::assert_snapshot!(said, @"tktrot: FILE:2:12: lifetime cannot be this: accepted is at most 16380s with this rotation");

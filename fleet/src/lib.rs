@@ -6,8 +6,14 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | [`config`] | the agent's sections of the settings file |
 //! | [`message`] | what nodes tell each other |
 //! | [`node`] | a node as a state machine: (event, now) → actions |
+//! | [`secret`] | what the hosts of a fleet have in common, and the keys derived from it |
+//! | [`wire`] | what nodes tell each other, as bytes |
 
+pub mod config;
 pub mod message;
 pub mod node;
+pub mod secret;
+pub mod wire;

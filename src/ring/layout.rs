@@ -73,7 +73,9 @@ pub struct Header {
     pub line: AtomicU64,
     /// From this time on there is something for a writer to do.
     pub deadline: AtomicU64,
-    _pad1: [AtomicU64; 14],
+    /// Until then an agent governs the ring; in the past, or 0: none does.
+    pub governed_until: AtomicU64,
+    _pad1: [AtomicU64; 13],
 
     /// Keys published by this node.
     pub rotations: AtomicU64,
@@ -160,6 +162,7 @@ const _: () = {
     assert!(offset_of!(Header, opened) == 92);
     assert!(offset_of!(Header, line) == 120);
     assert!(offset_of!(Header, deadline) == 128);
+    assert!(offset_of!(Header, governed_until) == 136);
     assert!(offset_of!(Header, rotations) == 248);
     assert!(offset_of!(Header, generator_failures) == 256);
     assert!(offset_of!(Header, repairs) == 264);

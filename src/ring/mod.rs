@@ -7,12 +7,14 @@
 //! - [`lock`]: the robust mutexes in its header
 //! - [`reader`]: look-up without a lock
 //! - [`writer`]: publish, erase, repair, under the writer lock
+//! - [`lease`]: whether an agent governs the ring
 //! - [`stats`]: counters, a cache line per process
 //! - [`view`]: what an onlooker sees, without a lock
 //! - [`unused`]: a ring that nobody had a use for leaves no trace
 
 pub mod file;
 pub mod layout;
+pub mod lease;
 pub mod lock;
 pub mod map;
 pub mod reader;

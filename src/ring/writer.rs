@@ -37,6 +37,8 @@ pub struct Entry {
     pub times: KeyTimes,
     /// The node that made it.
     pub node: u64,
+    /// True if its tickets carry no associated data.
+    pub plain: bool,
 }
 
 /// Why a key was not published.
@@ -136,12 +138,24 @@ impl Writer<'_> {
     }
 
     /// Ends a key's encrypting at `now`, if it would go on longer: one store,
-    /// so that readers see the old end or the new one.
+    /// so that readers see the old end or the new one. A key that has not begun
+    /// ends where it would begin.
     pub fn retire(&self, index: usize, now: Time) {
-        let until = &self.ring.slots()[index].encrypt_until;
-        if until.load(Ordering::Relaxed) > now.0 {
-            put64(until, now.0, Ordering::Relaxed);
-        }
+        let slot = &self.ring.slots()[index];
+        let from = slot.encrypt_from.load(Ordering::Relaxed);
+        make_earlier(&slot.encrypt_until, now.0.max(from));
+    }
+
+    /// Makes a key's times earlier, where those of `limit` are. In this order, so
+    /// that they are in order all the time: a writer that dies in between leaves
+    /// a key that ends as it was published.
+    pub fn shorten(&self, index: usize, limit: &KeyTimes) {
+        let slot = &self.ring.slots()[index];
+        make_earlier(&slot.encrypt_from, limit.encrypt_from.0);
+        let from = slot.encrypt_from.load(Ordering::Relaxed);
+        make_earlier(&slot.encrypt_until, limit.encrypt_until.0.max(from));
+        let until = slot.encrypt_until.load(Ordering::Relaxed);
+        make_earlier(&slot.decrypt_until, limit.decrypt_until.0.max(until));
     }
 
     /// Unlinks a key and wipes it. Readers that found it before have a copy;
@@ -174,8 +188,14 @@ impl Writer<'_> {
         put64(&self.ring.header().deadline, deadline.0, Ordering::Relaxed);
     }
 
-    /// Erases every key.
+    /// Sets until when an agent governs the ring.
+    pub fn set_lease(&self, until: Time) {
+        put64(&self.ring.header().governed_until, until.0, Ordering::Relaxed);
+    }
+
+    /// Erases every key. Nobody governs the ring any more.
     pub fn clear(&self) {
+        self.set_lease(Time(0));
         self.set_line(&[]);
         for entry in self.entries() {
             self.erase(entry.index);
@@ -298,7 +318,8 @@ impl Slot {
 
 fn entry(index: usize, slot: &Slot) -> Entry {
     let node = slot.node.load(Ordering::Relaxed);
-    Entry { index, name: slot.name(), times: slot.times(), node }
+    let plain = slot.flags.load(Ordering::Relaxed) & PLAIN != 0;
+    Entry { index, name: slot.name(), times: slot.times(), node, plain }
 }
 
 fn flags_of(key: &Key) -> u32 {
@@ -334,6 +355,13 @@ fn wipe(slot: &Slot) {
     }
     put32(&slot.flags, 0, Ordering::Relaxed);
     put32(&slot.next, 0, Ordering::Relaxed);
+}
+
+/// The times of a key that is published are never made later.
+fn make_earlier(word: &AtomicU64, time: u64) {
+    if word.load(Ordering::Relaxed) > time {
+        put64(word, time, Ordering::Relaxed);
+    }
 }
 
 fn put_bytes(words: &[AtomicU64], bytes: &[u8]) {

@@ -1,7 +1,7 @@
-//! `tktrot agent`: one per host, owns the host's ring.
+//! `tktrot agent`: shares the keys of this host's ring with the other hosts of its fleet.
 //!
 //! - [`export`]: keeps the key files of servers current that cannot load a plugin
+//! - [`secrets`]: the files that hold the fleet secret
 
-// Nothing of the program starts it yet.
-#[allow(dead_code)]
 pub mod export;
+pub mod secrets;

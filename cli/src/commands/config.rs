@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use tktrot_fleet::config::Config as FleetConfig;
 
-use crate::settings;
+use crate::settings::{self, Contents};
 use crate::severity::Severity;
 
 #[derive(clap::Args)]
@@ -25,10 +26,31 @@ enum Action {
 pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     let Action::Check { file } = &arguments.action;
     let file = file.as_deref().or(config).unwrap_or(Path::new(settings::DEFAULT));
-    let variables = settings::read_file(file)?;
+    let Contents { variables, fleet } = settings::read_file(file)?;
     println!("{}: {} settings, all of which can be used", file.display(), variables.len());
     for (name, value) in variables {
         println!("  {}={}", name.to_string_lossy(), value.to_string_lossy());
     }
+    if fleet != FleetConfig::default() {
+        println!("  {}", said(&fleet));
+    }
     Ok(Severity::Fine)
+}
+
+/// What the agent would do, in a line.
+fn said(fleet: &FleetConfig) -> String {
+    let shared = match (&fleet.mesh, &fleet.redis) {
+        (Some(mesh), _) => match mesh.peers.len() {
+            1 => "in a mesh with 1 peer".into(),
+            peers => format!("in a mesh with {peers} peers"),
+        },
+        (None, Some(_)) => "through Redis".into(),
+        (None, None) => "with nobody".into(),
+    };
+    let exports = match fleet.exports.len() {
+        0 => "exports nothing".into(),
+        1 => "keeps 1 file current".into(),
+        files => format!("keeps {files} files current"),
+    };
+    format!("the agent shares keys {shared} and {exports}")
 }

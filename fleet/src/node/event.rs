@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use tktrot::clock::Time;
 use tktrot::schedule::{KeyTimes, Policy};
 use tktrot::secret::KeyName;
 
@@ -82,15 +81,9 @@ pub enum Action<S> {
         /// They.
         keys: Vec<(Offer<S>, KeyTimes)>,
     },
-    /// This announced key of the node's own encrypts from now on, until then.
-    Begin {
-        /// Which.
-        name: KeyName,
-        /// From then on it only decrypts: earlier than it was published with, or the same.
-        encrypt_until: Time,
-    },
-    /// This key encrypts no longer.
-    Retire(KeyName),
+    /// This key has these times now: none of them is later than it was. So an announced key begins
+    /// at once, an active one is retired, and a peer's ends as early as its maker says.
+    Shorten(KeyName, KeyTimes),
     /// This key is gone.
     Erase(KeyName),
     /// Say this to a peer. Keys whose secrets the ring no longer has are left out.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tktrot::schedule::Policy;
+
 /// The settings of the state machine that are not a [`tktrot::schedule::Policy`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -22,4 +24,26 @@ impl Limits {
     pub const LEAD_MIN: Duration = Duration::from_secs(1);
     /// See [`Limits::LEAD_MIN`].
     pub const LEAD_MAX: Duration = Duration::from_secs(5);
+
+    /// How many keys a node may have at once: twice those that its schedule needs, for rotations
+    /// by hand.
+    pub fn keys_of_a_node(&self, policy: &Policy) -> usize {
+        let scheduled = Policy::keys_kept(policy.rotate_every, policy.lifetime);
+        let ahead = policy.lead.as_nanos().div_ceil(policy.rotate_every.as_nanos().max(1));
+        let scheduled =
+            usize::try_from(scheduled).unwrap_or(usize::MAX).saturating_add(ahead as usize);
+        scheduled.saturating_mul(2).saturating_add(4)
+    }
+
+    /// The policy that this fleet can have: every node's keys must fit every ring, and a key must
+    /// be announced so early that each peer has answered, or counts as down, before it encrypts.
+    pub fn fitting(&self, policy: Policy) -> Policy {
+        let lead = policy.lead.max(self.lead_max);
+        let share = self.capacity / self.nodes.max(1);
+        let ahead = lead.as_nanos().div_ceil(policy.rotate_every.as_nanos().max(1)) as usize;
+        let retired = (share / 2).saturating_sub(ahead + 5).max(1);
+        let longest =
+            policy.rotate_every.saturating_mul(u32::try_from(retired).unwrap_or(u32::MAX));
+        Policy { lead, lifetime: policy.lifetime.min(longest), ..policy }
+    }
 }

@@ -1,50 +1,321 @@
 //! A node of the fleet as a state machine: `(event, now) -> actions`. No socket, no thread, no
 //! clock, no secret.
+//!
+//! - [`event`]: what happens to it, and what it wants done
+//! - [`limits`]: what it waits for, and what it takes at most
+//! - [`own`]: the keys it encrypts with
+//! - [`held`]: the keys of others
+//! - [`ended`]: keys that nobody brings back
+//! - [`peers`]: who is up, and what each has yet to answer
+//! - [`hearing`]: what peers say
+//! - [`revoking`]: keys that end before their time
 
+mod ended;
 pub mod event;
+mod hearing;
+mod held;
 pub mod limits;
+mod own;
+mod peers;
+mod revoking;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::marker::PhantomData;
+use std::time::Duration;
 
 use tktrot::clock::Time;
-use tktrot::schedule::Policy;
+use tktrot::schedule::{KeyTimes, Policy};
+use tktrot::secret::KeyName;
 
-use crate::message::NodeId;
-use event::{Action, Event};
+use crate::message::{Left, Message, NodeId, Offer};
+use ended::Ended;
+use event::{Action, DropReason, Event, Facts, Note};
+use held::{Held, Room, Source};
 use limits::Limits;
+use own::{Line, Own, Step};
+use peers::Peers;
+
+/// After a failure to make a key.
+const RETRY: Duration = Duration::from_secs(1);
+/// Revocations that a new connection begins with, at most. All of them come with a pull.
+const TOMBSTONES_AT_START: usize = 1000;
 
 /// One host's writer.
 pub struct Node<S> {
     id: NodeId,
     limits: Limits,
     policy: Policy,
-    secrets: std::marker::PhantomData<S>,
+    own: Vec<Own>,
+    held: Held,
+    ended: Ended,
+    peers: Peers,
+    /// [`Event::Tick`] has come: all that the ring had before is known.
+    started: bool,
+    /// A rotation was asked for, and has not happened yet.
+    turn: bool,
+    /// [`Action::Make`] is under way.
+    making: bool,
+    /// Not before, after a failure.
+    make_at: Time,
+    /// The key that encrypted when it was last looked.
+    active: Option<KeyName>,
+    _passes_on: PhantomData<fn(S) -> S>,
 }
 
 impl<S> Node<S> {
-    /// A node that holds no key and has no peer.
+    /// A node that holds no key and has no peer. It is told what its ring has by [`Event::Found`],
+    /// and begins with the first [`Event::Tick`].
     pub fn new(id: NodeId, limits: Limits, policy: Policy) -> Self {
-        Node { id, limits, policy, secrets: std::marker::PhantomData }
+        Node {
+            id,
+            limits,
+            policy: limits.fitting(policy),
+            own: Vec::new(),
+            held: Held::default(),
+            ended: Ended::new(limits.capacity * 4),
+            peers: Peers::default(),
+            started: false,
+            turn: false,
+            making: false,
+            make_at: Time(0),
+            active: None,
+            _passes_on: PhantomData,
+        }
     }
 
     /// What is to be done about an event, in order.
     pub fn handle(&mut self, event: Event<S>, now: Time) -> Vec<Action<S>> {
-        let _ = (event, now, self.id, self.limits, self.policy);
-        Vec::new()
+        let mut actions = Vec::new();
+        self.take_in(event, now, &mut actions);
+        self.tend(now, &mut actions);
+        actions
     }
 
     /// When [`Event::Tick`] is wanted at the latest.
-    pub fn deadline(&self) -> Time {
-        Time::NEVER
+    pub fn deadline(&self, now: Time) -> Time {
+        let line = match self.started && !self.making {
+            true => self.line().deadline(now).max(self.make_at),
+            false => Time::NEVER,
+        };
+        let own_end = self.own.iter().map(|key| key.facts.times.decrypt_until).min();
+        line.min(own_end.unwrap_or(Time::NEVER))
+            .min(self.held.next_end())
+            .min(self.peers.overdue_at())
     }
 
     /// True if every peer that is up has told its keys, and those asked for all they hold have
     /// answered. True without peers, too.
     pub fn is_synced(&self) -> bool {
-        true
+        self.peers.are_synced()
     }
 
     /// True if a key of this node's own encrypts at `now`.
     pub fn has_active(&self, now: Time) -> bool {
-        let _ = now;
-        false
+        self.line().active(now).is_some()
     }
+
+    /// False if this node has so many keys already that its peers may refuse one more.
+    pub fn may_rotate(&self) -> bool {
+        self.own.len() + 2 < self.room().of_a_node
+    }
+
+    /// How many keys are here of each node, this one included.
+    pub fn keys_by_origin(&self) -> HashMap<NodeId, usize> {
+        let mut counts = HashMap::new();
+        let own = self.own.iter().map(|key| &key.facts);
+        for facts in own.chain(self.held.all()) {
+            *counts.entry(facts.origin).or_default() += 1;
+        }
+        counts
+    }
+
+    fn line(&self) -> Line<'_> {
+        Line { own: &self.own, policy: &self.policy, limits: &self.limits, turn: self.turn }
+    }
+
+    fn room(&self) -> Room {
+        let kept = self.limits.keys_of_a_node(&self.policy);
+        // Room for its own first: its next key is more than anybody's.
+        let of_all = self.limits.capacity.saturating_sub(kept);
+        let for_makers = kept * self.limits.nodes.saturating_sub(1);
+        Room { of_a_node: kept, of_others: of_all.saturating_sub(for_makers).max(kept), of_all }
+    }
+
+    fn take_in(&mut self, event: Event<S>, now: Time, actions: &mut Vec<Action<S>>) {
+        match event {
+            Event::Tick => self.started = true,
+            Event::Found(facts) if facts.origin == self.id => self.announce(facts, now, actions),
+            Event::Found(facts) => self.held.insert(facts, Source::Other),
+            Event::Lost(name) => drop(self.bury(&name, None, now)),
+            Event::Made(facts) => {
+                self.making = false;
+                self.announce(facts, now, actions);
+            }
+            Event::NotMade => {
+                self.making = false;
+                self.make_at = now + RETRY;
+            }
+            Event::Took { from, taken, refused } => self.took(from, taken, refused, actions),
+            Event::Up(peer) => self.up(peer, now, actions),
+            Event::Down(peer) => self.down(peer),
+            Event::Received { from, message, age } => {
+                if self.peers.has(from) {
+                    self.hear(from, message, age, now, actions);
+                }
+            }
+            Event::Policy(policy) => self.policy = self.limits.fitting(policy),
+            Event::Rotate => self.turn = true,
+            Event::Revoke(names) => self.revoke(names, None, now, actions),
+            Event::RevokeAll => self.revoke_all(None, now, actions),
+            Event::Leave => self.tell_all(|| Message::Leaving, actions),
+        }
+    }
+
+    /// Everything that is due.
+    fn tend(&mut self, now: Time, actions: &mut Vec<Action<S>>) {
+        self.ended.sweep(now);
+        while let Some(name) = self.held.pop_ended(now) {
+            self.ended.expire(name, now);
+            actions.push(Action::Erase(name));
+        }
+        let (over, own): (Vec<_>, Vec<_>) = std::mem::take(&mut self.own)
+            .into_iter()
+            .partition(|key| key.facts.times.decrypt_until <= now);
+        self.own = own;
+        for key in over {
+            self.peers.forget(&key.facts.name);
+            actions.push(Action::Erase(key.facts.name));
+        }
+        for (peer, key) in self.peers.overdue(now, self.limits.lead_max) {
+            actions.push(Action::Drop { peer, reason: DropReason::Silent(key) });
+            self.down(peer);
+        }
+        if self.started && now >= self.make_at {
+            self.take_steps(now, actions);
+        }
+        self.notice_switch(now, actions);
+    }
+
+    fn take_steps(&mut self, now: Time, actions: &mut Vec<Action<S>>) {
+        // Each step leaves fewer to take; what is made comes back as an event.
+        while !self.making
+            && let Some(step) = self.line().next_step(now)
+        {
+            match step {
+                Step::Make(times) => {
+                    self.making = true;
+                    actions.push(Action::Make(times));
+                }
+                Step::Begin(name) => {
+                    self.turn = false;
+                    let times = self.policy.times_from(now);
+                    self.shorten(&name, times, actions);
+                    // It began as if it had been made for now; so it ends earlier, everywhere.
+                    self.tell_times(&name, now, actions);
+                }
+                Step::Retire(name) => {
+                    let until = KeyTimes { encrypt_until: now, ..KeyTimes::ENDLESS };
+                    self.shorten(&name, until, actions);
+                }
+                Step::Discard(name) => {
+                    self.own.retain(|key| key.facts.name != name);
+                    self.peers.forget(&name);
+                    actions.push(Action::Erase(name));
+                }
+            }
+        }
+    }
+
+    /// Makes times of a key of this node's own earlier.
+    fn shorten(&mut self, name: &KeyName, limit: KeyTimes, actions: &mut Vec<Action<S>>) {
+        if let Some(key) = self.own.iter_mut().find(|key| key.facts.name == *name) {
+            key.facts.times = key.facts.times.shortened(&limit);
+            actions.push(Action::Shorten(*name, key.facts.times));
+        }
+    }
+
+    /// Says to all peers what is left of a key that they know already.
+    fn tell_times(&self, name: &KeyName, now: Time, actions: &mut Vec<Action<S>>) {
+        if let Some(key) = self.own.iter().find(|key| key.facts.name == *name) {
+            self.tell_all(|| Message::Keys(vec![offer(&key.facts, now)]), actions);
+        }
+    }
+
+    fn notice_switch(&mut self, now: Time, actions: &mut Vec<Action<S>>) {
+        let active = self.line().active(now).map(|key| (key.facts.name, key.waiting));
+        let name = active.map(|(name, _)| name);
+        if name != self.active {
+            self.active = name;
+            if let Some((name, waiting)) = active {
+                let peers = self.peers.len().saturating_sub(waiting);
+                actions.push(Action::Note(Note::Began { name, peers }));
+            }
+        }
+    }
+
+    /// A key of this node's own is in the ring: the peers have to know.
+    fn announce(&mut self, facts: Facts, now: Time, actions: &mut Vec<Action<S>>) {
+        if self.own.iter().any(|key| key.facts.name == facts.name) {
+            return self.shorten(&facts.name, facts.times, actions);
+        }
+        // Who rotated by hand on this host got what a rotation here was to bring.
+        let begins = self.line().active(now).map(|key| key.facts.times.encrypt_from);
+        self.turn &= !(facts.times.encrypt_from <= now && begins < Some(facts.times.encrypt_from));
+        let mut waiting = 0;
+        for peer in self.peers.all().collect::<Vec<_>>() {
+            waiting += usize::from(self.peers.owes(peer, facts.name, now, self.limits.lead_max));
+            actions.push(send(peer, Message::Keys(vec![offer(&facts, now)])));
+        }
+        self.own.push(Own { facts, announced: now, waiting });
+    }
+
+    /// A new connection begins with the node's own keys and with what was revoked.
+    fn up(&mut self, peer: NodeId, now: Time, actions: &mut Vec<Action<S>>) {
+        self.down(peer);
+        self.peers.insert(peer);
+        let mut keys = Vec::new();
+        for key in &mut self.own {
+            if self.peers.owes(peer, key.facts.name, now, self.limits.lead_max) {
+                key.waiting += 1;
+            }
+            keys.push(offer(&key.facts, now));
+        }
+        actions.push(send(peer, Message::Keys(keys)));
+        let revoked = self.ended.tombstones(TOMBSTONES_AT_START, now);
+        if !revoked.is_empty() {
+            actions.push(send(peer, Message::Revoked { keys: revoked, all: false }));
+        }
+        if self.peers.may_pull(peer, now) {
+            actions.push(send(peer, Message::Pull));
+        }
+    }
+
+    fn down(&mut self, peer: NodeId) {
+        let owed = self.peers.remove(peer);
+        self.settle(&owed);
+    }
+
+    /// Nobody waits any longer for one peer to answer for these.
+    fn settle(&mut self, names: &[KeyName]) {
+        for key in self.own.iter_mut().filter(|key| names.contains(&key.facts.name)) {
+            key.waiting = key.waiting.saturating_sub(1);
+        }
+    }
+
+    fn tell_all(&self, message: impl Fn() -> Message<()>, actions: &mut Vec<Action<S>>) {
+        for peer in self.peers.all() {
+            actions.push(send(peer, message()));
+        }
+    }
+}
+
+fn send<S>(to: NodeId, message: Message<()>) -> Action<S> {
+    Action::Send { to, message }
+}
+
+fn offer(facts: &Facts, now: Time) -> Offer<()> {
+    let Facts { name, origin, times, plain } = *facts;
+    Offer { name, origin, left: Left::of(times, now), plain, secrets: () }
 }

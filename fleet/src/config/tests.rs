@@ -1,0 +1,166 @@
+use super::*;
+
+fn flaw(text: &str) -> String {
+    Config::parse(text).unwrap_err().to_string()
+}
+
+#[test]
+fn without_sections_an_agent_rotates_alone() {
+    for text in ["", "rotate = \"1h\"\nring = \"nginx\"\n"] {
+        let config = Config::parse(text).unwrap();
+        assert_eq!(config, Config::default());
+        assert_eq!((config.agent.user.as_str(), config.nodes()), ("nobody", 1));
+    }
+}
+
+#[test]
+fn a_mesh_in_full() {
+    let config = Config::parse(
+        r#"
+        ring = "nginx"
+        [agent]
+        user = "tickets"
+        metrics = "127.0.0.1:9187"
+        log = "json"
+        [mesh]
+        listen = "10.0.0.1"
+        peers = ["10.0.0.2", "fleet.example:99"]
+        secrets = ["/etc/tktrot/new", "/etc/tktrot/old"]
+        lead_min = "500ms"
+        lead_max = "2s"
+        "#,
+    )
+    .unwrap();
+    assert_eq!(config.agent.user, "tickets");
+    assert_eq!(config.agent.metrics, "127.0.0.1:9187".parse().ok());
+    assert_eq!(config.agent.log, LogForm::Json);
+    let mesh = config.mesh.unwrap();
+    assert_eq!(mesh.listen, "10.0.0.1:4744".parse().unwrap());
+    assert_eq!(mesh.peers[1], Peer { host: Host::Name("fleet.example".into()), port: 99 });
+    let secrets = vec!["/etc/tktrot/new".into(), "/etc/tktrot/old".into()];
+    assert_eq!(mesh.credentials, Credentials::Secrets(secrets));
+    assert_eq!(
+        (mesh.lead_min, mesh.lead_max),
+        (Duration::from_millis(500), Duration::from_secs(2))
+    );
+    assert_eq!(mesh.nodes, MANY_NODES, "a name may stand for many");
+}
+
+#[test]
+fn a_mesh_of_defaults() {
+    let text = "[mesh]\ncertificate = \"/c\"\nkey = \"/k\"\nca = \"/a\"\n";
+    let mesh = Config::parse(text).unwrap().mesh.unwrap();
+    assert_eq!(mesh.listen, "0.0.0.0:4744".parse().unwrap());
+    assert!(matches!(mesh.credentials, Credentials::Certificate { .. }));
+    assert_eq!((mesh.lead_min, mesh.lead_max), (Limits::LEAD_MIN, Limits::LEAD_MAX));
+    assert_eq!(mesh.nodes, FEW_NODES);
+    let peers: Vec<_> = (1..=20).map(|host| format!("\"10.0.0.{host}\"")).collect();
+    let text = format!("[mesh]\nsecrets = [\"/s\"]\npeers = [{}]", peers.join(","));
+    assert_eq!(Config::parse(&text).unwrap().nodes(), 21);
+    let text = "[mesh]\nsecrets = [\"/s\"]\nlead_min = \"9s\"";
+    assert_eq!(Config::parse(text).unwrap().mesh.unwrap().lead_max, Duration::from_secs(9));
+}
+
+#[test]
+fn redis_and_exports() {
+    let config = Config::parse(
+        r#"
+        [redis]
+        sentinels = ["redis://a", "rediss://b:26379"]
+        master = "keys"
+        secrets = ["/s"]
+        allow_persistence = true
+        [[export]]
+        format = "haproxy"
+        output = "/run/haproxy/tickets"
+        socket = "/run/haproxy/admin.sock"
+        [[export]]
+        format = "nginx-80"
+        output = "/run/nginx/tickets"
+        command = ["systemctl", "reload", "nginx"]
+        timeout = "3s"
+        "#,
+    )
+    .unwrap();
+    let redis = config.redis.unwrap();
+    let urls = vec!["redis://a".into(), "rediss://b:26379".into()];
+    assert_eq!(redis.at, RedisAt::Sentinels { urls, master: "keys".into() });
+    assert_eq!((redis.prefix.as_str(), redis.allow_persistence), ("tktrot", true));
+    let [haproxy, nginx] = &*config.exports else { panic!("{:?}", config.exports) };
+    assert_eq!(haproxy.socket, Some("/run/haproxy/admin.sock".into()));
+    assert_eq!((haproxy.format, haproxy.timeout), (Format::Haproxy, Duration::from_secs(10)));
+    assert_eq!((nginx.command.len(), nginx.timeout), (3, Duration::from_secs(3)));
+}
+
+#[test]
+fn a_flaw_is_told_with_line_and_column_and_what_is_accepted() {
+    let mesh = "[mesh]\nsecrets = [\"/s\"]\n";
+    let cases = [
+        (
+            "[agent]\nusr = 1",
+            "2:1: there is no setting \"usr\" in [agent]; there are user, metrics",
+        ),
+        ("[agent]\nuser = 1", "2:8: user cannot be this: accepted is a text"),
+        (
+            "[agent]\nmetrics = \"0.0.0.0:1\"",
+            "2:11: metrics cannot be this: accepted is a loopback",
+        ),
+        ("[agent]\nlog = \"xml\"", "2:7: log cannot be this: accepted is text or json"),
+        ("agent = 1", "1:1: [agent] is a section"),
+        ("[mesh]\n", "1:2: [mesh]: nodes need something to know each other by"),
+        ("[mesh]\nsecrets = []", "2:11: secrets cannot be this: accepted is one file or more"),
+        ("[mesh]\nsecrets = [\"s\"]", "2:12: secrets cannot be this: accepted is an absolute path"),
+        ("[mesh]\nsecrets = \"/s\"", "2:11: secrets cannot be this: accepted is a list"),
+        (
+            "[mesh]\ncertificate = \"/c\"",
+            "1:2: [mesh]: certificate, key and ca are needed together",
+        ),
+        (&format!("{mesh}ca = \"/c\""), "3:6: [mesh]: nodes know each other by secrets or"),
+        (
+            &format!("{mesh}peers = [\"a\", \"10.0.0\"]"),
+            "3:15: peers cannot be this: accepted is an",
+        ),
+        (&format!("{mesh}listen = \"x\""), "3:10: listen cannot be this"),
+        (
+            &format!("{mesh}nodes = 0"),
+            "3:9: nodes cannot be this: accepted is a number from 1 to 1",
+        ),
+        (
+            &format!("{mesh}lead_max = \"2m\""),
+            "3:12: lead_max cannot be this: accepted is 100ms to",
+        ),
+        (
+            &format!("{mesh}lead_min = \"9s\"\nlead_max = \"2s\""),
+            "3:12: [mesh]: lead_min is longer",
+        ),
+        (
+            &format!("{mesh}[redis]\nurl = \"redis://h\"\nsecrets = [\"/s\"]"),
+            "3:2: [redis]: keys are shared by a mesh or through Redis",
+        ),
+        ("[redis]\nsecrets = [\"/s\"]", "1:2: [redis]: it needs url"),
+        ("[redis]\nurl = \"redis://h\"", "1:2: secrets cannot be this"),
+        ("[redis]\nurl = \"redis://u:p@h\"", "2:7: url cannot be this: accepted is redis://"),
+        (
+            "[redis]\nallow_persistence = 1\nurl = \"redis://h\"\nsecrets=[\"/s\"]",
+            "2:21: allow_per",
+        ),
+        ("[export]\nformat = \"raw\"", "1:2: exports are a list: write [[export]]"),
+        ("[[export]]\nformat = \"raw\"", "1:1: [[export]]: it needs output"),
+        ("[[export]]\noutput = \"/o\"", "1:1: [[export]]: it needs format"),
+        (
+            "[[export]]\nformat = \"raw\"\noutput = \"/o\"\nsocket = \"/s\"",
+            "4:10: [[export]]: only HAProxy",
+        ),
+        ("[[export]]\nformat = \"raw\"\noutput = \"/o\"\ncommand = []", "4:11: command cannot be"),
+        (
+            "[[export]]\nformat = \"raw\"\noutput = \"/o\"\n[[export]]\nformat = \"raw\"\noutput = \"/o\"",
+            "6:10: [[export]]: another [[export]] writes this file",
+        ),
+        ("[mesh", "1:6: "),
+        ("é = [\"ö\"", "1:"),
+    ];
+    for (text, start) in cases {
+        let flaw = flaw(text);
+        assert!(flaw.starts_with(start), "{text:?}: {flaw}");
+    }
+}

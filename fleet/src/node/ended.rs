@@ -1,0 +1,92 @@
+//! Names of keys that are over: nobody brings them back.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tktrot::clock::Time;
+use tktrot::secret::KeyName;
+
+use crate::message::Tombstone;
+
+/// How long a key that ended by itself is remembered. A peer whose clock is honest has nothing
+/// left of it; this is for one that lies.
+const MEMORY: Duration = Duration::from_secs(600);
+
+/// The names, each until the key would have ended anyway.
+pub struct Ended {
+    names: HashMap<KeyName, Grave>,
+    most: usize,
+    /// The next one is forgotten then.
+    sweep_at: Time,
+}
+
+struct Grave {
+    until: Time,
+    revoked: bool,
+}
+
+impl Ended {
+    /// Remembers so many names at most.
+    pub fn new(most: usize) -> Self {
+        Ended { names: HashMap::new(), most, sweep_at: Time::NEVER }
+    }
+
+    /// A key was revoked that would have lived until then. False if that is no news.
+    pub fn revoke(&mut self, name: KeyName, until: Time) -> bool {
+        let known = self.names.get(&name).is_some_and(|grave| grave.revoked);
+        self.bury(name, until, true) && !known
+    }
+
+    /// A key ended in its time.
+    pub fn expire(&mut self, name: KeyName, now: Time) {
+        if !self.names.contains_key(&name) {
+            self.bury(name, now + MEMORY, false);
+        }
+    }
+
+    /// True if the key must not come back.
+    pub fn has(&self, name: &KeyName) -> bool {
+        self.names.contains_key(name)
+    }
+
+    /// The revoked ones, for a peer; so many at most, those first that would live longest.
+    pub fn tombstones(&self, most: usize, now: Time) -> Vec<Tombstone> {
+        let revoked = self.names.iter().filter(|(_, grave)| grave.revoked && grave.until > now);
+        let mut tombstones: Vec<_> = revoked
+            .map(|(name, grave)| Tombstone { name: *name, left: now.until(grave.until) })
+            .collect();
+        tombstones.sort_by_key(|tombstone| (std::cmp::Reverse(tombstone.left), tombstone.name.0));
+        tombstones.truncate(most);
+        tombstones
+    }
+
+    /// Forgets those whose time has come.
+    pub fn sweep(&mut self, now: Time) {
+        if now >= self.sweep_at {
+            self.names.retain(|_, grave| grave.until > now);
+            let next = self.names.values().map(|grave| grave.until).min();
+            // Not one by one: many end at about the same time.
+            self.sweep_at = next.map_or(Time::NEVER, |next| next + MEMORY);
+        }
+    }
+
+    fn bury(&mut self, name: KeyName, until: Time, revoked: bool) -> bool {
+        if self.names.len() >= self.most && !self.names.contains_key(&name) {
+            // Full: what ended by itself gives way to what was revoked, and nothing else does.
+            let Some(other) = self
+                .names
+                .iter()
+                .find(|(_, grave)| revoked && !grave.revoked)
+                .map(|(name, _)| *name)
+            else {
+                return false;
+            };
+            self.names.remove(&other);
+        }
+        let grave = self.names.entry(name).or_insert(Grave { until, revoked });
+        grave.until = grave.until.max(until);
+        grave.revoked |= revoked;
+        self.sweep_at = self.sweep_at.min(until);
+        true
+    }
+}

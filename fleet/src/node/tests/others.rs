@@ -1,0 +1,169 @@
+//! The keys of peers: which are taken, how many, and for how long.
+
+use super::*;
+use crate::message::Refusal;
+
+fn with_bob() -> Host {
+    let mut host = Host::started();
+    host.handle(Event::Up(BOB));
+    host.all_is_taken_by(BOB);
+    host.pass(secs(1.0));
+    host.all_is_taken_by(BOB);
+    host.obliging = vec![BOB];
+    host.sent.clear();
+    host
+}
+
+fn refusal(host: &Host, number: u32) -> Option<Refusal> {
+    host.sent.iter().find_map(|(_, message)| match message {
+        Message::Refused(refused) => {
+            refused.iter().find(|(refused, _)| *refused == name(number)).map(|(_, why)| *why)
+        }
+        _ => None,
+    })
+}
+
+#[test]
+fn a_key_is_taken_acknowledged_and_erased_at_its_end() {
+    let mut host = with_bob();
+    host.hears(BOB, Message::Keys(vec![offer(500, BOB, HOUR)]));
+    assert!(host.has_sent(BOB, |said| *said == Message::Taken(vec![name(500)])));
+    host.pass(HOUR - secs(0.1));
+    assert!(host.ring.contains_key(&name(500)));
+    host.pass(secs(0.1));
+    assert!(!host.ring.contains_key(&name(500)));
+}
+
+#[test]
+fn a_key_ends_here_no_later_than_where_it_was_made() {
+    let mut host = with_bob();
+    let message = Message::Keys(vec![offer(500, BOB, HOUR)]);
+    host.handle(Event::Received { from: BOB, message, age: secs(3.0) });
+    let end = host.ring[&name(500)].times.decrypt_until;
+    assert_eq!(host.now.until(end), HOUR - secs(3.0));
+}
+
+#[test]
+fn saying_it_again_lengthens_nothing() {
+    let mut host = with_bob();
+    host.hears(BOB, Message::Keys(vec![offer(500, BOB, HOUR)]));
+    let end = host.ring[&name(500)].times;
+    host.pass(secs(60.0));
+    host.hears(BOB, Message::Keys(vec![offer(500, BOB, HOUR)]));
+    host.hears(BOB, Message::Held { keys: vec![offer(500, BOB, HOUR)], last: true });
+    assert_eq!(host.ring[&name(500)].times, end);
+    host.pass(HOUR - secs(60.0));
+    assert!(!host.ring.contains_key(&name(500)));
+    host.hears(BOB, Message::Keys(vec![offer(500, BOB, HOUR)]));
+    assert!(!host.ring.contains_key(&name(500)), "nor when it has ended");
+    assert_eq!(refusal(&host, 500), Some(Refusal::Ended));
+}
+
+#[test]
+fn a_key_that_its_maker_shortens_is_shortened_here() {
+    let mut host = with_bob();
+    host.hears(BOB, Message::Keys(vec![offer(500, BOB, HOUR)]));
+    host.hears(BOB, Message::Keys(vec![offer(500, BOB, HOUR / 2)]));
+    host.hears(BOB, Message::Keys(vec![offer(500, BOB, HOUR)]));
+    host.pass(HOUR / 2 - secs(0.1));
+    assert!(host.ring.contains_key(&name(500)));
+    host.pass(secs(0.1));
+    assert!(!host.ring.contains_key(&name(500)));
+}
+
+#[test]
+fn a_lying_clock_is_cut_and_what_has_ended_is_refused() {
+    let mut host = with_bob();
+    host.hears(BOB, Message::Keys(vec![offer(500, BOB, 1000 * HOUR)]));
+    assert_eq!(host.now.until(host.ring[&name(500)].times.decrypt_until), 4 * HOUR);
+    host.hears(BOB, Message::Keys(vec![offer(501, BOB, Duration::ZERO)]));
+    assert_eq!(refusal(&host, 501), Some(Refusal::Ended));
+    let message = Message::Keys(vec![offer(502, BOB, secs(2.0))]);
+    host.handle(Event::Received { from: BOB, message, age: secs(2.0) });
+    assert_eq!(refusal(&host, 502), Some(Refusal::Ended));
+}
+
+#[test]
+fn a_flood_is_bounded_and_costs_nobody_a_key() {
+    let mut host = with_bob();
+    host.handle(Event::Up(EVE));
+    host.hears(BOB, Message::Keys(vec![offer(500, BOB, HOUR)]));
+    let own = host.ring.len();
+    for number in 1000..2000 {
+        host.hears(EVE, Message::Keys(vec![offer(number, EVE, 3 * HOUR)]));
+    }
+    let most = limits().keys_of_a_node(&policy());
+    assert_eq!(host.ring.len(), own + most);
+    assert_eq!(refusal(&host, 1999), Some(Refusal::TooMany));
+    // Nor in the name of others, who need not exist.
+    for number in 2000..3000 {
+        let foreign = offer(number, NodeId(u64::from(number)), HOUR);
+        host.hears(EVE, Message::Held { keys: vec![foreign], last: false });
+    }
+    let bobs = (501..500 + most as u32).map(|number| offer(number, BOB, HOUR)).collect();
+    host.hears(BOB, Message::Keys(bobs));
+    let of_bob = host.ring.values().filter(|facts| facts.origin == BOB).count();
+    assert_eq!(of_bob, most, "an honest peer has its room all the same");
+    host.pass(2 * HOUR);
+    assert!(host.active().is_some());
+    assert!(host.ring.len() <= limits().capacity);
+}
+
+#[test]
+fn nobody_speaks_for_another_node_or_for_this_one() {
+    let mut host = with_bob();
+    host.handle(Event::Up(EVE));
+    host.hears(EVE, Message::Keys(vec![offer(500, BOB, HOUR)]));
+    assert_eq!(refusal(&host, 500), Some(Refusal::Unusable));
+    host.hears(EVE, Message::Held { keys: vec![offer(501, BOB, HOUR)], last: false });
+    host.hears(EVE, Message::Held { keys: vec![offer(502, ME, HOUR)], last: true });
+    let mut own = offer(1, EVE, HOUR);
+    own.name = host.active().unwrap();
+    host.hears(EVE, Message::Keys(vec![own]));
+    assert!(host.ring.values().all(|facts| facts.origin == ME));
+}
+
+#[test]
+fn a_node_that_joins_asks_for_what_nodes_that_are_gone_have_left() {
+    let mut host = Host::started();
+    host.handle(Event::Up(BOB));
+    assert!(host.has_sent(BOB, |said| *said == Message::Pull));
+    assert!(!host.node.is_synced());
+    host.hears(BOB, Message::Keys(vec![offer(500, BOB, HOUR)]));
+    assert!(!host.node.is_synced(), "one answer is missing");
+    host.hears(BOB, Message::Held { keys: vec![offer(600, EVE, HOUR)], last: true });
+    assert!(host.node.is_synced());
+    assert!(host.ring.contains_key(&name(500)) && host.ring.contains_key(&name(600)));
+    // The node itself comes back.
+    host.handle(Event::Up(EVE));
+    host.hears(EVE, Message::Keys(vec![offer(600, EVE, HOUR)]));
+    assert!(host.has_sent(EVE, |said| *said == Message::Taken(vec![name(600)])));
+}
+
+#[test]
+fn who_asks_gets_everything_but_not_all_the_time() {
+    let mut host = with_bob();
+    host.hears(BOB, Message::Keys(vec![offer(500, BOB, HOUR)]));
+    host.handle(Event::Up(EVE));
+    host.sent.clear();
+    host.hears(EVE, Message::Pull);
+    host.hears(EVE, Message::Pull);
+    let answers: Vec<_> = host
+        .sent
+        .iter()
+        .filter_map(|(_, message)| match message {
+            Message::Held { keys, last: true } => Some(keys.len()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(answers, [host.ring.len()]);
+}
+
+#[test]
+fn who_is_not_connected_is_not_heard() {
+    let mut host = Host::started();
+    let ring = host.ring.len();
+    host.hears(BOB, Message::Keys(vec![offer(500, BOB, HOUR)]));
+    host.hears(BOB, Message::Pull);
+    assert_eq!((host.ring.len(), host.sent.len()), (ring, 0));
+}

@@ -1,0 +1,126 @@
+//! Keys that end at once, and do not come back.
+
+use super::*;
+use crate::message::{Refusal, Tombstone};
+
+fn with_bob_and_a_key_of_his() -> Host {
+    let mut host = Host::started();
+    host.handle(Event::Up(BOB));
+    host.handle(Event::Up(EVE));
+    for _ in 0..2 {
+        host.all_is_taken_by(BOB);
+        host.all_is_taken_by(EVE);
+        host.pass(secs(1.0));
+    }
+    host.hears(BOB, Message::Keys(vec![offer(500, BOB, HOUR)]));
+    host.obliging = vec![EVE];
+    host.sent.clear();
+    host
+}
+
+fn tombstones(host: &Host, peer: NodeId) -> Vec<Tombstone> {
+    let told = host.sent.iter().filter(|(to, _)| *to == peer);
+    let keys = told.filter_map(|(_, message)| match message {
+        Message::Revoked { keys, .. } => Some(keys.clone()),
+        _ => None,
+    });
+    keys.flatten().collect()
+}
+
+#[test]
+fn a_revoked_active_key_is_followed_by_its_successor_at_once() {
+    let mut host = with_bob_and_a_key_of_his();
+    let (old, next) = (host.active().unwrap(), host.in_state(KeyState::Announced)[0].name);
+    host.handle(Event::Revoke(vec![old]));
+    assert_eq!(host.active(), Some(next));
+    assert!(!host.ring.contains_key(&old));
+    for peer in [BOB, EVE] {
+        assert_eq!(tombstones(&host, peer)[0].name, old);
+    }
+}
+
+#[test]
+fn a_key_of_a_peer_can_be_revoked_and_nobody_brings_it_back() {
+    let mut host = with_bob_and_a_key_of_his();
+    host.handle(Event::Revoke(vec![name(500)]));
+    assert_eq!(tombstones(&host, BOB), tombstones(&host, EVE));
+    host.hears(BOB, Message::Keys(vec![offer(500, BOB, HOUR)]));
+    host.hears(EVE, Message::Held { keys: vec![offer(500, NodeId(9), HOUR)], last: true });
+    assert!(!host.ring.contains_key(&name(500)));
+    let refused = Message::Refused(vec![(name(500), Refusal::Ended)]);
+    assert!(host.has_sent(BOB, |said| *said == refused));
+}
+
+#[test]
+fn what_a_peer_revokes_ends_here_and_is_passed_on_once() {
+    let mut host = with_bob_and_a_key_of_his();
+    let old = host.active().unwrap();
+    let keys = vec![Tombstone { name: old, left: HOUR }, Tombstone { name: name(777), left: HOUR }];
+    host.hears(BOB, Message::Revoked { keys: keys.clone(), all: false });
+    assert!(!host.ring.contains_key(&old) && host.active().is_some());
+    assert_eq!(tombstones(&host, EVE).len(), 2);
+    assert!(tombstones(&host, BOB).is_empty());
+    host.sent.clear();
+    host.hears(EVE, Message::Revoked { keys, all: false });
+    assert!(host.sent.is_empty());
+    // One that was never here does not come, either.
+    host.hears(EVE, Message::Keys(vec![offer(777, EVE, HOUR)]));
+    assert!(!host.ring.contains_key(&name(777)));
+}
+
+#[test]
+fn a_peer_that_was_away_hears_of_it_with_its_first_message() {
+    let mut host = with_bob_and_a_key_of_his();
+    host.handle(Event::Down(BOB));
+    host.handle(Event::Revoke(vec![name(500)]));
+    host.pass(secs(600.0));
+    host.handle(Event::Up(BOB));
+    let told = tombstones(&host, BOB);
+    assert_eq!((told[0].name, told[0].left), (name(500), HOUR - secs(600.0)));
+    host.pass(HOUR);
+    host.handle(Event::Down(BOB));
+    host.sent.clear();
+    host.handle(Event::Up(BOB));
+    assert!(tombstones(&host, BOB).is_empty(), "nobody needs it after the key's own end");
+}
+
+#[test]
+fn after_all_keys_were_revoked_a_new_one_begins_when_the_peers_have_it() {
+    let mut host = with_bob_and_a_key_of_his();
+    let before: Vec<_> = host.ring.keys().copied().collect();
+    host.handle(Event::RevokeAll);
+    assert!(before.iter().all(|name| !host.ring.contains_key(name)));
+    assert!(host.has_sent(EVE, |said| matches!(said, Message::Revoked { all: true, .. })));
+    assert_eq!(tombstones(&host, EVE).len(), before.len());
+    assert_eq!(host.active(), None);
+    host.pass(secs(1.0));
+    host.all_is_taken_by(BOB);
+    assert_eq!(host.active(), None);
+    host.all_is_taken_by(EVE);
+    assert!(host.active().is_some());
+}
+
+#[test]
+fn when_a_peer_revokes_all_it_learns_of_keys_that_it_did_not_know() {
+    let mut host = with_bob_and_a_key_of_his();
+    let own: Vec<_> = host.ring.keys().copied().filter(|key| *key != name(500)).collect();
+    let keys = vec![Tombstone { name: name(500), left: HOUR }];
+    host.hears(BOB, Message::Revoked { keys, all: true });
+    assert!(!host.ring.contains_key(&name(500)));
+    for peer in [BOB, EVE] {
+        let told: Vec<_> = tombstones(&host, peer).iter().map(|key| key.name).collect();
+        assert!(own.iter().all(|name| told.contains(name)), "{peer}");
+    }
+    let all_again = |said: &Message<()>| matches!(said, Message::Revoked { all: true, .. });
+    assert!(!host.has_sent(EVE, all_again), "it does not go round for ever");
+}
+
+#[test]
+fn a_key_that_was_revoked_on_this_host_alone_does_not_come_back_here() {
+    let mut host = with_bob_and_a_key_of_his();
+    host.ring.remove(&name(500));
+    host.handle(Event::Lost(name(500)));
+    host.hears(BOB, Message::Keys(vec![offer(500, BOB, HOUR)]));
+    assert!(!host.ring.contains_key(&name(500)));
+    assert!(tombstones(&host, EVE).is_empty(), "others keep it");
+}

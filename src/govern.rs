@@ -1,0 +1,181 @@
+//! A ring that is governed by an agent: what the agent does to it, one act at a
+//! time, while servers leave making, retiring and discarding keys to it.
+//!
+//! What servers still do: erase what is over, and what somebody asks for
+//! deliberately (`tkt_rotate`, `tktrot revoke`). An agent that dies in the
+//! middle of an act leaves a ring that the next writer repairs, and no key of
+//! which lives longer than it was published with.
+
+use crate::clock::{BootClock, Clock, Time};
+use crate::config::Config;
+use crate::ring::layout::IMPORTED;
+pub use crate::ring::lease::LEASE;
+use crate::ring::reader::Key;
+use crate::ring::writer::{Entry, NotPublished, Writer};
+use crate::rotate::{Failure, Keyring, PATIENCE};
+use crate::schedule::{KeyState, KeyTimes};
+use crate::secret::{KeyName, wipe_stack};
+
+/// The right to steer a ring, for one act: it holds the writer lock. Nothing
+/// of its [`Keyring`] that takes the lock may be called meanwhile.
+pub struct Governed<'k, C: Clock = BootClock> {
+    keyring: &'k Keyring<C>,
+    writer: Writer<'k>,
+    now: Time,
+}
+
+impl<C: Clock> Keyring<C> {
+    /// The right to steer the ring, for one act. Renews the lease, and erases
+    /// what is over.
+    ///
+    /// # Errors
+    ///
+    /// The writer lock is not to be had.
+    pub fn govern(&self) -> Result<Governed<'_, C>, Failure> {
+        let writer = self.ring().write_within(PATIENCE).map_err(Failure::Lock)?;
+        let now = self.now();
+        writer.set_lease(now + LEASE);
+        // Sets the deadline, too: wherever the agent dies in what follows,
+        // somebody comes by no later than when the lease ends.
+        self.tend(&writer, now);
+        Ok(Governed { keyring: self, writer, now })
+    }
+
+    /// True while an agent governs the ring.
+    pub fn is_governed(&self) -> bool {
+        self.ring().governed(self.now()).is_some()
+    }
+
+    /// When a governed ring needs a writer: to erase a key, or to take over.
+    pub(crate) fn governed_deadline(&self, writer: &Writer<'_>, lease_end: Time) -> Time {
+        let ends = writer.entries().into_iter().map(|entry| entry.times.decrypt_until);
+        ends.min().unwrap_or(Time::NEVER).min(lease_end)
+    }
+
+    /// After a deliberate rotation: where nobody else may change the line, the
+    /// keys that the new one takes over from are at least retired.
+    pub(crate) fn retire_all_but(&self, writer: &Writer<'_>, newest: &KeyName, now: Time) {
+        for entry in self.own(writer, &[]) {
+            if entry.name != *newest && entry.times.state(now) == KeyState::Active {
+                writer.retire(entry.index, now);
+            }
+        }
+    }
+}
+
+impl<C: Clock> Governed<'_, C> {
+    /// The time of this act: read under the lock.
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
+    /// All keys there are.
+    pub fn entries(&self) -> Vec<Entry> {
+        self.writer.entries()
+    }
+
+    /// Writes what the configuration sets into the ring. [`Keyring::configure`]
+    /// leaves a governed ring alone.
+    pub fn configure(&self, config: &Config) {
+        self.keyring.set_policy(config);
+    }
+
+    /// Makes a key of this node's own with these times, which are in order.
+    ///
+    /// # Errors
+    ///
+    /// The generator failed, or every slot has a key that is not yet retired.
+    pub fn make(&self, times: KeyTimes) -> Result<KeyName, Failure> {
+        debug_assert!(times.are_ordered(), "{times:?}");
+        let name = self.keyring.make(&self.writer, times, self.now)?;
+        self.align();
+        Ok(name)
+    }
+
+    /// Puts a key of another node into the ring. No other key makes room for it.
+    ///
+    /// # Errors
+    ///
+    /// Every slot is taken; or it is no key, or its name or a secret of it is
+    /// in the ring already.
+    pub fn take(&self, key: &Key) -> Result<(), NotPublished> {
+        let taken = self.publish(key);
+        wipe_stack();
+        taken
+    }
+
+    /// Not inlined, so that its frame is below [`wipe_stack`]'s caller.
+    #[inline(never)]
+    fn publish(&self, key: &Key) -> Result<(), NotPublished> {
+        let sound = key.times.are_ordered() && (!key.aes_128 || key.node == IMPORTED);
+        if !sound {
+            return Err(NotPublished::Unusable);
+        }
+        self.writer.publish(key).map(drop)
+    }
+
+    /// Lets a key of this node's own encrypt from now on, and until
+    /// `encrypt_until` at most; neither is made later than it is. False if
+    /// there is no such key, or it encrypts no longer.
+    pub fn begin(&self, name: &KeyName, encrypt_until: Time) -> bool {
+        let own = self.keyring.own(&self.writer, &[]);
+        let found = own.iter().find(|entry| entry.name == *name);
+        let Some(entry) = found.filter(|entry| entry.times.will_encrypt(self.now)) else {
+            return false;
+        };
+        let limit = KeyTimes { encrypt_from: self.now, encrypt_until, ..KeyTimes::ENDLESS };
+        self.writer.shorten(entry.index, &limit);
+        self.align();
+        true
+    }
+
+    /// Makes a key's times earlier, where those of `limit` are; none is ever made
+    /// later. False if there is none of that name.
+    pub fn shorten(&self, name: &KeyName, limit: &KeyTimes) -> bool {
+        let Some(entry) = self.find(name) else { return false };
+        self.writer.shorten(entry.index, limit);
+        self.align();
+        true
+    }
+
+    /// Lets a key encrypt no longer; one that has not begun never does. False
+    /// if there is none.
+    pub fn retire(&self, name: &KeyName) -> bool {
+        self.find(name).map(|entry| self.writer.retire(entry.index, self.now)).is_some()
+    }
+
+    /// Erases a key. False if there is none.
+    pub fn erase(&self, name: &KeyName) -> bool {
+        let Some(entry) = self.find(name) else { return false };
+        self.keyring.align(&self.writer, self.now, &[entry]);
+        self.writer.erase(entry.index);
+        true
+    }
+
+    /// Ends the lease: from now on servers rotate themselves.
+    pub fn release(self) {
+        self.writer.set_lease(Time(0));
+    }
+
+    fn find(&self, name: &KeyName) -> Option<Entry> {
+        self.entries().into_iter().find(|entry| entry.name == *name)
+    }
+
+    /// At once, not only at the end of the act: what is done next may be to
+    /// retire the key that encrypted so far.
+    fn align(&self) {
+        self.keyring.align(&self.writer, self.now, &[]);
+    }
+}
+
+impl<C: Clock> Drop for Governed<'_, C> {
+    fn drop(&mut self) {
+        if self.keyring.ring().governed(self.now).is_some() {
+            self.keyring.tend(&self.writer, self.now);
+        } else {
+            self.align();
+            // Whoever comes by first sees to what the schedule wants.
+            self.writer.set_deadline(self.now);
+        }
+    }
+}
