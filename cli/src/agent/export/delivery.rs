@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tktrot::secret::KeyName;
+use tktrot_fleet::config::Export;
 use tokio::time::Instant;
 
 use super::entry::Entry;
@@ -71,7 +72,7 @@ impl Delivery {
         let is_lighttpd = entry.format == Format::Lighttpd;
         let given = names.clone().filter(|_| is_lighttpd);
         Delivery {
-            status: ExportStatus::new(entry.format, entry.output.clone()),
+            status: ExportStatus::new(entry.format, entry.setting.output.clone()),
             holdings: Holdings::of_files(names),
             done: given.clone().map(Wish),
             under_way: None,
@@ -108,7 +109,7 @@ impl Delivery {
         }
         let instant = Instant::now();
         let wish = outline.wish(self.entry.format, encrypts)?;
-        let is_there = self.entry.output.exists();
+        let is_there = self.entry.setting.output.exists();
         self.status.current = is_there && self.done.as_ref() == Some(&wish);
         let was_tried = self.tried.as_ref() == Some(&wish);
         let waits = was_tried && self.retry_at.is_some_and(|at| instant < at);
@@ -148,8 +149,8 @@ impl Delivery {
         let lineup = selection.lineup_of(encrypts).context("the key is gone")?;
         let (format, manner) = (self.entry.format, self.entry.manner());
         let writing = Writing { now, manner, stand_in: StandIn::Again, not_before };
-        files::write(format, &lineup, &self.entry.output, writing)?;
-        let has_socket = self.entry.socket.is_some();
+        files::write(format, &lineup, &self.entry.setting.output, writing)?;
+        let has_socket = self.entry.setting.socket.is_some();
         let row = has_socket.then(|| Row::of(lineup.for_haproxy([lineup.encrypts; 2])));
         Ok(Errand { row, entry: self.entry.clone() })
     }
@@ -194,7 +195,7 @@ impl Delivery {
     fn settling(&self) -> Duration {
         match self.entry.format {
             Format::Lighttpd => lighttpd::SETTLING,
-            _ if self.entry.command.is_empty() => Duration::ZERO,
+            _ if self.entry.setting.command.is_empty() => Duration::ZERO,
             _ => SETTLING,
         }
     }
@@ -207,7 +208,7 @@ impl Delivery {
         let text = format!("{error:#}");
         self.status.current = false;
         if self.status.error.as_ref() != Some(&text) {
-            tracing::warn!(output = %self.entry.output.display(), "export: {text}");
+            tracing::warn!(output = %self.entry.setting.output.display(), "export: {text}");
         }
         self.status.error = Some(text);
     }
@@ -231,7 +232,7 @@ impl Outline {
 impl Errand {
     /// Lets the server know that its files are new.
     pub async fn run(self) -> Outcome {
-        let Entry { socket, output, timeout, command, .. } = self.entry;
+        let Export { socket, output, timeout, command, .. } = self.entry.setting;
         let mut absent = None;
         if let Some((socket, row)) = socket.zip(self.row) {
             match haproxy::bring(&socket, &output, &row, timeout).await {

@@ -18,7 +18,7 @@ const LARGEST: u64 = 16 * 1024 * 80;
 
 /// Their names; `None` if there are none.
 pub fn names(entry: &Entry) -> Option<Vec<KeyName>> {
-    let output = &entry.output;
+    let output = &entry.setting.output;
     let now = Now { ring: BootClock.now(), wall: SystemTime::now() };
     let keys = match entry.format {
         Format::Nginx80 => {
