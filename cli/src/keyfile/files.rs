@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 use clap::ValueEnum;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tktrot::ring::reader::Key;
 use tktrot::rotate::Generator;
 
@@ -16,7 +16,7 @@ use super::{apache, haproxy, nginx, raw};
 use crate::generator::OpenSsl;
 
 /// For whom files are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub enum Format {
     /// ssl_session_ticket_key, 80 bytes for each key
     #[value(name = "nginx-80")]

@@ -4,12 +4,12 @@ use std::cell::RefCell;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::keyfile::files::Format;
 
 /// How an entry stands.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ExportStatus {
     pub format: Format,
     pub output: PathBuf,
@@ -31,7 +31,7 @@ pub struct ExportStatus {
 }
 
 impl ExportStatus {
-    pub(super) fn new(format: Format, output: PathBuf) -> ExportStatus {
+    pub(in crate::agent) fn new(format: Format, output: PathBuf) -> ExportStatus {
         ExportStatus {
             format,
             output,
