@@ -111,7 +111,11 @@ impl Exporter {
     }
 
     /// Runs until it is dropped, in a `LocalSet`. A command that runs then is killed; files stay.
+    /// Ends at once if there is no entry.
     pub async fn run(mut self) {
+        if self.deliveries.is_empty() {
+            return;
+        }
         self.warn_of_short_rotation();
         let mut ticks = time::interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
