@@ -39,17 +39,6 @@ pub enum PeerState {
     Myself,
 }
 
-impl PeerState {
-    /// In a word.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            PeerState::Up => "up",
-            PeerState::Down => "down",
-            PeerState::Myself => "this node",
-        }
-    }
-}
-
 /// All, those of the settings first.
 pub fn peers(shared: &Shared) -> Vec<PeerStatus> {
     let (registry, targets) = (shared.registry.borrow(), shared.targets.borrow());
