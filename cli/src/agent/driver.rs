@@ -177,12 +177,12 @@ impl Driver {
     fn hear(&mut self, news: MeshEvent) {
         match news {
             MeshEvent::Up { node, address } => {
-                tracing::info!(peer = %node, %address, "a peer is up");
+                tracing::debug!(peer = %node, %address, "a peer is up");
                 self.up.insert(node);
                 self.handle(Event::Up(node));
             }
             MeshEvent::Down { node, reason } => {
-                tracing::warn!(peer = %node, reason, "a peer is down");
+                tracing::debug!(peer = %node, reason, "a peer is down");
                 self.up.remove(&node);
                 self.record.forget(node);
                 self.handle(Event::Down(node));
