@@ -11,9 +11,13 @@
 //! | [`node`] | a node as a state machine: (event, now) → actions |
 //! | [`shared`] | a node that shares one key per rotation with all others through Redis |
 //! | [`wrap`] | a key as it is kept in Redis |
+//! | [`secret`] | what the hosts of a fleet have in common, and the keys derived from it |
+//! | [`wire`] | what nodes tell each other, as bytes |
 
 pub mod config;
 pub mod message;
 pub mod node;
+pub mod secret;
 pub mod shared;
+pub mod wire;
 pub mod wrap;

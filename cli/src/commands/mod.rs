@@ -10,6 +10,7 @@ mod probe;
 mod revoke;
 mod rotate;
 mod run;
+mod secret;
 mod status;
 mod watch;
 
@@ -39,6 +40,8 @@ pub enum Command {
     Import(import::Arguments),
     /// Writes a ring's keys to a file, for servers that do not run under libtktrot
     Export(export::Arguments),
+    /// Makes the secret that the hosts of a fleet have in common
+    Secret(secret::Arguments),
     /// Looks at the settings file
     Config(config::Arguments),
     /// Prints the completions of a shell
@@ -62,6 +65,7 @@ impl Command {
             Command::Probe(arguments) => probe::run(arguments),
             Command::Import(arguments) => import::run(arguments, config),
             Command::Export(arguments) => export::run(arguments, config),
+            Command::Secret(arguments) => secret::run(arguments),
             Command::Config(arguments) => config::run(arguments, config),
             Command::Completions(arguments) => completions::run(arguments),
             Command::Man(arguments) => man::run(arguments),

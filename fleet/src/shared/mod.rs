@@ -105,6 +105,7 @@ pub struct Shared {
     turn: Option<Turn>,
     making: bool,
     make_at: Time,
+    deadline: Time,
 }
 
 impl Shared {
@@ -133,6 +134,7 @@ impl Shared {
             turn: None,
             making: false,
             make_at: Time(0),
+            deadline: Time(0),
         }
     }
 
@@ -160,18 +162,8 @@ impl Shared {
     }
 
     /// When [`Event::Tick`] is wanted at the latest.
-    pub fn deadline(&self, now: Time) -> Time {
-        let Some(patient_until) = self.patient_until else { return now };
-        let switches = self.keys.iter().flat_map(|key| {
-            let times = key.times;
-            [times.encrypt_from, times.encrypt_until, times.decrypt_until]
-        });
-        let extend = self.extend_at(held::line_end(&self.keys, now));
-        let asking = if self.up && self.asked.is_none() { self.poll_at } else { Time::NEVER };
-        let wanted = switches.chain([patient_until, extend.max(self.make_at), asking]);
-        let due = |at: &Time| *at > now;
-        let overdue = asking <= now;
-        if overdue { now } else { wanted.filter(due).min().unwrap_or(Time::NEVER) }
+    pub fn deadline(&self) -> Time {
+        self.deadline
     }
 
     /// What is to be done about an event, in order.
@@ -213,7 +205,22 @@ impl Shared {
             Event::RevokeAll(id) => self.revoke_all(id, now, &mut actions, &mut erased),
         }
         self.tend(now, erased, &mut actions);
+        self.deadline = self.due(now);
         actions
+    }
+
+    /// When something will be to do, if nothing happens before.
+    fn due(&self, now: Time) -> Time {
+        let Some(patient_until) = self.patient_until else { return now };
+        let switches = self.keys.iter().flat_map(|key| {
+            let times = key.times;
+            [times.encrypt_from, times.encrypt_until, times.decrypt_until]
+        });
+        let made = if self.making { Time::NEVER } else { self.make_at };
+        let extend = self.extend_at(held::line_end(&self.keys, now)).max(made);
+        let ask = if self.up && self.asked.is_none() { self.poll_at } else { Time::NEVER };
+        let wanted = switches.chain([patient_until, extend, ask]);
+        wanted.filter(|at| *at > now).min().unwrap_or(Time::NEVER)
     }
 
     fn found(&mut self, facts: Facts, now: Time) {
