@@ -285,7 +285,7 @@ impl Fleet {
                     self.redis.graves.retain(|other| other.what != grave.what);
                     self.redis.graves.push(grave);
                 }
-                slots.iter().for_each(|slot| drop(self.redis.values.remove(slot)));
+                self.redis.values.retain(|slot, _| !slots.contains(slot));
                 self.redis.change();
             }
             other => panic!("{other:?} is not written"),
