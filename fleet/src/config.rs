@@ -163,6 +163,10 @@ pub struct Export {
     pub command: Vec<String>,
     /// How long it, or the socket, may take.
     pub timeout: Duration,
+    /// The rights of the files.
+    pub mode: u32,
+    /// The group of the files, by name.
+    pub group: Option<String>,
 }
 
 /// For which server keys are exported.
@@ -174,9 +178,9 @@ pub enum Format {
     Haproxy,
     /// `ssl.stek-file` of lighttpd.
     Lighttpd,
-    /// The active key's 80 bytes.
+    /// 80 bytes for each key.
     Raw,
-    /// `SSLSessionTicketKeyFile` of Apache.
+    /// `SSLSessionTicketKeyFile` of Apache, 48 bytes.
     Apache,
 }
 
@@ -337,7 +341,7 @@ fn redis(section: &Section<'_>) -> Result<Redis, Flaw> {
     })
 }
 
-const EXPORT: [&str; 5] = ["format", "output", "socket", "command", "timeout"];
+const EXPORT: [&str; 7] = ["format", "output", "socket", "command", "timeout", "mode", "group"];
 
 fn export(section: &Section<'_>) -> Result<Export, Flaw> {
     let needs = |setting| section.flaw(None, &format!("it needs {setting}"));
@@ -354,7 +358,21 @@ fn export(section: &Section<'_>) -> Result<Export, Flaw> {
         return Err(section.unfit("command", "a program and its arguments"));
     }
     let timeout = section.text("timeout", values::timeout)?.unwrap_or(Duration::from_secs(10));
-    Ok(Export { format, output, socket, command, timeout })
+    match format {
+        Format::Haproxy if socket.is_none() && command.is_empty() => {
+            return Err(needs("socket, HAProxy's `stats socket` of `level admin`, or a command"));
+        }
+        Format::Nginx80 | Format::Apache if command.is_empty() => {
+            return Err(needs("a command that lets the server read its files again"));
+        }
+        _ => {}
+    }
+    let mode = section.text("mode", values::mode)?.unwrap_or(0o600);
+    let group = section.text("group", values::user)?;
+    if mode & 0o040 != 0 && group.is_none() {
+        return Err(section.flaw(Some("mode"), "a group that may read needs group = \"its name\""));
+    }
+    Ok(Export { format, output, socket, command, timeout, mode, group })
 }
 
 #[cfg(test)]

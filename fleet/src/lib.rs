@@ -9,10 +9,10 @@
 //! | [`config`] | the agent's sections of the settings file |
 //! | [`message`] | what nodes tell each other |
 //! | [`node`] | a node as a state machine: (event, now) → actions |
-//! | [`shared`] | a node that shares one key per rotation with all others through Redis |
-//! | [`wrap`] | a key as it is kept in Redis |
 //! | [`secret`] | what the hosts of a fleet have in common, and the keys derived from it |
+//! | [`shared`] | a node that shares one key per rotation with all others through Redis |
 //! | [`wire`] | what nodes tell each other, as bytes |
+//! | [`wrap`] | a key as it is kept in Redis |
 
 pub mod config;
 pub mod message;

@@ -233,6 +233,10 @@ fn successor(reading: &Reading) -> Option<Alarm> {
     if !counts_time(reading) || reading.overdue > LATE || writes_now(reading) {
         return None;
     }
+    // It announces one when it is time, and knows whether its fleet has it.
+    if reading.is_governed() {
+        return None;
+    }
     let active = reading.active_key()?;
     if reading.successor().is_some() {
         return None;
@@ -266,7 +270,8 @@ fn full(reading: &Reading) -> Option<Alarm> {
 fn upkeep(reading: &Reading) -> Option<Alarm> {
     let deals = |user: &super::reading::User| user.counts;
     let is_led = matches!(reading.upkeep_lock, Lock::Held(_));
-    if is_led || !reading.upkeep_thread_expected || !counts_time(reading) {
+    let is_seen_to = is_led || reading.is_governed();
+    if is_seen_to || !reading.upkeep_thread_expected || !counts_time(reading) {
         return None;
     }
     if !reading.servers().any(deals) {

@@ -50,6 +50,7 @@ pub fn healthy() -> Reading {
         capacity: 64,
         times_are_valid: true,
         exposure: Exposure { span: 3 * HOUR, rotate_every: HOUR, lifetime: 2 * HOUR },
+        governed_for: None,
         keys: vec![
             key("11111111", Duration::ZERO, HOUR + 12 * MINUTE),
             key("22222222", Duration::ZERO, 12 * MINUTE),
@@ -83,6 +84,14 @@ pub fn healthy() -> Reading {
         },
         last_problem: None,
     }
+}
+
+/// The same with an agent, which announces a key shortly before it encrypts.
+pub fn governed() -> Reading {
+    let governed_for = Some(Duration::from_millis(2400));
+    let mut reading = Reading { governed_for, upkeep_lock: Lock::Free, ..healthy() };
+    reading.keys.pop();
+    reading
 }
 
 /// A ring that a server has opened for which no client has come yet.

@@ -71,7 +71,7 @@ impl Document {
 
 #[cfg(test)]
 mod tests {
-    use super::super::example::{HOUR, healthy, idle};
+    use super::super::example::{HOUR, governed, healthy, idle};
     use super::super::reading::{LastProblem, Lock, What};
     use super::*;
 
@@ -95,6 +95,7 @@ mod tests {
             Ring::read(&idle(), None),
             Ring::read(&spoilt, None),
             unreadable,
+            Ring::read(&governed(), None),
         ];
         let document = serde_json::to_value(Document::of(rings)).unwrap();
         let flaws: Vec<_> = schema.iter_errors(&document).map(|flaw| flaw.to_string()).collect();
@@ -103,6 +104,8 @@ mod tests {
         assert_eq!(document["rings"][0]["exposure"]["seconds"], 10800.0);
         assert_eq!(document["rings"][0]["resumption_ratio"], 0.75);
         assert_eq!(document["rings"][1]["active_key"], serde_json::Value::Null);
+        assert_eq!(document["rings"][0]["governed_for_seconds"], serde_json::Value::Null);
+        assert_eq!(document["rings"][4]["governed_for_seconds"], 2.4);
 
         let mut other = document;
         other["rings"][0]["unheard_of"] = 1.into();

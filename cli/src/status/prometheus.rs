@@ -19,7 +19,7 @@ const STATES: [(State, &str); 4] = [
 /// A figure of a ring, if it has it.
 type Gauge = (&'static str, &'static str, fn(&Reading) -> Option<f64>);
 
-const GAUGES: [Gauge; 9] = [
+const GAUGES: [Gauge; 11] = [
     (
         "exposure_seconds",
         "A stolen key opens at most the sessions of so many last seconds (R + L).",
@@ -31,6 +31,14 @@ const GAUGES: [Gauge; 9] = [
     ("lifetime_seconds", "How long a key decrypts after that (L).", |reading| {
         Some(reading.exposure.lifetime.as_secs_f64())
     }),
+    ("governed", "1 if an agent governs the ring, 0 if servers rotate its keys.", |reading| {
+        Some(f64::from(u8::from(reading.is_governed())))
+    }),
+    (
+        "lease_seconds",
+        "How long the agent governs the ring if it is not heard of again.",
+        |reading| Some(reading.governed_for?.as_secs_f64()),
+    ),
     ("active_key_age_seconds", "Since when the active key encrypts.", |reading| {
         Some(reading.active_key()?.age.as_secs_f64())
     }),
@@ -169,7 +177,7 @@ fn registered<M: Collector + Clone + 'static>(registry: &Registry, metric: M) ->
 mod tests {
     use prometheus_parse::{Scrape, Value};
 
-    use super::super::example::{healthy, idle};
+    use super::super::example::{governed, healthy, idle};
     use super::*;
 
     #[test]
@@ -178,6 +186,7 @@ mod tests {
             ("nginx".to_owned(), Some(healthy())),
             ("od\"d\\".to_owned(), Some(idle())),
             ("other".to_owned(), None),
+            ("fleet".to_owned(), Some(governed())),
         ];
         let text = text(&rings).unwrap();
         let scrape = Scrape::parse(text.lines().map(|line| Ok(line.to_owned()))).unwrap();
@@ -205,6 +214,10 @@ mod tests {
         assert_eq!(value("tktrot_readable", "other", None), Some(0.0));
         assert_eq!(value("tktrot_exposure_seconds", "other", None), None);
         assert_eq!(value("tktrot_active_key_age_seconds", "od\"d\\", None), None);
+        assert_eq!(value("tktrot_governed", "nginx", None), Some(0.0));
+        assert_eq!(value("tktrot_governed", "fleet", None), Some(1.0));
+        assert_eq!(value("tktrot_lease_seconds", "nginx", None), None);
+        assert_eq!(value("tktrot_lease_seconds", "fleet", None), Some(2.4));
         let described = |metric: &str| {
             text.contains(&format!("# TYPE {metric} "))
                 && text.contains(&format!("# HELP {metric} "))

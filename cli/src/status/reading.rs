@@ -27,6 +27,9 @@ pub struct Reading {
     /// False if its times are those of another boot, or there is no clock to read them by.
     pub times_are_valid: bool,
     pub exposure: Exposure,
+    /// How much is left of the lease of the agent that governs the ring; null if none does.
+    #[serde(rename = "governed_for_seconds", serialize_with = "seconds_if_any")]
+    pub governed_for: Option<Duration>,
     /// First those that end first.
     pub keys: Vec<Key>,
     /// From then on there is something for a writer to do; null if never.
@@ -161,6 +164,7 @@ impl Reading {
             capacity: view.capacity(),
             times_are_valid: view.is_of_this_boot() && now != Time::NEVER,
             exposure: exposure(view, &snapshot.keys),
+            governed_for: snapshot.governed,
             keys: snapshot.keys.iter().map(|facts| key(facts, view, now)).collect(),
             writer_due_in: (snapshot.deadline != Time::NEVER).then(|| now.until(snapshot.deadline)),
             overdue: snapshot.deadline.until(now),
@@ -175,6 +179,11 @@ impl Reading {
                 .last_problem()
                 .map(|(problem, at)| LastProblem { what: What::of(problem), ago: at.until(now) }),
         }
+    }
+
+    /// True if an agent makes and retires the keys, not the servers.
+    pub fn is_governed(&self) -> bool {
+        self.governed_for.is_some()
     }
 
     /// The key that encrypts: of several, which a rotation cut short can leave, the newest.

@@ -19,6 +19,8 @@ pub struct Snapshot {
     pub keys: Vec<KeyFacts>,
     /// From this time on there is something for a writer to do.
     pub deadline: Time,
+    /// How much is left of the lease of an agent that governs it.
+    pub governed: Option<Duration>,
     /// Who has the writer lock.
     pub writer: Holder,
     /// True if somebody wrote meanwhile, or does.
@@ -51,10 +53,12 @@ fn look(view: &View, clock: &impl Clock) -> Snapshot {
     let before = seen();
     let keys = view.keys();
     let after = seen();
+    let now = clock.now();
     let snapshot = Snapshot {
-        now: clock.now(),
+        now,
         keys,
         deadline: after.1,
+        governed: view.governed(now),
         writer: after.0,
         between: false,
         stuck: false,

@@ -18,6 +18,7 @@ pub fn full(reading: &Reading, rates: Option<&Rates>, width: usize) -> String {
     page.line("active key", &active(reading));
     page.line("keys", &format!("{} of {}", reading.keys.len(), reading.capacity));
     page.keys(&reading.keys);
+    page.line("governed", &governed(reading));
     page.line("upkeep", &upkeep(reading));
     page.line("users", &users(reading));
     reading.users.iter().for_each(|user| page.user(user));
@@ -50,15 +51,23 @@ pub fn exposure(reading: &Reading) -> String {
 /// The active key, its age, and what comes after it.
 pub fn active(reading: &Reading) -> String {
     let Some(key) = reading.active_key() else {
-        return if reading.keys.is_empty() {
-            "none: no client has asked for a ticket yet".into()
-        } else {
-            "none".into()
+        return match (reading.is_governed(), reading.keys.is_empty()) {
+            (true, _) => "none: the agent has made none".into(),
+            (false, true) => "none: no client has asked for a ticket yet".into(),
+            (false, false) => "none".into(),
         };
     };
     let next = reading.successor().map_or("nothing yet", |next| &next.name);
     let (age, left) = (words(key.age), words(key.encrypts_for));
     format!("{}, {age} old; next rotation in {left}, to {next}", key.name)
+}
+
+/// Who makes and retires the keys.
+pub fn governed(reading: &Reading) -> String {
+    match reading.governed_for {
+        Some(left) => format!("by an agent; its lease has {} left", words(left)),
+        None => "no: servers rotate the keys".into(),
+    }
 }
 
 /// How many keys are in which state.
@@ -134,6 +143,7 @@ fn upkeep(reading: &Reading) -> String {
             Some(process) => format!("thread {} of {process} ({})", holder.thread, holder.program),
             None => format!("thread {}, which is not in this host's /proc", holder.thread),
         },
+        Lock::Free | Lock::Dead if reading.is_governed() => "no thread; the agent does it".into(),
         Lock::Free | Lock::Dead if reading.keys.is_empty() => "not needed yet".into(),
         Lock::Free | Lock::Dead => "no thread; handshakes do it".into(),
     }
@@ -260,7 +270,7 @@ pub fn wrapped(text: &str, width: usize) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::example::{healthy, idle};
+    use super::super::example::{governed, healthy, idle};
     use super::*;
 
     #[test]
@@ -271,6 +281,11 @@ mod tests {
     #[test]
     fn an_idle_ring_in_full() {
         insta::assert_snapshot!(full(&idle(), None, 100));
+    }
+
+    #[test]
+    fn a_governed_ring_in_full() {
+        insta::assert_snapshot!(full(&governed(), None, 100));
     }
 
     #[test]

@@ -92,12 +92,14 @@ fn facts(reading: &Reading, width: usize) -> Vec<Line<'static>> {
         .into_iter()
         .map(|line| Line::styled(line, Modifier::BOLD))
         .collect();
-    for (what, told) in [
+    let told = [
         ("active key", text::active(reading)),
         ("keys", keys),
         ("users", users(reading)),
         ("resumed", ratio),
-    ] {
+    ];
+    let governed = reading.is_governed().then(|| ("governed", text::governed(reading)));
+    for (what, told) in told.into_iter().chain(governed) {
         let mut what = what;
         for line in text::wrapped(&told, width.saturating_sub(LABEL)) {
             let label = Span::styled(format!("{what:LABEL$}"), Modifier::DIM);
@@ -207,7 +209,7 @@ mod tests {
     use ratatui::backend::TestBackend;
 
     use super::*;
-    use crate::status::example::{healthy, idle};
+    use crate::status::example::{governed, healthy, idle};
     use crate::status::reading::Lock;
 
     fn screen(columns: u16, rows: u16, reading: Result<Reading, String>) -> String {
@@ -251,9 +253,11 @@ mod tests {
     }
 
     #[test]
-    fn an_idle_ring_and_none_at_all() {
+    fn an_idle_ring_a_governed_one_and_none_at_all() {
         let idle = screen(80, 24, Ok(idle()));
         assert!(idle.contains("no client has asked for a ticket yet"), "{idle}");
+        let governed = screen(80, 24, Ok(governed()));
+        assert!(governed.contains("governed   by an agent"), "{governed}");
         let none = screen(80, 24, Err("/run/tktrot/x.ring: there is no such ring".into()));
         assert!(none.contains("there is no such ring") && none.contains("q leaves"), "{none}");
     }

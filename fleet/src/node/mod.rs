@@ -7,13 +7,17 @@
 //! - [`held`]: the keys of others
 //! - [`ended`]: keys that nobody brings back
 //! - [`peers`]: who is up, and what each has yet to answer
+//! - [`hearing`]: what peers say
+//! - [`revoking`]: keys that end before their time
 
 mod ended;
 pub mod event;
+mod hearing;
 mod held;
 pub mod limits;
 mod own;
 mod peers;
+mod revoking;
 #[cfg(test)]
 mod tests;
 
@@ -25,7 +29,7 @@ use tktrot::clock::Time;
 use tktrot::schedule::{KeyTimes, Policy};
 use tktrot::secret::KeyName;
 
-use crate::message::{Left, Message, NodeId, Offer, Refusal, Tombstone};
+use crate::message::{Left, Message, NodeId, Offer};
 use ended::Ended;
 use event::{Action, DropReason, Event, Facts, Note};
 use held::{Held, Room, Source};
@@ -37,8 +41,6 @@ use peers::Peers;
 const RETRY: Duration = Duration::from_secs(1);
 /// Revocations that a new connection begins with, at most. All of them come with a pull.
 const TOMBSTONES_AT_START: usize = 1000;
-/// A node passes a revocation on to so many peers.
-const NEWS: usize = 8;
 
 /// One host's writer.
 pub struct Node<S> {
@@ -146,7 +148,7 @@ impl<S> Node<S> {
             Event::Tick => self.started = true,
             Event::Found(facts) if facts.origin == self.id => self.announce(facts, now, actions),
             Event::Found(facts) => self.held.insert(facts, Source::Other),
-            Event::Lost(name) => drop(self.bury(&name, None, now)),
+            Event::Lost(name) => self.lose(&name, now),
             Event::Made(facts) => {
                 self.making = false;
                 self.announce(facts, now, actions);
@@ -218,6 +220,13 @@ impl<S> Node<S> {
                     self.shorten(&name, until, actions);
                 }
                 Step::Discard(name) => {
+                    // It must not take up room at the peers, which may refuse the next one then.
+                    let over =
+                        KeyTimes { encrypt_from: now, encrypt_until: now, decrypt_until: now };
+                    if let Some(key) = self.own.iter_mut().find(|key| key.facts.name == name) {
+                        key.facts.times = over;
+                    }
+                    self.tell_times(&name, now, actions);
                     self.own.retain(|key| key.facts.name != name);
                     self.peers.forget(&name);
                     actions.push(Action::Erase(name));
@@ -300,296 +309,6 @@ impl<S> Node<S> {
         for key in self.own.iter_mut().filter(|key| names.contains(&key.facts.name)) {
             key.waiting = key.waiting.saturating_sub(1);
         }
-    }
-
-    fn hear(
-        &mut self,
-        from: NodeId,
-        message: Message<S>,
-        age: Duration,
-        now: Time,
-        actions: &mut Vec<Action<S>>,
-    ) {
-        match message {
-            Message::Keys(offers) => {
-                self.peers.greeted(from);
-                self.consider(from, offers, age, now, actions);
-            }
-            Message::Held { keys, last } => {
-                self.consider_others(from, keys, age, now, actions);
-                if last {
-                    self.peers.pulled(from);
-                }
-            }
-            Message::Taken(names) => self.answered(from, &names),
-            Message::Refused(refused) => {
-                let names: Vec<_> = refused.iter().map(|(name, _)| *name).collect();
-                self.answered(from, &names);
-                for (name, why) in refused {
-                    if self.own.iter().any(|key| key.facts.name == name) {
-                        actions.push(Action::Note(Note::RefusedBy(from, name, why)));
-                    }
-                }
-            }
-            Message::Revoked { keys, all } => self.hear_revoked(from, keys, all, age, now, actions),
-            Message::Pull => self.tell_everything(from, now, actions),
-            Message::Leaving => {
-                let owed = self.peers.leaves(from);
-                self.settle(&owed);
-                actions.push(Action::Note(Note::Left(from)));
-            }
-        }
-    }
-
-    fn answered(&mut self, from: NodeId, names: &[KeyName]) {
-        let owed: Vec<_> =
-            names.iter().filter(|name| self.peers.answers(from, name)).copied().collect();
-        self.settle(&owed);
-    }
-
-    /// Keys out of the mouth of the node that made them.
-    fn consider(
-        &mut self,
-        from: NodeId,
-        offers: Vec<Offer<S>>,
-        age: Duration,
-        now: Time,
-        actions: &mut Vec<Action<S>>,
-    ) {
-        let (mut keys, mut taken, mut refused) = (Vec::new(), Vec::new(), Vec::new());
-        for offer in offers {
-            let name = offer.name;
-            if offer.origin != from {
-                refused.push((name, Refusal::Unusable));
-                continue;
-            }
-            if let Some(facts) = self.held.get(&name).filter(|facts| facts.origin == from) {
-                let times = facts.times.shortened(&self.times_here(&offer, age, now));
-                if times != facts.times {
-                    actions.push(Action::Shorten(name, times));
-                }
-                self.held.confirm(&name, times);
-                taken.push(name);
-                continue;
-            }
-            match self.judge(&offer, Source::Maker, age, now) {
-                Ok(times) => {
-                    self.expect(&offer, times, Source::Maker);
-                    keys.push((offer, times));
-                }
-                Err(why) => refused.push((name, why)),
-            }
-        }
-        if !keys.is_empty() {
-            actions.push(Action::Take { from, keys });
-        }
-        self.answer(from, taken, refused, actions);
-    }
-
-    /// Keys of whomever. What a node that is up has made it tells itself.
-    fn consider_others(
-        &mut self,
-        from: NodeId,
-        offers: Vec<Offer<S>>,
-        age: Duration,
-        now: Time,
-        actions: &mut Vec<Action<S>>,
-    ) {
-        let mut keys = Vec::new();
-        for offer in offers {
-            let elsewhere = offer.origin == self.id || self.peers.has(offer.origin);
-            if elsewhere || self.held.get(&offer.name).is_some() {
-                continue;
-            }
-            if let Ok(times) = self.judge(&offer, Source::Other, age, now) {
-                self.expect(&offer, times, Source::Other);
-                keys.push((offer, times));
-            }
-        }
-        if !keys.is_empty() {
-            actions.push(Action::Take { from, keys });
-        }
-    }
-
-    /// The times that a key has here: in order, and bounded.
-    fn times_here(&self, offer: &Offer<S>, age: Duration, now: Time) -> KeyTimes {
-        let mut times = offer.left.times(now, age);
-        times.decrypt_until = times.decrypt_until.min(now + self.limits.longest);
-        times.encrypt_until = times.encrypt_until.min(times.decrypt_until);
-        times.encrypt_from = times.encrypt_from.min(times.encrypt_until);
-        times
-    }
-
-    /// The times that a key will have here, or why it is not wanted.
-    fn judge(
-        &self,
-        offer: &Offer<S>,
-        source: Source,
-        age: Duration,
-        now: Time,
-    ) -> Result<KeyTimes, Refusal> {
-        let times = self.times_here(offer, age, now);
-        let known = self.own.iter().any(|key| key.facts.name == offer.name)
-            || self.held.get(&offer.name).is_some();
-        if offer.name.is_constant() || known {
-            Err(Refusal::Unusable)
-        } else if times.decrypt_until <= now || self.ended.has(&offer.name) {
-            Err(Refusal::Ended)
-        } else {
-            self.held.check(offer.origin, source, &self.room()).map(|()| times)
-        }
-    }
-
-    /// Counts a key from the moment on at which the ring is asked to take it.
-    fn expect(&mut self, offer: &Offer<S>, times: KeyTimes, source: Source) {
-        let (name, origin, plain) = (offer.name, offer.origin, offer.plain);
-        self.held.insert(Facts { name, origin, times, plain }, source);
-    }
-
-    fn took(
-        &mut self,
-        from: NodeId,
-        mut taken: Vec<KeyName>,
-        refused: Vec<(KeyName, Refusal)>,
-        actions: &mut Vec<Action<S>>,
-    ) {
-        // Only what its maker told has to be answered for.
-        let mut answers = Vec::new();
-        for (name, why) in refused {
-            if let Some((_, Source::Maker)) = self.held.remove(&name) {
-                answers.push((name, why));
-            }
-        }
-        taken.retain(|name| self.held.source(name) == Some(Source::Maker));
-        self.answer(from, taken, answers, actions);
-    }
-
-    fn answer(
-        &self,
-        to: NodeId,
-        taken: Vec<KeyName>,
-        refused: Vec<(KeyName, Refusal)>,
-        actions: &mut Vec<Action<S>>,
-    ) {
-        for (name, why) in &refused {
-            actions.push(Action::Note(Note::Refused(to, *name, *why)));
-        }
-        if !taken.is_empty() {
-            actions.push(send(to, Message::Taken(taken)));
-        }
-        if !refused.is_empty() {
-            actions.push(send(to, Message::Refused(refused)));
-        }
-    }
-
-    /// All keys there are, for a peer that asked, and all that were revoked.
-    fn tell_everything(&mut self, to: NodeId, now: Time, actions: &mut Vec<Action<S>>) {
-        if !self.peers.may_answer(to, now) {
-            return;
-        }
-        let revoked = self.ended.tombstones(usize::MAX, now);
-        if !revoked.is_empty() {
-            actions.push(send(to, Message::Revoked { keys: revoked, all: false }));
-        }
-        let own = self.own.iter().map(|key| &key.facts);
-        let theirs = |facts: &&Facts| facts.origin != to;
-        let keys = own.chain(self.held.all()).filter(theirs).map(|facts| offer(facts, now));
-        actions.push(send(to, Message::Held { keys: keys.collect(), last: true }));
-    }
-
-    /// Ends keys here, and tells everybody.
-    fn revoke(
-        &mut self,
-        names: Vec<KeyName>,
-        heard_from: Option<NodeId>,
-        now: Time,
-        actions: &mut Vec<Action<S>>,
-    ) {
-        let mut revoked = Vec::new();
-        for name in names {
-            if let Some(until) = self.bury(&name, None, now) {
-                actions.push(Action::Erase(name));
-                revoked.push(Tombstone { name, left: now.until(until) });
-            }
-        }
-        if !revoked.is_empty() {
-            actions.push(Action::Note(Note::Revoked(revoked.len(), heard_from)));
-            self.tell_all(|| Message::Revoked { keys: revoked.clone(), all: false }, actions);
-        }
-    }
-
-    /// Ends every key here; the peers end every key that they know.
-    fn revoke_all(&mut self, heard_from: Option<NodeId>, now: Time, actions: &mut Vec<Action<S>>) {
-        let own: Vec<_> = self.own.iter().map(|key| key.facts.name).collect();
-        let held: Vec<_> = self.held.all().map(|facts| facts.name).collect();
-        let mut revoked = Vec::new();
-        for name in own.into_iter().chain(held) {
-            if let Some(until) = self.bury(&name, None, now) {
-                actions.push(Action::Erase(name));
-                revoked.push(Tombstone { name, left: now.until(until) });
-            }
-        }
-        actions.push(Action::Note(Note::Revoked(revoked.len(), heard_from)));
-        // What is gone here beside what the peer named: its maker has to know.
-        let all = heard_from.is_none();
-        if all || !revoked.is_empty() {
-            self.tell_all(|| Message::Revoked { keys: revoked.clone(), all }, actions);
-        }
-    }
-
-    fn hear_revoked(
-        &mut self,
-        from: NodeId,
-        keys: Vec<Tombstone>,
-        all: bool,
-        age: Duration,
-        now: Time,
-        actions: &mut Vec<Action<S>>,
-    ) {
-        let mut news = Vec::new();
-        for Tombstone { name, left } in keys {
-            let until = now + left.saturating_sub(age).min(self.limits.longest);
-            let known = self.ended.has(&name);
-            let here = self.bury(&name, Some(until), now).is_some();
-            if here {
-                actions.push(Action::Erase(name));
-            }
-            if here || (!known && until > now) {
-                news.push((Tombstone { name, left: now.until(until) }, here));
-            }
-        }
-        let ended = news.iter().filter(|(_, here)| *here).count();
-        if ended > 0 {
-            actions.push(Action::Note(Note::Revoked(ended, Some(from))));
-        }
-        if all {
-            return self.revoke_all(Some(from), now, actions);
-        }
-        // Whoever revoked may not reach everybody.
-        if ended > 0 {
-            let keys: Vec<_> = news.into_iter().map(|(tombstone, _)| tombstone).collect();
-            for peer in
-                self.peers.after(self.id, NEWS).filter(|peer| *peer != from).collect::<Vec<_>>()
-            {
-                actions.push(send(peer, Message::Revoked { keys: keys.clone(), all: false }));
-            }
-        }
-    }
-
-    /// Takes a key out, for good: until its own end here, and `until` if somebody says so.
-    /// `None` if it was not here.
-    fn bury(&mut self, name: &KeyName, until: Option<Time>, now: Time) -> Option<Time> {
-        let own = self.own.iter().position(|key| key.facts.name == *name);
-        let own = own.map(|place| self.own.remove(place).facts);
-        if own.is_some() {
-            self.peers.forget(name);
-        }
-        let facts = own.or_else(|| self.held.remove(name).map(|(facts, _)| facts));
-        let end = facts.map(|facts| facts.times.decrypt_until);
-        if let Some(until) = end.max(until).filter(|until| *until > now) {
-            self.ended.revoke(*name, until);
-        }
-        end
     }
 
     fn tell_all(&self, message: impl Fn() -> Message<()>, actions: &mut Vec<Action<S>>) {

@@ -1,6 +1,6 @@
 use super::*;
 use crate::status::counters::Counters;
-use crate::status::example::{HOUR, MINUTE, healthy, idle, key, user};
+use crate::status::example::{HOUR, MINUTE, governed, healthy, idle, key, user};
 use crate::status::processes::Thread;
 use crate::status::reading::{LastProblem, User};
 
@@ -85,6 +85,17 @@ fn an_active_key_without_a_successor_deserves_a_look() {
     let mut reading = healthy();
     reading.keys.pop();
     assert_eq!(found(&reading), [(Kind::NoSuccessor, Severity::Doubtful)]);
+}
+
+#[test]
+fn what_an_agent_sees_to_gives_no_alarm_while_it_lives() {
+    assert_eq!(found(&governed()), []);
+    let left = Reading { governed_for: None, ..governed() };
+    let kinds = [Kind::NoSuccessor, Kind::NoUpkeep];
+    assert_eq!(found(&left), kinds.map(|kind| (kind, Severity::Doubtful)));
+    // What it does not get to is told as ever.
+    let late = Reading { overdue: MINUTE, ..governed() };
+    assert_eq!(found(&late), [(Kind::RotationOverdue, Severity::Doubtful)]);
 }
 
 #[test]

@@ -2,15 +2,20 @@
 //! correctly and the next writer repairs. Needs the feature `kill-points`.
 #![cfg(feature = "kill-points")]
 
+mod agent;
+mod embedded;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tktrot::clock::{Clock, Time};
 use tktrot::config::Config;
+use tktrot::govern::{Governed, LEASE};
 use tktrot::kill_points;
 use tktrot::ring::Ring;
 use tktrot::ring::layout::Geometry;
 use tktrot::ring::reader::Key;
+use tktrot::ring::writer::Entry;
 use tktrot::rotate::{Generator, Keyring};
 use tktrot::schedule::{KeyState, KeyTimes};
 use tktrot::secret::{KeyName, KeySecrets};
@@ -105,12 +110,30 @@ impl Keeps {
     }
 }
 
+/// Who may come first after a death.
+#[derive(Clone, Copy, PartialEq)]
+enum Heir {
+    /// A server, which rotates.
+    Server,
+    /// A server that has to leave the keys to an agent, until its lease ends.
+    GovernedServer,
+}
+
 /// For every store of `act`: readers see every key that is alive, an active
 /// key seals before and after, and the next writer leaves a sound ring.
 fn survives_death_at_every_store(
     prepare: impl Fn(&Keyring<Hands<'_>>, &AtomicU64),
     act: impl Fn(&Keyring<Hands<'_>>),
     keeps: Keeps,
+) {
+    survives(prepare, act, keeps, Heir::Server);
+}
+
+fn survives(
+    prepare: impl Fn(&Keyring<Hands<'_>>, &AtomicU64),
+    act: impl Fn(&Keyring<Hands<'_>>),
+    keeps: Keeps,
+    heir: Heir,
 ) {
     for stores in 1..10_000 {
         let now = AtomicU64::new((100 * SECOND).as_nanos() as u64);
@@ -134,6 +157,10 @@ fn survives_death_at_every_store(
         assert!(seals || keeps == Keeps::NoKeyYet, "store {stores}: none encrypts");
         assert!(!seals || is_whole(&keyring, &key), "store {stores}");
 
+        if heir == Heir::GovernedServer {
+            agent::outlives_the_lease(&keyring, &now, &before, stores);
+        }
+
         // The next writer, which inherits the lock.
         keyring.tick_patiently();
         let seals = keyring.sealing_key(keyring.now(), &mut key);
@@ -141,9 +168,7 @@ fn survives_death_at_every_store(
         assert!(is_whole(&keyring, &key));
         let writer = keyring.ring().try_write().unwrap();
         assert_eq!(writer.defect(), None, "store {stores}");
-        let expired = |entry: &tktrot::ring::writer::Entry| {
-            entry.times.state(keyring.now()) == KeyState::Expired
-        };
+        let expired = |entry: &Entry| entry.times.state(keyring.now()) == KeyState::Expired;
         assert!(!writer.entries().iter().any(expired));
         drop(writer);
         if !died {
@@ -154,96 +179,6 @@ fn survives_death_at_every_store(
     panic!("the writer never got through");
 }
 
-fn tend(keyring: &Keyring<Hands<'_>>) {
-    keyring.tick_patiently();
-}
-
 fn advance(now: &AtomicU64, by: Duration) {
     now.fetch_add(by.as_nanos() as u64, Ordering::Relaxed);
-}
-
-#[test]
-fn at_the_first_keys() {
-    survives_death_at_every_store(|_, _| {}, tend, Keeps::NoKeyYet);
-}
-
-#[test]
-fn at_a_rotation_that_erases() {
-    let prepare = |keyring: &Keyring<Hands<'_>>, now: &AtomicU64| {
-        for _ in 0..6 {
-            keyring.tick_patiently();
-            advance(now, ROTATE);
-        }
-    };
-    survives_death_at_every_store(prepare, tend, Keeps::All);
-}
-
-#[test]
-fn at_a_deliberate_rotation() {
-    let prepare = |keyring: &Keyring<Hands<'_>>, now: &AtomicU64| {
-        keyring.tick_patiently();
-        advance(now, ROTATE / 4);
-    };
-    survives_death_at_every_store(prepare, |keyring| keyring.rotate().unwrap(), Keeps::Used);
-}
-
-#[test]
-fn at_an_early_rotation() {
-    let prepare = |keyring: &Keyring<Hands<'_>>, now: &AtomicU64| {
-        keyring.tick_patiently();
-        advance(now, ROTATE / 4);
-        let longer = Config { lifetime: Some(LIFETIME * 2), ..Config::default() };
-        keyring.configure(&longer).unwrap();
-    };
-    survives_death_at_every_store(prepare, tend, Keeps::Used);
-}
-
-#[test]
-fn at_a_revocation() {
-    let prepare = |keyring: &Keyring<Hands<'_>>, now: &AtomicU64| {
-        keyring.tick_patiently();
-        advance(now, ROTATE + SECOND);
-        keyring.tick_patiently();
-    };
-    survives_death_at_every_store(
-        prepare,
-        |keyring| keyring.revoke().unwrap(),
-        Keeps::OneThatEncrypts,
-    );
-}
-
-fn has(ring: &Ring, key: &Key) -> bool {
-    ring.find(&key.name, &mut Key::blank())
-}
-
-/// In one chain of the look-up table: the harder case for unlinking.
-#[test]
-fn at_the_erasure_of_a_key_in_the_middle_of_a_chain() {
-    let key_in_one_bucket = |number: u8| {
-        let mut name = KeyName([7; 16]);
-        name.0[15] = number;
-        let mut secrets = KeySecrets::zeroed();
-        Counting.fill(secrets.aes.expose_mut());
-        Counting.fill(secrets.hmac.expose_mut());
-        let end = Time(u64::MAX / 2);
-        let times = KeyTimes { encrypt_from: Time(0), encrypt_until: Time(1), decrypt_until: end };
-        Key { name, secrets, times, node: 99, plain: false, aes_128: false }
-    };
-    let mut deaths = 0;
-    for stores in 1..200 {
-        let ring = Ring::private(Geometry::new(32).unwrap()).unwrap();
-        let keys: Vec<_> = (1..=5).map(key_in_one_bucket).collect();
-        let writer = ring.try_write().unwrap();
-        let slots: Vec<_> = keys.iter().map(|key| writer.publish(key).unwrap()).collect();
-        drop(writer);
-        let died = dies_at(stores, || ring.try_write().unwrap().erase(slots[2]));
-        for (place, key) in keys.iter().enumerate().filter(|(place, _)| *place != 2) {
-            assert!(has(&ring, key), "store {stores}: key {place} is lost");
-        }
-        let writer = ring.try_write().unwrap();
-        assert_eq!(writer.defect(), None, "store {stores}");
-        assert_eq!(writer.entries().len(), if has(&ring, &keys[2]) { 5 } else { 4 });
-        deaths += u32::from(died);
-    }
-    assert!(deaths > 10, "only {deaths} stores: is this build one with kill points?");
 }
