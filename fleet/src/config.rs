@@ -22,6 +22,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::node::limits::Limits;
+use crate::shared::settings::Settings;
 use flaw::Flaw;
 use section::Section;
 
@@ -128,12 +129,18 @@ pub struct Redis {
     pub at: RedisAt,
     /// The file with its password.
     pub password_file: Option<PathBuf>,
+    /// A PEM file with the CA that its certificate is from, if that is no public one.
+    pub ca: Option<PathBuf>,
     /// Files: what keys are wrapped with; all are tried, the first is used; one at least.
     pub secrets: Vec<PathBuf>,
     /// What the names of all that is stored begin with.
     pub prefix: String,
     /// Goes on with a Redis that writes to disk.
     pub allow_persistence: bool,
+    /// How long before it encrypts a key is stored at least.
+    pub lead: Duration,
+    /// How often Redis is asked whether anything changed.
+    pub poll: Duration,
 }
 
 /// Where Redis is.
@@ -316,8 +323,18 @@ fn secrets(section: &Section<'_>) -> Result<Vec<PathBuf>, Flaw> {
     if secrets.is_empty() { Err(section.unfit("secrets", ACCEPTED)) } else { Ok(secrets) }
 }
 
-const REDIS: [&str; 7] =
-    ["url", "sentinels", "master", "password_file", "secrets", "prefix", "allow_persistence"];
+const REDIS: [&str; 10] = [
+    "url",
+    "sentinels",
+    "master",
+    "password_file",
+    "ca",
+    "secrets",
+    "prefix",
+    "allow_persistence",
+    "lead",
+    "poll",
+];
 
 fn redis(section: &Section<'_>) -> Result<Redis, Flaw> {
     let url = section.text("url", values::redis_url)?;
@@ -335,9 +352,12 @@ fn redis(section: &Section<'_>) -> Result<Redis, Flaw> {
     Ok(Redis {
         at,
         password_file: section.text("password_file", values::path)?,
+        ca: section.text("ca", values::path)?,
         secrets: secrets(section)?,
         prefix: section.text("prefix", values::prefix)?.unwrap_or_else(|| "tktrot".into()),
         allow_persistence: section.switch("allow_persistence")?.unwrap_or(false),
+        lead: section.text("lead", values::lead)?.unwrap_or(Settings::default().lead),
+        poll: section.text("poll", values::lead)?.unwrap_or(Settings::default().poll),
     })
 }
 

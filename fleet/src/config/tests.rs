@@ -67,6 +67,8 @@ fn redis_and_exports() {
         r#"
         [redis]
         sentinels = ["redis://a", "rediss://b:26379"]
+        ca = "/etc/tktrot/ca.pem"
+        poll = "10s"
         master = "keys"
         secrets = ["/s"]
         allow_persistence = true
@@ -88,6 +90,8 @@ fn redis_and_exports() {
     let urls = vec!["redis://a".into(), "rediss://b:26379".into()];
     assert_eq!(redis.at, RedisAt::Sentinels { urls, master: "keys".into() });
     assert_eq!((redis.prefix.as_str(), redis.allow_persistence), ("tktrot", true));
+    assert_eq!(redis.ca, Some("/etc/tktrot/ca.pem".into()));
+    assert_eq!((redis.lead.as_secs(), redis.poll.as_secs()), (5, 10));
     let [haproxy, nginx] = &*config.exports else { panic!("{:?}", config.exports) };
     assert_eq!(haproxy.socket, Some("/run/haproxy/admin.sock".into()));
     assert_eq!((haproxy.format, haproxy.timeout), (Format::Haproxy, Duration::from_secs(10)));
