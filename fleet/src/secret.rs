@@ -2,7 +2,7 @@
 //! uses keys derived from it (HKDF-SHA-384, RFC 5869), a separate one for each purpose, so that one
 //! says nothing about another.
 //!
-//! In the file it is a line of text, hexadecimal or base64. Who knows it can join the fleet; who
+//! In the file it is a line of text, hexadecimal or base64, or the random bytes as they are. Who knows it can join the fleet; who
 //! knows it later cannot read what the mesh said before, as connections have ephemeral keys, too.
 
 use std::fmt;
@@ -38,7 +38,7 @@ pub struct Psk {
 /// Why text is no fleet secret. Does not say what is in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flaw {
-    /// Neither hexadecimal nor base64.
+    /// Text that is neither hexadecimal nor base64.
     NotText,
     /// It has so many bytes.
     Length(usize),
@@ -49,7 +49,9 @@ pub enum Flaw {
 impl fmt::Display for Flaw {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Flaw::NotText => f.write_str("it is no line of hexadecimal or base64")?,
+            Flaw::NotText => {
+                f.write_str("it is neither a line of hexadecimal or base64 nor random bytes")?;
+            }
             Flaw::Length(length) => {
                 write!(f, "it holds {length} bytes, and a fleet secret has {MIN} to {MAX}")?;
             }
@@ -69,7 +71,8 @@ impl FleetSecret {
     /// It holds none that can be used.
     pub fn parse(text: &[u8]) -> Result<Self, Flaw> {
         let line = text.trim_ascii();
-        let bytes = from_hex(line).or_else(|| from_base64(line)).ok_or(Flaw::NotText)?;
+        let decoded = from_hex(line).or_else(|| from_base64(line));
+        let bytes = decoded.or_else(|| as_they_are(text)).ok_or(Flaw::NotText)?;
         if !(MIN..=MAX).contains(&bytes.len()) {
             return Err(Flaw::Length(bytes.len()));
         }
@@ -129,6 +132,12 @@ impl FleetSecret {
         hkdf.derive(Some(derived.expose_mut()))?;
         Ok(derived)
     }
+}
+
+/// Bytes that are no text. Of 32 random ones all look like text once in 2^32 times; a sentence
+/// is not taken for one.
+fn as_they_are(bytes: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    (!bytes.is_ascii()).then(|| Zeroizing::new(bytes.to_vec()))
 }
 
 /// How many different bytes there are.
@@ -209,6 +218,14 @@ mod tests {
         for text in [coded, url] {
             assert_eq!(*from_base64(text.as_bytes()).unwrap(), [0xfb; 63]);
         }
+    }
+
+    #[test]
+    fn random_bytes_are_taken_as_they_are() {
+        let bytes: Vec<u8> = (200..232).chain([b'\n']).collect();
+        assert_eq!(*FleetSecret::parse(&bytes).ok().unwrap().0, bytes);
+        assert_eq!(FleetSecret::parse(&bytes[..31]).err(), Some(Flaw::Length(31)));
+        assert_eq!(FleetSecret::parse(&[200; 64]).err(), Some(Flaw::Repetitive));
     }
 
     #[test]

@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::ask::{self, Question, Reply, Revoked, Rotated, Which};
 use super::control::{self, Asked};
+use super::export::status::StatusHandle;
 use super::figures::{Figures, Peer, Record, Sharing, State};
 use super::journal::Once;
 use super::mesh::{MeshEvent, PeerState, PeerStatus};
@@ -45,6 +46,7 @@ struct Driver {
     ring: HostRing,
     node: Node<Secrets>,
     sharing: Sharing,
+    exports: StatusHandle,
     carrier: Carrier,
     manager: Manager,
     up: HashSet<NodeId>,
@@ -69,6 +71,8 @@ pub async fn run(started: Started, settings: &Settings, user: Uid, began: Instan
     }
     // Dropped at the end: another agent may govern the ring then.
     let _lock = started.lock;
+    let exports = started.exporter.status();
+    tokio::task::spawn_local(started.exporter.run());
     let policy = started.ring.policy();
     let node = Node::new(started.ring.node(), started.limits, policy);
     tracing::info!(
@@ -87,6 +91,7 @@ pub async fn run(started: Started, settings: &Settings, user: Uid, began: Instan
         ring: started.ring,
         node,
         sharing: started.sharing,
+        exports,
         carrier,
         manager: Manager::new(),
         up: HashSet::new(),
@@ -356,6 +361,7 @@ impl Driver {
             refused: self.record.refused,
             refused_by_peers: self.record.refused_by_peers,
             peers: peers.collect(),
+            exports: self.exports.get(),
         }
     }
 }

@@ -9,6 +9,8 @@ use tktrot::clock::Time;
 use tktrot::secret::KeyName;
 use tktrot_fleet::message::NodeId;
 
+use super::export::status::ExportStatus;
+
 /// All that is told, at one moment.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Figures {
@@ -35,6 +37,8 @@ pub struct Figures {
     pub refused_by_peers: u64,
     /// Those that are configured or have come.
     pub peers: Vec<Peer>,
+    /// Key files that are kept current.
+    pub exports: Vec<ExportStatus>,
 }
 
 /// How keys are shared.
@@ -148,6 +152,7 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keyfile::files::Format;
 
     fn figures() -> Figures {
         let up = Peer {
@@ -182,6 +187,21 @@ mod tests {
             refused: 0,
             refused_by_peers: 1,
             peers: vec![Peer { state: State::Self_, ..up.clone() }, up, down],
+            exports: vec![
+                ExportStatus {
+                    keys: 3,
+                    encrypts: Some("0011223344556677".into()),
+                    written: Some(1_700_000_000),
+                    current: true,
+                    ..ExportStatus::new(Format::Haproxy, "/run/haproxy/tickets".into())
+                },
+                ExportStatus {
+                    error: Some("the command failed".into()),
+                    failures: 2,
+                    said: Some("no such service".into()),
+                    ..ExportStatus::new(Format::Nginx80, "/run/nginx/tickets".into())
+                },
+            ],
         }
     }
 
@@ -190,8 +210,13 @@ mod tests {
         let schema = include_str!("../../../docs/schemas/peers.schema.json");
         let schema = serde_json::from_str(schema).unwrap();
         let schema = jsonschema::validator_for(&schema).unwrap();
-        let alone =
-            Figures { sharing: Sharing::Alone, synced_ago: None, peers: Vec::new(), ..figures() };
+        let alone = Figures {
+            sharing: Sharing::Alone,
+            synced_ago: None,
+            peers: vec![],
+            exports: vec![],
+            ..figures()
+        };
         for figures in [figures(), alone] {
             let document = serde_json::to_value(&figures).unwrap();
             let flaws: Vec<_> =

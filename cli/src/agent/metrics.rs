@@ -154,6 +154,12 @@ fn of_agent(figures: &Figures) -> Result<String> {
             trips.with_label_values(&labels).set(seconds);
         }
     }
+    let current =
+        gauge("export_current", "1 if a server that is fed from files has its keys.", &["output"])?;
+    for export in &figures.exports {
+        let output = export.output.to_string_lossy();
+        current.with_label_values(&[ring, &output]).set(f64::from(u8::from(export.current)));
+    }
     let opts = Opts::new("tktrot_agent_refused_total", "Announcements of keys not taken.");
     let refused = IntCounterVec::new(opts, &["ring", "by"])?;
     registry.register(Box::new(refused.clone()))?;

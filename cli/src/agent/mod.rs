@@ -8,6 +8,7 @@
 //! - [`driver`]: events to the node, its actions to the ring and to the peers
 //! - [`ring`]: the ring, as the node's actions change it
 //! - [`peers`]: who carries what nodes tell each other: [`mesh`], or nobody
+//! - [`export`]: keeps the key files of servers current that cannot load a plugin
 //! - [`secrets`]: the files that hold the fleet secret
 //! - [`figures`]: what is told of the agent
 //! - [`ask`], [`control`]: one question and one answer over a socket beside the ring
@@ -18,6 +19,7 @@
 pub mod ask;
 mod control;
 mod driver;
+pub mod export;
 pub mod figures;
 mod journal;
 mod mesh;

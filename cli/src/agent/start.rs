@@ -15,6 +15,8 @@ use tktrot::schedule::{MAX_LIFETIME, Policy};
 use tktrot_fleet::config::Config as FleetConfig;
 use tktrot_fleet::node::limits::Limits;
 
+use super::export::Exporter;
+use super::export::entry::Entry;
 use super::figures::Sharing;
 use super::peers::Way;
 use super::ring::HostRing;
@@ -39,6 +41,8 @@ pub struct Started {
     pub sharing: Sharing,
     /// With whom.
     pub way: Way,
+    /// What keeps key files current.
+    pub exporter: Exporter,
     /// Who looks at the ring for Prometheus, and where that asks.
     pub metrics: Option<(Observer, StdTcpListener)>,
     /// Where `tktrot peers` asks.
@@ -87,6 +91,8 @@ impl Started {
         });
         let metrics = metrics.transpose()?;
         let (sharing, way) = way(fleet)?;
+        let exports: Result<_> = fleet.exports.iter().map(Entry::of).collect();
+        let exporter = Exporter::new(exports?, rings::look_at(&place)?);
         Ok(Started {
             control: control::bind(&ask::socket(&place))?,
             ring: HostRing::new(keyring, view),
@@ -94,6 +100,7 @@ impl Started {
             limits,
             sharing,
             way,
+            exporter,
             metrics,
             lock,
         })

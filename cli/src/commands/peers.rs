@@ -4,9 +4,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
+use clap::ValueEnum;
 use comfy_table::{Table, presets};
 
 use crate::agent::ask::{Question, ask};
+use crate::agent::export::status::ExportStatus;
 use crate::agent::figures::{Figures, Peer, Sharing, State};
 use crate::rings::RingArgument;
 use crate::settings;
@@ -16,7 +18,8 @@ use crate::status::span::words;
 
 #[derive(clap::Args)]
 #[command(after_long_help = "\
-Exit status: 0 if every peer is up and has told what it holds, 1 if not, 2 if no agent answers.")]
+Exit status: 0 if every peer is up and has told what it holds, and every export is current; 1 if not; \
+2 if no agent answers.")]
 pub struct Arguments {
     #[command(flatten)]
     ring: RingArgument,
@@ -33,10 +36,11 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&figures)?);
     } else {
-        print!("{}", told(&figures));
+        print!("{}{}", told(&figures), exports(&figures.exports));
     }
     let all_up = figures.others().all(|peer| peer.state == State::Up);
-    Ok(if all_up && figures.synced { Severity::Fine } else { Severity::Doubtful })
+    let all_current = figures.exports.iter().all(|export| export.current);
+    Ok(if all_up && all_current && figures.synced { Severity::Fine } else { Severity::Doubtful })
 }
 
 fn told(figures: &Figures) -> String {
@@ -70,6 +74,29 @@ fn told(figures: &Figures) -> String {
         figures.others().count(),
         table.trim_fmt()
     )
+}
+
+/// Nothing where there is none.
+fn exports(exports: &[ExportStatus]) -> String {
+    if exports.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(["EXPORT", "FORMAT", "STATE", "KEYS", "ENCRYPTS", "LAST ERROR"]);
+    for export in exports {
+        let or_none = |text: Option<&str>| text.map_or("-".into(), printable);
+        let format = export.format.to_possible_value();
+        table.add_row([
+            printable(&export.output.to_string_lossy()),
+            format.map_or("-".into(), |format| format.get_name().to_owned()),
+            if export.current { "current".into() } else { "BEHIND".into() },
+            export.keys.to_string(),
+            or_none(export.encrypts.as_deref().and_then(|name| name.get(..8))),
+            or_none(export.error.as_deref()),
+        ]);
+    }
+    format!("\n{}\n", table.trim_fmt())
 }
 
 fn row(peer: &Peer) -> [String; 7] {

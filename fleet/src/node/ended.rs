@@ -37,6 +37,11 @@ impl Ended {
         self.bury(name, until, true) && !known
     }
 
+    /// A key was revoked on this host alone: the peers are not told.
+    pub fn lose(&mut self, name: KeyName, until: Time) {
+        self.bury(name, until, false);
+    }
+
     /// A key ended in its time.
     pub fn expire(&mut self, name: KeyName, now: Time) {
         if !self.names.contains_key(&name) {

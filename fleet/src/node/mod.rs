@@ -148,7 +148,7 @@ impl<S> Node<S> {
             Event::Tick => self.started = true,
             Event::Found(facts) if facts.origin == self.id => self.announce(facts, now, actions),
             Event::Found(facts) => self.held.insert(facts, Source::Other),
-            Event::Lost(name) => drop(self.bury(&name, None, now)),
+            Event::Lost(name) => self.lose(&name, now),
             Event::Made(facts) => {
                 self.making = false;
                 self.announce(facts, now, actions);
@@ -220,6 +220,13 @@ impl<S> Node<S> {
                     self.shorten(&name, until, actions);
                 }
                 Step::Discard(name) => {
+                    // It must not take up room at the peers, which may refuse the next one then.
+                    let over =
+                        KeyTimes { encrypt_from: now, encrypt_until: now, decrypt_until: now };
+                    if let Some(key) = self.own.iter_mut().find(|key| key.facts.name == name) {
+                        key.facts.times = over;
+                    }
+                    self.tell_times(&name, now, actions);
                     self.own.retain(|key| key.facts.name != name);
                     self.peers.forget(&name);
                     actions.push(Action::Erase(name));

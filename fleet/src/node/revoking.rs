@@ -97,19 +97,32 @@ impl<S> Node<S> {
         }
     }
 
+    /// A key was revoked on this host, past its agent: it does not come back here. The others keep
+    /// it.
+    pub(super) fn lose(&mut self, name: &KeyName, now: Time) {
+        if let Some(until) = self.take_out(name).filter(|until| *until > now) {
+            self.ended.lose(*name, until);
+        }
+    }
+
     /// Takes a key out, for good: until its own end here, and `until` if somebody says so.
     /// `None` if it was not here.
-    pub(super) fn bury(&mut self, name: &KeyName, until: Option<Time>, now: Time) -> Option<Time> {
+    fn bury(&mut self, name: &KeyName, until: Option<Time>, now: Time) -> Option<Time> {
+        let end = self.take_out(name);
+        if let Some(until) = end.max(until).filter(|until| *until > now) {
+            self.ended.revoke(*name, until);
+        }
+        end
+    }
+
+    /// When the key would have ended, if it was here.
+    fn take_out(&mut self, name: &KeyName) -> Option<Time> {
         let own = self.own.iter().position(|key| key.facts.name == *name);
         let own = own.map(|place| self.own.remove(place).facts);
         if own.is_some() {
             self.peers.forget(name);
         }
         let facts = own.or_else(|| self.held.remove(name).map(|(facts, _)| facts));
-        let end = facts.map(|facts| facts.times.decrypt_until);
-        if let Some(until) = end.max(until).filter(|until| *until > now) {
-            self.ended.revoke(*name, until);
-        }
-        end
+        facts.map(|facts| facts.times.decrypt_until)
     }
 }

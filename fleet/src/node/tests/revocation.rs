@@ -122,5 +122,7 @@ fn a_key_that_was_revoked_on_this_host_alone_does_not_come_back_here() {
     host.handle(Event::Lost(name(500)));
     host.hears(BOB, Message::Keys(vec![offer(500, BOB, HOUR)]));
     assert!(!host.ring.contains_key(&name(500)));
+    host.handle(Event::Up(EVE));
+    host.hears(EVE, Message::Pull);
     assert!(tombstones(&host, EVE).is_empty(), "others keep it");
 }

@@ -1,0 +1,329 @@
+//! What must be true at every moment.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tktrot::schedule::{KeyTimes, Policy};
+use tktrot_fleet::message::NodeId;
+
+use crate::ring::Number;
+use crate::timeline::Millis;
+use crate::world::{Key, World};
+
+/// What was broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// A ticket was sealed that a live connected node cannot open.
+    Sealed,
+    /// A host was to open a ticket that a connected one had sealed, and could not.
+    Opened,
+    /// Two keys of one node encrypt.
+    TwoActive,
+    /// None does.
+    NoActive,
+    /// A key lives longer somewhere than its maker gave it.
+    Lengthened,
+    /// A revoked key came back where it was known to be revoked.
+    CameBack,
+    /// A key is somewhere, and a node there has long been connected to one that knows it is revoked.
+    StillHere,
+    /// There are more keys of a node in a ring than its schedule and the rotations by hand make.
+    TooMany,
+    /// A node that has been connected for long lacks a key, or its new times.
+    Behind,
+    /// A key was not taken, though it was a good one.
+    Refused,
+    /// The node and its ring do not agree on whether a key encrypts.
+    Disagree,
+}
+
+/// What was seen, and when.
+#[derive(Clone, Debug)]
+pub struct Violation {
+    pub broken: Broken,
+    pub at: Millis,
+    pub text: String,
+}
+
+/// A ticket that somebody keeps.
+#[derive(Clone, Copy, Debug)]
+pub struct Ticket {
+    key: Number,
+    host: usize,
+    sealed: Millis,
+}
+
+/// What was done: a simulation in which nothing happens proves nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Figures {
+    pub sent: u64,
+    pub messages: u64,
+    pub offers: u64,
+    pub events: u64,
+    pub breaks: u64,
+    pub drops: u64,
+    pub begins: u64,
+    pub troubles: u64,
+    /// Tickets that were sealed by a host with an agent.
+    pub seals: u64,
+    /// For each of those, peers that had to have its key.
+    pub peers: u64,
+    /// Tickets presented to a host that had to open them.
+    pub opened: u64,
+    /// Tickets of nodes that are gone, and those of them that did not open.
+    pub orphans: u64,
+    pub lost_orphans: u64,
+    /// Pairs looked at by [`World::inspect`].
+    pub pairs: u64,
+    /// The most keys in a ring.
+    pub most: usize,
+}
+
+/// Tickets that are kept.
+const TICKETS: usize = 1024;
+/// A node that has been connected for longer has everything.
+const SETTLED: Millis = 10_000;
+/// Copies end earlier by as much as messages take, which may have been relayed.
+const SHORTER: Duration = Duration::from_secs(20);
+
+impl Key {
+    /// It was revoked on that host alone.
+    fn is_lost_by(&self, host: usize) -> bool {
+        self.lost.iter().any(|(lost_by, _)| *lost_by == host)
+    }
+}
+
+impl World {
+    /// A server of the host seals a ticket.
+    pub fn seal(&mut self, host: usize) {
+        let now = self.now();
+        let this = &self.hosts[host];
+        if !this.serves {
+            return;
+        }
+        self.check_active(host);
+        let this = &self.hosts[host];
+        let Some(key) = this.ring.active(this.time(now)).first().copied() else { return };
+        if this.agent.is_some() {
+            self.figures.seals += 1;
+            self.check_sealed(host, key);
+        }
+        self.present_a_ticket(host);
+        let ticket = Ticket { key, host, sealed: now };
+        if self.tickets.len() < TICKETS {
+            self.tickets.push(ticket);
+        } else {
+            let place = self.rng.usize(0..TICKETS);
+            self.tickets[place] = ticket;
+        }
+    }
+
+    /// The peers that have to open what `host` seals with `key`: all that it believes to be up and
+    ///
+    /// - that have been since before it announced the key, if its agent made it; or
+    /// - that have been for longer than `lead_max`, which is the longest that a peer may keep it
+    ///   waiting; for a key that a server made and used at once, since the agent found it; or
+    /// - that believe in the same connection, and that they have heard everything
+    ///   (`Node::is_synced`: only then does an agent say that it is ready).
+    ///
+    /// A key that was revoked somewhere is no ticket's fault: see [`Broken::StillHere`].
+    fn check_sealed(&mut self, host: usize, key: Number) {
+        let (now, facts) = (self.now(), &self.keys[key as usize]);
+        let Some(announced) = facts.announced else { return };
+        if facts.revoked.is_some() {
+            return;
+        }
+        let (by_agent, lead_max) = (facts.by_agent, self.grace());
+        let mut lacking = None;
+        for (peer, end) in self.network.ends(host).iter().enumerate() {
+            let that = &self.hosts[peer];
+            if !end.up || that.id != end.node {
+                continue;
+            }
+            let told = now > end.since.max(announced) + lead_max;
+            let synced = || {
+                let works = self.network.works(host, peer).is_some();
+                works && that.agent.as_ref().is_some_and(|agent| agent.is_synced())
+            };
+            let small = self.hosts.len() <= 64;
+            if !told && !(by_agent && (end.since <= announced || (small && synced()))) {
+                continue;
+            }
+            self.figures.peers += 1;
+            if !that.ring.opens(key, that.time(now)) && !facts.is_lost_by(peer) {
+                lacking = Some(peer);
+            }
+        }
+        if let Some(peer) = lacking {
+            let text = format!("host {host} seals with key {key}, which host {peer} does not have");
+            self.violate(Broken::Sealed, text);
+        }
+    }
+
+    /// At most one key encrypts; and one does.
+    pub fn check_active(&mut self, host: usize) {
+        let (now, this) = (self.now(), &self.hosts[host]);
+        let (Some(agent), time) = (&this.agent, this.time(now)) else { return };
+        let active = this.ring.active(time);
+        let (has, excused) = (agent.has_active(time), now <= this.excused);
+        if active.len() > 1 {
+            self.violate(Broken::TwoActive, format!("host {host} encrypts with {active:?}"));
+        } else if active.is_empty() && !excused {
+            self.violate(Broken::NoActive, format!("host {host} has no active key"));
+        } else if has == active.is_empty() {
+            self.violate(Broken::Disagree, format!("host {host} has {active:?}, its node: {has}"));
+        }
+    }
+
+    /// A key has come into the ring of a host that did not make it.
+    pub fn check_taken(&mut self, host: usize, key: Number, times: KeyTimes) {
+        let (this, facts) = (&self.hosts[host], &self.keys[key as usize]);
+        if this.nanos(times.decrypt_until) > facts.ends {
+            let text = format!("key {key} lives longer on host {host} than its maker said");
+            self.violate(Broken::Lengthened, text);
+        } else if facts.learnt.get(host).is_some_and(|(instance, _)| *instance == this.instance)
+            || facts.lost.contains(&(host, this.instance))
+        {
+            let text = format!("key {key} came back to host {host}, which knew it was revoked");
+            self.violate(Broken::CameBack, text);
+        }
+    }
+
+    /// A client comes to `host` with a ticket that some host sealed.
+    fn present_a_ticket(&mut self, host: usize) {
+        let Some(ticket) = self.rng.choice(&self.tickets).copied() else { return };
+        let (now, this) = (self.now(), &self.hosts[host]);
+        let facts = &self.keys[ticket.key as usize];
+        let (there, key) = (&self.hosts[ticket.host], ticket.key);
+        let lifetime = self.scenario.policy.lifetime.saturating_sub(SHORTER).as_millis() as Millis;
+        let over = facts.revoked.is_some() || facts.is_lost_by(host);
+        if over || now > ticket.sealed + lifetime || this.agent.is_none() {
+            return;
+        }
+        let opens = this.ring.opens(key, this.time(now));
+        if host == ticket.host && this.id == facts.origin {
+            self.figures.opened += 1;
+            if !opens {
+                let text = format!("host {host} cannot open its own ticket of key {key}");
+                self.violate(Broken::Opened, text);
+            }
+        } else if there.id == facts.origin {
+            let settled = self.network.works(host, ticket.host);
+            let announced = facts.announced.unwrap_or(now);
+            let told = |since: Millis| now > since.max(announced) + SETTLED;
+            if there.agent.is_some() && settled.is_some_and(told) {
+                self.figures.opened += 1;
+                if !opens {
+                    let text = format!(
+                        "host {host} cannot open a ticket of key {key}, sealed by host {} at {}",
+                        ticket.host, ticket.sealed
+                    );
+                    self.violate(Broken::Opened, text);
+                }
+            }
+        } else if now > this.turned + SETTLED {
+            self.figures.orphans += 1;
+            self.figures.lost_orphans += u64::from(!opens);
+        }
+    }
+
+    /// Looks at every ring, every pair of hosts and every revoked key.
+    pub fn inspect(&mut self) {
+        for host in 0..self.hosts.len() {
+            self.check_number(host);
+            self.check_peers(host);
+        }
+        self.check_revoked();
+    }
+
+    /// A ring holds of each node what the schedule makes, and one more for each time that this was
+    /// disturbed, while such keys live.
+    fn check_number(&mut self, host: usize) {
+        let (now, policy) = (self.now(), self.scenario.policy);
+        let this = &self.hosts[host];
+        let time = this.time(now);
+        let mut by_origin: HashMap<NodeId, usize> = HashMap::new();
+        for (key, _) in this.ring.all().filter(|(_, times)| time < times.decrypt_until) {
+            *by_origin.entry(self.keys[key as usize].origin).or_default() += 1;
+        }
+        let total: usize = by_origin.values().sum();
+        self.figures.most = self.figures.most.max(total);
+        let Policy { rotate_every, lifetime, lead } = policy;
+        // One more than the ring of a single host, where keys are announced earlier.
+        let scheduled = Policy::keys_kept(rotate_every, lifetime) as usize + 1;
+        let life = (2 * rotate_every + lead.max(self.limits.lead_max) + lifetime).as_millis();
+        let too_many = by_origin.into_iter().find(|(origin, count)| {
+            let that = &self.hosts[crate::host::place(*origin)];
+            let living = |at: &&Millis| **at + life as Millis >= now;
+            let irregular = that.irregular.iter().filter(living).count();
+            *count > scheduled + irregular
+        });
+        if let Some((origin, count)) = too_many {
+            self.violate(Broken::TooMany, format!("host {host} has {count} keys of {origin}"));
+        }
+    }
+
+    /// Whoever has been connected to `host` for long has the key that it encrypts with, and none
+    /// of its keys with a longer life than it has itself.
+    fn check_peers(&mut self, host: usize) {
+        let (now, this) = (self.now(), &self.hosts[host]);
+        let time = this.time(now);
+        if this.agent.is_none() || now <= this.turned + SETTLED {
+            return;
+        }
+        let active = this.ring.active(time).first().copied();
+        let known = |key: &Number| {
+            let facts = &self.keys[*key as usize];
+            facts.revoked.is_none() && facts.announced.is_some_and(|at| now > at + SETTLED)
+        };
+        let Some(key) = active.filter(known) else { return };
+        let ends = this.nanos(this.ring.get(key).expect("the active key").decrypt_until);
+        let fresh = now <= self.keys[key as usize].shortened + SETTLED;
+        let mut behind = None;
+        for (peer, that) in self.hosts.iter().enumerate() {
+            if self.network.works(host, peer).is_none_or(|since| now <= since + SETTLED) {
+                continue;
+            }
+            self.figures.pairs += 1;
+            match that.ring.get(key) {
+                Some(times) if fresh || that.nanos(times.decrypt_until) <= ends => {}
+                Some(_) => behind = Some((peer, "has with a longer life")),
+                None if self.keys[key as usize].is_lost_by(peer) => {}
+                None => behind = Some((peer, "lacks")),
+            }
+        }
+        if let Some((peer, how)) = behind {
+            let text = format!("host {peer} {how} key {key}, which host {host} encrypts with");
+            self.violate(Broken::Behind, text);
+        }
+    }
+
+    /// Whoever has been connected for long to a node that knows that a key is revoked knows it.
+    fn check_revoked(&mut self) {
+        let now = self.now();
+        let keys = &self.keys;
+        self.revoked.retain(|key| keys[*key as usize].ends > now * 1_000_000);
+        let mut found = None;
+        for key in &self.revoked {
+            let learnt = &self.keys[*key as usize].learnt;
+            for (host, this) in self.hosts.iter().enumerate() {
+                if this.agent.is_none() || !this.ring.opens(*key, this.time(now)) {
+                    continue;
+                }
+                let told = |(peer, (instance, at)): &(usize, &(u32, Millis))| {
+                    let works = self.network.works(host, *peer);
+                    let knows = *instance == self.hosts[*peer].instance && *instance > 0;
+                    knows && works.is_some_and(|since| now > since.max(*at) + SETTLED)
+                };
+                if let Some((peer, _)) = learnt.iter().enumerate().find(told) {
+                    found = Some(format!(
+                        "host {host} has key {key}, of which host {peer} knows that it is revoked"
+                    ));
+                }
+            }
+        }
+        if let Some(text) = found {
+            self.violate(Broken::StillHere, text);
+        }
+    }
+}

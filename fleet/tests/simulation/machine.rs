@@ -1,0 +1,161 @@
+//! The state machine under test, or one that does a thing wrong: so that it shows whether the
+//! simulation would notice.
+
+use std::time::Duration;
+
+use tktrot::clock::Time;
+use tktrot::schedule::{KeyTimes, Policy};
+use tktrot_fleet::message::{Message, NodeId};
+use tktrot_fleet::node::Node;
+use tktrot_fleet::node::event::{Action, Event, Facts};
+use tktrot_fleet::node::limits::Limits;
+
+/// What a node does wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It encrypts with a key as soon as it has made it.
+    BeginsAtOnce,
+    /// It says that it took keys, and does not.
+    TakesNothing,
+    /// It takes whoever is up for somebody who has acknowledged.
+    WaitsForNobody,
+    /// It takes messages for just said, however long they were on their way.
+    IgnoresAge,
+    /// It lets the keys of others live for a second more.
+    Lengthens,
+    /// It makes no key after its first ones.
+    StopsMaking,
+    /// It never ends an active key before its time.
+    NeverRetires,
+    /// It erases what was revoked, and takes it back when it is offered again.
+    ForgetsTombstones,
+    /// It does not listen to revocations.
+    IgnoresRevocations,
+    /// It makes two keys where one is wanted.
+    MakesTwo,
+    /// It asks nobody for what nodes that are gone have left.
+    NeverPulls,
+    /// It does not pass on that a key ends earlier.
+    NeverShortens,
+}
+
+/// A node, and its fault.
+pub struct Machine {
+    node: Node<()>,
+    fault: Option<Fault>,
+    made: usize,
+}
+
+impl Machine {
+    /// A node that does everything right, but for `fault`.
+    pub fn new(id: NodeId, limits: Limits, policy: Policy, fault: Option<Fault>) -> Self {
+        Machine { node: Node::new(id, limits, policy), fault, made: 0 }
+    }
+
+    /// See [`Node::handle`].
+    pub fn handle(&mut self, event: Event<()>, now: Time) -> Vec<Action<()>> {
+        let Some(fault) = self.fault else { return self.node.handle(event, now) };
+        let event = match self.tamper_with_event(fault, event) {
+            Ok(event) => event,
+            Err(instead) => return instead,
+        };
+        let made = match &event {
+            Event::Made(facts) => Some(*facts),
+            _ => None,
+        };
+        let mut actions = self.node.handle(event, now);
+        let mut more = Vec::new();
+        if let Some(facts) = made {
+            more.extend(self.begin_wrongly(fault, facts, &actions, now));
+        }
+        actions.retain_mut(|action| self.does(fault, action));
+        if fault == Fault::MakesTwo {
+            let makes = |action: &&Action<()>| matches!(action, Action::Make(_));
+            let again: Vec<_> = actions.iter().filter(makes).cloned().collect();
+            actions.extend(again);
+        }
+        actions.extend(more);
+        actions
+    }
+
+    /// What the node is told, or what is done instead.
+    fn tamper_with_event(
+        &mut self,
+        fault: Fault,
+        mut event: Event<()>,
+    ) -> Result<Event<()>, Vec<Action<()>>> {
+        if let Event::Received { message, age, .. } = &mut event {
+            match (fault, message) {
+                (Fault::IgnoresAge, _) => *age = Duration::ZERO,
+                (Fault::IgnoresRevocations, Message::Revoked { .. }) => return Err(Vec::new()),
+                (Fault::ForgetsTombstones, Message::Revoked { keys, .. }) => {
+                    return Err(keys.iter().map(|key| Action::Erase(key.name)).collect());
+                }
+                _ => {}
+            }
+        }
+        Ok(event)
+    }
+
+    /// Whether the node does what it wants to, perhaps in another way.
+    fn does(&mut self, fault: Fault, action: &mut Action<()>) -> bool {
+        match (fault, action) {
+            (Fault::TakesNothing, Action::Take { keys, .. }) => keys.clear(),
+            (Fault::Lengthens, Action::Take { keys, .. }) => {
+                for (_, times) in keys {
+                    times.decrypt_until = times.decrypt_until + Duration::from_secs(1);
+                }
+            }
+            (Fault::StopsMaking, Action::Make(_)) => {
+                self.made += 1;
+                return self.made <= 2;
+            }
+            (Fault::NeverRetires, Action::Shorten(_, times)) => times.encrypt_until = Time::NEVER,
+            (Fault::NeverShortens, Action::Shorten(_, times)) => times.decrypt_until = Time::NEVER,
+            (Fault::NeverPulls, Action::Send { message: Message::Pull, .. }) => return false,
+            _ => {}
+        }
+        true
+    }
+
+    fn begin_wrongly(
+        &mut self,
+        fault: Fault,
+        facts: Facts,
+        announced: &[Action<()>],
+        now: Time,
+    ) -> Vec<Action<()>> {
+        let begins = KeyTimes { encrypt_from: now, ..KeyTimes::ENDLESS };
+        match fault {
+            Fault::BeginsAtOnce => vec![Action::Shorten(facts.name, begins)],
+            Fault::WaitsForNobody => {
+                let to = announced.iter().filter_map(|action| match action {
+                    Action::Send { to, message: Message::Keys(_) } => Some(*to),
+                    _ => None,
+                });
+                let taken = |from| Event::Received {
+                    from,
+                    message: Message::Taken(vec![facts.name]),
+                    age: Duration::ZERO,
+                };
+                to.flat_map(|peer| self.node.handle(taken(peer), now)).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// See [`Node::deadline`].
+    pub fn deadline(&self, now: Time) -> Time {
+        self.node.deadline(now)
+    }
+
+    /// See [`Node::is_synced`].
+    pub fn is_synced(&self) -> bool {
+        self.node.is_synced()
+    }
+
+    /// See [`Node::has_active`].
+    pub fn has_active(&self, now: Time) -> bool {
+        self.node.has_active(now)
+    }
+}

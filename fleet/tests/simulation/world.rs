@@ -1,0 +1,594 @@
+//! Hosts, the network between them, and what happens next.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use tktrot::clock::Time;
+use tktrot::schedule::{self, KeyTimes, Step};
+use tktrot_fleet::message::{Message, NodeId, Refusal};
+use tktrot_fleet::node::event::{Action, Event, Facts, Note};
+use tktrot_fleet::node::limits::Limits;
+
+use crate::host::{Host, place};
+use crate::invariants::{Broken, Figures, Ticket, Violation};
+use crate::machine::Machine;
+use crate::network::{Fate, Network, SILENCE};
+use crate::ring::{self, Number, Ring};
+use crate::scenario::Scenario;
+use crate::timeline::{Millis, Timeline};
+
+/// A ring is its servers' own again so long after its agent was last seen.
+const LEASE: Millis = 3_000;
+
+/// Something that will happen.
+pub enum Happening {
+    Deliver {
+        to: u16,
+        from: u16,
+        epoch: u32,
+        sent: Millis,
+        message: Message<()>,
+    },
+    Connect(u16, u16),
+    Up {
+        host: u16,
+        peer: u16,
+        epoch: u32,
+    },
+    Down {
+        host: u16,
+        peer: u16,
+        epoch: u32,
+    },
+    Tick {
+        host: u16,
+        instance: u32,
+    },
+    /// Seals a ticket, now and then.
+    Seal(u16),
+    /// Seals a ticket when another key may begin.
+    Switch(u16),
+    /// Looks through everything.
+    Inspect,
+    Start(u16),
+    Stop(u16),
+    /// A trouble, and then the next one.
+    Trouble,
+    /// The hosts of this group are among the others again.
+    Heal(u8),
+    Unblock(u16, u16),
+}
+
+/// What is true of a key, whoever knows.
+pub struct Key {
+    pub origin: NodeId,
+    /// The peers were told of it; or a server made it, and its agent found it then.
+    pub announced: Option<Millis>,
+    /// Its agent made it, and so told before it used it.
+    pub by_agent: bool,
+    /// When it ends, in nanoseconds since the beginning, as its maker gave it first.
+    pub ends: u64,
+    pub revoked: Option<Millis>,
+    /// Its maker gave it earlier times then.
+    pub shortened: Millis,
+    /// By host: the agent that learnt that it was revoked, and when. Empty if nobody did.
+    pub learnt: Vec<(u32, Millis)>,
+    /// The agents on whose hosts, and nowhere else, it was revoked.
+    pub lost: Vec<(usize, u32)>,
+}
+
+/// All there is.
+pub struct World {
+    pub scenario: Scenario,
+    pub limits: Limits,
+    pub timeline: Timeline<Happening>,
+    pub network: Network,
+    pub hosts: Vec<Host>,
+    pub keys: Vec<Key>,
+    pub revoked: Vec<Number>,
+    pub tickets: Vec<Ticket>,
+    pub rng: Rng,
+    pub figures: Figures,
+    pub broken: Option<Violation>,
+    pub groups: u8,
+    trace: bool,
+}
+
+impl World {
+    /// A world in which nothing has happened yet.
+    pub fn new(scenario: &Scenario) -> Self {
+        let mut rng = Rng::with_seed(scenario.seed);
+        let limits = scenario.limits();
+        let hosts = (0..scenario.hosts).map(|place| {
+            // Booted within the last 40 days; and no two clocks tick at the same nanosecond.
+            let clock = rng.u64(1_000_000_000..40 * 86_400 * 1_000_000_000);
+            Host::new(new_id(&mut rng, place), clock, Ring::new(limits.capacity))
+        });
+        let hosts = hosts.collect();
+        let mut world = World {
+            limits,
+            timeline: Timeline::new(),
+            network: Network::new(scenario.hosts, scenario.weather.clone()),
+            hosts,
+            keys: Vec::new(),
+            revoked: Vec::new(),
+            tickets: Vec::new(),
+            rng,
+            figures: Figures::default(),
+            broken: None,
+            groups: 0,
+            trace: std::env::var_os("TKTROT_SIMULATION_TRACE").is_some(),
+            scenario: scenario.clone(),
+        };
+        world.plan_beginning();
+        world
+    }
+
+    fn plan_beginning(&mut self) {
+        let Scenario { hosts, first, length, .. } = self.scenario;
+        for host in 0..hosts {
+            let at = if host < first { self.rng.u64(0..2_000) } else { self.rng.u64(0..length) };
+            self.timeline.plan(at, Happening::Start(host as u16));
+            let seal = at + self.rng.u64(0..=2 * self.scenario.seal_every);
+            self.timeline.plan(seal, Happening::Seal(host as u16));
+        }
+        self.timeline.plan(self.scenario.inspect_every, Happening::Inspect);
+        if !self.scenario.troubles.is_empty() {
+            let at = self.rng.u64(0..=2 * self.scenario.trouble_every);
+            self.timeline.plan(at, Happening::Trouble);
+        }
+    }
+
+    /// Lets everything happen, up to the end or the first violation.
+    pub fn run(mut self) -> Result<Figures, Violation> {
+        while let Some(happening) = self.timeline.next(self.scenario.length) {
+            self.happen(happening);
+            if let Some(violation) = self.broken {
+                return Err(violation);
+            }
+        }
+        Ok(self.figures)
+    }
+
+    /// The present.
+    pub fn now(&self) -> Millis {
+        self.timeline.now()
+    }
+
+    /// Something that must not be was seen.
+    pub fn violate(&mut self, broken: Broken, text: String) {
+        let at = self.now();
+        self.trace(|| format!("VIOLATED {broken:?}: {text}"));
+        self.broken.get_or_insert(Violation { broken, at, text });
+    }
+
+    pub fn trace(&self, text: impl Fn() -> String) {
+        if self.trace {
+            eprintln!("{:>10} {}", self.now(), text());
+        }
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        let now = self.now();
+        match happening {
+            Happening::Deliver { to, from, epoch, sent, message } => {
+                self.deliver(to.into(), from.into(), epoch, sent, message);
+            }
+            Happening::Connect(a, b) => self.connect(a.into(), b.into()),
+            Happening::Up { host, peer, epoch } => self.up(host.into(), peer.into(), epoch),
+            Happening::Down { host, peer, epoch } => self.down(host.into(), peer.into(), epoch),
+            Happening::Tick { host, instance } => self.tick(host.into(), instance),
+            Happening::Seal(host) => {
+                let next = now + self.rng.u64(1..=2 * self.scenario.seal_every);
+                self.timeline.plan(next, Happening::Seal(host));
+                self.serve(host.into());
+            }
+            Happening::Switch(host) => self.seal(host.into()),
+            Happening::Inspect => {
+                self.timeline.plan(now + self.scenario.inspect_every, Happening::Inspect);
+                self.inspect();
+            }
+            Happening::Start(host) => self.start(host.into()),
+            Happening::Stop(host) => self.stop(host.into()),
+            Happening::Trouble => self.trouble(),
+            Happening::Heal(group) => self.heal(group),
+            Happening::Unblock(a, b) => {
+                self.network.block(a.into(), b.into(), false);
+                self.plan_connect(a.into(), b.into(), 5_000);
+            }
+        }
+    }
+
+    /// The agent of a host starts, with whatever its ring has.
+    pub fn start(&mut self, host: usize) {
+        let now = self.now();
+        let grace = self.grace();
+        let this = &mut self.hosts[host];
+        if this.agent.is_some() {
+            return;
+        }
+        let time = this.time(now);
+        this.ring.sweep(time);
+        let machine = Machine::new(this.id, self.limits, self.scenario.policy, self.scenario.fault);
+        this.agent = Some(machine);
+        this.instance += 1;
+        (this.serves, this.turned, this.tick_at) = (true, now, Millis::MAX);
+        this.excuse(now + grace);
+        let mut found: Vec<_> = this.ring.all().map(|(key, times)| (key, *times)).collect();
+        found.sort_by_key(|(key, _)| *key);
+        for (key, times) in found {
+            if self.hosts[host].id == self.keys[key as usize].origin {
+                self.keys[key as usize].announced.get_or_insert(now);
+            }
+            self.feed(host, Event::Found(self.facts(key, times)));
+        }
+        self.trace(|| format!("host {host} starts as {}", self.hosts[host].id));
+        self.feed(host, Event::Tick);
+        self.settle(host);
+        for peer in (0..self.hosts.len()).filter(|peer| *peer != host) {
+            if self.hosts[peer].agent.is_some() {
+                self.plan_connect(host, peer, 500);
+            }
+        }
+    }
+
+    /// The agent of a host is no more.
+    pub fn stop(&mut self, host: usize) {
+        let now = self.now();
+        self.trace(|| format!("the agent of host {host} stops"));
+        self.hosts[host].agent = None;
+        self.hosts[host].turned = now;
+        for peer in (0..self.hosts.len()).filter(|peer| *peer != host) {
+            self.sever(host, peer);
+            self.network.down(host, peer, u32::MAX);
+        }
+    }
+
+    /// The same, and the ring is gone: it will be another node's.
+    pub fn lose_ring(&mut self, host: usize) {
+        self.stop(host);
+        let this = &mut self.hosts[host];
+        this.ring = Ring::new(self.limits.capacity);
+        this.serves = false;
+        this.id = new_id(&mut self.rng, host);
+    }
+
+    pub fn plan_connect(&mut self, a: usize, b: usize, within: Millis) {
+        let at = self.now() + self.rng.u64(0..=within);
+        self.timeline.plan(at, Happening::Connect(a as u16, b as u16));
+    }
+
+    fn connect(&mut self, a: usize, b: usize) {
+        let run = self.hosts[a].agent.is_some() && self.hosts[b].agent.is_some();
+        if !run || !self.network.reaches(a, b) {
+            return;
+        }
+        if let Some(epoch) = self.network.connect(a, b) {
+            let (now, latency) = (self.now(), self.network.latency(a, b));
+            let up = |host, peer| Happening::Up { host: host as u16, peer: peer as u16, epoch };
+            self.timeline.plan(now, up(a, b));
+            self.timeline.plan(now + latency, up(b, a));
+        }
+    }
+
+    /// The connection of two hosts breaks. They learn of it, and try again.
+    pub fn sever(&mut self, a: usize, b: usize) {
+        let Some(epoch) = self.network.sever(a, b) else { return };
+        let now = self.now();
+        self.figures.breaks += 1;
+        let mut tried = SILENCE;
+        for (host, peer) in [(a, b), (b, a)] {
+            let noticed = self.rng.u64(0..=SILENCE);
+            tried = tried.min(noticed);
+            let (host, peer) = (host as u16, peer as u16);
+            self.timeline.plan(now + noticed, Happening::Down { host, peer, epoch });
+        }
+        let again = now + tried + self.rng.u64(500..=5_000);
+        self.timeline.plan(again, Happening::Connect(a as u16, b as u16));
+    }
+
+    fn up(&mut self, host: usize, peer: usize, epoch: u32) {
+        if self.hosts[host].agent.is_none() {
+            return;
+        }
+        // The shell ends the old connection when there is a new one.
+        let before = *self.network.end(host, peer);
+        let (node, now) = (self.hosts[peer].id, self.now());
+        if !self.network.up(host, peer, epoch, node, now) {
+            return;
+        }
+        if before.up {
+            self.feed(host, Event::Down(before.node));
+        }
+        self.trace(|| format!("host {host}: {peer} is up"));
+        self.feed(host, Event::Up(node));
+        self.settle(host);
+    }
+
+    fn down(&mut self, host: usize, peer: usize, epoch: u32) {
+        if self.network.down(host, peer, epoch) {
+            self.trace(|| format!("host {host}: {peer} is down"));
+            self.feed(host, Event::Down(self.network.end(host, peer).node));
+            self.settle(host);
+        }
+    }
+
+    fn deliver(&mut self, to: usize, from: usize, epoch: u32, sent: Millis, message: Message<()>) {
+        let end = self.network.end(to, from);
+        if !end.up || end.epoch != epoch {
+            return;
+        }
+        let node = end.node;
+        self.figures.messages += 1;
+        // What the shell can know: how much longer it took than the fastest, and a round trip.
+        let age = self.now() - sent + self.network.latency(from, to);
+        self.trace(|| format!("host {to} hears {from}, {age} ms old: {message:?}"));
+        let told = match &message {
+            Message::Revoked { keys, .. } => keys.iter().map(|key| key.name).collect(),
+            _ => Vec::new(),
+        };
+        let age = Duration::from_millis(age);
+        self.feed(to, Event::Received { from: node, message, age });
+        for name in told {
+            self.learns(to, ring::number(&name));
+        }
+        self.settle(to);
+    }
+
+    fn tick(&mut self, host: usize, instance: u32) {
+        let now = self.now();
+        let this = &mut self.hosts[host];
+        if this.instance != instance || this.tick_at != now {
+            return;
+        }
+        this.tick_at = Millis::MAX;
+        self.feed(host, Event::Tick);
+        self.settle(host);
+    }
+
+    /// Tells the agent of a host what happened, and does what it wants.
+    pub fn feed(&mut self, host: usize, event: Event<()>) {
+        let now = self.now();
+        let this = &mut self.hosts[host];
+        let time = this.time(now);
+        let Some(agent) = &mut this.agent else { return };
+        let revoking = match &event {
+            Event::Revoke(_) | Event::RevokeAll | Event::Lost(_) => true,
+            Event::Received { message, .. } => matches!(message, Message::Revoked { .. }),
+            _ => false,
+        };
+        self.figures.events += 1;
+        let mut answers = Vec::new();
+        for action in agent.handle(event, time) {
+            self.perform(host, action, time, revoking, &mut answers);
+        }
+        for answer in answers {
+            self.feed(host, answer);
+        }
+    }
+
+    /// After all that happened at once: what can be seen now, and when the agent wants to wake.
+    pub fn settle(&mut self, host: usize) {
+        self.check_active(host);
+        let now = self.now();
+        let this = &mut self.hosts[host];
+        let Some(agent) = &this.agent else { return };
+        let wanted = this.moment(agent.deadline(this.time(now))).max(now + 1);
+        if wanted < this.tick_at {
+            this.tick_at = wanted;
+            let instance = this.instance;
+            self.timeline.plan(wanted, Happening::Tick { host: host as u16, instance });
+        }
+    }
+
+    fn perform(
+        &mut self,
+        host: usize,
+        action: Action<()>,
+        time: Time,
+        revoking: bool,
+        answers: &mut Vec<Event<()>>,
+    ) {
+        match action {
+            Action::Make(times) => {
+                let made = self.make(host, times, true);
+                answers
+                    .push(made.map_or(Event::NotMade, |key| Event::Made(self.facts(key, times))));
+            }
+            Action::Take { from, keys } => {
+                let (mut taken, mut refused) = (Vec::new(), Vec::new());
+                for (offer, times) in keys {
+                    match self.take(host, ring::number(&offer.name), times, time) {
+                        true => taken.push(offer.name),
+                        false => refused.push((offer.name, Refusal::Full)),
+                    }
+                }
+                answers.push(Event::Took { from, taken, refused });
+            }
+            Action::Shorten(name, times) => {
+                let key = ring::number(&name);
+                self.trace(|| format!("host {host} shortens key {key}"));
+                self.hosts[host].ring.shorten(key, &times);
+                if self.keys[key as usize].origin == self.hosts[host].id {
+                    self.keys[key as usize].shortened = self.now();
+                    self.plan_switches(host, key);
+                }
+            }
+            Action::Erase(name) => self.erase(host, ring::number(&name), time, revoking),
+            Action::Send { to, message } => self.send(host, to, message),
+            Action::Drop { peer, .. } => {
+                let there = place(peer);
+                self.trace(|| format!("host {host} drops {there}"));
+                self.figures.drops += 1;
+                if self.network.end(host, there).node == peer {
+                    self.network.down(host, there, u32::MAX);
+                    self.sever(host, there);
+                }
+                answers.push(Event::Down(peer));
+            }
+            Action::Note(note) => self.note(host, note),
+        }
+    }
+
+    fn note(&mut self, host: usize, note: Note) {
+        self.trace(|| format!("host {host}: {note:?}"));
+        match note {
+            Note::Began { .. } => self.figures.begins += 1,
+            Note::Refused(_, name, why) if why != Refusal::Ended => {
+                let text = format!("host {host} refused {}: {why}", ring::number(&name));
+                self.violate(Broken::Refused, text);
+            }
+            _ => {}
+        }
+    }
+
+    pub fn facts(&self, key: Number, times: KeyTimes) -> Facts {
+        let origin = self.keys[key as usize].origin;
+        Facts { name: ring::name(key), origin, times, plain: false }
+    }
+
+    /// A key of the host's own; `None` if it cannot be made.
+    pub fn make(&mut self, host: usize, times: KeyTimes, by_agent: bool) -> Option<Number> {
+        let now = self.now();
+        let this = &mut self.hosts[host];
+        let key = self.keys.len() as Number;
+        if this.generator_fails > now || !this.ring.insert(key, times, true, this.time(now)) {
+            return None;
+        }
+        self.keys.push(Key {
+            origin: this.id,
+            announced: by_agent.then_some(now),
+            by_agent,
+            ends: this.nanos(times.decrypt_until),
+            revoked: None,
+            shortened: now,
+            learnt: Vec::new(),
+            lost: Vec::new(),
+        });
+        self.trace(|| format!("host {host} makes key {key}, by its agent: {by_agent}"));
+        self.plan_switches(host, key);
+        Some(key)
+    }
+
+    fn plan_switches(&mut self, host: usize, key: Number) {
+        let this = &self.hosts[host];
+        let Some(times) = this.ring.get(key) else { return };
+        let moments = [this.moment(times.encrypt_from), this.moment(times.encrypt_until)];
+        for moment in moments.into_iter().filter(|moment| *moment != Millis::MAX) {
+            self.timeline.plan(moment, Happening::Switch(host as u16));
+        }
+    }
+
+    fn take(&mut self, host: usize, key: Number, times: KeyTimes, time: Time) -> bool {
+        let this = &mut self.hosts[host];
+        let known = this.ring.opens(key, time);
+        let taken = this.ring.insert(key, times, false, time);
+        if taken && !known {
+            self.check_taken(host, key, times);
+        }
+        taken
+    }
+
+    fn erase(&mut self, host: usize, key: Number, time: Time, revoking: bool) {
+        self.trace(|| format!("host {host} erases key {key}"));
+        let grace = self.grace();
+        let now = self.now();
+        let lived =
+            self.hosts[host].ring.erase(key).is_some_and(|times| time < times.decrypt_until);
+        if revoking && lived {
+            if self.keys[key as usize].revoked.is_none() {
+                self.keys[key as usize].revoked = Some(now);
+                self.revoked.push(key);
+            }
+            self.learns(host, key);
+            if self.keys[key as usize].origin == self.hosts[host].id {
+                self.hosts[host].excuse(now + grace);
+            }
+        }
+    }
+
+    /// The agent of a host knows that a key was revoked.
+    pub fn learns(&mut self, host: usize, key: Number) {
+        let (hosts, now) = (self.hosts.len(), self.now());
+        let known = &mut self.keys[key as usize];
+        if known.revoked.is_some() {
+            known.learnt.resize(hosts, (0, 0));
+            let instance = self.hosts[host].instance;
+            if known.learnt[host].0 != instance {
+                known.learnt[host] = (instance, now);
+            }
+        }
+    }
+
+    fn send(&mut self, from: usize, node: NodeId, mut message: Message<()>) {
+        let (to, now) = (place(node), self.now());
+        let end = self.network.end(from, to);
+        if !end.up || end.node != node {
+            return;
+        }
+        let epoch = end.epoch;
+        if let Message::Keys(keys) | Message::Held { keys, .. } = &mut message {
+            let ring = &self.hosts[from].ring;
+            keys.retain(|offer| ring.get(ring::number(&offer.name)).is_some());
+            self.figures.offers += keys.len() as u64;
+        }
+        self.figures.sent += 1;
+        match self.network.send(from, to, now, &mut self.rng) {
+            Fate::Vanishes => {}
+            Fate::Breaks => self.sever(from, to),
+            Fate::Arrives(at) => {
+                let (to, from) = (to as u16, from as u16);
+                self.timeline.plan(at, Happening::Deliver { to, from, epoch, sent: now, message });
+            }
+        }
+    }
+
+    /// How long a node may be without an active key after it began, or lost it.
+    pub fn grace(&self) -> Millis {
+        self.limits.lead_max.as_millis() as Millis + 1
+    }
+
+    /// A server seals a ticket, having seen to the ring first if nobody else does.
+    fn serve(&mut self, host: usize) {
+        let this = &self.hosts[host];
+        if this.serves && this.agent.is_none() && self.now() > this.turned + LEASE {
+            self.rotate_itself(host);
+        }
+        self.seal(host);
+    }
+
+    /// What the library does to a ring that no agent governs.
+    fn rotate_itself(&mut self, host: usize) {
+        let policy = self.scenario.policy;
+        let now = self.now();
+        loop {
+            let this = &mut self.hosts[host];
+            let time = this.time(now);
+            let own = this.ring.own();
+            let times: Vec<_> = own.iter().map(|(_, times)| *times).collect();
+            match schedule::next_step(&times, &policy, time) {
+                Some(Step::Publish(times)) => {
+                    if self.make(host, times, false).is_none() {
+                        return;
+                    }
+                }
+                Some(Step::Retire(index)) => {
+                    let limit = KeyTimes { encrypt_until: time, ..KeyTimes::ENDLESS };
+                    this.ring.shorten(own[index].0, &limit);
+                }
+                Some(Step::Discard(index)) => drop(this.ring.erase(own[index].0)),
+                None => return,
+            }
+        }
+    }
+
+    /// A host among those that serve, or not.
+    pub fn any_host(&mut self, suits: impl Fn(&Host) -> bool) -> Option<usize> {
+        let suiting: Vec<_> = (0..self.hosts.len()).filter(|at| suits(&self.hosts[*at])).collect();
+        self.rng.choice(suiting)
+    }
+}
+
+fn new_id(rng: &mut Rng, place: usize) -> NodeId {
+    NodeId(rng.u64(..) & !0xffff | place as u64)
+}
