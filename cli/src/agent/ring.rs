@@ -125,22 +125,26 @@ impl HostRing {
         // After the look: a key that ended meanwhile was erased, not revoked.
         let now = self.now();
         let mut known = self.known.borrow_mut();
-        let mut events = Vec::new();
+        // What is new comes first: a rotation by hand has ended one key because there is another,
+        // and nothing is to be begun in its place.
+        let (mut events, mut changed) = (Vec::new(), Vec::new());
         let mut missing = std::mem::take(&mut *known);
         for key in keys.iter().filter(|key| key.times.decrypt_until > now) {
             let before = missing.remove(&key.name);
             known.insert(key.name, key.times);
             let origin = NodeId(key.node);
-            // Of its own keys, the node also knows what an operator made earlier.
-            let is_news = match before {
-                None => !self.is_to_go(&key.name),
-                Some(times) => times != key.times && origin == self.node,
-            };
-            if is_news {
-                let facts = Facts { name: key.name, origin, times: key.times, plain: key.plain };
-                events.push(Event::Found(facts));
+            let facts = Facts { name: key.name, origin, times: key.times, plain: key.plain };
+            match before {
+                None if self.is_to_go(&key.name) => {}
+                None => events.push(Event::Found(facts)),
+                // Of its own keys, the node also knows what an operator made earlier.
+                Some(times) if times != key.times && origin == self.node => {
+                    changed.push(Event::Found(facts));
+                }
+                Some(_) => {}
             }
         }
+        events.append(&mut changed);
         let lost = missing.into_iter().filter(|(_, times)| times.decrypt_until > now);
         events.extend(lost.map(|(name, _)| Event::Lost(name)));
         events

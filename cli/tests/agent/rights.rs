@@ -82,11 +82,24 @@ fn without_root_it_governs_a_ring_of_its_own_user() -> Result<()> {
     needs_root("it takes another user's part");
     let mut agent = Agent::new("rotate = \"1h\"\n[agent]\nuser = \"root\"\n")?;
     std::os::unix::fs::chown(agent.rings(), Some(65534), Some(65534))?;
-    agent.launch_as_nobody()?;
+    agent.launch_with(&["--reuid=65534", "--regid=65534", "--clear-groups"])?;
     agent.wait_to_hear("READY=1")?;
     let facts = fs::metadata(agent.rings().join("nginx.ring"))?;
     assert_eq!((facts.uid(), facts.mode() & 0o777), (65534, 0o600));
     assert_eq!(agent.peers()?["own_keys"], 2);
     assert_eq!(agent.stop()?.code(), Some(0));
+    Ok(())
+}
+
+/// Those that its unit leaves it (dist/systemd).
+#[test]
+fn two_capabilities_are_enough_for_its_start() -> Result<()> {
+    needs_root("it begins as root, with little else");
+    let mut agent = Agent::new("rotate = \"1h\"\n[agent]\nmetrics = \"127.0.0.1:0\"\n")?;
+    agent.launch_with(&["--bounding-set=-all,+setuid,+setgid"])?;
+    agent.wait_to_hear("READY=1")?;
+    let status = fs::read_to_string(format!("/proc/{}/status", agent.process()?.pid()))?;
+    assert_eq!(field(&status, "Uid:"), [NOBODY; 4]);
+    assert_eq!(field(&status, "CapBnd:"), ["00000000000000c0"]);
     Ok(())
 }
