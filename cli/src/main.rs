@@ -4,8 +4,6 @@
 //! settings file says ([`settings`]), how bad it is ([`severity`]), and what is known of a ring
 //! ([`status`]), once or live ([`watch`]).
 
-// Its command is not there yet.
-#[allow(dead_code)]
 mod agent;
 mod check;
 mod commands;

@@ -30,13 +30,13 @@ const SETTINGS: [&str; 14] = [
 ];
 
 /// What holds for all commands.
+#[derive(Clone)]
 pub struct Settings {
     /// What it sets, as variables: `TKTROT_ROTATE` and so on.
     pub variables: Vec<(OsString, OsString)>,
     /// The same, over which the environment goes.
     pub config: Config,
     /// Its sections: what the agent is told.
-    #[allow(dead_code)]
     pub fleet: FleetConfig,
 }
 

@@ -40,6 +40,7 @@ pub mod backend;
 pub mod certificate;
 pub mod client;
 pub mod environment;
+pub mod fleet;
 pub mod foreground;
 pub mod haproxy;
 pub mod hitch;

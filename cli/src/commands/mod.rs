@@ -1,11 +1,13 @@
 //! One module per command: its arguments, and what it does.
 
+mod agent;
 mod check;
 mod completions;
 mod config;
 mod export;
 mod import;
 mod man;
+mod peers;
 mod probe;
 mod revoke;
 mod rotate;
@@ -44,6 +46,10 @@ pub enum Command {
     Secret(secret::Arguments),
     /// Looks at the settings file
     Config(config::Arguments),
+    /// Owns a ring and shares its keys with the other hosts of a fleet
+    Agent(agent::Arguments),
+    /// Shows the hosts with which the agent of a ring shares keys
+    Peers(peers::Arguments),
     /// Prints the completions of a shell
     #[command(hide = true)]
     Completions(completions::Arguments),
@@ -67,6 +73,8 @@ impl Command {
             Command::Export(arguments) => export::run(arguments, config),
             Command::Secret(arguments) => secret::run(arguments),
             Command::Config(arguments) => config::run(arguments, config),
+            Command::Agent(arguments) => agent::run(arguments, config),
+            Command::Peers(arguments) => peers::run(arguments, config),
             Command::Completions(arguments) => completions::run(arguments),
             Command::Man(arguments) => man::run(arguments),
         }

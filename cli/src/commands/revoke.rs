@@ -1,11 +1,14 @@
-//! `tktrot revoke [RING] (--key PREFIX | --all)`.
+//! `tktrot revoke [RING] (--key PREFIX | --all) [--fleet]`.
 
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::Path;
 
 use anyhow::{Result, anyhow, bail, ensure};
+use tktrot::ring::file::Place;
+use tktrot::ring::view::KeyFacts;
 use tktrot::secret::KeyName;
 
+use crate::agent::ask::{self, Question, Revoked, ask};
 use crate::rings::RingArgument;
 use crate::settings;
 use crate::severity::Severity;
@@ -17,6 +20,10 @@ pub struct Arguments {
 
     #[command(flatten)]
     which: Which,
+
+    /// On every host of the fleet, by the ring's agent.
+    #[arg(long)]
+    fleet: bool,
 
     /// Does not ask; needed where there is no terminal.
     #[arg(long)]
@@ -67,11 +74,16 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     }
     if !arguments.yes {
         confirm(&format!(
-            "{}: end {} ({})? Their tickets become full handshakes.",
+            "{}: end {}? Their tickets become full handshakes.",
             path.display(),
-            count(meant.len()),
-            names.join(", ")
+            match arguments.fleet && which.all {
+                true => "every key of the fleet".into(),
+                false => format!("{} ({})", count(meant.len()), names.join(", ")),
+            }
         ))?;
+    }
+    if arguments.fleet {
+        return revoke_everywhere(&place, which, &meant);
     }
     let (_, keyring) = arguments.ring.open(&settings)?;
     let revoked = keyring
@@ -79,6 +91,27 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
         .map_err(|failure| anyhow!("{}: {failure}", path.display()))?;
     let names: Vec<_> = revoked.iter().map(KeyName::to_string).collect();
     println!("{}: ended {}: {}", path.display(), count(revoked.len()), names.join(", "));
+    if keyring.is_governed() {
+        eprintln!(
+            "{}: an agent governs this ring; on other hosts keys live on: --fleet ends them there",
+            path.display()
+        );
+    }
+    Ok(Severity::Fine)
+}
+
+/// Not only here: the agent tells its peers.
+fn revoke_everywhere(place: &Place, which: &Which, meant: &[KeyFacts]) -> Result<Severity> {
+    let keys = match which.all {
+        true => ask::Which::All(ask::All::All),
+        false => ask::Which::These(meant.iter().map(|key| ask::hex(&key.name)).collect()),
+    };
+    let revoked: Revoked = ask(place, &Question::Revoke { keys })?;
+    let peers = match revoked.peers {
+        1 => "1 peer".into(),
+        peers => format!("{peers} peers"),
+    };
+    println!("{}: ended {} and told {peers}", place.path().display(), count(revoked.keys));
     Ok(Severity::Fine)
 }
 

@@ -1,9 +1,10 @@
-//! `tktrot rotate [RING]`.
+//! `tktrot rotate [RING] [--fleet]`.
 
 use std::path::Path;
 
 use anyhow::{Result, anyhow};
 
+use crate::agent::ask::{Question, Rotated, ask};
 use crate::rings::RingArgument;
 use crate::settings;
 use crate::severity::Severity;
@@ -12,13 +13,37 @@ use crate::severity::Severity;
 pub struct Arguments {
     #[command(flatten)]
     ring: RingArgument,
+
+    /// By the ring's agent: the key encrypts as soon as the whole fleet has it.
+    #[arg(long)]
+    fleet: bool,
 }
 
 pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     let settings = settings::read(config)?;
+    if arguments.fleet {
+        let place = arguments.ring.place(&settings)?;
+        let Rotated { key, peers } = ask(&place, &Question::Rotate {})?;
+        println!(
+            "{}: key {key} encrypts, which {} acknowledged; the former ones decrypt to their ends",
+            place.path().display(),
+            match peers {
+                1 => "1 peer has".into(),
+                peers => format!("{peers} peers have"),
+            }
+        );
+        return Ok(Severity::Fine);
+    }
     let (place, keyring) = arguments.ring.open(&settings)?;
     let path = place.path();
     keyring.rotate().map_err(|failure| anyhow!("{}: {failure}", path.display()))?;
     println!("{}: a new key encrypts; the former ones decrypt to their ends", path.display());
+    if keyring.is_governed() {
+        eprintln!(
+            "{}: an agent governs this ring; other hosts learn of the key within a second, and \
+             cannot use its tickets before: with --fleet it encrypts when they can",
+            path.display()
+        );
+    }
     Ok(Severity::Fine)
 }

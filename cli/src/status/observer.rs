@@ -1,5 +1,7 @@
 //! One who looks at a ring, once or again and again.
 
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -9,7 +11,7 @@ use tktrot::ring::file::Place;
 use tktrot::ring::view::View;
 
 use super::counters::Counters;
-use super::processes::{FileId, Processes};
+use super::processes::{FileId, Processes, printable};
 use super::rates::Rates;
 use super::reading::Reading;
 use super::snapshot::Snapshot;
@@ -19,24 +21,53 @@ use crate::settings::Settings;
 /// On a host with thousands of processes a look at all of them costs something.
 const PROCESSES_KEPT: Duration = Duration::from_secs(5);
 
-/// Looks at the ring at one place; the file is opened anew each time, because servers may replace it.
+/// Looks at one ring.
 pub struct Observer {
-    place: Place,
+    source: Source,
     upkeep_thread_expected: bool,
     processes: Option<(Instant, FileId, Processes)>,
     last: Option<(Instant, Counters)>,
     rates: Rates,
 }
 
+/// Where the ring is looked at.
+enum Source {
+    /// At a place, where the file is opened anew each time, because servers may replace it.
+    At(Place),
+    /// Where it was opened before, by who no longer may.
+    Open(PathBuf, Arc<View>),
+}
+
 impl Observer {
     /// Has not looked yet.
     pub fn new(place: Place, settings: &Settings) -> Observer {
+        Self::of(Source::At(place), settings.config.upkeep == Upkeep::Thread)
+    }
+
+    /// One who has the ring open. An agent governs it, so no upkeep thread is missed.
+    pub fn of_open(path: PathBuf, view: View) -> Observer {
+        Self::of(Source::Open(path, Arc::new(view)), false)
+    }
+
+    fn of(source: Source, upkeep_thread_expected: bool) -> Observer {
         Observer {
-            place,
-            upkeep_thread_expected: settings.config.upkeep == Upkeep::Thread,
+            source,
+            upkeep_thread_expected,
             processes: None,
             last: None,
             rates: Rates::default(),
+        }
+    }
+
+    /// The ring's name.
+    pub fn name(&self) -> String {
+        printable(&self.path().file_stem().unwrap_or_default().to_string_lossy())
+    }
+
+    fn path(&self) -> PathBuf {
+        match &self.source {
+            Source::At(place) => place.path(),
+            Source::Open(path, _) => path.clone(),
         }
     }
 
@@ -45,8 +76,11 @@ impl Observer {
     /// # Errors
     ///
     /// There is none, or it cannot be read: where, why, and which right is missing.
-    pub fn look(&self) -> Result<View> {
-        rings::look_at(&self.place)
+    pub fn look(&self) -> Result<Arc<View>> {
+        match &self.source {
+            Source::At(place) => rings::look_at(place).map(Arc::new),
+            Source::Open(_, view) => Ok(Arc::clone(view)),
+        }
     }
 
     /// All that is told of the ring now.
@@ -59,7 +93,7 @@ impl Observer {
         self.look_at_processes(FileId::of(view.file())?)?;
         let (_, _, processes) = self.processes.as_ref().context("looked at above")?;
         let snapshot = Snapshot::take(&view, &BootClock);
-        let path = self.place.path();
+        let path = self.path();
         let reading = Reading::of(&path, &view, &snapshot, processes, self.upkeep_thread_expected);
         let now = Instant::now();
         self.rates = match &self.last {

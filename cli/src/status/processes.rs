@@ -127,7 +127,7 @@ fn mapped(pid: u32, file: FileId) -> io::Result<Option<Mapped>> {
     let smaps = fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap_or_default();
     let program = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     let program = printable(program.trim_end());
-    Ok(Some(Mapped { program, writes, locked: locked(&smaps, file) }))
+    Ok(Some(Mapped { program, writes, locked: locked(&smaps, file, writes) }))
 }
 
 /// Whether the file is mapped so that it can be written; `None` if it is not mapped.
@@ -136,11 +136,12 @@ fn writes(maps: &str, file: FileId) -> Option<bool> {
     (!permissions.is_empty()).then(|| permissions.iter().any(|each| each.contains('w')))
 }
 
-/// Whether every part of the file that is mapped is locked.
+/// Whether every part of the file that is mapped is locked; of who `writes`, that which is mapped
+/// to write: an agent also looks at its ring, and pages that are locked once stay in memory.
 ///
 /// By the mapping's flags, not its field `Locked`: that one counts a page in
 /// parts, one for each process that maps it.
-fn locked(smaps: &str, file: FileId) -> Option<bool> {
+fn locked(smaps: &str, file: FileId, writes: bool) -> Option<bool> {
     let mut inside = false;
     let mut all = None;
     for line in smaps.lines() {
@@ -150,7 +151,8 @@ fn locked(smaps: &str, file: FileId) -> Option<bool> {
                 all = Some(all.unwrap_or(true) && locked);
             }
         } else if !line.split_whitespace().next().is_some_and(|first| first.ends_with(':')) {
-            inside = file.mapped_by(line).is_some();
+            let permissions = file.mapped_by(line);
+            inside = permissions.is_some_and(|permissions| !writes || permissions.contains('w'));
         }
     }
     all
@@ -215,9 +217,12 @@ mod tests {
     fn a_ring_is_locked_if_every_part_of_it_is() {
         let (lies_locked, does_not) =
             (part("1-2", "rw-s", "rd wr sh lo dd"), part("3-4", "rw-s", "rd wr sh"));
-        assert_eq!(locked(&(lies_locked.clone() + OTHER), RING), Some(true));
-        assert_eq!(locked(&(lies_locked + OTHER + &does_not), RING), Some(false));
-        assert_eq!(locked("1-2 rw-s 0 00:1a 77 /ring\nSize: 28 kB\n", RING), None);
+        assert_eq!(locked(&(lies_locked.clone() + OTHER), RING, true), Some(true));
+        assert_eq!(locked(&(lies_locked.clone() + OTHER + &does_not), RING, true), Some(false));
+        assert_eq!(locked("1-2 rw-s 0 00:1a 77 /ring\nSize: 28 kB\n", RING, true), None);
+        let looks = part("5-6", "r--s", "rd sh");
+        assert_eq!(locked(&(lies_locked + &looks), RING, true), Some(true));
+        assert_eq!(locked(&looks, RING, false), Some(false));
     }
 
     #[test]

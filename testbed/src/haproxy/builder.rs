@@ -23,6 +23,7 @@ pub struct Builder {
     admin_socket: bool,
     global: Vec<String>,
     binds: Vec<String>,
+    listen: Vec<SocketAddr>,
 }
 
 environment_setters!(Builder);
@@ -37,6 +38,7 @@ impl Builder {
             admin_socket: false,
             global: Vec::new(),
             binds: Vec::new(),
+            listen: Vec::new(),
         })
     }
 
@@ -90,6 +92,12 @@ impl Builder {
         self
     }
 
+    /// Lets the first frontends listen here, not on free ports of 127.0.0.1.
+    pub fn listen(mut self, addrs: &[SocketAddr]) -> Builder {
+        self.listen = addrs.to_vec();
+        self
+    }
+
     /// Starts HAProxy and waits until it accepts connections. Each frontend answers its number.
     pub fn start(self) -> Result<Haproxy> {
         let mut haproxy = self.prepare()?;
@@ -102,8 +110,10 @@ impl Builder {
         if self.unprivileged {
             fs::create_dir(self.dir.path().join("empty"))?;
         }
-        let addrs: Vec<SocketAddr> =
-            self.binds.iter().map(|_| port::free()).collect::<Result<_>>()?;
+        let told = |number: usize| self.listen.get(number).copied();
+        let addrs: Vec<SocketAddr> = (0..self.binds.len())
+            .map(|number| told(number).map_or_else(port::free, Ok))
+            .collect::<Result<_>>()?;
         let config = Config {
             dir: self.dir.path(),
             unprivileged: self.unprivileged,

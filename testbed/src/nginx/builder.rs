@@ -94,6 +94,12 @@ impl Builder {
         self
     }
 
+    /// Lets it listen here, not on a free port of 127.0.0.1.
+    pub fn listen(mut self, addr: SocketAddr) -> Builder {
+        self.addr = Some(addr);
+        self
+    }
+
     /// Where it will listen, for further server blocks of the same listener.
     pub fn addr(&mut self) -> Result<SocketAddr> {
         let addr = self.addr.map_or_else(port::free, Ok)?;

@@ -234,6 +234,6 @@ fn peers_hear_of_a_key_that_will_never_be_needed() {
     host.all_is_taken_by(BOB);
     host.pass(secs(1.0));
     assert!(!host.ring.contains_key(&successor));
-    let over = host.told(BOB).into_iter().filter(|offer| offer.name == successor).next_back();
+    let over = host.told(BOB).into_iter().rfind(|offer| offer.name == successor);
     assert_eq!(over.expect("what became of it").left.decrypts, Duration::ZERO);
 }

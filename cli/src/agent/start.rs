@@ -1,0 +1,178 @@
+//! What the agent opens while it still may.
+
+use std::net::TcpListener as StdTcpListener;
+use std::os::unix::net::UnixListener as StdUnixListener;
+use std::sync::atomic::Ordering;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use tktrot::config::{Config, DEFAULT_LIFETIME, DEFAULT_ROTATE_EVERY};
+use tktrot::ring::file::Place;
+use tktrot::ring::layout::{Header, MAX_CAPACITY, MIN_CAPACITY};
+use tktrot::ring::view::View;
+use tktrot::schedule::{MAX_LIFETIME, Policy};
+use tktrot_fleet::config::Config as FleetConfig;
+use tktrot_fleet::node::limits::Limits;
+
+use super::export::Exporter;
+use super::export::entry::Entry;
+use super::figures::Sharing;
+use super::peers::Way;
+use super::ring::HostRing;
+use super::{ask, control};
+use crate::rings::{self, RingArgument};
+use crate::settings::Settings;
+use crate::status::observer::Observer;
+
+/// A ring that is made has room for so many keys of each node: rotations may become more frequent,
+/// and what lifetime servers ask for is not known yet.
+const KEYS_OF_A_NODE: u32 = 64;
+
+/// All that is open.
+pub struct Started {
+    /// Where the ring lies.
+    pub place: Place,
+    /// The ring.
+    pub ring: HostRing,
+    /// What the node waits for, and takes.
+    pub limits: Limits,
+    /// How keys are shared.
+    pub sharing: Sharing,
+    /// With whom.
+    pub way: Way,
+    /// What keeps key files current.
+    pub exporter: Exporter,
+    /// Who looks at the ring for Prometheus, and where that asks.
+    pub metrics: Option<(Observer, StdTcpListener)>,
+    /// Where `tktrot peers` asks.
+    pub control: StdUnixListener,
+    /// Held as long as the agent runs: one agent for each ring.
+    pub lock: Flock<std::fs::File>,
+}
+
+impl Started {
+    /// Opens all of it.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be opened, why, and what to do.
+    pub fn open(settings: &Settings, argument: &RingArgument) -> Result<Started> {
+        let fleet = &settings.fleet;
+        let mut config = settings.config.clone();
+        config.capacity = config.capacity.or_else(|| Some(capacity(&config, fleet)));
+        let settings = &Settings { config, ..settings.clone() };
+        let (place, keyring, made) = argument.open_or_make(settings)?;
+        let path = place.path();
+        let view = rings::look_at(&place)?;
+        let node = |header: &Header| header.node.load(Ordering::Relaxed);
+        ensure!(
+            node(view.header()) == node(keyring.ring().header()),
+            "{}: somebody replaces it; start again",
+            path.display()
+        );
+        let lock = lock(&view).with_context(|| format!("{}", path.display()))?;
+        let governed = keyring.govern().map_err(|why| anyhow!("{}: {why}", path.display()))?;
+        governed.configure(&settings.config);
+        drop(governed);
+        let limits = limits(fleet, keyring.ring().capacity(), keyring.policy(), &settings.config);
+        warn_of_little_room(&place, &limits, &keyring.policy());
+        if made {
+            tracing::info!(ring = %path.display(), keys = limits.capacity, "made the ring");
+        }
+        let metrics = fleet.agent.metrics.map(|address| {
+            let listener = StdTcpListener::bind(address)
+                .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+                .with_context(|| format!("metrics: {address} cannot be listened on"))?;
+            Ok::<_, anyhow::Error>((
+                Observer::of_open(path.clone(), rings::look_at(&place)?),
+                listener,
+            ))
+        });
+        let metrics = metrics.transpose()?;
+        let (sharing, way) = way(fleet)?;
+        let exports: Result<_> = fleet.exports.iter().map(Entry::of).collect();
+        let exporter = Exporter::new(exports?, rings::look_at(&place)?);
+        Ok(Started {
+            control: control::bind(&ask::socket(&place))?,
+            ring: HostRing::new(keyring, view),
+            place,
+            limits,
+            sharing,
+            way,
+            exporter,
+            metrics,
+            lock,
+        })
+    }
+}
+
+/// The way to the peers, with its secrets read and its socket bound.
+fn way(fleet: &FleetConfig) -> Result<(Sharing, Way)> {
+    if let Some(mesh) = &fleet.mesh {
+        return Ok((Sharing::Mesh, Way::through(mesh)?));
+    }
+    if fleet.redis.is_some() {
+        bail!("[redis] is not built into this agent");
+    }
+    Ok((Sharing::Alone, Way::Nobody))
+}
+
+/// One agent for each ring, or they would take turns to replace each other's keys.
+fn lock(view: &View) -> Result<Flock<std::fs::File>> {
+    let file = view.file().try_clone()?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+        Errno::EWOULDBLOCK => anyhow!("another agent governs this ring already; one is enough"),
+        errno => anyhow!("flock: {errno}"),
+    })
+}
+
+/// How many keys a ring that is made should hold.
+fn capacity(config: &Config, fleet: &FleetConfig) -> u32 {
+    let rotate_every = config.rotate_every.unwrap_or(DEFAULT_ROTATE_EVERY);
+    let policy = Policy {
+        rotate_every,
+        lifetime: config.lifetime.unwrap_or(DEFAULT_LIFETIME),
+        lead: config.lead.unwrap_or(Policy::default_lead(rotate_every)),
+    };
+    let limits = limits(fleet, MAX_CAPACITY, policy, config);
+    let policy = Policy { lead: policy.lead.max(limits.lead_max), ..policy };
+    let kept = u32::try_from(limits.keys_of_a_node(&policy)).unwrap_or(MAX_CAPACITY);
+    let all = kept.max(KEYS_OF_A_NODE).saturating_mul(fleet.nodes());
+    all.clamp(MIN_CAPACITY, MAX_CAPACITY)
+}
+
+fn limits(fleet: &FleetConfig, capacity: u32, policy: Policy, config: &Config) -> Limits {
+    let (lead_min, lead_max) = fleet
+        .mesh
+        .as_ref()
+        // Who has no peers waits for none.
+        .map_or_else(Default::default, |mesh| (mesh.lead_min, mesh.lead_max));
+    // What a peer with the same settings makes, twice over. Where the contexts decide, they may
+    // decide on more.
+    let lifetime = config.lifetime.unwrap_or(MAX_LIFETIME);
+    let longest = (policy.rotate_every * 2 + policy.lead.max(lead_max) + lifetime) * 2;
+    Limits {
+        lead_min,
+        lead_max,
+        capacity: capacity as usize,
+        nodes: fleet.nodes() as usize,
+        longest,
+    }
+}
+
+/// A ring that servers made before the agent may be too small for a fleet.
+fn warn_of_little_room(place: &Place, limits: &Limits, policy: &Policy) {
+    let kept = limits.fitting(*policy).lifetime;
+    if kept < policy.lifetime {
+        tracing::warn!(
+            ring = %place.path().display(),
+            keys = limits.capacity,
+            nodes = limits.nodes,
+            "the ring is small for so many nodes: tickets can be used for {} s only, not {} s; \
+             set capacity higher, stop the servers, remove the ring, and start the agent first",
+            kept.as_secs(),
+            policy.lifetime.as_secs()
+        );
+    }
+}

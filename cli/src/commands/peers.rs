@@ -1,0 +1,119 @@
+//! `tktrot peers [RING] [--json]`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::ValueEnum;
+use comfy_table::{Table, presets};
+
+use crate::agent::ask::{Question, ask};
+use crate::agent::export::status::ExportStatus;
+use crate::agent::figures::{Figures, Peer, Sharing, State};
+use crate::rings::RingArgument;
+use crate::settings;
+use crate::severity::Severity;
+use crate::status::processes::printable;
+use crate::status::span::words;
+
+#[derive(clap::Args)]
+#[command(after_long_help = "\
+Exit status: 0 if every peer is up and has told what it holds, and every export is current; 1 if not; \
+2 if no agent answers.")]
+pub struct Arguments {
+    #[command(flatten)]
+    ring: RingArgument,
+
+    /// As JSON (docs/schemas/peers.schema.json)
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
+    let settings = settings::read(config)?;
+    let place = arguments.ring.place(&settings)?;
+    let figures: Figures = ask(&place, &Question::Peers {})?;
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&figures)?);
+    } else {
+        print!("{}{}", told(&figures), exports(&figures.exports));
+    }
+    let all_up = figures.others().all(|peer| peer.state == State::Up);
+    let all_current = figures.exports.iter().all(|export| export.current);
+    Ok(if all_up && all_current && figures.synced { Severity::Fine } else { Severity::Doubtful })
+}
+
+fn told(figures: &Figures) -> String {
+    let keys = format!("{} keys of its own, {} of others", figures.own_keys, figures.other_keys);
+    let head = format!("{}: node {}, {keys}", printable(&figures.ring), printable(&figures.node));
+    if figures.sharing != Sharing::Mesh {
+        let with = match figures.sharing {
+            Sharing::Redis => "keys are shared through Redis",
+            _ => "keys are shared with nobody",
+        };
+        return format!("{head}\n{with}\n");
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header([
+        "ADDRESS",
+        "NODE",
+        "STATE",
+        "ROUND TRIP",
+        "KEYS",
+        "ACKNOWLEDGED",
+        "LAST ERROR",
+    ]);
+    for peer in &figures.peers {
+        table.add_row(row(peer));
+    }
+    let synced = if figures.synced { "" } else { "not every peer has told what it holds yet\n" };
+    let up = figures.others().filter(|peer| peer.state == State::Up).count();
+    format!(
+        "{head}\n{up} of {} peers up\n{synced}\n{}\n",
+        figures.others().count(),
+        table.trim_fmt()
+    )
+}
+
+/// Nothing where there is none.
+fn exports(exports: &[ExportStatus]) -> String {
+    if exports.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(["EXPORT", "FORMAT", "STATE", "KEYS", "ENCRYPTS", "LAST ERROR"]);
+    for export in exports {
+        let or_none = |text: Option<&str>| text.map_or("-".into(), printable);
+        let format = export.format.to_possible_value();
+        table.add_row([
+            printable(&export.output.to_string_lossy()),
+            format.map_or("-".into(), |format| format.get_name().to_owned()),
+            if export.current { "current".into() } else { "BEHIND".into() },
+            export.keys.to_string(),
+            or_none(export.encrypts.as_deref().and_then(|name| name.get(..8))),
+            or_none(export.error.as_deref()),
+        ]);
+    }
+    format!("\n{}\n", table.trim_fmt())
+}
+
+fn row(peer: &Peer) -> [String; 7] {
+    let none = || "-".to_owned();
+    [
+        printable(&peer.address),
+        peer.node.as_deref().map_or_else(none, printable),
+        match peer.state {
+            State::Up => "up".into(),
+            State::Down => "DOWN".into(),
+            State::Self_ => "this host".into(),
+        },
+        peer.round_trip.map_or_else(none, |seconds| format!("{:.1} ms", seconds * 1000.0)),
+        peer.keys.to_string(),
+        peer.acknowledged_ago.map_or_else(none, |seconds| {
+            format!("{} ago", words(Duration::try_from_secs_f64(seconds).unwrap_or_default()))
+        }),
+        peer.last_error.as_deref().map_or_else(none, printable),
+    ]
+}

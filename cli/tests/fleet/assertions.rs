@@ -1,0 +1,41 @@
+//! What a fleet owes its visitors.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use testbed::client::TlsVersion;
+use testbed::fleet::Fleet;
+use testbed::fleet::journal::Journal;
+
+pub const fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+/// Lets this time pass, and returns when that was.
+pub fn pass(time: Duration) -> Instant {
+    thread::sleep(time);
+    Instant::now()
+}
+
+/// Every ticket within its lifetime resumed, no visit failed, and there were so many at least.
+pub fn all_resumed(journal: &Journal, least: usize, what: &str, fleet: &Fleet) {
+    println!("{what}: {}", summary(journal));
+    let (lost, failed) = (journal.lost(), journal.failed());
+    assert!(lost == 0 && failed == 0, "{what}: {journal}\n{}", fleet.logs());
+    assert!(journal.resumed() >= least, "{what}: {journal}");
+}
+
+/// Tickets of each of these hosts resumed on each other of them, with every version.
+pub fn all_met(journal: &Journal, hosts: &[usize]) {
+    for version in TlsVersion::ALL {
+        assert_eq!(journal.strangers(hosts, version), [], "{version}\n{journal}");
+    }
+}
+
+/// The rate, in one line.
+fn summary(journal: &Journal) -> String {
+    let (resumed, lost) = (journal.resumed(), journal.lost());
+    let percent = 100.0 * resumed as f64 / (resumed + lost).max(1) as f64;
+    let (failed, keys) = (journal.failed(), journal.keys());
+    format!("{percent:.1} % of {} resumed, {failed} failed, {keys} keys", resumed + lost)
+}

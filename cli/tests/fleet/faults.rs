@@ -1,0 +1,180 @@
+//! What goes wrong in fleets, and how many tickets it may cost.
+
+use std::net::SocketAddr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use testbed::fleet::network::Side;
+use testbed::fleet::relay::Relay;
+use testbed::fleet::settings::Keys;
+use testbed::fleet::{Fleet, MESH, clocks};
+
+use crate::assertions::{all_met, all_resumed, pass, secs};
+use crate::{FIVE, Result, fleet, meshed_nginxes};
+
+/// R: as short as lets several pass.
+const ROTATE: Duration = secs(3);
+
+/// How soon the fleet is one again.
+const WHOLE_AGAIN: Duration = secs(3);
+
+fn keys() -> Keys {
+    Keys::new(ROTATE, secs(15))
+}
+
+/// For longer than its servers wait for it before they help themselves.
+pub fn an_agent_is_killed_and_restarted() -> Result<()> {
+    let (victim, others) = (2, [0, 1, 3, 4]);
+    let mut fleet = meshed_nginxes(&FIVE, keys())?;
+    let travellers = fleet.visit(&[&FIVE])?;
+    pass(secs(3));
+    fleet.hosts[victim].agent().kill()?;
+    pass(secs(8));
+    let ready = fleet.hosts[victim].start_agent()?;
+    let whole = pass(WHOLE_AGAIN);
+    pass(secs(8));
+    let journal = travellers.arrive();
+    all_resumed(&journal.among(&others), 100, "an agent killed: elsewhere", &fleet);
+    let after = journal.since(whole);
+    all_resumed(&after, 100, &format!("ready in {ready:.1?}; 3 s later, everywhere"), &fleet);
+    all_met(&after, &FIVE);
+    assert_eq!(journal.failed(), 0, "{journal}");
+    Ok(())
+}
+
+pub fn a_host_is_cut_off_for_three_rotations() -> Result<()> {
+    let (mainland, island) = ([0, 1, 2], [3, 4]);
+    let fleet = meshed_nginxes(&FIVE, keys())?;
+    let travellers = fleet.visit(&[&FIVE])?;
+    pass(secs(3));
+    for host in island {
+        fleet.network.place(fleet.hosts[host].node(), Side::Island)?;
+    }
+    let apart = Instant::now();
+    pass(3 * ROTATE + secs(1));
+    for host in island {
+        fleet.network.place(fleet.hosts[host].node(), Side::Mainland)?;
+    }
+    let healed = Instant::now();
+    let whole = pass(WHOLE_AGAIN);
+    pass(secs(8));
+    let journal = travellers.arrive();
+    all_resumed(&journal.among(&mainland), 100, "a partition: on one side", &fleet);
+    all_resumed(&journal.among(&island), 50, "a partition: on the other side", &fleet);
+    let meanwhile = journal.since(apart).before(healed);
+    assert!(meanwhile.lost() > 0, "the hosts were not cut off: {meanwhile}");
+    let after = journal.since(whole);
+    all_resumed(&after, 100, "a partition: 3 s after it, everywhere", &fleet);
+    all_met(&after, &FIVE);
+    assert_eq!(journal.failed(), 0, "{journal}");
+    Ok(())
+}
+
+/// All that the hosts say to each other comes late, connections are reset, links go down and up.
+pub fn the_path_is_slow_and_drops_connections() -> Result<()> {
+    let mut fleet = fleet(FIVE.len(), keys())?;
+    let relay = Relay::new();
+    let mut peers = Vec::new();
+    for host in FIVE {
+        let at = |addr, port| SocketAddr::from((addr, port));
+        let listen = at(fleet.bystander.fleet(), MESH + host as u16);
+        let to = at(fleet.hosts[host].node().fleet(), MESH);
+        relay.pass(fleet.bystander.namespace(), listen, to)?;
+        peers.push(listen.to_string());
+    }
+    for host in FIVE {
+        fleet.configure_peers(host, &peers, "")?;
+    }
+    fleet.start_agents(&FIVE)?;
+    fleet.start_nginxes(&FIVE)?;
+    // Everything that a start needs is five times as late as elsewhere.
+    pass(secs(5));
+    let travellers = fleet.visit(&[&FIVE])?;
+    flap(&fleet, secs(20))?;
+    let journal = travellers.arrive();
+    let (connections, resets) = (relay.connections(), relay.resets());
+    println!("the relay: {connections} connections, {resets} reset");
+    assert!(resets >= 2, "{resets} of {connections}");
+    all_resumed(&journal, 200, "a bad path", &fleet);
+    all_met(&journal, &FIVE);
+    assert!(journal.keys() >= 5 * 5, "{journal}");
+    Ok(())
+}
+
+/// Takes the links of all hosts down and up in turn.
+fn flap(fleet: &Fleet, time: Duration) -> Result<()> {
+    let began = Instant::now();
+    for host in fleet.hosts.iter().cycle().take_while(|_| began.elapsed() < time) {
+        fleet.network.connect(host.node(), false)?;
+        thread::sleep(Duration::from_millis(300));
+        fleet.network.connect(host.node(), true)?;
+        thread::sleep(Duration::from_millis(1200));
+    }
+    Ok(())
+}
+
+pub fn wall_clocks_are_an_hour_off() -> Result<()> {
+    const HOUR: i64 = 3600;
+    let mut fleet = fleet(FIVE.len(), keys())?;
+    fleet.configure_mesh(&FIVE, |_| String::new())?;
+    for (host, ahead) in FIVE.into_iter().zip([0, HOUR, -HOUR, HOUR / 2, -HOUR]) {
+        clocks::set_ahead(fleet.hosts[host].agent().environment_mut(), ahead)?;
+    }
+    fleet.start_agents(&FIVE)?;
+    fleet.start_nginxes(&FIVE)?;
+    let travellers = fleet.visit(&[&FIVE])?;
+    pass(secs(20));
+    let journal = travellers.arrive();
+    all_resumed(&journal, 200, "clocks an hour off", &fleet);
+    all_met(&journal, &FIVE);
+    assert!(journal.keys() >= 5 * 5, "{journal}");
+    Ok(())
+}
+
+pub fn all_agents_are_restarted_in_turn() -> Result<()> {
+    let mut fleet = meshed_nginxes(&FIVE, keys())?;
+    let travellers = fleet.visit(&[&FIVE])?;
+    pass(secs(3));
+    let mut slowest = Duration::ZERO;
+    for host in FIVE {
+        let status = fleet.hosts[host].agent().stop()?;
+        assert!(status.success(), "{status}\n{}", fleet.hosts[host].agent_log_tail());
+        pass(secs(1));
+        slowest = slowest.max(fleet.hosts[host].start_agent()?);
+        pass(secs(1));
+    }
+    pass(secs(6));
+    let journal = travellers.arrive();
+    all_resumed(&journal, 200, &format!("all restarted, ready in {slowest:.1?}"), &fleet);
+    all_met(&journal, &FIVE);
+    Ok(())
+}
+
+/// One that nobody was told of, to hosts that have keys for hours.
+pub fn a_host_joins() -> Result<()> {
+    let (old, new) = ([0, 1, 2, 3], 4);
+    let mut fleet = fleet(FIVE.len(), keys())?;
+    fleet.configure_mesh(&old, |_| String::new())?;
+    let of = |host: usize| fleet.hosts[host].node().fleet().to_string();
+    let peers: Vec<String> = old.map(of).into();
+    fleet.configure_peers(new, &peers, "")?;
+    fleet.start_agents(&old)?;
+    fleet.start_nginxes(&old)?;
+    let before = fleet.visit(&[&old])?;
+    pass(secs(5));
+
+    let joined = Instant::now();
+    let ready = fleet.hosts[new].start_agent()?;
+    fleet.start_nginxes(&[new])?;
+    let travellers = fleet.visit(&[&FIVE])?;
+    thread::sleep(WHOLE_AGAIN.saturating_sub(joined.elapsed()));
+    let whole = Instant::now();
+    pass(secs(8));
+    let (before, journal) = (before.arrive(), travellers.arrive());
+    all_resumed(&before, 100, "a host joins: the others", &fleet);
+    let after = journal.since(whole);
+    all_resumed(&after, 100, &format!("ready in {ready:.1?}; 3 s later, everywhere"), &fleet);
+    all_met(&after, &FIVE);
+    assert_eq!(journal.failed(), 0, "{journal}");
+    Ok(())
+}

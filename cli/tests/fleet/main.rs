@@ -1,0 +1,84 @@
+//! Fleets: hosts in network namespaces, `tktrot agent` and a stock server on each, and clients that
+//! carry their tickets from host to host while hosts, links, clocks and agents fail.
+//!
+//! A scenario waits far more than it computes, so all of them run side by side: what libtest does
+//! with as many threads as there are processors would take ten times as long.
+
+mod assertions;
+mod faults;
+mod hosts;
+mod many;
+mod redis;
+mod revoke;
+mod without_agent;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use testbed::fleet::Fleet;
+use testbed::fleet::settings::Keys;
+use testbed::process::needs_root;
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Where cargo built it.
+const TKTROT: &str = env!("CARGO_BIN_EXE_tktrot");
+
+/// The hosts of a fleet of five.
+const FIVE: [usize; 5] = [0, 1, 2, 3, 4];
+
+fn main() {
+    needs_root("it makes network namespaces");
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(SCENARIOS.len());
+    let trials = SCENARIOS.iter().map(|&(name, scenario)| {
+        Trial::test(name, move || scenario().map_err(|error| Failed::from(error.to_string())))
+    });
+    libtest_mimic::run(&arguments, trials.collect()).exit();
+}
+
+/// A scenario and its name.
+type Scenario = (&'static str, fn() -> Result<()>);
+
+macro_rules! scenarios {
+    ($($module:ident: $($name:ident)*;)*) => {
+        const SCENARIOS: &[Scenario] =
+            &[$($((concat!(stringify!($module), "::", stringify!($name)), $module::$name)),*),*];
+    };
+}
+
+scenarios! {
+    without_agent:
+        hosts_refuse_each_others_tickets;
+    hosts:
+        nginxes_resume_each_others_tickets
+        two_of_them_may_be_haproxies
+        one_may_have_nothing_but_exported_files;
+    faults:
+        an_agent_is_killed_and_restarted
+        a_host_is_cut_off_for_three_rotations
+        the_path_is_slow_and_drops_connections
+        wall_clocks_are_an_hour_off
+        all_agents_are_restarted_in_turn
+        a_host_joins;
+    revoke:
+        every_host_refuses_what_one_revokes
+        a_host_that_was_away_learns_it_before_it_serves;
+    redis:
+        redis_stops_for_two_rotations
+        redis_is_flushed;
+    many:
+        sixty_four_agents_hold_all_keys;
+}
+
+/// Hosts on which nothing runs.
+fn fleet(hosts: usize, keys: Keys) -> Result<Fleet> {
+    Ok(Fleet::new(TKTROT.as_ref(), hosts, keys)?)
+}
+
+/// Hosts that share their keys with each other, each with an agent and an nginx.
+fn meshed_nginxes(hosts: &[usize], keys: Keys) -> Result<Fleet> {
+    let mut fleet = fleet(hosts.len(), keys)?;
+    fleet.configure_mesh(hosts, |_| String::new())?;
+    fleet.start_agents(hosts)?;
+    fleet.start_nginxes(hosts)?;
+    Ok(fleet)
+}

@@ -1,0 +1,142 @@
+//! Fleets that share their keys through a Redis, and what happens to that.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use tempfile::TempDir;
+use testbed::fleet::Fleet;
+use testbed::fleet::journal::Journal;
+use testbed::fleet::network::Node;
+use testbed::fleet::settings::{self, Keys};
+use testbed::process;
+use testbed::wait::PATIENCE;
+
+use crate::assertions::{all_met, all_resumed, pass, secs};
+use crate::{Result, fleet};
+
+/// Redis' own.
+const PORT: u16 = 6379;
+
+/// R.
+const ROTATE: u64 = 3;
+
+/// A Redis that keeps nothing on a disk, where the bystander of a fleet is.
+pub struct Store {
+    dir: TempDir,
+    addr: SocketAddr,
+    child: Option<Child>,
+}
+
+impl Store {
+    pub fn start(fleet: &Fleet) -> Result<Store> {
+        let addr = (fleet.bystander.fleet(), PORT).into();
+        let mut store = Store { dir: tempfile::tempdir()?, addr, child: None };
+        store.run(&fleet.bystander)?;
+        Ok(store)
+    }
+
+    /// What agents are told.
+    pub fn url(fleet: &Fleet) -> String {
+        format!("redis://{}:{PORT}/0", fleet.bystander.fleet())
+    }
+
+    fn run(&mut self, node: &Node) -> Result<()> {
+        let log = fs::File::create(self.dir.path().join("redis.log"))?;
+        let mut command = Command::new("redis-server");
+        command.args(["--bind", &self.addr.ip().to_string(), "--port", &PORT.to_string()]);
+        command.args(["--save", "", "--appendonly", "no", "--protected-mode", "no"]);
+        command.current_dir(self.dir.path()).stdin(Stdio::null()).stdout(log);
+        node.namespace().run(|| {
+            let child = command.spawn().map_err(|error| format!("no redis-server: {error}"))?;
+            Ok(process::serves(self.child.insert(child), self.addr)?)
+        })
+    }
+
+    /// All that it had is gone.
+    fn stop(&mut self) -> Result<()> {
+        let mut child = self.child.take().ok_or("no Redis runs")?;
+        child.kill()?;
+        child.wait()?;
+        Ok(())
+    }
+
+    fn flush(&self, node: &Node) -> Result<()> {
+        let mut stream = node.namespace().run(|| TcpStream::connect(self.addr))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(b"FLUSHALL\r\n")?;
+        let mut answer = [0; 5];
+        stream.read_exact(&mut answer)?;
+        assert_eq!(&answer, b"+OK\r\n");
+        Ok(())
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        if self.child.is_some() {
+            let _ = self.stop();
+        }
+    }
+}
+
+const HOSTS: [usize; 4] = [0, 1, 2, 3];
+
+fn sharing() -> Result<(Store, Fleet)> {
+    let mut fleet = fleet(HOSTS.len(), Keys::new(secs(ROTATE), secs(15)))?;
+    let store = Store::start(&fleet)?;
+    for host in &fleet.hosts {
+        host.configure(&settings::redis(&Store::url(&fleet), fleet.secret()))?;
+    }
+    fleet.start_agents(&HOSTS)?;
+    fleet.start_nginxes(&HOSTS)?;
+    Ok((store, fleet))
+}
+
+/// Meanwhile each host has keys of its own, which the others come to know when Redis is back, or
+/// never. What was shared goes on, and what is shared after it does.
+pub fn redis_stops_for_two_rotations() -> Result<()> {
+    let (mut store, fleet) = sharing()?;
+    let travellers = fleet.visit(&[&HOSTS])?;
+    let stopped = pass(secs(2 * ROTATE));
+    store.stop()?;
+    pass(secs(2 * ROTATE));
+    store.run(&fleet.bystander)?;
+    let back = pass(secs(ROTATE));
+    pass(secs(4 * ROTATE));
+    let journal = travellers.arrive();
+    all_resumed(&journal.before(stopped), 50, "before Redis stops", &fleet);
+    let of_then = journal.only(|visit| {
+        visit.began >= stopped && visit.carried.as_ref().is_some_and(|held| held.received < stopped)
+    });
+    all_resumed(&of_then, 20, "tickets from before, while Redis is gone", &fleet);
+    let at_home =
+        journal.only(|visit| visit.carried.as_ref().is_some_and(|held| held.issuer == visit.host));
+    all_resumed(&at_home, 20, "each host's own tickets, all the time", &fleet);
+    let after = of_since(&journal, back);
+    all_resumed(&after, 100, "tickets from after Redis is back", &fleet);
+    all_met(&after, &HOSTS);
+    assert_eq!(journal.failed(), 0, "{journal}");
+    Ok(())
+}
+
+/// Visits with tickets that were issued then or later.
+fn of_since(journal: &Journal, then: Instant) -> Journal {
+    journal.only(|visit| visit.carried.as_ref().is_some_and(|held| held.received >= then))
+}
+
+/// The hosts have what they need, and what comes next is agreed upon anew.
+pub fn redis_is_flushed() -> Result<()> {
+    let (store, fleet) = sharing()?;
+    let travellers = fleet.visit(&[&HOSTS])?;
+    pass(secs(2 * ROTATE));
+    store.flush(&fleet.bystander)?;
+    pass(secs(4 * ROTATE));
+    let journal = travellers.arrive();
+    all_resumed(&journal, 200, "Redis flushed", &fleet);
+    all_met(&journal, &HOSTS);
+    assert!(journal.keys() >= 5, "{journal}");
+    Ok(())
+}
