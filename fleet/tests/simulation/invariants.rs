@@ -118,7 +118,8 @@ impl World {
         }
     }
 
-    /// The peers that have to open what `host` seals with `key`: all that it believes to be up and
+    /// The peers that have to open what `host` seals with `key`: all that it believes to be up, that
+    /// have not said that they stop, and
     ///
     /// - that have been since before it announced the key, if its agent made it; or
     /// - that have been for longer than `lead_max`, which is the longest that a peer may keep it
@@ -137,7 +138,7 @@ impl World {
         let mut lacking = None;
         for (peer, end) in self.network.ends(host).iter().enumerate() {
             let that = &self.hosts[peer];
-            if !end.up || that.id != end.node {
+            if !end.up || that.id != end.node || that.left {
                 continue;
             }
             let told = now > end.since.max(announced) + lead_max;
@@ -211,7 +212,8 @@ impl World {
             let settled = self.network.works(host, ticket.host);
             let announced = facts.announced.unwrap_or(now);
             let told = |since: Millis| now > since.max(announced) + SETTLED;
-            if there.agent.is_some() && settled.is_some_and(told) {
+            let kept = there.ring.opens(key, there.time(now));
+            if kept && there.agent.is_some() && settled.is_some_and(told) {
                 self.figures.opened += 1;
                 if !opens {
                     let text = format!(
@@ -256,7 +258,8 @@ impl World {
             let that = &self.hosts[crate::host::place(*origin)];
             let living = |at: &&Millis| **at + life as Millis >= now;
             let irregular = that.irregular.iter().filter(living).count();
-            *count > scheduled + irregular
+            // A new one, and a successor in the place of the one that was to follow the old one.
+            *count > scheduled + 2 * irregular
         });
         if let Some((origin, count)) = too_many {
             self.violate(Broken::TooMany, format!("host {host} has {count} keys of {origin}"));

@@ -45,6 +45,7 @@ impl World {
                 self.feed(host, Event::Leave);
                 self.settle(host);
                 self.stop(host);
+                self.hosts[host].left = true;
                 self.hosts[host].irregular.push(now);
                 self.timeline.plan(back, Happening::Start(host as u16));
             }

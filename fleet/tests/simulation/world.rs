@@ -77,6 +77,33 @@ pub struct Key {
     pub lost: Vec<(usize, u32)>,
 }
 
+/// Which keys an event ends before their time.
+enum Revoking {
+    These(Vec<Number>),
+    All,
+}
+
+impl Revoking {
+    fn by(event: &Event<()>) -> Self {
+        match event {
+            Event::Revoke(names) => Revoking::These(names.iter().map(ring::number).collect()),
+            Event::RevokeAll => Revoking::All,
+            Event::Received { message: Message::Revoked { keys, all }, .. } => match all {
+                true => Revoking::All,
+                false => Revoking::These(keys.iter().map(|key| ring::number(&key.name)).collect()),
+            },
+            _ => Revoking::These(Vec::new()),
+        }
+    }
+
+    fn means(&self, key: Number) -> bool {
+        match self {
+            Revoking::These(keys) => keys.contains(&key),
+            Revoking::All => true,
+        }
+    }
+}
+
 /// All there is.
 pub struct World {
     pub scenario: Scenario,
@@ -212,7 +239,8 @@ impl World {
         let machine = Machine::new(this.id, self.limits, self.scenario.policy, self.scenario.fault);
         this.agent = Some(machine);
         this.instance += 1;
-        (this.serves, this.turned, this.tick_at) = (true, now, Millis::MAX);
+        (this.serves, this.left) = (true, false);
+        (this.turned, this.tick_at) = (now, Millis::MAX);
         this.excuse(now + grace);
         let mut found: Vec<_> = this.ring.all().map(|(key, times)| (key, *times)).collect();
         found.sort_by_key(|(key, _)| *key);
@@ -352,15 +380,11 @@ impl World {
         let this = &mut self.hosts[host];
         let time = this.time(now);
         let Some(agent) = &mut this.agent else { return };
-        let revoking = match &event {
-            Event::Revoke(_) | Event::RevokeAll | Event::Lost(_) => true,
-            Event::Received { message, .. } => matches!(message, Message::Revoked { .. }),
-            _ => false,
-        };
+        let revoking = Revoking::by(&event);
         self.figures.events += 1;
         let mut answers = Vec::new();
         for action in agent.handle(event, time) {
-            self.perform(host, action, time, revoking, &mut answers);
+            self.perform(host, action, time, &revoking, &mut answers);
         }
         for answer in answers {
             self.feed(host, answer);
@@ -386,7 +410,7 @@ impl World {
         host: usize,
         action: Action<()>,
         time: Time,
-        revoking: bool,
+        revoking: &Revoking,
         answers: &mut Vec<Event<()>>,
     ) {
         match action {
@@ -489,13 +513,13 @@ impl World {
         taken
     }
 
-    fn erase(&mut self, host: usize, key: Number, time: Time, revoking: bool) {
+    fn erase(&mut self, host: usize, key: Number, time: Time, revoking: &Revoking) {
         self.trace(|| format!("host {host} erases key {key}"));
         let grace = self.grace();
         let now = self.now();
         let lived =
             self.hosts[host].ring.erase(key).is_some_and(|times| time < times.decrypt_until);
-        if revoking && lived {
+        if lived && revoking.means(key) {
             if self.keys[key as usize].revoked.is_none() {
                 self.keys[key as usize].revoked = Some(now);
                 self.revoked.push(key);
