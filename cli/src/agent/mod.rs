@@ -27,6 +27,7 @@ mod metrics;
 mod notify;
 mod peers;
 mod privileges;
+mod redis;
 mod ring;
 pub mod secrets;
 mod start;
