@@ -1,6 +1,5 @@
 //! Visitors who carry their tickets from host to host, and what became of each visit.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -15,10 +14,6 @@ use crate::client::{Client, Ticket, TlsVersion};
 
 /// For the granularity of clocks. Not for slow machines: ages are bounds.
 const MARGIN: Duration = Duration::from_millis(500);
-/// How many tickets of different ages a TLS 1.3 visitor keeps beside the newest.
-const KEEPSAKES: u32 = 8;
-/// Every so many visits it offers the oldest of them.
-const OLD_TICKET_EVERY: usize = 3;
 
 /// A server that is visited: the number of its host, and where it listens.
 pub type Stop = (usize, SocketAddr);
@@ -31,9 +26,8 @@ pub struct Travellers {
 }
 
 impl Travellers {
-    /// As many visitors for each protocol version as a route has stops, and a thread for each
-    /// route: every visitor begins at another stop and goes round. After each visit there is this
-    /// pause.
+    /// Visitors of both protocol versions, who go round on these routes: a thread for each route,
+    /// and after each visit this pause.
     pub fn depart(
         namespace: &Namespace,
         routes: &[Vec<Stop>],
@@ -46,7 +40,7 @@ impl Travellers {
             threads: Vec::with_capacity(routes.len()),
         };
         for route in routes {
-            let mut visitors = visitors(route.len(), lifetime)?;
+            let mut visitors = visitors(route.len())?;
             let (journal, stop, route) = (all.journal.clone(), all.stop.clone(), route.clone());
             let go_round = move || {
                 loop {
@@ -92,17 +86,14 @@ impl Drop for Travellers {
     }
 }
 
-/// So many for each version.
-fn visitors(stops: usize, lifetime: Duration) -> Result<Vec<Visitor>> {
+/// For each version: one that begins at each stop, and two that never let go of what they have.
+fn visitors(stops: usize) -> Result<Vec<Visitor>> {
     let mut visitors = Vec::new();
     for version in TlsVersion::ALL {
         let client = Client::new(version)?;
-        for number in 0..stops {
-            // Those of TLS 1.2 have one ticket for its whole life: they give up the first at
-            // different ages, so that there are always tickets of all.
-            let first = lifetime * (number + 1) as u32 / stops as u32;
-            visitors.push(Visitor::new(client.clone(), number, first));
-        }
+        visitors.extend((0..stops).map(|first| Visitor::new(client.clone(), first, stops)));
+        let stubborn = [0, stops / 2];
+        visitors.extend(stubborn.map(|first| Visitor::new(client.clone(), first, usize::MAX)));
     }
     Ok(visitors)
 }
@@ -114,32 +105,32 @@ struct Held {
     issuer: usize,
 }
 
-/// One visitor. With TLS 1.2 it offers one ticket until its lifetime is over. With TLS 1.3 it gets a
-/// new one with each visit and offers the newest; now and then an old one that should still do.
+/// One visitor. It offers one ticket a number of times, or until its lifetime is over, and then the
+/// newest that it was given; with TLS 1.2 there is none, so it comes without one.
 struct Visitor {
     client: Client,
     next: usize,
-    turn: usize,
-    /// The ticket is given up at this age: less than its lifetime for the first.
-    give_up: Duration,
+    times: usize,
+    offered: usize,
+    held: Option<Held>,
     newest: Option<Held>,
-    old: VecDeque<Held>,
 }
 
 impl Visitor {
-    fn new(client: Client, first: usize, give_up: Duration) -> Visitor {
-        Visitor { client, next: first, turn: 0, give_up, newest: None, old: VecDeque::new() }
+    fn new(client: Client, first: usize, times: usize) -> Visitor {
+        Visitor { client, next: first, times, offered: 0, held: None, newest: None }
     }
 
     fn visit(&mut self, route: &[Stop], lifetime: Duration) -> Visit {
         let (host, addr) = route[self.next % route.len()];
         self.next += 1;
-        let offered = self.choose(lifetime);
+        self.choose(lifetime);
+        let offered = self.held.clone();
         let began = Instant::now();
         let result = self.client.connect(addr, None, offered.as_ref().map(|held| &held.ticket));
         let ended = Instant::now();
-        let carried = offered.as_ref().map(|Held { ticket, issuer }| Carried {
-            issuer: *issuer,
+        let carried = offered.map(|Held { ticket, issuer }| Carried {
+            issuer,
             key: ticket.key_name(),
             received: ticket.received(),
             is_due: ended - ticket.requested() + MARGIN < lifetime,
@@ -150,42 +141,24 @@ impl Visitor {
             Err(error) => Outcome::Failed(error.to_string()),
         };
         let mut sealed_with = None;
+        // After a failure the same ticket is offered again: it must not be lost.
         if let Ok(handshake) = result {
-            sealed_with = handshake.tickets.last().map(Ticket::key_name);
-            self.remember(handshake.tickets.last(), host, handshake.resumed, lifetime);
+            let ticket = handshake.tickets.last().cloned();
+            sealed_with = ticket.as_ref().map(Ticket::key_name);
+            let new = ticket.map(|ticket| Held { ticket, issuer: host });
+            match handshake.resumed {
+                true => self.newest = new.or(self.newest.take()),
+                false => (self.held, self.newest, self.offered) = (new, None, 0),
+            }
         }
         Visit { version: self.client.version(), host, began, ended, carried, outcome, sealed_with }
     }
 
-    fn choose(&mut self, lifetime: Duration) -> Option<Held> {
-        self.turn += 1;
-        let is_good = |held: &Held, age| held.ticket.requested().elapsed() + 2 * MARGIN < age;
-        while self.old.front().is_some_and(|held| !is_good(held, lifetime)) {
-            self.old.pop_front();
+    fn choose(&mut self, lifetime: Duration) {
+        let ends = |held: &Held| held.ticket.requested().elapsed() + 2 * MARGIN >= lifetime;
+        if self.offered >= self.times || self.held.as_ref().is_some_and(ends) {
+            (self.held, self.offered) = (self.newest.take().filter(|held| !ends(held)), 0);
         }
-        if self.newest.as_ref().is_some_and(|held| !is_good(held, self.give_up)) {
-            (self.newest, self.give_up) = (None, lifetime);
-        }
-        let newest = self.newest.as_ref()?;
-        let old = self.old.front().filter(|_| self.turn.is_multiple_of(OLD_TICKET_EVERY));
-        Some(old.unwrap_or(newest).clone())
-    }
-
-    fn remember(&mut self, ticket: Option<&Ticket>, host: usize, resumed: bool, life: Duration) {
-        let Some(ticket) = ticket else {
-            // A host that issued none after a full handshake has refused the one that there was.
-            if !resumed {
-                self.newest = None;
-            }
-            return;
-        };
-        let held = Held { ticket: ticket.clone(), issuer: host };
-        let last = self.old.back();
-        if ticket.version() == TlsVersion::V13
-            && last.is_none_or(|last| last.ticket.age() >= life / KEEPSAKES)
-        {
-            self.old.push_back(held.clone());
-        }
-        self.newest = Some(held);
+        self.offered += usize::from(self.held.is_some());
     }
 }
