@@ -20,6 +20,16 @@ pub struct Figures {
     pub ring: String,
     /// This node.
     pub node: String,
+    /// How it shares its keys, and with whom.
+    #[serde(flatten)]
+    pub told: Told,
+    /// Key files that are kept current.
+    pub exports: Vec<ExportStatus>,
+}
+
+/// What is told of the fleet.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Told {
     /// How keys are shared.
     pub sharing: Sharing,
     /// True if every peer that is up has told what it holds.
@@ -37,8 +47,19 @@ pub struct Figures {
     pub refused_by_peers: u64,
     /// Those that are configured or have come.
     pub peers: Vec<Peer>,
-    /// Key files that are kept current.
-    pub exports: Vec<ExportStatus>,
+    /// Where keys are shared through Redis: how that stands.
+    pub redis: Option<Redis>,
+}
+
+/// How it stands with Redis.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Redis {
+    /// Where it is; null while it cannot be asked.
+    pub address: Option<String>,
+    /// Why it cannot.
+    pub error: Option<String>,
+    /// True if the key that encrypts here is the fleet's; else it is one of this host's own.
+    pub shared: bool,
 }
 
 /// How keys are shared.
@@ -93,7 +114,7 @@ pub enum State {
 impl Figures {
     /// The peers, without this node itself.
     pub fn others(&self) -> impl Iterator<Item = &Peer> {
-        self.peers.iter().filter(|peer| peer.state != State::Self_)
+        self.told.peers.iter().filter(|peer| peer.state != State::Self_)
     }
 }
 
@@ -179,14 +200,17 @@ mod tests {
             version: 1,
             ring: "nginx".into(),
             node: "00000000000000aa".into(),
-            sharing: Sharing::Mesh,
-            synced: true,
-            synced_ago: Some(0.0),
-            own_keys: 3,
-            other_keys: 3,
-            refused: 0,
-            refused_by_peers: 1,
-            peers: vec![Peer { state: State::Self_, ..up.clone() }, up, down],
+            told: Told {
+                sharing: Sharing::Mesh,
+                synced: true,
+                synced_ago: Some(0.0),
+                own_keys: 3,
+                other_keys: 3,
+                refused: 0,
+                refused_by_peers: 1,
+                peers: vec![Peer { state: State::Self_, ..up.clone() }, up, down],
+                redis: None,
+            },
             exports: vec![
                 ExportStatus {
                     keys: 3,
@@ -210,14 +234,15 @@ mod tests {
         let schema = include_str!("../../../docs/schemas/peers.schema.json");
         let schema = serde_json::from_str(schema).unwrap();
         let schema = jsonschema::validator_for(&schema).unwrap();
-        let alone = Figures {
-            sharing: Sharing::Alone,
-            synced_ago: None,
-            peers: vec![],
-            exports: vec![],
-            ..figures()
-        };
-        for figures in [figures(), alone] {
+        let mut alone = figures();
+        alone.told =
+            Told { sharing: Sharing::Alone, synced_ago: None, peers: Vec::new(), ..figures().told };
+        alone.exports.clear();
+        let mut with_redis = alone.clone();
+        with_redis.told.sharing = Sharing::Redis;
+        with_redis.told.redis =
+            Some(Redis { address: None, error: Some("no route to host".into()), shared: false });
+        for figures in [figures(), alone, with_redis] {
             let document = serde_json::to_value(&figures).unwrap();
             let flaws: Vec<_> =
                 schema.iter_errors(&document).map(|flaw| flaw.to_string()).collect();

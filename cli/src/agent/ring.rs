@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tktrot::clock::Time;
@@ -50,7 +51,7 @@ pub struct Act<'r> {
 impl HostRing {
     /// The ring that both are.
     pub fn new(keyring: Keyring, view: View) -> Self {
-        let node = keyring.ring().header().node.load(std::sync::atomic::Ordering::Relaxed);
+        let node = keyring.ring().header().node.load(Ordering::Relaxed);
         // The last server that ends erases the keys of a ring that nobody else deals with.
         keyring.settle();
         HostRing {
@@ -76,6 +77,21 @@ impl HostRing {
     /// What the ring is asked for.
     pub fn policy(&self) -> Policy {
         self.keyring.policy()
+    }
+
+    /// Whether keys that are made here are plain.
+    pub fn makes_plain(&self) -> bool {
+        self.view.header().plain.load(Ordering::Relaxed) != 0
+    }
+
+    /// How many keys there are.
+    pub fn keys(&self) -> usize {
+        self.known.borrow().len()
+    }
+
+    /// How many of them this host encrypts with, or has.
+    pub fn own_keys(&self) -> usize {
+        self.view.keys().iter().filter(|key| key.node == self.node.0).count()
     }
 
     /// Whether its file still has a name: servers that start now would make another one.

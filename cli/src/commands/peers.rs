@@ -9,7 +9,7 @@ use comfy_table::{Table, presets};
 
 use crate::agent::ask::{Question, ask};
 use crate::agent::export::status::ExportStatus;
-use crate::agent::figures::{Figures, Peer, Sharing, State};
+use crate::agent::figures::{Figures, Peer, Redis, Sharing, State};
 use crate::rings::RingArgument;
 use crate::settings;
 use crate::severity::Severity;
@@ -40,16 +40,29 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     }
     let all_up = figures.others().all(|peer| peer.state == State::Up);
     let all_current = figures.exports.iter().all(|export| export.current);
-    Ok(if all_up && all_current && figures.synced { Severity::Fine } else { Severity::Doubtful })
+    let all_up = all_up && figures.told.redis.iter().all(|redis| redis.address.is_some());
+    Ok(if all_up && all_current && figures.told.synced {
+        Severity::Fine
+    } else {
+        Severity::Doubtful
+    })
 }
 
 fn told(figures: &Figures) -> String {
-    let keys = format!("{} keys of its own, {} of others", figures.own_keys, figures.other_keys);
+    let keys =
+        format!("{} keys of its own, {} of others", figures.told.own_keys, figures.told.other_keys);
     let head = format!("{}: node {}, {keys}", printable(&figures.ring), printable(&figures.node));
-    if figures.sharing != Sharing::Mesh {
-        let with = match figures.sharing {
-            Sharing::Redis => "keys are shared through Redis",
-            _ => "keys are shared with nobody",
+    if figures.told.sharing != Sharing::Mesh {
+        let with = match &figures.told.redis {
+            Some(Redis { address: Some(address), shared, .. }) => {
+                let which = if *shared { "the fleet's key" } else { "a key of this host's own" };
+                format!("keys are shared through Redis at {}; {which} encrypts", printable(address))
+            }
+            Some(Redis { error: Some(error), .. }) => {
+                format!("Redis CANNOT BE ASKED: {}", printable(error))
+            }
+            Some(_) => "Redis has not answered yet".into(),
+            None => "keys are shared with nobody".into(),
         };
         return format!("{head}\n{with}\n");
     }
@@ -64,10 +77,11 @@ fn told(figures: &Figures) -> String {
         "ACKNOWLEDGED",
         "LAST ERROR",
     ]);
-    for peer in &figures.peers {
+    for peer in &figures.told.peers {
         table.add_row(row(peer));
     }
-    let synced = if figures.synced { "" } else { "not every peer has told what it holds yet\n" };
+    let synced =
+        if figures.told.synced { "" } else { "not every peer has told what it holds yet\n" };
     let up = figures.others().filter(|peer| peer.state == State::Up).count();
     format!(
         "{head}\n{up} of {} peers up\n{synced}\n{}\n",

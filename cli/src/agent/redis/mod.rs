@@ -7,9 +7,7 @@
 //! - [`link`]: the connection, kept up
 //! - [`script`]: what is asked of it
 //! - [`engine`]: the state machine's actions, done to the ring and told to Redis
-
-// Until the agent's loop drives it.
-#![cfg_attr(not(test), allow(dead_code))]
+//! - [`through`]: the engine as the agent has it
 
 pub mod engine;
 mod link;
@@ -18,3 +16,4 @@ mod script;
 mod target;
 #[cfg(test)]
 mod tests;
+pub mod through;
