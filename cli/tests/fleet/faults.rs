@@ -15,6 +15,9 @@ use crate::{FIVE, Result, fleet, meshed_nginxes};
 /// R: as short as lets several pass.
 const ROTATE: Duration = secs(3);
 
+/// How long an agent waits for a peer at most, unless told.
+const LEAD_MAX: Duration = secs(5);
+
 /// How soon the fleet is one again.
 const WHOLE_AGAIN: Duration = secs(3);
 
@@ -51,7 +54,9 @@ pub fn a_host_is_cut_off_for_three_rotations() -> Result<()> {
         fleet.network.place(fleet.hosts[host].node(), Side::Island)?;
     }
     let apart = Instant::now();
-    pass(3 * ROTATE + secs(1));
+    // Keys are known a rotation and `lead_max` before they encrypt: so long nobody misses any.
+    pass(ROTATE + LEAD_MAX);
+    pass(3 * ROTATE);
     for host in island {
         fleet.network.place(fleet.hosts[host].node(), Side::Mainland)?;
     }

@@ -1,23 +1,24 @@
 //! 64 agents on loopback addresses of one network, without servers: what it takes to hold
-//! everybody's keys.
+//! everybody's keys. The agents are those that `make` builds, with optimization.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use testbed::RingDir;
 use testbed::fleet::agent::Agent;
 use testbed::fleet::namespace::Namespace;
 use testbed::fleet::settings::{self, Keys, RING};
 use testbed::fleet::{MESH, write_secret};
 use testbed::wait;
+use testbed::{RingDir, artifacts};
 use tktrot::ring::file::Place;
 
+use crate::Result;
 use crate::assertions::secs;
-use crate::{Result, TKTROT};
 
 const MANY: usize = 64;
 
@@ -37,7 +38,7 @@ impl Member {
     fn new(number: usize, peers: &[String], secret: &std::path::Path) -> Result<Member> {
         let dir = tempfile::tempdir()?;
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
-        let (agent, ring) = (Agent::new(TKTROT.as_ref(), dir.path())?, RingDir::new()?);
+        let (agent, ring) = (Agent::new(artifacts::tktrot()?, dir.path())?, RingDir::new()?);
         let mesh = settings::mesh(&format!("{}:{MESH}", address(number)), peers, secret);
         // No rotation but the one that the test asks for.
         let text = Keys::new(secs(3600), secs(3600)).file(ring.path(), &mesh);
@@ -96,7 +97,7 @@ pub fn sixty_four_agents_hold_all_keys() -> Result<()> {
     let before = all_hold_all(&members, "after the start")?;
 
     let config = members[17].dir.path().join("tktrot.toml");
-    let rotated = std::process::Command::new(TKTROT)
+    let rotated = Command::new(artifacts::tktrot()?)
         .arg("--config")
         .arg(config)
         .args(["rotate", RING])

@@ -72,7 +72,7 @@ impl Tickets {
 }
 
 fn revoke_all(fleet: &Fleet, host: usize) -> Result<()> {
-    let output = fleet.hosts[host].tktrot(&["revoke", "--fleet", "--all"])?;
+    let output = fleet.hosts[host].tktrot(&["revoke", "--fleet", "--all", "--yes"])?;
     let said = testbed::log::said(&output);
     assert_eq!(output.status.code(), Some(0), "{said}\n{}", fleet.logs());
     Ok(())
