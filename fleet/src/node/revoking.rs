@@ -70,7 +70,7 @@ impl<S> Node<S> {
         let mut news = Vec::new();
         for Tombstone { name, left } in keys {
             let until = now + left.saturating_sub(age).min(self.limits.longest);
-            let known = self.ended.has(&name);
+            let known = self.ended.has_revoked(&name);
             let (here, until) = self.bury(&name, Some(until), now);
             if here {
                 actions.push(Action::Erase(name));
@@ -83,8 +83,9 @@ impl<S> Node<S> {
         if ended > 0 {
             actions.push(Action::Note(Note::Revoked(ended, Some(from))));
         }
-        // Whoever revoked may not reach everybody.
-        if ended > 0 {
+        // Whoever revoked may not reach everybody; nor do those who have such a key have to be among
+        // those who hear of it first.
+        if !news.is_empty() {
             let keys: Vec<_> = news.into_iter().map(|(tombstone, _)| tombstone).collect();
             for peer in
                 self.peers.after(self.id, NEWS).filter(|peer| *peer != from).collect::<Vec<_>>()

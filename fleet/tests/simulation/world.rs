@@ -118,6 +118,7 @@ pub struct World {
     pub figures: Figures,
     pub broken: Option<Violation>,
     pub groups: u8,
+    pub revoked_all: Millis,
     trace: bool,
 }
 
@@ -144,6 +145,7 @@ impl World {
             figures: Figures::default(),
             broken: None,
             groups: 0,
+            revoked_all: 0,
             trace: std::env::var_os("TKTROT_SIMULATION_TRACE").is_some(),
             scenario: scenario.clone(),
         };

@@ -130,3 +130,14 @@ fn a_key_that_was_revoked_on_this_host_alone_does_not_come_back_here() {
     host.hears(EVE, Message::Pull);
     assert!(tombstones(&host, EVE).is_empty(), "others keep it");
 }
+
+#[test]
+fn who_hears_of_a_key_that_it_does_not_hold_passes_it_on_too() {
+    let mut host = with_bob_and_a_key_of_his();
+    let keys = vec![Tombstone { name: name(900), left: HOUR }];
+    host.hears(BOB, Message::Revoked { keys: keys.clone(), all: false });
+    assert_eq!(tombstones(&host, EVE).len(), 1);
+    host.sent.clear();
+    host.hears(EVE, Message::Revoked { keys, all: false });
+    assert!(host.sent.is_empty(), "once");
+}
