@@ -6,6 +6,7 @@ PREFIX  ?= /usr/local
 BINDIR  ?= $(PREFIX)/bin
 LIBDIR  ?= $(PREFIX)/lib
 SHARE   ?= $(PREFIX)/share
+UNITS   ?= $(PREFIX)/lib/systemd/system
 TARGET  := $(or $(CARGO_TARGET_DIR),target)
 RELEASE := $(TARGET)/release
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
@@ -143,7 +144,7 @@ lint: deps
 	$(CARGO) clippy --manifest-path tls-libraries/Cargo.toml --target-dir $(TARGET)/tls/runner \
 	    --all-targets -- -D warnings
 
-# Into DESTDIR, for PREFIX (and BINDIR, LIBDIR, SHARE, for distributions that have their own).
+# Into DESTDIR, for PREFIX (and BINDIR, LIBDIR, SHARE, UNITS, for distributions that have their own).
 install: libraries
 	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(PREFIX)/include
 	install -m 644 include/tktrot.h $(DESTDIR)$(PREFIX)/include/
@@ -162,6 +163,9 @@ install: libraries
 	$(RELEASE)/tktrot completions fish > $(DESTDIR)$(SHARE)/fish/vendor_completions.d/tktrot.fish
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@VERSION@|$(VERSION)|' \
 	    dist/tktrot.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/tktrot.pc
+	install -d $(DESTDIR)$(UNITS)
+	sed -e 's|@BINDIR@|$(BINDIR)|' dist/systemd/tktrot-agent.service.in \
+	    > $(DESTDIR)$(UNITS)/tktrot-agent.service
 
 clean:
 	$(CARGO) clean

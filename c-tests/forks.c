@@ -5,6 +5,7 @@
 
 #define _GNU_SOURCE
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
@@ -167,6 +168,7 @@ static void forks_beside_a_thread_that_installs(void)
 
 /* The upkeep thread is ours: no fork happens while it is in the TLS library. */
 static atomic_int inside;
+static sem_t entered;
 
 static int slow_bytes(unsigned char *bytes, size_t len)
 {
@@ -174,6 +176,7 @@ static int slow_bytes(unsigned char *bytes, size_t len)
     pthread_getname_np(pthread_self(), name, sizeof name);
     if (strcmp(name, "tktrot") == 0) {
         inside = 1;
+        sem_post(&entered);
         sleep_ms(5);
         inside = 0;
     }
@@ -188,11 +191,12 @@ static void no_fork_inside_the_generator(void)
     int met = 0;
     api.rand_priv_bytes = slow_bytes;
     cfg.rotate_every = 1;
+    CHECK_INT(sem_init(&entered, 0, 0), 0);
     CHECK_RC(tkt_install_api(ctx, &cfg, &api), TKT_OK);
     struct outcome full = CONNECT(ctx, TLS1_3_VERSION, NULL, 0); /* starts the thread */
     forget(&full);
     for (long long began = now_ms(); met < 3 && now_ms() - began < 30000;) {
-        if (!inside)
+        if (sem_wait(&entered) != 0 || !inside)
             continue;
         met++;
         pid_t child = fork_bounded();
@@ -344,6 +348,7 @@ static void no_thread(void)
 int main(void)
 {
     alarm(LIMIT_SECONDS);
+    warm_up();
     daemonized_workers();
 #ifndef __SANITIZE_ADDRESS__
     /* AddressSanitizer's own allocator takes no care of its locks over a fork. */

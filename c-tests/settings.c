@@ -326,6 +326,7 @@ int main(void)
     memset(too_long, 'x', sizeof too_long - 1);
 
     make_certificate();
+    warm_up();
     /* First, since a process reads its environment once. */
     bad_variables();
     in_child(good_variables);

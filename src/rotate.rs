@@ -60,6 +60,8 @@ impl fmt::Display for Failure {
     }
 }
 
+impl std::error::Error for Failure {}
+
 /// One trust domain in this process: a ring, a clock and a generator.
 pub struct Keyring<C: Clock = BootClock> {
     ring: Ring,

@@ -44,7 +44,7 @@ fn a_program_is_built_and_runs_with_what_is_installed() -> Result<()> {
     let preloaded = ["run", "--", "/bin/sh", "-c", "echo $LD_PRELOAD"];
     let preloaded = output(Command::new(&tktrot).args(preloaded).env_remove("LD_PRELOAD"))?;
     assert_eq!(Path::new(&preloaded), lib.join("libtktrot_preload.so"));
-    for page in ["tktrot.1", "tktrot-run.1", "tktrot-revoke.1"] {
+    for page in ["tktrot.1", "tktrot-run.1", "tktrot-revoke.1", "tktrot-agent.1"] {
         let page = fs::read_to_string(prefix.join("share/man/man1").join(page))?;
         assert!(page.contains(".SH SYNOPSIS"), "{page}");
     }
@@ -54,6 +54,8 @@ fn a_program_is_built_and_runs_with_what_is_installed() -> Result<()> {
          [ \"${{COMPREPLY[*]}}\" = revoke ]",
         bash.display()
     )))?;
+
+    is_a_hardened_unit(&lib.join("systemd/system/tktrot-agent.service"))?;
 
     let pkg_config = |question: &str| {
         let path = lib.join("pkgconfig");
@@ -76,5 +78,21 @@ fn a_program_is_built_and_runs_with_what_is_installed() -> Result<()> {
             .args(pkg_config("--libs")?.split_whitespace()),
     )?;
     assert_eq!(output(Command::new(&program).env("LD_LIBRARY_PATH", &lib))?, VERSION);
+    Ok(())
+}
+
+/// systemd understands the agent's unit, and finds little that it leaves open.
+fn is_a_hardened_unit(unit: &Path) -> Result<()> {
+    let verified =
+        Command::new("systemd-analyze").args(["--man=no", "verify"]).arg(unit).output()?;
+    let said = String::from_utf8_lossy(&verified.stderr).into_owned();
+    // It also reads units of this host, of which it may have something to say.
+    let ours: Vec<_> = said.lines().filter(|line| line.contains("tktrot")).collect();
+    assert!(verified.status.success() && ours.is_empty(), "{said}");
+    let judged = Command::new("systemd-analyze")
+        .args(["security", "--no-pager", "--offline=true", "--threshold=30"])
+        .arg(unit)
+        .output()?;
+    assert!(judged.status.success(), "{}", String::from_utf8_lossy(&judged.stdout));
     Ok(())
 }

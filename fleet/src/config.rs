@@ -22,6 +22,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::node::limits::Limits;
+use crate::shared::settings::Settings;
 use flaw::Flaw;
 use section::Section;
 
@@ -128,12 +129,18 @@ pub struct Redis {
     pub at: RedisAt,
     /// The file with its password.
     pub password_file: Option<PathBuf>,
+    /// A PEM file with the CA that its certificate is from, if that is no public one.
+    pub ca: Option<PathBuf>,
     /// Files: what keys are wrapped with; all are tried, the first is used; one at least.
     pub secrets: Vec<PathBuf>,
     /// What the names of all that is stored begin with.
     pub prefix: String,
     /// Goes on with a Redis that writes to disk.
     pub allow_persistence: bool,
+    /// How long before it encrypts a key is stored at least.
+    pub lead: Duration,
+    /// How often Redis is asked whether anything changed.
+    pub poll: Duration,
 }
 
 /// Where Redis is.
@@ -163,6 +170,10 @@ pub struct Export {
     pub command: Vec<String>,
     /// How long it, or the socket, may take.
     pub timeout: Duration,
+    /// The rights of the files.
+    pub mode: u32,
+    /// The group of the files, by name.
+    pub group: Option<String>,
 }
 
 /// For which server keys are exported.
@@ -174,9 +185,9 @@ pub enum Format {
     Haproxy,
     /// `ssl.stek-file` of lighttpd.
     Lighttpd,
-    /// The active key's 80 bytes.
+    /// 80 bytes for each key.
     Raw,
-    /// `SSLSessionTicketKeyFile` of Apache.
+    /// `SSLSessionTicketKeyFile` of Apache, 48 bytes.
     Apache,
 }
 
@@ -312,8 +323,18 @@ fn secrets(section: &Section<'_>) -> Result<Vec<PathBuf>, Flaw> {
     if secrets.is_empty() { Err(section.unfit("secrets", ACCEPTED)) } else { Ok(secrets) }
 }
 
-const REDIS: [&str; 7] =
-    ["url", "sentinels", "master", "password_file", "secrets", "prefix", "allow_persistence"];
+const REDIS: [&str; 10] = [
+    "url",
+    "sentinels",
+    "master",
+    "password_file",
+    "ca",
+    "secrets",
+    "prefix",
+    "allow_persistence",
+    "lead",
+    "poll",
+];
 
 fn redis(section: &Section<'_>) -> Result<Redis, Flaw> {
     let url = section.text("url", values::redis_url)?;
@@ -331,13 +352,16 @@ fn redis(section: &Section<'_>) -> Result<Redis, Flaw> {
     Ok(Redis {
         at,
         password_file: section.text("password_file", values::path)?,
+        ca: section.text("ca", values::path)?,
         secrets: secrets(section)?,
         prefix: section.text("prefix", values::prefix)?.unwrap_or_else(|| "tktrot".into()),
         allow_persistence: section.switch("allow_persistence")?.unwrap_or(false),
+        lead: section.text("lead", values::lead)?.unwrap_or(Settings::default().lead),
+        poll: section.text("poll", values::lead)?.unwrap_or(Settings::default().poll),
     })
 }
 
-const EXPORT: [&str; 5] = ["format", "output", "socket", "command", "timeout"];
+const EXPORT: [&str; 7] = ["format", "output", "socket", "command", "timeout", "mode", "group"];
 
 fn export(section: &Section<'_>) -> Result<Export, Flaw> {
     let needs = |setting| section.flaw(None, &format!("it needs {setting}"));
@@ -354,7 +378,21 @@ fn export(section: &Section<'_>) -> Result<Export, Flaw> {
         return Err(section.unfit("command", "a program and its arguments"));
     }
     let timeout = section.text("timeout", values::timeout)?.unwrap_or(Duration::from_secs(10));
-    Ok(Export { format, output, socket, command, timeout })
+    match format {
+        Format::Haproxy if socket.is_none() && command.is_empty() => {
+            return Err(needs("socket, HAProxy's `stats socket` of `level admin`, or a command"));
+        }
+        Format::Nginx80 | Format::Apache if command.is_empty() => {
+            return Err(needs("a command that lets the server read its files again"));
+        }
+        _ => {}
+    }
+    let mode = section.text("mode", values::mode)?.unwrap_or(0o600);
+    let group = section.text("group", values::user)?;
+    if mode & 0o040 != 0 && group.is_none() {
+        return Err(section.flaw(Some("mode"), "a group that may read needs group = \"its name\""));
+    }
+    Ok(Export { format, output, socket, command, timeout, mode, group })
 }
 
 #[cfg(test)]

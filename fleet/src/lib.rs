@@ -10,8 +10,8 @@
 //! | [`message`] | what nodes tell each other |
 //! | [`node`] | a node as a state machine: (event, now) → actions |
 //! | [`secret`] | what the hosts of a fleet have in common, and the keys derived from it |
-//! | [`wire`] | what nodes tell each other, as bytes |
 //! | [`shared`] | a node that shares one key per rotation with all others through Redis |
+//! | [`wire`] | what nodes tell each other, as bytes |
 //! | [`wrap`] | a key as it is kept in Redis |
 
 pub mod config;

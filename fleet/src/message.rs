@@ -71,7 +71,7 @@ impl Left {
 pub struct Tombstone {
     /// The key.
     pub name: KeyName,
-    /// What was left of its life.
+    /// How much longer a copy of it can live somewhere.
     pub left: Duration,
 }
 

@@ -9,6 +9,7 @@
 //! - [`nginx`], [`haproxy`], [`hitch`], [`stud`], [`server`]: the servers, with the operations that
 //!   an administrator has
 //! - [`foreground`]: any other server, from its configuration file
+//! - [`redis`]: what a fleet may share its keys through
 //! - [`backend`]: what answers behind servers that only end TLS
 //! - [`solo`]: servers of one process that start at once, for tests that need many
 //! - [`environment`]: what a server's environment holds; [`RingDir`], the ring's own directory
@@ -50,6 +51,7 @@ pub mod memory;
 pub mod nginx;
 pub mod port;
 pub mod process;
+pub mod redis;
 pub mod server;
 pub mod solo;
 pub mod stud;

@@ -1,7 +1,8 @@
-//! A ring that an agent governs, on a virtual clock: what servers leave to it, and what they do
-//! when it is gone.
+//! A ring that an agent governs: what servers leave to it, and what they do when it is gone. On a
+//! virtual clock, and with a stock nginx.
 
 mod agent;
+mod nginx;
 mod servers;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

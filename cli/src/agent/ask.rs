@@ -105,7 +105,10 @@ pub fn ask<A: DeserializeOwned>(place: &Place, question: &Question) -> Result<A>
                 "no agent governs this ring (start one: tktrot agent {})",
                 ring.file_stem().unwrap_or_default().to_string_lossy()
             ),
-            io::ErrorKind::PermissionDenied => {
+            // It hangs up on those.
+            io::ErrorKind::PermissionDenied
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::ConnectionReset => {
                 "its agent answers its own user and root only: run this as root (sudo)".into()
             }
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {

@@ -9,6 +9,8 @@ use tktrot::clock::Time;
 use tktrot::secret::KeyName;
 use tktrot_fleet::message::NodeId;
 
+use super::export::status::ExportStatus;
+
 /// All that is told, at one moment.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Figures {
@@ -18,6 +20,16 @@ pub struct Figures {
     pub ring: String,
     /// This node.
     pub node: String,
+    /// How it shares its keys, and with whom.
+    #[serde(flatten)]
+    pub told: Told,
+    /// Key files that are kept current.
+    pub exports: Vec<ExportStatus>,
+}
+
+/// What is told of the fleet.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Told {
     /// How keys are shared.
     pub sharing: Sharing,
     /// True if every peer that is up has told what it holds.
@@ -35,6 +47,19 @@ pub struct Figures {
     pub refused_by_peers: u64,
     /// Those that are configured or have come.
     pub peers: Vec<Peer>,
+    /// Where keys are shared through Redis: how that stands.
+    pub redis: Option<Redis>,
+}
+
+/// How it stands with Redis.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Redis {
+    /// Where it is; null while it cannot be asked.
+    pub address: Option<String>,
+    /// Why it cannot.
+    pub error: Option<String>,
+    /// True if the key that encrypts here is the fleet's; else it is one of this host's own.
+    pub shared: bool,
 }
 
 /// How keys are shared.
@@ -89,7 +114,7 @@ pub enum State {
 impl Figures {
     /// The peers, without this node itself.
     pub fn others(&self) -> impl Iterator<Item = &Peer> {
-        self.peers.iter().filter(|peer| peer.state != State::Self_)
+        self.told.peers.iter().filter(|peer| peer.state != State::Self_)
     }
 }
 
@@ -148,6 +173,7 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keyfile::files::Format;
 
     fn figures() -> Figures {
         let up = Peer {
@@ -174,14 +200,32 @@ mod tests {
             version: 1,
             ring: "nginx".into(),
             node: "00000000000000aa".into(),
-            sharing: Sharing::Mesh,
-            synced: true,
-            synced_ago: Some(0.0),
-            own_keys: 3,
-            other_keys: 3,
-            refused: 0,
-            refused_by_peers: 1,
-            peers: vec![Peer { state: State::Self_, ..up.clone() }, up, down],
+            told: Told {
+                sharing: Sharing::Mesh,
+                synced: true,
+                synced_ago: Some(0.0),
+                own_keys: 3,
+                other_keys: 3,
+                refused: 0,
+                refused_by_peers: 1,
+                peers: vec![Peer { state: State::Self_, ..up.clone() }, up, down],
+                redis: None,
+            },
+            exports: vec![
+                ExportStatus {
+                    keys: 3,
+                    encrypts: Some("0011223344556677".into()),
+                    written: Some(1_700_000_000),
+                    current: true,
+                    ..ExportStatus::new(Format::Haproxy, "/run/haproxy/tickets".into())
+                },
+                ExportStatus {
+                    error: Some("the command failed".into()),
+                    failures: 2,
+                    said: Some("no such service".into()),
+                    ..ExportStatus::new(Format::Nginx80, "/run/nginx/tickets".into())
+                },
+            ],
         }
     }
 
@@ -190,9 +234,15 @@ mod tests {
         let schema = include_str!("../../../docs/schemas/peers.schema.json");
         let schema = serde_json::from_str(schema).unwrap();
         let schema = jsonschema::validator_for(&schema).unwrap();
-        let alone =
-            Figures { sharing: Sharing::Alone, synced_ago: None, peers: Vec::new(), ..figures() };
-        for figures in [figures(), alone] {
+        let mut alone = figures();
+        alone.told =
+            Told { sharing: Sharing::Alone, synced_ago: None, peers: Vec::new(), ..figures().told };
+        alone.exports.clear();
+        let mut with_redis = alone.clone();
+        with_redis.told.sharing = Sharing::Redis;
+        with_redis.told.redis =
+            Some(Redis { address: None, error: Some("no route to host".into()), shared: false });
+        for figures in [figures(), alone, with_redis] {
             let document = serde_json::to_value(&figures).unwrap();
             let flaws: Vec<_> =
                 schema.iter_errors(&document).map(|flaw| flaw.to_string()).collect();

@@ -128,16 +128,16 @@ fn of_agent(figures: &Figures) -> Result<String> {
     let ups = gauge("peers_up", "Peers that can be talked to.", &[])?;
     ups.with_label_values(&[ring]).set(up.count() as f64);
     let synced = gauge("synced", "1 if every peer that is up has told what it holds.", &[])?;
-    synced.with_label_values(&[ring]).set(f64::from(u8::from(figures.synced)));
+    synced.with_label_values(&[ring]).set(f64::from(u8::from(figures.told.synced)));
     let age = gauge("synced_age_seconds", "Since when that is no longer so.", &[])?;
-    if let Some(ago) = figures.synced_ago {
+    if let Some(ago) = figures.told.synced_ago {
         age.with_label_values(&[ring]).set(ago);
     }
     let keys = gauge("keys", "Keys in the ring, by the node that made them.", &["origin"])?;
-    keys.with_label_values(&[ring, "own"]).set(figures.own_keys as f64);
+    keys.with_label_values(&[ring, "own"]).set(figures.told.own_keys as f64);
     let peers: usize = figures.others().map(|peer| peer.keys).sum();
     keys.with_label_values(&[ring, "peers"]).set(peers as f64);
-    let others = figures.other_keys.saturating_sub(peers);
+    let others = figures.told.other_keys.saturating_sub(peers);
     keys.with_label_values(&[ring, "others"]).set(others as f64);
     let answers = gauge(
         "acknowledgement_seconds",
@@ -154,11 +154,23 @@ fn of_agent(figures: &Figures) -> Result<String> {
             trips.with_label_values(&labels).set(seconds);
         }
     }
+    if let Some(redis) = &figures.told.redis {
+        let up = gauge("redis_up", "1 if Redis can be asked.", &[])?;
+        up.with_label_values(&[ring]).set(f64::from(u8::from(redis.address.is_some())));
+        let shared = gauge("redis_shared", "1 if the fleet's key encrypts, not an own one.", &[])?;
+        shared.with_label_values(&[ring]).set(f64::from(u8::from(redis.shared)));
+    }
+    let current =
+        gauge("export_current", "1 if a server that is fed from files has its keys.", &["output"])?;
+    for export in &figures.exports {
+        let output = export.output.to_string_lossy();
+        current.with_label_values(&[ring, &output]).set(f64::from(u8::from(export.current)));
+    }
     let opts = Opts::new("tktrot_agent_refused_total", "Announcements of keys not taken.");
     let refused = IntCounterVec::new(opts, &["ring", "by"])?;
     registry.register(Box::new(refused.clone()))?;
-    refused.with_label_values(&[ring, "this"]).inc_by(figures.refused);
-    refused.with_label_values(&[ring, "peers"]).inc_by(figures.refused_by_peers);
+    refused.with_label_values(&[ring, "this"]).inc_by(figures.told.refused);
+    refused.with_label_values(&[ring, "peers"]).inc_by(figures.told.refused_by_peers);
     let mut text = Vec::new();
     TextEncoder::new().encode(&registry.gather(), &mut text)?;
     Ok(String::from_utf8(text)?)

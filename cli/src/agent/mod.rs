@@ -1,13 +1,17 @@
 //! `tktrot agent`: owns the ring of this host and shares its keys with the other hosts of its fleet.
 //!
-//! What is said and when is decided by [`tktrot_fleet::node::Node`], which knows no socket and no
-//! clock; this is the shell around it, all on one thread.
+//! What is said and when is decided by [`tktrot_fleet::node::Node`], or where there is a Redis by
+//! [`tktrot_fleet::shared::Shared`], which know no socket and no clock; this is the shell around
+//! them, all on one thread.
 //!
 //! - [`start`]: what is opened while the agent still may: ring, secrets, sockets
 //! - [`privileges`]: and how it then becomes somebody who may nothing
-//! - [`driver`]: events to the node, its actions to the ring and to the peers
-//! - [`ring`]: the ring, as the node's actions change it
-//! - [`peers`]: who carries what nodes tell each other: [`mesh`], or nobody
+//! - [`driver`]: the agent's loop
+//! - [`ring`]: the ring, as the agent changes it
+//! - [`fleet`]: how keys are shared, in one of two ways:
+//!   - [`nodes`]: every host's own, with [`peers`] through the [`mesh`], or with nobody
+//!   - [`redis`]: the same key for all
+//! - [`export`]: keeps the key files of servers current that cannot load a plugin
 //! - [`secrets`]: the files that hold the fleet secret
 //! - [`figures`]: what is told of the agent
 //! - [`ask`], [`control`]: one question and one answer over a socket beside the ring
@@ -18,13 +22,17 @@
 pub mod ask;
 mod control;
 mod driver;
+pub mod export;
 pub mod figures;
+mod fleet;
 mod journal;
 mod mesh;
 mod metrics;
+mod nodes;
 mod notify;
 mod peers;
 mod privileges;
+mod redis;
 mod ring;
 pub mod secrets;
 mod start;
@@ -52,5 +60,5 @@ pub fn run(settings: &Settings, ring: &RingArgument) -> Result<()> {
         .enable_all()
         .build()
         .context("the runtime cannot be made")?;
-    LocalSet::new().block_on(&runtime, driver::run(started, settings, user, began))
+    LocalSet::new().block_on(&runtime, driver::run(started, user, began))
 }

@@ -11,36 +11,21 @@ use tktrot_fleet::message::{Message, NodeId};
 use super::mesh::{Events, Me, Mesh, MeshConfig, MeshEvent, PeerStatus, Timing, Tls};
 use super::ring::Secrets;
 
-/// What was opened for the way to the peers.
-pub enum Way {
-    /// There are none.
-    Nobody,
-    /// A socket is bound, and secrets are read.
-    Mesh(Box<MeshConfig>),
-}
+/// What was read and bound for a mesh, before the agent gives up its rights.
+pub struct Prepared(MeshConfig);
 
-impl Way {
-    /// The way through a mesh.
+impl Prepared {
+    /// For these settings.
     ///
     /// # Errors
     ///
     /// The address cannot be listened on, or a secret or certificate not be read.
-    pub fn through(mesh: &config::Mesh) -> Result<Way> {
+    pub fn read(mesh: &config::Mesh) -> Result<Prepared> {
         let tls = Tls::read(&mesh.credentials).context("[mesh]")?;
         let listener = TcpListener::bind(mesh.listen)
             .with_context(|| format!("[mesh]: {} cannot be listened on", mesh.listen))?;
         let (peers, timing) = (mesh.peers.clone(), Timing::default());
-        Ok(Way::Mesh(Box::new(MeshConfig { listener, peers, tls, timing })))
-    }
-
-    /// Begins to connect, in a [`tokio::task::LocalSet`].
-    pub fn open(self, node: NodeId, ring: &str) -> Result<Carrier> {
-        let Way::Mesh(config) = self else { return Ok(Carrier::Nobody) };
-        let mut instance = [0; 8];
-        openssl::rand::rand_bytes(&mut instance).context("OpenSSL's generator fails")?;
-        let instance = u64::from_ne_bytes(instance);
-        let (mesh, events) = Mesh::start(*config, Me { node, instance, ring: ring.into() })?;
-        Ok(Carrier::Mesh { mesh, events })
+        Ok(Prepared(MeshConfig { listener, peers, tls, timing }))
     }
 }
 
@@ -53,6 +38,19 @@ pub enum Carrier {
 }
 
 impl Carrier {
+    /// Begins to connect, in a [`tokio::task::LocalSet`].
+    ///
+    /// # Errors
+    ///
+    /// OpenSSL's generator fails, or the socket cannot be used.
+    pub fn start(Prepared(config): Prepared, node: NodeId, ring: &str) -> Result<Carrier> {
+        let mut instance = [0; 8];
+        openssl::rand::rand_bytes(&mut instance).context("OpenSSL's generator fails")?;
+        let instance = u64::from_ne_bytes(instance);
+        let (mesh, events) = Mesh::start(config, Me { node, instance, ring: ring.into() })?;
+        Ok(Carrier::Mesh { mesh, events })
+    }
+
     /// True if there can be peers.
     pub fn has_peers(&self) -> bool {
         matches!(self, Carrier::Mesh { .. })

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tktrot::clock::Time;
@@ -50,7 +51,7 @@ pub struct Act<'r> {
 impl HostRing {
     /// The ring that both are.
     pub fn new(keyring: Keyring, view: View) -> Self {
-        let node = keyring.ring().header().node.load(std::sync::atomic::Ordering::Relaxed);
+        let node = keyring.ring().header().node.load(Ordering::Relaxed);
         // The last server that ends erases the keys of a ring that nobody else deals with.
         keyring.settle();
         HostRing {
@@ -76,6 +77,21 @@ impl HostRing {
     /// What the ring is asked for.
     pub fn policy(&self) -> Policy {
         self.keyring.policy()
+    }
+
+    /// Whether keys that are made here are plain.
+    pub fn makes_plain(&self) -> bool {
+        self.view.header().plain.load(Ordering::Relaxed) != 0
+    }
+
+    /// How many keys there are.
+    pub fn keys(&self) -> usize {
+        self.known.borrow().len()
+    }
+
+    /// How many of them this host encrypts with, or has.
+    pub fn own_keys(&self) -> usize {
+        self.view.keys().iter().filter(|key| key.node == self.node.0).count()
     }
 
     /// Whether its file still has a name: servers that start now would make another one.
@@ -125,22 +141,26 @@ impl HostRing {
         // After the look: a key that ended meanwhile was erased, not revoked.
         let now = self.now();
         let mut known = self.known.borrow_mut();
-        let mut events = Vec::new();
+        // What is new comes first: a rotation by hand has ended one key because there is another,
+        // and nothing is to be begun in its place.
+        let (mut events, mut changed) = (Vec::new(), Vec::new());
         let mut missing = std::mem::take(&mut *known);
         for key in keys.iter().filter(|key| key.times.decrypt_until > now) {
             let before = missing.remove(&key.name);
             known.insert(key.name, key.times);
             let origin = NodeId(key.node);
-            // Of its own keys, the node also knows what an operator made earlier.
-            let is_news = match before {
-                None => !self.is_to_go(&key.name),
-                Some(times) => times != key.times && origin == self.node,
-            };
-            if is_news {
-                let facts = Facts { name: key.name, origin, times: key.times, plain: key.plain };
-                events.push(Event::Found(facts));
+            let facts = Facts { name: key.name, origin, times: key.times, plain: key.plain };
+            match before {
+                None if self.is_to_go(&key.name) => {}
+                None => events.push(Event::Found(facts)),
+                // Of its own keys, the node also knows what an operator made earlier.
+                Some(times) if times != key.times && origin == self.node => {
+                    changed.push(Event::Found(facts));
+                }
+                Some(_) => {}
             }
         }
+        events.append(&mut changed);
         let lost = missing.into_iter().filter(|(_, times)| times.decrypt_until > now);
         events.extend(lost.map(|(name, _)| Event::Lost(name)));
         events

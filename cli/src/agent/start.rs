@@ -4,7 +4,7 @@ use std::net::TcpListener as StdTcpListener;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::sync::atomic::Ordering;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use tktrot::config::{Config, DEFAULT_LIFETIME, DEFAULT_ROTATE_EVERY};
@@ -15,8 +15,13 @@ use tktrot::schedule::{MAX_LIFETIME, Policy};
 use tktrot_fleet::config::Config as FleetConfig;
 use tktrot_fleet::node::limits::Limits;
 
-use super::figures::Sharing;
-use super::peers::Way;
+use super::export::Exporter;
+use super::export::entry::Entry;
+use super::fleet::Fleet;
+use super::nodes::Nodes;
+use super::peers::{self, Carrier};
+use super::redis::engine as redis;
+use super::redis::through::ThroughRedis;
 use super::ring::HostRing;
 use super::{ask, control};
 use crate::rings::{self, RingArgument};
@@ -35,10 +40,10 @@ pub struct Started {
     pub ring: HostRing,
     /// What the node waits for, and takes.
     pub limits: Limits,
-    /// How keys are shared.
-    pub sharing: Sharing,
-    /// With whom.
+    /// With whom keys are shared.
     pub way: Way,
+    /// What keeps key files current.
+    pub exporter: Exporter,
     /// Who looks at the ring for Prometheus, and where that asks.
     pub metrics: Option<(Observer, StdTcpListener)>,
     /// Where `tktrot peers` asks.
@@ -86,29 +91,64 @@ impl Started {
             ))
         });
         let metrics = metrics.transpose()?;
-        let (sharing, way) = way(fleet)?;
+        let way = Way::of(fleet, &name(&place))?;
+        let exports: Result<_> = fleet.exports.iter().map(Entry::of).collect();
+        let exporter = Exporter::new(exports?, rings::look_at(&place)?);
         Ok(Started {
             control: control::bind(&ask::socket(&place))?,
             ring: HostRing::new(keyring, view),
             place,
             limits,
-            sharing,
             way,
+            exporter,
             metrics,
             lock,
         })
     }
 }
 
-/// The way to the peers, with its secrets read and its socket bound.
-fn way(fleet: &FleetConfig) -> Result<(Sharing, Way)> {
-    if let Some(mesh) = &fleet.mesh {
-        return Ok((Sharing::Mesh, Way::through(mesh)?));
+/// With whom keys are shared: files are read and sockets bound, and nothing is said yet.
+pub enum Way {
+    /// With nobody.
+    Alone,
+    /// Host by host.
+    Mesh(peers::Prepared),
+    /// All hosts have the same.
+    Redis(Box<redis::Prepared>),
+}
+
+impl Way {
+    fn of(fleet: &FleetConfig, ring: &str) -> Result<Way> {
+        Ok(match (&fleet.mesh, &fleet.redis) {
+            (Some(mesh), _) => Way::Mesh(peers::Prepared::read(mesh)?),
+            (None, Some(settings)) => {
+                let prepared = redis::Prepared::read(settings, ring).context("[redis]")?;
+                Way::Redis(Box::new(prepared))
+            }
+            (None, None) => Way::Alone,
+        })
     }
-    if fleet.redis.is_some() {
-        bail!("[redis] is not built into this agent");
+
+    /// Begins to share, in a [`tokio::task::LocalSet`].
+    ///
+    /// # Errors
+    ///
+    /// OpenSSL's generator fails, or the socket cannot be used.
+    pub fn open(self, limits: Limits, ring: &HostRing, name: &str) -> Result<Fleet> {
+        let carrier = match self {
+            Way::Redis(prepared) => {
+                return Ok(Fleet::Redis(Box::new(ThroughRedis::start(*prepared, ring))));
+            }
+            Way::Mesh(prepared) => Carrier::start(prepared, ring.node(), name)?,
+            Way::Alone => Carrier::Nobody,
+        };
+        Ok(Fleet::Nodes(Box::new(Nodes::new(carrier, limits, ring))))
     }
-    Ok((Sharing::Alone, Way::Nobody))
+}
+
+/// The name by which the hosts of a fleet know a ring: its file's.
+pub fn name(place: &Place) -> String {
+    place.path().file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// One agent for each ring, or they would take turns to replace each other's keys.

@@ -1,22 +1,18 @@
 //! `tktrot export --format FORMAT [RING] --output FILE`.
 
-mod selection;
-
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Context, Result, ensure};
-use clap::ValueEnum;
 use tktrot::clock::{BootClock, Clock};
 
+use crate::keyfile::files::{self, Format, StandIn, Writing};
 use crate::keyfile::lighttpd::Now;
-use crate::keyfile::target::{self, Disk, Written};
-use crate::keyfile::{haproxy, lighttpd, nginx, raw};
+use crate::keyfile::selection::Selection;
+use crate::keyfile::target::{Disk, Manner};
 use crate::rings::RingArgument;
 use crate::settings;
 use crate::severity::Severity;
-use selection::Selection;
 
 #[derive(clap::Args)]
 #[command(after_long_help = "\
@@ -29,6 +25,8 @@ What is written:
 and FILE, which names them all: nginx.conf says `include FILE;`
   haproxy    FILE, three lines, of which the second encrypts: a former key, that one, its successor
   lighttpd   FILE, the key that encrypts
+  apache     FILE, a key of 48 bytes derived from the one that encrypts: Apache can have only one, \
+of AES-128, so no other server opens its tickets, and with the next file it opens none of the former
   raw        FILE, every key, the one that encrypts first
 
 Files live longer than keys: write them anew in every rotation, let the servers read them, and remove \
@@ -50,19 +48,6 @@ pub struct Arguments {
     force_disk: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// ssl_session_ticket_key, 80 bytes for each key
-    #[value(name = "nginx-80")]
-    Nginx80,
-    /// tls-ticket-keys
-    Haproxy,
-    /// ssl.stek-file
-    Lighttpd,
-    /// 80 bytes for each key: name (16), AES-256 (32), HMAC (32)
-    Raw,
-}
-
 pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     let output = &arguments.output;
     ensure!(output.as_os_str() != "-", "--output: keys are never printed; name a file");
@@ -72,13 +57,16 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     let selection = Selection::of(&view, now.ring)
         .with_context(|| format!("{}: nothing was exported", place.path().display()))?;
     let disk = if arguments.force_disk { Disk::Forced } else { Disk::Refused };
-    let count = write(arguments.format, &selection, now, output, disk)?;
+    let manner = Manner { disk, mode: 0o600, group: None };
+    let writing = Writing { now, manner, stand_in: StandIn::Unused, not_before: 0 };
+    let lineup = selection.lineup();
+    let count = files::write(arguments.format, &lineup, output, writing)?;
     println!(
         "{}: {} of {} keys; {} encrypts",
         output.display(),
         count,
         selection.len(),
-        selection.active.name
+        lineup.encrypts.name
     );
     if selection.left_out > 0 {
         eprintln!(
@@ -88,41 +76,4 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
         );
     }
     Ok(Severity::Fine)
-}
-
-/// Writes the files; returns how many keys are in them.
-fn write(format: Format, keys: &Selection, now: Now, output: &Path, disk: Disk) -> Result<usize> {
-    let (bytes, count) = match format {
-        Format::Nginx80 => return write_nginx(keys, output, disk),
-        Format::Haproxy => {
-            let lines = keys.for_haproxy()?;
-            (haproxy::format(lines.each_ref().map(|key| &**key)), haproxy::LINES)
-        }
-        Format::Lighttpd => (lighttpd::format(&keys.active, now), 1),
-        Format::Raw => (raw::format(&keys.all()), keys.len()),
-    };
-    target::write(output, &bytes, disk)?.place()?;
-    Ok(count.min(keys.len()))
-}
-
-/// A file for each key, and one that names them.
-fn write_nginx(keys: &Selection, output: &Path, disk: Disk) -> Result<usize> {
-    let base = std::path::absolute(output)?;
-    let numbered = |number: usize| {
-        let mut path = OsString::from(&base);
-        path.push(format!(".{number}"));
-        PathBuf::from(path)
-    };
-    let all = keys.all();
-    let paths: Vec<PathBuf> = (0..all.len()).map(numbered).collect();
-    let list = nginx::directives(paths.iter().map(PathBuf::as_path));
-    let write = |(path, key): (&PathBuf, _)| target::write(path, &nginx::format(key), disk);
-    let files: Result<Vec<Written>> = paths.iter().zip(all.iter().copied()).map(write).collect();
-    let list = target::write(&base, list.as_bytes(), disk)?;
-    // All are written before the first is in its place; the one that names them comes last.
-    files?.into_iter().chain([list]).try_for_each(Written::place)?;
-    // What an earlier export with more keys has left.
-    let mut stale = (all.len()..).map(numbered);
-    while target::remove(&stale.next().context("a number")?)? {}
-    Ok(all.len())
 }

@@ -4,10 +4,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
+use clap::ValueEnum;
 use comfy_table::{Table, presets};
 
 use crate::agent::ask::{Question, ask};
-use crate::agent::figures::{Figures, Peer, Sharing, State};
+use crate::agent::export::status::ExportStatus;
+use crate::agent::figures::{Figures, Peer, Redis, Sharing, State};
 use crate::rings::RingArgument;
 use crate::settings;
 use crate::severity::Severity;
@@ -16,7 +18,8 @@ use crate::status::span::words;
 
 #[derive(clap::Args)]
 #[command(after_long_help = "\
-Exit status: 0 if every peer is up and has told what it holds, 1 if not, 2 if no agent answers.")]
+Exit status: 0 if every peer is up and has told what it holds, and every export is current; 1 if not; \
+2 if no agent answers.")]
 pub struct Arguments {
     #[command(flatten)]
     ring: RingArgument,
@@ -33,19 +36,33 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&figures)?);
     } else {
-        print!("{}", told(&figures));
+        print!("{}{}", told(&figures), exports(&figures.exports));
     }
     let all_up = figures.others().all(|peer| peer.state == State::Up);
-    Ok(if all_up && figures.synced { Severity::Fine } else { Severity::Doubtful })
+    let all_current = figures.exports.iter().all(|export| export.current);
+    let all_up = all_up && figures.told.redis.iter().all(|redis| redis.address.is_some());
+    Ok(if all_up && all_current && figures.told.synced {
+        Severity::Fine
+    } else {
+        Severity::Doubtful
+    })
 }
 
 fn told(figures: &Figures) -> String {
-    let keys = format!("{} keys of its own, {} of others", figures.own_keys, figures.other_keys);
+    let keys =
+        format!("{} keys of its own, {} of others", figures.told.own_keys, figures.told.other_keys);
     let head = format!("{}: node {}, {keys}", printable(&figures.ring), printable(&figures.node));
-    if figures.sharing != Sharing::Mesh {
-        let with = match figures.sharing {
-            Sharing::Redis => "keys are shared through Redis",
-            _ => "keys are shared with nobody",
+    if figures.told.sharing != Sharing::Mesh {
+        let with = match &figures.told.redis {
+            Some(Redis { address: Some(address), shared, .. }) => {
+                let which = if *shared { "the fleet's key" } else { "a key of this host's own" };
+                format!("keys are shared through Redis at {}; {which} encrypts", printable(address))
+            }
+            Some(Redis { error: Some(error), .. }) => {
+                format!("Redis CANNOT BE ASKED: {}", printable(error))
+            }
+            Some(_) => "Redis has not answered yet".into(),
+            None => "keys are shared with nobody".into(),
         };
         return format!("{head}\n{with}\n");
     }
@@ -60,16 +77,40 @@ fn told(figures: &Figures) -> String {
         "ACKNOWLEDGED",
         "LAST ERROR",
     ]);
-    for peer in &figures.peers {
+    for peer in &figures.told.peers {
         table.add_row(row(peer));
     }
-    let synced = if figures.synced { "" } else { "not every peer has told what it holds yet\n" };
+    let synced =
+        if figures.told.synced { "" } else { "not every peer has told what it holds yet\n" };
     let up = figures.others().filter(|peer| peer.state == State::Up).count();
     format!(
         "{head}\n{up} of {} peers up\n{synced}\n{}\n",
         figures.others().count(),
         table.trim_fmt()
     )
+}
+
+/// Nothing where there is none.
+fn exports(exports: &[ExportStatus]) -> String {
+    if exports.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(["EXPORT", "FORMAT", "STATE", "KEYS", "ENCRYPTS", "LAST ERROR"]);
+    for export in exports {
+        let or_none = |text: Option<&str>| text.map_or("-".into(), printable);
+        let format = export.format.to_possible_value();
+        table.add_row([
+            printable(&export.output.to_string_lossy()),
+            format.map_or("-".into(), |format| format.get_name().to_owned()),
+            if export.current { "current".into() } else { "BEHIND".into() },
+            export.keys.to_string(),
+            or_none(export.encrypts.as_deref().and_then(|name| name.get(..8))),
+            or_none(export.error.as_deref()),
+        ]);
+    }
+    format!("\n{}\n", table.trim_fmt())
 }
 
 fn row(peer: &Peer) -> [String; 7] {

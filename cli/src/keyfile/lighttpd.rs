@@ -23,7 +23,8 @@ pub struct Now {
 }
 
 impl Now {
-    fn seconds(&self) -> u64 {
+    /// Seconds since 1970.
+    pub fn seconds(&self) -> u64 {
         self.wall.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
     }
 }
@@ -54,11 +55,13 @@ pub fn parse(bytes: &[u8], now: Now) -> Result<Keys, String> {
     Ok(vec![key])
 }
 
-/// The file of a key.
-pub fn format(key: &Key, now: Now) -> Bytes {
+/// The file of a key, with which lighttpd encrypts from when the ring does, but not before
+/// `not_before`.
+pub fn format(key: &Key, now: Now, not_before: u64) -> Bytes {
     let ago = key.times.encrypt_from.until(now.ring).as_secs();
+    let ahead = now.ring.until(key.times.encrypt_from).as_secs();
     let left = now.ring.until(key.times.decrypt_until).as_secs();
-    let begin = now.seconds().saturating_sub(ago);
+    let begin = (now.seconds() + ahead).saturating_sub(ago).max(not_before);
     let mut bytes = buffer(SIZE);
     for number in [0, begin, now.seconds() + left] {
         let number = u32::try_from(number).unwrap_or(u32::MAX);
@@ -115,6 +118,14 @@ mod tests {
         let mut keys = parse(&bytes, now()).unwrap();
         keys[0].times.encrypt_from = now().ring - Duration::from_secs(10);
         assert_eq!(keys[0].secrets.hmac.expose()[..], bytes[HEAD + 16..HEAD + 48]);
-        assert_eq!(*format(&keys[0], now()), bytes);
+        assert_eq!(*format(&keys[0], now(), 0), bytes);
+        assert_eq!(format(&keys[0], now(), NOW + 7)[4..8], (NOW as u32 + 7).to_ne_bytes());
+    }
+
+    #[test]
+    fn a_key_that_encrypts_later_has_a_later_begin() {
+        let mut keys = parse(&file(0, NOW, NOW + 60), now()).unwrap();
+        keys[0].times.encrypt_from = now().ring + Duration::from_secs(30);
+        assert_eq!(*format(&keys[0], now(), 0), file(0, NOW + 30, NOW + 60));
     }
 }

@@ -2,17 +2,22 @@
 //! is said and never guessed: most are nothing but random bytes.
 //!
 //! - [`record`]: a key as bytes: its name, then two secrets
-//! - [`nginx`], [`haproxy`], [`lighttpd`], [`raw`]: one format each
+//! - [`nginx`], [`haproxy`], [`lighttpd`], [`apache`], [`raw`]: one format each
 //! - [`source`]: reading such a file, if nobody else can
+//! - [`selection`]: which keys of a ring others can use, and in which order
+//! - [`files`]: which files a format has, and what comes into them
 //! - [`target`]: writing one, so that nobody else can
 //!
 //! Bytes of keys are in buffers that are wiped, and in boxes: what is moved leaves a copy behind.
 
+pub mod apache;
+pub mod files;
 pub mod haproxy;
 pub mod lighttpd;
 pub mod nginx;
 pub mod raw;
 mod record;
+pub mod selection;
 pub mod source;
 pub mod target;
 

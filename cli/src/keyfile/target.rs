@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::{PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -11,8 +12,20 @@ use tktrot::ring::file::on_memory;
 /// Whether keys may come onto a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disk {
+    Never,
+    /// Unless the user insists.
     Refused,
     Forced,
+}
+
+/// Where a file may lie, and who may read it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Manner {
+    pub disk: Disk,
+    /// Its rights; 0600 for most.
+    pub mode: u32,
+    /// The group that it gets; the writer's own unless told.
+    pub group: Option<u32>,
 }
 
 /// A file that is written but not yet in its place; it goes if it never gets there.
@@ -21,16 +34,16 @@ pub struct Written {
     path: PathBuf,
 }
 
-/// Writes what is to be in `path` beside it. Mode 0600 from the first moment on.
+/// Writes what is to be in `path` beside it. Nobody else can read it from the first moment on.
 ///
 /// # Errors
 ///
 /// It cannot be written, or it would come onto a disk.
-pub fn write(path: &Path, bytes: &[u8], disk: Disk) -> Result<Written> {
-    write_checked(path, bytes, disk).with_context(|| path.display().to_string())
+pub fn write(path: &Path, bytes: &[u8], manner: Manner) -> Result<Written> {
+    write_checked(path, bytes, manner).with_context(|| path.display().to_string())
 }
 
-fn write_checked(path: &Path, bytes: &[u8], disk: Disk) -> Result<Written> {
+fn write_checked(path: &Path, bytes: &[u8], manner: Manner) -> Result<Written> {
     if let Ok(there) = fs::symlink_metadata(path) {
         ensure!(there.is_file(), "it is there, and not a regular file");
     }
@@ -38,13 +51,20 @@ fn write_checked(path: &Path, bytes: &[u8], disk: Disk) -> Result<Written> {
         .prefix(".tktrot-")
         .tempfile_in(directory(path))
         .context("nothing can be written into its directory")?;
-    if disk == Disk::Refused && !on_memory(file.as_file()) {
+    if manner.disk != Disk::Forced && !on_memory(file.as_file()) {
+        let or = if manner.disk == Disk::Refused { ", or give --force-disk" } else { "" };
         bail!(
             "it is not on tmpfs or ramfs, and keys must never reach a disk: choose a place such as \
-             /run or /dev/shm, or give --force-disk"
+             /run or /dev/shm{or}"
         );
     }
     file.write_all(bytes)?;
+    if manner.group.is_some() {
+        let given = fchown(file.as_file(), None, manner.group);
+        given
+            .context("it cannot be given to its group: its writer must be root or of that group")?;
+    }
+    file.as_file().set_permissions(fs::Permissions::from_mode(manner.mode))?;
     file.as_file().sync_all()?;
     Ok(Written { file, path: path.to_owned() })
 }

@@ -67,6 +67,8 @@ fn redis_and_exports() {
         r#"
         [redis]
         sentinels = ["redis://a", "rediss://b:26379"]
+        ca = "/etc/tktrot/ca.pem"
+        poll = "10s"
         master = "keys"
         secrets = ["/s"]
         allow_persistence = true
@@ -79,6 +81,8 @@ fn redis_and_exports() {
         output = "/run/nginx/tickets"
         command = ["systemctl", "reload", "nginx"]
         timeout = "3s"
+        mode = "0640"
+        group = "www-data"
         "#,
     )
     .unwrap();
@@ -86,10 +90,14 @@ fn redis_and_exports() {
     let urls = vec!["redis://a".into(), "rediss://b:26379".into()];
     assert_eq!(redis.at, RedisAt::Sentinels { urls, master: "keys".into() });
     assert_eq!((redis.prefix.as_str(), redis.allow_persistence), ("tktrot", true));
+    assert_eq!(redis.ca, Some("/etc/tktrot/ca.pem".into()));
+    assert_eq!((redis.lead.as_secs(), redis.poll.as_secs()), (5, 10));
     let [haproxy, nginx] = &*config.exports else { panic!("{:?}", config.exports) };
     assert_eq!(haproxy.socket, Some("/run/haproxy/admin.sock".into()));
     assert_eq!((haproxy.format, haproxy.timeout), (Format::Haproxy, Duration::from_secs(10)));
     assert_eq!((nginx.command.len(), nginx.timeout), (3, Duration::from_secs(3)));
+    assert_eq!((haproxy.mode, &haproxy.group), (0o600, &None));
+    assert_eq!((nginx.mode, nginx.group.as_deref()), (0o640, Some("www-data")));
 }
 
 #[test]
@@ -155,6 +163,16 @@ fn a_flaw_is_told_with_line_and_column_and_what_is_accepted() {
         (
             "[[export]]\nformat = \"raw\"\noutput = \"/o\"\n[[export]]\nformat = \"raw\"\noutput = \"/o\"",
             "6:10: [[export]]: another [[export]] writes this file",
+        ),
+        ("[[export]]\nformat = \"haproxy\"\noutput = \"/o\"", "1:1: [[export]]: it needs socket"),
+        ("[[export]]\nformat = \"apache\"\noutput = \"/o\"", "1:1: [[export]]: it needs a command"),
+        (
+            "[[export]]\nformat = \"raw\"\noutput = \"/o\"\nmode = \"0644\"",
+            "4:8: mode cannot be this: accepted is \"0600\"",
+        ),
+        (
+            "[[export]]\nformat = \"raw\"\noutput = \"/o\"\nmode = \"0640\"",
+            "4:8: [[export]]: a group that may read",
         ),
         ("[mesh", "1:6: "),
         ("é = [\"ö\"", "1:"),

@@ -161,6 +161,15 @@ pub fn format(text: &str) -> Result<Format, &'static str> {
     }
 }
 
+/// The rights of a file of keys.
+pub fn mode(text: &str) -> Result<u32, &'static str> {
+    match text {
+        "0600" => Ok(0o600),
+        "0640" => Ok(0o640),
+        _ => Err("\"0600\", or \"0640\" for a group that may read"),
+    }
+}
+
 /// A part of a command.
 pub fn argument(text: &str) -> Result<String, &'static str> {
     (!text.contains('\0')).then(|| text.into()).ok_or("a text without NUL")

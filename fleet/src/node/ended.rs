@@ -54,6 +54,11 @@ impl Ended {
         self.names.contains_key(name)
     }
 
+    /// True if somebody revoked it for all.
+    pub fn has_revoked(&self, name: &KeyName) -> bool {
+        self.names.get(name).is_some_and(|grave| grave.revoked)
+    }
+
     /// The revoked ones, for a peer; so many at most, those first that would live longest.
     pub fn tombstones(&self, most: usize, now: Time) -> Vec<Tombstone> {
         let revoked = self.names.iter().filter(|(_, grave)| grave.revoked && grave.until > now);

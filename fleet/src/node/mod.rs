@@ -159,7 +159,7 @@ impl<S> Node<S> {
             }
             Event::Took { from, taken, refused } => self.took(from, taken, refused, actions),
             Event::Up(peer) => self.up(peer, now, actions),
-            Event::Down(peer) => self.down(peer),
+            Event::Down(peer) => self.down(peer, now),
             Event::Received { from, message, age } => {
                 if self.peers.has(from) {
                     self.hear(from, message, age, now, actions);
@@ -190,7 +190,7 @@ impl<S> Node<S> {
         }
         for (peer, key) in self.peers.overdue(now, self.limits.lead_max) {
             actions.push(Action::Drop { peer, reason: DropReason::Silent(key) });
-            self.down(peer);
+            self.down(peer, now);
         }
         if self.started && now >= self.make_at {
             self.take_steps(now, actions);
@@ -220,6 +220,13 @@ impl<S> Node<S> {
                     self.shorten(&name, until, actions);
                 }
                 Step::Discard(name) => {
+                    // It must not take up room at the peers, which may refuse the next one then.
+                    let over =
+                        KeyTimes { encrypt_from: now, encrypt_until: now, decrypt_until: now };
+                    if let Some(key) = self.own.iter_mut().find(|key| key.facts.name == name) {
+                        key.facts.times = over;
+                    }
+                    self.tell_times(&name, now, actions);
                     self.own.retain(|key| key.facts.name != name);
                     self.peers.forget(&name);
                     actions.push(Action::Erase(name));
@@ -273,7 +280,7 @@ impl<S> Node<S> {
 
     /// A new connection begins with the node's own keys and with what was revoked.
     fn up(&mut self, peer: NodeId, now: Time, actions: &mut Vec<Action<S>>) {
-        self.down(peer);
+        self.down(peer, now);
         self.peers.insert(peer);
         let mut keys = Vec::new();
         for key in &mut self.own {
@@ -292,8 +299,8 @@ impl<S> Node<S> {
         }
     }
 
-    fn down(&mut self, peer: NodeId) {
-        let owed = self.peers.remove(peer);
+    fn down(&mut self, peer: NodeId, now: Time) {
+        let owed = self.peers.remove(peer, now);
         self.settle(&owed);
     }
 

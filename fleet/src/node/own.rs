@@ -94,10 +94,7 @@ impl Line<'_> {
             .flat_map(|key| [key.facts.times.encrypt_from, key.facts.times.encrypt_until]);
         let switch = switches.filter(|at| *at > now).min().unwrap_or(Time::NEVER);
         let due = match self.active(now).filter(|key| self.serves_on(key, now)) {
-            Some(_) => {
-                let ends = self.own.iter().map(|key| key.facts.times.encrypt_until);
-                self.policy.extend_at(ends.max().unwrap_or(now))
-            }
+            Some(active) => self.policy.extend_at(self.reach(active, now)),
             None => self.next_in_turn(now).map_or(now, |key| key.ready_at(self.limits)),
         };
         switch.min(due)
@@ -108,16 +105,35 @@ impl Line<'_> {
     }
 
     /// The announced keys follow the active one without a gap, far enough ahead.
+    ///
+    /// A successor may come too late for that, after a revocation or when the generator works
+    /// again: its peers are waited for like those of any key. If they all have it when its turn
+    /// comes it begins then, before the time that it was published with.
     fn mend(&self, active: &Own, now: Time) -> Option<Step> {
-        let mut end = active.facts.times.encrypt_until;
+        let mut turn = active.facts.times.encrypt_until;
+        let mut end = turn;
         for key in self.announced(now) {
             let times = &key.facts.times;
-            if times.encrypt_from != end || !self.policy.fits(times, now) {
+            // Only where there is time for a better one.
+            let late =
+                times.encrypt_from > turn && turn == end && now + self.limits.lead_max <= turn;
+            if times.encrypt_from < end || late || !self.policy.fits(times, now) {
                 return Some(Step::Discard(key.facts.name));
             }
+            turn = turn + times.encrypt_from.until(times.encrypt_until);
             end = times.encrypt_until;
         }
-        (now >= self.policy.extend_at(end)).then(|| Step::Make(self.policy.times_from(end)))
+        let from = end.max(now + self.limits.lead_max);
+        (now >= self.policy.extend_at(turn)).then(|| Step::Make(self.policy.times_from(from)))
+    }
+
+    /// Until when there is a key to encrypt with, if each begins when its turn comes.
+    fn reach(&self, active: &Own, now: Time) -> Time {
+        let spans = self.announced(now).into_iter().map(|key| {
+            let times = key.facts.times;
+            times.encrypt_from.until(times.encrypt_until)
+        });
+        spans.fold(active.facts.times.encrypt_until, |end, span| end + span)
     }
 
     /// No key encrypts, or not one that should: the next one is wanted as soon as can be.

@@ -12,6 +12,9 @@ use crate::message::NodeId;
 /// gone have left, and little in a fleet of a thousand.
 const PULLS: usize = 3;
 const PULL_SPAN: Duration = Duration::from_secs(10);
+/// A peer that was gone for no longer than this, as when a connection broke, has nothing to tell
+/// but its own keys. In a fleet of a thousand somebody's connection breaks all the time.
+const BREAK: Duration = Duration::from_secs(10);
 /// A peer that asks more often gets no answer.
 const ANSWER_EVERY: Duration = Duration::from_secs(1);
 
@@ -35,6 +38,8 @@ pub struct Peers {
     peers: BTreeMap<NodeId, Peer>,
     /// When the last [`PULLS`] were asked for all they hold.
     pulls: VecDeque<Time>,
+    /// Peers that went within the last [`BREAK`], and when.
+    gone: VecDeque<(Time, NodeId)>,
     /// Nobody is overdue before.
     overdue_at: Option<Time>,
 }
@@ -46,8 +51,13 @@ impl Peers {
     }
 
     /// One is gone; the keys that it owed an answer for.
-    pub fn remove(&mut self, node: NodeId) -> Vec<KeyName> {
-        self.peers.remove(&node).map_or(Vec::new(), |peer| peer.owed.into_keys().collect())
+    pub fn remove(&mut self, node: NodeId, now: Time) -> Vec<KeyName> {
+        self.gone.retain(|(at, _)| *at + BREAK > now);
+        let Some(peer) = self.peers.remove(&node) else { return Vec::new() };
+        if peer.greeted && !peer.pulling {
+            self.gone.push_back((now, node));
+        }
+        peer.owed.into_keys().collect()
     }
 
     /// Whether it is up.
@@ -84,6 +94,9 @@ impl Peers {
 
     /// Whether to ask it for all it holds; if so, it counts as asked.
     pub fn may_pull(&mut self, node: NodeId, now: Time) -> bool {
+        if self.gone.iter().any(|(at, gone)| *gone == node && *at + BREAK > now) {
+            return false;
+        }
         if self.pulls.len() >= PULLS {
             if self.pulls.front().is_some_and(|first| *first + PULL_SPAN > now) {
                 return false;

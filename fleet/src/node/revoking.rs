@@ -23,7 +23,7 @@ impl<S> Node<S> {
     ) {
         let mut revoked = Vec::new();
         for name in names {
-            if let Some(until) = self.bury(&name, None, now) {
+            if let (true, until) = self.bury(&name, None, now) {
                 actions.push(Action::Erase(name));
                 revoked.push(Tombstone { name, left: now.until(until) });
             }
@@ -45,7 +45,7 @@ impl<S> Node<S> {
         let held: Vec<_> = self.held.all().map(|facts| facts.name).collect();
         let mut revoked = Vec::new();
         for name in own.into_iter().chain(held) {
-            if let Some(until) = self.bury(&name, None, now) {
+            if let (true, until) = self.bury(&name, None, now) {
                 actions.push(Action::Erase(name));
                 revoked.push(Tombstone { name, left: now.until(until) });
             }
@@ -70,8 +70,8 @@ impl<S> Node<S> {
         let mut news = Vec::new();
         for Tombstone { name, left } in keys {
             let until = now + left.saturating_sub(age).min(self.limits.longest);
-            let known = self.ended.has(&name);
-            let here = self.bury(&name, Some(until), now).is_some();
+            let known = self.ended.has_revoked(&name);
+            let (here, until) = self.bury(&name, Some(until), now);
             if here {
                 actions.push(Action::Erase(name));
             }
@@ -83,17 +83,18 @@ impl<S> Node<S> {
         if ended > 0 {
             actions.push(Action::Note(Note::Revoked(ended, Some(from))));
         }
-        if all {
-            return self.revoke_all(Some(from), now, actions);
-        }
-        // Whoever revoked may not reach everybody.
-        if ended > 0 {
+        // Whoever revoked may not reach everybody; nor do those who have such a key have to be among
+        // those who hear of it first.
+        if !news.is_empty() {
             let keys: Vec<_> = news.into_iter().map(|(tombstone, _)| tombstone).collect();
             for peer in
                 self.peers.after(self.id, NEWS).filter(|peer| *peer != from).collect::<Vec<_>>()
             {
                 actions.push(send(peer, Message::Revoked { keys: keys.clone(), all: false }));
             }
+        }
+        if all {
+            self.revoke_all(Some(from), now, actions);
         }
     }
 
@@ -105,14 +106,18 @@ impl<S> Node<S> {
         }
     }
 
-    /// Takes a key out, for good: until its own end here, and `until` if somebody says so.
-    /// `None` if it was not here.
-    fn bury(&mut self, name: &KeyName, until: Option<Time>, now: Time) -> Option<Time> {
+    /// Takes a key out, for good: until every copy of it has ended, or `until` if somebody says so.
+    /// Whether it was here, and until when it is remembered.
+    fn bury(&mut self, name: &KeyName, until: Option<Time>, now: Time) -> (bool, Time) {
         let end = self.take_out(name);
-        if let Some(until) = end.max(until).filter(|until| *until > now) {
+        // A copy lives longer if its host has not heard that the key began early, as a host that
+        // was away then. A key begins so much earlier at most as it is announced ahead.
+        let ahead = self.policy.rotate_every + self.policy.lead;
+        let until = end.map(|end| end + ahead).max(until).unwrap_or(now);
+        if until > now {
             self.ended.revoke(*name, until);
         }
-        end
+        (end.is_some(), until)
     }
 
     /// When the key would have ended, if it was here.

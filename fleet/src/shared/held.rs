@@ -52,11 +52,18 @@ pub enum Step {
 pub fn replace(keys: &[Held], now: Time) -> Option<Step> {
     let will_encrypt = || keys.iter().filter(|key| key.times.will_encrypt(now));
     will_encrypt().find_map(|key| {
-        let better = will_encrypt().filter(|other| other.rank() > key.rank());
-        let begins = better.map(|other| other.times.encrypt_from.max(now)).min()?;
-        if begins >= key.times.encrypt_until {
-            return None;
-        }
+        let start = key.times.encrypt_from.max(now);
+        let better = |other: &&Held| other.rank() > key.rank() && other.times.encrypt_until > start;
+        let better: Vec<_> = will_encrypt().filter(better).copied().collect();
+        let replaces = |from: &Time| {
+            // One of the fleet's is needed on where better ones end before it does, as they may if
+            // another clock made them. One of the node's own can be made anew.
+            *from < key.times.encrypt_until
+                && (key.shared.is_none()
+                    || line_end(&better, (*from).max(now)) >= key.times.encrypt_until)
+        };
+        let begins = better.iter().map(|other| other.times.encrypt_from.max(now));
+        let begins = begins.filter(replaces).min()?;
         let announced = key.times.state(now) == KeyState::Announced;
         if announced && begins <= key.times.encrypt_from && key.shared.is_none() {
             return Some(Step::Discard(key.name));
@@ -67,15 +74,11 @@ pub fn replace(keys: &[Held], now: Time) -> Option<Step> {
     })
 }
 
-/// The moment up to which some key encrypts, from `now` on without a gap; `now` if none does.
-pub fn line_end(keys: &[Held], now: Time) -> Time {
-    let mut end = now;
+/// The moment up to which some key encrypts, from `start` on without a gap; `start` if none does.
+pub fn line_end(keys: &[Held], start: Time) -> Time {
+    let mut end = start;
     for _ in keys {
-        let covers = |key: &&Held| {
-            key.times.will_encrypt(now)
-                && key.times.encrypt_from <= end
-                && key.times.encrypt_until > end
-        };
+        let covers = |key: &&Held| key.times.encrypt_from <= end && key.times.encrypt_until > end;
         match keys.iter().filter(covers).map(|key| key.times.encrypt_until).max() {
             Some(later) => end = later,
             None => break,
@@ -130,6 +133,21 @@ mod tests {
     fn an_own_key_that_has_not_begun_is_discarded() {
         let keys = [key(1, None, [50, 100, 200]), key(2, Some((5, 0)), [40, 80, 300])];
         assert_eq!(replace(&keys, Time(10)), Some(Step::Discard(keys[0].name)));
+    }
+
+    #[test]
+    fn an_own_key_fills_a_gap_between_the_fleets() {
+        let gap = [key(1, Some((5, 0)), [0, 50, 200]), key(2, Some((6, 0)), [60, 90, 300])];
+        let keys = [gap[0], key(3, None, [50, 60, 200]), gap[1]];
+        assert_eq!(replace(&keys, Time(10)), None);
+        assert_eq!(line_end(&keys, Time(10)), Time(90));
+    }
+
+    #[test]
+    fn a_key_of_the_fleet_that_outlasts_better_ones_is_kept() {
+        // Another clock made the better ones, and they end first.
+        let keys = [key(1, Some((5, 0)), [50, 90, 200]), key(2, Some((60, 0)), [0, 60, 300])];
+        assert_eq!(replace(&keys, Time(10)), None);
     }
 
     #[test]

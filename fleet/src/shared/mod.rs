@@ -105,6 +105,7 @@ pub struct Shared {
     turn: Option<Turn>,
     making: bool,
     make_at: Time,
+    deadline: Time,
 }
 
 impl Shared {
@@ -133,6 +134,7 @@ impl Shared {
             turn: None,
             making: false,
             make_at: Time(0),
+            deadline: Time(0),
         }
     }
 
@@ -160,18 +162,8 @@ impl Shared {
     }
 
     /// When [`Event::Tick`] is wanted at the latest.
-    pub fn deadline(&self, now: Time) -> Time {
-        let Some(patient_until) = self.patient_until else { return now };
-        let switches = self.keys.iter().flat_map(|key| {
-            let times = key.times;
-            [times.encrypt_from, times.encrypt_until, times.decrypt_until]
-        });
-        let extend = self.extend_at(held::line_end(&self.keys, now));
-        let asking = if self.up && self.asked.is_none() { self.poll_at } else { Time::NEVER };
-        let wanted = switches.chain([patient_until, extend.max(self.make_at), asking]);
-        let due = |at: &Time| *at > now;
-        let overdue = asking <= now;
-        if overdue { now } else { wanted.filter(due).min().unwrap_or(Time::NEVER) }
+    pub fn deadline(&self) -> Time {
+        self.deadline
     }
 
     /// What is to be done about an event, in order.
@@ -213,7 +205,22 @@ impl Shared {
             Event::RevokeAll(id) => self.revoke_all(id, now, &mut actions, &mut erased),
         }
         self.tend(now, erased, &mut actions);
+        self.deadline = self.due(now);
         actions
+    }
+
+    /// When something will be to do, if nothing happens before.
+    fn due(&self, now: Time) -> Time {
+        let Some(patient_until) = self.patient_until else { return now };
+        let switches = self.keys.iter().flat_map(|key| {
+            let times = key.times;
+            [times.encrypt_from, times.encrypt_until, times.decrypt_until]
+        });
+        let made = if self.making { Time::NEVER } else { self.make_at };
+        let extend = self.extend_at(held::line_end(&self.keys, now)).max(made);
+        let ask = if self.up && self.asked.is_none() { self.poll_at } else { Time::NEVER };
+        let wanted = switches.chain([patient_until, extend, ask]);
+        wanted.filter(|at| *at > now).min().unwrap_or(Time::NEVER)
     }
 
     fn found(&mut self, facts: Facts, now: Time) {
@@ -448,25 +455,20 @@ impl Shared {
         terms.made <= latest.after(FUTURE) && terms.ends <= latest.after(longest)
     }
 
-    /// When a key lives here. One that follows another begins where that ends, so that no moment
-    /// is left over between them; the clocks do not agree so well.
+    /// When a key lives here. Where another one ends a little before it begins, it begins then:
+    /// clocks do not agree so well that no moment is left over between them.
     fn fitted(&self, terms: &Terms, reading: &Reading, now: Time) -> KeyTimes {
         let mut times = terms.local(reading);
-        let is_before = |key: &&Held| {
-            let place = key.shared.map(|shared| shared.terms.place);
-            place.is_some_and(|place| place.period + 1 == terms.place.period)
-                && key.times.will_encrypt(now)
-        };
-        let ends = self.keys.iter().filter(is_before).map(|key| key.times.encrypt_until).max();
+        let ends = self.keys.iter().filter(|key| key.shared.is_some());
+        let ends = ends.map(|key| key.times.encrypt_until).filter(|end| *end > now);
         let near = |end: &Time| {
-            let apart = end.until(times.encrypt_from).max(times.encrypt_from.until(*end));
-            apart <= self.policy.rotate_every / 4
+            *end < times.encrypt_from && end.until(times.encrypt_from) <= self.tolerance()
         };
-        if let Some(end) = ends.filter(near) {
-            times.encrypt_from = end;
+        if let Some(end) = ends.filter(near).max() {
+            let known = reading.local(terms.made) + self.settings.lead(&self.policy);
+            times.encrypt_from = end.max(known).min(times.encrypt_from);
         }
         let until = times.encrypt_until.min(times.encrypt_from + self.policy.rotate_every);
-        times.encrypt_from = times.encrypt_from.min(until);
         times.encrypt_until = until;
         times
     }
@@ -585,6 +587,11 @@ impl Shared {
     /// What clocks that run differently may make of a key's end.
     fn slack(&self) -> Duration {
         SLACK.max(self.longest() / 1000)
+    }
+
+    /// How far a key's end and the end of its period may be apart, as clocks drift.
+    fn tolerance(&self) -> Duration {
+        self.policy.rotate_every / 3
     }
 
     fn period(&self, now: Time) -> u64 {

@@ -4,13 +4,15 @@
 use std::time::Duration;
 
 use tktrot::clock::Time;
+use tktrot::schedule::KeyTimes;
 use tktrot::secret::KeyName;
 
 use super::clock::{Reading, RedisTime};
 use super::event::{Action, Note};
+use super::held::{Held, line_end};
 use super::place::{Place, Slot};
-use super::stored::Terms;
-use super::{Asked, Shared, Turn};
+use super::stored::{Revoked, Terms, start_of};
+use super::{Asked, SLACK, Seen, Shared, Turn};
 
 /// What has less time left is not stored: it would be gone before anybody reads it.
 const TOO_SHORT: Duration = Duration::from_millis(100);
@@ -46,10 +48,9 @@ impl Shared {
         if graves.is_empty() {
             return Vec::new();
         }
-        let is_buried = |seen: &&super::Seen| {
-            seen.what.is_ok_and(|(name, _)| {
-                graves.iter().any(|grave| grave.what == super::Revoked::Key(name))
-            })
+        let is_buried = |seen: &&Seen| {
+            seen.what
+                .is_ok_and(|(name, _)| graves.iter().any(|grave| grave.what == Revoked::Key(name)))
         };
         let slots = self.seen.iter().filter(is_buried).map(|seen| seen.slot).collect();
         vec![Action::Note(Note::Buried(graves.len())), Action::Bury(graves, slots)]
@@ -99,11 +100,11 @@ impl Shared {
     /// The keys of this period and the next, where there is none.
     fn missing<S>(&self, reading: &Reading, now: Time) -> Vec<Action<S>> {
         let period = self.period(now);
-        let wanted = [period, period + 1].into_iter().filter(|period| self.wants(*period, now));
-        wanted
-            .filter_map(|period| self.offer(period, reading, now))
-            .map(|(_, offer)| offer)
-            .collect()
+        let wanted = [period, period + 1].into_iter().filter_map(|period| {
+            let from = self.wanted_from(period, reading, now)?;
+            self.offer(period, reading, now, from)
+        });
+        wanted.map(|(_, offer)| offer).collect()
     }
 
     fn rotation<S>(&mut self, reading: &Reading, now: Time) -> Option<Action<S>> {
@@ -111,19 +112,27 @@ impl Shared {
             return None;
         }
         let period = self.period(now);
-        let (place, offer) =
-            self.offer(period, reading, now).or_else(|| self.offer(period + 1, reading, now))?;
+        let (place, offer) = self
+            .offer(period, reading, now, now)
+            .or_else(|| self.offer(period + 1, reading, now, now))?;
         self.turn = Some(Turn::Offered(place));
         Some(offer)
     }
 
     /// A key for the next turn of a period, if it would begin before that ends.
-    fn offer<S>(&self, period: u64, reading: &Reading, now: Time) -> Option<(Place, Action<S>)> {
+    fn offer<S>(
+        &self,
+        period: u64,
+        reading: &Reading,
+        now: Time,
+        from: Time,
+    ) -> Option<(Place, Action<S>)> {
         let place = Place { period, turn: self.next_turn(period)? };
         let made = reading.latest(now);
         let lead = self.settings.lead(&self.policy);
-        let terms =
-            Terms { plain: self.settings.plain, ..Terms::new(place, &self.policy, lead, made) };
+        let terms = Terms::new(place, &self.policy, lead, made);
+        let begins = terms.begins.max(reading.earliest(from)).min(terms.retires);
+        let terms = Terms { begins, plain: self.settings.plain, ..terms };
         (terms.begins < self.end_of(period))
             .then(|| (place, Action::Offer(terms, keep(&terms, reading, now))))
     }
@@ -138,20 +147,33 @@ impl Shared {
         turns.max().map_or(Some(0), |last| last.checked_add(1))
     }
 
-    /// True if a period has no key that this node could encrypt with, and is not about to have one.
-    fn wants(&self, period: u64, now: Time) -> bool {
+    /// From when on a period needs a key; `None` if it has one that serves to its end.
+    fn wanted_from(&self, period: u64, reading: &Reading, now: Time) -> Option<Time> {
         let is_of = |slot: Slot| matches!(slot, Slot::At(place) if place.period == period);
-        let held = self.keys.iter().filter(|key| key.shared.is_some_and(|key| is_of(key.slot)));
-        let mut serving = held.filter(|key| key.times.will_encrypt(now));
-        if serving.next().is_some() {
-            return false;
+        let is_useless = |seen: &Seen| match seen.what {
+            Ok((name, _)) => self.refused.contains(&name),
+            Err(flaw) => flaw.is_mine_alone(),
+        };
+        if self.seen.iter().any(|seen| is_of(seen.slot) && is_useless(seen)) {
+            return None;
         }
-        let refused =
-            self.seen.iter().filter(|seen| is_of(seen.slot)).any(|seen| match seen.what {
-                Ok((name, _)) => self.refused.contains(&name),
-                Err(flaw) => flaw.is_mine_alone(),
-            });
-        !refused
+        let end = reading.local(self.end_of(period));
+        let reaches = |until: Time| until + self.tolerance() >= end;
+        // As long as they encrypt here, and on a host that has joined only now.
+        let everywhere = |key: &Held| {
+            let until = key.times.encrypt_until.min(reading.local(key.shared?.terms.retires));
+            let times = KeyTimes { encrypt_until: until, ..key.times };
+            times.will_encrypt(now).then_some(Held { times, ..*key })
+        };
+        let shared: Vec<_> = self.keys.iter().filter_map(everywhere).collect();
+        let of_period = |key: &&Held| key.shared.is_some_and(|shared| is_of(shared.slot));
+        if shared.iter().filter(of_period).any(|key| reaches(key.times.encrypt_until)) {
+            return None;
+        }
+        // Keys of other periods serve in this one, too, if Redis has another clock now.
+        let start = reading.local(start_of(period, self.policy.rotate_every)).max(now);
+        let covered = line_end(&shared, start);
+        (!reaches(covered)).then(|| if covered > start { covered - SLACK } else { start })
     }
 
     fn sees(&self, name: &KeyName) -> bool {

@@ -23,6 +23,8 @@ pub struct Host {
     pub instance: u32,
     /// Servers run, and seal tickets.
     pub serves: bool,
+    /// Its agent said that it stops, and nobody waits for it any more.
+    pub left: bool,
     /// Its agent started or stopped then.
     pub turned: Millis,
     /// Until then it may be without an active key: it has just begun, or lost what it had.
@@ -45,6 +47,7 @@ impl Host {
             agent: None,
             instance: 0,
             serves: false,
+            left: false,
             turned: 0,
             excused: 0,
             generator_fails: 0,

@@ -8,7 +8,7 @@ use tktrot_fleet::message::NodeId;
 
 use crate::ring::Number;
 use crate::timeline::Millis;
-use crate::world::World;
+use crate::world::{Key, World};
 
 /// What was broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +86,13 @@ const SETTLED: Millis = 10_000;
 /// Copies end earlier by as much as messages take, which may have been relayed.
 const SHORTER: Duration = Duration::from_secs(20);
 
+impl Key {
+    /// It was revoked on that host alone.
+    fn is_lost_by(&self, host: usize) -> bool {
+        self.lost.iter().any(|(lost_by, _)| *lost_by == host)
+    }
+}
+
 impl World {
     /// A server of the host seals a ticket.
     pub fn seal(&mut self, host: usize) {
@@ -111,7 +118,8 @@ impl World {
         }
     }
 
-    /// The peers that have to open what `host` seals with `key`: all that it believes to be up and
+    /// The peers that have to open what `host` seals with `key`: all that it believes to be up, that
+    /// have not said that they stop, and
     ///
     /// - that have been since before it announced the key, if its agent made it; or
     /// - that have been for longer than `lead_max`, which is the longest that a peer may keep it
@@ -130,7 +138,7 @@ impl World {
         let mut lacking = None;
         for (peer, end) in self.network.ends(host).iter().enumerate() {
             let that = &self.hosts[peer];
-            if !end.up || that.id != end.node {
+            if !end.up || that.id != end.node || that.left {
                 continue;
             }
             let told = now > end.since.max(announced) + lead_max;
@@ -143,7 +151,7 @@ impl World {
                 continue;
             }
             self.figures.peers += 1;
-            if !that.ring.opens(key, that.time(now)) {
+            if !that.ring.opens(key, that.time(now)) && !facts.is_lost_by(peer) {
                 lacking = Some(peer);
             }
         }
@@ -174,7 +182,9 @@ impl World {
         if this.nanos(times.decrypt_until) > facts.ends {
             let text = format!("key {key} lives longer on host {host} than its maker said");
             self.violate(Broken::Lengthened, text);
-        } else if facts.learnt.get(host) == Some(&this.instance) {
+        } else if facts.learnt.get(host).is_some_and(|(instance, _)| *instance == this.instance)
+            || facts.lost.contains(&(host, this.instance))
+        {
             let text = format!("key {key} came back to host {host}, which knew it was revoked");
             self.violate(Broken::CameBack, text);
         }
@@ -187,7 +197,8 @@ impl World {
         let facts = &self.keys[ticket.key as usize];
         let (there, key) = (&self.hosts[ticket.host], ticket.key);
         let lifetime = self.scenario.policy.lifetime.saturating_sub(SHORTER).as_millis() as Millis;
-        if facts.revoked.is_some() || now > ticket.sealed + lifetime || this.agent.is_none() {
+        let over = facts.revoked.is_some() || facts.is_lost_by(host);
+        if over || now > ticket.sealed + lifetime || this.agent.is_none() {
             return;
         }
         let opens = this.ring.opens(key, this.time(now));
@@ -199,7 +210,10 @@ impl World {
             }
         } else if there.id == facts.origin {
             let settled = self.network.works(host, ticket.host);
-            if there.agent.is_some() && settled.is_some_and(|since| now > since + SETTLED) {
+            let announced = facts.announced.unwrap_or(now);
+            let told = |since: Millis| now > since.max(announced) + SETTLED;
+            let kept = there.ring.opens(key, there.time(now));
+            if kept && there.agent.is_some() && settled.is_some_and(told) {
                 self.figures.opened += 1;
                 if !opens {
                     let text = format!(
@@ -244,7 +258,8 @@ impl World {
             let that = &self.hosts[crate::host::place(*origin)];
             let living = |at: &&Millis| **at + life as Millis >= now;
             let irregular = that.irregular.iter().filter(living).count();
-            *count > scheduled + irregular
+            // A new one, and a successor in the place of the one that was to follow the old one.
+            *count > scheduled + 2 * irregular
         });
         if let Some((origin, count)) = too_many {
             self.violate(Broken::TooMany, format!("host {host} has {count} keys of {origin}"));
@@ -266,6 +281,7 @@ impl World {
         };
         let Some(key) = active.filter(known) else { return };
         let ends = this.nanos(this.ring.get(key).expect("the active key").decrypt_until);
+        let fresh = now <= self.keys[key as usize].shortened + SETTLED;
         let mut behind = None;
         for (peer, that) in self.hosts.iter().enumerate() {
             if self.network.works(host, peer).is_none_or(|since| now <= since + SETTLED) {
@@ -273,8 +289,9 @@ impl World {
             }
             self.figures.pairs += 1;
             match that.ring.get(key) {
-                Some(times) if that.nanos(times.decrypt_until) <= ends => {}
+                Some(times) if fresh || that.nanos(times.decrypt_until) <= ends => {}
                 Some(_) => behind = Some((peer, "has with a longer life")),
+                None if self.keys[key as usize].is_lost_by(peer) => {}
                 None => behind = Some((peer, "lacks")),
             }
         }
@@ -296,10 +313,10 @@ impl World {
                 if this.agent.is_none() || !this.ring.opens(*key, this.time(now)) {
                     continue;
                 }
-                let told = |(peer, instance): &(usize, &u32)| {
+                let told = |(peer, (instance, at)): &(usize, &(u32, Millis))| {
                     let works = self.network.works(host, *peer);
-                    let knows = **instance == self.hosts[*peer].instance && **instance > 0;
-                    knows && works.is_some_and(|since| now > since + SETTLED)
+                    let knows = *instance == self.hosts[*peer].instance && *instance > 0;
+                    knows && works.is_some_and(|since| now > since.max(*at) + SETTLED)
                 };
                 if let Some((peer, _)) = learnt.iter().enumerate().find(told) {
                     found = Some(format!(

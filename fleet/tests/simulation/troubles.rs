@@ -13,6 +13,9 @@ use crate::world::{Happening, World};
 /// room for them (`Limits::keys_of_a_node`), and an agent refuses more.
 const BY_HAND: usize = 3;
 
+/// Nodes remember four times as many revoked keys as they hold.
+const REVOKE_ALL_EVERY: Millis = 30_000;
+
 fn runs(host: &Host) -> bool {
     host.agent.is_some()
 }
@@ -45,6 +48,7 @@ impl World {
                 self.feed(host, Event::Leave);
                 self.settle(host);
                 self.stop(host);
+                self.hosts[host].left = true;
                 self.hosts[host].irregular.push(now);
                 self.timeline.plan(back, Happening::Start(host as u16));
             }
@@ -65,11 +69,7 @@ impl World {
             Trouble::ServerRotates => self.rotate_by_server(host),
             Trouble::Revoke => self.revoke_some(host),
             Trouble::RevokeAll => {
-                for host in &mut self.hosts {
-                    host.irregular.push(now);
-                }
-                self.feed(host, Event::RevokeAll);
-                self.settle(host);
+                self.revoke_all(host);
             }
             Trouble::Lose => self.lose_some(host),
             Trouble::Generator => {
@@ -186,11 +186,26 @@ impl World {
         let mut some = self.rng.choose_multiple(keys, count);
         some.sort_unstable();
         // Each maker makes another one in its place.
+        let life = self.limits.longest.as_millis() as Millis;
         for key in &some {
             let maker = crate::host::place(self.keys[*key as usize].origin);
+            self.hosts[maker].irregular.retain(|at| at + life >= now);
             self.hosts[maker].irregular.push(now);
         }
         some
+    }
+
+    fn revoke_all(&mut self, host: usize) {
+        let now = self.now();
+        if now < self.revoked_all + REVOKE_ALL_EVERY {
+            return;
+        }
+        self.revoked_all = now;
+        for host in &mut self.hosts {
+            host.irregular.push(now);
+        }
+        self.feed(host, Event::RevokeAll);
+        self.settle(host);
     }
 
     fn revoke_some(&mut self, host: usize) {
@@ -203,12 +218,13 @@ impl World {
     fn lose_some(&mut self, host: usize) {
         let now = self.now();
         for key in self.some_keys(host) {
-            self.hosts[host].ring.erase(key);
-            if self.keys[key as usize].revoked.is_none() {
-                self.keys[key as usize].revoked = Some(now);
-                self.revoked.push(key);
+            // The others keep it, and its place among the keys of its maker.
+            let maker = crate::host::place(self.keys[key as usize].origin);
+            if self.hosts[maker].irregular.len() > BY_HAND {
+                continue;
             }
-            self.learns(host, key);
+            self.hosts[host].ring.erase(key);
+            self.keys[key as usize].lost.push((host, self.hosts[host].instance));
             let grace = self.grace();
             if self.keys[key as usize].origin == self.hosts[host].id {
                 self.hosts[host].excuse(now + grace);

@@ -14,7 +14,7 @@ use crate::invariants::{Broken, Figures, Ticket, Violation};
 use crate::machine::Machine;
 use crate::network::{Fate, Network, SILENCE};
 use crate::ring::{self, Number, Ring};
-use crate::scenario::{Scenario, Trouble};
+use crate::scenario::Scenario;
 use crate::timeline::{Millis, Timeline};
 
 /// A ring is its servers' own again so long after its agent was last seen.
@@ -69,8 +69,39 @@ pub struct Key {
     /// When it ends, in nanoseconds since the beginning, as its maker gave it first.
     pub ends: u64,
     pub revoked: Option<Millis>,
-    /// By host: the agent that learnt that it was revoked. Empty if nobody did.
-    pub learnt: Vec<u32>,
+    /// Its maker gave it earlier times then.
+    pub shortened: Millis,
+    /// By host: the agent that learnt that it was revoked, and when. Empty if nobody did.
+    pub learnt: Vec<(u32, Millis)>,
+    /// The agents on whose hosts, and nowhere else, it was revoked.
+    pub lost: Vec<(usize, u32)>,
+}
+
+/// Which keys an event ends before their time.
+enum Revoking {
+    These(Vec<Number>),
+    All,
+}
+
+impl Revoking {
+    fn by(event: &Event<()>) -> Self {
+        match event {
+            Event::Revoke(names) => Revoking::These(names.iter().map(ring::number).collect()),
+            Event::RevokeAll => Revoking::All,
+            Event::Received { message: Message::Revoked { keys, all }, .. } => match all {
+                true => Revoking::All,
+                false => Revoking::These(keys.iter().map(|key| ring::number(&key.name)).collect()),
+            },
+            _ => Revoking::These(Vec::new()),
+        }
+    }
+
+    fn means(&self, key: Number) -> bool {
+        match self {
+            Revoking::These(keys) => keys.contains(&key),
+            Revoking::All => true,
+        }
+    }
 }
 
 /// All there is.
@@ -87,6 +118,7 @@ pub struct World {
     pub figures: Figures,
     pub broken: Option<Violation>,
     pub groups: u8,
+    pub revoked_all: Millis,
     trace: bool,
 }
 
@@ -113,6 +145,7 @@ impl World {
             figures: Figures::default(),
             broken: None,
             groups: 0,
+            revoked_all: 0,
             trace: std::env::var_os("TKTROT_SIMULATION_TRACE").is_some(),
             scenario: scenario.clone(),
         };
@@ -208,7 +241,8 @@ impl World {
         let machine = Machine::new(this.id, self.limits, self.scenario.policy, self.scenario.fault);
         this.agent = Some(machine);
         this.instance += 1;
-        (this.serves, this.turned, this.tick_at) = (true, now, Millis::MAX);
+        (this.serves, this.left) = (true, false);
+        (this.turned, this.tick_at) = (now, Millis::MAX);
         this.excuse(now + grace);
         let mut found: Vec<_> = this.ring.all().map(|(key, times)| (key, *times)).collect();
         found.sort_by_key(|(key, _)| *key);
@@ -348,15 +382,11 @@ impl World {
         let this = &mut self.hosts[host];
         let time = this.time(now);
         let Some(agent) = &mut this.agent else { return };
-        let revoking = match &event {
-            Event::Revoke(_) | Event::RevokeAll | Event::Lost(_) => true,
-            Event::Received { message, .. } => matches!(message, Message::Revoked { .. }),
-            _ => false,
-        };
+        let revoking = Revoking::by(&event);
         self.figures.events += 1;
         let mut answers = Vec::new();
         for action in agent.handle(event, time) {
-            self.perform(host, action, time, revoking, &mut answers);
+            self.perform(host, action, time, &revoking, &mut answers);
         }
         for answer in answers {
             self.feed(host, answer);
@@ -382,7 +412,7 @@ impl World {
         host: usize,
         action: Action<()>,
         time: Time,
-        revoking: bool,
+        revoking: &Revoking,
         answers: &mut Vec<Event<()>>,
     ) {
         match action {
@@ -406,6 +436,7 @@ impl World {
                 self.trace(|| format!("host {host} shortens key {key}"));
                 self.hosts[host].ring.shorten(key, &times);
                 if self.keys[key as usize].origin == self.hosts[host].id {
+                    self.keys[key as usize].shortened = self.now();
                     self.plan_switches(host, key);
                 }
             }
@@ -456,7 +487,9 @@ impl World {
             by_agent,
             ends: this.nanos(times.decrypt_until),
             revoked: None,
+            shortened: now,
             learnt: Vec::new(),
+            lost: Vec::new(),
         });
         self.trace(|| format!("host {host} makes key {key}, by its agent: {by_agent}"));
         self.plan_switches(host, key);
@@ -482,13 +515,13 @@ impl World {
         taken
     }
 
-    fn erase(&mut self, host: usize, key: Number, time: Time, revoking: bool) {
+    fn erase(&mut self, host: usize, key: Number, time: Time, revoking: &Revoking) {
         self.trace(|| format!("host {host} erases key {key}"));
         let grace = self.grace();
         let now = self.now();
         let lived =
             self.hosts[host].ring.erase(key).is_some_and(|times| time < times.decrypt_until);
-        if revoking && lived {
+        if lived && revoking.means(key) {
             if self.keys[key as usize].revoked.is_none() {
                 self.keys[key as usize].revoked = Some(now);
                 self.revoked.push(key);
@@ -502,11 +535,14 @@ impl World {
 
     /// The agent of a host knows that a key was revoked.
     pub fn learns(&mut self, host: usize, key: Number) {
-        let hosts = self.hosts.len();
+        let (hosts, now) = (self.hosts.len(), self.now());
         let known = &mut self.keys[key as usize];
         if known.revoked.is_some() {
-            known.learnt.resize(hosts, 0);
-            known.learnt[host] = self.hosts[host].instance;
+            known.learnt.resize(hosts, (0, 0));
+            let instance = self.hosts[host].instance;
+            if known.learnt[host].0 != instance {
+                known.learnt[host] = (instance, now);
+            }
         }
     }
 

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use super::stop::Stop;
 
 /// From all addresses together.
-const MOST: usize = 256;
+const MOST: usize = 192;
 /// From one address. All nodes of a fleet may have the same one, on loopback or behind a NAT.
 const MOST_EACH: usize = 128;
 

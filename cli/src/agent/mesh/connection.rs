@@ -31,13 +31,13 @@ const CLOSED_HERE: &str = "closed here";
 impl Connection {
     /// Tells the agent of it, works until it ends, and tells that, too; returns why.
     pub async fn run(self, shared: &Shared) -> String {
-        let Connection { link, frames, mut writer, ages } = self;
+        let Connection { link, mut frames, mut writer, ages } = self;
         let (node, address) = (link.hello.node, link.address);
         link.is_up.set(true);
         tracing::info!(%node, %address, dialler = ?link.dialler, "connected");
         shared.tell(Noticed::Up(link.clone())).await;
         let reason = tokio::select! {
-            end = listen(shared, &link, frames, ages) => {
+            end = listen(shared, &link, &mut frames, ages) => {
                 if let End::Flaw(flaw) = &end {
                     shared.complain(link.address.ip(), flaw);
                 }
@@ -49,6 +49,11 @@ impl Connection {
         };
         tracing::info!(%node, %address, reason, "disconnected");
         farewell(&mut writer).await;
+        if reason == CLOSED_HERE {
+            // A socket that is closed with something unread in it resets the connection, and the
+            // last words with it. The other end closes when it has heard them.
+            let _ = timeout(shared.timing.farewell, frames.ignore()).await;
+        }
         shared.tell(Noticed::Down(link, reason.clone())).await;
         reason
     }
@@ -63,7 +68,7 @@ pub async fn farewell(writer: &mut (impl AsyncWrite + Unpin)) {
 async fn listen(
     shared: &Shared,
     link: &Rc<Link>,
-    mut frames: Frames<ReadHalf<Stream>>,
+    frames: &mut Frames<ReadHalf<Stream>>,
     mut ages: Ages,
 ) -> End {
     loop {

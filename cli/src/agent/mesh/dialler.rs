@@ -28,9 +28,13 @@ pub async fn dial(shared: Rc<Shared>, target: Rc<Target>) {
         choice = used;
         match outcome {
             Ok(Outcome::There(node)) => {
-                pauses.reset();
                 target.node.set(Some(node));
-                shared.is_over(&target.address, DIALLING);
+                if shared.registry.borrow().get(node).is_some() {
+                    pauses.reset();
+                    shared.is_over(&target.address, DIALLING);
+                } else {
+                    target.error.replace(Some("it did not want the connection".into()));
+                }
             }
             Ok(Outcome::Myself) => {
                 target.state.set(State::Myself);

@@ -58,6 +58,12 @@ impl<R: AsyncRead + Unpin> Frames<R> {
         Ok(frame)
     }
 
+    /// Reads to the end, for nothing.
+    pub async fn ignore(&mut self) {
+        let mut nothing = [0; 1024];
+        while matches!(self.stream.read(&mut nothing).await, Ok(1..)) {}
+    }
+
     async fn all(&mut self, buffer: &mut [u8]) -> Result<(), End> {
         let mut filled = 0;
         while filled < buffer.len() {

@@ -97,10 +97,8 @@ impl Fresh<'_> {
         let asked = self.shared.now();
         self.say(&wire::hello(&self.shared.me.hello(), asked)).await?;
         let ping = match self.hear().await {
-            // It has another one with this node, which it found only now.
-            Err(End::Closed(_)) if self.is_replaced(&link) => {
-                return Ok(Greeting::Unwanted(hello.node, Unwanted::Duplicate));
-            }
+            // It has another one with this node, of which this side may not have heard yet.
+            Err(End::Closed(_)) => return Ok(Greeting::Unwanted(hello.node, Unwanted::Duplicate)),
             heard => heard?,
         };
         let Said::Ping(number) = ping else {
@@ -110,12 +108,6 @@ impl Fresh<'_> {
         self.ages.answered(asked, now);
         self.say(&wire::pong(number, now)).await?;
         Ok(self.wanted(link, turn))
-    }
-
-    /// Another connection with that node has taken this one's place.
-    fn is_replaced(&self, link: &Rc<Link>) -> bool {
-        let registry = self.shared.registry.borrow();
-        registry.get(link.hello.node).is_some_and(|there| !Rc::ptr_eq(there, link))
     }
 
     /// Puts the connection into the registry if it is wanted there, and waits for its turn.

@@ -46,7 +46,11 @@ async fn serve(shared: Rc<Shared>, stream: TcpStream, address: SocketAddr) {
         tokio::select! {
             greeted = timeout(shared.timing.handshake, answer(&shared, stream, address, &mut entered))
                 => greeted.unwrap_or_else(|_| Err(Refusal::Flaw("it did not say who it is in time".into()))),
-            reason = admitted.stop.heard() => Err(Refusal::Flaw(reason)),
+            reason = admitted.stop.heard() => {
+                // Whoever it is, it is the same for all.
+                shared.complain_about(&shared.listens, &reason, "some were ended");
+                Err(Refusal::Gone)
+            }
         }
     };
     match greeted {

@@ -37,7 +37,7 @@ mod timing;
 mod tls;
 
 use std::borrow::Borrow;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::net::TcpListener;
 use std::rc::Rc;
 
@@ -99,10 +99,9 @@ impl Mesh {
             targets: RefCell::new(Targets::new(&peers)),
             admission: Default::default(),
             complaints: RefCell::default(),
-            events,
+            events: RefCell::new(Some(events)),
             outlets: RefCell::default(),
             changed: Notify::new(),
-            is_stopping: Cell::new(false),
         });
         let mut tasks =
             vec![spawn_local(listener::listen(shared.clone(), listener)).abort_handle()];
@@ -142,7 +141,8 @@ impl Mesh {
     /// Says what is still to be said, for a bounded time, and ends all connections.
     pub async fn stop(self) {
         let shared = &self.shared;
-        shared.is_stopping.set(true);
+        // Nothing more is told: who stops it need not listen any longer.
+        drop(shared.events.take());
         self.tasks.iter().for_each(AbortHandle::abort);
         shared.targets.borrow_mut().stop();
         for link in shared.registry.borrow().links() {

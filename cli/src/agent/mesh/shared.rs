@@ -1,6 +1,6 @@
 //! What the tasks of a mesh have in common. All of them run on one thread.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -31,12 +31,12 @@ pub struct Shared {
     pub targets: RefCell<Targets>,
     pub admission: Admission,
     pub complaints: RefCell<Complaints>,
-    pub events: mpsc::Sender<Noticed>,
+    /// None once the mesh stops.
+    pub events: RefCell<Option<mpsc::Sender<Noticed>>>,
     /// The connections that the agent knows to be up: what it says goes there.
     pub outlets: RefCell<HashMap<NodeId, Rc<Link>>>,
     /// Tells that a connection has come or gone.
     pub changed: Notify,
-    pub is_stopping: Cell<bool>,
 }
 
 impl Shared {
@@ -45,11 +45,12 @@ impl Shared {
         BootClock.now()
     }
 
-    /// Tells the agent, unless it stops and listens no more.
+    /// Tells the agent, unless the mesh stops.
     pub async fn tell(&self, noticed: Noticed) {
-        if !self.is_stopping.get() {
+        let events = self.events.borrow().clone();
+        if let Some(events) = events {
             // It fails only if the agent is gone.
-            let _ = self.events.send(noticed).await;
+            let _ = events.send(noticed).await;
         }
     }
 

@@ -191,3 +191,49 @@ fn without_a_generator_keys_end_when_they_said_and_it_is_tried_again() {
     host.pass(secs(6.0));
     assert!(host.active().is_some());
 }
+
+#[test]
+fn a_successor_that_comes_late_waits_for_the_peers_too() {
+    let mut host = Host::started();
+    host.handle(Event::Up(BOB));
+    host.all_is_taken_by(BOB);
+    host.obliging = vec![BOB];
+    host.pass(HOUR - secs(2.0));
+    let announced: Vec<_> =
+        host.in_state(KeyState::Announced).iter().map(|facts| facts.name).collect();
+    let active = host.active();
+    host.obliging.clear();
+    host.told(BOB);
+    host.handle(Event::Revoke(announced));
+    // The active key ends in about two seconds; its new successor is one that BOB has not got.
+    assert!(!host.told(BOB).is_empty());
+    assert_eq!(host.active(), active);
+    host.pass(secs(4.0));
+    assert_eq!(host.active(), None);
+    let late = host.in_state(KeyState::Announced).iter().map(|facts| facts.name).collect();
+    host.hears(BOB, Message::Taken(late));
+    assert!(host.active().is_some());
+    host.obliging = vec![BOB];
+    host.pass(3 * HOUR);
+    assert!(host.active().is_some());
+}
+
+#[test]
+fn peers_hear_of_a_key_that_will_never_be_needed() {
+    let mut host = Host::started();
+    host.handle(Event::Up(BOB));
+    host.all_is_taken_by(BOB);
+    host.obliging = vec![BOB];
+    host.pass(secs(10.0));
+    host.obliging.clear();
+    host.told(BOB);
+    let successor = host.in_state(KeyState::Announced)[0].name;
+    let minutely = Policy { rotate_every: secs(60.0), ..policy() };
+    host.handle(Event::Policy(minutely));
+    assert!(host.ring.contains_key(&successor), "it may be needed until another one begins");
+    host.all_is_taken_by(BOB);
+    host.pass(secs(1.0));
+    assert!(!host.ring.contains_key(&successor));
+    let over = host.told(BOB).into_iter().rfind(|offer| offer.name == successor);
+    assert_eq!(over.expect("what became of it").left.decrypts, Duration::ZERO);
+}

@@ -1,1 +1,377 @@
+//! Nodes and a Redis that exist in this test only, on a virtual clock.
 
+mod agreement;
+mod losses;
+mod revocation;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::Duration;
+
+use tktrot::clock::{Time, nanos};
+use tktrot::schedule::{KeyState, KeyTimes, Policy};
+use tktrot::secret::KeyName;
+
+use super::clock::{Reading, RedisTime};
+use super::event::{Action, Event, Look, Mark, Note};
+use super::place::Slot;
+use super::settings::Settings;
+use super::stored::{Flaw, Grave, Revoked, Stored};
+use super::{SLACK, Shared};
+use crate::message::NodeId;
+use crate::node::event::Facts;
+
+const R: Duration = Duration::from_secs(60);
+const LIFETIME: Duration = Duration::from_secs(120);
+const LEAD: Duration = Duration::from_secs(5);
+/// How long a question to Redis takes, there and back.
+const TRIP: Duration = Duration::from_millis(20);
+const STEP: Duration = Duration::from_millis(10);
+const YEAR: u64 = 365 * 24 * 3600 * 1_000_000_000;
+
+fn policy() -> Policy {
+    Policy { rotate_every: R, lifetime: LIFETIME, lead: Policy::default_lead(R) }
+}
+
+/// A Redis: what it holds, each with its end on its own clock.
+#[derive(Default)]
+struct Redis {
+    up: bool,
+    /// Its clock, as the difference to the one of the test.
+    clock: u64,
+    values: HashMap<Slot, (Stored<()>, RedisTime)>,
+    mark: Option<Mark>,
+    graves: Vec<Grave>,
+    tokens: u64,
+    /// Questions that were answered.
+    asked: u64,
+}
+
+impl Redis {
+    fn time(&self, now: Time) -> RedisTime {
+        RedisTime(now.0 + self.clock)
+    }
+
+    fn expire(&mut self, now: Time) {
+        let now = self.time(now);
+        self.values.retain(|_, (_, ends)| *ends > now);
+        self.graves.retain(|grave| grave.ends > now);
+    }
+
+    fn flush(&mut self) {
+        self.values.clear();
+        self.graves.clear();
+        self.mark = None;
+    }
+
+    fn change(&mut self) {
+        self.tokens += 1;
+        self.mark = Some(Mark { rotate_every: R, token: self.tokens });
+    }
+
+    fn store(&mut self, slot: Slot, key: Stored<()>, keep: Duration, now: Time) {
+        if !self.values.contains_key(&slot) {
+            let ends = self.time(now).after(keep);
+            self.values.insert(slot, (key, ends));
+            self.change();
+        }
+    }
+}
+
+/// A host: its node, its ring, and the answers on their way to it.
+struct Host {
+    node: Shared,
+    id: NodeId,
+    /// Its clock, as the difference to the one of the test.
+    boot: u64,
+    ring: BTreeMap<[u8; 16], KeyTimes>,
+    answers: VecDeque<(Time, Event<()>)>,
+    /// Asked, and to reach Redis then.
+    questions: VecDeque<(Time, Action<()>)>,
+    reaches_redis: bool,
+    connected: bool,
+    /// It has another fleet secret.
+    foreign: bool,
+    notes: Vec<Note>,
+    running: bool,
+}
+
+struct Fleet {
+    now: Time,
+    redis: Redis,
+    hosts: Vec<Host>,
+    names: u64,
+    /// When each key ends at the latest, as its first copy was made; on the test's clock.
+    ends: HashMap<KeyName, Time>,
+    /// Keys that were never stored: no other node has them.
+    own: Vec<KeyName>,
+}
+
+impl Fleet {
+    fn new(hosts: usize) -> Fleet {
+        let redis = Redis { up: true, clock: 50 * YEAR, ..Redis::default() };
+        let mut fleet = Fleet {
+            now: Time(nanos(Duration::from_secs(7))),
+            redis,
+            hosts: Vec::new(),
+            names: 0,
+            ends: HashMap::new(),
+            own: Vec::new(),
+        };
+        for _ in 0..hosts {
+            fleet.join(policy());
+        }
+        fleet
+    }
+
+    /// A new host with an empty ring; its number.
+    fn join(&mut self, policy: Policy) -> usize {
+        let number = self.hosts.len();
+        let id = NodeId(number as u64 * 2 + 1);
+        self.hosts.push(Host {
+            node: Shared::new(id, Settings::default(), policy),
+            id,
+            boot: number as u64 * 1_000_000_007_000,
+            ring: BTreeMap::new(),
+            answers: VecDeque::new(),
+            questions: VecDeque::new(),
+            reaches_redis: true,
+            connected: false,
+            foreign: false,
+            notes: Vec::new(),
+            running: true,
+        });
+        number
+    }
+
+    /// The agent starts anew on a ring that is there.
+    fn restart(&mut self, number: usize) {
+        let host = &mut self.hosts[number];
+        host.node = Shared::new(host.id, Settings::default(), policy());
+        host.answers.clear();
+        host.questions.clear();
+        host.connected = false;
+        host.running = true;
+        let origin = host.id;
+        let found: Vec<_> =
+            host.ring.iter().map(|(name, times)| (KeyName(*name), *times)).collect();
+        for (name, times) in found {
+            let facts = Facts { name, origin, times, plain: false };
+            self.tell(number, Event::Found(facts));
+        }
+    }
+
+    fn local(&self, number: usize) -> Time {
+        Time(self.now.0 + self.hosts[number].boot)
+    }
+
+    fn tell(&mut self, number: usize, event: Event<()>) {
+        let now = self.local(number);
+        let mut actions: VecDeque<_> = self.hosts[number].node.handle(event, now).into();
+        while let Some(action) = actions.pop_front() {
+            if let Some(event) = self.act(number, action) {
+                actions.extend(self.hosts[number].node.handle(event, now));
+            }
+        }
+    }
+
+    /// Does to the ring what is to be done; what is for Redis takes its way.
+    fn act(&mut self, number: usize, action: Action<()>) -> Option<Event<()>> {
+        let host = &mut self.hosts[number];
+        match action {
+            Action::Make(times) => {
+                self.names += 1;
+                let name = name(self.names);
+                host.ring.insert(name.0, times);
+                self.ends.insert(name, Time(times.decrypt_until.0 - host.boot));
+                self.own.push(name);
+                Some(Event::Made(Facts { name, origin: host.id, times, plain: false }))
+            }
+            Action::Take(key, times) => {
+                assert!(times.are_ordered(), "{times:?}");
+                assert!(host.ring.insert(key.name.0, times).is_none(), "it is there");
+                Some(Event::Took(key.name, Ok(())))
+            }
+            Action::Shorten(name, times) => {
+                let held = host.ring.get_mut(&name.0).expect("a key that is shortened");
+                assert_eq!(held.shortened(&times), times, "nothing is ever lengthened");
+                *held = times;
+                None
+            }
+            Action::Erase(name) => {
+                host.ring.remove(&name.0).expect("a key that is erased");
+                None
+            }
+            Action::Note(note) => {
+                host.notes.push(note);
+                None
+            }
+            question => {
+                host.questions.push_back((self.now + TRIP / 2, question));
+                None
+            }
+        }
+    }
+
+    /// What is asked reaches Redis; the answers take their way back.
+    fn ask(&mut self, number: usize) {
+        let mut written = false;
+        while let Some((at, _)) = self.hosts[number].questions.front() {
+            if *at > self.now {
+                break;
+            }
+            let (_, question) = self.hosts[number].questions.pop_front().expect("there is one");
+            if !self.redis.up || !self.hosts[number].reaches_redis {
+                continue;
+            }
+            self.redis.asked += 1;
+            let boot = self.hosts[number].boot;
+            let reading = Reading {
+                asked: Time(self.now.0 + boot - nanos(TRIP / 2)),
+                answered: Time(self.now.0 + boot + nanos(TRIP / 2)),
+                redis: self.redis.time(self.now),
+            };
+            let answer = match question {
+                Action::Poll => Some(Event::Polled(reading, self.redis.mark)),
+                Action::Look(_) => Some(Event::Looked(self.look(number, reading))),
+                writing => {
+                    self.write(number, writing);
+                    written = true;
+                    None
+                }
+            };
+            let due = self.now + TRIP / 2;
+            self.hosts[number].answers.extend(answer.map(|answer| (due, answer)));
+        }
+        if written {
+            let due = self.now + TRIP / 2;
+            self.hosts[number].answers.push_back((due, Event::Written));
+        }
+    }
+
+    fn look(&mut self, number: usize, reading: Reading) -> Look<()> {
+        self.redis.expire(self.now);
+        let foreign = self.hosts[number].foreign;
+        let seen = |(slot, (key, _)): (&Slot, &(Stored<()>, RedisTime))| {
+            let key = if foreign { Err(Flaw::Secret([1; 8])) } else { Ok(key.clone()) };
+            (*slot, key)
+        };
+        let keys = self.redis.values.iter().map(seen).collect();
+        Look { reading, mark: self.redis.mark, keys, graves: self.redis.graves.clone() }
+    }
+
+    fn write(&mut self, number: usize, writing: Action<()>) {
+        self.redis.expire(self.now);
+        match writing {
+            Action::Offer(terms, keep) => {
+                self.names += 1;
+                let name = name(self.names);
+                let slot = Slot::At(terms.place);
+                self.ends.insert(name, self.now + keep);
+                self.redis.store(slot, Stored { name, terms, secrets: () }, keep, self.now);
+            }
+            Action::PutBack(slot, name, terms, keep) => {
+                assert!(self.hosts[number].ring.contains_key(&name.0), "its secrets are needed");
+                self.redis.store(slot, Stored { name, terms, secrets: () }, keep, self.now);
+            }
+            Action::Amend(slot, terms, keep) => {
+                let ends = self.redis.time(self.now).after(keep);
+                let Some((stored, at)) = self.redis.values.get_mut(&slot) else { return };
+                stored.terms = terms;
+                *at = ends;
+                self.redis.change();
+            }
+            Action::Bury(graves, slots) => {
+                for grave in graves {
+                    self.redis.graves.retain(|other| other.what != grave.what);
+                    self.redis.graves.push(grave);
+                }
+                self.redis.values.retain(|slot, _| !slots.contains(slot));
+                self.redis.change();
+            }
+            other => panic!("{other:?} is not written"),
+        }
+    }
+
+    fn step(&mut self) {
+        self.now = self.now + STEP;
+        for number in 0..self.hosts.len() {
+            if !self.hosts[number].running {
+                continue;
+            }
+            let now = self.local(number);
+            let host = &mut self.hosts[number];
+            host.ring.retain(|_, times| times.state(now) != KeyState::Expired);
+            let reached = self.redis.up && host.reaches_redis;
+            if reached != host.connected {
+                host.connected = reached;
+                host.questions.clear();
+                host.answers.clear();
+                self.tell(number, if reached { Event::Up } else { Event::Down });
+            }
+            self.ask(number);
+            while let Some((at, _)) = self.hosts[number].answers.front()
+                && *at <= self.now
+            {
+                let (_, event) = self.hosts[number].answers.pop_front().expect("there is one");
+                self.tell(number, event);
+            }
+            let ring = self.hosts[number].ring.len();
+            if self.hosts[number].node.deadline() <= now {
+                self.tell(number, Event::Tick);
+            }
+            assert!(ring < 64, "bounded");
+        }
+        self.check();
+    }
+
+    fn run(&mut self, span: Duration) {
+        let end = self.now + span;
+        while self.now < end {
+            self.step();
+        }
+    }
+
+    /// No key lives longer than it was made for, beyond what clocks may differ by.
+    fn check(&self) {
+        for (number, host) in self.hosts.iter().enumerate() {
+            for (key, times) in &host.ring {
+                let end = Time(times.decrypt_until.0 - host.boot);
+                let made = self.ends[&KeyName(*key)];
+                assert!(
+                    end <= made + SLACK + TRIP,
+                    "host {number}: {} late",
+                    made.until(end).as_secs_f32()
+                );
+            }
+        }
+    }
+
+    /// The key that a server on this host encrypts with, as [`tktrot::ring`] finds it: of those
+    /// that encrypt the one that began first.
+    fn encrypting(&self, number: usize) -> Option<KeyName> {
+        let now = self.local(number);
+        let active = self.hosts[number].ring.iter();
+        let active = active.filter(|(_, times)| times.state(now) == KeyState::Active);
+        active.min_by_key(|(_, times)| times.encrypt_from).map(|(name, _)| KeyName(*name))
+    }
+
+    /// Every host that runs encrypts, and what it encrypts, all others decrypt.
+    fn agrees(&self) -> bool {
+        let running = || (0..self.hosts.len()).filter(|number| self.hosts[*number].running);
+        running().all(|number| {
+            self.encrypting(number).is_some_and(|name| {
+                running().all(|other| self.hosts[other].ring.contains_key(&name.0))
+            })
+        })
+    }
+
+    fn notes(&self, number: usize, which: impl Fn(&Note) -> bool) -> usize {
+        self.hosts[number].notes.iter().filter(|note| which(note)).count()
+    }
+}
+
+fn name(number: u64) -> KeyName {
+    let mut name = [7; 16];
+    name[..8].copy_from_slice(&number.to_be_bytes());
+    KeyName(name)
+}

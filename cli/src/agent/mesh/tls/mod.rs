@@ -3,7 +3,7 @@
 //! data, no certificate of anybody but the fleet's own CA.
 
 mod certificate;
-mod psk;
+pub(super) mod psk;
 
 use std::pin::Pin;
 

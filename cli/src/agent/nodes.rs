@@ -1,0 +1,312 @@
+//! Every host makes keys of its own, and all have them all: the node's events and actions, between
+//! the ring and the peers. Also for a host that has no peers.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::Duration;
+
+use tktrot::clock::Time;
+use tktrot::schedule::Policy;
+use tktrot_fleet::message::{Message, NodeId};
+use tktrot_fleet::node::Node;
+use tktrot_fleet::node::event::{Action, DropReason, Event, Note};
+use tktrot_fleet::node::limits::Limits;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::ask::{self, Reply, Revoked, Rotated, Which};
+use super::figures::{Peer, Record, Sharing, State, Told};
+use super::journal::Once;
+use super::mesh::{MeshEvent, PeerState, PeerStatus};
+use super::peers::Carrier;
+use super::ring::{Act, HostRing, Secrets};
+
+/// What is still to be said at the end is said within this time.
+const FLUSH_WITHIN: Duration = Duration::from_millis(1200);
+
+/// This node, and the way to the others.
+pub struct Nodes {
+    node: Node<Secrets>,
+    carrier: Carrier,
+    up: HashSet<NodeId>,
+    record: Record,
+    said: Once<(NodeId, &'static str)>,
+    /// Every configured peer was tried.
+    all_tried: bool,
+    /// Who asked for a rotation that has not happened yet.
+    rotations: Vec<oneshot::Sender<Reply>>,
+    revoked: usize,
+}
+
+impl Nodes {
+    /// A node that has not looked at its ring yet.
+    pub fn new(carrier: Carrier, limits: Limits, ring: &HostRing) -> Self {
+        Nodes {
+            node: Node::new(ring.node(), limits, ring.policy()),
+            all_tried: !carrier.has_peers(),
+            carrier,
+            up: HashSet::new(),
+            record: Record::default(),
+            said: Once::new(),
+            rotations: Vec::new(),
+            revoked: 0,
+        }
+    }
+
+    /// When [`Nodes::tick`] is wanted.
+    pub fn deadline(&self, now: Time) -> Time {
+        self.node.deadline(now)
+    }
+
+    /// The deadline has come, or may have.
+    pub fn tick(&mut self, ring: &HostRing) {
+        self.handle(Event::Tick, ring);
+    }
+
+    /// What others changed in the ring.
+    pub fn look(&mut self, ring: &HostRing) {
+        for event in ring.changes() {
+            self.handle(event, ring);
+        }
+    }
+
+    /// Servers ask for other keys.
+    pub fn adapt(&mut self, policy: Policy, ring: &HostRing) {
+        self.handle(Event::Policy(policy), ring);
+    }
+
+    /// True if every peer was tried, and all that are up have told what they hold.
+    pub fn is_synced(&self) -> bool {
+        self.all_tried && self.node.is_synced()
+    }
+
+    /// True if a key of this host's encrypts.
+    pub fn has_active(&self, now: Time) -> bool {
+        self.node.has_active(now)
+    }
+
+    /// What a peer says, or that one comes or goes. Nothing is lost if this is not waited for to
+    /// its end.
+    pub async fn next(&mut self) -> MeshEvent {
+        self.carrier.next().await
+    }
+
+    pub fn hear(&mut self, news: MeshEvent, ring: &HostRing) {
+        match news {
+            MeshEvent::Up { node, address } => {
+                tracing::debug!(peer = %node, %address, "a peer is up");
+                self.up.insert(node);
+                self.handle(Event::Up(node), ring);
+            }
+            MeshEvent::Down { node, reason } => {
+                tracing::debug!(peer = %node, reason, "a peer is down");
+                self.up.remove(&node);
+                self.record.forget(node);
+                self.handle(Event::Down(node), ring);
+            }
+            MeshEvent::Received { from, message, age } => {
+                if let Message::Taken(names) = &message {
+                    self.record.answer(from, names, ring.now());
+                }
+                self.handle(Event::Received { from, message, age }, ring);
+            }
+            MeshEvent::FirstRound => self.all_tried = true,
+        }
+    }
+
+    /// Asks for a new key; the answer comes when it encrypts.
+    pub fn rotate(&mut self, answer: oneshot::Sender<Reply>, ring: &HostRing) {
+        if !self.node.may_rotate() {
+            let error = "this host has so many keys that its peers would refuse one more; wait \
+                         until some have ended, or make rings with a higher capacity";
+            // Who no longer waits does not want to know.
+            let _ = answer.send(Reply::Error(error.into()));
+            return;
+        }
+        self.rotations.retain(|asker| !asker.is_closed());
+        self.rotations.push(answer);
+        self.handle(Event::Rotate, ring);
+    }
+
+    /// Ends keys here and at all peers.
+    pub fn revoke(&mut self, which: Which, ring: &HostRing) -> Reply {
+        self.revoked = 0;
+        match which {
+            Which::All(_) => self.handle(Event::RevokeAll, ring),
+            Which::These(names) => {
+                let names: Option<Vec<_>> = names.iter().map(|hex| ask::name(hex)).collect();
+                let Some(names) = names else {
+                    return Reply::Error("a key's name is 32 hex digits".into());
+                };
+                self.handle(Event::Revoke(names), ring);
+            }
+        }
+        Reply::of(&Revoked { keys: self.revoked, peers: self.up.len() })
+    }
+
+    /// A line for the service manager.
+    pub fn summary(&self) -> String {
+        if !self.carrier.has_peers() {
+            return "no peers".into();
+        }
+        let peers = self.carrier.peers();
+        let others = peers.iter().filter(|peer| peer.state != PeerState::Myself).count();
+        format!("{} of {others} peers up", self.up.len())
+    }
+
+    /// How it goes.
+    pub fn tell(&self, ring: &HostRing) -> Told {
+        let now = ring.now();
+        let counts = self.node.keys_by_origin();
+        let own_keys = counts.get(&ring.node()).copied().unwrap_or(0);
+        let peers = self.carrier.peers();
+        Told {
+            sharing: if self.carrier.has_peers() { Sharing::Mesh } else { Sharing::Alone },
+            synced: self.is_synced(),
+            synced_ago: self.record.synced_at.map(|then| then.until(now).as_secs_f64()),
+            own_keys,
+            other_keys: counts.values().sum::<usize>() - own_keys,
+            refused: self.record.refused,
+            refused_by_peers: self.record.refused_by_peers,
+            peers: peers.into_iter().map(|peer| self.peer(peer, &counts, now)).collect(),
+            redis: None,
+        }
+    }
+
+    fn peer(&self, peer: PeerStatus, keys: &HashMap<NodeId, usize>, now: Time) -> Peer {
+        let answered = peer.node.and_then(|node| self.record.of(node));
+        let node = peer.node.filter(|_| peer.state != PeerState::Myself);
+        Peer {
+            address: peer.address,
+            node: peer.node.map(|node| node.to_string()),
+            state: match peer.state {
+                PeerState::Up => State::Up,
+                PeerState::Down => State::Down,
+                PeerState::Myself => State::Self_,
+            },
+            round_trip: peer.round_trip.map(|span| span.as_secs_f64()),
+            keys: node.and_then(|node| keys.get(&node).copied()).unwrap_or(0),
+            acknowledged_ago: answered.map(|answered| answered.at.until(now).as_secs_f64()),
+            acknowledgement: answered.map(|answered| answered.after.as_secs_f64()),
+            last_error: peer.error,
+        }
+    }
+
+    /// Tells the peers that this node stops.
+    pub async fn leave(mut self, ring: &HostRing) {
+        self.handle(Event::Leave, ring);
+        if timeout(FLUSH_WITHIN, self.carrier.stop()).await.is_err() {
+            tracing::warn!("not every peer was told");
+        }
+    }
+
+    /// An event, and those that follow from what is done about it.
+    fn handle(&mut self, event: Event<Secrets>, ring: &HostRing) {
+        let mut event = Some(event);
+        let mut followers = VecDeque::new();
+        while let Some(next) = event.take() {
+            let actions = self.node.handle(next, ring.now());
+            self.perform(actions, &mut followers, ring);
+            event = followers.pop_front();
+        }
+        if self.node.is_synced() && self.all_tried {
+            self.record.synced_at = Some(ring.now());
+        }
+    }
+
+    fn perform(
+        &mut self,
+        actions: Vec<Action<Secrets>>,
+        followers: &mut VecDeque<Event<Secrets>>,
+        ring: &HostRing,
+    ) {
+        // One act for all of them: what belongs together, others see at once.
+        let mut act: Option<Act<'_>> = None;
+        let mut notes = Vec::new();
+        for action in actions {
+            match action {
+                Action::Make(times) => followers.push_back(ring.go_on(&mut act).make(times)),
+                Action::Take { from, keys } => {
+                    followers.push_back(ring.go_on(&mut act).take(from, keys))
+                }
+                Action::Shorten(name, times) => ring.go_on(&mut act).shorten(name, &times),
+                Action::Erase(name) => ring.go_on(&mut act).erase(name),
+                Action::Send { to, message } => {
+                    if let Message::Keys(offers) = &message {
+                        let now = ring.now();
+                        offers.iter().for_each(|offer| self.record.tell(to, offer.name, now));
+                    }
+                    send(&self.carrier, ring, to, message);
+                }
+                Action::Drop { peer, reason: DropReason::Silent(key) } => {
+                    self.up.remove(&peer);
+                    self.record.forget(peer);
+                    let reason = format!("it has not acknowledged key {key} in time");
+                    self.carrier.drop_peer(peer, &reason);
+                }
+                Action::Note(note) => notes.push(note),
+            }
+        }
+        drop(act);
+        notes.into_iter().for_each(|note| self.note(note));
+    }
+
+    fn note(&mut self, note: Note) {
+        match note {
+            Note::Began { name, peers } => {
+                tracing::info!(key = %name, peers, "a key begins to encrypt");
+                for asker in self.rotations.drain(..) {
+                    // Who no longer waits does not want to know.
+                    let _ = asker.send(Reply::of(&Rotated { key: name.to_string(), peers }));
+                }
+            }
+            Note::RefusedBy(peer, name, why) => {
+                self.record.refused_by_peers += 1;
+                if self.said.is_news((peer, kind(&why, false))) {
+                    tracing::warn!(%peer, key = %name, %why, "a peer does not take a key");
+                }
+            }
+            Note::Refused(peer, name, why) => {
+                self.record.refused += 1;
+                if self.said.is_news((peer, kind(&why, true))) {
+                    tracing::warn!(%peer, key = %name, %why, "a key of a peer is not taken");
+                }
+            }
+            Note::Revoked(keys, by) => {
+                self.revoked += keys;
+                let by = by.map_or("this host".into(), |peer| peer.to_string());
+                tracing::info!(keys, by, "keys were revoked");
+            }
+            Note::Left(peer) => tracing::info!(%peer, "a peer stops"),
+        }
+    }
+}
+
+/// What is said of a peer once in a while.
+fn kind(why: &tktrot_fleet::message::Refusal, by_us: bool) -> &'static str {
+    use tktrot_fleet::message::Refusal;
+    match (why, by_us) {
+        (Refusal::Ended, true) => "sent one that has ended",
+        (Refusal::TooMany, true) => "sent too many",
+        (Refusal::Full, true) => "sent one more than the ring holds",
+        (Refusal::Unusable, true) => "sent one that is none",
+        (Refusal::Ended, false) => "found one ended",
+        (Refusal::TooMany, false) => "found too many",
+        (Refusal::Full, false) => "is full",
+        (Refusal::Unusable, false) => "found one unusable",
+    }
+}
+
+/// A message with its secrets, as of now.
+fn send(carrier: &Carrier, ring: &HostRing, to: NodeId, message: Message<()>) {
+    let said = ring.now();
+    let message = match message {
+        Message::Keys(offers) => Message::Keys(ring.with_secrets(offers)),
+        Message::Held { keys, last } => Message::Held { keys: ring.with_secrets(keys), last },
+        Message::Revoked { keys, all } => Message::Revoked { keys, all },
+        Message::Taken(names) => Message::Taken(names),
+        Message::Refused(refused) => Message::Refused(refused),
+        Message::Pull => Message::Pull,
+        Message::Leaving => Message::Leaving,
+    };
+    carrier.send(to, &message, said);
+}

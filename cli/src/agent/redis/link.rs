@@ -1,0 +1,261 @@
+//! The connection to Redis: kept up, and asked one thing after the other. It never holds up the
+//! agent, which hears of every answer, and of every end, through a channel.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use redis::aio::MultiplexedConnection;
+use redis::{PushInfo, PushKind};
+use tktrot::clock::{BootClock, Clock};
+use tktrot_fleet::shared::clock::Reading;
+use tktrot_fleet::shared::event::Mark;
+use tktrot_fleet::shared::place::Place;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::persistence::Persistence;
+use super::script::{Burial, Found, Names, Parcel};
+use super::target::Target;
+
+/// After a failure, the first pause; each one is twice as long as the one before.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// And the longest.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// After this time, a Redis that is not to be used is looked at again.
+const REFUSED_PAUSE: Duration = Duration::from_secs(30);
+
+/// What Redis is asked.
+#[derive(Debug)]
+pub enum Question {
+    /// Its time, and the mark.
+    Poll,
+    /// Everything.
+    Look(Vec<Place>),
+    /// To store and delete.
+    Write(Vec<Parcel>, Option<Burial>),
+}
+
+/// What there is to hear.
+#[derive(Debug)]
+pub enum News {
+    /// Redis at this address can be asked; and what an operator should know of it.
+    Up {
+        /// Where.
+        address: String,
+        /// What, if there is something.
+        warning: Option<String>,
+    },
+    /// It cannot, or no longer.
+    Down(String),
+    /// It is there, but is not used.
+    Refused(String),
+    /// The answer to [`Question::Poll`].
+    Polled(Reading, Option<Mark>),
+    /// The answer to [`Question::Look`].
+    Looked(Reading, Found),
+    /// The answer to [`Question::Write`].
+    Written,
+    /// Somebody has changed something.
+    Heard,
+}
+
+/// How to be a client of Redis.
+pub struct Options {
+    /// Where it is.
+    pub target: Target,
+    /// What the ring's things are called there.
+    pub names: Names,
+    /// Goes on with one that writes to disk.
+    pub allow_persistence: bool,
+    /// A change that is no revocation is looked at within this time: not by all hosts at once.
+    pub spread: Duration,
+}
+
+/// A connection that is kept up; it ends when this is dropped.
+pub struct Link {
+    questions: mpsc::UnboundedSender<Question>,
+    task: JoinHandle<()>,
+}
+
+impl Link {
+    /// Begins to connect. To be called inside a `LocalSet`.
+    pub fn start(options: Options) -> (Link, mpsc::Receiver<News>) {
+        // No more questions are on their way than the state machine has open.
+        let (questions, asked) = mpsc::unbounded_channel();
+        let (news, heard) = mpsc::channel(16);
+        let keeper = Keeper { options, asked, news };
+        (Link { questions, task: tokio::task::spawn_local(keeper.keep()) }, heard)
+    }
+
+    /// Asks, if Redis can be asked.
+    pub fn ask(&self, question: Question) {
+        // It fails only at the very end.
+        let _ = self.questions.send(question);
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Keeper {
+    options: Options,
+    asked: mpsc::UnboundedReceiver<Question>,
+    news: mpsc::Sender<News>,
+}
+
+/// Messages that came, of which it does not matter how many.
+#[derive(Default)]
+struct Bell {
+    rung: Notify,
+    urgent: AtomicBool,
+    broken: AtomicBool,
+}
+
+/// Why there is no connection.
+enum End {
+    Failed(anyhow::Error),
+    Refused(&'static str),
+    /// The agent does not listen any more.
+    Unwanted,
+}
+
+impl Keeper {
+    async fn keep(mut self) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let began = Instant::now();
+            let (news, least) = match self.connect_and_serve().await {
+                End::Unwanted => return,
+                End::Refused(why) => (News::Refused(why.into()), REFUSED_PAUSE),
+                End::Failed(error) => (News::Down(format!("{error:#}")), Duration::ZERO),
+            };
+            if self.news.send(news).await.is_err() {
+                return;
+            }
+            pause = if began.elapsed() > LONGEST_PAUSE { FIRST_PAUSE } else { pause * 2 };
+            pause = pause.min(LONGEST_PAUSE);
+            sleep(least.max(pause / 2 + pause.mul_f64(chance() / 2.0))).await;
+        }
+    }
+
+    async fn connect_and_serve(&mut self) -> End {
+        let bell = Arc::new(Bell::default());
+        let pushed = {
+            let bell = bell.clone();
+            move |info: PushInfo| {
+                bell.ring(&info);
+                Ok::<_, redis::aio::SendError>(())
+            }
+        };
+        let (mut connection, address) = match self.options.target.connect(pushed).await {
+            Ok(connected) => connected,
+            Err(error) => return End::Failed(error),
+        };
+        let persistence = Persistence::of(&mut connection).await;
+        if let Some(why) = persistence.objection(self.options.allow_persistence) {
+            return End::Refused(why);
+        }
+        if let Err(error) = connection.subscribe(self.options.names.channel()).await {
+            return End::Failed(error.into());
+        }
+        while self.asked.try_recv().is_ok() {
+            // Asked of a connection that is gone: asked again, where it still matters.
+        }
+        if self.news.send(News::Up { address, warning: persistence.warning() }).await.is_err() {
+            return End::Unwanted;
+        }
+        match self.serve(&mut connection, &bell).await {
+            Ok(()) => End::Unwanted,
+            Err(error) => End::Failed(error),
+        }
+    }
+
+    async fn serve(&mut self, connection: &mut MultiplexedConnection, bell: &Bell) -> Result<()> {
+        let mut heard_at: Option<Instant> = None;
+        loop {
+            let due = heard_at.unwrap_or_else(Instant::now);
+            let news = tokio::select! {
+                question = self.asked.recv() => match question {
+                    Some(question) => self.answer(connection, question).await?,
+                    None => return Ok(()),
+                },
+                () = bell.rung.notified() => {
+                    if bell.broken.load(Ordering::Relaxed) {
+                        bail!("the connection was closed");
+                    }
+                    let urgent = bell.urgent.swap(false, Ordering::Relaxed);
+                    let wait = if urgent { 0.0 } else { chance() };
+                    let due = Instant::now() + self.options.spread.mul_f64(wait);
+                    heard_at = Some(heard_at.map_or(due, |before| before.min(due)));
+                    continue;
+                },
+                () = sleep_until(due), if heard_at.is_some() => {
+                    heard_at = None;
+                    News::Heard
+                },
+            };
+            if self.news.send(news).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn answer(
+        &self,
+        connection: &mut MultiplexedConnection,
+        question: Question,
+    ) -> Result<News> {
+        let names = &self.options.names;
+        let asked = BootClock.now();
+        let reading = |redis| Reading { asked, answered: BootClock.now(), redis };
+        Ok(match question {
+            Question::Poll => {
+                let (time, mark) = names.poll(connection).await?;
+                News::Polled(reading(time), mark)
+            }
+            Question::Look(places) => {
+                let found = names.look(connection, &places).await?;
+                News::Looked(reading(found.time), found)
+            }
+            Question::Write(parcels, burial) => {
+                if let Some(burial) = &burial {
+                    names.bury(connection, burial).await?;
+                }
+                for parcel in &parcels {
+                    names.store(connection, parcel).await?;
+                }
+                News::Written
+            }
+        })
+    }
+}
+
+impl Bell {
+    fn ring(&self, info: &PushInfo) {
+        match info.kind {
+            PushKind::Disconnection => self.broken.store(true, Ordering::Relaxed),
+            PushKind::Message => {
+                let revoked = redis::Value::BulkString(b"revoked".into());
+                if info.data.last() == Some(&revoked) {
+                    self.urgent.store(true, Ordering::Relaxed);
+                }
+            }
+            _ => return,
+        }
+        self.rung.notify_one();
+    }
+}
+
+/// A number from 0 to 1, so that not all hosts do the same at the same moment.
+fn chance() -> f64 {
+    let mut bytes = [0; 4];
+    // Without a generator all do; keys are not made then either.
+    let _ = openssl::rand::rand_bytes(&mut bytes);
+    f64::from(u32::from_ne_bytes(bytes)) / f64::from(u32::MAX)
+}

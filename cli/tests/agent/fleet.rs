@@ -1,0 +1,111 @@
+//! Two agents on one host, each with a ring of its own.
+
+use std::path::PathBuf;
+
+use testbed::port;
+use testbed::wait::{self, PATIENCE};
+use tktrot::secret::KeyName;
+
+use crate::daemon::Agent;
+use crate::daemon::Result;
+
+/// Agents that know each other, not yet started.
+fn fleet(count: usize, secrets: &mut Vec<PathBuf>) -> Result<Vec<Agent>> {
+    let agents: Vec<_> = (0..count).map(|_| Agent::new("")).collect::<Result<_>>()?;
+    let secret = agents[0].path().join("secret");
+    let said = agents[0].tktrot(&["secret", "new", &secret.display().to_string()])?;
+    assert_eq!(said.status, Some(0), "{said:?}");
+    let listen: Vec<_> =
+        (0..count).map(|_| Ok(format!("\"{}\"", port::free()?))).collect::<Result<_>>()?;
+    for (agent, own) in agents.iter().zip(&listen) {
+        // The same list for everybody.
+        agent.set(&format!(
+            "rotate = \"1h\"\n[mesh]\nlisten = {own}\npeers = [{}]\nsecrets = [\"{}\"]\n",
+            listen.join(", "),
+            secret.display()
+        ))?;
+    }
+    secrets.push(secret);
+    Ok(agents)
+}
+
+fn names(agent: &Agent) -> Result<Vec<KeyName>> {
+    let mut names: Vec<_> = agent.view()?.keys().iter().map(|key| key.name).collect();
+    names.sort_by_key(|name| name.0);
+    Ok(names)
+}
+
+fn agree(agents: &[Agent]) -> Result<Vec<KeyName>> {
+    Ok(wait::until(PATIENCE, "the rings to agree", || {
+        let all: Result<Vec<_>> = agents.iter().map(names).collect();
+        let all = all.ok()?;
+        (all[0].len() >= 2 * agents.len() && all.iter().all(|names| *names == all[0]))
+            .then(|| all[0].clone())
+    })
+    .map_err(|error| {
+        let logs: Vec<_> = agents.iter().map(Agent::log).collect();
+        format!("{error}\n{}", logs.join("---\n"))
+    })?)
+}
+
+#[test]
+fn each_has_the_keys_of_all_also_after_a_crash_and_a_reboot() -> Result<()> {
+    let mut secrets = Vec::new();
+    let mut agents = fleet(3, &mut secrets)?;
+    agents.iter_mut().try_for_each(Agent::start)?;
+    let all = agree(&agents)?;
+
+    // A crash: its ring is there yet.
+    agents[1].kill()?;
+    agents[1].start()?;
+    assert_eq!(agree(&agents)?, all);
+
+    // A reboot: its ring is gone, and it is somebody else. The others have its former keys.
+    agents[1].kill()?;
+    std::fs::remove_file(agents[1].rings().join("nginx.ring"))?;
+    agents[1].start()?;
+    let now = names(&agents[1])?;
+    assert!(all.iter().all(|name| now.contains(name)), "{all:?} {now:?}\n{}", agents[1].log());
+
+    let peers = agents[0].peers()?;
+    let states: Vec<_> = peers["peers"]
+        .as_array()
+        .ok_or("no peers")?
+        .iter()
+        .filter_map(|peer| peer["state"].as_str())
+        .collect();
+    assert_eq!(states, ["self", "up", "up"], "{peers:#}");
+    Ok(())
+}
+
+#[test]
+fn a_rotation_and_a_revocation_are_everybodys() -> Result<()> {
+    let mut secrets = Vec::new();
+    let mut agents = fleet(2, &mut secrets)?;
+    agents.iter_mut().try_for_each(Agent::start)?;
+    let before = agree(&agents)?;
+
+    let said = agents[0].tktrot(&["rotate", "--fleet"])?;
+    assert_eq!(said.status, Some(0), "{said:?}");
+    assert!(said.stdout.contains("which 1 peer has acknowledged"), "{said:?}");
+    let rotated = agree(&agents)?;
+    assert_ne!(rotated, before);
+
+    let said = agents[1].tktrot(&["revoke", "--fleet", "--all", "--yes"])?;
+    assert_eq!(said.status, Some(0), "{said:?}");
+    assert!(said.stdout.contains("and told 1 peer"), "{said:?}");
+    wait::until(PATIENCE, "the keys to end", || {
+        let after = names(&agents[0]).ok()?;
+        after.iter().all(|name| !rotated.contains(name)).then_some(())
+    })?;
+    let after = agree(&agents)?;
+    assert!(after.iter().all(|name| !rotated.contains(name)));
+
+    // Who stops says so; the other one goes on with the keys of both.
+    assert_eq!(agents[1].stop()?.code(), Some(0));
+    wait::until(PATIENCE, "word of it", || agents[0].log().contains("a peer stops").then_some(()))?;
+    assert!(after.iter().all(|name| names(&agents[0]).is_ok_and(|names| names.contains(name))));
+    let log: String = agents.iter().map(Agent::log).collect();
+    assert!(!log.contains("ERROR"), "{log}");
+    Ok(())
+}

@@ -1,0 +1,9 @@
+//! `tktrot agent`: on its own, beside servers, and as one of a fleet.
+
+mod daemon;
+mod fleet;
+mod governs;
+mod refused;
+mod rights;
+mod serving;
+mod telling;

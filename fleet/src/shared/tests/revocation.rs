@@ -1,0 +1,102 @@
+//! A revoked key is gone everywhere, and stays gone.
+
+use super::*;
+
+fn settled() -> Fleet {
+    let mut fleet = Fleet::new(3);
+    fleet.run(4 * R + Duration::from_secs(20));
+    fleet
+}
+
+fn has(fleet: &Fleet, number: usize, name: KeyName) -> bool {
+    fleet.hosts[number].ring.contains_key(&name.0)
+}
+
+#[test]
+fn a_revoked_key_is_gone_everywhere_and_something_else_encrypts() {
+    let mut fleet = settled();
+    let revoked = fleet.encrypting(0).unwrap();
+    fleet.tell(0, Event::Revoke(vec![revoked]));
+    assert!(!has(&fleet, 0, revoked) && fleet.encrypting(0).is_some(), "here at once");
+    fleet.run(Duration::from_millis(1100));
+    for number in 0..3 {
+        assert!(!has(&fleet, number, revoked) && fleet.encrypting(number).is_some());
+    }
+    assert!(fleet.redis.values.values().all(|(key, _)| key.name != revoked));
+    fleet.run(LEAD + Duration::from_secs(2));
+    assert!(fleet.agrees());
+    assert_eq!(fleet.encrypting(0), fleet.encrypting(1));
+    for _ in 0..(3 * R.as_millis() / STEP.as_millis()) {
+        fleet.step();
+        assert!(!(0..3).any(|number| has(&fleet, number, revoked)));
+    }
+}
+
+#[test]
+fn revoking_all_reaches_one_that_was_away_before_it_is_ready() {
+    let mut fleet = settled();
+    let before: Vec<_> = fleet.hosts[1].ring.keys().map(|name| KeyName(*name)).collect();
+    fleet.hosts[2].running = false;
+    fleet.tell(0, Event::RevokeAll([3; 16]));
+    fleet.run(Duration::from_millis(1100));
+    for number in 0..2 {
+        assert!(!before.iter().any(|name| has(&fleet, number, *name)), "host {number}");
+        assert!(fleet.encrypting(number).is_some());
+    }
+    assert!(before.iter().any(|name| has(&fleet, 2, *name)));
+    fleet.restart(2);
+    while !fleet.hosts[2].node.is_synced() {
+        fleet.step();
+    }
+    assert!(!before.iter().any(|name| has(&fleet, 2, *name)));
+    fleet.run(LEAD + Duration::from_secs(2));
+    assert!(fleet.agrees());
+    // A flush does not bring anything back.
+    fleet.redis.flush();
+    fleet.run(Duration::from_secs(3));
+    let joined = fleet.join(policy());
+    fleet.run(Duration::from_secs(3));
+    assert!(!before.iter().any(|name| (0..=joined).any(|number| has(&fleet, number, *name))));
+    let graves = &fleet.redis.graves;
+    assert!(before.iter().all(|name| graves.iter().any(|grave| grave.what == Revoked::Key(*name))));
+}
+
+#[test]
+fn what_is_revoked_without_redis_is_told_when_it_is_back() {
+    let mut fleet = settled();
+    let revoked = fleet.encrypting(0).unwrap();
+    fleet.redis.up = false;
+    fleet.run(Duration::from_secs(1));
+    fleet.tell(0, Event::Revoke(vec![revoked]));
+    fleet.run(Duration::from_secs(1));
+    assert!(!has(&fleet, 0, revoked) && has(&fleet, 1, revoked));
+    fleet.redis.up = true;
+    fleet.run(Duration::from_secs(3));
+    assert!(!(0..3).any(|number| has(&fleet, number, revoked)));
+    fleet.run(LEAD + Duration::from_secs(1));
+    assert!(fleet.agrees());
+}
+
+#[test]
+fn keys_of_a_nodes_own_are_revoked_with_all() {
+    let mut fleet = settled();
+    fleet.redis.up = false;
+    fleet.run(3 * R);
+    let own = fleet.encrypting(1).unwrap();
+    assert!(fleet.own.contains(&own));
+    fleet.tell(0, Event::RevokeAll([4; 16]));
+    fleet.redis.up = true;
+    fleet.run(Duration::from_secs(3));
+    assert!(!has(&fleet, 1, own) && fleet.encrypting(1).is_some());
+}
+
+#[test]
+fn a_key_that_was_revoked_on_one_host_does_not_come_back_there() {
+    let mut fleet = settled();
+    let gone = fleet.encrypting(0).unwrap();
+    fleet.hosts[0].ring.remove(&gone.0);
+    fleet.tell(0, Event::Lost(gone));
+    fleet.run(R);
+    assert!(!has(&fleet, 0, gone) && has(&fleet, 1, gone));
+    assert_eq!(fleet.encrypting(0), fleet.encrypting(1));
+}
