@@ -15,6 +15,7 @@ impl Time {
     pub const NEVER: Time = Time(u64::MAX);
 
     /// How long from `self` until `later`; zero if it has passed.
+    #[inline]
     pub fn until(self, later: Time) -> Duration {
         Duration::from_nanos(later.0.saturating_sub(self.0))
     }
@@ -23,6 +24,7 @@ impl Time {
 impl Add<Duration> for Time {
     type Output = Time;
 
+    #[inline]
     fn add(self, span: Duration) -> Time {
         Time(self.0.saturating_add(nanos(span)))
     }
@@ -31,12 +33,14 @@ impl Add<Duration> for Time {
 impl Sub<Duration> for Time {
     type Output = Time;
 
+    #[inline]
     fn sub(self, span: Duration) -> Time {
         Time(self.0.saturating_sub(nanos(span)))
     }
 }
 
 /// A span as whole nanoseconds, capped at what 64 bits hold (584 years).
+#[inline]
 pub fn nanos(span: Duration) -> u64 {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }

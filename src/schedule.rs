@@ -50,6 +50,7 @@ pub enum KeyState {
 
 impl KeyTimes {
     /// What the key is good for at `now`.
+    #[inline]
     pub fn state(&self, now: Time) -> KeyState {
         if now >= self.decrypt_until {
             KeyState::Expired
@@ -75,6 +76,7 @@ impl KeyTimes {
     };
 
     /// Each of the times, but none later than that of `limit`.
+    #[inline]
     pub fn shortened(&self, limit: &KeyTimes) -> KeyTimes {
         KeyTimes {
             encrypt_from: self.encrypt_from.min(limit.encrypt_from),

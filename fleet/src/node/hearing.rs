@@ -107,8 +107,11 @@ impl<S> Node<S> {
     ) {
         let mut keys = Vec::new();
         for offer in offers {
-            let elsewhere = offer.origin == self.id || self.peers.has(offer.origin);
-            if elsewhere || self.held.get(&offer.name).is_some() {
+            // Nearly all are known: so this comes first.
+            if self.held.get(&offer.name).is_some()
+                || offer.origin == self.id
+                || self.peers.has(offer.origin)
+            {
                 continue;
             }
             if let Ok(times) = self.judge(&offer, Source::Other, age, now) {

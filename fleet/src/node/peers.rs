@@ -8,13 +8,17 @@ use tktrot::secret::KeyName;
 
 use crate::message::NodeId;
 
-/// Of so many peers everything is asked for, in [`PULL_SPAN`]: enough to learn what nodes that are
-/// gone have left, and little in a fleet of a thousand.
+/// A node that starts asks so many peers for everything: that is enough to learn what nodes that
+/// are gone have left. Later it asks one in a while: in a fleet of a thousand an answer is long.
 const PULLS: usize = 3;
-const PULL_SPAN: Duration = Duration::from_secs(10);
+const PULL_EVERY: Duration = Duration::from_secs(10);
 /// A peer that was gone for no longer than this, as when a connection broke, has nothing to tell
 /// but its own keys. In a fleet of a thousand somebody's connection breaks all the time.
 const BREAK: Duration = Duration::from_secs(10);
+/// A peer that was gone for longer than this is one that never was here.
+const ABSENCE: Duration = Duration::from_secs(24 * 3600);
+/// So many of those that are gone are known.
+const ABSENT: usize = 4096;
 /// A peer that asks more often gets no answer.
 const ANSWER_EVERY: Duration = Duration::from_secs(1);
 
@@ -36,10 +40,12 @@ struct Peer {
 #[derive(Default)]
 pub struct Peers {
     peers: BTreeMap<NodeId, Peer>,
-    /// When the last [`PULLS`] were asked for all they hold.
-    pulls: VecDeque<Time>,
-    /// Peers that went within the last [`BREAK`], and when.
-    gone: VecDeque<(Time, NodeId)>,
+    /// How many have told all they hold.
+    pulled: usize,
+    /// When the last one was asked for it.
+    asked: VecDeque<Time>,
+    /// Peers that went, and when.
+    gone: HashMap<NodeId, Time>,
     /// Nobody is overdue before.
     overdue_at: Option<Time>,
 }
@@ -52,10 +58,14 @@ impl Peers {
 
     /// One is gone; the keys that it owed an answer for.
     pub fn remove(&mut self, node: NodeId, now: Time) -> Vec<KeyName> {
-        self.gone.retain(|(at, _)| *at + BREAK > now);
         let Some(peer) = self.peers.remove(&node) else { return Vec::new() };
-        if peer.greeted && !peer.pulling {
-            self.gone.push_back((now, node));
+        if self.gone.len() >= ABSENT {
+            self.gone.retain(|_, at| *at + ABSENCE > now);
+        }
+        if self.gone.len() < ABSENT {
+            // What it was asked for and did not tell it has to be asked again.
+            let at = if peer.greeted && !peer.pulling { now } else { now - BREAK };
+            self.gone.insert(node, at);
         }
         peer.owed.into_keys().collect()
     }
@@ -89,21 +99,26 @@ impl Peers {
 
     /// It told all it holds.
     pub fn pulled(&mut self, node: NodeId) {
+        self.pulled += 1;
         self.change(node, |peer| peer.pulling = false);
     }
 
-    /// Whether to ask it for all it holds; if so, it counts as asked.
+    /// Whether to ask it for all it holds, now that it is up; if so, it counts as asked.
+    ///
+    /// The keys of nodes that are up come from themselves. So this is for a node that starts, and
+    /// after a partition, on the other side of which nodes may have stopped. Who was never here
+    /// has nothing to tell that nobody else has.
     pub fn may_pull(&mut self, node: NodeId, now: Time) -> bool {
-        if self.gone.iter().any(|(at, gone)| *gone == node && *at + BREAK > now) {
+        let starts = self.pulled < PULLS;
+        let was_away = self.gone.remove(&node).is_some_and(|at| at + BREAK <= now);
+        if !starts && !was_away {
             return false;
         }
-        if self.pulls.len() >= PULLS {
-            if self.pulls.front().is_some_and(|first| *first + PULL_SPAN > now) {
-                return false;
-            }
-            self.pulls.pop_front();
+        self.asked.retain(|at| *at + PULL_EVERY > now);
+        if self.asked.len() >= if starts { PULLS } else { 1 } {
+            return false;
         }
-        self.pulls.push_back(now);
+        self.asked.push_back(now);
         self.change(node, |peer| peer.pulling = true);
         true
     }

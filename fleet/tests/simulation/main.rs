@@ -44,7 +44,7 @@ fn small_fleets_survive_whatever_happens() {
 fn a_thousand_nodes_for_a_day() {
     let hours = |hours: u64| Duration::from_secs(hours * 3600);
     let policy =
-        Policy { rotate_every: hours(6), lifetime: hours(6), lead: Policy::default_lead(hours(6)) };
+        Policy { rotate_every: hours(8), lifetime: hours(8), lead: Policy::default_lead(hours(8)) };
     let nodes: usize =
         std::env::var("TKTROT_SIMULATION_NODES").ok().and_then(|n| n.parse().ok()).unwrap_or(1000);
     let scenario = Scenario {
@@ -58,10 +58,10 @@ fn a_thousand_nodes_for_a_day() {
             .into_iter()
             .filter(|trouble| *trouble != Trouble::RevokeAll && *trouble != Trouble::RollingRestart)
             .collect(),
-        trouble_every: 600_000,
+        trouble_every: 900_000,
         trouble_lasts: 1_200_000,
-        seal_every: 1_200_000,
-        inspect_every: 1_800_000,
+        seal_every: 3_000_000,
+        inspect_every: 3_600_000,
         fault: None,
     };
     let start = Instant::now();

@@ -108,7 +108,7 @@ impl World {
     fn part(&mut self, back: Millis) {
         self.groups = self.groups.wrapping_add(1).max(1);
         let group = self.groups;
-        let share = self.rng.usize(1..=self.hosts.len().div_ceil(2).min(100));
+        let share = self.rng.usize(1..=self.hosts.len().div_ceil(2).min(20));
         for _ in 0..share {
             let host = self.rng.usize(0..self.hosts.len());
             self.network.set_group(host, group);
