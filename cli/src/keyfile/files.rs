@@ -80,7 +80,11 @@ pub fn write(
         Format::Apache => apache::format(keys.encrypts)?,
         Format::Raw => raw::format(&keys.all()),
     };
-    target::write(output, &bytes, writing.manner)?.place()?;
+    let mut written = target::write(output, &bytes, writing.manner)?;
+    if format == Format::Lighttpd {
+        written = written.dated(writing.now.wall + lighttpd::DATED_AHEAD)?;
+    }
+    written.place()?;
     Ok(format.holds(keys).len())
 }
 

@@ -11,6 +11,10 @@ use tktrot::ring::reader::Key;
 use super::record::{self, LONG, Order};
 use super::{Bytes, Keys, buffer};
 
+/// How much later than it was written a file is to be dated: lighttpd compares whole seconds, and
+/// would never read what was written in the second in which it started or looked.
+pub const DATED_AHEAD: Duration = Duration::from_secs(1);
+
 const HEAD: usize = 12;
 /// Bytes of a file.
 const SIZE: usize = HEAD + LONG;

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::NamedTempFile;
@@ -70,6 +71,16 @@ fn write_checked(path: &Path, bytes: &[u8], manner: Manner) -> Result<Written> {
 }
 
 impl Written {
+    /// Dates it.
+    ///
+    /// # Errors
+    ///
+    /// That cannot be done.
+    pub fn dated(self, time: SystemTime) -> Result<Written> {
+        self.file.as_file().set_modified(time)?;
+        Ok(self)
+    }
+
     /// Moves it into its place, where it replaces what was there.
     ///
     /// # Errors

@@ -10,7 +10,9 @@
 //! - A key that encrypts already, after a rotation that was not announced, gets a later time in the
 //!   file, if the key before it is still good.
 //! - Two keys are not written between two of its looks: it would never see the first.
-//! - Nothing is written in the second of a look: lighttpd takes a file of that second for read.
+//! - Nothing is written around the second of a look: files are dated a second ahead (see
+//!   [`crate::keyfile::lighttpd`]), and one of the next second would be read twice, which costs
+//!   lighttpd a former key.
 
 use std::time::Duration;
 

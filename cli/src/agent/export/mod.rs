@@ -58,6 +58,8 @@ mod holdings;
 mod lighttpd;
 mod plan;
 pub mod status;
+#[cfg(test)]
+mod tests;
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -1,0 +1,67 @@
+//! A stock nginx with key files and a reload command.
+
+use testbed::nginx::{BINARY, Nginx};
+use testbed::{RingDir, artifacts, certificate};
+use tktrot::schedule::KeyState;
+use tktrot_fleet::config::Format;
+
+use super::{Result, Running, Visitors, active, export, look, names, operator, place, words};
+
+#[test]
+fn an_nginx_that_is_reloaded_follows_the_ring() -> Result<()> {
+    let (rings, files, site) = (RingDir::new()?, RingDir::new()?, tempfile::tempdir()?);
+    let certificate = certificate::create(site.path())?;
+    let with = Nginx::builder().certificate(&certificate).preload(artifacts::shim()?).ring(&rings);
+    let with = with.env("TKTROT_BIND", "none").start()?;
+    let first = Visitors::of(with.addr())?;
+    let place = place(&rings, "nginx");
+    let view = look(&place)?;
+
+    let list = files.path().join("keys.conf");
+    let include = format!("include {};", list.display());
+    let mut without = Nginx::builder().certificate(&certificate).server(&include).prepare()?;
+    let dir = without.dir().to_str().ok_or("a path")?.to_owned();
+    let (conf, log) = (format!("{dir}/nginx.conf"), format!("{dir}/error.log"));
+    let mut setting = export(Format::Nginx80, list.clone());
+    setting.command = words(&[BINARY, "-p", &dir, "-e", &log, "-c", &conf, "-s", "reload"]);
+    let exporter = Running::start(&place, &[setting])?;
+    // It does not run yet, so it cannot be told; its files are there.
+    let status = exporter.wait(0, "a failed reload", |status| status.failures > 0);
+    assert!(status.error.unwrap_or_default().contains("nginx.pid"));
+    assert_eq!(status.keys, view.keys().len());
+    without.start()?;
+    exporter.wait_for_key(0, &active(&view)?);
+    assert_eq!(first.resumed(without.addr())?, [true; 2]);
+
+    let before = Visitors::of(without.addr())?;
+    assert_eq!(before.resumed(with.addr())?, [true; 2]);
+    let announced = names(&view, KeyState::Announced);
+    let there = std::fs::read(files.path().join("keys.conf.1"))?;
+    assert_eq!(there[..16], announced[0].0, "the successor is there a rotation ahead");
+
+    operator(&place)?.rotate().map_err(|failure| failure.to_string())?;
+    exporter.wait_for_key(0, &active(&view)?);
+    // The command returns before the reload is done.
+    let new = testbed::wait::until(testbed::wait::PATIENCE, "the new key in its tickets", || {
+        let new = Visitors::of(without.addr()).ok()?;
+        (new.key_names() == [active(&view).ok()?; 2]).then_some(new)
+    })?;
+    assert_eq!(new.resumed(with.addr())?, [true; 2]);
+    assert_eq!(before.resumed(without.addr())?, [true; 2], "of the former key");
+    assert_eq!(before.resumed(with.addr())?, [true; 2], "of the former key");
+
+    let revoked = before.key_names()[0];
+    let ended = operator(&place)?.revoke_those(|name| *name == revoked);
+    assert_eq!(ended.map_err(|failure| failure.to_string())?, [revoked]);
+    testbed::wait::until(testbed::wait::PATIENCE, "the end of its tickets", || {
+        (before.resumed(without.addr()).ok()? == [false; 2]).then_some(())
+    })?;
+    for number in 0..view.keys().len() {
+        let file = std::fs::read(files.path().join(format!("keys.conf.{number}")))?;
+        assert_ne!(file[..16], revoked.0);
+    }
+    let beyond = files.path().join(format!("keys.conf.{}", view.keys().len()));
+    assert!(!beyond.exists());
+    assert_eq!(new.resumed(without.addr())?, [true; 2]);
+    Ok(())
+}
