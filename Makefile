@@ -36,7 +36,8 @@ SANITIZED := $(patsubst c-tests/%.c,$(ASAN_DIR)/%,$(wildcard c-tests/*.c)) $(ASA
 TLS_LIBRARIES := $(CARGO) run --quiet --locked --manifest-path tls-libraries/Cargo.toml \
                  --target-dir $(TARGET)/tls/runner --
 
-.PHONY: all libraries programs kill-points sanitize deps demo test computing-tests waiting-tests \
+.PHONY: all libraries programs kill-points sanitize deps demo test built-for-tests built-tests \
+        computing-tests waiting-tests program-tests \
         test-tls test-musl openssl-1.1.1 \
         lint bench install header symbols clean
 
@@ -107,13 +108,20 @@ test-tls: $(C_DIR)/lib
 	@tools/deps tls
 	@$(TLS_LIBRARIES) test $(TLS)
 
-# Every test there is, but for those of test-tls and test-musl. Two lanes, side by side: one
-# computes (valgrind above all), the other mostly waits for servers.
-test: deps all kill-points openssl-1.1.1
-	$(CARGO) test --workspace --quiet --no-run
+# Every test there is, but for those of test-tls and test-musl. Three lanes, side by side: one
+# computes (valgrind above all), the others, of the library and of the program, mostly wait for
+# servers.
+# What they need is built side by side, too: either half has stretches with work for one core.
+test: deps
+	@$(MAKE) --no-print-directory --jobs=2 built-for-tests built-tests
+	@$(MAKE) --no-print-directory --jobs=3 --keep-going --output-sync=target \
+	    computing-tests waiting-tests program-tests
+
+built-for-tests: all kill-points openssl-1.1.1
 	$(CARGO) test --test crash --quiet --no-run $(KILL_POINTS)
-	@$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target \
-	    computing-tests waiting-tests
+
+built-tests:
+	$(CARGO) test --workspace --quiet --no-run
 
 COMPUTING := c_programs sanitizers tls_libraries crash hammer
 WAITING   := $(filter-out $(COMPUTING),$(basename $(notdir $(wildcard tests/*.rs))) \
@@ -125,8 +133,10 @@ computing-tests:
 
 waiting-tests:
 	$(CARGO) test --quiet -p tktrot --no-fail-fast --lib $(WAITING:%=--test %)
-	$(CARGO) test --quiet --workspace --exclude tktrot --no-fail-fast
 	$(CARGO) test --quiet -p tktrot --doc
+
+program-tests:
+	$(CARGO) test --quiet --workspace --exclude tktrot --no-fail-fast
 
 # Library and shim for musl (Alpine); takes rustup's target and Debian's musl-tools.
 test-musl:
