@@ -9,7 +9,7 @@
 //! - [`engine`]: the state machine's actions, done to the ring and told to Redis
 
 // Until the agent's loop drives it.
-#![cfg_attr(not(test), allow(dead_code))]
+#![allow(dead_code)]
 
 pub mod engine;
 mod link;

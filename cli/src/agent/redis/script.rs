@@ -161,7 +161,9 @@ impl Names {
     ) -> Result<Found> {
         let mut look = script(LOOK, &[self.of("keys"), self.of("state"), self.of("revoked")]);
         look.arg(self.of("key:")).arg(MOST_KEYS).arg(MOST_GRAVES);
-        places.iter().for_each(|place| drop(look.arg(Slot::At(*place).to_string())));
+        for place in places {
+            look.arg(Slot::At(*place).to_string());
+        }
         let answer: Vec<Value> = look.query_async(connection).await?;
         let Ok([seconds, micros, mark, values, records]) = <[Value; 5]>::try_from(answer) else {
             bail!("Redis gives an answer to EVAL that is none");
@@ -212,7 +214,9 @@ impl Names {
         for (record, ends) in &burial.records {
             bury.arg(ends.0 / 1_000_000).arg(record);
         }
-        burial.slots.iter().for_each(|slot| drop(bury.arg(slot.to_string())));
+        for slot in &burial.slots {
+            bury.arg(slot.to_string());
+        }
         Ok(bury.query_async(connection).await?)
     }
 }
