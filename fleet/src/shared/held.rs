@@ -1,5 +1,7 @@
 //! The keys that this node encrypts with, or did: the fleet's and its own.
 
+use std::time::Duration;
+
 use tktrot::clock::Time;
 use tktrot::schedule::{KeyState, KeyTimes};
 use tktrot::secret::KeyName;
@@ -48,8 +50,9 @@ pub enum Step {
     Discard(KeyName),
 }
 
-/// The one change to make now to keys that others replace.
-pub fn replace(keys: &[Held], now: Time) -> Option<Step> {
+/// The one change to make now to keys that others replace. Ends that are no more than `tolerance`
+/// apart are the same: they were told by clocks.
+pub fn replace(keys: &[Held], tolerance: Duration, now: Time) -> Option<Step> {
     let will_encrypt = || keys.iter().filter(|key| key.times.will_encrypt(now));
     will_encrypt().find_map(|key| {
         let start = key.times.encrypt_from.max(now);
@@ -60,7 +63,7 @@ pub fn replace(keys: &[Held], now: Time) -> Option<Step> {
             // another clock made them. One of the node's own can be made anew.
             *from < key.times.encrypt_until
                 && (key.shared.is_none()
-                    || line_end(&better, (*from).max(now)) >= key.times.encrypt_until)
+                    || line_end(&better, (*from).max(now)) + tolerance >= key.times.encrypt_until)
         };
         let begins = better.iter().map(|other| other.times.encrypt_from.max(now));
         let begins = begins.filter(replaces).min()?;
@@ -89,11 +92,11 @@ pub fn line_end(keys: &[Held], start: Time) -> Time {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::shared::clock::RedisTime;
     use crate::shared::place::Place;
+
+    const NONE: Duration = Duration::ZERO;
 
     fn key(number: u8, place: Option<(u64, u32)>, times: [u64; 3]) -> Held {
         let [from, until, ends] = times.map(Time);
@@ -121,10 +124,10 @@ mod tests {
     #[test]
     fn an_own_key_ends_where_the_fleets_begins() {
         let keys = [key(1, None, [0, 100, 200]), key(2, Some((5, 0)), [40, 80, 300])];
-        let Some(Step::Shorten(name, times)) = replace(&keys, Time(10)) else { panic!() };
+        let Some(Step::Shorten(name, times)) = replace(&keys, NONE, Time(10)) else { panic!() };
         assert_eq!((name, times.encrypt_until), (keys[0].name, Time(40)));
         assert_eq!(times.decrypt_until, Time(200));
-        let Some(Step::Shorten(_, times)) = replace(&keys, Time(50)) else { panic!() };
+        let Some(Step::Shorten(_, times)) = replace(&keys, NONE, Time(50)) else { panic!() };
         assert_eq!(times.encrypt_until, Time(50));
         assert_eq!(line_end(&keys, Time(10)), Time(100));
     }
@@ -132,14 +135,14 @@ mod tests {
     #[test]
     fn an_own_key_that_has_not_begun_is_discarded() {
         let keys = [key(1, None, [50, 100, 200]), key(2, Some((5, 0)), [40, 80, 300])];
-        assert_eq!(replace(&keys, Time(10)), Some(Step::Discard(keys[0].name)));
+        assert_eq!(replace(&keys, NONE, Time(10)), Some(Step::Discard(keys[0].name)));
     }
 
     #[test]
     fn an_own_key_fills_a_gap_between_the_fleets() {
         let gap = [key(1, Some((5, 0)), [0, 50, 200]), key(2, Some((6, 0)), [60, 90, 300])];
         let keys = [gap[0], key(3, None, [50, 60, 200]), gap[1]];
-        assert_eq!(replace(&keys, Time(10)), None);
+        assert_eq!(replace(&keys, NONE, Time(10)), None);
         assert_eq!(line_end(&keys, Time(10)), Time(90));
     }
 
@@ -147,23 +150,33 @@ mod tests {
     fn a_key_of_the_fleet_that_outlasts_better_ones_is_kept() {
         // Another clock made the better ones, and they end first.
         let keys = [key(1, Some((5, 0)), [50, 90, 200]), key(2, Some((60, 0)), [0, 60, 300])];
-        assert_eq!(replace(&keys, Time(10)), None);
+        assert_eq!(replace(&keys, NONE, Time(10)), None);
+    }
+
+    #[test]
+    fn clocks_that_do_not_agree_to_the_millisecond_keep_no_old_key() {
+        let keys = [key(1, Some((5, 0)), [0, 100, 200]), key(2, Some((5, 1)), [30, 98, 200])];
+        let Some(Step::Shorten(name, times)) = replace(&keys, Duration::from_nanos(5), Time(10))
+        else {
+            panic!()
+        };
+        assert_eq!((name, times.encrypt_until), (keys[0].name, Time(30)));
     }
 
     #[test]
     fn periods_follow_each_other_untouched() {
         let keys = [key(1, Some((5, 0)), [0, 100, 200]), key(2, Some((6, 0)), [100, 200, 300])];
-        assert_eq!(replace(&keys, Time(10)), None);
+        assert_eq!(replace(&keys, NONE, Time(10)), None);
         assert_eq!(line_end(&keys, Time(10)), Time(200));
     }
 
     #[test]
     fn a_later_turn_replaces_what_has_begun_and_what_has_not() {
         let keys = [key(1, Some((5, 0)), [0, 100, 200]), key(2, Some((5, 1)), [30, 100, 200])];
-        let Some(Step::Shorten(name, times)) = replace(&keys, Time(10)) else { panic!() };
+        let Some(Step::Shorten(name, times)) = replace(&keys, NONE, Time(10)) else { panic!() };
         assert_eq!((name, times.encrypt_until), (keys[0].name, Time(30)));
         let keys = [key(1, Some((6, 0)), [100, 200, 300]), key(2, Some((6, 1)), [100, 200, 300])];
-        let Some(Step::Shorten(name, times)) = replace(&keys, Time(10)) else { panic!() };
+        let Some(Step::Shorten(name, times)) = replace(&keys, NONE, Time(10)) else { panic!() };
         assert_eq!(name, keys[0].name);
         assert!(!times.will_encrypt(Time(10)), "never");
     }

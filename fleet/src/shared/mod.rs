@@ -528,7 +528,7 @@ impl Shared {
         // First the new, then the old: something encrypts all the time.
         self.fill(now, actions);
         actions.extend(erased.into_iter().map(Action::Erase));
-        while let Some(step) = held::replace(&self.keys, now) {
+        while let Some(step) = held::replace(&self.keys, self.tolerance(), now) {
             match step {
                 Step::Shorten(name, times) => {
                     let key = self.keys.iter_mut().find(|key| key.name == name);

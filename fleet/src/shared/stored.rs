@@ -129,13 +129,6 @@ pub enum Flaw {
     Rotation(Duration),
 }
 
-impl Flaw {
-    /// True if other nodes may well use it: then this one must not make another key in its place.
-    pub fn is_mine_alone(&self) -> bool {
-        matches!(self, Flaw::Version(_) | Flaw::Secret(_) | Flaw::Rotation(_))
-    }
-}
-
 impl fmt::Display for Flaw {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -107,16 +107,22 @@ impl Shared {
         wanted.map(|(_, offer)| offer).collect()
     }
 
-    fn rotation<S>(&mut self, reading: &Reading, now: Time) -> Option<Action<S>> {
+    /// What a rotation by hand asks for: from now on no key encrypts that was made before.
+    fn rotation<S>(&mut self, reading: &Reading, now: Time) -> Vec<Action<S>> {
         if self.turn != Some(Turn::Asked) {
-            return None;
+            return Vec::new();
         }
         let period = self.period(now);
-        let (place, offer) = self
-            .offer(period, reading, now, now)
-            .or_else(|| self.offer(period + 1, reading, now, now))?;
-        self.turn = Some(Turn::Offered(place));
-        Some(offer)
+        let lead = self.settings.lead(&self.policy);
+        // Not for a moment only, which not every host would see.
+        let left = reading.latest(now).until(self.end_of(period));
+        let present = (left >= 2 * lead).then(|| self.offer(period, reading, now, now)).flatten();
+        let offers = [present, self.offer(period + 1, reading, now, now)];
+        let offers: Vec<_> = offers.into_iter().flatten().collect();
+        if let Some((place, _)) = offers.first() {
+            self.turn = Some(Turn::Offered(*place));
+        }
+        offers.into_iter().map(|(_, offer)| offer).collect()
     }
 
     /// A key for the next turn of a period, if it would begin before that ends.
@@ -147,14 +153,15 @@ impl Shared {
         turns.max().map_or(Some(0), |last| last.checked_add(1))
     }
 
-    /// From when on a period needs a key; `None` if it has one that serves to its end.
+    /// From when on a period needs a key; `None` if it has one that serves to its end. One that this
+    /// node cannot unwrap is none: it makes the next turn's. Who can unwrap both turns to that, too,
+    /// so that all agree while hosts are given a new fleet secret; who can unwrap the first one only
+    /// stays with it, and takes no further turn.
     fn wanted_from(&self, period: u64, reading: &Reading, now: Time) -> Option<Time> {
         let is_of = |slot: Slot| matches!(slot, Slot::At(place) if place.period == period);
-        let is_useless = |seen: &Seen| match seen.what {
-            Ok((name, _)) => self.refused.contains(&name),
-            Err(flaw) => flaw.is_mine_alone(),
-        };
-        if self.seen.iter().any(|seen| is_of(seen.slot) && is_useless(seen)) {
+        let is_refused =
+            |seen: &Seen| seen.what.is_ok_and(|(name, _)| self.refused.contains(&name));
+        if self.seen.iter().any(|seen| is_of(seen.slot) && is_refused(seen)) {
             return None;
         }
         let end = reading.local(self.end_of(period));

@@ -136,14 +136,52 @@ fn another_fleet_secret_is_told_once_and_disturbs_nobody() {
     let mut fleet = Fleet::new(2);
     fleet.run(2 * R);
     let other = fleet.join(policy());
-    fleet.hosts[other].foreign = true;
-    fleet.run(5 * R);
-    assert_eq!(fleet.notes(other, |note| matches!(note, Note::Flawed(..))), 1);
-    assert!(fleet.own.contains(&fleet.encrypting(other).expect("a key of its own")));
-    assert!(
-        fleet.redis.values.keys().all(|slot| matches!(slot, Slot::At(place) if place.turn == 0))
-    );
-    assert_eq!(fleet.encrypting(0), fleet.encrypting(1));
+    fleet.hosts[other].secrets = vec![2];
+    let end = fleet.now + 6 * R;
+    while fleet.now < end {
+        fleet.step();
+        let name = fleet.encrypting(0).expect("the fleet's key");
+        assert!(!fleet.own.contains(&name) && fleet.hosts[1].ring.contains_key(&name.0));
+        assert!(!fleet.hosts[other].ring.contains_key(&name.0));
+        // Each of the two takes one turn of a period, whoever is first.
+        assert!(fleet.redis.values.keys().all(|slot| match slot {
+            Slot::At(place) => place.turn < 2,
+            Slot::Kept(_) => false,
+        }));
+    }
+    for (number, secret) in [(0, 2), (1, 2), (other, 1)] {
+        let flaw = Flaw::Secret([secret; 8]);
+        let told = fleet.notes(number, |note| matches!(note, Note::Flawed(_, why) if *why == flaw));
+        assert_eq!(told, 1, "host {number}");
+    }
+}
+
+#[test]
+fn the_fleet_secret_is_changed_host_by_host() {
+    let mut fleet = Fleet::new(3);
+    fleet.run(2 * R);
+    // As it should be done: first all accept the new one, then all use it, then the old one goes.
+    for secrets in [vec![1, 2], vec![2, 1], vec![2]] {
+        for number in 0..3 {
+            fleet.hosts[number].running = false;
+            fleet.run(Duration::from_secs(1));
+            fleet.hosts[number].secrets = secrets.clone();
+            fleet.restart(number);
+            for _ in 0..(R.as_millis() / 4 / STEP.as_millis()) {
+                fleet.step();
+                assert!(fleet.agrees());
+            }
+        }
+        fleet.run(5 * R);
+    }
+    // And in a hurry: who has both goes with who has the old one only.
+    fleet.hosts[0].secrets = vec![3, 2];
+    for _ in 0..(6 * R.as_millis() / STEP.as_millis()) {
+        fleet.step();
+        assert!(fleet.encrypting(0).is_some() && fleet.encrypting(1).is_some());
+    }
+    assert!(fleet.agrees());
+    assert!(!fleet.own.contains(&fleet.encrypting(1).unwrap()));
 }
 
 #[test]

@@ -89,8 +89,8 @@ struct Host {
     questions: VecDeque<(Time, Action<()>)>,
     reaches_redis: bool,
     connected: bool,
-    /// It has another fleet secret.
-    foreign: bool,
+    /// The fleet secrets that it has; it wraps with the first one.
+    secrets: Vec<u8>,
     notes: Vec<Note>,
     running: bool,
 }
@@ -104,6 +104,8 @@ struct Fleet {
     ends: HashMap<KeyName, Time>,
     /// Keys that were never stored: no other node has them.
     own: Vec<KeyName>,
+    /// The fleet secret that each stored key is wrapped with.
+    wrapped: HashMap<KeyName, u8>,
 }
 
 impl Fleet {
@@ -116,6 +118,7 @@ impl Fleet {
             names: 0,
             ends: HashMap::new(),
             own: Vec::new(),
+            wrapped: HashMap::new(),
         };
         for _ in 0..hosts {
             fleet.join(policy());
@@ -136,7 +139,7 @@ impl Fleet {
             questions: VecDeque::new(),
             reaches_redis: true,
             connected: false,
-            foreign: false,
+            secrets: vec![1],
             notes: Vec::new(),
             running: true,
         });
@@ -225,8 +228,10 @@ impl Fleet {
             }
             self.redis.asked += 1;
             let boot = self.hosts[number].boot;
+            // No two trips are alike, nor both ways of one: a number that jumps about.
+            let jitter = self.redis.asked.wrapping_mul(0x9E37_79B9_7F4A_7C15) % nanos(TRIP / 2);
             let reading = Reading {
-                asked: Time(self.now.0 + boot - nanos(TRIP / 2)),
+                asked: Time(self.now.0 + boot - jitter),
                 answered: Time(self.now.0 + boot + nanos(TRIP / 2)),
                 redis: self.redis.time(self.now),
             };
@@ -250,10 +255,11 @@ impl Fleet {
 
     fn look(&mut self, number: usize, reading: Reading) -> Look<()> {
         self.redis.expire(self.now);
-        let foreign = self.hosts[number].foreign;
+        let secrets = &self.hosts[number].secrets;
         let seen = |(slot, (key, _)): (&Slot, &(Stored<()>, RedisTime))| {
-            let key = if foreign { Err(Flaw::Secret([1; 8])) } else { Ok(key.clone()) };
-            (*slot, key)
+            let wrapped = self.wrapped[&key.name];
+            let known = secrets.contains(&wrapped);
+            (*slot, if known { Ok(key.clone()) } else { Err(Flaw::Secret([wrapped; 8])) })
         };
         let keys = self.redis.values.iter().map(seen).collect();
         Look { reading, mark: self.redis.mark, keys, graves: self.redis.graves.clone() }
@@ -267,6 +273,7 @@ impl Fleet {
                 let name = name(self.names);
                 let slot = Slot::At(terms.place);
                 self.ends.insert(name, self.now + keep);
+                self.wrapped.insert(name, self.hosts[number].secrets[0]);
                 self.redis.store(slot, Stored { name, terms, secrets: () }, keep, self.now);
             }
             Action::PutBack(slot, name, terms, keep) => {
