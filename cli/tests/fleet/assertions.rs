@@ -6,6 +6,13 @@ use std::time::{Duration, Instant};
 use testbed::client::TlsVersion;
 use testbed::fleet::Fleet;
 use testbed::fleet::journal::Journal;
+use testbed::fleet::travel::Travellers;
+use testbed::wait;
+
+use crate::Result;
+
+/// For visitors on a machine that hardly runs.
+const LONG: Duration = secs(60);
 
 pub const fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
@@ -25,7 +32,20 @@ pub fn all_resumed(journal: &Journal, least: usize, what: &str, fleet: &Fleet) {
     assert!(journal.resumed() >= least, "{what}: {journal}");
 }
 
-/// Tickets of each of these hosts resumed on each other of them, with every version.
+/// Waits until tickets of each of these hosts have resumed on each of them in visits since then, and
+/// returns all visits since.
+pub fn met_since(travellers: &Travellers, then: Instant, hosts: &[usize]) -> Result<Journal> {
+    let journal = || travellers.journal().since(then);
+    let met = |journal: &Journal| {
+        let strangers = TlsVersion::ALL.map(|version| journal.strangers(hosts, version));
+        strangers.iter().all(Vec::is_empty)
+    };
+    wait::until(LONG, "tickets of each host to resume on each", || met(&journal()).then_some(()))
+        .map_err(|late| format!("{late}\n{}", journal()))?;
+    Ok(journal())
+}
+
+/// Tickets of each of these hosts resumed on each of them, with every version.
 pub fn all_met(journal: &Journal, hosts: &[usize]) {
     for version in TlsVersion::ALL {
         assert_eq!(journal.strangers(hosts, version), [], "{version}\n{journal}");

@@ -9,7 +9,7 @@ use testbed::fleet::relay::Relay;
 use testbed::fleet::settings::Keys;
 use testbed::fleet::{Fleet, MESH, clocks};
 
-use crate::assertions::{all_met, all_resumed, pass, secs};
+use crate::assertions::{all_resumed, met_since, pass, secs};
 use crate::{FIVE, Result, fleet, meshed_nginxes};
 
 /// R: as short as lets several pass.
@@ -35,12 +35,12 @@ pub fn an_agent_is_killed_and_restarted() -> Result<()> {
     pass(secs(8));
     let ready = fleet.hosts[victim].start_agent()?;
     let whole = pass(WHOLE_AGAIN);
-    pass(secs(8));
+    pass(secs(5));
+    met_since(&travellers, whole, &FIVE)?;
     let journal = travellers.arrive();
     all_resumed(&journal.among(&others), 100, "an agent killed: elsewhere", &fleet);
-    let after = journal.since(whole);
-    all_resumed(&after, 100, &format!("ready in {ready:.1?}; 3 s later, everywhere"), &fleet);
-    all_met(&after, &FIVE);
+    let after = format!("an agent killed: 3 s after it is back (ready in {ready:.1?})");
+    all_resumed(&journal.since(whole), 50, &after, &fleet);
     assert_eq!(journal.failed(), 0, "{journal}");
     Ok(())
 }
@@ -62,15 +62,14 @@ pub fn a_host_is_cut_off_for_three_rotations() -> Result<()> {
     }
     let healed = Instant::now();
     let whole = pass(WHOLE_AGAIN);
-    pass(secs(8));
+    pass(secs(5));
+    met_since(&travellers, whole, &FIVE)?;
     let journal = travellers.arrive();
     all_resumed(&journal.among(&mainland), 100, "a partition: on one side", &fleet);
     all_resumed(&journal.among(&island), 50, "a partition: on the other side", &fleet);
     let meanwhile = journal.since(apart).before(healed);
     assert!(meanwhile.lost() > 0, "the hosts were not cut off: {meanwhile}");
-    let after = journal.since(whole);
-    all_resumed(&after, 100, "a partition: 3 s after it, everywhere", &fleet);
-    all_met(&after, &FIVE);
+    all_resumed(&journal.since(whole), 50, "a partition: 3 s after it, everywhere", &fleet);
     assert_eq!(journal.failed(), 0, "{journal}");
     Ok(())
 }
@@ -95,13 +94,14 @@ pub fn the_path_is_slow_and_drops_connections() -> Result<()> {
     // Everything that a start needs is five times as late as elsewhere.
     pass(secs(5));
     let travellers = fleet.visit(&[&FIVE])?;
+    let began = Instant::now();
     flap(&fleet, secs(20))?;
+    met_since(&travellers, began, &FIVE)?;
     let journal = travellers.arrive();
     let (connections, resets) = (relay.connections(), relay.resets());
     println!("the relay: {connections} connections, {resets} reset");
     assert!(resets >= 2, "{resets} of {connections}");
-    all_resumed(&journal, 200, "a bad path", &fleet);
-    all_met(&journal, &FIVE);
+    all_resumed(&journal, 100, "a bad path", &fleet);
     assert!(journal.keys() >= 5 * 5, "{journal}");
     Ok(())
 }
@@ -128,10 +128,11 @@ pub fn wall_clocks_are_an_hour_off() -> Result<()> {
     fleet.start_agents(&FIVE)?;
     fleet.start_nginxes(&FIVE)?;
     let travellers = fleet.visit(&[&FIVE])?;
+    let began = Instant::now();
     pass(secs(20));
+    met_since(&travellers, began, &FIVE)?;
     let journal = travellers.arrive();
-    all_resumed(&journal, 200, "clocks an hour off", &fleet);
-    all_met(&journal, &FIVE);
+    all_resumed(&journal, 100, "clocks an hour off", &fleet);
     assert!(journal.keys() >= 5 * 5, "{journal}");
     Ok(())
 }
@@ -148,10 +149,11 @@ pub fn all_agents_are_restarted_in_turn() -> Result<()> {
         slowest = slowest.max(fleet.hosts[host].start_agent()?);
         pass(secs(1));
     }
-    pass(secs(6));
+    let last = Instant::now();
+    pass(secs(5));
+    met_since(&travellers, last, &FIVE)?;
     let journal = travellers.arrive();
-    all_resumed(&journal, 200, &format!("all restarted, ready in {slowest:.1?}"), &fleet);
-    all_met(&journal, &FIVE);
+    all_resumed(&journal, 100, &format!("all restarted, ready in {slowest:.1?}"), &fleet);
     Ok(())
 }
 
@@ -174,12 +176,12 @@ pub fn a_host_joins() -> Result<()> {
     let travellers = fleet.visit(&[&FIVE])?;
     thread::sleep(WHOLE_AGAIN.saturating_sub(joined.elapsed()));
     let whole = Instant::now();
-    pass(secs(8));
+    pass(secs(5));
+    met_since(&travellers, whole, &FIVE)?;
     let (before, journal) = (before.arrive(), travellers.arrive());
-    all_resumed(&before, 100, "a host joins: the others", &fleet);
-    let after = journal.since(whole);
-    all_resumed(&after, 100, &format!("ready in {ready:.1?}; 3 s later, everywhere"), &fleet);
-    all_met(&after, &FIVE);
+    all_resumed(&before, 50, "a host joins: the others", &fleet);
+    let after = format!("a host joins: 3 s after its agent's start (ready in {ready:.1?})");
+    all_resumed(&journal.since(whole), 50, &after, &fleet);
     assert_eq!(journal.failed(), 0, "{journal}");
     Ok(())
 }

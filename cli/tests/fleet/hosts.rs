@@ -4,10 +4,11 @@
 //! session id context of its own and refuses other tickets whatever their key. So the visitors of
 //! a fleet of both go round among each kind.
 
-use std::fs;
-
+use testbed::RingDir;
 use testbed::fleet::Fleet;
 use testbed::fleet::settings::{self, Keys};
+use testbed::foreground::give;
+use testbed::wait::{self, PATIENCE};
 
 use crate::assertions::{all_met, all_resumed, pass, secs};
 use crate::redis::Store;
@@ -54,7 +55,10 @@ pub fn one_may_have_nothing_but_exported_files() -> Result<()> {
     let keys = Keys { plain: true, ..Keys::new(secs(ROTATE), secs(ROTATE)) };
     let mut fleet = fleet(FIVE.len(), keys)?;
     let _store = Store::start(&fleet)?;
-    let file = fleet.hosts[stock].ring().path().join("haproxy.keys");
+    // The agent has no privileges when it writes there.
+    let files = RingDir::new()?;
+    give(files.path(), "nobody")?;
+    let file = files.path().join("haproxy.keys");
     let socket = fleet.hosts[stock].admin_socket();
     let export = format!(
         "\n[[export]]\nformat = \"haproxy\"\noutput = \"{}\"\nsocket = \"{}\"\n",
@@ -69,7 +73,7 @@ pub fn one_may_have_nothing_but_exported_files() -> Result<()> {
     fleet.start_agents(&FIVE)?;
     fleet.start_nginxes(&nginxes)?;
     fleet.start_haproxies(&[2, 3])?;
-    assert!(fs::metadata(&file)?.len() > 0, "the agent was ready before it had exported");
+    wait::until(PATIENCE, "the exported keys", || file.exists().then_some(()))?;
     fleet.start_stock_haproxy(stock, &format!("tls-ticket-keys {}", file.display()))?;
     visited(&fleet, &[&nginxes, &haproxies], "plain keys and a stock HAProxy")
 }

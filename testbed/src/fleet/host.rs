@@ -140,7 +140,9 @@ impl Host {
     /// A HAProxy without the shim, with `more` on its `bind` line and an admin socket at
     /// [`Host::admin_socket`].
     pub fn start_stock_haproxy(&mut self, certificate: &Certificate, more: &str) -> Result<()> {
-        let socket = format!("stats socket {} mode 600 level admin", self.admin_socket().display());
+        // For the agent, which has no privileges.
+        let options = "user nobody mode 600 level admin";
+        let socket = format!("stats socket {} {options}", self.admin_socket().display());
         let haproxy = self.haproxy(certificate, more)?.global(&socket);
         self.run_haproxy(haproxy)
     }
