@@ -1,10 +1,12 @@
 //! The state machine under test, or one that does a thing wrong: so that it shows whether the
 //! simulation would notice.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use tktrot::clock::Time;
 use tktrot::schedule::{KeyTimes, Policy};
+use tktrot::secret::KeyName;
 use tktrot_fleet::message::{Message, NodeId};
 use tktrot_fleet::node::Node;
 use tktrot_fleet::node::event::{Action, Event, Facts};
@@ -13,7 +15,7 @@ use tktrot_fleet::node::limits::Limits;
 /// What a node does wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It encrypts with a key as soon as it has made it.
+    /// It encrypts with its first key as soon as it has made it.
     BeginsAtOnce,
     /// It says that it took keys, and does not.
     TakesNothing,
@@ -35,7 +37,7 @@ pub enum Fault {
     MakesTwo,
     /// It asks nobody for what nodes that are gone have left.
     NeverPulls,
-    /// It does not pass on that a key ends earlier.
+    /// It does not care if the maker of a key says that it ends earlier.
     NeverShortens,
 }
 
@@ -44,29 +46,35 @@ pub struct Machine {
     node: Node<()>,
     fault: Option<Fault>,
     made: usize,
+    own: HashSet<KeyName>,
+    forgotten: HashSet<KeyName>,
 }
 
 impl Machine {
     /// A node that does everything right, but for `fault`.
     pub fn new(id: NodeId, limits: Limits, policy: Policy, fault: Option<Fault>) -> Self {
-        Machine { node: Node::new(id, limits, policy), fault, made: 0 }
+        let node = Node::new(id, limits, policy);
+        Machine { node, fault, made: 0, own: HashSet::new(), forgotten: HashSet::new() }
     }
 
     /// See [`Node::handle`].
     pub fn handle(&mut self, event: Event<()>, now: Time) -> Vec<Action<()>> {
         let Some(fault) = self.fault else { return self.node.handle(event, now) };
-        let event = match self.tamper_with_event(fault, event) {
-            Ok(event) => event,
-            Err(instead) => return instead,
-        };
+        let mut event = event;
+        if !self.tamper_with_event(fault, &mut event) {
+            return Vec::new();
+        }
+        let again = self.take_again(fault, &event, now);
         let made = match &event {
             Event::Made(facts) => Some(*facts),
             _ => None,
         };
+        self.own.extend(made.map(|facts| facts.name));
+        let begins = !self.node.has_active(now);
         let mut actions = self.node.handle(event, now);
         let mut more = Vec::new();
         if let Some(facts) = made {
-            more.extend(self.begin_wrongly(fault, facts, &actions, now));
+            more.extend(self.begin_wrongly(fault, facts, begins, &actions, now));
         }
         actions.retain_mut(|action| self.does(fault, action));
         if fault == Fault::MakesTwo {
@@ -75,26 +83,35 @@ impl Machine {
             actions.extend(again);
         }
         actions.extend(more);
+        actions.extend(again);
         actions
     }
 
-    /// What the node is told, or what is done instead.
-    fn tamper_with_event(
-        &mut self,
-        fault: Fault,
-        mut event: Event<()>,
-    ) -> Result<Event<()>, Vec<Action<()>>> {
-        if let Event::Received { message, age, .. } = &mut event {
-            match (fault, message) {
-                (Fault::IgnoresAge, _) => *age = Duration::ZERO,
-                (Fault::IgnoresRevocations, Message::Revoked { .. }) => return Err(Vec::new()),
-                (Fault::ForgetsTombstones, Message::Revoked { keys, .. }) => {
-                    return Err(keys.iter().map(|key| Action::Erase(key.name)).collect());
-                }
-                _ => {}
+    /// Changes what the node is told; false if it is told nothing.
+    fn tamper_with_event(&mut self, fault: Fault, event: &mut Event<()>) -> bool {
+        let Event::Received { message, age, .. } = event else { return true };
+        match (fault, message) {
+            (Fault::IgnoresAge, _) => *age = Duration::ZERO,
+            (Fault::IgnoresRevocations, Message::Revoked { .. }) => return false,
+            (Fault::ForgetsTombstones, Message::Revoked { keys, .. }) => {
+                self.forgotten.extend(keys.iter().map(|key| key.name));
             }
+            _ => {}
         }
-        Ok(event)
+        true
+    }
+
+    /// Takes what was revoked, past the node.
+    fn take_again(&self, fault: Fault, event: &Event<()>, now: Time) -> Option<Action<()>> {
+        let Event::Received { from, message, age } = event else { return None };
+        let (Message::Keys(offers) | Message::Held { keys: offers, .. }) = message else {
+            return None;
+        };
+        let forgotten = offers.iter().filter(|offer| self.forgotten.contains(&offer.name));
+        let keys: Vec<_> =
+            forgotten.map(|offer| (offer.clone(), offer.left.times(now, *age))).collect();
+        let takes = fault == Fault::ForgetsTombstones && !keys.is_empty();
+        takes.then_some(Action::Take { from: *from, keys })
     }
 
     /// Whether the node does what it wants to, perhaps in another way.
@@ -111,7 +128,7 @@ impl Machine {
                 return self.made <= 2;
             }
             (Fault::NeverRetires, Action::Shorten(_, times)) => times.encrypt_until = Time::NEVER,
-            (Fault::NeverShortens, Action::Shorten(_, times)) => times.decrypt_until = Time::NEVER,
+            (Fault::NeverShortens, Action::Shorten(name, _)) => return self.own.contains(name),
             (Fault::NeverPulls, Action::Send { message: Message::Pull, .. }) => return false,
             _ => {}
         }
@@ -122,12 +139,15 @@ impl Machine {
         &mut self,
         fault: Fault,
         facts: Facts,
+        begins: bool,
         announced: &[Action<()>],
         now: Time,
     ) -> Vec<Action<()>> {
-        let begins = KeyTimes { encrypt_from: now, ..KeyTimes::ENDLESS };
         match fault {
-            Fault::BeginsAtOnce => vec![Action::Shorten(facts.name, begins)],
+            Fault::BeginsAtOnce if begins => {
+                let times = KeyTimes { encrypt_from: now, ..KeyTimes::ENDLESS };
+                vec![Action::Shorten(facts.name, times)]
+            }
             Fault::WaitsForNobody => {
                 let to = announced.iter().filter_map(|action| match action {
                     Action::Send { to, message: Message::Keys(_) } => Some(*to),

@@ -1,71 +1,115 @@
-//! Whole fleets on a virtual time line.
+//! Whole fleets on a virtual time line: hosts with clocks of their own, a network that loses and
+//! delays, and all that happens to hosts and agents. What must be true is in [`invariants`]; that
+//! each of it would be missed is shown with nodes that do one thing wrong, in [`machine`].
+//!
+//! Clocks differ, but run equally fast.
 
+mod agents;
 mod host;
 mod invariants;
 mod machine;
 mod network;
 mod ring;
 mod scenario;
+mod shrinking;
 mod timeline;
 mod troubles;
 mod world;
 
-use std::time::{Duration, Instant};
+use std::env;
+use std::time::Instant;
 
+use invariants::{Broken, Figures};
+use machine::Fault;
 use scenario::{Scenario, Trouble};
-use tktrot::schedule::Policy;
 use world::World;
 
-#[test]
-fn small_fleets_survive_whatever_happens() {
-    let seeds: u64 =
-        std::env::var("TKTROT_SIMULATION_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(200);
-    let first: u64 =
-        std::env::var("TKTROT_SIMULATION_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(0);
-    for seed in first..first + seeds {
-        let scenario = Scenario::nasty(seed);
-        if std::env::var_os("TKTROT_SURVEY").is_some() {
-            match World::new(&scenario).run() {
-                Ok(figures) => println!("{seed} ok {figures:?}"),
-                Err(violation) => println!(
-                    "{seed} {violation:?} hosts {} {:?}",
-                    scenario.hosts, scenario.troubles
-                ),
-            }
-            continue;
-        }
-        if let Err(violation) = World::new(&scenario).run() {
-            panic!("{violation:?} in {scenario:#?}");
-        }
-    }
+/// A number from the environment: for a longer search than `make test` does.
+fn setting(name: &str, default: u64) -> u64 {
+    env::var(name).map_or(default, |text| text.parse().expect(name))
 }
 
 #[test]
-fn a_thousand_nodes_for_a_day() {
-    let hours = |hours: u64| Duration::from_secs(hours * 3600);
-    let policy =
-        Policy { rotate_every: hours(8), lifetime: hours(8), lead: Policy::default_lead(hours(8)) };
-    let nodes: usize =
-        std::env::var("TKTROT_SIMULATION_NODES").ok().and_then(|n| n.parse().ok()).unwrap_or(1000);
-    let scenario = Scenario {
-        seed: 1,
-        hosts: nodes,
-        first: nodes * 9 / 10,
-        length: 24 * 3_600_000,
-        policy,
-        weather: network::Weather { latency: (1, 80), lost: 0.05, breaks: 0.05 },
-        troubles: Trouble::ALL
-            .into_iter()
-            .filter(|trouble| *trouble != Trouble::RevokeAll && *trouble != Trouble::RollingRestart)
-            .collect(),
-        trouble_every: 900_000,
-        trouble_lasts: 1_200_000,
-        seal_every: 3_000_000,
-        inspect_every: 3_600_000,
-        fault: None,
-    };
+fn small_fleets_survive_whatever_happens() {
+    let first = setting("TKTROT_SIMULATION_SEED", 0);
+    let seeds = setting("TKTROT_SIMULATION_SEEDS", 60);
+    let mut opened = 0;
+    for seed in first..first + seeds {
+        match shrinking::check(&Scenario::nasty(seed)) {
+            Ok(figures) => opened += figures.opened,
+            Err(broken) => panic!("seed {seed}: {broken}"),
+        }
+    }
+    assert!(opened > 10 * seeds, "hardly a ticket was ever presented: {opened}");
+}
+
+#[test]
+fn a_thousand_nodes_serve_for_a_day() {
+    let nodes = setting("TKTROT_SIMULATION_NODES", 1000) as usize;
     let start = Instant::now();
-    let figures = World::new(&scenario).run();
-    println!("{figures:#?} {:?}", start.elapsed());
-    figures.unwrap();
+    let figures =
+        shrinking::check(&Scenario::large(nodes)).unwrap_or_else(|broken| panic!("{broken}"));
+    println!("{figures:#?}\nin {:?}", start.elapsed());
+    let nodes = nodes as u64;
+    assert!(figures.messages > 3 * nodes * nodes, "{figures:?}");
+    assert!(figures.peers > 10 * nodes * nodes, "{figures:?}");
+    assert!(figures.pairs > 10 * nodes * nodes, "{figures:?}");
+    assert!(figures.breaks > nodes && figures.begins > 2 * nodes, "{figures:?}");
+}
+
+/// Tickets of nodes that are gone, and how many of them did not open.
+fn orphans(fault: Option<Fault>) -> (u64, u64) {
+    let runs = (0..20).map(|seed| {
+        let mut scenario = Scenario::nasty(seed);
+        scenario.troubles = vec![Trouble::Reboot];
+        scenario.weather.lost = 0.01;
+        scenario.fault = fault;
+        World::new(&scenario).run().unwrap_or_else(|broken| panic!("seed {seed}: {broken}"))
+    });
+    let sum = runs.fold(Figures::default(), |mut sum, figures| {
+        sum.orphans += figures.orphans;
+        sum.lost_orphans += figures.lost_orphans;
+        sum
+    });
+    (sum.orphans, sum.lost_orphans)
+}
+
+#[test]
+fn what_a_node_that_is_gone_has_sealed_still_opens() {
+    let (orphans_seen, lost) = orphans(None);
+    println!("{lost} of {orphans_seen} tickets lost");
+    assert!(orphans_seen > 1_000, "{orphans_seen}");
+    assert!(lost * 100 <= orphans_seen, "{lost} of {orphans_seen} tickets lost");
+    let (orphans_seen, lost) = orphans(Some(Fault::NeverPulls));
+    assert!(lost * 10 > orphans_seen, "only {lost} of {orphans_seen} tickets lost");
+}
+
+/// What is seen first, of one seed after the other, when all nodes have this fault.
+fn seen_with(fault: Fault) -> Vec<Broken> {
+    let scenarios = (0..40).map(|seed| Scenario { fault: Some(fault), ..Scenario::nasty(seed) });
+    let runs = scenarios.map(|scenario| World::new(&scenario).run());
+    runs.filter_map(|run| run.err().map(|violation| violation.broken)).take(5).collect()
+}
+
+#[test]
+fn every_fault_of_a_node_is_seen() {
+    use Broken::*;
+    let faults: [(Fault, &[Broken]); 11] = [
+        (Fault::BeginsAtOnce, &[Sealed]),
+        (Fault::TakesNothing, &[Sealed]),
+        (Fault::WaitsForNobody, &[Sealed]),
+        (Fault::IgnoresAge, &[Lengthened]),
+        (Fault::Lengthens, &[Lengthened]),
+        (Fault::StopsMaking, &[NoActive]),
+        (Fault::NeverRetires, &[TwoActive]),
+        (Fault::ForgetsTombstones, &[CameBack]),
+        (Fault::IgnoresRevocations, &[StillHere]),
+        (Fault::MakesTwo, &[TooMany]),
+        (Fault::NeverShortens, &[Behind]),
+    ];
+    for (fault, expected) in faults {
+        let seen = seen_with(fault);
+        println!("{fault:?}: {seen:?}");
+        assert!(seen.iter().any(|broken| expected.contains(broken)), "{fault:?}: {seen:?}");
+    }
 }

@@ -128,11 +128,6 @@ impl Ring {
         self.own.iter().map(|key| (*key, self.keys[key])).collect()
     }
 
-    /// How many keys there are.
-    pub fn len(&self) -> usize {
-        self.keys.len()
-    }
-
     /// A key's times are these now, where they are earlier.
     pub fn shorten(&mut self, key: Number, limit: &KeyTimes) {
         if let Some(times) = self.keys.get_mut(&key) {

@@ -132,4 +132,25 @@ impl Scenario {
             fault: None,
         }
     }
+    /// A large fleet for a day, and all that happens to such a one but revocations of everything.
+    pub fn large(hosts: usize) -> Self {
+        let hours = |hours: u64| Duration::from_secs(hours * 3600);
+        let rotate_every = hours(8);
+        let lead = Policy::default_lead(rotate_every);
+        let rare = [Trouble::RevokeAll, Trouble::RollingRestart];
+        Scenario {
+            seed: 1,
+            hosts,
+            first: hosts * 9 / 10,
+            length: 24 * 3_600_000,
+            policy: Policy { rotate_every, lifetime: hours(8), lead },
+            weather: Weather { latency: (1, 80), lost: 0.05, breaks: 0.05 },
+            troubles: Trouble::ALL.into_iter().filter(|kind| !rare.contains(kind)).collect(),
+            trouble_every: 900_000,
+            trouble_lasts: 1_200_000,
+            seal_every: 3_000_000,
+            inspect_every: 3_600_000,
+            fault: None,
+        }
+    }
 }

@@ -3,22 +3,17 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use tktrot::clock::Time;
-use tktrot::schedule::{self, KeyTimes, Step};
-use tktrot_fleet::message::{Message, NodeId, Refusal};
-use tktrot_fleet::node::event::{Action, Event, Facts, Note};
+use tktrot_fleet::message::{Message, NodeId};
+use tktrot_fleet::node::event::Event;
 use tktrot_fleet::node::limits::Limits;
 
-use crate::host::{Host, place};
+use crate::host::Host;
 use crate::invariants::{Broken, Figures, Ticket, Violation};
 use crate::machine::Machine;
-use crate::network::{Fate, Network, SILENCE};
+use crate::network::{Network, SILENCE};
 use crate::ring::{self, Number, Ring};
 use crate::scenario::Scenario;
 use crate::timeline::{Millis, Timeline};
-
-/// A ring is its servers' own again so long after its agent was last seen.
-const LEASE: Millis = 3_000;
 
 /// Something that will happen.
 pub enum Happening {
@@ -75,33 +70,6 @@ pub struct Key {
     pub learnt: Vec<(u32, Millis)>,
     /// The agents on whose hosts, and nowhere else, it was revoked.
     pub lost: Vec<(usize, u32)>,
-}
-
-/// Which keys an event ends before their time.
-enum Revoking {
-    These(Vec<Number>),
-    All,
-}
-
-impl Revoking {
-    fn by(event: &Event<()>) -> Self {
-        match event {
-            Event::Revoke(names) => Revoking::These(names.iter().map(ring::number).collect()),
-            Event::RevokeAll => Revoking::All,
-            Event::Received { message: Message::Revoked { keys, all }, .. } => match all {
-                true => Revoking::All,
-                false => Revoking::These(keys.iter().map(|key| ring::number(&key.name)).collect()),
-            },
-            _ => Revoking::These(Vec::new()),
-        }
-    }
-
-    fn means(&self, key: Number) -> bool {
-        match self {
-            Revoking::These(keys) => keys.contains(&key),
-            Revoking::All => true,
-        }
-    }
 }
 
 /// All there is.
@@ -376,236 +344,14 @@ impl World {
         self.settle(host);
     }
 
-    /// Tells the agent of a host what happened, and does what it wants.
-    pub fn feed(&mut self, host: usize, event: Event<()>) {
-        let now = self.now();
-        let this = &mut self.hosts[host];
-        let time = this.time(now);
-        let Some(agent) = &mut this.agent else { return };
-        let revoking = Revoking::by(&event);
-        self.figures.events += 1;
-        let mut answers = Vec::new();
-        for action in agent.handle(event, time) {
-            self.perform(host, action, time, &revoking, &mut answers);
-        }
-        for answer in answers {
-            self.feed(host, answer);
-        }
-    }
-
-    /// After all that happened at once: what can be seen now, and when the agent wants to wake.
-    pub fn settle(&mut self, host: usize) {
-        self.check_active(host);
-        let now = self.now();
-        let this = &mut self.hosts[host];
-        let Some(agent) = &this.agent else { return };
-        let wanted = this.moment(agent.deadline(this.time(now))).max(now + 1);
-        if wanted < this.tick_at {
-            this.tick_at = wanted;
-            let instance = this.instance;
-            self.timeline.plan(wanted, Happening::Tick { host: host as u16, instance });
-        }
-    }
-
-    fn perform(
-        &mut self,
-        host: usize,
-        action: Action<()>,
-        time: Time,
-        revoking: &Revoking,
-        answers: &mut Vec<Event<()>>,
-    ) {
-        match action {
-            Action::Make(times) => {
-                let made = self.make(host, times, true);
-                answers
-                    .push(made.map_or(Event::NotMade, |key| Event::Made(self.facts(key, times))));
-            }
-            Action::Take { from, keys } => {
-                let (mut taken, mut refused) = (Vec::new(), Vec::new());
-                for (offer, times) in keys {
-                    match self.take(host, ring::number(&offer.name), times, time) {
-                        true => taken.push(offer.name),
-                        false => refused.push((offer.name, Refusal::Full)),
-                    }
-                }
-                answers.push(Event::Took { from, taken, refused });
-            }
-            Action::Shorten(name, times) => {
-                let key = ring::number(&name);
-                self.trace(|| format!("host {host} shortens key {key}"));
-                self.hosts[host].ring.shorten(key, &times);
-                if self.keys[key as usize].origin == self.hosts[host].id {
-                    self.keys[key as usize].shortened = self.now();
-                    self.plan_switches(host, key);
-                }
-            }
-            Action::Erase(name) => self.erase(host, ring::number(&name), time, revoking),
-            Action::Send { to, message } => self.send(host, to, message),
-            Action::Drop { peer, .. } => {
-                let there = place(peer);
-                self.trace(|| format!("host {host} drops {there}"));
-                self.figures.drops += 1;
-                if self.network.end(host, there).node == peer {
-                    self.network.down(host, there, u32::MAX);
-                    self.sever(host, there);
-                }
-                answers.push(Event::Down(peer));
-            }
-            Action::Note(note) => self.note(host, note),
-        }
-    }
-
-    fn note(&mut self, host: usize, note: Note) {
-        self.trace(|| format!("host {host}: {note:?}"));
-        match note {
-            Note::Began { .. } => self.figures.begins += 1,
-            Note::Refused(_, name, why) if why != Refusal::Ended => {
-                let text = format!("host {host} refused {}: {why}", ring::number(&name));
-                self.violate(Broken::Refused, text);
-            }
-            _ => {}
-        }
-    }
-
-    pub fn facts(&self, key: Number, times: KeyTimes) -> Facts {
-        let origin = self.keys[key as usize].origin;
-        Facts { name: ring::name(key), origin, times, plain: false }
-    }
-
-    /// A key of the host's own; `None` if it cannot be made.
-    pub fn make(&mut self, host: usize, times: KeyTimes, by_agent: bool) -> Option<Number> {
-        let now = self.now();
-        let this = &mut self.hosts[host];
-        let key = self.keys.len() as Number;
-        if this.generator_fails > now || !this.ring.insert(key, times, true, this.time(now)) {
-            return None;
-        }
-        self.keys.push(Key {
-            origin: this.id,
-            announced: by_agent.then_some(now),
-            by_agent,
-            ends: this.nanos(times.decrypt_until),
-            revoked: None,
-            shortened: now,
-            learnt: Vec::new(),
-            lost: Vec::new(),
-        });
-        self.trace(|| format!("host {host} makes key {key}, by its agent: {by_agent}"));
-        self.plan_switches(host, key);
-        Some(key)
-    }
-
-    fn plan_switches(&mut self, host: usize, key: Number) {
-        let this = &self.hosts[host];
-        let Some(times) = this.ring.get(key) else { return };
-        let moments = [this.moment(times.encrypt_from), this.moment(times.encrypt_until)];
-        for moment in moments.into_iter().filter(|moment| *moment != Millis::MAX) {
-            self.timeline.plan(moment, Happening::Switch(host as u16));
-        }
-    }
-
-    fn take(&mut self, host: usize, key: Number, times: KeyTimes, time: Time) -> bool {
-        let this = &mut self.hosts[host];
-        let known = this.ring.opens(key, time);
-        let taken = this.ring.insert(key, times, false, time);
-        if taken && !known {
-            self.check_taken(host, key, times);
-        }
-        taken
-    }
-
-    fn erase(&mut self, host: usize, key: Number, time: Time, revoking: &Revoking) {
-        self.trace(|| format!("host {host} erases key {key}"));
-        let grace = self.grace();
-        let now = self.now();
-        let lived =
-            self.hosts[host].ring.erase(key).is_some_and(|times| time < times.decrypt_until);
-        if lived && revoking.means(key) {
-            if self.keys[key as usize].revoked.is_none() {
-                self.keys[key as usize].revoked = Some(now);
-                self.revoked.push(key);
-            }
-            self.learns(host, key);
-            if self.keys[key as usize].origin == self.hosts[host].id {
-                self.hosts[host].excuse(now + grace);
-            }
-        }
-    }
-
-    /// The agent of a host knows that a key was revoked.
-    pub fn learns(&mut self, host: usize, key: Number) {
-        let (hosts, now) = (self.hosts.len(), self.now());
-        let known = &mut self.keys[key as usize];
-        if known.revoked.is_some() {
-            known.learnt.resize(hosts, (0, 0));
-            let instance = self.hosts[host].instance;
-            if known.learnt[host].0 != instance {
-                known.learnt[host] = (instance, now);
-            }
-        }
-    }
-
-    fn send(&mut self, from: usize, node: NodeId, mut message: Message<()>) {
-        let (to, now) = (place(node), self.now());
-        let end = self.network.end(from, to);
-        if !end.up || end.node != node {
-            return;
-        }
-        let epoch = end.epoch;
-        if let Message::Keys(keys) | Message::Held { keys, .. } = &mut message {
-            let ring = &self.hosts[from].ring;
-            keys.retain(|offer| ring.get(ring::number(&offer.name)).is_some());
-            self.figures.offers += keys.len() as u64;
-        }
-        self.figures.sent += 1;
-        match self.network.send(from, to, now, &mut self.rng) {
-            Fate::Vanishes => {}
-            Fate::Breaks => self.sever(from, to),
-            Fate::Arrives(at) => {
-                let (to, from) = (to as u16, from as u16);
-                self.timeline.plan(at, Happening::Deliver { to, from, epoch, sent: now, message });
-            }
-        }
-    }
-
     /// How long a node may be without an active key after it began, or lost it.
     pub fn grace(&self) -> Millis {
         self.limits.lead_max.as_millis() as Millis + 1
     }
 
-    /// A server seals a ticket, having seen to the ring first if nobody else does.
-    fn serve(&mut self, host: usize) {
-        let this = &self.hosts[host];
-        if this.serves && this.agent.is_none() && self.now() > this.turned + LEASE {
-            self.rotate_itself(host);
-        }
-        self.seal(host);
-    }
-
-    /// What the library does to a ring that no agent governs.
-    fn rotate_itself(&mut self, host: usize) {
-        let policy = self.scenario.policy;
-        let now = self.now();
-        loop {
-            let this = &mut self.hosts[host];
-            let time = this.time(now);
-            let own = this.ring.own();
-            let times: Vec<_> = own.iter().map(|(_, times)| *times).collect();
-            match schedule::next_step(&times, &policy, time) {
-                Some(Step::Publish(times)) => {
-                    if self.make(host, times, false).is_none() {
-                        return;
-                    }
-                }
-                Some(Step::Retire(index)) => {
-                    let limit = KeyTimes { encrypt_until: time, ..KeyTimes::ENDLESS };
-                    this.ring.shorten(own[index].0, &limit);
-                }
-                Some(Step::Discard(index)) => drop(this.ring.erase(own[index].0)),
-                None => return,
-            }
-        }
+    /// Some looks are too dear for a fleet of a thousand.
+    pub fn is_small(&self) -> bool {
+        self.hosts.len() <= 64
     }
 
     /// A host among those that serve, or not.
