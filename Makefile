@@ -38,7 +38,7 @@ TLS_LIBRARIES := $(CARGO) run --quiet --locked --manifest-path tls-libraries/Car
 
 .PHONY: all libraries programs kill-points sanitize deps demo test built-for-tests built-tests \
         computing-tests waiting-tests program-tests \
-        test-tls test-musl openssl-1.1.1 \
+        test-fleet test-tls test-musl openssl-1.1.1 \
         lint bench install header symbols clean
 
 all: libraries programs
@@ -108,7 +108,7 @@ test-tls: $(C_DIR)/lib
 	@tools/deps tls
 	@$(TLS_LIBRARIES) test $(TLS)
 
-# Every test there is, but for those of test-tls and test-musl. Three lanes, side by side: one
+# Every test there is, but for those of test-fleet, test-tls and test-musl. Three lanes, side by side: one
 # computes (valgrind above all), the others, of the library and of the program, mostly wait for
 # servers.
 # What they need is built side by side, too: either half has stretches with work for one core.
@@ -136,7 +136,22 @@ waiting-tests:
 	$(CARGO) test --quiet -p tktrot --doc
 
 program-tests:
-	$(CARGO) test --quiet --workspace --exclude tktrot --no-fail-fast
+	$(CARGO) test --quiet --workspace --exclude tktrot --exclude tktrot-cli --no-fail-fast -- \
+	    --skip a_thousand_nodes
+	$(CARGO) test --quiet -p tktrot-cli --no-fail-fast --bins $(PROGRAM:%=--test %) -- \
+	    $(FLEET_PARTS:%=--skip %)
+
+# Fleets of hosts, real Redis servers, servers that are fed from files, and a thousand nodes for a
+# day: minutes of waiting and of computing, for a machine that does nothing else meanwhile.
+FLEET       := agent fleet many_agents
+FLEET_PARTS := agent::export agent::redis
+PROGRAM     := $(filter-out $(FLEET),$(basename $(notdir $(wildcard cli/tests/*.rs))) \
+                 $(notdir $(patsubst %/main.rs,%,$(wildcard cli/tests/*/main.rs))))
+
+test-fleet: deps built-for-tests built-tests
+	$(CARGO) test --quiet -p tktrot-cli --no-fail-fast --bins -- $(FLEET_PARTS)
+	$(CARGO) test --quiet -p tktrot-cli --no-fail-fast $(FLEET:%=--test %)
+	$(CARGO) test --quiet -p tktrot-fleet --test simulation a_thousand_nodes
 
 # Library and shim for musl (Alpine); takes rustup's target and Debian's musl-tools.
 test-musl:

@@ -1,15 +1,29 @@
 //! What the service manager is told (sd_notify(3)), if there is one that wants to know.
 
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 
+/// What is not yet told, at most: a manager that does not listen is not waited for.
+const UNTOLD: usize = 16;
+
 /// The service manager.
 pub struct Manager {
+    /// To the thread that tells it, if there is one to be told.
+    teller: Option<SyncSender<Said>>,
     status: String,
     is_ready: bool,
     /// How often it wants a sign of life, and when it had the last one.
     watchdog: Option<(Duration, Instant)>,
+}
+
+enum Said {
+    Ready,
+    Status(String),
+    Alive,
+    Stopping,
 }
 
 impl Manager {
@@ -17,6 +31,7 @@ impl Manager {
     pub fn new() -> Self {
         let limit = sd_notify::watchdog_enabled();
         Manager {
+            teller: std::env::var_os("NOTIFY_SOCKET").map(|_| teller()),
             status: String::new(),
             is_ready: false,
             // Twice as often as it must be (sd_watchdog_enabled(3)).
@@ -31,14 +46,12 @@ impl Manager {
 
     /// Servers may start.
     pub fn ready(&mut self) {
-        self.is_ready = true;
-        tell(NotifyState::Ready);
+        self.is_ready = self.tell(Said::Ready);
     }
 
     /// In a line, how it goes.
     pub fn status(&mut self, status: String) {
-        if status != self.status {
-            tell(NotifyState::Status(&status));
+        if status != self.status && self.tell(Said::Status(status.clone())) {
             self.status = status;
         }
     }
@@ -49,14 +62,35 @@ impl Manager {
             && last.elapsed() >= *every
         {
             *last = Instant::now();
-            tell(NotifyState::Watchdog);
+            self.tell(Said::Alive);
         }
     }
 
     /// The agent stops.
     pub fn stopping(&mut self) {
-        tell(NotifyState::Stopping);
+        self.tell(Said::Stopping);
     }
+
+    /// False if it is to be said again.
+    fn tell(&self, said: Said) -> bool {
+        self.teller.as_ref().is_none_or(|teller| teller.try_send(said).is_ok())
+    }
+}
+
+/// A thread, because the manager's socket may be full for as long as it likes.
+fn teller() -> SyncSender<Said> {
+    let (teller, told) = sync_channel(UNTOLD);
+    thread::spawn(move || {
+        for said in told {
+            match said {
+                Said::Ready => tell(NotifyState::Ready),
+                Said::Status(status) => tell(NotifyState::Status(&status)),
+                Said::Alive => tell(NotifyState::Watchdog),
+                Said::Stopping => tell(NotifyState::Stopping),
+            }
+        }
+    });
+    teller
 }
 
 fn tell(state: NotifyState<'_>) {

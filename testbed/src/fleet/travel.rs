@@ -155,7 +155,10 @@ impl Visitor {
     }
 
     fn choose(&mut self, lifetime: Duration) {
-        let ends = |held: &Held| held.ticket.requested().elapsed() + 2 * MARGIN >= lifetime;
+        // A server that answers with another ticket makes the client forget this one (TLS 1.2).
+        let ends = |held: &Held| {
+            held.ticket.is_withdrawn() || held.ticket.requested().elapsed() + 2 * MARGIN >= lifetime
+        };
         if self.offered >= self.times || self.held.as_ref().is_some_and(ends) {
             (self.held, self.offered) = (self.newest.take().filter(|held| !ends(held)), 0);
         }
