@@ -123,35 +123,37 @@ built-for-tests: all kill-points openssl-1.1.1
 built-tests:
 	$(CARGO) test --workspace --quiet --no-run
 
+# Always the whole workspace, of which tests are chosen by name: a choice of packages has other
+# features, and would compile everything once more.
+TEST := $(CARGO) test --workspace --quiet --no-fail-fast
+
+names = $(basename $(notdir $(wildcard $(1)/*.rs))) $(notdir $(patsubst %/main.rs,%,$(wildcard $(1)/*/main.rs)))
+
 COMPUTING := c_programs sanitizers tls_libraries crash hammer
-WAITING   := $(filter-out $(COMPUTING),$(basename $(notdir $(wildcard tests/*.rs))) \
-               $(notdir $(patsubst %/main.rs,%,$(wildcard tests/*/main.rs))))
-
-computing-tests:
-	$(CARGO) test --quiet -p tktrot --no-fail-fast $(COMPUTING:%=--test %)
-	$(CARGO) test --test crash --quiet $(KILL_POINTS)
-
-waiting-tests:
-	$(CARGO) test --quiet -p tktrot --no-fail-fast --lib $(WAITING:%=--test %)
-	$(CARGO) test --quiet -p tktrot --doc
-
-program-tests:
-	$(CARGO) test --quiet --workspace --exclude tktrot --exclude tktrot-cli --no-fail-fast -- \
-	    --skip a_thousand_nodes
-	$(CARGO) test --quiet -p tktrot-cli --no-fail-fast --bins $(PROGRAM:%=--test %) -- \
-	    $(FLEET_PARTS:%=--skip %)
-
+WAITING   := $(filter-out $(COMPUTING),$(call names,tests))
 # Fleets of hosts, real Redis servers, servers that are fed from files, and a thousand nodes for a
 # day: minutes of waiting and of computing, for a machine that does nothing else meanwhile.
 FLEET       := agent fleet many_agents
 FLEET_PARTS := agent::export agent::redis
-PROGRAM     := $(filter-out $(FLEET),$(basename $(notdir $(wildcard cli/tests/*.rs))) \
-                 $(notdir $(patsubst %/main.rs,%,$(wildcard cli/tests/*/main.rs))))
+PROGRAM     := $(filter-out $(FLEET) $(WAITING),$(call names,cli/tests)) \
+               $(call names,fleet/tests) $(call names,testbed/tests)
 
-test-fleet: deps built-for-tests built-tests
-	$(CARGO) test --quiet -p tktrot-cli --no-fail-fast --bins -- $(FLEET_PARTS)
-	$(CARGO) test --quiet -p tktrot-cli --no-fail-fast $(FLEET:%=--test %)
-	$(CARGO) test --quiet -p tktrot-fleet --test simulation a_thousand_nodes
+computing-tests:
+	$(TEST) $(COMPUTING:%=--test %)
+	$(CARGO) test --test crash --quiet $(KILL_POINTS)
+
+waiting-tests:
+	$(TEST) --lib $(WAITING:%=--test %)
+	$(TEST) --doc
+
+program-tests:
+	$(TEST) --bins $(PROGRAM:%=--test %) -- $(FLEET_PARTS:%=--skip %) --skip a_thousand_nodes
+
+test-fleet: deps
+	@$(MAKE) --no-print-directory --jobs=2 built-for-tests built-tests
+	$(TEST) --bins -- $(FLEET_PARTS)
+	$(TEST) $(FLEET:%=--test %)
+	$(TEST) --test simulation a_thousand_nodes
 
 # Library and shim for musl (Alpine); takes rustup's target and Debian's musl-tools.
 test-musl:
