@@ -125,16 +125,16 @@ built-tests:
 
 # Always the whole workspace, of which tests are chosen by name: a choice of packages has other
 # features, and would compile everything once more.
-TEST := $(CARGO) test --workspace --quiet --no-fail-fast
+TEST := MAKEFLAGS= $(CARGO) test --workspace --quiet --no-fail-fast
 
 names = $(basename $(notdir $(wildcard $(1)/*.rs))) $(notdir $(patsubst %/main.rs,%,$(wildcard $(1)/*/main.rs)))
 
 COMPUTING := c_programs sanitizers tls_libraries crash hammer
 WAITING   := $(filter-out $(COMPUTING),$(call names,tests))
-# Fleets of hosts, real Redis servers, servers that are fed from files, and a thousand nodes for a
+# Fleets of hosts, meshes, real Redis servers, servers fed from files, and a thousand nodes for a
 # day: minutes of waiting and of computing, for a machine that does nothing else meanwhile.
 FLEET       := agent fleet many_agents
-FLEET_PARTS := agent::export agent::redis
+FLEET_PARTS := agent::export agent::mesh agent::redis
 PROGRAM     := $(filter-out $(FLEET) $(WAITING),$(call names,cli/tests)) \
                $(call names,fleet/tests) $(call names,testbed/tests)
 

@@ -2,7 +2,7 @@
 //!
 //! One file per command in [`commands`]. What they share: which ring is meant ([`rings`]), what the
 //! settings file says ([`settings`]), how bad it is ([`severity`]), and what is known of a ring
-//! ([`status`]), once or live ([`watch`]).
+//! ([`status`]), once or live ([`watch`]). The one that stays is [`agent`].
 
 mod agent;
 mod check;
