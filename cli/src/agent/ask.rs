@@ -149,8 +149,21 @@ pub fn hex(name: &KeyName) -> String {
     name.0.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+impl Which {
+    /// The names; `None` if all are meant.
+    ///
+    /// # Errors
+    ///
+    /// What is no name.
+    pub fn names(&self) -> Result<Option<Vec<KeyName>>, Reply> {
+        let Which::These(names) = self else { return Ok(None) };
+        let names: Option<Vec<_>> = names.iter().map(|hex| name(hex)).collect();
+        names.map(Some).ok_or_else(|| Reply::Error("a key's name is 32 hex digits".into()))
+    }
+}
+
 /// The name that so many hex digits are.
-pub fn name(hex: &str) -> Option<KeyName> {
+fn name(hex: &str) -> Option<KeyName> {
     let is_one = hex.len() == 32 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
     let value = u128::from_str_radix(hex, 16).ok().filter(|_| is_one)?;
     Some(KeyName(value.to_be_bytes()))

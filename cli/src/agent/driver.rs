@@ -69,7 +69,7 @@ impl Driver {
         [mut terminate, mut interrupt]: [Signal; 2],
         began: Instant,
     ) -> Result<()> {
-        let mut renewed = Instant::now();
+        let (mut renewed, mut looked) = (Instant::now(), Instant::now());
         drop(self.ring.act());
         self.look();
         loop {
@@ -96,7 +96,11 @@ impl Driver {
                     );
                 }
             }
-            self.look();
+            // Not after every message: it takes as long as there are keys and peers.
+            if looked.elapsed() >= LOOK_EVERY {
+                looked = Instant::now();
+                self.look();
+            }
         }
         self.leave().await;
         Ok(())
@@ -110,10 +114,12 @@ impl Driver {
         self.ring.release();
         // May be impossible by now: then the next agent does it.
         let _ = std::fs::remove_file(ask::socket(&self.place));
+        self.manager.hang_up();
     }
 
-    /// What others changed in the ring.
+    /// What others changed in the ring, and how it goes.
     fn look(&mut self) {
+        self.manager.status(self.fleet.summary());
         self.fleet.look(&self.ring);
         let policy = self.ring.policy();
         if policy != self.policy {
@@ -131,7 +137,10 @@ impl Driver {
         let reply = match question {
             Question::Peers {} => Reply::of(&self.figures()),
             Question::Rotate {} => return self.fleet.rotate(answer, &self.ring),
-            Question::Revoke { keys } => self.fleet.revoke(keys, &self.ring),
+            Question::Revoke { keys } => match keys.names() {
+                Ok(names) => self.fleet.revoke(names, &self.ring),
+                Err(error) => error,
+            },
         };
         // Who no longer waits does not want to know.
         let _ = answer.send(reply);
@@ -144,7 +153,6 @@ impl Driver {
             self.manager.ready();
             tracing::info!(synced = has_settled, "ready");
         }
-        self.manager.status(self.fleet.summary());
     }
 
     fn figures(&self) -> Figures {

@@ -2,9 +2,10 @@
 
 use tktrot::clock::Time;
 use tktrot::schedule::Policy;
+use tktrot::secret::KeyName;
 use tokio::sync::oneshot;
 
-use super::ask::{Reply, Which};
+use super::ask::Reply;
 use super::figures::Told;
 use super::mesh::MeshEvent;
 use super::nodes::Nodes;
@@ -95,11 +96,11 @@ impl Fleet {
         }
     }
 
-    /// Ends keys in the whole fleet.
-    pub fn revoke(&mut self, which: Which, ring: &HostRing) -> Reply {
+    /// Ends these keys, or all, in the whole fleet.
+    pub fn revoke(&mut self, names: Option<Vec<KeyName>>, ring: &HostRing) -> Reply {
         match self {
-            Fleet::Nodes(nodes) => nodes.revoke(which, ring),
-            Fleet::Redis(redis) => redis.revoke(which, ring),
+            Fleet::Nodes(nodes) => nodes.revoke(names, ring),
+            Fleet::Redis(redis) => redis.revoke(names, ring),
         }
     }
 

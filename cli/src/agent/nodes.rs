@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tktrot::clock::Time;
 use tktrot::schedule::Policy;
+use tktrot::secret::KeyName;
 use tktrot_fleet::message::{Message, NodeId};
 use tktrot_fleet::node::Node;
 use tktrot_fleet::node::event::{Action, DropReason, Event, Note};
@@ -13,7 +14,7 @@ use tktrot_fleet::node::limits::Limits;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::ask::{self, Reply, Revoked, Rotated, Which};
+use super::ask::{Reply, Revoked, Rotated};
 use super::figures::{Peer, Record, Sharing, State, Told};
 use super::journal::Once;
 use super::mesh::{MeshEvent, PeerState, PeerStatus};
@@ -127,19 +128,11 @@ impl Nodes {
         self.handle(Event::Rotate, ring);
     }
 
-    /// Ends keys here and at all peers.
-    pub fn revoke(&mut self, which: Which, ring: &HostRing) -> Reply {
+    /// Ends these keys, or all, here and at all peers.
+    pub fn revoke(&mut self, names: Option<Vec<KeyName>>, ring: &HostRing) -> Reply {
         self.revoked = 0;
-        match which {
-            Which::All(_) => self.handle(Event::RevokeAll, ring),
-            Which::These(names) => {
-                let names: Option<Vec<_>> = names.iter().map(|hex| ask::name(hex)).collect();
-                let Some(names) = names else {
-                    return Reply::Error("a key's name is 32 hex digits".into());
-                };
-                self.handle(Event::Revoke(names), ring);
-            }
-        }
+        let event = names.map_or(Event::RevokeAll, Event::Revoke);
+        self.handle(event, ring);
         Reply::of(&Revoked { keys: self.revoked, peers: self.up.len() })
     }
 

@@ -1,6 +1,6 @@
 //! What the service manager is told (sd_notify(3)), if there is one that wants to know.
 
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -8,15 +8,23 @@ use sd_notify::NotifyState;
 
 /// What is not yet told, at most: a manager that does not listen is not waited for.
 const UNTOLD: usize = 16;
+/// How long a manager that does not listen keeps an agent that stops.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// The service manager.
 pub struct Manager {
     /// To the thread that tells it, if there is one to be told.
-    teller: Option<SyncSender<Said>>,
+    teller: Option<Teller>,
     status: String,
     is_ready: bool,
     /// How often it wants a sign of life, and when it had the last one.
     watchdog: Option<(Duration, Instant)>,
+}
+
+struct Teller {
+    say: SyncSender<Said>,
+    /// Closed when all is told.
+    done: Receiver<()>,
 }
 
 enum Said {
@@ -71,16 +79,26 @@ impl Manager {
         self.tell(Said::Stopping);
     }
 
+    /// Waits, not for long, until all is told: what is not is lost when the process ends.
+    pub fn hang_up(self) {
+        if let Some(Teller { say, done }) = self.teller {
+            drop(say);
+            let _ = done.recv_timeout(LAST_WORDS);
+        }
+    }
+
     /// False if it is to be said again.
     fn tell(&self, said: Said) -> bool {
-        self.teller.as_ref().is_none_or(|teller| teller.try_send(said).is_ok())
+        self.teller.as_ref().is_none_or(|teller| teller.say.try_send(said).is_ok())
     }
 }
 
 /// A thread, because the manager's socket may be full for as long as it likes.
-fn teller() -> SyncSender<Said> {
-    let (teller, told) = sync_channel(UNTOLD);
+fn teller() -> Teller {
+    let (say, told) = sync_channel(UNTOLD);
+    let (all_told, done) = sync_channel(0);
     thread::spawn(move || {
+        let _all_told: SyncSender<()> = all_told;
         for said in told {
             match said {
                 Said::Ready => tell(NotifyState::Ready),
@@ -90,7 +108,7 @@ fn teller() -> SyncSender<Said> {
             }
         }
     });
-    teller
+    Teller { say, done }
 }
 
 fn tell(state: NotifyState<'_>) {

@@ -211,7 +211,7 @@ impl Shared {
 
     /// When something will be to do, if nothing happens before.
     fn due(&self, now: Time) -> Time {
-        let Some(patient_until) = self.patient_until else { return now };
+        let Some(waits_until) = self.waits_until() else { return now };
         let switches = self.keys.iter().flat_map(|key| {
             let times = key.times;
             [times.encrypt_from, times.encrypt_until, times.decrypt_until]
@@ -219,7 +219,7 @@ impl Shared {
         let made = if self.making { Time::NEVER } else { self.make_at };
         let extend = self.extend_at(held::line_end(&self.keys, now)).max(made);
         let ask = if self.up && self.asked.is_none() { self.poll_at } else { Time::NEVER };
-        let wanted = switches.chain([patient_until, extend, ask]);
+        let wanted = switches.chain([waits_until, extend, ask]);
         wanted.filter(|at| *at > now).min().unwrap_or(Time::NEVER)
     }
 
@@ -550,14 +550,25 @@ impl Shared {
         }
     }
 
+    /// Until when a node that starts waits for a key of the fleet. While Redis answers, it waits for
+    /// the very first one to begin: a ticket of a key of its own would open on this host only.
+    fn waits_until(&self) -> Option<Time> {
+        let patient_until = self.patient_until?;
+        Some(match (self.synced, self.up && self.barred.is_none()) {
+            (false, _) => patient_until,
+            (true, true) => patient_until + self.settings.lead(&self.policy),
+            (true, false) => Time(0),
+        })
+    }
+
     /// Makes a key of the node's own where the fleet has none.
     fn fill<S>(&mut self, now: Time, actions: &mut Vec<Action<S>>) {
-        let Some(patient_until) = self.patient_until else { return };
+        let Some(waits_until) = self.waits_until() else { return };
         if self.making || now < self.make_at || now == Time::NEVER {
             return;
         }
         let end = held::line_end(&self.keys, now);
-        let waits = !self.synced && now < patient_until;
+        let waits = now < waits_until;
         let due = if end == now { !waits } else { now >= self.extend_at(end) };
         if due {
             self.making = true;

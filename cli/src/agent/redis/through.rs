@@ -4,11 +4,12 @@ use std::future;
 
 use tktrot::clock::Time;
 use tktrot::schedule::Policy;
+use tktrot::secret::KeyName;
 use tktrot_fleet::shared::event::Note;
 use tokio::sync::oneshot;
 
 use super::engine::{Ear, Engine, Heard, Prepared};
-use crate::agent::ask::{self, Reply, Revoked, Rotated, Which};
+use crate::agent::ask::{Reply, Revoked, Rotated};
 use crate::agent::figures::{Redis, Sharing, Told};
 use crate::agent::ring::HostRing;
 
@@ -89,20 +90,15 @@ impl ThroughRedis {
         }
     }
 
-    /// Ends keys here at once, and elsewhere as soon as Redis tells.
-    pub fn revoke(&mut self, which: Which, ring: &HostRing) -> Reply {
-        let notes = match which {
-            Which::All(_) => match self.engine.revoke_all(ring) {
-                Ok(notes) => notes,
-                Err(error) => return Reply::Error(format!("{error:#}")),
-            },
-            Which::These(names) => {
-                let names: Option<Vec<_>> = names.iter().map(|hex| ask::name(hex)).collect();
-                let Some(names) = names else {
-                    return Reply::Error("a key's name is 32 hex digits".into());
-                };
-                self.engine.revoke(names, ring)
-            }
+    /// Ends these keys, or all, here at once, and elsewhere as soon as Redis tells.
+    pub fn revoke(&mut self, names: Option<Vec<KeyName>>, ring: &HostRing) -> Reply {
+        let revoked = match names {
+            None => self.engine.revoke_all(ring),
+            Some(names) => Ok(self.engine.revoke(names, ring)),
+        };
+        let notes = match revoked {
+            Ok(notes) => notes,
+            Err(error) => return Reply::Error(format!("{error:#}")),
         };
         let revoked = notes.iter().map(|note| match note {
             Note::Revoked(keys) => *keys,

@@ -37,18 +37,32 @@ fn one_key_per_rotation_serves_all_and_was_there_a_period_before() {
 }
 
 #[test]
-fn a_fleet_that_starts_encrypts_at_once_and_agrees_after_the_lead() {
+fn a_fleet_that_starts_gives_no_ticket_before_all_hosts_have_its_key() {
     let mut fleet = Fleet::new(3);
     fleet.run(Duration::from_millis(200));
     for number in 0..3 {
-        assert!(fleet.encrypting(number).is_some(), "with a key of its own");
         assert!(fleet.hosts[number].node.is_synced());
+        assert_eq!(fleet.encrypting(number), None, "a key of its own would open here only");
     }
-    fleet.run(LEAD + Duration::from_secs(1));
+    fleet.run(LEAD + Duration::from_millis(200));
     assert!(fleet.agrees());
+    let own = |note: &Note| matches!(note, Note::OwnKey(_));
+    assert!((0..3).all(|number| fleet.notes(number, own) == 0));
     assert_eq!(fleet.encrypting(0), fleet.encrypting(2));
     let now = fleet.local(1);
     assert_eq!(fleet.hosts[1].node.turn(now).map(|(_, name)| name), fleet.encrypting(1));
+}
+
+#[test]
+fn a_fleet_that_starts_and_loses_redis_goes_on_without() {
+    let mut fleet = Fleet::new(3);
+    fleet.run(Duration::from_millis(200));
+    fleet.redis.up = false;
+    fleet.run(Duration::from_millis(200));
+    assert!((0..3).all(|number| fleet.encrypting(number).is_some()));
+    fleet.redis.up = true;
+    fleet.run(LEAD + Duration::from_secs(2));
+    assert!(fleet.agrees());
 }
 
 #[test]
