@@ -140,7 +140,7 @@ impl Agent {
         let heard = wait::until(PATIENCE, line, || {
             self.listen();
             let place = self.heard.iter().position(|heard| heard.starts_with(line))?;
-            self.heard.drain(..=place);
+            self.heard.remove(place);
             Some(())
         });
         Ok(heard.map_err(|error| format!("{error}; heard {:?}\n{}", self.heard, self.log()))?)
