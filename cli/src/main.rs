@@ -8,6 +8,7 @@ mod agent;
 mod check;
 mod commands;
 mod generator;
+mod key_name;
 mod keyfile;
 mod probe;
 mod rings;

@@ -12,6 +12,8 @@ use serde_json::Value;
 use tktrot::ring::file::Place;
 use tktrot::secret::KeyName;
 
+use crate::key_name;
+
 /// How long an answer is waited for: a rotation of a fleet takes a while.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// No line is longer.
@@ -144,11 +146,6 @@ pub fn line(value: &impl Serialize) -> io::Result<Vec<u8>> {
     Ok(line)
 }
 
-/// A name in full.
-pub fn hex(name: &KeyName) -> String {
-    name.0.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 impl Which {
     /// The names; `None` if all are meant.
     ///
@@ -157,16 +154,9 @@ impl Which {
     /// What is no name.
     pub fn names(&self) -> Result<Option<Vec<KeyName>>, Reply> {
         let Which::These(names) = self else { return Ok(None) };
-        let names: Option<Vec<_>> = names.iter().map(|hex| name(hex)).collect();
+        let names: Option<Vec<_>> = names.iter().map(|hex| key_name::of_hex(hex)).collect();
         names.map(Some).ok_or_else(|| Reply::Error("a key's name is 32 hex digits".into()))
     }
-}
-
-/// The name that so many hex digits are.
-fn name(hex: &str) -> Option<KeyName> {
-    let is_one = hex.len() == 32 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let value = u128::from_str_radix(hex, 16).ok().filter(|_| is_one)?;
-    Some(KeyName(value.to_be_bytes()))
 }
 
 #[cfg(test)]
@@ -194,15 +184,6 @@ mod tests {
             r#"{"ask":"peers","x":1}"#,
         ] {
             assert!(serde_json::from_str::<Question>(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn names_come_back_as_they_were() {
-        let some = KeyName(*b"0123456789abcdef");
-        assert_eq!(name(&hex(&some)), Some(some));
-        for bad in ["", "+1", "00", &"0".repeat(33), &"+".repeat(32)] {
-            assert_eq!(name(bad), None);
         }
     }
 }

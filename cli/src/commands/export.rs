@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use anyhow::{Context, Result, ensure};
 use tktrot::clock::{BootClock, Clock};
 
-use crate::keyfile::files::{self, Format, StandIn, Writing};
+use crate::keyfile::files::{self, Fate, Format, Writing};
 use crate::keyfile::lighttpd::Now;
 use crate::keyfile::selection::Selection;
 use crate::keyfile::target::{Disk, Manner};
@@ -58,7 +58,7 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
         .with_context(|| format!("{}: nothing was exported", place.path().display()))?;
     let disk = if arguments.force_disk { Disk::Forced } else { Disk::Refused };
     let manner = Manner { disk, mode: 0o600, group: None };
-    let writing = Writing { now, manner, stand_in: StandIn::Unused, not_before: 0 };
+    let writing = Writing { now, manner, fate: Fate::Final, not_before: 0 };
     let lineup = selection.lineup();
     let count = files::write(arguments.format, &lineup, output, writing)?;
     println!(

@@ -9,6 +9,7 @@ use tktrot::ring::view::KeyFacts;
 use tktrot::secret::KeyName;
 
 use crate::agent::ask::{self, Question, Revoked, ask};
+use crate::key_name;
 use crate::rings::RingArgument;
 use crate::settings;
 use crate::severity::Severity;
@@ -104,7 +105,7 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
 fn revoke_everywhere(place: &Place, which: &Which, meant: &[KeyFacts]) -> Result<Severity> {
     let keys = match which.all {
         true => ask::Which::All(ask::All::All),
-        false => ask::Which::These(meant.iter().map(|key| ask::hex(&key.name)).collect()),
+        false => ask::Which::These(meant.iter().map(|key| key_name::hex(&key.name)).collect()),
     };
     let revoked: Revoked = ask(place, &Question::Revoke { keys })?;
     let peers = match revoked.peers {

@@ -2,8 +2,9 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use tktrot::ring::reader::Key;
@@ -14,6 +15,7 @@ use super::selection::Lineup;
 use super::target::{self, Manner, Written};
 use super::{apache, haproxy, nginx, raw};
 use crate::generator::OpenSsl;
+use crate::key_name;
 
 /// For whom files are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -36,13 +38,17 @@ pub enum Format {
     Raw,
 }
 
-/// What HAProxy gets where there is no former or no next key: it demands three.
+/// What becomes of files once they are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StandIn {
-    /// A random key that nobody uses, so that no key is in the file twice.
-    Unused,
-    /// The key that encrypts, once more, so that any of the three may come to encrypt.
-    Again,
+pub enum Fate {
+    /// They stay as they are: nginx' files have numbers, the first one encrypts. HAProxy demands
+    /// three keys: where there is no former or no next one it gets one that nobody uses, so that no
+    /// key is in the file twice.
+    Final,
+    /// They follow a ring, while servers may be reading them: nginx' files are called by their keys,
+    /// and each has the same content for all its life. HAProxy gets the key that encrypts once more,
+    /// so that any of the three may come to encrypt.
+    Current,
 }
 
 /// How files are written beyond what the format says.
@@ -50,7 +56,7 @@ pub enum StandIn {
 pub struct Writing {
     pub now: Now,
     pub manner: Manner,
-    pub stand_in: StandIn,
+    pub fate: Fate,
     /// lighttpd is to encrypt with the key no sooner, in seconds since 1970.
     pub not_before: u64,
 }
@@ -67,12 +73,12 @@ pub fn write(
     writing: Writing,
 ) -> Result<usize> {
     let bytes = match format {
-        Format::Nginx80 => return write_nginx(keys, output, writing.manner),
+        Format::Nginx80 => return write_nginx(keys, output, writing),
         Format::Haproxy => {
             let unused = [unused()?, unused()?];
-            let stand_ins = match writing.stand_in {
-                StandIn::Unused => unused.each_ref().map(|key| &**key),
-                StandIn::Again => [keys.encrypts; 2],
+            let stand_ins = match writing.fate {
+                Fate::Final => unused.each_ref().map(|key| &**key),
+                Fate::Current => [keys.encrypts; 2],
             };
             haproxy::format(keys.for_haproxy(stand_ins))
         }
@@ -111,25 +117,54 @@ fn unused() -> Result<Box<Key>> {
 }
 
 /// A file for each key, and one that names them all.
-fn write_nginx(keys: &Lineup<&Key>, output: &Path, manner: Manner) -> Result<usize> {
-    let base = std::path::absolute(output)?;
+fn write_nginx(keys: &Lineup<&Key>, output: &Path, writing: Writing) -> Result<usize> {
+    let list = std::path::absolute(output)?;
     let all = keys.all();
-    let paths: Vec<PathBuf> = (0..all.len()).map(|number| numbered(&base, number)).collect();
-    let list = nginx::directives(paths.iter().map(PathBuf::as_path));
-    let write = |(path, key): (&PathBuf, _)| target::write(path, &nginx::format(key), manner);
+    let path = |(number, key): (usize, &&Key)| match writing.fate {
+        Fate::Final => beside(&list, &number.to_string()),
+        Fate::Current => beside(&list, &key_name::hex(&key.name)),
+    };
+    let paths: Vec<PathBuf> = all.iter().enumerate().map(path).collect();
+    let text = nginx::directives(paths.iter().map(PathBuf::as_path));
+    let write =
+        |(path, key): (&PathBuf, _)| target::write(path, &nginx::format(key), writing.manner);
     let files: Result<Vec<Written>> = paths.iter().zip(all.iter().copied()).map(write).collect();
-    let list = target::write(&base, list.as_bytes(), manner)?;
+    let written = target::write(&list, text.as_bytes(), writing.manner)?;
     // All are written before the first is in its place; the one that names them comes last.
-    files?.into_iter().chain([list]).try_for_each(Written::place)?;
-    // What an earlier export with more keys has left.
-    let mut stale = (all.len()..).map(|number| numbered(&base, number));
-    while target::remove(&stale.next().context("a number")?)? {}
+    files?.into_iter().chain([written]).try_for_each(Written::place)?;
+    // What an earlier export has left.
+    for stale in nginx_files(&list)?.iter().filter(|path| !paths.contains(path)) {
+        target::remove(stale)?;
+    }
     Ok(all.len())
 }
 
-/// nginx' file of the key in that place.
-pub fn numbered(list: &Path, number: usize) -> PathBuf {
+/// nginx' files of keys beside the one that names them.
+///
+/// # Errors
+///
+/// Their directory cannot be read.
+pub fn nginx_files(list: &Path) -> io::Result<Vec<PathBuf>> {
+    let (Some(directory), Some(name)) = (list.parent(), list.file_name()) else {
+        return Ok(Vec::new());
+    };
+    let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = directory.join(entry?.file_name());
+        let is_of = |end: &str| beside(&directory.join(name), end) == path;
+        let end = path.extension().and_then(|end| end.to_str()).unwrap_or_default();
+        let is_number = end.parse::<u16>().is_ok_and(|number| number.to_string() == end);
+        if (is_number || key_name::of_hex(end).is_some()) && is_of(end) {
+            files.push(path);
+        }
+    }
+    Ok(files)
+}
+
+/// The file of a key.
+fn beside(list: &Path, end: &str) -> PathBuf {
     let mut path = OsString::from(list);
-    path.push(format!(".{number}"));
+    path.push(format!(".{end}"));
     PathBuf::from(path)
 }

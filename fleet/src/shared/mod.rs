@@ -91,6 +91,8 @@ pub struct Shared {
     patient_until: Option<Time>,
     /// Redis has been read to the end once.
     synced: bool,
+    /// A key has encrypted since the start.
+    has_served: bool,
     up: bool,
     asked: Option<Asked>,
     poll_at: Time,
@@ -122,6 +124,7 @@ impl Shared {
             refused: HashSet::new(),
             patient_until: None,
             synced: false,
+            has_served: false,
             up: false,
             asked: None,
             poll_at: Time(0),
@@ -170,6 +173,7 @@ impl Shared {
     pub fn handle<S>(&mut self, event: Event<S>, now: Time) -> Vec<Action<S>> {
         let mut actions = Vec::new();
         let mut erased = Vec::new();
+        self.has_served |= self.has_active(now);
         match event {
             Event::Tick => {
                 self.patient_until.get_or_insert(now + self.settings.patience);
@@ -554,7 +558,7 @@ impl Shared {
     /// the very first one to begin: a ticket of a key of its own would open on this host only.
     fn waits_until(&self) -> Option<Time> {
         let patient_until = self.patient_until?;
-        Some(match (self.synced, self.up && self.barred.is_none()) {
+        Some(match (self.synced, self.up && self.barred.is_none() && !self.has_served) {
             (false, _) => patient_until,
             (true, true) => patient_until + self.settings.lead(&self.policy),
             (true, false) => Time(0),

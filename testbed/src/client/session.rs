@@ -64,6 +64,11 @@ impl Session {
         self.withdrawn.load(Ordering::Relaxed)
     }
 
+    /// The same, as it was received: offered whatever became of this one.
+    pub(super) fn anew(&self) -> Session {
+        Session { withdrawn: Arc::default(), ..self.clone() }
+    }
+
     /// A copy for one connection.
     pub(super) fn copy(&self) -> Result<SslSession, ErrorStack> {
         SslSession::from_der(&self.serialized)

@@ -76,6 +76,11 @@ impl Ticket {
         self.lifetime_hint
     }
 
+    /// The same ticket as another client may hold it, that offers it whatever became of this one.
+    pub fn anew(&self) -> Ticket {
+        Ticket { held: self.held.anew(), ..self.clone() }
+    }
+
     /// Whether OpenSSL would still offer the session, see [`Session::is_withdrawn`].
     pub fn is_withdrawn(&self) -> bool {
         self.held.is_withdrawn()

@@ -13,7 +13,7 @@ use super::holdings::Holdings;
 use super::plan::Line;
 use super::status::ExportStatus;
 use super::{command, existing, lighttpd};
-use crate::keyfile::files::{self, Format, StandIn, Writing};
+use crate::keyfile::files::{self, Fate, Format, Writing};
 use crate::keyfile::lighttpd::Now;
 use crate::keyfile::selection::{Lineup, Selection};
 
@@ -148,7 +148,7 @@ impl Delivery {
         let selection = select()?;
         let lineup = selection.lineup_of(encrypts).context("the key is gone")?;
         let (format, manner) = (self.entry.format, self.entry.manner());
-        let writing = Writing { now, manner, stand_in: StandIn::Again, not_before };
+        let writing = Writing { now, manner, fate: Fate::Current, not_before };
         files::write(format, &lineup, &self.entry.setting.output, writing)?;
         let has_socket = self.entry.setting.socket.is_some();
         let row = has_socket.then(|| Row::of(lineup.for_haproxy([lineup.encrypts; 2])));

@@ -9,7 +9,7 @@ use tktrot::secret::KeyName;
 use zeroize::Zeroizing;
 
 use super::entry::Entry;
-use crate::keyfile::files::{Format, numbered};
+use crate::keyfile::files::{Format, nginx_files};
 use crate::keyfile::lighttpd::Now;
 use crate::keyfile::{Keys, Short, haproxy, lighttpd, nginx, raw};
 
@@ -22,7 +22,8 @@ pub fn names(entry: &Entry) -> Option<Vec<KeyName>> {
     let now = Now { ring: BootClock.now(), wall: SystemTime::now() };
     let keys = match entry.format {
         Format::Nginx80 => {
-            let files = (0..).map_while(|number| read(&numbered(output, number)));
+            let files = nginx_files(output).unwrap_or_default();
+            let files = files.iter().filter_map(|path| read(path));
             let keys: Keys =
                 files.filter_map(|file| nginx::parse_80(&file).ok()).flatten().collect();
             Some(keys).filter(|keys| !keys.is_empty())

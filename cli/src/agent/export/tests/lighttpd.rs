@@ -10,7 +10,7 @@ use tktrot::config::Bind;
 use tktrot_fleet::config::Format;
 
 use super::{Result, Running, Visitors, active, export, look, ring};
-use crate::keyfile::files::{self, StandIn, Writing};
+use crate::keyfile::files::{self, Fate, Writing};
 use crate::keyfile::lighttpd::Now;
 use crate::keyfile::selection::Selection;
 use crate::keyfile::target::{Disk, Manner};
@@ -67,7 +67,7 @@ fn lighttpd_takes_a_key_ahead_of_its_time() -> Result<()> {
     let now = Now { ring: BootClock.now(), wall: SystemTime::now() };
     let manner = Manner { disk: Disk::Never, mode: 0o600, group: None };
     let not_before = super::super::lighttpd::not_before(wall(), true);
-    let writing = Writing { now, manner, stand_in: StandIn::Again, not_before };
+    let writing = Writing { now, manner, fate: Fate::Current, not_before };
     wait::until(LOOKS, "a second in which it does not look", || {
         super::super::lighttpd::may_write(wall(), None, true, tokio::time::Instant::now())
             .then_some(())

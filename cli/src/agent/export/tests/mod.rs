@@ -168,9 +168,11 @@ impl Visitors {
         Ok(Visitors(visitors))
     }
 
-    /// Whether each resumes.
+    /// Whether each resumes. nginx renews tickets of former keys, after which a client of TLS 1.2
+    /// would not offer the one that it had.
     fn resumed(&self, addr: std::net::SocketAddr) -> Result<[bool; 2]> {
-        let visit = |(client, ticket): &(Client, Ticket)| client.connect(addr, None, Some(ticket));
+        let visit =
+            |(client, ticket): &(Client, Ticket)| client.connect(addr, None, Some(&ticket.anew()));
         let visits =
             self.0.iter().map(visit).collect::<std::result::Result<Vec<Handshake>, _>>()?;
         Ok([visits[0].resumed, visits[1].resumed])
