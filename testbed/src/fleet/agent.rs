@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
+use super::clocks;
 use super::namespace::Namespace;
 use crate::environment::Environment;
 use crate::process::{self, Process};
@@ -126,6 +127,7 @@ impl Agent {
         let mut child = self.child.take().context("the agent does not run")?;
         child.kill()?;
         child.wait()?;
+        clocks::tidy_up(child.id());
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! Wall clocks that are wrong: libfaketime, which changes what a process is told.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
@@ -17,6 +17,13 @@ pub fn set_ahead(environment: &mut Environment, seconds: i64) -> Result<()> {
     Ok(())
 }
 
+/// Removes what libfaketime has left of a process that was killed; one that ends does so itself.
+pub fn tidy_up(pid: u32) {
+    for name in [format!("faketime_shm_{pid}"), format!("sem.faketime_sem_{pid}")] {
+        let _ = fs::remove_file(Path::new("/dev/shm").join(name));
+    }
+}
+
 fn library() -> Result<PathBuf> {
     let machines = fs::read_dir("/usr/lib")?.flatten();
     let mut places = machines.map(|entry| entry.path().join("faketime/libfaketime.so.1"));
@@ -25,7 +32,6 @@ fn library() -> Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
     use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
     use super::*;
