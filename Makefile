@@ -23,9 +23,9 @@ PROGRAMS := $(patsubst examples/%.c,$(C_DIR)/%,$(wildcard examples/*.c)) \
             $(patsubst c-tests/servers/%.c,$(C_DIR)/servers/%,$(wildcard c-tests/servers/*.c)) \
             $(C_DIR)/servers/module/host $(C_DIR)/servers/module/tls.so
 
-# Builds whose writers die where a test says have a directory of their own, so
-# that they and the others do not replace each other.
-KILL_POINTS := -p tktrot -p tktrot-preload --release --features kill-points --target-dir $(TARGET)/kill-points
+# The shim whose writers die where a test says has a directory of its own, so
+# that it and the other do not replace each other.
+KILL_POINTS := -p tktrot-preload --release --features kill-points --target-dir $(TARGET)/kill-points
 
 # The C tests once more, with sanitizers; the library in them is as it is.
 ASAN_DIR  := $(TARGET)/c-asan
@@ -37,8 +37,8 @@ TLS_LIBRARIES := $(CARGO) run --quiet --locked --manifest-path tls-libraries/Car
                  --target-dir $(TARGET)/tls/runner --
 
 .PHONY: all libraries programs kill-points sanitize deps demo test built-for-tests built-tests \
-        computing-tests waiting-tests program-tests \
-        test-fleet test-tls test-musl openssl-1.1.1 \
+        computing-tests waiting-tests program-tests fleet-tests \
+        test-tls test-musl openssl-1.1.1 \
         lint bench install header symbols clean
 
 all: libraries programs
@@ -108,52 +108,52 @@ test-tls: $(C_DIR)/lib
 	@tools/deps tls
 	@$(TLS_LIBRARIES) test $(TLS)
 
-# Every test there is, but for those of test-fleet, test-tls and test-musl. Three lanes, side by side: one
+# Every test there is, but for those of test-tls and test-musl. Three lanes, side by side: one
 # computes (valgrind above all), the others, of the library and of the program, mostly wait for
-# servers.
+# servers; then fleets of hosts.
 # What they need is built side by side, too: either half has stretches with work for one core.
 test: deps
 	@$(MAKE) --no-print-directory --jobs=2 built-for-tests built-tests
 	@$(MAKE) --no-print-directory --jobs=3 --keep-going --output-sync=target \
 	    computing-tests waiting-tests program-tests
+	@$(MAKE) --no-print-directory fleet-tests
 
 built-for-tests: all kill-points openssl-1.1.1
-	$(CARGO) test --test crash --quiet --no-run $(KILL_POINTS)
 
 built-tests:
 	$(CARGO) test --workspace --quiet --no-run
+	$(CRASH) --no-run
 
 # Always the whole workspace, of which tests are chosen by name: a choice of packages has other
 # features, and would compile everything once more.
 TEST := MAKEFLAGS= $(CARGO) test --workspace --quiet --no-fail-fast
 
+# The library in this one dies where the test says.
+CRASH := $(TEST) --features tktrot/kill-points --test crash
+
 names = $(basename $(notdir $(wildcard $(1)/*.rs))) $(notdir $(patsubst %/main.rs,%,$(wildcard $(1)/*/main.rs)))
 
-COMPUTING := c_programs sanitizers tls_libraries crash hammer
-WAITING   := $(filter-out $(COMPUTING),$(call names,tests))
-# Fleets of hosts, meshes, real Redis servers, servers fed from files, and a thousand nodes for a
-# day: minutes of waiting and of computing, for a machine that does nothing else meanwhile.
-FLEET       := agent fleet many_agents
-FLEET_PARTS := agent::export agent::mesh agent::redis
-PROGRAM     := $(filter-out $(FLEET) $(WAITING),$(call names,cli/tests)) \
-               $(call names,fleet/tests) $(call names,testbed/tests)
+COMPUTING := c_programs sanitizers tls_libraries hammer
+WAITING   := $(filter-out crash $(COMPUTING),$(call names,tests))
+# Fleets of hosts: what is counted in seconds, they do in seconds only on a machine that does little
+# else.
+FLEET     := fleet many_agents
+PROGRAM   := $(filter-out $(FLEET) $(WAITING),$(call names,cli/tests)) \
+             $(call names,fleet/tests) $(call names,testbed/tests)
 
 computing-tests:
 	$(TEST) $(COMPUTING:%=--test %)
-	$(CARGO) test --test crash --quiet $(KILL_POINTS)
+	$(CRASH)
 
 waiting-tests:
 	$(TEST) --lib $(WAITING:%=--test %)
 	$(TEST) --doc
 
 program-tests:
-	$(TEST) --bins $(PROGRAM:%=--test %) -- $(FLEET_PARTS:%=--skip %) --skip a_thousand_nodes
+	$(TEST) --bins $(PROGRAM:%=--test %)
 
-test-fleet: deps
-	@$(MAKE) --no-print-directory --jobs=2 built-for-tests built-tests
-	$(TEST) --bins -- $(FLEET_PARTS)
+fleet-tests:
 	$(TEST) $(FLEET:%=--test %)
-	$(TEST) --test simulation a_thousand_nodes
 
 # Library and shim for musl (Alpine); takes rustup's target and Debian's musl-tools.
 test-musl:
