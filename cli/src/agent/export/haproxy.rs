@@ -63,8 +63,8 @@ pub async fn bring(socket: &Path, file: &Path, row: &Row, limit: Duration) -> Re
 }
 
 async fn brought(socket: &Path, file: &Path, row: &Row) -> Result<()> {
-    let id = id_of(&ask(socket, b"show tls-keys").await?, file)?;
-    let show = format!("show tls-keys #{id}");
+    let id = id_of(&ask(socket, b"show tls-keys\n").await?, file)?;
+    let show = format!("show tls-keys #{id}\n");
     let wanted = row.lines();
     let lacking = lacking(&ask(socket, show.as_bytes()).await?, &wanted)?;
     if lacking == 0 {
@@ -76,6 +76,7 @@ async fn brought(socket: &Path, file: &Path, row: &Row) -> Result<()> {
         command.extend_from_slice(line.as_bytes());
         command.push(b';');
     }
+    command.push(b'\n');
     let answer = ask(socket, &command).await?;
     if self::lacking(&ask(socket, show.as_bytes()).await?, &wanted)? > 0 {
         let answer = String::from_utf8_lossy(&answer).trim().replace('\n', " ");
@@ -84,11 +85,11 @@ async fn brought(socket: &Path, file: &Path, row: &Row) -> Result<()> {
     Ok(())
 }
 
-/// One command, and all that is answered.
-async fn ask(socket: &Path, command: &[u8]) -> Result<Bytes> {
+/// A line of commands, and all that is answered. HAProxy answers and hangs up when it has read one, so
+/// it is written in one piece: a part that came later would find nobody.
+async fn ask(socket: &Path, line: &[u8]) -> Result<Bytes> {
     let mut stream = UnixStream::connect(socket).await?;
-    stream.write_all(command).await?;
-    stream.write_all(b"\n").await?;
+    stream.write_all(line).await?;
     let mut answer = Zeroizing::new(vec![0; ANSWER]);
     let mut len = 0;
     loop {
