@@ -15,14 +15,15 @@ pub fn client_hello(bytes: &[u8]) -> bool {
     };
     assert!((1..=255).contains(&host.len()), "a name of {} bytes", host.len());
     assert!(!host.iter().any(|byte| *byte == 0 || byte.is_ascii_uppercase()), "{host:?}");
-    // The name is in what was sent, and the rest of that are a kind and two lengths.
-    let sent = &bytes[bytes.len() - host.len() - usize::from(bytes.ends_with(b"."))..];
-    let sent = if sent.len() > host.len() { &sent[..host.len()] } else { sent };
+    // Behind two lengths and a kind there is the name, and nothing else.
+    let sent = &bytes[5..];
+    let sent = sent.strip_suffix(b".").unwrap_or(sent);
     assert!(sent.eq_ignore_ascii_case(&host), "{host:?} of {bytes:?}");
-    for spelling in [host.to_vec(), host.to_ascii_uppercase(), [&host[..], b"."].concat()] {
-        let name =
-            ServerName::from_extension(&extension(&spelling)) == ServerName::Name(host.clone());
-        assert!(name, "{spelling:?} is another name than {host:?}");
+    // With a dot behind it, as one is cut off, if there is one.
+    for spelling in [host.to_vec(), host.to_ascii_uppercase()] {
+        let spelling = extension(&[&spelling[..], b"."].concat());
+        let again = ServerName::from_extension(&spelling);
+        assert!(again == ServerName::Name(host.clone()), "{spelling:?} is another name");
     }
     true
 }

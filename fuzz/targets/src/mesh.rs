@@ -51,6 +51,8 @@ pub struct World {
     /// Every name that a node can have heard of.
     names: HashSet<KeyName>,
     found: u32,
+    /// Keys that a node may have, by the policy that allowed most of them so far.
+    kept: usize,
     started: bool,
     generator_works: bool,
     ring_is_full: bool,
@@ -78,6 +80,7 @@ impl World {
             ended: HashMap::new(),
             names: HashSet::new(),
             found: FOUND,
+            kept: limits.keys_of_a_node(&limits.fitting(policy)),
             started: false,
             generator_works: true,
             ring_is_full: false,
@@ -154,22 +157,14 @@ impl World {
             self.has_taken = true;
             taken.push(name);
         }
-        let policy = self.limits.fitting(self.policy);
-        let kept = self.limits.keys_of_a_node(&policy);
         let of_maker = self.ring.values().filter(|key| key.by_maker && key.facts.origin == from);
-        assert!(of_maker.count() <= kept.max(self.kept_before(&policy)), "too many keys of {from}");
+        assert!(of_maker.count() <= self.kept, "too many keys of {from}");
         assert!(
             self.ring.values().filter(|key| key.facts.origin != ME).count() <= self.limits.capacity
                 || self.found > FOUND,
             "more keys than a ring holds"
         );
         Event::Took { from, taken, refused }
-    }
-
-    /// The same for the policy that allows most: keys were taken while that was in force.
-    fn kept_before(&self, policy: &Policy) -> usize {
-        let short = Policy { rotate_every: Duration::from_secs(1), ..*policy };
-        self.limits.keys_of_a_node(&self.limits.fitting(short))
     }
 
     /// What is revoked does not come back, unless so much is that nobody can remember it.
@@ -326,6 +321,7 @@ impl World {
 
     pub fn has_policy(&mut self, policy: Policy) {
         self.policy = policy;
+        self.kept = self.kept.max(self.limits.keys_of_a_node(&self.limits.fitting(policy)));
         self.handle(Event::Policy(policy));
     }
 

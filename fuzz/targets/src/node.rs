@@ -18,7 +18,7 @@ pub const EVENTS: [&str; 16] = [
     "answers", "host", "operator", "policy", "trouble",
 ];
 /// An input is long enough then.
-const MOST: usize = 300;
+const MOST: usize = 200;
 /// Peers, from [`ME`] + 1 on.
 const PEERS: u64 = 5;
 

@@ -43,6 +43,8 @@ fn hosts() -> Vec<Seed> {
         ("bad-too-long", extension(&[b'a'; 256])),
         ("bad-empty-name", extension(b"")),
         ("bad-nul", extension(b"a\0b")),
+        ("good-two-dots", extension(b"example.org..")),
+        ("bad-more", [&extension(b"a.test")[..], &[0]].concat()),
         ("bad-two-names", [&[0, 18][..], &two].concat()),
         ("bad-other-kind", [&[0, 5, 1][..], &[0, 2], b"ab"].concat()),
         ("bad-nothing", Vec::new()),
@@ -276,6 +278,16 @@ fn peers() -> Vec<Seed> {
                 long,
             ]),
         ),
+        ("good-too-many", {
+            let keys = |first: u8| {
+                let key = |number: u8| [number, 0, 0, hour, hour + 12];
+                let keys = (first..first + 4).flat_map(key);
+                [0, 4].into_iter().chain(keys).chain([0]).collect::<Vec<u8>>()
+            };
+            let said = [0, 4, 8, 12, 16, 20].map(keys);
+            let said = said.iter().map(|keys| ("keys", &keys[..]));
+            happens(&[("up", &[0][..])].into_iter().chain(said).collect::<Vec<_>>())
+        }),
         (
             "start-silent-peer",
             happens(&[
@@ -452,6 +464,16 @@ fn rings() -> Vec<Seed> {
         ("good-endless-lease", header(offset_of!(Header, governed_until), &[255; 8])),
         ("good-settings", header(offset_of!(Header, lifetime), &[255; 28])),
         ("good-node-of-imported-keys", header(offset_of!(Header, node), &[0; 8])),
+        ("bad-short-key-that-encrypts", {
+            let second = slots + size_of::<Slot>();
+            changes(&[
+                (offset_of!(Header, node), &[0; 8]),
+                (second + offset_of!(Slot, node), &[0; 8]),
+                (second + offset_of!(Slot, flags), &AES_128.to_ne_bytes()),
+                (second + offset_of!(Slot, aes) + 16, &[0; 16]),
+                (second + offset_of!(Slot, hmac) + 16, &[0; 16]),
+            ])
+        }),
         ("bad-magic", header(0, &[0; 8])),
         ("bad-version", header(offset_of!(Header, version), &[2])),
         ("bad-capacity", header(offset_of!(Header, capacity), &[255; 4])),

@@ -23,7 +23,7 @@ pub const EVENTS: [&str; 16] = [
     "clock", "mark", "host", "operator", "trouble",
 ];
 /// An input is long enough then.
-const MOST: usize = 300;
+const MOST: usize = 100;
 
 type Input<'b> = Unstructured<'b>;
 
