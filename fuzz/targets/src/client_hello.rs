@@ -16,6 +16,8 @@ pub fn client_hello(bytes: &[u8]) -> bool {
     assert!((1..=255).contains(&host.len()), "a name of {} bytes", host.len());
     assert!(!host.iter().any(|byte| *byte == 0 || byte.is_ascii_uppercase()), "{host:?}");
     // Behind two lengths and a kind there is the name, and nothing else.
+    let length = |at: usize| usize::from(u16::from_be_bytes([bytes[at], bytes[at + 1]]));
+    assert_eq!((length(0), bytes[2], length(3)), (bytes.len() - 2, 0, bytes.len() - 5));
     let sent = &bytes[5..];
     let sent = sent.strip_suffix(b".").unwrap_or(sent);
     assert!(sent.eq_ignore_ascii_case(&host), "{host:?} of {bytes:?}");

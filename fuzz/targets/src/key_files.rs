@@ -72,7 +72,11 @@ fn comes_back(format: &str, keys: &Keys, file: &[u8]) {
                 let half = |secret: &[u8; 32]| secret[..if key.aes_128 { 16 } else { 32 }].to_vec();
                 let (aes, hmac) = (half(key.secrets.aes.expose()), half(key.secrets.hmac.expose()));
                 let again = base64::encode_block(&[key.name.0.to_vec(), aes, hmac].concat());
-                assert_eq!(again.as_bytes(), line.strip_suffix(b"\r").unwrap_or(line));
+                let line = line.strip_suffix(b"\r").unwrap_or(line);
+                assert_eq!(again.len(), line.len());
+                // The last digit may have bits that stand for nothing, as HAProxy takes it, too.
+                let counts = if key.aes_128 { line.len() } else { line.len() - 2 };
+                assert_eq!(again.as_bytes()[..counts], line[..counts]);
             }
         }
         other => panic!("the format {other}"),

@@ -44,7 +44,7 @@ fn hosts() -> Vec<Seed> {
         ("bad-empty-name", extension(b"")),
         ("bad-nul", extension(b"a\0b")),
         ("good-two-dots", extension(b"example.org..")),
-        ("bad-more", [&extension(b"a.test")[..], &[0]].concat()),
+        ("bad-more", [&extension(b"a.test")[..], b"x"].concat()),
         ("bad-two-names", [&[0, 18][..], &two].concat()),
         ("bad-other-kind", [&[0, 5, 1][..], &[0, 2], b"ab"].concat()),
         ("bad-nothing", Vec::new()),
@@ -162,6 +162,11 @@ fn keys() -> Vec<Seed> {
         ("bad-haproxy-two", of("haproxy", &lines(80, 2, "\n"))),
         ("bad-haproxy-repeats", of("haproxy", &twice)),
         ("bad-haproxy-mixed", of("haproxy", &[lines(80, 2, "\n"), lines(48, 1, "\n")].concat())),
+        ("bad-haproxy-padding", {
+            let mut file = of("haproxy", &lines(80, 3, "\n"));
+            file[50] = b'=';
+            file
+        }),
         ("bad-lighttpd-ended", of("lighttpd", &lighttpd(0, key_files::WALL))),
         ("bad-lighttpd-version", of("lighttpd", &lighttpd(1, key_files::WALL + 60))),
         ("bad-nginx-size", of("nginx-80", &bytes(79, 1))),
