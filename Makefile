@@ -7,7 +7,9 @@ BINDIR  ?= $(PREFIX)/bin
 LIBDIR  ?= $(PREFIX)/lib
 SHARE   ?= $(PREFIX)/share
 UNITS   ?= $(PREFIX)/lib/systemd/system
-TARGET  := $(or $(CARGO_TARGET_DIR),target)
+# make fuzz TARGET="wire node" means fuzz targets; the build's directory is never given that way.
+FUZZ    := $(if $(filter command line,$(origin TARGET)),$(TARGET))
+override TARGET := $(or $(CARGO_TARGET_DIR),target)
 RELEASE := $(TARGET)/release
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 MAJOR   := $(firstword $(subst ., ,$(VERSION)))
@@ -159,10 +161,8 @@ test-fleet: deps
 test-musl:
 	@tools/musl
 
-# Fuzz targets, each so many seconds: make fuzz SECONDS=300 TARGET="wire node"
-# (docs/fuzzing.md). Above, TARGET is a directory: so it counts only from the command line.
+# Fuzz targets (docs/fuzzing.md), each so many seconds: make fuzz SECONDS=300 TARGET="wire node"
 SECONDS ?= 60
-FUZZ    := $(if $(filter command line,$(origin TARGET)),$(TARGET))
 
 fuzz:
 	@tools/fuzz $(SECONDS) $(FUZZ)
