@@ -62,6 +62,8 @@ pub struct World {
     pub graves: Vec<Grave>,
     ring: BTreeMap<[u8; 16], Facts>,
     values: Vec<Value>,
+    /// The keys that the last look found.
+    seen: Vec<(Slot, KeyName)>,
     mark: Option<Mark>,
     /// Redis' time at this host's zero.
     ahead: u64,
@@ -88,6 +90,7 @@ impl World {
             graves: Vec::new(),
             ring: BTreeMap::new(),
             values: Vec::new(),
+            seen: Vec::new(),
             mark: None,
             ahead: AHEAD,
             up: false,
@@ -174,12 +177,16 @@ impl World {
             Action::Amend(slot, terms, keep) => {
                 self.writes(&terms, keep);
                 let until = self.now + keep;
+                // It may have been lost since the last look.
                 let value = self.values.iter_mut().find(|value| value.slot == slot);
-                let value = value.expect("what is amended is there");
-                let stored = value.what.as_mut().expect("what is amended is a key");
-                assert!(terms.ends <= stored.terms.ends, "what is stored lives longer than it did");
-                (stored.terms, value.until) = (terms, until);
-                self.changes();
+                let seen = self.seen.iter().find(|(seen, _)| *seen == slot).map(|(_, name)| *name);
+                if let Some(Value { what: Ok(stored), until: kept, .. }) = value
+                    && seen == Some(stored.name)
+                {
+                    assert!(terms.ends <= stored.terms.ends, "what is stored lives longer");
+                    (stored.terms, *kept) = (terms, until);
+                    self.changes();
+                }
             }
             Action::Bury(graves, slots) => {
                 self.is_asked(Asked::Write);
@@ -250,7 +257,11 @@ impl World {
                     }
                 }
                 let keys = self.values.iter().map(|value| (value.slot, self.unwrapped(value)));
-                Event::Looked(Look { reading, mark: self.mark, keys: keys.collect(), graves })
+                let keys: Vec<_> = keys.collect();
+                let names =
+                    keys.iter().filter_map(|(slot, what)| Some((*slot, what.as_ref().ok()?.name)));
+                self.seen = names.collect();
+                Event::Looked(Look { reading, mark: self.mark, keys, graves })
             }
         })
     }
