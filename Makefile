@@ -39,7 +39,7 @@ TLS_LIBRARIES := $(CARGO) run --quiet --locked --manifest-path tls-libraries/Car
 .PHONY: all libraries programs kill-points sanitize deps demo test built-for-tests built-tests \
         computing-tests waiting-tests program-tests fleet-tests \
         test-tls test-musl openssl-1.1.1 \
-        lint bench install header symbols clean
+        fuzz seeds lint bench install header symbols clean
 
 all: libraries programs
 
@@ -138,8 +138,8 @@ WAITING   := $(filter-out crash $(COMPUTING),$(call names,tests))
 # Fleets of hosts: what is counted in seconds, they do in seconds only on a machine that does little
 # else.
 FLEET     := fleet many_agents
-PROGRAM   := $(filter-out $(FLEET) $(WAITING),$(call names,cli/tests)) \
-             $(call names,fleet/tests) $(call names,testbed/tests)
+PROGRAM   := $(filter-out $(FLEET) $(WAITING),$(call names,cli/tests)) $(call names,fleet/tests) \
+             $(call names,fuzz/targets/tests) $(call names,testbed/tests)
 
 computing-tests:
 	$(TEST) $(COMPUTING:%=--test %)
@@ -159,6 +159,16 @@ fleet-tests:
 test-musl:
 	@tools/musl
 
+# Fuzz targets (docs/fuzzing.md), each so many seconds: make fuzz SECONDS=300 FUZZ="wire node"
+SECONDS ?= 60
+
+fuzz:
+	@tools/fuzz $(SECONDS) $(FUZZ)
+
+# Writes the first inputs of fuzz targets that are not there yet.
+seeds:
+	TKTROT_WRITE_SEEDS=1 $(CARGO) test --quiet -p fuzz-targets every_seed
+
 # What a handshake costs, beside OpenSSL's own keys. Options: make bench BENCH="--rounds 100"
 bench: all
 	@$(CARGO) bench --workspace --quiet --bench handshakes -- $(BENCH)
@@ -170,6 +180,7 @@ lint: deps
 	cd tls-libraries && $(CARGO) fmt --all --check
 	$(CARGO) clippy --manifest-path tls-libraries/Cargo.toml --target-dir $(TARGET)/tls/runner \
 	    --all-targets -- -D warnings
+	cd fuzz && $(CARGO) fmt --all --check
 
 # Into DESTDIR, for PREFIX (and BINDIR, LIBDIR, SHARE, UNITS, for distributions that have their own).
 install: libraries

@@ -312,7 +312,8 @@ impl Slot {
             && self.read(&mut key)
             && !key.is_weak()
             && key.times.are_ordered()
-            && (!key.aes_128 || key.node == IMPORTED)
+            // It came out of a file, and only decrypts, even where the ring's node has that id.
+            && (!key.aes_128 || (key.node == IMPORTED && !key.times.will_encrypt(Time(0))))
     }
 }
 

@@ -73,6 +73,10 @@ impl<S> Node<S> {
                 refused.push((name, Refusal::Unusable));
                 continue;
             }
+            // Said twice at once: the first time counts. The ring does not have it yet.
+            if keys.iter().any(|(taken, _): &(Offer<S>, _)| taken.name == name) {
+                continue;
+            }
             if let Some(facts) = self.held.get(&name).filter(|facts| facts.origin == from) {
                 let times = facts.times.shortened(&self.times_here(&offer, age, now));
                 if times != facts.times {

@@ -96,9 +96,11 @@ impl<S> Node<S> {
     /// When [`Event::Tick`] is wanted at the latest.
     pub fn deadline(&self, now: Time) -> Time {
         let line = match self.started && !self.making {
-            true => self.line().deadline(now).max(self.make_at),
+            true => self.line().deadline(now),
             false => Time::NEVER,
         };
+        // All steps that are due were taken, but for a key that cannot be made yet.
+        let line = if line <= now { line.max(self.make_at) } else { line };
         let own_end = self.own.iter().map(|key| key.facts.times.decrypt_until).min();
         line.min(own_end.unwrap_or(Time::NEVER))
             .min(self.held.next_end())
@@ -192,7 +194,7 @@ impl<S> Node<S> {
             actions.push(Action::Drop { peer, reason: DropReason::Silent(key) });
             self.down(peer, now);
         }
-        if self.started && now >= self.make_at {
+        if self.started {
             self.take_steps(now, actions);
         }
         self.notice_switch(now, actions);
@@ -204,6 +206,7 @@ impl<S> Node<S> {
             && let Some(step) = self.line().next_step(now)
         {
             match step {
+                Step::Make(_) if now < self.make_at => break,
                 Step::Make(times) => {
                     self.making = true;
                     actions.push(Action::Make(times));

@@ -237,3 +237,22 @@ fn peers_hear_of_a_key_that_will_never_be_needed() {
     let over = host.told(BOB).into_iter().rfind(|offer| offer.name == successor);
     assert_eq!(over.expect("what became of it").left.decrypts, Duration::ZERO);
 }
+
+#[test]
+fn a_generator_that_fails_delays_only_what_needs_it() {
+    let mut host = Host::started();
+    host.pass(secs(1.0));
+    let first = host.active().unwrap();
+    host.generator_works = false;
+    host.handle(Event::Revoke(vec![name(2)]));
+    // Servers rotate by hand, twice within the second in which the generator is not asked again.
+    for number in [11, 12] {
+        let facts = facts(number, ME, policy().times_from(host.now));
+        host.ring.insert(facts.name, facts);
+        host.handle(Event::Found(facts));
+        assert_eq!(host.active(), Some(name(number)), "no other encrypts any more");
+    }
+    assert_eq!(host.ring[&first].times.state(host.now), KeyState::Retired);
+    host.pass(secs(100.0));
+    assert_eq!(host.active(), Some(name(12)));
+}

@@ -167,3 +167,14 @@ fn who_is_not_connected_is_not_heard() {
     host.hears(BOB, Message::Pull);
     assert_eq!((host.ring.len(), host.sent.len()), (ring, 0));
 }
+
+#[test]
+fn a_key_that_is_told_twice_at_once_is_taken_once() {
+    let mut host = Host::started();
+    host.handle(Event::Up(BOB));
+    let (long, short) = (offer(50, BOB, HOUR), offer(50, BOB, HOUR / 2));
+    host.hears(BOB, Message::Keys(vec![long.clone(), short.clone()]));
+    assert_eq!(host.ring[&name(50)].times.decrypt_until, host.now + HOUR);
+    host.hears(BOB, Message::Keys(vec![short, long]));
+    assert_eq!(host.ring[&name(50)].times.decrypt_until, host.now + HOUR / 2);
+}

@@ -1,0 +1,37 @@
+//! The server_name extension of a ClientHello: what a ticket is bound to is made of it.
+
+use tktrot::tls::sni::ServerName;
+
+/// Bytes of the extension.
+pub fn client_hello(bytes: &[u8]) -> bool {
+    let _ = ServerName::from_host(bytes);
+    let host = match ServerName::from_extension(bytes) {
+        ServerName::None => panic!("an extension is there, and none was seen"),
+        ServerName::Malformed(raw) => {
+            assert_eq!(raw, bytes, "two malformed ones could count as the same");
+            return false;
+        }
+        ServerName::Name(host) => host,
+    };
+    assert!((1..=255).contains(&host.len()), "a name of {} bytes", host.len());
+    assert!(!host.iter().any(|byte| *byte == 0 || byte.is_ascii_uppercase()), "{host:?}");
+    // Behind two lengths and a kind there is the name, and nothing else.
+    let length = |at: usize| usize::from(u16::from_be_bytes([bytes[at], bytes[at + 1]]));
+    assert_eq!((length(0), bytes[2], length(3)), (bytes.len() - 2, 0, bytes.len() - 5));
+    let sent = &bytes[5..];
+    let sent = sent.strip_suffix(b".").unwrap_or(sent);
+    assert!(sent.eq_ignore_ascii_case(&host), "{host:?} of {bytes:?}");
+    // With a dot behind it, as one is cut off, if there is one.
+    for spelling in [host.to_vec(), host.to_ascii_uppercase()] {
+        let spelling = extension(&[&spelling[..], b"."].concat());
+        let again = ServerName::from_extension(&spelling);
+        assert!(again == ServerName::Name(host.clone()), "{spelling:?} is another name");
+    }
+    true
+}
+
+/// The extension for a host (RFC 6066 §3).
+pub fn extension(host: &[u8]) -> Vec<u8> {
+    let length = |bytes: usize| (bytes as u16).to_be_bytes();
+    [&length(host.len() + 3)[..], &[0], &length(host.len()), host].concat()
+}

@@ -1,0 +1,474 @@
+//! A host around a node that shares through Redis: its ring, its clock, that Redis; and what must
+//! hold whatever happens.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::Duration;
+
+use tktrot::clock::{Time, nanos};
+use tktrot::schedule::{KeyState, KeyTimes, MAX_LIFETIME, Policy};
+use tktrot::secret::KeyName;
+use tktrot_fleet::message::{NodeId, Refusal};
+use tktrot_fleet::node::event::Facts;
+use tktrot_fleet::shared::Shared;
+use tktrot_fleet::shared::clock::{Reading, RedisTime};
+use tktrot_fleet::shared::event::{Action, Event, Look, Mark};
+use tktrot_fleet::shared::place::{Place, Slot};
+use tktrot_fleet::shared::settings::Settings;
+use tktrot_fleet::shared::stored::{Flaw, Grave, Revoked, Stored, Terms};
+
+use crate::made_up;
+
+/// The node.
+pub const ME: NodeId = NodeId(1);
+/// Deadlines that are heeded one by one.
+const TICKS: usize = 60;
+/// A deadline that does not move is one of a node that keeps its host busy for ever.
+const AT_ONCE: usize = 8;
+/// More answers than any state needs: a node that asks on keeps Redis busy for ever.
+const ANSWERS: usize = 40;
+/// No host is left alone for longer.
+const LONGEST: Duration = Duration::from_secs(14 * 24 * 3600);
+/// Names of keys that came out of Redis are of higher numbers than this, and than [`FOUND`] are
+/// those of keys of other nodes that the ring has.
+const STORED: u32 = 1_000_000;
+const FOUND: u32 = 2_000_000;
+/// The clock of Redis is so much ahead at the beginning.
+const AHEAD: u64 = 1_700_000_000_000_000_000;
+/// After a failure the generator is asked again so much later.
+const RETRY: Duration = Duration::from_secs(1);
+
+struct Value {
+    slot: Slot,
+    what: Result<Stored<()>, Flaw>,
+    /// Redis forgets it then.
+    until: Time,
+}
+
+/// What Redis has been asked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Poll,
+    Look,
+    Write,
+}
+
+/// One host, and a Redis.
+pub struct World {
+    shared: Shared,
+    pub policy: Policy,
+    pub now: Time,
+    /// A key of the fleet's came into the ring.
+    pub has_taken: bool,
+    pub graves: Vec<Grave>,
+    ring: BTreeMap<[u8; 16], Facts>,
+    values: Vec<Value>,
+    /// The keys that the last look found.
+    seen: Vec<(Slot, KeyName)>,
+    mark: Option<Mark>,
+    /// Redis' time at this host's zero.
+    ahead: u64,
+    up: bool,
+    asked: Option<Asked>,
+    made: u32,
+    stored: u32,
+    found: u32,
+    /// Until when a key that was here must not come back.
+    ended: HashMap<KeyName, Time>,
+    started: Option<Time>,
+    failed: Option<Time>,
+    generator_works: bool,
+    ring_is_full: bool,
+}
+
+impl World {
+    pub fn new(policy: Policy) -> Self {
+        World {
+            shared: Shared::new(ME, Settings::default(), policy),
+            policy,
+            now: Time(0) + Duration::from_secs(100_000),
+            has_taken: false,
+            graves: Vec::new(),
+            ring: BTreeMap::new(),
+            values: Vec::new(),
+            seen: Vec::new(),
+            mark: None,
+            ahead: AHEAD,
+            up: false,
+            asked: None,
+            made: 0,
+            stored: STORED,
+            found: FOUND,
+            ended: HashMap::new(),
+            started: None,
+            failed: None,
+            generator_works: true,
+            ring_is_full: false,
+        }
+    }
+
+    pub fn redis_now(&self) -> RedisTime {
+        RedisTime(self.now.0.saturating_add(self.ahead))
+    }
+
+    pub fn period(&self) -> u64 {
+        self.redis_now().0 / nanos(self.policy.rotate_every)
+    }
+
+    /// Something happens, and what the node wants is done.
+    pub fn handle(&mut self, event: Event<()>) {
+        if event == Event::Tick {
+            self.started.get_or_insert(self.now);
+        }
+        let mut events = VecDeque::from([event]);
+        let mut answers = 0;
+        while let Some(event) = events.pop_front() {
+            made_up::tell(&(self.now, &event));
+            for action in self.shared.handle(event, self.now) {
+                made_up::tell(&action);
+                events.extend(self.act(action));
+            }
+            if events.is_empty() && self.up {
+                events.extend(self.answer());
+                answers += 1;
+                assert!(answers < ANSWERS, "the node asks for ever");
+            }
+        }
+        self.check();
+    }
+
+    fn act(&mut self, action: Action<()>) -> Option<Event<()>> {
+        match action {
+            Action::Make(times) => {
+                assert!(times.are_ordered() && times.decrypt_until > self.now, "{times:?}");
+                if !self.generator_works {
+                    self.failed = Some(self.now);
+                    return Some(Event::NotMade);
+                }
+                return Some(Event::Made(self.make(ME, times)));
+            }
+            Action::Take(stored, times) => return Some(self.take(&stored, times)),
+            Action::Shorten(name, times) => match self.ring.get_mut(&name.0) {
+                Some(key) => {
+                    let shortened = key.times.shortened(&times);
+                    assert_eq!(times, shortened, "{name} lives longer than it did");
+                    key.times = times;
+                }
+                // It has not heard yet that the key was not taken.
+                None => assert!(self.ring_is_full, "{name} is shortened and not there"),
+            },
+            Action::Erase(name) => {
+                let was_there = self.ring.remove(&name.0).is_some();
+                assert!(was_there || self.ring_is_full, "{name} is erased and not there");
+            }
+            Action::Poll => self.is_asked(Asked::Poll),
+            Action::Look(_) => self.is_asked(Asked::Look),
+            Action::Offer(terms, keep) => {
+                self.writes(&terms, keep);
+                assert_eq!(terms.rotate_every, self.policy.rotate_every);
+                let slot = Slot::At(terms.place);
+                self.stored += 1;
+                self.puts(slot, Ok(made_up::name(self.stored)), terms, keep);
+            }
+            Action::PutBack(slot, name, terms, keep) => {
+                self.writes(&terms, keep);
+                assert!(self.ring.contains_key(&name.0), "{name} is put back and not here");
+                self.puts(slot, Ok(name), terms, keep);
+            }
+            Action::Amend(slot, terms, keep) => {
+                self.writes(&terms, keep);
+                let until = self.now + keep;
+                // It may have been lost since the last look.
+                let value = self.values.iter_mut().find(|value| value.slot == slot);
+                let seen = self.seen.iter().find(|(seen, _)| *seen == slot).map(|(_, name)| *name);
+                if let Some(Value { what: Ok(stored), until: kept, .. }) = value
+                    && seen == Some(stored.name)
+                {
+                    assert!(terms.ends <= stored.terms.ends, "what is stored lives longer");
+                    (stored.terms, *kept) = (terms, until);
+                    self.changes();
+                }
+            }
+            Action::Bury(graves, slots) => {
+                self.is_asked(Asked::Write);
+                self.graves.extend(graves);
+                self.values.retain(|value| !slots.contains(&value.slot));
+                self.changes();
+            }
+            Action::Note(_) => {}
+        }
+        None
+    }
+
+    fn is_asked(&mut self, what: Asked) {
+        assert!(self.up, "Redis is asked and not there");
+        let several = what == Asked::Write && self.asked == Some(Asked::Write);
+        assert!(self.asked.is_none() || several, "Redis is asked twice");
+        self.asked = Some(what);
+    }
+
+    /// What is written is something that others take for a key.
+    fn writes(&mut self, terms: &Terms, keep: Duration) {
+        self.is_asked(Asked::Write);
+        assert!(terms.are_ordered(), "{terms:?}");
+        assert!(keep <= self.longest() + Duration::from_secs(60), "kept for {keep:?}");
+    }
+
+    /// The longest life of any key.
+    fn longest(&self) -> Duration {
+        2 * self.policy.rotate_every + MAX_LIFETIME
+    }
+
+    fn puts(&mut self, slot: Slot, name: Result<KeyName, Flaw>, terms: Terms, keep: Duration) {
+        if self.values.iter().all(|value| value.slot != slot) {
+            let what = name.map(|name| Stored { name, terms, secrets: () });
+            self.values.push(Value { slot, what, until: self.now + keep });
+            self.changes();
+        }
+    }
+
+    /// Somebody wrote something: all are told by another mark.
+    pub fn changes(&mut self) {
+        let token = self.mark.map_or(0, |mark| mark.token + 1);
+        let rotate_every = self.mark.map_or(self.policy.rotate_every, |mark| mark.rotate_every);
+        self.mark = Some(Mark { rotate_every, token });
+    }
+
+    /// Redis answers what it was asked.
+    fn answer(&mut self) -> Option<Event<()>> {
+        let asked = self.asked.take()?;
+        let reading = Reading { asked: self.now, answered: self.now, redis: self.redis_now() };
+        self.values.retain(|value| value.until > self.now);
+        Some(match asked {
+            Asked::Poll => Event::Polled(reading, self.mark),
+            Asked::Write => Event::Written,
+            Asked::Look => {
+                let graves: Vec<_> = self
+                    .graves
+                    .iter()
+                    .filter(|grave| grave.ends > reading.redis)
+                    .copied()
+                    .collect();
+                for grave in &graves {
+                    if let Revoked::Key(name) = grave.what
+                        && let Some(key) = self.ring.get(&name.0)
+                    {
+                        let until = key.times.decrypt_until.min(reading.local(grave.ends));
+                        self.ended.entry(name).or_insert(until);
+                    }
+                }
+                let keys = self.values.iter().map(|value| (value.slot, self.unwrapped(value)));
+                let keys: Vec<_> = keys.collect();
+                let names =
+                    keys.iter().filter_map(|(slot, what)| Some((*slot, what.as_ref().ok()?.name)));
+                self.seen = names.collect();
+                Event::Looked(Look { reading, mark: self.mark, keys, graves })
+            }
+        })
+    }
+
+    /// As [`tktrot_fleet::wrap`] has it.
+    fn unwrapped(&self, value: &Value) -> Result<Stored<()>, Flaw> {
+        let stored = value.what.clone()?;
+        let theirs = stored.terms.rotate_every;
+        if theirs == self.policy.rotate_every { Ok(stored) } else { Err(Flaw::Rotation(theirs)) }
+    }
+
+    fn make(&mut self, origin: NodeId, times: KeyTimes) -> Facts {
+        let number = if origin == ME { &mut self.made } else { &mut self.found };
+        *number += 1;
+        let facts = Facts { name: made_up::name(*number), origin, times, plain: false };
+        self.ring.insert(facts.name.0, facts);
+        facts
+    }
+
+    fn take(&mut self, stored: &Stored<()>, times: KeyTimes) -> Event<()> {
+        let Stored { name, terms, .. } = stored;
+        assert!(!self.ring.contains_key(&name.0), "{name} is there already");
+        assert!(times.are_ordered(), "{times:?}");
+        assert!(self.now < times.decrypt_until, "{name} has ended: {times:?}");
+        assert!(times.decrypt_until <= self.now + self.longest(), "{name} lives long: {times:?}");
+        let spans = times.encrypt_from.max(self.now).until(times.encrypt_until);
+        assert!(spans <= self.policy.rotate_every, "{name} encrypts for {spans:?}");
+        let over = self.ended.get(name).is_some_and(|until| *until > self.now);
+        assert!(!over, "{name} came back");
+        if self.ring_is_full {
+            return Event::Took(*name, Err(Refusal::Full));
+        }
+        self.has_taken = true;
+        self.ring.insert(name.0, Facts { name: *name, origin: ME, times, plain: terms.plain });
+        Event::Took(*name, Ok(()))
+    }
+
+    /// What holds after every event.
+    fn check(&mut self) {
+        let now = self.now;
+        self.ring.retain(|_, key| key.times.decrypt_until > now);
+        let is_active = |key: &&Facts| key.times.state(now) == KeyState::Active && key.origin == ME;
+        let active = self.ring.values().filter(is_active).count();
+        assert_eq!(self.shared.has_active(now), active > 0, "ring and node do not agree");
+        let Some(started) = self.started else { return };
+        assert!(self.shared.deadline() > now, "the node wants to be called in the past");
+        let patient = now < started + Settings::default().patience;
+        let failed = self.failed.is_some_and(|failed| now < failed + RETRY);
+        assert!(active > 0 || patient || failed || !self.generator_works, "no key encrypts");
+    }
+
+    /// Time passes, and the node is called when it wants to be.
+    pub fn pass(&mut self, span: Duration) {
+        let end = self.now + span.min(LONGEST);
+        let mut at_once = 0;
+        for _ in 0..TICKS {
+            let next = self.shared.deadline();
+            if next > end {
+                break;
+            }
+            at_once = if next > self.now { 0 } else { at_once + 1 };
+            assert!(at_once <= AT_ONCE, "the node has something to do for ever");
+            self.now = self.now.max(next);
+            self.handle(Event::Tick);
+        }
+        self.now = end;
+        self.handle(Event::Tick);
+    }
+
+    /// Time passes, and nobody calls the node.
+    pub fn jump(&mut self, span: Duration) {
+        self.now = self.now + span.min(LONGEST);
+        self.handle(Event::Tick);
+    }
+
+    pub fn comes_up(&mut self) {
+        if !self.up {
+            (self.up, self.asked) = (true, None);
+            self.handle(Event::Up);
+        }
+    }
+
+    pub fn goes_down(&mut self) {
+        (self.up, self.asked) = (false, None);
+        self.handle(Event::Down);
+    }
+
+    /// Another node of the fleet stores a key.
+    pub fn stores(&mut self, slot: Slot, terms: Terms) {
+        self.stored += 1;
+        let name = match slot {
+            Slot::Kept(name) => name,
+            Slot::At(_) => made_up::name(self.stored),
+        };
+        let keep = self.redis_now().until(terms.ends).min(Duration::from_secs(30 * 24 * 3600));
+        self.puts(slot, Ok(name), terms, keep);
+    }
+
+    /// The slot for the next key that is only kept.
+    pub fn kept(&self) -> Slot {
+        Slot::Kept(made_up::name(self.stored + 1))
+    }
+
+    /// Something that is no key is written.
+    pub fn spoils(&mut self, slot: Slot, flaw: Flaw) {
+        self.values.retain(|value| value.slot != slot);
+        self.values.push(Value { slot, what: Err(flaw), until: Time::NEVER });
+        self.changes();
+    }
+
+    /// Redis loses everything, or all keys, or some of them.
+    pub fn loses_all(&mut self, byte: u8) {
+        let mut number = 0;
+        self.values.retain(|_| {
+            number += 1;
+            byte & 4 != 0 && number % 2 == 0
+        });
+        if byte & 1 != 0 {
+            self.graves.clear();
+        }
+        if byte & 2 != 0 {
+            self.mark = None;
+        }
+    }
+
+    pub fn sets_clock(&mut self, forward: bool, by: Duration) {
+        // No more than a year, nor to before it was made.
+        let by = nanos(by.min(Duration::from_secs(365 * 24 * 3600)));
+        self.ahead =
+            if forward { self.ahead.saturating_add(by) } else { self.ahead.saturating_sub(by) };
+    }
+
+    /// Somebody of another mind about R wrote.
+    pub fn is_marked(&mut self, rotate_every: Duration) {
+        let token = self.mark.map_or(0, |mark| mark.token + 1);
+        self.mark = Some(Mark { rotate_every, token });
+    }
+
+    pub fn finds_new(&mut self, origin: NodeId, times: KeyTimes) {
+        if times.decrypt_until > self.now {
+            let facts = self.make(origin, times);
+            self.handle(Event::Found(facts));
+        }
+    }
+
+    /// Somebody on this host revoked a key past the agent.
+    pub fn loses(&mut self, which: u8) {
+        let Some(name) = self.some(which) else { return };
+        let key = self.ring.remove(&name.0).expect("it is there");
+        self.ended.entry(name).or_insert(key.times.decrypt_until);
+        self.handle(Event::Lost(name));
+    }
+
+    pub fn revokes(&mut self, names: Vec<KeyName>) {
+        self.end(&names);
+        self.handle(Event::Revoke(names.clone()));
+        self.are_gone(&names);
+    }
+
+    pub fn revokes_all(&mut self, id: [u8; 16]) {
+        let all: Vec<_> = self.ring.keys().map(|name| KeyName(*name)).collect();
+        self.end(&all);
+        self.handle(Event::RevokeAll(id));
+        self.are_gone(&all);
+    }
+
+    fn end(&mut self, names: &[KeyName]) {
+        for name in names {
+            if let Some(key) = self.ring.get(&name.0) {
+                self.ended.insert(*name, key.times.decrypt_until);
+            }
+        }
+    }
+
+    fn are_gone(&self, names: &[KeyName]) {
+        for name in names {
+            assert!(!self.ring.contains_key(&name.0), "{name} was revoked and is still there");
+        }
+    }
+
+    pub fn has_policy(&mut self, policy: Policy) {
+        self.policy = policy;
+        self.handle(Event::Policy(policy));
+    }
+
+    /// What works and what does not.
+    pub fn trouble(&mut self, byte: u8) {
+        if !self.generator_works {
+            self.failed = Some(self.now);
+        }
+        (self.generator_works, self.ring_is_full) = (byte & 1 == 0, byte & 2 != 0);
+    }
+
+    /// A key of the ring.
+    pub fn some(&self, which: u8) -> Option<KeyName> {
+        let count = self.ring.len();
+        (count > 0).then(|| {
+            let name = self.ring.keys().nth(usize::from(which) % count);
+            KeyName(*name.expect("there are so many"))
+        })
+    }
+
+    /// Where nothing is broken any more a key encrypts, whatever happened before.
+    pub fn calm_down(&mut self) {
+        self.trouble(0);
+        self.pass(Settings::default().patience + 2 * RETRY);
+        assert!(self.shared.has_active(self.now), "no key encrypts in the end");
+        let _: Option<(Place, KeyName)> = self.shared.turn(self.now);
+    }
+}
