@@ -64,6 +64,7 @@ impl KeyTimes {
     }
 
     /// How long it decrypts after it stopped encrypting.
+    #[inline]
     pub fn retention(&self) -> Duration {
         self.encrypt_until.until(self.decrypt_until)
     }
@@ -87,11 +88,13 @@ impl KeyTimes {
 
     /// True if it encrypts at `now` or later. A key that was retired before it
     /// began does not.
+    #[inline]
     pub fn will_encrypt(&self, now: Time) -> bool {
         self.encrypt_until > now.max(self.encrypt_from)
     }
 
     /// True if the times are in order: no key ends before it begins.
+    #[inline]
     pub fn are_ordered(&self) -> bool {
         self.encrypt_from <= self.encrypt_until && self.encrypt_until <= self.decrypt_until
     }
@@ -128,18 +131,21 @@ impl Policy {
     }
 
     /// The times of a key that begins to encrypt at `from`.
+    #[inline]
     pub fn times_from(&self, from: Time) -> KeyTimes {
         let encrypt_until = from + self.rotate_every;
         KeyTimes { encrypt_from: from, encrypt_until, decrypt_until: encrypt_until + self.lifetime }
     }
 
     /// A key fits if it has no longer to encrypt than R, and decrypts for L.
+    #[inline]
     pub fn fits(&self, key: &KeyTimes, now: Time) -> bool {
         let left = key.encrypt_from.max(now).until(key.encrypt_until);
         left <= self.rotate_every && key.retention() >= self.lifetime
     }
 
     /// The moment from which a line that reaches to `line_end` is too short.
+    #[inline]
     pub fn extend_at(&self, line_end: Time) -> Time {
         line_end - self.rotate_every - self.lead
     }

@@ -31,12 +31,14 @@ impl<S> Node<S> {
                     self.peers.pulled(from);
                 }
             }
-            Message::Taken(names) => self.answered(from, &names),
+            Message::Taken(names) => {
+                for name in names {
+                    self.answered(from, &name);
+                }
+            }
             Message::Refused(refused) => {
-                let names: Vec<_> = refused.iter().map(|(name, _)| *name).collect();
-                self.answered(from, &names);
                 for (name, why) in refused {
-                    if self.own.iter().any(|key| key.facts.name == name) {
+                    if self.answered(from, &name) {
                         actions.push(Action::Note(Note::RefusedBy(from, name, why)));
                     }
                 }
@@ -44,17 +46,17 @@ impl<S> Node<S> {
             Message::Revoked { keys, all } => self.hear_revoked(from, keys, all, age, now, actions),
             Message::Pull => self.tell_everything(from, now, actions),
             Message::Leaving => {
-                let owed = self.peers.leaves(from);
-                self.settle(&owed);
+                self.peers.leaves(from);
+                self.wait_no_longer_for(from);
                 actions.push(Action::Note(Note::Left(from)));
             }
         }
     }
 
-    fn answered(&mut self, from: NodeId, names: &[KeyName]) {
-        let owed: Vec<_> =
-            names.iter().filter(|name| self.peers.answers(from, name)).copied().collect();
-        self.settle(&owed);
+    /// A peer has answered for a key. False if that is none of this node's own.
+    fn answered(&mut self, from: NodeId, name: &KeyName) -> bool {
+        let own = self.own.iter_mut().find(|key| key.facts.name == *name);
+        own.map(|key| key.owed.settle(from)).is_some()
     }
 
     /// Keys out of the mouth of the node that made them.
@@ -77,7 +79,12 @@ impl<S> Node<S> {
             if keys.iter().any(|(taken, _): &(Offer<S>, _)| taken.name == name) {
                 continue;
             }
-            if let Some(facts) = self.held.get(&name).filter(|facts| facts.origin == from) {
+            let held = self.held.get(&name);
+            if held.is_some_and(|facts| facts.origin != from) {
+                refused.push((name, Refusal::Unusable));
+                continue;
+            }
+            if let Some(facts) = held {
                 let times = facts.times.shortened(&self.times_here(&offer, age, now));
                 if times != facts.times {
                     actions.push(Action::Shorten(name, times));
@@ -112,9 +119,7 @@ impl<S> Node<S> {
         let mut keys = Vec::new();
         for offer in offers {
             // Nearly all are known: so this comes first.
-            if self.held.get(&offer.name).is_some()
-                || offer.origin == self.id
-                || self.peers.has(offer.origin)
+            if self.held.has(&offer.name) || offer.origin == self.id || self.peers.has(offer.origin)
             {
                 continue;
             }
@@ -137,7 +142,7 @@ impl<S> Node<S> {
         times
     }
 
-    /// The times that a key will have here, or why it is not wanted.
+    /// The times that a key will have here which is not held, or why it is not wanted.
     fn judge(
         &self,
         offer: &Offer<S>,
@@ -146,9 +151,8 @@ impl<S> Node<S> {
         now: Time,
     ) -> Result<KeyTimes, Refusal> {
         let times = self.times_here(offer, age, now);
-        let known = self.own.iter().any(|key| key.facts.name == offer.name)
-            || self.held.get(&offer.name).is_some();
-        if offer.name.is_constant() || known {
+        let own = self.own.iter().any(|key| key.facts.name == offer.name);
+        if offer.name.is_constant() || own {
             Err(Refusal::Unusable)
         } else if times.decrypt_until <= now || self.ended.has(&offer.name) {
             Err(Refusal::Ended)
@@ -208,9 +212,9 @@ impl<S> Node<S> {
         if !revoked.is_empty() {
             actions.push(send(to, Message::Revoked { keys: revoked, all: false }));
         }
-        let own = self.own.iter().map(|key| &key.facts);
-        let theirs = |facts: &&Facts| facts.origin != to;
-        let keys = own.chain(self.held.all()).filter(theirs).map(|facts| offer(facts, now));
+        let own = self.own.iter().map(|key| key.facts);
+        let theirs = |facts: &Facts| facts.origin != to;
+        let keys = own.chain(self.held.all()).filter(theirs).map(|facts| offer(&facts, now));
         actions.push(send(to, Message::Held { keys: keys.collect(), last: true }));
     }
 }

@@ -22,9 +22,18 @@ pub enum Source {
     Other,
 }
 
+/// [`Facts`] but for the name, by which it is found.
 struct Key {
-    facts: Facts,
+    origin: NodeId,
+    times: KeyTimes,
+    plain: bool,
     source: Source,
+}
+
+impl Key {
+    fn facts(&self, name: KeyName) -> Facts {
+        Facts { name, origin: self.origin, times: self.times, plain: self.plain }
+    }
 }
 
 /// How many keys are taken.
@@ -54,13 +63,18 @@ impl Held {
     }
 
     /// The key of that name.
-    pub fn get(&self, name: &KeyName) -> Option<&Facts> {
-        self.keys.get(name).map(|key| &key.facts)
+    pub fn get(&self, name: &KeyName) -> Option<Facts> {
+        self.keys.get(name).map(|key| key.facts(*name))
+    }
+
+    /// Whether it is here.
+    pub fn has(&self, name: &KeyName) -> bool {
+        self.keys.contains_key(name)
     }
 
     /// All of them.
-    pub fn all(&self) -> impl Iterator<Item = &Facts> {
-        self.keys.values().map(|key| &key.facts)
+    pub fn all(&self) -> impl Iterator<Item = Facts> {
+        self.keys.iter().map(|(name, key)| key.facts(*name))
     }
 
     /// Whether one more key of this node fits.
@@ -77,31 +91,34 @@ impl Held {
 
     /// One more.
     pub fn insert(&mut self, facts: Facts, source: Source) {
-        self.remove(&facts.name);
-        self.count(facts.origin, source, 1);
-        self.ends.push(Reverse((facts.times.decrypt_until, facts.name.0)));
-        self.keys.insert(facts.name, Key { facts, source });
+        let Facts { name, origin, times, plain } = facts;
+        self.ends.push(Reverse((times.decrypt_until, name.0)));
+        self.count(origin, source, 1);
+        if let Some(before) = self.keys.insert(name, Key { origin, times, plain, source }) {
+            self.count(before.origin, before.source, -1);
+        }
     }
 
     /// The maker of this one says so itself: it no longer counts as somebody else's. It has these
     /// times now, which are no later than they were.
     pub fn confirm(&mut self, name: &KeyName, times: KeyTimes) {
         let Some(key) = self.keys.get_mut(name) else { return };
-        if key.facts.times.decrypt_until != times.decrypt_until {
+        if key.times.decrypt_until != times.decrypt_until {
             self.ends.push(Reverse((times.decrypt_until, name.0)));
         }
-        key.facts.times = times;
-        let before = std::mem::replace(&mut key.source, Source::Maker);
-        let origin = key.facts.origin;
-        self.count(origin, before, -1);
-        self.count(origin, Source::Maker, 1);
+        key.times = times;
+        if std::mem::replace(&mut key.source, Source::Maker) == Source::Other {
+            let origin = key.origin;
+            self.count(origin, Source::Other, -1);
+            self.count(origin, Source::Maker, 1);
+        }
     }
 
     /// One less; tells what it was, and how it came.
     pub fn remove(&mut self, name: &KeyName) -> Option<(Facts, Source)> {
         let key = self.keys.remove(name)?;
-        self.count(key.facts.origin, key.source, -1);
-        Some((key.facts, key.source))
+        self.count(key.origin, key.source, -1);
+        Some((key.facts(*name), key.source))
     }
 
     /// How a key came here.
@@ -118,7 +135,7 @@ impl Held {
             let name = KeyName(*name);
             self.ends.pop();
             // One that was removed before is still in the heap.
-            let ended = |key: &Key| key.facts.times.decrypt_until <= now;
+            let ended = |key: &Key| key.times.decrypt_until <= now;
             if self.keys.get(&name).is_some_and(ended) {
                 self.remove(&name);
                 return Some(name);

@@ -4,9 +4,10 @@
 //! - [`event`]: what happens to it, and what it wants done
 //! - [`limits`]: what it waits for, and what it takes at most
 //! - [`own`]: the keys it encrypts with
+//! - [`owed`]: who has yet to answer for one of them
 //! - [`held`]: the keys of others
 //! - [`ended`]: keys that nobody brings back
-//! - [`peers`]: who is up, and what each has yet to answer
+//! - [`peers`]: who is up, and what each has yet to tell
 //! - [`hearing`]: what peers say
 //! - [`revoking`]: keys that end before their time
 
@@ -15,13 +16,14 @@ pub mod event;
 mod hearing;
 mod held;
 pub mod limits;
+mod owed;
 mod own;
 mod peers;
 mod revoking;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::marker::PhantomData;
 use std::time::Duration;
 
@@ -34,6 +36,7 @@ use ended::Ended;
 use event::{Action, DropReason, Event, Facts, Note};
 use held::{Held, Room, Source};
 use limits::Limits;
+use owed::Owed;
 use own::{Line, Own, Step};
 use peers::Peers;
 
@@ -47,6 +50,7 @@ pub struct Node<S> {
     id: NodeId,
     limits: Limits,
     policy: Policy,
+    /// In the order in which they begin.
     own: Vec<Own>,
     held: Held,
     ended: Ended,
@@ -101,10 +105,11 @@ impl<S> Node<S> {
         };
         // All steps that are due were taken, but for a key that cannot be made yet.
         let line = if line <= now { line.max(self.make_at) } else { line };
-        let own_end = self.own.iter().map(|key| key.facts.times.decrypt_until).min();
-        line.min(own_end.unwrap_or(Time::NEVER))
-            .min(self.held.next_end())
-            .min(self.peers.overdue_at())
+        let others = line.min(self.held.next_end()).min(self.peers.pull_at());
+        let due = |key: &Own| {
+            key.facts.times.decrypt_until.min(key.owed.overdue_at(self.limits.lead_max))
+        };
+        self.own.iter().map(due).fold(others, Time::min)
     }
 
     /// True if every peer that is up has told its keys, and those asked for all they hold have
@@ -126,7 +131,7 @@ impl<S> Node<S> {
     /// How many keys are here of each node, this one included.
     pub fn keys_by_origin(&self) -> HashMap<NodeId, usize> {
         let mut counts = HashMap::new();
-        let own = self.own.iter().map(|key| &key.facts);
+        let own = self.own.iter().map(|key| key.facts);
         for facts in own.chain(self.held.all()) {
             *counts.entry(facts.origin).or_default() += 1;
         }
@@ -182,22 +187,35 @@ impl<S> Node<S> {
             self.ended.expire(name, now);
             actions.push(Action::Erase(name));
         }
-        let (over, own): (Vec<_>, Vec<_>) = std::mem::take(&mut self.own)
-            .into_iter()
-            .partition(|key| key.facts.times.decrypt_until <= now);
-        self.own = own;
-        for key in over {
-            self.peers.forget(&key.facts.name);
-            actions.push(Action::Erase(key.facts.name));
-        }
-        for (peer, key) in self.peers.overdue(now, self.limits.lead_max) {
+        self.own.retain(|key| {
+            let over = key.facts.times.decrypt_until <= now;
+            if over {
+                actions.push(Action::Erase(key.facts.name));
+            }
+            !over
+        });
+        for (peer, key) in self.overdue(now) {
             actions.push(Action::Drop { peer, reason: DropReason::Silent(key) });
             self.down(peer, now);
+        }
+        while let Some(peer) = self.peers.due_to_pull(now) {
+            actions.push(send(peer, Message::Pull));
         }
         if self.started {
             self.take_steps(now, actions);
         }
         self.notice_switch(now, actions);
+    }
+
+    /// The peers that have not answered in time, each with one key.
+    fn overdue(&mut self, now: Time) -> BTreeMap<NodeId, KeyName> {
+        let mut overdue = BTreeMap::new();
+        for key in &mut self.own {
+            for peer in key.owed.overdue(now, self.limits.lead_max) {
+                overdue.entry(peer).or_insert(key.facts.name);
+            }
+        }
+        overdue
     }
 
     fn take_steps(&mut self, now: Time, actions: &mut Vec<Action<S>>) {
@@ -231,7 +249,6 @@ impl<S> Node<S> {
                     }
                     self.tell_times(&name, now, actions);
                     self.own.retain(|key| key.facts.name != name);
-                    self.peers.forget(&name);
                     actions.push(Action::Erase(name));
                 }
             }
@@ -243,6 +260,7 @@ impl<S> Node<S> {
         if let Some(key) = self.own.iter_mut().find(|key| key.facts.name == *name) {
             key.facts.times = key.facts.times.shortened(&limit);
             actions.push(Action::Shorten(*name, key.facts.times));
+            self.own.sort_by_key(Own::begins);
         }
     }
 
@@ -254,7 +272,7 @@ impl<S> Node<S> {
     }
 
     fn notice_switch(&mut self, now: Time, actions: &mut Vec<Action<S>>) {
-        let active = self.line().active(now).map(|key| (key.facts.name, key.waiting));
+        let active = self.line().active(now).map(|key| (key.facts.name, key.owed.len()));
         let name = active.map(|(name, _)| name);
         if name != self.active {
             self.active = name;
@@ -273,12 +291,11 @@ impl<S> Node<S> {
         // Who rotated by hand on this host got what a rotation here was to bring.
         let begins = self.line().active(now).map(|key| key.facts.times.encrypt_from);
         self.turn &= !(facts.times.encrypt_from <= now && begins < Some(facts.times.encrypt_from));
-        let mut waiting = 0;
-        for peer in self.peers.all().collect::<Vec<_>>() {
-            waiting += usize::from(self.peers.owes(peer, facts.name, now, self.limits.lead_max));
-            actions.push(send(peer, Message::Keys(vec![offer(&facts, now)])));
-        }
-        self.own.push(Own { facts, announced: now, waiting });
+        let mut owed = Owed::default();
+        self.peers.all_that_stay().for_each(|peer| owed.wait_for(peer, now));
+        self.tell_all(|| Message::Keys(vec![offer(&facts, now)]), actions);
+        self.own.push(Own { facts, announced: now, owed });
+        self.own.sort_by_key(Own::begins);
     }
 
     /// A new connection begins with the node's own keys and with what was revoked.
@@ -287,9 +304,7 @@ impl<S> Node<S> {
         self.peers.insert(peer);
         let mut keys = Vec::new();
         for key in &mut self.own {
-            if self.peers.owes(peer, key.facts.name, now, self.limits.lead_max) {
-                key.waiting += 1;
-            }
+            key.owed.wait_for(peer, now);
             keys.push(offer(&key.facts, now));
         }
         actions.push(send(peer, Message::Keys(keys)));
@@ -303,15 +318,12 @@ impl<S> Node<S> {
     }
 
     fn down(&mut self, peer: NodeId, now: Time) {
-        let owed = self.peers.remove(peer, now);
-        self.settle(&owed);
+        self.peers.remove(peer, now);
+        self.wait_no_longer_for(peer);
     }
 
-    /// Nobody waits any longer for one peer to answer for these.
-    fn settle(&mut self, names: &[KeyName]) {
-        for key in self.own.iter_mut().filter(|key| names.contains(&key.facts.name)) {
-            key.waiting = key.waiting.saturating_sub(1);
-        }
+    fn wait_no_longer_for(&mut self, peer: NodeId) {
+        self.own.iter_mut().for_each(|key| key.owed.settle(peer));
     }
 
     fn tell_all(&self, message: impl Fn() -> Message<()>, actions: &mut Vec<Action<S>>) {

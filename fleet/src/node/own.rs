@@ -12,16 +12,16 @@ use tktrot::secret::KeyName;
 
 use super::event::Facts;
 use super::limits::Limits;
+use super::owed::Owed;
 
 /// A key of the node's own.
-#[derive(Clone, Copy, Debug)]
 pub struct Own {
     /// What it is.
     pub facts: Facts,
     /// When the peers were told of it.
     pub announced: Time,
-    /// How many peers that are up have yet to answer.
-    pub waiting: usize,
+    /// The peers that are up and have yet to answer.
+    pub owed: Owed,
 }
 
 impl Own {
@@ -29,9 +29,14 @@ impl Own {
         now >= self.ready_at(limits)
     }
 
+    /// When it is published to begin.
+    pub fn begins(&self) -> Time {
+        self.facts.times.encrypt_from
+    }
+
     /// When it may begin, if nobody answers meanwhile.
     fn ready_at(&self, limits: &Limits) -> Time {
-        self.announced + if self.waiting == 0 { limits.lead_min } else { limits.lead_max }
+        self.announced + if self.owed.is_empty() { limits.lead_min } else { limits.lead_max }
     }
 
     fn state(&self, now: Time) -> KeyState {
@@ -54,6 +59,7 @@ pub enum Step {
 
 /// The keys of a node, and what they should be like.
 pub struct Line<'n> {
+    /// In the order in which they begin.
     pub own: &'n [Own],
     pub policy: &'n Policy,
     pub limits: &'n Limits,
@@ -129,7 +135,7 @@ impl Line<'_> {
 
     /// Until when there is a key to encrypt with, if each begins when its turn comes.
     fn reach(&self, active: &Own, now: Time) -> Time {
-        let spans = self.announced(now).into_iter().map(|key| {
+        let spans = self.announced(now).map(|key| {
             let times = key.facts.times;
             times.encrypt_from.until(times.encrypt_until)
         });
@@ -148,16 +154,12 @@ impl Line<'_> {
 
     /// Of the announced keys that fit, the one that may begin first.
     fn next_in_turn(&self, now: Time) -> Option<&Own> {
-        let announced = self.announced(now).into_iter();
-        announced
+        self.announced(now)
             .filter(|key| self.policy.fits(&key.facts.times, now))
             .min_by_key(|key| (key.ready_at(self.limits).max(now), key.facts.times.encrypt_from))
     }
 
-    fn announced(&self, now: Time) -> Vec<&Own> {
-        let mut announced: Vec<_> =
-            self.own.iter().filter(|key| key.state(now) == KeyState::Announced).collect();
-        announced.sort_by_key(|key| key.facts.times.encrypt_from);
-        announced
+    fn announced(&self, now: Time) -> impl Iterator<Item = &Own> {
+        self.own.iter().filter(move |key| key.state(now) == KeyState::Announced)
     }
 }

@@ -1,10 +1,9 @@
-//! The peers that are up, and what each has yet to answer.
+//! The peers that are up, and what each has yet to tell.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use tktrot::clock::Time;
-use tktrot::secret::KeyName;
 
 use crate::message::NodeId;
 
@@ -31,43 +30,63 @@ struct Peer {
     pulling: bool,
     /// It said that it stops.
     leaving: bool,
-    /// Keys it has not answered for, and since when.
-    owed: HashMap<KeyName, Time>,
+    /// When it was last told everything.
     answered: Option<Time>,
+}
+
+impl Peer {
+    fn is_heard(&self) -> bool {
+        self.greeted && !self.pulling
+    }
+}
+
+/// One that went.
+struct Gone {
+    at: Time,
+    /// It was asked for all it holds, or would have been, and had not answered.
+    pulling: bool,
+}
+
+/// One that is back.
+struct Back {
+    node: NodeId,
+    went: Time,
+    /// Others will be back then, if it was no more than the network.
+    ask_at: Time,
 }
 
 /// All of them.
 #[derive(Default)]
 pub struct Peers {
-    peers: BTreeMap<NodeId, Peer>,
+    peers: HashMap<NodeId, Peer>,
     /// How many have told all they hold.
     pulled: usize,
     /// When the last one was asked for it.
     asked: VecDeque<Time>,
-    /// Peers that went, and when.
-    gone: HashMap<NodeId, Time>,
-    /// Nobody is overdue before.
-    overdue_at: Option<Time>,
+    gone: HashMap<NodeId, Gone>,
+    /// Peers that were away for longer than a [`BREAK`], in the order of their return.
+    back: VecDeque<Back>,
+    /// How many have not told what they were to tell.
+    unheard: usize,
 }
 
 impl Peers {
     /// A new one.
     pub fn insert(&mut self, node: NodeId) {
         self.peers.insert(node, Peer::default());
+        self.unheard += 1;
     }
 
-    /// One is gone; the keys that it owed an answer for.
-    pub fn remove(&mut self, node: NodeId, now: Time) -> Vec<KeyName> {
-        let Some(peer) = self.peers.remove(&node) else { return Vec::new() };
+    /// One is gone.
+    pub fn remove(&mut self, node: NodeId, now: Time) {
+        let Some(peer) = self.peers.remove(&node) else { return };
+        self.unheard -= usize::from(!peer.is_heard());
         if self.gone.len() >= ABSENT {
-            self.gone.retain(|_, at| *at + ABSENCE > now);
+            self.gone.retain(|_, gone| gone.at + ABSENCE > now);
         }
         if self.gone.len() < ABSENT {
-            // What it was asked for and did not tell it has to be asked again.
-            let at = if peer.greeted && !peer.pulling { now } else { now - BREAK };
-            self.gone.insert(node, at);
+            self.gone.insert(node, Gone { at: now, pulling: peer.pulling });
         }
-        peer.owed.into_keys().collect()
     }
 
     /// Whether it is up.
@@ -80,16 +99,26 @@ impl Peers {
         self.peers.len()
     }
 
-    /// All of them.
-    pub fn all(&self) -> impl Iterator<Item = NodeId> {
-        self.peers.keys().copied()
+    /// All of them, in the order of their ids.
+    pub fn all(&self) -> Vec<NodeId> {
+        let mut all: Vec<_> = self.peers.keys().copied().collect();
+        all.sort_unstable();
+        all
+    }
+
+    /// All but those that said that they stop.
+    pub fn all_that_stay(&self) -> impl Iterator<Item = NodeId> {
+        self.peers.iter().filter(|(_, peer)| !peer.leaving).map(|(node, _)| *node)
     }
 
     /// Those after `node` in the order of their ids, round the corner: who passes news on to these
     /// reaches everybody in a few steps.
-    pub fn after(&self, node: NodeId, count: usize) -> impl Iterator<Item = NodeId> {
-        let after = self.peers.range(node..).chain(self.peers.range(..node));
-        after.map(|(node, _)| *node).take(count)
+    pub fn after(&self, node: NodeId, count: usize) -> Vec<NodeId> {
+        let mut all = self.all();
+        let first = all.partition_point(|peer| *peer < node);
+        all.rotate_left(first);
+        all.truncate(count);
+        all
     }
 
     /// It told its keys.
@@ -105,17 +134,53 @@ impl Peers {
 
     /// Whether to ask it for all it holds, now that it is up; if so, it counts as asked.
     ///
-    /// The keys of nodes that are up come from themselves. So this is for a node that starts, and
-    /// after a partition, on the other side of which nodes may have stopped. Who was never here
-    /// has nothing to tell that nobody else has.
+    /// The keys of nodes that are up come from themselves. So this is for a node that starts; and
+    /// for one that went before it had answered. See [`Peers::due_to_pull`], too.
     pub fn may_pull(&mut self, node: NodeId, now: Time) -> bool {
-        let starts = self.pulled < PULLS;
-        let was_away = self.gone.remove(&node).is_some_and(|at| at + BREAK <= now);
-        if !starts && !was_away {
-            return false;
+        let gone = self.gone.remove(&node);
+        if self.pulled < PULLS || gone.as_ref().is_some_and(|gone| gone.pulling) {
+            return self.ask(node, now);
         }
+        if let Some(Gone { at, .. }) = gone.filter(|gone| gone.at + BREAK <= now) {
+            self.back.push_back(Back { node, went: at, ask_at: now + BREAK });
+        }
+        false
+    }
+
+    /// One to be asked for all it holds, as it was on the other side of a partition on which nodes
+    /// may have stopped: others went about when it did, and are not back. If so, it counts as asked.
+    ///
+    /// One that was away alone has nothing to tell that is not known here, nor has one that was
+    /// never here: else each of a thousand nodes would ask one that restarts for the keys of all.
+    pub fn due_to_pull(&mut self, now: Time) -> Option<NodeId> {
+        while self.pull_at() <= now
+            && let Some(back) = self.back.pop_front()
+        {
+            let together =
+                |other: &Gone| other.at + BREAK >= back.went && back.went + BREAK >= other.at;
+            let others = self.gone.values().any(together);
+            if !others {
+                continue;
+            }
+            if let Some(gone) = self.gone.get_mut(&back.node) {
+                // When it is back once more.
+                gone.pulling = true;
+            } else if self.ask(back.node, now) {
+                return Some(back.node);
+            }
+        }
+        None
+    }
+
+    /// [`Peers::due_to_pull`] has nobody before.
+    pub fn pull_at(&self) -> Time {
+        self.back.front().map_or(Time::NEVER, |back| back.ask_at)
+    }
+
+    /// Not too often.
+    fn ask(&mut self, node: NodeId, now: Time) -> bool {
         self.asked.retain(|at| *at + PULL_EVERY > now);
-        if self.asked.len() >= if starts { PULLS } else { 1 } {
+        if self.asked.len() >= if self.pulled < PULLS { PULLS } else { 1 } {
             return false;
         }
         self.asked.push_back(now);
@@ -133,72 +198,22 @@ impl Peers {
         may
     }
 
-    /// It was told of a key; true if it has to answer.
-    pub fn owes(&mut self, node: NodeId, name: KeyName, now: Time, limit: Duration) -> bool {
-        let Some(peer) = self.peers.get_mut(&node).filter(|peer| !peer.leaving) else {
-            return false;
-        };
-        let due = now + limit;
-        self.overdue_at = Some(self.overdue_at.map_or(due, |at| at.min(due)));
-        peer.owed.insert(name, now).is_none()
-    }
-
-    /// It answered for a key; true if it had to.
-    pub fn answers(&mut self, node: NodeId, name: &KeyName) -> bool {
-        self.peers.get_mut(&node).is_some_and(|peer| peer.owed.remove(name).is_some())
-    }
-
-    /// Nobody needs to answer for this key any more.
-    pub fn forget(&mut self, name: &KeyName) {
-        for peer in self.peers.values_mut() {
-            peer.owed.remove(name);
-        }
-    }
-
-    /// It stops: the keys that it owed an answer for.
-    pub fn leaves(&mut self, node: NodeId) -> Vec<KeyName> {
-        let Some(peer) = self.peers.get_mut(&node) else { return Vec::new() };
-        peer.leaving = true;
+    /// It stops.
+    pub fn leaves(&mut self, node: NodeId) {
         // What it was asked for it may no longer say.
-        (peer.greeted, peer.pulling) = (true, false);
-        peer.owed.drain().map(|(name, _)| name).collect()
-    }
-
-    /// Those that have not answered for `limit`, each with one such key.
-    pub fn overdue(&mut self, now: Time, limit: Duration) -> Vec<(NodeId, KeyName)> {
-        if self.overdue_at.is_none_or(|at| at > now) {
-            return Vec::new();
-        }
-        let mut overdue = Vec::new();
-        let mut next: Option<Time> = None;
-        for (node, peer) in &self.peers {
-            let Some((name, since)) = peer.owed.iter().min_by_key(|(_, since)| **since) else {
-                continue;
-            };
-            let due = *since + limit;
-            if due <= now {
-                overdue.push((*node, *name));
-            } else {
-                next = Some(next.map_or(due, |at| at.min(due)));
-            }
-        }
-        self.overdue_at = next;
-        overdue
-    }
-
-    /// Nobody is overdue before.
-    pub fn overdue_at(&self) -> Time {
-        self.overdue_at.unwrap_or(Time::NEVER)
+        self.change(node, |peer| (peer.leaving, peer.greeted, peer.pulling) = (true, true, false));
     }
 
     /// True if everybody has told what it was to tell.
     pub fn are_synced(&self) -> bool {
-        self.peers.values().all(|peer| peer.greeted && !peer.pulling)
+        self.unheard == 0
     }
 
     fn change(&mut self, node: NodeId, change: impl FnOnce(&mut Peer)) {
         if let Some(peer) = self.peers.get_mut(&node) {
+            let before = usize::from(!peer.is_heard());
             change(peer);
+            self.unheard = self.unheard - before + usize::from(!peer.is_heard());
         }
     }
 }

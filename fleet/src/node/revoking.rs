@@ -87,9 +87,8 @@ impl<S> Node<S> {
         // those who hear of it first.
         if !news.is_empty() {
             let keys: Vec<_> = news.into_iter().map(|(tombstone, _)| tombstone).collect();
-            for peer in
-                self.peers.after(self.id, NEWS).filter(|peer| *peer != from).collect::<Vec<_>>()
-            {
+            let next = self.peers.after(self.id, NEWS);
+            for peer in next.into_iter().filter(|peer| *peer != from) {
                 actions.push(send(peer, Message::Revoked { keys: keys.clone(), all: false }));
             }
         }
@@ -124,9 +123,6 @@ impl<S> Node<S> {
     fn take_out(&mut self, name: &KeyName) -> Option<Time> {
         let own = self.own.iter().position(|key| key.facts.name == *name);
         let own = own.map(|place| self.own.remove(place).facts);
-        if own.is_some() {
-            self.peers.forget(name);
-        }
         let facts = own.or_else(|| self.held.remove(name).map(|(facts, _)| facts));
         facts.map(|facts| facts.times.decrypt_until)
     }

@@ -7,12 +7,13 @@ use tktrot::schedule::{self, KeyTimes, Step};
 use tktrot_fleet::message::{Message, NodeId, Refusal};
 use tktrot_fleet::node::event::{Action, Event, Facts, Note};
 
+use crate::happening::Happening;
 use crate::host::place;
 use crate::invariants::Broken;
 use crate::network::Fate;
 use crate::ring::{self, Number};
 use crate::timeline::Millis;
-use crate::world::{Happening, Key, World};
+use crate::world::{Key, World};
 
 /// A ring is its servers' own again so long after its agent was last seen.
 const LEASE: Millis = 3_000;
@@ -69,6 +70,7 @@ impl World {
         let this = &mut self.hosts[host];
         let Some(agent) = &this.agent else { return };
         let wanted = this.moment(agent.deadline(this.time(now))).max(now + 1);
+        let wanted = wanted.checked_next_multiple_of(self.scenario.grain).unwrap_or(wanted);
         if wanted < this.tick_at {
             this.tick_at = wanted;
             let instance = this.instance;
@@ -103,7 +105,7 @@ impl World {
             Action::Shorten(name, times) => {
                 let key = ring::number(&name);
                 self.trace(|| format!("host {host} shortens key {key}"));
-                self.hosts[host].ring.shorten(key, &times);
+                self.rings.shorten(host, key, &times);
                 if self.keys[key as usize].origin == self.hosts[host].id {
                     self.keys[key as usize].shortened = self.now();
                     self.plan_switches(host, key);
@@ -147,7 +149,8 @@ impl World {
         let now = self.now();
         let this = &mut self.hosts[host];
         let key = self.keys.len() as Number;
-        if this.generator_fails > now || !this.ring.insert(key, times, true, this.time(now)) {
+        let time = this.time(now);
+        if this.generator_fails > now || !self.rings.insert(host, key, times, true, time) {
             return None;
         }
         self.keys.push(Key {
@@ -167,7 +170,7 @@ impl World {
 
     fn plan_switches(&mut self, host: usize, key: Number) {
         let this = &self.hosts[host];
-        let Some(times) = this.ring.get(key) else { return };
+        let Some(times) = self.rings.get(host, key) else { return };
         let moments = [this.moment(times.encrypt_from), this.moment(times.encrypt_until)];
         for moment in moments.into_iter().filter(|moment| *moment != Millis::MAX) {
             self.timeline.plan(moment, Happening::Switch(host as u16));
@@ -175,9 +178,8 @@ impl World {
     }
 
     fn take(&mut self, host: usize, key: Number, times: KeyTimes, time: Time) -> bool {
-        let this = &mut self.hosts[host];
-        let known = this.ring.opens(key, time);
-        let taken = this.ring.insert(key, times, false, time);
+        let known = self.rings.opens(host, key, time);
+        let taken = self.rings.insert(host, key, times, false, time);
         if taken && !known {
             self.check_taken(host, key, times);
         }
@@ -188,8 +190,7 @@ impl World {
         self.trace(|| format!("host {host} erases key {key}"));
         let grace = self.grace();
         let now = self.now();
-        let lived =
-            self.hosts[host].ring.erase(key).is_some_and(|times| time < times.decrypt_until);
+        let lived = self.rings.erase(host, key).is_some_and(|times| time < times.decrypt_until);
         if lived && revoking.means(key) {
             if self.keys[key as usize].revoked.is_none() {
                 self.keys[key as usize].revoked = Some(now);
@@ -224,9 +225,8 @@ impl World {
         let epoch = end.epoch;
         let small = self.is_small();
         if let Message::Keys(keys) | Message::Held { keys, .. } = &mut message {
-            let ring = &self.hosts[from].ring;
             if small {
-                keys.retain(|offer| ring.get(ring::number(&offer.name)).is_some());
+                keys.retain(|offer| self.rings.get(from, ring::number(&offer.name)).is_some());
             }
             self.figures.offers += keys.len() as u64;
         }
@@ -255,9 +255,8 @@ impl World {
         let policy = self.scenario.policy;
         let now = self.now();
         loop {
-            let this = &mut self.hosts[host];
-            let time = this.time(now);
-            let own = this.ring.own();
+            let time = self.hosts[host].time(now);
+            let own = self.rings.own(host).to_vec();
             let times: Vec<_> = own.iter().map(|(_, times)| *times).collect();
             match schedule::next_step(&times, &policy, time) {
                 Some(Step::Publish(times)) => {
@@ -267,9 +266,9 @@ impl World {
                 }
                 Some(Step::Retire(index)) => {
                     let limit = KeyTimes { encrypt_until: time, ..KeyTimes::ENDLESS };
-                    this.ring.shorten(own[index].0, &limit);
+                    self.rings.shorten(host, own[index].0, &limit);
                 }
-                Some(Step::Discard(index)) => drop(this.ring.erase(own[index].0)),
+                Some(Step::Discard(index)) => drop(self.rings.erase(host, own[index].0)),
                 None => return,
             }
         }

@@ -1,10 +1,9 @@
-//! One host: its clock, its ring, and its agent while that runs.
+//! One host: its clock, and its agent while that runs.
 
 use tktrot::clock::Time;
 use tktrot_fleet::message::NodeId;
 
 use crate::machine::Machine;
-use crate::ring::Ring;
 use crate::timeline::Millis;
 
 const NANOS: u64 = 1_000_000;
@@ -15,10 +14,8 @@ pub struct Host {
     pub id: NodeId,
     /// What its clock shows when the simulation begins, in nanoseconds.
     pub clock: u64,
-    /// Its keys.
-    pub ring: Ring,
-    /// Its agent, if that runs.
-    pub agent: Option<Machine>,
+    /// Its agent, if that runs. In a box: most looks at a host need nothing of it.
+    pub agent: Option<Box<Machine>>,
     /// Counts the agents that it had.
     pub instance: u32,
     /// Servers run, and seal tickets.
@@ -39,11 +36,10 @@ pub struct Host {
 
 impl Host {
     /// One that has not started.
-    pub fn new(id: NodeId, clock: u64, ring: Ring) -> Self {
+    pub fn new(id: NodeId, clock: u64) -> Self {
         Host {
             id,
             clock,
-            ring,
             agent: None,
             instance: 0,
             serves: false,

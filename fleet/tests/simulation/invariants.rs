@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
+use tktrot::clock::Time;
 use tktrot::schedule::{KeyTimes, Policy};
 use tktrot_fleet::message::NodeId;
 
@@ -110,7 +111,7 @@ impl World {
         }
         self.check_active(host);
         let this = &self.hosts[host];
-        let Some(key) = this.ring.active(this.time(now)).first().copied() else { return };
+        let Some(key) = self.rings.active(host, this.time(now)) else { return };
         if this.agent.is_some() {
             self.figures.seals += 1;
             self.check_sealed(host, key);
@@ -142,6 +143,7 @@ impl World {
             return;
         }
         let (by_agent, lead_max) = (facts.by_agent, self.grace());
+        let copies = self.rings.copies(key);
         let mut lacking = None;
         for (peer, end) in self.network.ends(host).iter().enumerate() {
             let that = &self.hosts[peer];
@@ -153,12 +155,12 @@ impl World {
                 let works = self.network.works(host, peer).is_some();
                 works && that.agent.as_ref().is_some_and(|agent| agent.is_synced())
             };
-            let small = self.is_small();
-            if !told && !(by_agent && (end.since <= announced || (small && synced()))) {
+            if !told && !(by_agent && (end.since <= announced || synced())) {
                 continue;
             }
             self.figures.peers += 1;
-            if !that.ring.opens(key, that.time(now)) && !facts.is_lost_by(peer) {
+            let opens = copies.get(peer).is_some_and(|times| that.time(now) < times.decrypt_until);
+            if !opens && !facts.is_lost_by(peer) {
                 lacking = Some(peer);
             }
         }
@@ -172,14 +174,15 @@ impl World {
     pub fn check_active(&mut self, host: usize) {
         let (now, this) = (self.now(), &self.hosts[host]);
         let (Some(agent), time) = (&this.agent, this.time(now)) else { return };
-        let active = this.ring.active(time);
+        let active = self.rings.all_active(host, time).count();
         let (has, excused) = (agent.has_active(time), now <= this.excused);
-        if active.len() > 1 {
-            self.violate(Broken::TwoActive, format!("host {host} encrypts with {active:?}"));
-        } else if active.is_empty() && !excused {
+        if active > 1 {
+            self.violate(Broken::TwoActive, format!("host {host} encrypts with {active} keys"));
+        } else if active == 0 && !excused {
             self.violate(Broken::NoActive, format!("host {host} has no active key"));
-        } else if has == active.is_empty() && self.scenario.fault.is_none() {
-            self.violate(Broken::Disagree, format!("host {host} has {active:?}, its node: {has}"));
+        } else if has != (active == 1) && self.scenario.fault.is_none() {
+            let text = format!("host {host} has {active} active keys, its node: {has}");
+            self.violate(Broken::Disagree, text);
         }
     }
 
@@ -208,7 +211,7 @@ impl World {
         if over || now > ticket.sealed + lifetime || this.agent.is_none() {
             return;
         }
-        let opens = this.ring.opens(key, this.time(now));
+        let opens = self.rings.opens(host, key, this.time(now));
         if host == ticket.host && this.id == facts.origin {
             self.figures.opened += 1;
             if !opens {
@@ -219,7 +222,7 @@ impl World {
             let settled = self.network.works(host, ticket.host);
             let announced = facts.announced.unwrap_or(now);
             let told = |since: Millis| now > since.max(announced) + SETTLED;
-            let kept = there.ring.opens(key, there.time(now));
+            let kept = self.rings.opens(ticket.host, key, there.time(now));
             if kept && there.agent.is_some() && settled.is_some_and(told) {
                 self.figures.opened += 1;
                 if !opens {
@@ -234,8 +237,8 @@ impl World {
             // Where nobody has it, it cannot be had.
             let kept = (0..self.hosts.len()).any(|peer| {
                 let since = self.network.works(host, peer);
-                let that = &self.hosts[peer];
-                since.is_some_and(|at| now > at + SETTLED) && that.ring.opens(key, that.time(now))
+                let time = self.hosts[peer].time(now);
+                since.is_some_and(|at| now > at + SETTLED) && self.rings.opens(peer, key, time)
             });
             self.figures.orphans += u64::from(opens || kept);
             self.figures.lost_orphans += u64::from(!opens && kept);
@@ -245,38 +248,61 @@ impl World {
     /// Looks at every ring, every pair of hosts and every revoked key.
     pub fn inspect(&mut self) {
         for host in 0..self.hosts.len() {
-            self.check_number(host);
             self.check_peers(host);
         }
+        self.check_numbers();
         self.check_revoked();
     }
 
     /// A ring holds of each node what the schedule makes, and one more for each time that this was
     /// disturbed, while such keys live.
-    fn check_number(&mut self, host: usize) {
+    fn check_numbers(&mut self) {
         let (now, policy) = (self.now(), self.scenario.policy);
-        let this = &self.hosts[host];
-        let time = this.time(now);
-        let mut by_origin: HashMap<NodeId, usize> = HashMap::new();
-        for (key, _) in this.ring.all().filter(|(_, times)| time < times.decrypt_until) {
-            *by_origin.entry(self.keys[key as usize].origin).or_default() += 1;
-        }
-        let total: usize = by_origin.values().sum();
-        self.figures.most = self.figures.most.max(total);
         let Policy { rotate_every, lifetime, lead } = policy;
         // One more than the ring of a single host, where keys are announced earlier.
         let scheduled = Policy::keys_kept(rotate_every, lifetime) as usize + 1;
         let life = (2 * rotate_every + lead.max(self.limits.lead_max) + lifetime).as_millis();
-        let too_many = by_origin.into_iter().find(|(origin, count)| {
-            let that = &self.hosts[crate::host::place(*origin)];
-            let living = |at: &&Millis| **at + life as Millis >= now;
-            let irregular = that.irregular.iter().filter(living).count();
+        let mut by_origin: HashMap<NodeId, Vec<Number>> = HashMap::new();
+        for key in self.rings.copied() {
+            by_origin.entry(self.keys[key as usize].origin).or_default().push(key);
+        }
+        let times: Vec<_> = self.hosts.iter().map(|host| host.time(now)).collect();
+        let lives = |host: usize, key: &KeyTimes| times[host] < key.decrypt_until;
+        let mut totals: Vec<usize> = (0..self.hosts.len())
+            .map(|host| self.rings.own(host).iter().filter(|(_, key)| lives(host, key)).count())
+            .collect();
+        let mut too_many: Vec<_> = (0..self.hosts.len())
+            .map(|host| (host, self.hosts[host].id, totals[host]))
+            .filter(|(host, _, count)| *count > scheduled + 2 * self.irregular(*host, life))
+            .collect();
+        let mut counts = vec![0; self.hosts.len()];
+        for (origin, keys) in by_origin {
             // A new one, and a successor in the place of the one that was to follow the old one.
-            *count > scheduled + 2 * irregular
-        });
-        if let Some((origin, count)) = too_many {
+            let most = scheduled + 2 * self.irregular(crate::host::place(origin), life);
+            counts.fill(0);
+            for key in keys {
+                for (host, key) in self.rings.copies(key).iter().enumerate() {
+                    counts[host] += usize::from(lives(host, key));
+                }
+            }
+            for (host, count) in counts.iter().enumerate() {
+                totals[host] += count;
+                if *count > most {
+                    too_many.push((host, origin, *count));
+                }
+            }
+        }
+        self.figures.most = self.figures.most.max(totals.into_iter().max().unwrap_or(0));
+        if let Some((host, origin, count)) = too_many.into_iter().min() {
             self.violate(Broken::TooMany, format!("host {host} has {count} keys of {origin}"));
         }
+    }
+
+    /// How often within this span a host was made to make a key beside its schedule.
+    fn irregular(&self, host: usize, span: u128) -> usize {
+        let now = self.now();
+        let living = |at: &&Millis| **at + span as Millis >= now;
+        self.hosts[host].irregular.iter().filter(living).count()
     }
 
     /// Whoever has been connected to `host` for long has the key that it encrypts with, and none
@@ -287,21 +313,22 @@ impl World {
         if this.agent.is_none() || now <= this.turned + SETTLED {
             return;
         }
-        let active = this.ring.active(time).first().copied();
+        let active = self.rings.active(host, time);
         let known = |key: &Number| {
             let facts = &self.keys[*key as usize];
             facts.revoked.is_none() && facts.announced.is_some_and(|at| now > at + SETTLED)
         };
         let Some(key) = active.filter(known) else { return };
-        let ends = this.nanos(this.ring.get(key).expect("the active key").decrypt_until);
+        let ends = this.nanos(self.rings.get(host, key).expect("the active key").decrypt_until);
         let fresh = now <= self.keys[key as usize].shortened + SETTLED;
+        let copies = self.rings.copies(key);
         let mut behind = None;
         for (peer, that) in self.hosts.iter().enumerate() {
             if self.network.works(host, peer).is_none_or(|since| now <= since + SETTLED) {
                 continue;
             }
             self.figures.pairs += 1;
-            match that.ring.get(key) {
+            match copies.get(peer).filter(|times| times.decrypt_until > Time(0)) {
                 Some(times) if fresh || that.nanos(times.decrypt_until) <= ends => {}
                 Some(_) => behind = Some((peer, "has with a longer life")),
                 None if self.keys[key as usize].is_lost_by(peer) => {}
@@ -323,7 +350,7 @@ impl World {
         for key in &self.revoked {
             let learnt = &self.keys[*key as usize].learnt;
             for (host, this) in self.hosts.iter().enumerate() {
-                if this.agent.is_none() || !this.ring.opens(*key, this.time(now)) {
+                if this.agent.is_none() || !self.rings.opens(host, *key, this.time(now)) {
                     continue;
                 }
                 let told = |(peer, (instance, at)): &(usize, &(u32, Millis))| {

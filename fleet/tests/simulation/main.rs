@@ -5,6 +5,7 @@
 //! Clocks differ, but run equally fast.
 
 mod agents;
+mod happening;
 mod host;
 mod invariants;
 mod machine;
@@ -50,11 +51,13 @@ fn a_thousand_nodes_serve_for_a_day() {
     let figures =
         shrinking::check(&Scenario::large(nodes)).unwrap_or_else(|broken| panic!("{broken}"));
     println!("{figures:#?}\nin {:?}", start.elapsed());
+    assert!((2 * nodes..4 * nodes).contains(&figures.most), "{figures:?}");
     let nodes = nodes as u64;
-    assert!(figures.messages > 3 * nodes * nodes, "{figures:?}");
+    assert!(figures.messages > 8 * nodes * nodes, "{figures:?}");
     assert!(figures.peers > 10 * nodes * nodes, "{figures:?}");
     assert!(figures.pairs > 10 * nodes * nodes, "{figures:?}");
     assert!(figures.breaks > nodes && figures.begins > 2 * nodes, "{figures:?}");
+    assert!(figures.opened > 10 * nodes && figures.troubles > 50, "{figures:?}");
 }
 
 /// Tickets of nodes that are gone, and how many of them did not open.
@@ -111,5 +114,26 @@ fn every_fault_of_a_node_is_seen() {
         let seen = seen_with(fault);
         println!("{fault:?}: {seen:?}");
         assert!(seen.iter().any(|broken| expected.contains(broken)), "{fault:?}: {seen:?}");
+    }
+}
+
+/// The day of the large fleet is a calm one: it must not be so calm that a fault makes no difference.
+#[test]
+fn faults_are_seen_in_a_large_fleet_too() {
+    use Broken::*;
+    let faults = [
+        (Fault::WaitsForNobody, Sealed),
+        (Fault::TakesNothing, Sealed),
+        (Fault::Lengthens, Lengthened),
+        (Fault::NeverRetires, TwoActive),
+        (Fault::IgnoresRevocations, StillHere),
+        (Fault::NeverShortens, Behind),
+    ];
+    for (fault, expected) in faults {
+        let mut scenarios =
+            (1..=8).map(|seed| Scenario { seed, fault: Some(fault), ..Scenario::large(100) });
+        let seen = scenarios.find_map(|scenario| World::new(&scenario).run().err());
+        let seen = seen.map(|violation| violation.broken);
+        assert_eq!(seen, Some(expected), "{fault:?}");
     }
 }

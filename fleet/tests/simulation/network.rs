@@ -66,6 +66,8 @@ pub enum Fate {
 /// All connections.
 pub struct Network {
     weather: Weather,
+    /// Messages arrive at multiples of this.
+    grain: Millis,
     hosts: usize,
     ends: Vec<End>,
     pairs: Vec<Pair>,
@@ -75,10 +77,10 @@ pub struct Network {
 
 impl Network {
     /// No host is connected to any other.
-    pub fn new(hosts: usize, weather: Weather) -> Self {
+    pub fn new(hosts: usize, weather: Weather, grain: Millis) -> Self {
         let never = End { node: NodeId(0), up: false, since: 0, epoch: 0, arrives: 0 };
         let (ends, pairs) = (vec![never; hosts * hosts], vec![Pair::default(); hosts * hosts]);
-        Network { weather, hosts, ends, pairs, groups: vec![0; hosts] }
+        Network { weather, grain, hosts, ends, pairs, groups: vec![0; hosts] }
     }
 
     /// What `host` believes of its connections, by peer.
@@ -180,7 +182,7 @@ impl Network {
         if self.pair(from, to).broken >= epoch {
             return Fate::Vanishes;
         }
-        let latency = self.latency(from, to);
+        let (latency, grain) = (self.latency(from, to), self.grain);
         let mut took = latency + rng.u64(0..=latency / 4);
         let mut wait = RETRANSMISSION;
         while rng.f64() < self.weather.lost {
@@ -191,7 +193,7 @@ impl Network {
             }
         }
         let end = self.end_mut(from, to);
-        end.arrives = end.arrives.max(now + took);
+        end.arrives = end.arrives.max(now + took).next_multiple_of(grain);
         Fate::Arrives(end.arrives)
     }
 }

@@ -26,7 +26,7 @@ pub enum Trouble {
     Block,
     /// All connections of a host break at once.
     Flap,
-    /// A rotation by hand, through the agent.
+    /// A rotation by hand, through the agent, or two in a row.
     Rotate,
     /// A rotation by a server of the host.
     ServerRotates,
@@ -74,6 +74,8 @@ pub struct Scenario {
     pub policy: Policy,
     /// What the network does.
     pub weather: Weather,
+    /// Messages arrive, and agents wake, at multiples of this.
+    pub grain: Millis,
     /// What happens, one after the other, at random moments.
     pub troubles: Vec<Trouble>,
     /// How often, on average.
@@ -124,6 +126,7 @@ impl Scenario {
                 lost: [0.0, 0.01, 0.05, 0.05, 0.2][rng.usize(0..5)],
                 breaks: rng.f64(),
             },
+            grain: 1,
             troubles,
             trouble_every: rng.u64(2_000..=60_000),
             trouble_lasts: rng.u64(1_000..=180_000),
@@ -135,7 +138,7 @@ impl Scenario {
     /// A large fleet for a day, and all that happens to such a one but revocations of everything.
     pub fn large(hosts: usize) -> Self {
         let hours = |hours: u64| Duration::from_secs(hours * 3600);
-        let rotate_every = hours(8);
+        let rotate_every = hours(10);
         let lead = Policy::default_lead(rotate_every);
         let rare = [Trouble::RevokeAll, Trouble::RollingRestart];
         Scenario {
@@ -145,11 +148,12 @@ impl Scenario {
             length: 24 * 3_600_000,
             policy: Policy { rotate_every, lifetime: hours(8), lead },
             weather: Weather { latency: (1, 80), lost: 0.05, breaks: 0.05 },
+            grain: 10,
             troubles: Trouble::ALL.into_iter().filter(|kind| !rare.contains(kind)).collect(),
             trouble_every: 900_000,
             trouble_lasts: 1_200_000,
-            seal_every: 3_000_000,
-            inspect_every: 3_600_000,
+            seal_every: 6_000_000,
+            inspect_every: 5_400_000,
             fault: None,
         }
     }

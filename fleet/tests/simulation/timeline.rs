@@ -9,9 +9,12 @@ pub type Millis = u64;
 /// its millisecond, without any comparison. The rest waits in a tree.
 const SLOTS: u64 = 8192;
 
-/// Things to come, in the order of time; those of one millisecond in the order they were planned.
+/// Things to come, in the order of time; those of one millisecond place by place, so that what one
+/// host has to do is done together, and those of one place in the order they were planned. What was
+/// planned long before, or for the present itself, comes last.
 pub struct Timeline<E> {
     now: Millis,
+    place: fn(&E) -> u16,
     near: Vec<VecDeque<E>>,
     waiting: usize,
     far: BTreeMap<Millis, Vec<E>>,
@@ -20,9 +23,9 @@ pub struct Timeline<E> {
 
 impl<E> Timeline<E> {
     /// Nothing is planned, and it is zero.
-    pub fn new() -> Self {
+    pub fn new(place: fn(&E) -> u16) -> Self {
         let near = (0..SLOTS).map(|_| VecDeque::new()).collect();
-        Timeline { now: 0, near, waiting: 0, far: BTreeMap::new(), far_next: Millis::MAX }
+        Timeline { now: 0, place, near, waiting: 0, far: BTreeMap::new(), far_next: Millis::MAX }
     }
 
     /// The present.
@@ -58,6 +61,8 @@ impl<E> Timeline<E> {
                 self.now = end;
                 return None;
             }
+            let place = self.place;
+            self.near[(self.now % SLOTS) as usize].make_contiguous().sort_by_key(place);
         }
     }
 
@@ -72,7 +77,7 @@ impl<E> Timeline<E> {
 
 #[test]
 fn things_happen_in_order_near_and_far() {
-    let mut timeline = Timeline::new();
+    let mut timeline = Timeline::new(|_| 0);
     for at in [70_000, 5, 8_192, 5, 0, 70_000, 20_000] {
         timeline.plan(at, at);
     }

@@ -3,11 +3,12 @@
 use tktrot::schedule;
 use tktrot_fleet::node::event::Event;
 
+use crate::happening::Happening;
 use crate::host::Host;
 use crate::ring::{self, Number};
 use crate::scenario::Trouble;
 use crate::timeline::Millis;
-use crate::world::{Happening, World};
+use crate::world::World;
 
 /// Keys of one node that are made beside its schedule, at most, while such a key lives: there is
 /// room for them (`Limits::keys_of_a_node`), and an agent refuses more.
@@ -61,9 +62,12 @@ impl World {
                 }
             }
             Trouble::Rotate => {
-                if self.may_make_by_hand(host) {
-                    self.feed(host, Event::Rotate);
-                    self.settle(host);
+                // The second time the successor is new: now the peers have to be waited for.
+                for _ in 0..self.rng.usize(1..=2) {
+                    if self.may_make_by_hand(host) {
+                        self.feed(host, Event::Rotate);
+                        self.settle(host);
+                    }
                 }
             }
             Trouble::ServerRotates => self.rotate_by_server(host),
@@ -161,13 +165,13 @@ impl World {
         }
         let time = self.hosts[host].time(now);
         let times = schedule::rotation(&self.scenario.policy, time);
-        let before = self.hosts[host].ring.active(time);
+        let before: Vec<_> = self.rings.all_active(host, time).copied().collect();
         let Some(key) = self.make(host, times, false) else { return };
-        for old in before {
+        for (old, _) in before {
             let limit = schedule::KeyTimes { encrypt_until: time, ..schedule::KeyTimes::ENDLESS };
-            self.hosts[host].ring.shorten(old, &limit);
+            self.rings.shorten(host, old, &limit);
             // The agent sees that, too.
-            let facts = self.facts(old, *self.hosts[host].ring.get(old).expect("the old key"));
+            let facts = self.facts(old, *self.rings.get(host, old).expect("the old key"));
             self.feed(host, Event::Found(facts));
         }
         self.keys[key as usize].announced = Some(now);
@@ -177,9 +181,8 @@ impl World {
 
     fn some_keys(&mut self, host: usize) -> Vec<Number> {
         let now = self.now();
-        let this = &self.hosts[host];
-        let time = this.time(now);
-        let living = this.ring.all().filter(|(_, times)| time < times.decrypt_until);
+        let time = self.hosts[host].time(now);
+        let living = self.rings.all(host).filter(|(_, times)| time < times.decrypt_until);
         let mut keys: Vec<Number> = living.map(|(key, _)| key).collect();
         keys.sort_unstable();
         let count = self.rng.usize(1..=3);
@@ -223,7 +226,7 @@ impl World {
             if self.hosts[maker].irregular.len() > BY_HAND {
                 continue;
             }
-            self.hosts[host].ring.erase(key);
+            self.rings.erase(host, key);
             self.keys[key as usize].lost.push((host, self.hosts[host].instance));
             let grace = self.grace();
             if self.keys[key as usize].origin == self.hosts[host].id {

@@ -7,52 +7,17 @@ use tktrot_fleet::message::{Message, NodeId};
 use tktrot_fleet::node::event::Event;
 use tktrot_fleet::node::limits::Limits;
 
+use crate::happening::Happening;
 use crate::host::Host;
 use crate::invariants::{Broken, Figures, Ticket, Violation};
 use crate::machine::Machine;
 use crate::network::{Network, SILENCE};
-use crate::ring::{self, Number, Ring};
+use crate::ring::{self, Number, Rings};
 use crate::scenario::Scenario;
 use crate::timeline::{Millis, Timeline};
 
-/// Something that will happen.
-pub enum Happening {
-    Deliver {
-        to: u16,
-        from: u16,
-        epoch: u32,
-        sent: Millis,
-        message: Message<()>,
-    },
-    Connect(u16, u16),
-    Up {
-        host: u16,
-        peer: u16,
-        epoch: u32,
-    },
-    Down {
-        host: u16,
-        peer: u16,
-        epoch: u32,
-    },
-    Tick {
-        host: u16,
-        instance: u32,
-    },
-    /// Seals a ticket, now and then.
-    Seal(u16),
-    /// Seals a ticket when another key may begin.
-    Switch(u16),
-    /// Looks through everything.
-    Inspect,
-    Start(u16),
-    Stop(u16),
-    /// A trouble, and then the next one.
-    Trouble,
-    /// The hosts of this group are among the others again.
-    Heal(u8),
-    Unblock(u16, u16),
-}
+/// A small fleet has no more hosts.
+const SMALL: usize = 64;
 
 /// What is true of a key, whoever knows.
 pub struct Key {
@@ -79,6 +44,7 @@ pub struct World {
     pub timeline: Timeline<Happening>,
     pub network: Network,
     pub hosts: Vec<Host>,
+    pub rings: Rings,
     pub keys: Vec<Key>,
     pub revoked: Vec<Number>,
     pub tickets: Vec<Ticket>,
@@ -98,14 +64,17 @@ impl World {
         let hosts = (0..scenario.hosts).map(|place| {
             // Booted within the last 40 days; and no two clocks tick at the same nanosecond.
             let clock = rng.u64(1_000_000_000..40 * 86_400 * 1_000_000_000);
-            Host::new(new_id(&mut rng, place), clock, Ring::new(limits.capacity))
+            Host::new(new_id(&mut rng, place), clock)
         });
-        let hosts = hosts.collect();
+        let hosts: Vec<_> = hosts.collect();
         let mut world = World {
             limits,
-            timeline: Timeline::new(),
-            network: Network::new(scenario.hosts, scenario.weather.clone()),
+            // In a fleet of a thousand most of the time goes into fetching a host's state into the
+            // caches.
+            timeline: Timeline::new(if hosts.len() > SMALL { Happening::place } else { |_| 0 }),
+            network: Network::new(scenario.hosts, scenario.weather.clone(), scenario.grain),
             hosts,
+            rings: Rings::new(scenario.hosts, limits.capacity),
             keys: Vec::new(),
             revoked: Vec::new(),
             tickets: Vec::new(),
@@ -205,14 +174,14 @@ impl World {
             return;
         }
         let time = this.time(now);
-        this.ring.sweep(time);
+        self.rings.sweep(host, time);
         let machine = Machine::new(this.id, self.limits, self.scenario.policy, self.scenario.fault);
-        this.agent = Some(machine);
+        this.agent = Some(Box::new(machine));
         this.instance += 1;
         (this.serves, this.left) = (true, false);
         (this.turned, this.tick_at) = (now, Millis::MAX);
         this.excuse(now + grace);
-        let mut found: Vec<_> = this.ring.all().map(|(key, times)| (key, *times)).collect();
+        let mut found: Vec<_> = self.rings.all(host).map(|(key, times)| (key, *times)).collect();
         found.sort_by_key(|(key, _)| *key);
         for (key, times) in found {
             if self.hosts[host].id == self.keys[key as usize].origin {
@@ -245,8 +214,8 @@ impl World {
     /// The same, and the ring is gone: it will be another node's.
     pub fn lose_ring(&mut self, host: usize) {
         self.stop(host);
+        self.rings.clear(host);
         let this = &mut self.hosts[host];
-        this.ring = Ring::new(self.limits.capacity);
         this.serves = false;
         this.id = new_id(&mut self.rng, host);
     }
@@ -351,7 +320,7 @@ impl World {
 
     /// Some looks are too dear for a fleet of a thousand.
     pub fn is_small(&self) -> bool {
-        self.hosts.len() <= 64
+        self.hosts.len() <= SMALL
     }
 
     /// A host among those that serve, or not.

@@ -178,3 +178,86 @@ fn a_key_that_is_told_twice_at_once_is_taken_once() {
     host.hears(BOB, Message::Keys(vec![short, long]));
     assert_eq!(host.ring[&name(50)].times.decrypt_until, host.now + HOUR / 2);
 }
+
+/// A node that no longer starts: it has asked often enough, and everybody has answered.
+fn settled() -> Host {
+    let mut host = Host::started();
+    for peer in [BOB, EVE, NodeId(4)] {
+        comes(&mut host, peer);
+        host.hears(peer, Message::Held { keys: Vec::new(), last: true });
+    }
+    host.handle(Event::Down(NodeId(4)));
+    host.obliging = vec![BOB, EVE];
+    host.pass(secs(60.0));
+    assert!(host.node.is_synced());
+    host.sent.clear();
+    host
+}
+
+/// Connected, and both have told each other their keys.
+fn comes(host: &mut Host, peer: NodeId) {
+    host.handle(Event::Up(peer));
+    host.all_is_taken_by(peer);
+    host.hears(peer, Message::Keys(Vec::new()));
+}
+
+fn is_asked(host: &Host, peer: NodeId) -> bool {
+    host.has_sent(peer, |said| *said == Message::Pull)
+}
+
+#[test]
+fn who_was_away_alone_is_not_asked_for_what_it_holds() {
+    let mut host = settled();
+    host.handle(Event::Down(BOB));
+    host.pass(secs(30.0));
+    host.handle(Event::Down(EVE));
+    host.pass(secs(30.0));
+    comes(&mut host, BOB);
+    host.pass(secs(60.0));
+    assert!(host.dropped.is_empty() && !is_asked(&host, BOB));
+}
+
+#[test]
+fn nobody_is_asked_after_a_partition_from_which_all_come_back() {
+    let mut host = settled();
+    host.handle(Event::Down(BOB));
+    host.handle(Event::Down(EVE));
+    host.pass(secs(60.0));
+    comes(&mut host, BOB);
+    host.pass(secs(3.0));
+    comes(&mut host, EVE);
+    host.pass(secs(60.0));
+    assert!(host.dropped.is_empty());
+    assert!(!is_asked(&host, BOB) && !is_asked(&host, EVE));
+}
+
+#[test]
+fn after_a_partition_one_is_asked_for_the_keys_of_who_does_not_come_back() {
+    let mut host = settled();
+    host.handle(Event::Down(EVE));
+    host.pass(secs(2.0));
+    host.handle(Event::Down(BOB));
+    host.pass(secs(60.0));
+    comes(&mut host, BOB);
+    assert!(!is_asked(&host, BOB), "EVE may be about to come, too");
+    host.pass(secs(10.0));
+    assert!(is_asked(&host, BOB) && !host.node.is_synced());
+    host.hears(BOB, Message::Held { keys: vec![offer(600, EVE, HOUR)], last: true });
+    assert!(host.ring.contains_key(&name(600)) && host.node.is_synced());
+}
+
+#[test]
+fn who_goes_before_it_has_answered_is_asked_again() {
+    let mut host = settled();
+    host.handle(Event::Down(EVE));
+    host.handle(Event::Down(BOB));
+    host.pass(secs(60.0));
+    comes(&mut host, BOB);
+    host.pass(secs(10.0));
+    assert!(is_asked(&host, BOB));
+    host.handle(Event::Down(BOB));
+    host.pass(secs(10.0));
+    host.sent.clear();
+    comes(&mut host, BOB);
+    assert!(is_asked(&host, BOB));
+}
