@@ -75,6 +75,7 @@ pub struct World {
     /// Until when a key that was here must not come back.
     ended: HashMap<KeyName, Time>,
     started: Option<Time>,
+    has_served: bool,
     failed: Option<Time>,
     generator_works: bool,
     ring_is_full: bool,
@@ -100,6 +101,7 @@ impl World {
             found: FOUND,
             ended: HashMap::new(),
             started: None,
+            has_served: false,
             failed: None,
             generator_works: true,
             ring_is_full: false,
@@ -308,7 +310,11 @@ impl World {
         assert_eq!(self.shared.has_active(now), active > 0, "ring and node do not agree");
         let Some(started) = self.started else { return };
         assert!(self.shared.deadline() > now, "the node wants to be called in the past");
-        let patient = now < started + Settings::default().patience;
+        self.has_served |= active > 0;
+        let Settings { patience, lead, .. } = Settings::default();
+        // While Redis answers, the fleet's first key is waited for.
+        let first = if self.has_served { Duration::ZERO } else { lead };
+        let patient = now < started + patience + first;
         let failed = self.failed.is_some_and(|failed| now < failed + RETRY);
         assert!(active > 0 || patient || failed || !self.generator_works, "no key encrypts");
     }
@@ -467,7 +473,8 @@ impl World {
     /// Where nothing is broken any more a key encrypts, whatever happened before.
     pub fn calm_down(&mut self) {
         self.trouble(0);
-        self.pass(Settings::default().patience + 2 * RETRY);
+        let Settings { patience, lead, .. } = Settings::default();
+        self.pass(patience + lead + 2 * RETRY);
         assert!(self.shared.has_active(self.now), "no key encrypts in the end");
         let _: Option<(Place, KeyName)> = self.shared.turn(self.now);
     }
