@@ -90,12 +90,13 @@ pub fn fresh(api: &TlsApi) -> Option<Iv> {
     let source = api.rand_bytes.map_or(0, |function| function as usize);
     if let Some(seat) = seat::mine() {
         // SAFETY: this thread's seat, and the generator does not come back here.
-        let iv = unsafe { seat.pool() }.take(source, |bytes| api.draw(bytes))?;
+        let iv = unsafe { seat.pool() }.take(source, |bytes| api.draw(bytes));
         // A signal handler that forked just now left zeroes in the child.
-        if seat.is_taken() && iv != [0; 16] {
+        if let Some(iv) = iv.filter(|iv| seat.is_taken() && *iv != [0; 16]) {
             return Some(iv);
         }
     }
+    // A host's own generator may not give so much at once (getentropy(3) gives 256 bytes).
     let mut iv = [0; 16];
     (api.draw(&mut iv) && are_sound(&[iv])).then_some(iv)
 }
