@@ -104,8 +104,8 @@ impl Located<'_> {
         self.is_there()
     }
 
-    /// True if what was read of it until now belongs together.
-    fn is_there(&self) -> bool {
+    /// True if the key is still there, and what was read of it until now belongs together.
+    pub fn is_there(&self) -> bool {
         fence(Ordering::Acquire);
         self.slot.seq.load(Ordering::Relaxed) == self.seq
     }

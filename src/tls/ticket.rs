@@ -147,22 +147,37 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
     ///
     /// As for [`Call::answer`], at enc = 1.
     unsafe fn seal(&mut self) -> Option<Sealed> {
-        let Attachment { library, keyring, .. } = self.attachment;
+        let keyring = self.attachment.keyring;
         let now = keyring.now();
         primed::tend(now);
         keyring.expect_lifetime(self.attachment.timeout());
-        // A key that is revoked right now has a successor.
-        let key = keyring.sealing(now)?;
+        let mut sealed = None;
+        // A key that is revoked right now has a successor: nothing was primed with it yet.
+        for _ in 0..3 {
+            let key = keyring.sealing(now)?;
+            // SAFETY: passed on from the caller.
+            sealed = unsafe { self.seal_with(&key, now) };
+            if sealed.is_some() || key.is_there() {
+                break;
+            }
+        }
+        keyring.count(if sealed.is_some() { Counter::Issued } else { Counter::Errors });
+        sealed
+    }
+
+    /// # Safety
+    ///
+    /// As for [`Call::answer`], at enc = 1.
+    unsafe fn seal_with(&mut self, key: &Located<'_>, now: Time) -> Option<Sealed> {
+        let api = &self.attachment.library.api;
         let index = self.attachment.name_index();
         // SAFETY: the connection of this call.
-        let server_name = unsafe { ServerName::at_sealing(&library.api, self.ssl, index) };
-        let primed = iv::fresh(&library.api).zip(server_name).and_then(|(iv, server_name)| {
-            let scope = if key.plain { None } else { Some(self.attachment.scope_of_context(now)?) };
-            let bound = Bound { key: &key, scope, server_name: &server_name };
-            self.prime(&bound, &iv, Direction::Encrypt, now).then_some(iv)
-        });
-        keyring.count(if primed.is_some() { Counter::Issued } else { Counter::Errors });
-        primed.map(|iv| Sealed { name: key.name, iv })
+        let server_name = unsafe { ServerName::at_sealing(api, self.ssl, index) }?;
+        let iv = iv::fresh(api)?;
+        let scope = if key.plain { None } else { Some(self.attachment.scope_of_context(now)?) };
+        let bound = Bound { key, scope, server_name: &server_name };
+        let primed = self.prime(&bound, &iv, Direction::Encrypt, now);
+        primed.then_some(Sealed { name: key.name, iv })
     }
 
     /// Goes on without a key: "no ticket", or for a TLS library that does not
