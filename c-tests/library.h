@@ -133,6 +133,9 @@ static inline tkt_tls_api table_of(enum form form)
         api.evp_mac_update = NULL;
         api.hmac_init_ex = TKT_CAST(tkt_hmac_init_fn, HMAC_Init_ex);
         api.hmac_update = HMAC_Update;
+        api.hmac_ctx_new = HMAC_CTX_new;
+        api.hmac_ctx_free = HMAC_CTX_free;
+        api.hmac_ctx_copy = TKT_CAST(tkt_hmac_copy_fn, HMAC_CTX_copy);
 #if IS_BORING
         api.ssl_ctx_set_tlsext_ticket_key_cb = set_hmac;
 #else

@@ -404,6 +404,21 @@ typedef int (*tkt_name_digest_fn)(const struct X509_name_st*,
                                   unsigned int*);
 
 /**
+ * `EVP_MD_fetch`; the first argument is an `OSSL_LIB_CTX`, always null here.
+ */
+typedef struct evp_md_st *(*tkt_md_fetch_fn)(void*, const char*, const char*);
+
+/**
+ * `EVP_CIPHER_fetch`.
+ */
+typedef struct evp_cipher_st *(*tkt_cipher_fetch_fn)(void*, const char*, const char*);
+
+/**
+ * `HMAC_CTX_copy`; the second is the one that is copied.
+ */
+typedef int (*tkt_hmac_copy_fn)(struct hmac_ctx_st*, struct hmac_ctx_st*);
+
+/**
  * The functions of a TLS library that are called; fill it with
  * `TKT_TLS_API_INIT`. Those that not every TLS library has may be NULL.
  */
@@ -488,6 +503,20 @@ typedef struct tkt_tls_api {
    * For imported keys of 16 bytes; without it their tickets become full handshakes.
    */
   const struct evp_cipher_st *(*evp_aes_128_cbc)(void);
+  /**
+   * OpenSSL 3.0 and later: a digest that is fetched once and not for each ticket.
+   */
+  tkt_md_fetch_fn evp_md_fetch;
+  /**
+   * The same for a cipher.
+   */
+  tkt_cipher_fetch_fn evp_cipher_fetch;
+  /**
+   * This and the next two: keyed MACs are kept and copied. Without them each ticket keys its own.
+   */
+  struct hmac_ctx_st *(*hmac_ctx_new)(void);
+  void (*hmac_ctx_free)(struct hmac_ctx_st*);
+  tkt_hmac_copy_fn hmac_ctx_copy;
 } tkt_tls_api;
 
 #ifdef __cplusplus
@@ -702,7 +731,8 @@ int tkt_install_api(struct ssl_ctx_st *ctx,
         TKT_CAST(tkt_sk_num_fn, OPENSSL_sk_num),                                           \
         TKT_CAST(tkt_sk_value_fn, OPENSSL_sk_value),                                       \
         TKT_CAST(tkt_name_digest_fn, X509_NAME_digest), TLS_client_method,                 \
-        EVP_aes_128_cbc                                                                    \
+        EVP_aes_128_cbc, 0, 0, HMAC_CTX_new, HMAC_CTX_free,                                \
+        TKT_CAST(tkt_hmac_copy_fn, HMAC_CTX_copy)                                          \
     }
 #elif defined(OPENSSL_VERSION_NUMBER) && OPENSSL_VERSION_NUMBER >= 0x30000000L
 #define TKT_TLS_API_INIT                                                                   \
@@ -726,7 +756,8 @@ int tkt_install_api(struct ssl_ctx_st *ctx,
         TKT_CAST(tkt_client_ca_list_fn, SSL_CTX_get_client_CA_list),                       \
         TKT_CAST(tkt_sk_num_fn, OPENSSL_sk_num),                                           \
         TKT_CAST(tkt_sk_value_fn, OPENSSL_sk_value), X509_NAME_digest,                     \
-        TLS_client_method, EVP_aes_128_cbc                                                 \
+        TLS_client_method, EVP_aes_128_cbc, TKT_CAST(tkt_md_fetch_fn, EVP_MD_fetch),       \
+        TKT_CAST(tkt_cipher_fetch_fn, EVP_CIPHER_fetch), 0, 0, 0                           \
     }
 #else
 #define TKT_TLS_API_INIT                                                                   \
@@ -749,6 +780,7 @@ int tkt_install_api(struct ssl_ctx_st *ctx,
         TKT_CAST(tkt_client_ca_list_fn, SSL_CTX_get_client_CA_list),                       \
         TKT_CAST(tkt_sk_num_fn, OPENSSL_sk_num),                                           \
         TKT_CAST(tkt_sk_value_fn, OPENSSL_sk_value), X509_NAME_digest,                     \
-        TLS_client_method, EVP_aes_128_cbc                                                 \
+        TLS_client_method, EVP_aes_128_cbc, 0, 0, HMAC_CTX_new, HMAC_CTX_free,             \
+        TKT_CAST(tkt_hmac_copy_fn, HMAC_CTX_copy)                                          \
     }
 #endif

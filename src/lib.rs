@@ -29,6 +29,7 @@
 //! | [`tls`] | the TLS library: its functions, contexts, callbacks |
 //! | [`config`] | defaults, environment and C struct → one `Config` |
 //! | [`capi`] | the exported functions: translation only |
+//! | [`seat`], [`quiescent`] | what each thread has of its own; when shared contexts may be freed |
 //! | [`process`], [`log`] | being a guest: fork, exit, signals, log lines |
 //!
 //! Dependencies point one way: `secret, clock → schedule → ring → rotate, tls
@@ -45,9 +46,11 @@ pub mod keyrings;
 pub mod kill_points;
 pub mod log;
 pub mod process;
+pub mod quiescent;
 pub mod ring;
 pub mod rotate;
 pub mod schedule;
+pub mod seat;
 pub mod secret;
 pub mod tls;
 pub mod upkeep;

@@ -102,6 +102,11 @@ impl Lock {
         unsafe { libc::pthread_mutex_lock(self.0.get()) };
     }
 
+    fn try_lock(&self) -> bool {
+        // SAFETY: as in `lock`.
+        unsafe { libc::pthread_mutex_trylock(self.0.get()) == 0 }
+    }
+
     /// # Safety
     ///
     /// The calling thread locked it; or is the child's copy of the one that did.
@@ -121,6 +126,12 @@ pub fn exclusive() -> Exclusive {
     let signals = SignalsBlocked::new();
     SETUP.lock();
     Exclusive { _signals: signals }
+}
+
+/// As [`exclusive`], but `None` instead of waiting.
+pub fn try_exclusive() -> Option<Exclusive> {
+    let signals = SignalsBlocked::new();
+    SETUP.try_lock().then_some(Exclusive { _signals: signals })
 }
 
 impl Drop for Exclusive {

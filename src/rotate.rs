@@ -10,7 +10,7 @@ use crate::config::{Bind, Config, DEFAULT_LIFETIME, DEFAULT_ROTATE_EVERY};
 use crate::log::OnceOnly;
 use crate::ring::Ring;
 use crate::ring::layout::Header;
-use crate::ring::reader::Key;
+use crate::ring::reader::{Key, Located};
 use crate::ring::stats::{Counter, Problem};
 use crate::ring::writer::{Entry, NotLocked, NotPublished, Writer};
 use crate::schedule::{self, KeyState, KeyTimes, MAX_LIFETIME, Policy, Step};
@@ -209,19 +209,28 @@ impl<C: Clock> Keyring<C> {
         self.ring.deadline()
     }
 
-    /// Reads the key that seals a ticket now; false if there is none. If the
-    /// ring has none because nobody came by for a whole rotation, it is made;
-    /// if somebody else is making it, that takes microseconds, so it is looked
-    /// for a few times.
+    /// Reads the key that seals a ticket now; false if there is none.
     pub fn sealing_key(&self, now: Time, key: &mut Key) -> bool {
+        self.sealing(now).is_some_and(|located| {
+            // If it is touched in between, it is there under the same name, or revoked.
+            self.ring.find(&located.name, key)
+        })
+    }
+
+    /// Finds the key that seals a ticket now, and touches no secret; `None` if
+    /// there is none. If the ring has none because nobody came by for a whole
+    /// rotation, it is made; if somebody else is making it, that takes
+    /// microseconds, so it is looked for a few times.
+    pub fn sealing(&self, now: Time) -> Option<Located<'_>> {
         self.tick(now);
         const LOOKS: usize = 1000;
         let mut in_vain = 0;
+        let mut present = now;
         for _ in 0..LOOKS {
             // Asked before the look: a writer sets the deadline last.
             let nobody_at_it = self.ring.deadline() > now;
-            if self.ring.encrypting(now.max(self.now()), key) {
-                return true;
+            if let Some(located) = self.ring.locate_encrypting(present) {
+                return Some(located);
             }
             // Once is not enough: a rotation between the clock and the look
             // leaves a key that begins after the time that was read.
@@ -229,9 +238,10 @@ impl<C: Clock> Keyring<C> {
             if in_vain == 2 {
                 break;
             }
+            present = now.max(self.now());
             std::hint::spin_loop();
         }
-        false
+        None
     }
 
     /// Makes a new key that encrypts from now on. The old one decrypts on.

@@ -57,18 +57,25 @@ impl<const N: usize> Drop for Secret<N> {
 }
 
 /// How deep calls that handle keys reach: those of OpenSSL's cipher and MAC
-/// initialisation leave what they spilled within 2 KiB.
-const DEPTH: usize = 8192;
+/// initialisation leave what they spilled within 2 KiB; our own come on top.
+pub const DEEP: usize = 8192;
+/// The same for a ticket that only primes a cipher, in few frames of ours.
+pub const SHALLOW: usize = 4096;
 
 /// Wipes the stack below the caller, where calls that have returned spilled
 /// registers with parts of keys: ours, which the compiler does not let us wipe,
 /// and those of the TLS library. Takes about 0.1 µs. For it to reach them, those
 /// calls must not be inlined into the caller.
-#[inline(never)]
 pub fn wipe_stack() {
+    wipe_stack_by::<DEEP>();
+}
+
+/// As [`wipe_stack`], so many bytes deep.
+#[inline(never)]
+pub fn wipe_stack_by<const DEPTH: usize>() {
     // A plain fill, not a volatile one, which would store byte by byte; that
     // black_box may read it keeps the compiler from leaving it out.
-    let mut below = [0_u64; DEPTH / 8];
+    let mut below = [0_u8; DEPTH];
     std::hint::black_box(&mut below);
 }
 

@@ -1,7 +1,8 @@
 //! The upkeep thread: rotates and erases on time when no handshake happens.
 //!
-//! Each process that deals in tickets has one; all but one wait for the lead,
-//! a robust lock in the ring, until its holder dies. The thread runs with all
+//! Each process that deals in tickets has one. One of them has the lead, a robust
+//! lock in the ring, and sees to the ring; all see to what their own process
+//! keeps of its keys. The thread runs with all
 //! signals blocked, so that none is delivered to it instead of to the server.
 
 use std::ffi::c_void;
@@ -9,6 +10,8 @@ use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::time::Duration;
+
+use once_cell::race::OnceBox;
 
 use crate::clock::Time;
 use crate::error;
@@ -21,9 +24,17 @@ use crate::rotate::Keyring;
 const NAP: Duration = Duration::from_secs(1);
 const STACK: usize = 256 * 1024;
 
-/// Starts the thread of this process for a keyring. A process that may not
-/// have one (RLIMIT_NPROC) goes on without: the callback rotates as well.
-pub fn start(keyring: &'static Keyring) {
+/// What else a process has to see to: does it, and returns when it wants to be
+/// called next, at the latest.
+pub type Chore = fn(Time) -> Time;
+
+static CHORE: OnceBox<Chore> = OnceBox::new();
+
+/// Starts the thread of this process for a keyring; `chore` is the same at each
+/// call. A process that may not have a thread (RLIMIT_NPROC) goes on without:
+/// the callback rotates as well, and does the chore.
+pub fn start(keyring: &'static Keyring, chore: Chore) {
+    CHORE.get_or_init(|| Box::new(chore));
     let _inherited_by_the_thread = SignalsBlocked::new();
     let argument = ptr::from_ref(keyring).cast_mut().cast::<c_void>();
     let mut attributes = MaybeUninit::<libc::pthread_attr_t>::uninit();
@@ -57,17 +68,18 @@ extern "C" fn run(keyring: *mut c_void) -> *mut c_void {
 
 fn attend(keyring: &Keyring) {
     let leader = &keyring.ring().header().leader;
-    match leader.lock() {
-        Attempt::Owned | Attempt::Inherited => {}
-        Attempt::Busy | Attempt::Broken(_) => return,
-    }
-    // The lead, too, is held until the process is gone.
+    let mut leads = false;
     loop {
         let permit = Working::begin();
-        // Does not wait for the ring's lock: a fork may wait for the permit.
-        keyring.tick(keyring.now());
+        // The lead is held until the process is gone.
+        leads = leads || matches!(leader.try_lock(), Attempt::Owned | Attempt::Inherited);
+        // Neither waits for a lock: a fork may wait for the permit.
+        if leads {
+            keyring.tick(keyring.now());
+        }
+        let next = CHORE.get().map_or(Time::NEVER, |chore| chore(keyring.now()));
         drop(permit);
-        sleep_until(keyring.ring().deadline(), keyring.now());
+        sleep_until(keyring.ring().deadline().min(next), keyring.now());
     }
 }
 

@@ -58,7 +58,7 @@ macro_rules! programs {
     };
 }
 
-programs!(api settings contract generator forks fork_storm exits pool scope many_contexts turnover);
+programs!(api settings contract generator forks fork_storm exits pool scope many_contexts turnover ivs primed);
 
 /// It calls no function of the library then: its contexts are attached by the shim.
 #[test]

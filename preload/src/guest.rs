@@ -5,6 +5,7 @@ use once_cell::race::{OnceBox, OnceRef};
 use tktrot::config::{Config, Upkeep};
 use tktrot::log::{OnceOnly, Target};
 use tktrot::rotate::Keyring;
+use tktrot::tls::primed;
 use tktrot::tls::resolve::Library;
 use tktrot::{error, keyrings, log, process, upkeep, warning};
 
@@ -38,7 +39,7 @@ pub fn last_chance_for_threads() {
     let Some(keyring) = guest.keyring.get() else { return };
     let _lock = process::exclusive();
     if guest.config.upkeep == Upkeep::Thread && !process::borrows_memory() && keyring.settle() {
-        upkeep::start(keyring);
+        upkeep::start(keyring, primed::sweep);
     }
 }
 

@@ -13,7 +13,7 @@ use crate::clock::{BootClock, Clock, Time};
 use crate::keyrings;
 use crate::ring::stats::Counter;
 use crate::rotate::{Failure, Keyring};
-use crate::tls::attach;
+use crate::tls::{attach, primed};
 
 /// What has been counted on a ring, over all its processes since it was made,
 /// and what its schedule is. Durations are seconds.
@@ -67,7 +67,7 @@ pub struct tkt_counters {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tkt_rotate(ctx: *mut SSL_CTX) -> c_int {
     // SAFETY: passed on from the caller.
-    guard(|| done(unsafe { keyring("tkt_rotate", ctx) }?.rotate()))
+    guard(|| done(and_sweep(unsafe { keyring("tkt_rotate", ctx) }?.rotate())))
 }
 
 /// Erases every key of the ring that `ctx` uses, in every process at once: no
@@ -85,7 +85,7 @@ pub unsafe extern "C" fn tkt_rotate(ctx: *mut SSL_CTX) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tkt_revoke(ctx: *mut SSL_CTX) -> c_int {
     // SAFETY: passed on from the caller.
-    guard(|| done(unsafe { keyring("tkt_revoke", ctx) }?.revoke()))
+    guard(|| done(and_sweep(unsafe { keyring("tkt_revoke", ctx) }?.revoke())))
 }
 
 /// Rotates and erases what is due in all rings of this process: for event
@@ -100,6 +100,7 @@ pub extern "C" fn tkt_upkeep() -> c_int {
     guard(|| {
         const DAY: u128 = 24 * 3600 * 1000;
         let deadline = keyrings::all().map(Keyring::tick_patiently).min().unwrap_or(Time::NEVER);
+        let deadline = deadline.min(primed::sweep_patiently(BootClock.now()));
         let wait = BootClock.now().until(deadline).as_nanos().div_ceil(1_000_000).min(DAY);
         c_int::try_from(wait).map_err(|_| Error::new(TKT_ERR_INTERNAL, "tkt_upkeep: overflow"))
     })
@@ -173,6 +174,12 @@ unsafe fn keyring(function: &str, ctx: *mut SSL_CTX) -> Result<&'static Keyring,
     // SAFETY: the caller vouches for `ctx`.
     let attached = unsafe { attach::attached(ctx) };
     attached.map(|(_, keyring)| keyring).ok_or_else(missing)
+}
+
+/// What is kept of keys that are no more goes with them.
+fn and_sweep(result: Result<(), Failure>) -> Result<(), Failure> {
+    primed::sweep_patiently(BootClock.now());
+    result
 }
 
 fn done(result: Result<(), Failure>) -> Result<c_int, Error> {

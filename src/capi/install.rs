@@ -12,6 +12,7 @@ use super::error::{
 use crate::config::Config;
 use crate::tls::attach::{self, NotAttached};
 use crate::tls::attachment::Attachment;
+use crate::tls::primed;
 use crate::tls::resolve::{self, Library};
 use crate::{go_on_with_caller, keyrings, log, warning};
 
@@ -163,7 +164,9 @@ pub unsafe extern "C" fn tkt_uninstall(ctx: *mut SSL_CTX) -> c_int {
             unsafe { attach::attached(ctx).and_then(|(library, _)| attach::detach(library, ctx)) };
         let missing = || Error::new(TKT_ERR_NOT_INSTALLED, "tkt_uninstall: ctx is not attached");
         let (keyring, was_the_last) = detached.ok_or_else(missing)?;
-        if was_the_last && keyring.abandon().is_err() {
+        let abandoned = if was_the_last { keyring.abandon() } else { Ok(()) };
+        primed::sweep_patiently(keyring.now());
+        if abandoned.is_err() {
             let text = "tkt_uninstall: done, but the ring is being written and keeps its keys";
             return Err(Error::new(TKT_ERR_BUSY, text));
         }

@@ -22,7 +22,7 @@ use super::Ring;
 use super::layout::{AES_128, LINE, PLAIN, Slot};
 use crate::clock::Time;
 use crate::schedule::{KeyState, KeyTimes};
-use crate::secret::{KeyName, KeySecrets};
+use crate::secret::{KeyName, KeySecrets, Secret};
 
 /// How often a reader starts again before it gives up: a writer changes a
 /// chain a few times per rotation, so reaching this takes a broken ring.
@@ -66,20 +66,114 @@ impl Key {
     }
 }
 
+/// A key where it lies in a ring, and all of it but its secrets, as it was at
+/// one moment.
+pub struct Located<'r> {
+    slot: &'r Slot,
+    seq: u64,
+    /// Its public name.
+    pub name: KeyName,
+    /// When it lives.
+    pub times: KeyTimes,
+    /// The node that made it.
+    pub node: u64,
+    /// See [`Key::plain`].
+    pub plain: bool,
+    /// See [`Key::aes_128`].
+    pub aes_128: bool,
+}
+
+/// Which contents of which slot: no two keys of a ring ever have the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The slot's place in the ring.
+    pub slot: usize,
+    seq: u64,
+}
+
+impl Located<'_> {
+    /// Reads its cipher key; false if the key is no longer there.
+    pub fn read_aes(&self, aes: &mut Secret<32>) -> bool {
+        copy_words(&self.slot.aes, aes.expose_mut());
+        self.is_there()
+    }
+
+    /// Reads its MAC key; false if the key is no longer there.
+    pub fn read_hmac(&self, hmac: &mut Secret<32>) -> bool {
+        copy_words(&self.slot.hmac, hmac.expose_mut());
+        self.is_there()
+    }
+
+    /// True if the key is still there, and what was read of it until now belongs together.
+    pub fn is_there(&self) -> bool {
+        fence(Ordering::Acquire);
+        self.slot.seq.load(Ordering::Relaxed) == self.seq
+    }
+
+    /// Tells it from every other key that this ring ever has.
+    pub fn identity(&self, ring: &Ring) -> Identity {
+        let offset = std::ptr::from_ref(self.slot).addr() - ring.slots().as_ptr().addr();
+        Identity { slot: offset / size_of::<Slot>(), seq: self.seq }
+    }
+
+    /// Reads all of it; false if it is no longer there.
+    fn read(&self, key: &mut Key) -> bool {
+        (key.name, key.times, key.node) = (self.name, self.times, self.node);
+        (key.plain, key.aes_128) = (self.plain, self.aes_128);
+        self.read_aes(&mut key.secrets.aes) && self.read_hmac(&mut key.secrets.hmac)
+    }
+}
+
 impl Ring {
+    /// Finds the key of that name, whatever its state, and touches no secret;
+    /// `None` if the ring has none. A name of equal bytes (zeroes above all)
+    /// never matches.
+    pub fn locate(&self, name: &KeyName) -> Option<Located<'_>> {
+        if name.is_constant() {
+            return None;
+        }
+        (0..RESTARTS).find_map(|_| self.walk(name)).flatten()
+    }
+
+    /// Until when the key decrypts that was once found there; `None` if it is
+    /// no longer in the ring.
+    pub fn end_of(&self, identity: Identity) -> Option<Time> {
+        let slot = self.slots().get(identity.slot)?;
+        let end = Time(slot.decrypt_until.load(Ordering::Relaxed));
+        fence(Ordering::Acquire);
+        (slot.seq.load(Ordering::Relaxed) == identity.seq).then_some(end)
+    }
+
     /// Reads the key of that name, whatever its state; false if the ring has
     /// none, and then what is in `key` is none. A name of equal bytes (zeroes
     /// above all) never matches.
     pub fn find(&self, name: &KeyName, key: &mut Key) -> bool {
-        if name.is_constant() {
-            return false;
+        for _ in 0..RESTARTS {
+            match self.locate(name) {
+                None => return false,
+                Some(located) if located.read(key) => return true,
+                // It was touched since.
+                Some(_) => {}
+            }
         }
-        (0..RESTARTS).find_map(|_| self.walk(name, key)).unwrap_or(false)
+        false
     }
 
     /// Reads the node's key that encrypts at `now`; false if there is none,
     /// and then what is in `key` is none.
     pub fn encrypting(&self, now: Time, key: &mut Key) -> bool {
+        for _ in 0..RESTARTS {
+            match self.locate_encrypting(now) {
+                None => return false,
+                Some(located) if located.read(key) => return true,
+                Some(_) => {}
+            }
+        }
+        false
+    }
+
+    /// Finds the node's key that encrypts at `now`, and touches no secret.
+    pub fn locate_encrypting(&self, now: Time) -> Option<Located<'_>> {
         let header = self.header();
         for _ in 0..RESTARTS {
             // Acquire pairs with the Release in `Writer::set_line`: the slots
@@ -88,32 +182,32 @@ impl Ring {
             let node = header.node.load(Ordering::Relaxed);
             let mut slots = unpack(line).filter_map(|link| self.slot(link));
             let active = slots.find(|slot| slot.times().state(now) == KeyState::Active);
-            if active.is_some_and(|slot| slot.read(key))
-                && key.node == node
-                && key.times.state(now) == KeyState::Active
+            if let Some(located) = active.and_then(Slot::locate)
+                && located.node == node
+                && located.times.state(now) == KeyState::Active
             {
-                return true;
+                return Some(located);
             }
             if header.line.load(Ordering::Acquire) == line {
-                return false;
+                return None;
             }
         }
-        false
+        None
     }
 
-    /// Follows the chain of `name` once: whether its key is in `key` now.
-    /// `None`: the chain changed underneath.
-    fn walk(&self, name: &KeyName, key: &mut Key) -> Option<bool> {
+    /// Follows the chain of `name` once, to its key or to the end. `None`: the
+    /// chain changed underneath.
+    fn walk(&self, name: &KeyName) -> Option<Option<Located<'_>>> {
         let bucket = self.bucket(name);
         // Acquire pairs with the Release stores of links: the slot behind a
         // link is written before the link.
         let mut link = self.buckets()[bucket].load(Ordering::Acquire);
         for _ in 0..=self.capacity() {
-            let Some(slot) = self.slot(link) else { return Some(false) };
+            let Some(slot) = self.slot(link) else { return Some(None) };
             let seq = slot.seq.load(Ordering::Acquire);
             let slot_name = slot.name();
             if slot_name == *name {
-                return (slot.read(key) && key.name == *name).then_some(true);
+                return slot.locate().filter(|located| located.name == *name).map(Some);
             }
             let next = slot.next.load(Ordering::Acquire);
             fence(Ordering::Acquire);
@@ -142,20 +236,26 @@ impl Slot {
         }
     }
 
+    /// The slot's key; `None` if it has none, or a writer touched it meanwhile.
+    fn locate(&self) -> Option<Located<'_>> {
+        let seq = self.seq.load(Ordering::Acquire);
+        let flags = self.flags.load(Ordering::Relaxed);
+        let located = Located {
+            slot: self,
+            seq,
+            name: self.name(),
+            times: self.times(),
+            node: self.node.load(Ordering::Relaxed),
+            plain: flags & PLAIN != 0,
+            aes_128: flags & AES_128 != 0,
+        };
+        let stable = seq.is_multiple_of(2) && located.is_there();
+        (stable && !located.name.is_constant()).then_some(located)
+    }
+
     /// Reads the slot's key; false if it has none, or a writer touched it meanwhile.
     pub(super) fn read(&self, key: &mut Key) -> bool {
-        let seq = self.seq.load(Ordering::Acquire);
-        key.name = self.name();
-        key.times = self.times();
-        key.node = self.node.load(Ordering::Relaxed);
-        let flags = self.flags.load(Ordering::Relaxed);
-        key.plain = flags & PLAIN != 0;
-        key.aes_128 = flags & AES_128 != 0;
-        copy_words(&self.aes, key.secrets.aes.expose_mut());
-        copy_words(&self.hmac, key.secrets.hmac.expose_mut());
-        fence(Ordering::Acquire);
-        let stable = seq.is_multiple_of(2) && self.seq.load(Ordering::Relaxed) == seq;
-        stable && !key.name.is_constant()
+        self.locate().is_some_and(|located| located.read(key))
     }
 }
 

@@ -2,14 +2,12 @@
 //! one that a host with a static TLS library gives us. Nothing here is linked.
 
 use std::ffi::{c_char, c_int, c_long, c_uchar, c_uint, c_ulong, c_void};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use openssl_sys::{
     EVP_CIPHER, EVP_CIPHER_CTX, EVP_MD, HMAC_CTX, SSL, SSL_CTX, SSL_METHOD, X509, X509_NAME,
 };
 
 use crate::rotate::Generator;
-use crate::secret::Secret;
 
 /// `EVP_MAC_CTX` of OpenSSL 3; opaque.
 #[repr(C)]
@@ -130,6 +128,17 @@ pub type X509NameDigest = Option<
     unsafe extern "C" fn(*const X509_NAME, *const EVP_MD, *mut c_uchar, *mut c_uint) -> c_int,
 >;
 
+/// `EVP_MD_fetch`; the first argument is an `OSSL_LIB_CTX`, always null here.
+pub type EvpMdFetch =
+    Option<unsafe extern "C" fn(*mut c_void, *const c_char, *const c_char) -> *mut EVP_MD>;
+
+/// `EVP_CIPHER_fetch`.
+pub type EvpCipherFetch =
+    Option<unsafe extern "C" fn(*mut c_void, *const c_char, *const c_char) -> *mut EVP_CIPHER>;
+
+/// `HMAC_CTX_copy`; the second is the one that is copied.
+pub type HmacCtxCopy = Option<unsafe extern "C" fn(*mut HMAC_CTX, *mut HMAC_CTX) -> c_int>;
+
 /// `HMAC_Init_ex`.
 pub type HmacInitEx = Option<
     unsafe extern "C" fn(*mut HMAC_CTX, *const c_void, usize, *const EVP_MD, *mut Engine) -> c_int,
@@ -226,6 +235,14 @@ pub struct TlsApi {
     pub tls_client_method: Option<unsafe extern "C" fn() -> *const SSL_METHOD>,
     /// For imported keys of 16 bytes; without it their tickets become full handshakes.
     pub evp_aes_128_cbc: Option<unsafe extern "C" fn() -> *const EVP_CIPHER>,
+    /// OpenSSL 3.0 and later: a digest that is fetched once and not for each ticket.
+    pub evp_md_fetch: EvpMdFetch,
+    /// The same for a cipher.
+    pub evp_cipher_fetch: EvpCipherFetch,
+    /// This and the next two: keyed MACs are kept and copied. Without them each ticket keys its own.
+    pub hmac_ctx_new: Option<unsafe extern "C" fn() -> *mut HMAC_CTX>,
+    pub hmac_ctx_free: Option<unsafe extern "C" fn(*mut HMAC_CTX)>,
+    pub hmac_ctx_copy: HmacCtxCopy,
 }
 
 /// How the callback is installed, and in which form it is called.
@@ -274,14 +291,21 @@ impl TlsApi {
         needs.into_iter().find(|(present, _)| !present).map(|(_, name)| name)
     }
 
-    /// The callback form to use: EVP where OpenSSL has it, else HMAC.
+    /// True if keyed MACs can be kept and copied: only in the HMAC form. (An
+    /// `EVP_MAC_CTX` cannot be copied into the one that libssl hands in.)
+    pub fn copies_macs(&self) -> bool {
+        self.hmac_ctx_new.is_some() && self.hmac_ctx_free.is_some() && self.hmac_ctx_copy.is_some()
+    }
+
+    /// The callback form to use: HMAC where it is the faster one, else EVP
+    /// where OpenSSL has it, else HMAC.
     pub fn door(&self) -> Option<Door> {
         let evp = self.ssl_ctx_set_tlsext_ticket_key_evp_cb.is_some()
             && self.evp_mac_init.is_some()
             && self.evp_mac_update.is_some();
         let hmac =
             self.hmac_init_ex.is_some() && self.hmac_update.is_some() && self.evp_sha256.is_some();
-        if evp {
+        if evp && !(hmac && self.copies_macs() && self.ssl_ctx_callback_ctrl.is_some()) {
             Some(Door::Evp)
         } else if hmac && self.ssl_ctx_set_tlsext_ticket_key_cb.is_some() {
             Some(Door::HmacFunction)
@@ -374,68 +398,10 @@ impl TlsApi {
         self.ssl_version.is_some_and(|version| unsafe { version(ssl) } == TLS_1_3)
     }
 
-    /// Primes a cipher context with AES-256-CBC to encrypt.
-    ///
-    /// # Safety
-    ///
-    /// `cipher` is a live EVP_CIPHER_CTX of this library.
-    pub unsafe fn prime_encryption(
-        &self,
-        cipher: *mut EVP_CIPHER_CTX,
-        key: &Secret<32>,
-        iv: &[u8; 16],
-    ) -> bool {
-        // SAFETY: passed on from the caller; a key of AES-256.
-        unsafe { self.prime_cipher(cipher, self.evp_aes_256_cbc, key, iv, 1) }
-    }
-
-    /// Primes a cipher context with AES-256-CBC, or AES-128-CBC and the first half of the key, to
-    /// decrypt.
-    ///
-    /// # Safety
-    ///
-    /// `cipher` is a live EVP_CIPHER_CTX of this library.
-    pub unsafe fn prime_decryption(
-        &self,
-        cipher: *mut EVP_CIPHER_CTX,
-        key: &Secret<32>,
-        aes_128: bool,
-        iv: &[u8; 16],
-    ) -> bool {
-        let aes = if aes_128 { self.evp_aes_128_cbc } else { self.evp_aes_256_cbc };
-        // SAFETY: passed on from the caller; a key of at least the cipher's size.
-        unsafe { self.prime_cipher(cipher, aes, key, iv, 0) }
-    }
-
-    /// # Safety
-    ///
-    /// `cipher` is a live EVP_CIPHER_CTX of this library, `aes` its AES in CBC mode.
-    unsafe fn prime_cipher(
-        &self,
-        cipher: *mut EVP_CIPHER_CTX,
-        aes: Option<unsafe extern "C" fn() -> *const EVP_CIPHER>,
-        key: &Secret<32>,
-        iv: &[u8; 16],
-        enc: c_int,
-    ) -> bool {
-        let (Some(aes), Some(init)) = (aes, self.evp_cipher_init_ex) else { return false };
-        // SAFETY: the caller vouches for `cipher` and `aes`; the key has the 32 bytes of AES-256,
-        // of which AES-128 reads 16, and the IV those of CBC.
-        unsafe {
-            let (key, iv) = (key.expose().as_ptr(), iv.as_ptr());
-            init(cipher, aes(), std::ptr::null_mut(), key, iv, enc) == 1
-        }
-    }
-
-    /// Fills an IV: public, but never the same twice. A generator that repeats
-    /// itself has failed.
-    pub fn fresh_iv(&self, iv: &mut [u8; 16]) -> bool {
-        /// The first half of the last IV of this process, for any library.
-        static LAST: AtomicU64 = AtomicU64::new(0);
-        let drawn = draw(self.rand_bytes, iv);
-        let (half, _) = iv.split_first_chunk::<8>().expect("16 bytes");
-        let half = u64::from_ne_bytes(*half);
-        drawn && LAST.swap(half, Ordering::Relaxed) != half
+    /// Fills `bytes` from the generator for what is public; false if it fails
+    /// or gives a constant.
+    pub fn draw(&self, bytes: &mut [u8]) -> bool {
+        draw(self.rand_bytes, bytes)
     }
 }
 

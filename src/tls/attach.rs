@@ -12,8 +12,10 @@ use openssl_sys::SSL_CTX;
 use super::api::{AnyFunction, CTRL_SET_TICKET_KEY_CB, Door, HmacCallback, TlsApi};
 use super::attachment::Attachment;
 use super::pool;
+use super::primed;
 use super::resolve::Library;
 use super::sni;
+use crate::clock::Time;
 use crate::process;
 use crate::rotate::Keyring;
 
@@ -67,6 +69,7 @@ pub unsafe fn attach(ctx: *mut SSL_CTX, mut attachment: Attachment) -> Result<()
 
     let _lock = process::exclusive();
     let index = index(&library.indices.tenancy, || api.new_ctx_index(Some(free_tenancy)));
+    library.methods.fetch(api);
     self::index(&library.indices.name, || api.new_ssl_index(Some(sni::forget)));
     // SAFETY: the caller vouches for `ctx`; under our index there is null or a
     // Tenancy of ours, which only holders of the lock touch.
@@ -85,6 +88,7 @@ pub unsafe fn attach(ctx: *mut SSL_CTX, mut attachment: Attachment) -> Result<()
         let same = |newest: &*mut Attachment| (**newest).is_as(&attachment);
         // Not one more for each repetition: they are kept as long as the context.
         if !tenancy.attachments.last().is_some_and(same) {
+            attachment.place = tenancy.place;
             let attachment = Box::into_raw(Box::new(attachment));
             tenancy.attachments.push(attachment);
             pool::seat(tenancy.place, attachment);
@@ -175,6 +179,13 @@ unsafe fn set_callback(api: &TlsApi, ctx: *mut SSL_CTX, place: Option<usize>) ->
                 api.ssl_ctx_set_tlsext_ticket_key_cb.is_some_and(|set| set(ctx, hmac) == 1)
             }
             Some(Door::HmacCtrl) => api.ssl_ctx_callback_ctrl.is_some_and(|ctrl| {
+                // OpenSSL prefers a callback of the EVP form, whoever set it and
+                // when. One that is set after ours is not ours to take away.
+                if let Some(set) = api.ssl_ctx_set_tlsext_ticket_key_evp_cb
+                    && place.is_some()
+                {
+                    set(ctx, None);
+                }
                 // The C API passes every callback as a plain function pointer.
                 let any = mem::transmute::<HmacCallback, AnyFunction>(hmac);
                 ctrl(ctx, CTRL_SET_TICKET_KEY_CB, any) == 1
@@ -229,10 +240,11 @@ unsafe extern "C" fn free_tenancy(
     if tenancy.is_null() {
         return;
     }
-    let _lock = process::exclusive();
+    let lock = process::exclusive();
     // SAFETY: stored by `attach`, and ex_data calls this once per object.
     let tenancy = unsafe { Box::from_raw(tenancy.cast::<Tenancy>()) };
     pool::seat(tenancy.place, ptr::null_mut());
+    primed::sweep_under(&lock, Time(0));
     for attachment in tenancy.attachments {
         // SAFETY: made by Box::into_raw in `attach`; the last user is gone.
         drop(unsafe { Box::from_raw(attachment) });

@@ -2,13 +2,14 @@
 
 use std::ffi::c_int;
 use std::ptr;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use openssl_sys::{SSL, SSL_CTX};
 
+use super::primed;
 use super::resolve::Library;
-use super::scope::Scope;
+use super::scope::{AtOpening, Scope};
 use crate::clock::Time;
 use crate::config::{Bind, Config, Renew, Upkeep};
 use crate::rotate::Keyring;
@@ -28,6 +29,10 @@ pub struct Attachment {
     pub upkeep: Upkeep,
     /// The context; it lives while this does.
     pub(super) ctx: *const SSL_CTX,
+    /// Its place in the pool of callbacks.
+    pub(super) place: usize,
+    /// No other one of this process, before or after, has this number.
+    pub(super) number: u64,
 }
 
 impl Attachment {
@@ -35,7 +40,10 @@ impl Attachment {
     pub fn new(config: &Config, library: &'static Library, keyring: &'static Keyring) -> Self {
         let scope = Scope::new(&config.label, config.bind.unwrap_or(Bind::ALL));
         let Config { renew, upkeep, .. } = *config;
-        Attachment { library, keyring, scope, renew, upkeep, ctx: ptr::null() }
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let (ctx, place) = (ptr::null(), usize::MAX);
+        Attachment { library, keyring, scope, renew, upkeep, ctx, place, number }
     }
 
     /// True if a context is served by the other one as by this.
@@ -64,22 +72,27 @@ impl Attachment {
         unsafe { self.scope.of_context(&self.library.api, self.ctx, now) }
     }
 
-    /// True if a connection is, as far as it is known when its ticket is
-    /// opened, verified as all of this context are.
+    /// True if its tickets may still be those of that number, bound to that part
+    /// of its scope; null for none.
+    pub fn is_served_by(&self, number: u64, scope: *const u8) -> bool {
+        self.number == number && (scope.is_null() || self.scope.is_newest(scope))
+    }
+
+    /// What a ticket that is being opened is bound to.
     ///
     /// # Safety
     ///
     /// `ssl` is a live connection of this context.
-    pub unsafe fn verifies_as_usual(&self, ssl: *const SSL) -> bool {
+    pub unsafe fn scope_at_opening(&self, ssl: *const SSL, now: Time) -> AtOpening<'_> {
         // SAFETY: the caller vouches for `ssl`; the context lives while its
         // attachment does.
-        unsafe { self.scope.is_verified_as_usual(&self.library.api, self.ctx, ssl) }
+        unsafe { self.scope.at_opening(&self.library.api, self.ctx, ssl, now) }
     }
 
     /// Makes this process known to the ring, once.
     pub fn settle(&self) {
         if self.keyring.settle() && self.upkeep == Upkeep::Thread {
-            upkeep::start(self.keyring);
+            upkeep::start(self.keyring, primed::sweep);
         }
     }
 }

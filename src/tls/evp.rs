@@ -6,7 +6,7 @@ use openssl_sys::{EVP_CIPHER_CTX, SSL};
 
 use super::api::{EvpMacCtx, OsslParam, TlsApi};
 use super::attachment::Attachment;
-use super::ticket::{Call, TicketMac};
+use super::ticket::{Call, TicketMac, Touched};
 use crate::secret::Secret;
 
 /// Answers the callback of a context.
@@ -26,7 +26,9 @@ pub unsafe fn answer(
 ) -> c_int {
     let mac = EvpMac { api: &attachment.library.api, mac };
     // SAFETY: passed on from the TLS library.
-    unsafe { Call { attachment, ssl, name, iv, cipher, mac, enc }.answer() }
+    unsafe {
+        Call { attachment, ssl, name, iv, cipher, mac, enc, touched: Touched::Nothing }.answer()
+    }
 }
 
 struct EvpMac<'c> {

@@ -5,9 +5,9 @@ use std::ptr;
 
 use openssl_sys::{EVP_CIPHER_CTX, HMAC_CTX, SSL};
 
-use super::api::TlsApi;
 use super::attachment::Attachment;
-use super::ticket::{Call, TicketMac};
+use super::resolve::Library;
+use super::ticket::{Call, TicketMac, Touched};
 use crate::secret::Secret;
 
 /// Answers the callback of a context.
@@ -25,31 +25,35 @@ pub unsafe fn answer(
     mac: *mut HMAC_CTX,
     enc: c_int,
 ) -> c_int {
-    let mac = HmacMac { api: &attachment.library.api, mac };
+    let mac = HmacMac { library: attachment.library, mac };
     // SAFETY: passed on from the TLS library.
-    unsafe { Call { attachment, ssl, name, iv, cipher, mac, enc }.answer() }
+    unsafe {
+        Call { attachment, ssl, name, iv, cipher, mac, enc, touched: Touched::Nothing }.answer()
+    }
 }
 
 struct HmacMac<'c> {
-    api: &'c TlsApi,
+    library: &'c Library,
     mac: *mut HMAC_CTX,
 }
 
 impl TicketMac for HmacMac<'_> {
     fn key(&mut self, key: &Secret<32>) -> bool {
-        let (Some(init), Some(sha256)) = (self.api.hmac_init_ex, self.api.evp_sha256) else {
-            return false;
-        };
+        let Library { api, methods, .. } = self.library;
+        let sha256 = methods.sha256(api);
+        let Some(init) = api.hmac_init_ex.filter(|_| !sha256.is_null()) else { return false };
+        let bytes = key.expose();
         // SAFETY: the TLS library's live HMAC context and a key of 32 bytes.
-        unsafe {
-            let bytes = key.expose();
-            init(self.mac, bytes.as_ptr().cast(), bytes.len(), sha256(), ptr::null_mut()) == 1
-        }
+        unsafe { init(self.mac, bytes.as_ptr().cast(), bytes.len(), sha256, ptr::null_mut()) == 1 }
     }
 
     fn absorb(&mut self, data: &[u8]) -> bool {
-        let Some(update) = self.api.hmac_update else { return false };
+        let Some(update) = self.library.api.hmac_update else { return false };
         // SAFETY: the context that `key` initialised, and a valid slice.
         unsafe { update(self.mac, data.as_ptr(), data.len()) == 1 }
+    }
+
+    fn copyable(&self) -> Option<*mut HMAC_CTX> {
+        self.library.api.copies_macs().then_some(self.mac)
     }
 }

@@ -7,6 +7,8 @@
 //!   [`attachment`], what that needs to answer
 //! - [`ticket`]: seal and open, once, for both callback forms
 //! - [`evp`] and [`hmac`]: the two callback ABIs
+//! - [`methods`]: cipher and digest, fetched once; [`primed`]: MACs that are
+//!   keyed once and copied; [`iv`]: IVs, drawn many at once
 //! - [`scope`]: what a ticket is bound to; [`sni`]: the server name of it
 
 pub mod api;
@@ -15,7 +17,10 @@ pub mod attachment;
 pub mod caller;
 pub mod evp;
 pub mod hmac;
+pub mod iv;
+pub mod methods;
 pub mod pool;
+pub mod primed;
 pub mod resolve;
 pub mod scope;
 pub mod sni;

@@ -43,6 +43,13 @@ pub fn find<'l>(is_it: impl Fn(&Attachment) -> bool) -> Option<&'l Attachment> {
     TENANTS.iter().filter_map(seated).find(|attachment| is_it(attachment))
 }
 
+/// True if that is what serves at a place. The caller holds
+/// [`crate::process::exclusive`] if the answer is to last.
+pub fn is_seated(place: usize, attachment: *const Attachment) -> bool {
+    let seated = TENANTS.get(place).map(|tenant| tenant.load(Ordering::Acquire).cast_const());
+    seated == Some(attachment)
+}
+
 /// A free place. The caller holds [`crate::process::exclusive`].
 pub fn vacant() -> Option<usize> {
     TENANTS.iter().position(|tenant| tenant.load(Ordering::Relaxed).is_null())

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicUsize, Ordering};
 use openssl_sys::{SSL, SSL_CTX, SSL_METHOD};
 
 use super::api::TlsApi;
+use super::methods::Methods;
 use crate::process;
 
 /// One loaded TLS library.
@@ -23,6 +24,8 @@ pub struct Library {
     pub api: TlsApi,
     /// Its functions that the preload shim stands in front of.
     pub originals: Originals,
+    /// Its cipher and digest, fetched once.
+    pub methods: Methods,
     /// Where our state is in its objects.
     pub indices: Indices,
     next: AtomicPtr<Library>,
@@ -139,7 +142,9 @@ fn enlist(base: usize, api: TlsApi, originals: Originals) -> &'static Library {
     known(base).unwrap_or_else(|| {
         let next = AtomicPtr::new(LIBRARIES.load(Ordering::Relaxed));
         let indices = Indices::default();
-        let library = Box::leak(Box::new(Library { base, api, originals, indices, next }));
+        let methods = Methods::default();
+        let library = Library { base, api, originals, methods, indices, next };
+        let library = Box::leak(Box::new(library));
         LIBRARIES.store(library, Ordering::Release);
         library
     })
@@ -263,6 +268,11 @@ fn table(handle: *mut c_void) -> TlsApi {
         x509_name_digest: find!(handle, c"X509_NAME_digest"),
         tls_client_method: find!(handle, c"TLS_client_method"),
         evp_aes_128_cbc: find!(handle, c"EVP_aes_128_cbc"),
+        evp_md_fetch: find!(handle, c"EVP_MD_fetch"),
+        evp_cipher_fetch: find!(handle, c"EVP_CIPHER_fetch"),
+        hmac_ctx_new: find!(handle, c"HMAC_CTX_new"),
+        hmac_ctx_free: find!(handle, c"HMAC_CTX_free"),
+        hmac_ctx_copy: find!(handle, c"HMAC_CTX_copy"),
     }
 }
 

@@ -49,6 +49,18 @@ pub struct Scope {
     newest: AtomicPtr<Computed>,
 }
 
+/// What a ticket that is being opened is bound to.
+pub enum AtOpening<'s> {
+    /// To this part of its context.
+    Bound(&'s [u8]),
+    /// To nothing: its key is plain.
+    Unbound,
+    /// To nothing that can be known here: it is not to be opened.
+    VerifiedOtherwise,
+    /// The TLS library failed.
+    Failed,
+}
+
 /// A context's part as it was at some time.
 struct Computed {
     facts: Facts,
@@ -92,6 +104,33 @@ impl Scope {
         self.bind
     }
 
+    /// The context's part of the associated data where a ticket is opened: as
+    /// [`Scope::of_context`], and whether the connection is, as far as it is
+    /// known then, verified as that context says. A client_hello callback
+    /// may have changed that; the ticket says nothing of what it was when the
+    /// ticket was issued, so it must not be resumed then.
+    ///
+    /// # Safety
+    ///
+    /// `ssl` is a live connection of the library that `api` is of, and `ctx`
+    /// the context that it was made of.
+    pub unsafe fn at_opening(
+        &self,
+        api: &TlsApi,
+        ctx: *const SSL_CTX,
+        ssl: *const SSL,
+        now: Time,
+    ) -> AtOpening<'_> {
+        // SAFETY: the caller vouches for both.
+        unsafe {
+            let facts = Facts::read(api, ctx, self.bind);
+            if self.bind.verify && !facts.verification.is_that_of(api, ssl) {
+                return AtOpening::VerifiedOtherwise;
+            }
+            self.of_facts(api, facts, now).map_or(AtOpening::Failed, AtOpening::Bound)
+        }
+    }
+
     /// The context's part of the associated data: computed at the first
     /// ticket, and again when what it rests on has changed. `None` if the TLS
     /// library fails.
@@ -101,7 +140,13 @@ impl Scope {
     /// `ctx` is a live SSL_CTX of the library that `api` is of.
     pub unsafe fn of_context(&self, api: &TlsApi, ctx: *const SSL_CTX, now: Time) -> Option<&[u8]> {
         // SAFETY: the caller vouches for `ctx`.
-        let facts = unsafe { Facts::read(api, ctx, self.bind) };
+        unsafe { self.of_facts(api, Facts::read(api, ctx, self.bind), now) }
+    }
+
+    /// # Safety
+    ///
+    /// What `facts` points to is alive.
+    unsafe fn of_facts(&self, api: &TlsApi, facts: Facts, now: Time) -> Option<&[u8]> {
         // SAFETY: null or a Computed, which lives as long as `self`.
         let newest = unsafe { self.newest.load(Ordering::Acquire).as_ref() };
         let newest = newest.filter(|computed| computed.facts == facts);
@@ -110,7 +155,7 @@ impl Scope {
         {
             return Some(&computed.encoded);
         }
-        // SAFETY: the caller vouches for `ctx`, whose facts were just read.
+        // SAFETY: passed on from the caller.
         let encoded = unsafe { self.encode(api, &facts) }?;
         if let Some(computed) = newest.filter(|computed| computed.encoded == encoded) {
             computed.checked.store(now.0, Ordering::Relaxed);
@@ -120,32 +165,12 @@ impl Scope {
         Some(self.push(Computed { facts, encoded, checked, older: ptr::null_mut() }))
     }
 
-    /// True if a connection is, as far as it is known when its ticket is
-    /// opened, verified as its initial context says. A client_hello callback
-    /// may have changed that; the ticket says nothing of what it was when the
-    /// ticket was issued, so it must not be resumed then.
-    ///
-    /// # Safety
-    ///
-    /// `ssl` is a live connection of the library that `api` is of, and `ctx`
-    /// the context that it was made of.
-    pub unsafe fn is_verified_as_usual(
-        &self,
-        api: &TlsApi,
-        ctx: *const SSL_CTX,
-        ssl: *const SSL,
-    ) -> bool {
-        if !self.bind.verify {
-            return true;
-        }
-        // SAFETY: the caller vouches for both.
-        unsafe {
-            let usual = Verification::of_context(api, ctx);
-            let present = Verification::of_connection(api, ssl);
-            usual == present
-                || usual.mode == present.mode
-                    && (usual.mode == SSL_VERIFY_NONE || usual.encode(api) == present.encode(api))
-        }
+    /// True if that is the context's part as it was computed last: what others
+    /// were computed before serves no ticket any more.
+    pub fn is_newest(&self, part: *const u8) -> bool {
+        // SAFETY: null or a Computed, which lives as long as `self`.
+        let newest = unsafe { self.newest.load(Ordering::Acquire).as_ref() };
+        newest.is_some_and(|computed| ptr::eq(computed.encoded.as_ptr(), part))
     }
 
     /// The connection's part: what goes before its bytes, and the bytes. `None`
@@ -247,6 +272,22 @@ impl Verification {
                 api.ssl_ctx_get_verify_depth.map(|get| get(ctx)),
                 api.ssl_ctx_get_client_ca_list.map(|get| get(ctx)),
             )
+        }
+    }
+
+    /// True if a connection is verified so.
+    ///
+    /// # Safety
+    ///
+    /// `ssl` is a live connection of the library that `api` is of, and the list
+    /// of names is alive.
+    unsafe fn is_that_of(&self, api: &TlsApi, ssl: *const SSL) -> bool {
+        // SAFETY: passed on from the caller.
+        unsafe {
+            let present = Self::of_connection(api, ssl);
+            *self == present
+                || self.mode == present.mode
+                    && (self.mode == SSL_VERIFY_NONE || self.encode(api) == present.encode(api))
         }
     }
 

@@ -59,7 +59,7 @@ impl<'h> ServerName<'h> {
         }
         let mut bytes = [0; LONGEST];
         bytes[..trimmed.len()].copy_from_slice(trimmed);
-        bytes.make_ascii_lowercase();
+        bytes[..trimmed.len()].make_ascii_lowercase();
         ServerName::Name(HostName { bytes, len: trimmed.len() })
     }
 

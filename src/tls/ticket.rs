@@ -9,18 +9,23 @@
 use std::ffi::{c_int, c_uchar};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use openssl_sys::{EVP_CIPHER_CTX, SSL};
+use openssl_sys::{EVP_CIPHER_CTX, HMAC_CTX, SSL};
 
 use super::attachment::Attachment;
+use super::iv::{self, Iv};
+use super::methods::Direction;
+use super::primed::{self, Of};
+use super::resolve::Library;
+use super::scope::AtOpening;
 use super::sni::{self, ServerName};
 use crate::clock::Time;
 use crate::config::Renew;
 use crate::error;
 use crate::log::OnceOnly;
-use crate::ring::reader::Key;
+use crate::ring::reader::Located;
 use crate::ring::stats::Counter;
 use crate::schedule::KeyState;
-use crate::secret::{KeyName, KeySecrets, Secret, wipe_stack};
+use crate::secret::{KeyName, KeySecrets, SHALLOW, Secret, wipe_stack, wipe_stack_by};
 
 const NONE: c_int = 0;
 const USE: c_int = 1;
@@ -35,6 +40,18 @@ pub trait TicketMac {
     fn key(&mut self, key: &Secret<32>) -> bool;
     /// Puts associated data into it, before the TLS library adds the ticket.
     fn absorb(&mut self, data: &[u8]) -> bool;
+    /// Itself, if it is of a kind that can be copied: see [`primed`].
+    fn copyable(&self) -> Option<*mut HMAC_CTX> {
+        None
+    }
+}
+
+/// What a ticket is sealed with and bound to.
+struct Bound<'b> {
+    key: &'b Located<'b>,
+    /// The context's part of the scope; `None` for a plain key.
+    scope: Option<&'b [u8]>,
+    server_name: &'b ServerName<'b>,
 }
 
 /// One call of a ticket key callback: what the TLS library handed in.
@@ -49,6 +66,19 @@ pub struct Call<'c, Mac> {
     pub cipher: *mut EVP_CIPHER_CTX,
     pub mac: Mac,
     pub enc: c_int,
+    /// Which secrets were on the stack.
+    pub touched: Touched,
+}
+
+/// What has to be wiped after a call.
+#[derive(Clone, Copy)]
+pub enum Touched {
+    /// It looked a key up, at most.
+    Nothing,
+    /// It primed a cipher, and copied a MAC that was primed.
+    CipherKey,
+    /// It primed both.
+    Both,
 }
 
 /// What goes in front of a sealed ticket.
@@ -57,7 +87,7 @@ struct Sealed {
     iv: [u8; 16],
 }
 
-impl<Mac: TicketMac> Call<'_, Mac> {
+impl<'c, Mac: TicketMac> Call<'c, Mac> {
     /// Answers the call, whatever happens inside.
     ///
     /// # Safety
@@ -66,7 +96,11 @@ impl<Mac: TicketMac> Call<'_, Mac> {
     pub unsafe fn answer(mut self) -> c_int {
         // SAFETY: passed on from the caller.
         let answer = unsafe { self.answer_below() };
-        wipe_stack();
+        match self.touched {
+            Touched::Nothing => {}
+            Touched::CipherKey => wipe_stack_by::<SHALLOW>(),
+            Touched::Both => wipe_stack(),
+        }
         answer
     }
 
@@ -113,21 +147,36 @@ impl<Mac: TicketMac> Call<'_, Mac> {
     ///
     /// As for [`Call::answer`], at enc = 1.
     unsafe fn seal(&mut self) -> Option<Sealed> {
-        let Attachment { library, keyring, .. } = self.attachment;
+        let keyring = self.attachment.keyring;
         let now = keyring.now();
+        primed::tend(now);
         keyring.expect_lifetime(self.attachment.timeout());
-        let mut key = Key::blank();
-        if !keyring.sealing_key(now, &mut key) {
-            return None;
+        let mut sealed = None;
+        // A key that is revoked right now has a successor: nothing was primed with it yet.
+        for _ in 0..3 {
+            let key = keyring.sealing(now)?;
+            // SAFETY: passed on from the caller.
+            sealed = unsafe { self.seal_with(&key, now) };
+            if sealed.is_some() || key.is_there() {
+                break;
+            }
         }
-        let mut iv = [0; 16];
+        keyring.count(if sealed.is_some() { Counter::Issued } else { Counter::Errors });
+        sealed
+    }
+
+    /// # Safety
+    ///
+    /// As for [`Call::answer`], at enc = 1.
+    unsafe fn seal_with(&mut self, key: &Located<'_>, now: Time) -> Option<Sealed> {
+        let api = &self.attachment.library.api;
+        let index = self.attachment.name_index();
         // SAFETY: the connection of this call.
-        let server_name =
-            unsafe { ServerName::at_sealing(&library.api, self.ssl, self.attachment.name_index()) };
-        let primed = library.api.fresh_iv(&mut iv)
-            && self.prime_encryption(&key.secrets.aes, &iv)
-            && server_name.is_some_and(|server_name| self.prime_mac(&key, &server_name, now));
-        keyring.count(if primed { Counter::Issued } else { Counter::Errors });
+        let server_name = unsafe { ServerName::at_sealing(api, self.ssl, index) }?;
+        let iv = iv::fresh(api)?;
+        let scope = if key.plain { None } else { Some(self.attachment.scope_of_context(now)?) };
+        let bound = Bound { key, scope, server_name: &server_name };
+        let primed = self.prime(&bound, &iv, Direction::Encrypt, now);
         primed.then_some(Sealed { name: key.name, iv })
     }
 
@@ -143,12 +192,13 @@ impl<Mac: TicketMac> Call<'_, Mac> {
         }
         let mut sealed = Sealed { name: KeyName([0; 16]), iv: [0; 16] };
         let mut secrets = KeySecrets::zeroed();
+        self.touched = Touched::Both;
         // Not the TLS library's generator: its failure may be why we are here.
         let primed = draw_from_kernel(&mut sealed.name.0)
             && draw_from_kernel(&mut sealed.iv)
             && draw_from_kernel(secrets.aes.expose_mut())
             && draw_from_kernel(secrets.hmac.expose_mut())
-            && self.prime_encryption(&secrets.aes, &sealed.iv)
+            && self.prime_cipher((&secrets.aes, false), &sealed.iv, Direction::Encrypt)
             && self.mac.key(&secrets.hmac);
         // SAFETY: passed on from the caller.
         if primed { unsafe { self.hand_out(&sealed) } } else { NONE }
@@ -177,24 +227,33 @@ impl<Mac: TicketMac> Call<'_, Mac> {
         };
         let now = keyring.now();
         keyring.tick(now);
-        let mut key = Key::blank();
-        if !keyring.ring().find(&name, &mut key) {
+        primed::tend(now);
+        let Some(key) = keyring.ring().locate(&name) else {
             keyring.count(Counter::Unknown);
             return NONE;
-        }
+        };
         let state = key.times.state(now);
         if state == KeyState::Expired {
             keyring.count(Counter::Expired);
             return NONE;
         }
         // SAFETY: the connection of this call.
-        if !key.plain && !unsafe { self.attachment.verifies_as_usual(self.ssl) } {
-            keyring.count(Counter::WrongScope);
-            return NONE;
-        }
+        let scope = match unsafe { self.scope_at_opening(&key, now) } {
+            AtOpening::Bound(scope) => Some(scope),
+            AtOpening::Unbound => None,
+            AtOpening::VerifiedOtherwise => {
+                keyring.count(Counter::WrongScope);
+                return NONE;
+            }
+            AtOpening::Failed => {
+                keyring.count(Counter::Errors);
+                return NONE;
+            }
+        };
         // SAFETY: the connection of this call.
         let server_name = unsafe { ServerName::at_opening(&library.api, self.ssl) };
-        let primed = self.prime_decryption(&key, &iv) && self.prime_mac(&key, &server_name, now);
+        let bound = Bound { key: &key, scope, server_name: &server_name };
+        let primed = self.prime(&bound, &iv, Direction::Decrypt, now);
         keyring.count(match (primed, state) {
             (false, _) => Counter::Errors,
             (true, KeyState::Retired) => Counter::ResumedRetired,
@@ -218,29 +277,74 @@ impl<Mac: TicketMac> Call<'_, Mac> {
         }
     }
 
-    fn prime_encryption(&self, key: &Secret<32>, iv: &[u8; 16]) -> bool {
-        // SAFETY: the TLS library's live cipher context.
-        unsafe { self.attachment.library.api.prime_encryption(self.cipher, key, iv) }
+    /// # Safety
+    ///
+    /// As for [`Call::answer`], at enc = 0.
+    unsafe fn scope_at_opening(&self, key: &Located<'_>, now: Time) -> AtOpening<'c> {
+        if key.plain {
+            return AtOpening::Unbound;
+        }
+        // SAFETY: the connection of this call.
+        unsafe { self.attachment.scope_at_opening(self.ssl, now) }
     }
 
-    fn prime_decryption(&self, key: &Key, iv: &[u8; 16]) -> bool {
-        let (api, aes) = (&self.attachment.library.api, &key.secrets.aes);
-        // SAFETY: the TLS library's live cipher context.
-        unsafe { api.prime_decryption(self.cipher, aes, key.aes_128, iv) }
+    /// Primes both contexts; false if the TLS library fails, or the key is gone.
+    fn prime(&mut self, bound: &Bound<'_>, iv: &Iv, direction: Direction, now: Time) -> bool {
+        let mut aes = Secret::zeroed();
+        self.touched = Touched::CipherKey;
+        bound.key.read_aes(&mut aes)
+            && self.prime_cipher((&aes, bound.key.aes_128), iv, direction)
+            && self.prime_mac(bound, now)
     }
 
-    fn prime_mac(&mut self, key: &Key, server_name: &ServerName<'_>, now: Time) -> bool {
-        if !self.mac.key(&key.secrets.hmac) {
+    fn prime_cipher(&self, key: (&Secret<32>, bool), iv: &Iv, direction: Direction) -> bool {
+        let Library { api, methods, .. } = self.attachment.library;
+        // SAFETY: the TLS library's live cipher context.
+        unsafe { methods.prime(api, self.cipher, key, iv, direction) }
+    }
+
+    fn prime_mac(&mut self, bound: &Bound<'_>, now: Time) -> bool {
+        let Bound { key, scope, server_name } = bound;
+        let of = Of::new(self.attachment, key, *scope);
+        // SAFETY: the MAC context is that of the attachment's library.
+        let copied = self.mac.copyable().and_then(|mac| unsafe { primed::copy(&of, mac) });
+        if !copied.unwrap_or_else(|| self.key_mac(bound, &of, now)) {
             return false;
         }
-        if key.plain {
-            return true;
-        }
-        let Some(context) = self.attachment.scope_of_context(now) else { return false };
         let connection = self.attachment.scope.of_connection(server_name);
-        self.mac.absorb(context)
-            && connection.is_none_or(|(head, name)| self.mac.absorb(&head) && self.mac.absorb(name))
+        match connection.filter(|_| scope.is_some()) {
+            None => true,
+            Some((head, name)) => absorb_both(&mut self.mac, &head, name),
+        }
     }
+
+    /// As the first ticket of a key does.
+    #[cold]
+    #[inline(never)]
+    fn key_mac(&mut self, bound: &Bound<'_>, of: &Of, now: Time) -> bool {
+        let mut hmac = Secret::zeroed();
+        self.touched = Touched::Both;
+        let keyed = bound.key.read_hmac(&mut hmac)
+            && self.mac.key(&hmac)
+            && bound.scope.is_none_or(|scope| self.mac.absorb(scope));
+        if let Some(mac) = self.mac.copyable().filter(|_| keyed) {
+            // SAFETY: of the attachment's library, and keyed just now.
+            unsafe { primed::keep(of, self.attachment, mac, now) };
+        }
+        keyed
+    }
+}
+
+/// In one step if they are short: each costs.
+fn absorb_both(mac: &mut impl TicketMac, head: &[u8; 5], name: &[u8]) -> bool {
+    let mut both = [0; 64];
+    let len = head.len() + name.len();
+    if len > both.len() {
+        return mac.absorb(head) && mac.absorb(name);
+    }
+    both[..head.len()].copy_from_slice(head);
+    both[head.len()..len].copy_from_slice(name);
+    mac.absorb(&both[..len])
 }
 
 fn draw_from_kernel(bytes: &mut [u8]) -> bool {

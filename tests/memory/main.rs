@@ -4,7 +4,8 @@
 //! The test opens the ring, as root may, and so knows every key without any help of the product.
 //! It keeps digests only (`witness.rs`, `testbed::memory`), reads every readable mapping of every
 //! process of an nginx, and looks for more than whole keys: for each 8-aligned piece of 8 bytes of
-//! what a key is while it is used.
+//! what a key is while it is used. What a server keeps of a living key beside the ring are states of
+//! MACs that are keyed with it, from which the key cannot be had; after its end they are gone, too.
 
 mod core_file;
 mod witness;
@@ -102,7 +103,25 @@ fn assert_gone(witness: &Witness, dead: &[String], everyone: &[i32], when: &str)
         assert!(whole.is_empty(), "{when}, process {pid}: {whole:x?}");
         let pieces = of(dead, witness.pieces.in_process(pid)?);
         assert!(pieces.is_empty(), "{when}, process {pid}: {pieces:x?}");
+        let states = of(dead, witness.states.in_process(pid)?);
+        assert!(states.is_empty(), "{when}, process {pid}: {states:x?}");
     }
+    Ok(())
+}
+
+/// The workers keep MACs that are keyed with a living key, which shows that the search for those of
+/// dead keys would find some.
+fn assert_kept(witness: &mut Witness, visitors: &mut Visitors, nginx: &Nginx) -> Result<()> {
+    let workers = nginx.worker_pids()?;
+    wait::until(LIMIT, "MACs that every worker keeps", || {
+        visitors.meet(nginx, &workers).ok()?;
+        let live = witness.look().ok()?;
+        let keeps = |pid: &i32| {
+            let states = witness.states.in_process(*pid).map(|found| of(&live, found));
+            states.is_ok_and(|states| !states.is_empty())
+        };
+        workers.iter().all(keeps).then_some(())
+    })?;
     Ok(())
 }
 
@@ -155,6 +174,7 @@ fn leaves_nothing_behind(builder: Builder, ring: &RingDir) -> Result<()> {
     let everyone: Vec<i32> = [master, other].into_iter().chain(new).collect();
 
     assert_only_in_ring(&mut witness, &everyone)?;
+    assert_kept(&mut witness, &mut visitors, &nginx)?;
 
     let dead = witness.await_end(|| visitors.come(&nginx).expect("a handshake"))?;
     assert_gone(&witness, &dead, &everyone, "with traffic")?;

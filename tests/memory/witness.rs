@@ -1,8 +1,10 @@
 //! Sees every key that a ring ever holds, and keeps nothing of them but digests.
 
 use std::collections::BTreeMap;
+use std::mem::MaybeUninit;
 use std::time::Duration;
 
+use openssl_sys::{SHA256_CTX, SHA256_Init, SHA256_Update};
 use testbed::memory::Wanted;
 use testbed::wait;
 use tktrot::clock::{BootClock, Clock, Time};
@@ -36,6 +38,9 @@ pub struct Witness {
     pub keys: Wanted,
     /// Every 8 aligned bytes of these.
     pub pieces: Wanted,
+    /// What the first block of an HMAC leaves in SHA-256: in a MAC context that is kept for the
+    /// next ticket. It cannot be turned back into the key, and does as well for a MAC.
+    pub states: Wanted,
 }
 
 impl Witness {
@@ -44,8 +49,8 @@ impl Witness {
         let place = Place { dir: dir.to_owned(), file: "nginx.ring".to_owned(), dir_mode: 0o700 };
         let geometry = Geometry::new(MIN_CAPACITY).ok_or("no geometry")?;
         let ring = place.open(geometry).map_err(|refused| refused.to_string())?;
-        let (keys, pieces) = (Wanted::new(), Wanted::new());
-        Ok(Witness { ring, ends: BTreeMap::new(), keys, pieces })
+        let (keys, pieces, states) = (Wanted::new(), Wanted::new(), Wanted::new());
+        Ok(Witness { ring, ends: BTreeMap::new(), keys, pieces, states })
     }
 
     /// Notes the keys that are in the ring now, and returns the names of the living.
@@ -66,6 +71,8 @@ impl Witness {
                     for (pad, name) in [(0x36, "inner"), (0x5c, "outer")] {
                         let padded = hmac.map(|byte| byte ^ pad);
                         let words = swapped(&padded);
+                        self.states
+                            .add(&state_after(&padded, pad), &format!("{label} HMAC {name}"));
                         self.want(&padded, &format!("{label} HMAC {name}"));
                         self.want(&words, &format!("{label} HMAC {name} words"));
                         self.want(&with_rounds(&words), &format!("{label} HMAC {name} rounds"));
@@ -109,6 +116,24 @@ fn swapped(bytes: &[u8; 32]) -> [u8; 32] {
     let mut out = *bytes;
     out.chunks_exact_mut(4).for_each(<[u8]>::reverse);
     out
+}
+
+/// The state of SHA-256 after the block that the padded key of an HMAC makes: 64 bytes, of which a
+/// key of 32 fills half (RFC 2104 §2). As it lies in memory.
+fn state_after(padded: &[u8; 32], pad: u8) -> [u8; 32] {
+    let block = [*padded, [pad; 32]].concat();
+    let mut context = MaybeUninit::<SHA256_CTX>::zeroed();
+    // SAFETY: the first call initialises the context, for which zeroes are valid.
+    let context = unsafe {
+        assert_eq!(SHA256_Init(context.as_mut_ptr()), 1);
+        assert_eq!(SHA256_Update(context.as_mut_ptr(), block.as_ptr().cast(), block.len()), 1);
+        context.assume_init()
+    };
+    let mut state = [0; 32];
+    for (bytes, word) in state.chunks_exact_mut(4).zip(context.h) {
+        bytes.copy_from_slice(&word.to_ne_bytes());
+    }
+    state
 }
 
 fn with_rounds(words: &[u8; 32]) -> [u8; 32] {

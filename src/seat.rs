@@ -1,0 +1,221 @@
+//! What each thread that deals in tickets has of its own: a kilobyte with the
+//! word that says whether it is looking at shared contexts
+//! ([`crate::quiescent`]) and the IVs that it has drawn ([`crate::tls::iv`]).
+//!
+//! The kernel wipes this memory in the child of a fork (`MADV_WIPEONFORK`,
+//! madvise(2), Linux 4.14), whichever way it forks and whether or not it runs
+//! fork handlers. So no two processes ever have the same IVs drawn, and a
+//! thread that is not there in the child holds nothing up. Where the kernel
+//! cannot do that nobody has a seat, and tickets do without.
+
+use std::cell::Cell;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use once_cell::race::OnceBox;
+
+use crate::tls::iv::Pool;
+
+/// How many threads have a seat at once; what they have takes 192 KiB at most.
+pub const SEATS: usize = 192;
+
+/// One thread's. All zeroes: nobody's.
+#[repr(C, align(1024))]
+pub struct Seat {
+    /// Who sits here: [`me`] of that thread; 0 for nobody.
+    owner: AtomicUsize,
+    /// See [`crate::quiescent`].
+    pub reading: AtomicU64,
+    /// Only its owner touches it.
+    pool: Pool,
+}
+
+const _: () = assert!(size_of::<Seat>() == 1024);
+
+// SAFETY: its words are atomics; who gets at the rest vouches for being alone.
+unsafe impl Sync for Seat {}
+
+/// All seats.
+struct Seats {
+    first: NonNull<Seat>,
+}
+
+// SAFETY: a Seat is Sync, and the mapping belongs to no thread.
+unsafe impl Send for Seats {}
+// SAFETY: as above.
+unsafe impl Sync for Seats {}
+
+impl Seats {
+    /// Maps them; `None` if they cannot be had as they must be.
+    fn map() -> Option<Seats> {
+        let size = SEATS * size_of::<Seat>();
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
+        unsafe {
+            let access = libc::PROT_READ | libc::PROT_WRITE;
+            let base = libc::mmap(ptr::null_mut(), size, access, flags, -1, 0);
+            if base == libc::MAP_FAILED {
+                return None;
+            }
+            if libc::madvise(base, size, libc::MADV_WIPEONFORK) != 0 {
+                libc::munmap(base, size);
+                return None;
+            }
+            // Drawn IVs are nobody's business; nothing depends on it.
+            libc::madvise(base, size, libc::MADV_DONTDUMP);
+            Some(Seats { first: NonNull::new(base.cast())? })
+        }
+    }
+
+    fn all(&self) -> &[Seat] {
+        // SAFETY: so many lie there, page-aligned and zeroed, which is valid,
+        // for the life of the process.
+        unsafe { std::slice::from_raw_parts(self.first.as_ptr(), SEATS) }
+    }
+}
+
+fn seats() -> Option<&'static Seats> {
+    static ALL: OnceBox<Option<Seats>> = OnceBox::new();
+    // Two threads at once may map twice; what the slower one mapped is unmapped.
+    ALL.get_or_init(|| Box::new(Seats::map())).as_ref()
+}
+
+impl Drop for Seats {
+    fn drop(&mut self) {
+        // SAFETY: our mapping, to which nobody has a reference.
+        unsafe { libc::munmap(self.first.as_ptr().cast(), SEATS * size_of::<Seat>()) };
+    }
+}
+
+/// What a thread remembers of where it sits; gives the seat back when it ends.
+struct Mine(Cell<Option<&'static Seat>>);
+
+thread_local! {
+    static MINE: Mine = const { Mine(Cell::new(None)) };
+}
+
+impl Drop for Mine {
+    fn drop(&mut self) {
+        if let Some(seat) = self.0.get().filter(|seat| seat.is_of(self)) {
+            // SAFETY: this thread is its owner, and does not use it now.
+            unsafe { seat.pool.wipe() };
+            seat.reading.store(0, Ordering::Release);
+            // Release: the next owner finds it empty.
+            seat.owner.store(0, Ordering::Release);
+        }
+    }
+}
+
+impl Mine {
+    /// This thread's name among those that live.
+    fn token(&self) -> usize {
+        ptr::from_ref(self) as usize
+    }
+}
+
+impl Seat {
+    fn is_of(&self, thread: &Mine) -> bool {
+        self.owner.load(Ordering::Relaxed) == thread.token()
+    }
+
+    /// The IVs of this thread.
+    ///
+    /// # Safety
+    ///
+    /// The caller's thread sits here, and is not at them already.
+    pub unsafe fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// True as long as this memory is that of the thread that took it: false
+    /// from one moment to the next, in the child of a fork.
+    pub fn is_taken(&self) -> bool {
+        self.owner.load(Ordering::Relaxed) != 0
+    }
+}
+
+/// The seat of the calling thread, taken at its first call; `None` if there is
+/// none, or the thread is ending.
+pub fn mine() -> Option<&'static Seat> {
+    let found = MINE.try_with(|mine| match mine.0.get() {
+        // Not so in the child of a fork, where all are free.
+        Some(seat) if seat.is_of(mine) => Some(seat),
+        _ => {
+            let seat = take(mine.token());
+            mine.0.set(seat);
+            seat
+        }
+    });
+    found.ok().flatten()
+}
+
+#[cold]
+fn take(token: usize) -> Option<&'static Seat> {
+    let free = |seat: &&Seat| {
+        let owner = &seat.owner;
+        owner.load(Ordering::Relaxed) == 0
+            && owner.compare_exchange(0, token, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    };
+    seats()?.all().iter().find(free)
+}
+
+/// All seats, whoever's: for who waits until nobody is reading.
+pub fn all() -> &'static [Seat] {
+    seats().map_or(&[], Seats::all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread;
+
+    #[test]
+    fn a_thread_keeps_its_seat_and_others_have_others() {
+        let here = ptr::from_ref(mine().unwrap()) as usize;
+        assert_eq!(ptr::from_ref(mine().unwrap()) as usize, here);
+        let there = thread::spawn(|| ptr::from_ref(mine().unwrap()) as usize).join().unwrap();
+        assert_ne!(here, there);
+    }
+
+    #[test]
+    fn what_an_ended_thread_had_is_wiped_and_free() {
+        let seat = thread::spawn(|| {
+            let seat = mine().unwrap();
+            // SAFETY: this thread's, which is not at them.
+            let pool = unsafe { seat.pool() };
+            assert!(
+                pool.take(1, |bytes| {
+                    bytes.iter_mut().enumerate().for_each(|(at, byte)| *byte = (at * 7) as u8 | 1);
+                    true
+                })
+                .is_some()
+            );
+            seat
+        })
+        .join()
+        .unwrap();
+        // SAFETY: nobody's; another test's thread may have it by now, and then
+        // it has drawn nothing.
+        assert!(unsafe { seat.pool() }.is_wiped());
+    }
+
+    /// By a system call, so that no fork handler runs.
+    #[test]
+    fn a_child_of_whatever_fork_has_nothing_of_it() {
+        let seat = mine().unwrap();
+        seat.reading.store(5, Ordering::Relaxed);
+        // SAFETY: the child only looks at its memory and leaves with _exit.
+        let child = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
+        if child == 0 {
+            let fresh = !seat.is_taken() && seat.reading.load(Ordering::Relaxed) == 0;
+            let again = mine().is_some_and(Seat::is_taken);
+            // SAFETY: ends the child at once.
+            unsafe { libc::_exit(i32::from(!(fresh && again))) };
+        }
+        seat.reading.store(0, Ordering::Relaxed);
+        let mut status = 0;
+        // SAFETY: waits for our own child.
+        assert_eq!(i64::from(unsafe { libc::waitpid(child as i32, &mut status, 0) }), child);
+        assert_eq!(status, 0);
+    }
+}

@@ -1,0 +1,174 @@
+//! IVs: public once they are used, but never the same twice. A thread draws
+//! some dozens at once from the TLS library's generator, because a draw costs
+//! more than what it brings; each is wiped when it is taken.
+
+use std::cell::UnsafeCell;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::api::TlsApi;
+use crate::seat;
+
+/// An IV of CBC.
+pub type Iv = [u8; 16];
+
+/// How many a pool holds: what is left of a kilobyte.
+const IVS: usize = 62;
+
+/// IVs that were drawn and not used. All zeroes: none. In memory that a fork
+/// wipes in the child.
+pub struct Pool(UnsafeCell<Drawn>);
+
+#[repr(C)]
+struct Drawn {
+    /// Whose generator they are from.
+    source: usize,
+    left: usize,
+    ivs: [Iv; IVS],
+}
+
+const _: () = assert!(size_of::<Pool>() <= 1024 - 2 * size_of::<u64>());
+
+impl Pool {
+    /// Takes one; draws with `draw` if there is none of `source`. `None` if it
+    /// fails, or gives what no sound generator gives.
+    pub fn take(&self, source: usize, draw: impl FnOnce(&mut [u8]) -> bool) -> Option<Iv> {
+        // SAFETY: the pool is one thread's, which is not here already:
+        // `Seat::pool` asks for that, and `draw` is not given the pool.
+        let drawn = unsafe { &mut *self.0.get() };
+        if drawn.left == 0 || drawn.left > IVS || drawn.source != source {
+            drawn.left = 0;
+            drawn.source = source;
+            if !draw(drawn.ivs.as_flattened_mut()) || !are_sound(&drawn.ivs) {
+                drawn.ivs = [[0; 16]; IVS];
+                return None;
+            }
+            drawn.left = IVS;
+        }
+        drawn.left -= 1;
+        Some(std::mem::take(&mut drawn.ivs[drawn.left]))
+    }
+
+    /// Wipes them all.
+    ///
+    /// # Safety
+    ///
+    /// Nobody else uses the pool now.
+    pub unsafe fn wipe(&self) {
+        // SAFETY: the caller's promise.
+        let drawn = unsafe { &mut *self.0.get() };
+        drawn.left = 0;
+        drawn.ivs = [[0; 16]; IVS];
+        // The memory may never be read again, and is to be wiped all the same.
+        std::hint::black_box(drawn);
+    }
+
+    #[cfg(test)]
+    pub fn is_wiped(&self) -> bool {
+        // SAFETY: tests look at it while nobody uses it.
+        let drawn = unsafe { &*self.0.get() };
+        drawn.left == 0 && drawn.ivs == [[0; 16]; IVS]
+    }
+}
+
+/// What no sound generator gives: a constant, or the same again. Compared are
+/// halves, so that a chance hit is as unlikely as with one IV.
+fn are_sound(ivs: &[Iv]) -> bool {
+    let same = |pair: &[Iv]| pair[0][..8] == pair[1][..8];
+    ivs.iter().all(|iv| iv[..8] != iv[8..]) && !ivs.windows(2).any(same) && is_news(&ivs[0])
+}
+
+/// False if the last draw of this process, for any library, began as this one.
+fn is_news(first: &Iv) -> bool {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let (half, _) = first.split_first_chunk::<8>().expect("16 bytes");
+    let half = u64::from_ne_bytes(*half);
+    LAST.swap(half, Ordering::Relaxed) != half
+}
+
+/// A fresh IV of that library's generator; `None` if it fails.
+pub fn fresh(api: &TlsApi) -> Option<Iv> {
+    let source = api.rand_bytes.map_or(0, |function| function as usize);
+    if let Some(seat) = seat::mine() {
+        // SAFETY: this thread's seat, and the generator does not come back here.
+        let iv = unsafe { seat.pool() }.take(source, |bytes| api.draw(bytes));
+        // A signal handler that forked just now left zeroes in the child.
+        if let Some(iv) = iv.filter(|iv| seat.is_taken() && *iv != [0; 16]) {
+            return Some(iv);
+        }
+    }
+    // A host's own generator may not give so much at once (getentropy(3) gives 256 bytes).
+    let mut iv = [0; 16];
+    (api.draw(&mut iv) && are_sound(&[iv])).then_some(iv)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    fn pool() -> Pool {
+        Pool(UnsafeCell::new(Drawn { source: 0, left: 0, ivs: [[0; 16]; IVS] }))
+    }
+
+    /// Counts up from `start`, with halves that differ.
+    fn count(bytes: &mut [u8], start: u64) -> bool {
+        for (number, iv) in bytes.chunks_exact_mut(16).enumerate() {
+            let number = start + number as u64;
+            iv[..8].copy_from_slice(&number.to_be_bytes());
+            iv[8..].copy_from_slice(&(!number).to_be_bytes());
+        }
+        true
+    }
+
+    #[test]
+    fn none_comes_twice_and_one_draw_brings_many() {
+        let pool = pool();
+        let mut draws = 0;
+        let mut seen = HashSet::new();
+        for _ in 0..3 * IVS {
+            let iv = pool.take(1, |bytes| {
+                draws += 1;
+                count(bytes, 1000 * draws)
+            });
+            assert!(seen.insert(iv.unwrap()));
+        }
+        assert_eq!(draws, 3);
+        assert!(pool.is_wiped());
+    }
+
+    #[test]
+    fn another_librarys_are_not_taken() {
+        let pool = pool();
+        let mine = pool.take(1, |bytes| count(bytes, 5000)).unwrap();
+        let other = pool.take(2, |bytes| count(bytes, 6000)).unwrap();
+        assert_eq!(&mine[..8], &(5000 + IVS as u64 - 1).to_be_bytes());
+        assert_eq!(&other[..8], &(6000 + IVS as u64 - 1).to_be_bytes());
+    }
+
+    #[test]
+    fn what_a_broken_generator_gives_is_refused_and_wiped() {
+        let pool = pool();
+        let fill = |value| {
+            move |bytes: &mut [u8]| {
+                bytes.fill(value);
+                true
+            }
+        };
+        let same_again = |bytes: &mut [u8]| {
+            bytes.chunks_exact_mut(16).for_each(|iv| {
+                count(iv, 7000);
+            });
+            true
+        };
+        assert!(pool.take(1, |_| false).is_none());
+        assert!(pool.take(1, fill(0)).is_none());
+        assert!(pool.take(1, fill(0x5a)).is_none());
+        assert!(pool.take(1, same_again).is_none());
+        assert!(pool.is_wiped());
+        assert!(pool.take(1, |bytes| count(bytes, 8000)).is_some());
+        // SAFETY: nobody else has it.
+        unsafe { pool.wipe() };
+        assert!(pool.is_wiped());
+    }
+}
