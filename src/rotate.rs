@@ -330,7 +330,7 @@ impl<C: Clock> Keyring<C> {
     }
 
     /// Takes steps until the schedule is content. Returns when it no longer is.
-    fn step(&self, writer: &Writer<'_>, now: Time) -> Time {
+    fn step(&self, writer: &Writer<'_>, mut now: Time) -> Time {
         let policy = self.policy();
         let mut retry = None;
         for _ in 0..STEPS {
@@ -339,8 +339,15 @@ impl<C: Clock> Keyring<C> {
                 None => break,
                 Some(Step::Retire(place)) => writer.retire(own[place].index, now),
                 Some(Step::Discard(place)) => {
+                    let Entry { index, times, .. } = own[place];
                     self.align(writer, now, &own[place..=place]);
-                    writer.erase(own[place].index);
+                    // It was found until just now. If its time has come meanwhile, it
+                    // may have sealed a ticket.
+                    now = now.max(self.now());
+                    match times.encrypt_from <= now {
+                        true => writer.retire(index, now),
+                        false => writer.erase(index),
+                    }
                 }
                 Some(Step::Publish(times)) => match self.make(writer, times, now) {
                     Ok(_) => self.align(writer, now, &[]),

@@ -1,6 +1,7 @@
 //! Embedded rotation on a virtual clock, with a generator that can fail.
 
 use std::collections::HashSet;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -22,6 +23,9 @@ const HOUR: Duration = Duration::from_secs(3600);
 struct Source {
     draws: AtomicU64,
     fault: AtomicU8,
+    /// How long a draw takes, in nanoseconds, on this clock.
+    takes: AtomicU64,
+    clock: OnceLock<&'static VirtualClock>,
 }
 
 const WORKS: u8 = 0;
@@ -31,6 +35,9 @@ const REPEATS: u8 = 3;
 
 impl Generator for Source {
     fn fill(&self, bytes: &mut [u8]) -> bool {
+        if let Some(clock) = self.clock.get() {
+            clock.advance(Duration::from_nanos(self.takes.load(Ordering::Relaxed)));
+        }
         let fault = self.fault.load(Ordering::Relaxed);
         let draw = match fault {
             REPEATS => 12,
@@ -54,6 +61,7 @@ fn bench(capacity: u32, config: &Config) -> Bench {
     let clock: &'static VirtualClock = Box::leak(Box::new(VirtualClock::default()));
     let source: &'static Source = Box::leak(Box::default());
     clock.advance(1000 * HOUR);
+    let _ = source.clock.set(clock);
     let ring = Ring::private(Geometry::new(capacity).unwrap()).unwrap();
     let keyring = Keyring::new(ring, clock, source);
     keyring.configure(config).unwrap();
@@ -318,4 +326,29 @@ fn a_process_settles_once_and_counts_in_its_block() {
     let totals = bench.keyring.ring().totals();
     assert_eq!((totals.of(Counter::Issued), totals.of(Counter::Unknown)), (3, 1));
     assert_eq!(totals.of(Counter::Expired), 0);
+}
+
+#[test]
+fn a_key_that_begins_while_another_is_made_is_not_erased() {
+    let bench = bench(64, &config(HOUR, Some(HOUR)));
+    let first = bench.find(&bench.sealing_name().unwrap());
+    bench
+        .clock
+        .advance(bench.clock.now().until(first.times.encrypt_until) - Duration::from_nanos(1));
+    bench.keyring.tick(bench.clock.now());
+    assert_eq!(bench.sealing_name(), Some(first.name));
+    let successor = {
+        let entries = bench.keyring.ring().try_write().unwrap().entries();
+        let next =
+            entries.iter().find(|entry| entry.times.encrypt_from == first.times.encrypt_until);
+        next.unwrap().name
+    };
+    // Others seal with it as soon as its time has come.
+    bench.source.takes.store(1000, Ordering::Relaxed);
+    bench.keyring.rotate().unwrap();
+    assert!(bench.has(&successor), "its tickets no longer open");
+    let new = bench.sealing_name().unwrap();
+    assert!(new != successor && new != first.name);
+    assert_eq!(bench.find(&successor).times.state(bench.clock.now()), KeyState::Retired);
+    assert_eq!(bench.states().iter().filter(|state| **state == KeyState::Active).count(), 1);
 }
