@@ -71,7 +71,7 @@ macro_rules! programs {
     };
 }
 
-programs!(api settings contract generator forks pool scope many_contexts turnover);
+programs!(api settings contract generator forks ivs pool primed scope many_contexts turnover);
 
 #[test]
 fn the_sanitizers_see_what_is_wrong() -> Result<()> {
