@@ -159,9 +159,10 @@ fleet-tests:
 test-musl:
 	@tools/musl
 
-# What a handshake costs, beside OpenSSL's own keys. Options: make bench BENCH="--rounds 100"
+# What libtktrot costs, beside OpenSSL's own keys, and which goals are met; docs/performance.md.
+# Options: make bench BENCH="--rounds 100 --only handshakes", make bench BENCH=--quick
 bench: all
-	@$(CARGO) bench --workspace --quiet --bench handshakes -- $(BENCH)
+	@$(CARGO) bench --workspace --quiet --bench costs -- $(BENCH)
 
 lint: deps
 	$(CARGO) fmt --all --check
