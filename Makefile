@@ -39,7 +39,7 @@ TLS_LIBRARIES := $(CARGO) run --quiet --locked --manifest-path tls-libraries/Car
 .PHONY: all libraries programs kill-points sanitize deps demo test built-for-tests built-tests \
         computing-tests waiting-tests program-tests fleet-tests \
         test-tls test-musl openssl-1.1.1 \
-        lint bench install header symbols clean
+        lint bench bench-baseline install header symbols clean
 
 all: libraries programs
 
@@ -133,7 +133,7 @@ CRASH := $(TEST) --features tktrot/kill-points --test crash
 
 names = $(basename $(notdir $(wildcard $(1)/*.rs))) $(notdir $(patsubst %/main.rs,%,$(wildcard $(1)/*/main.rs)))
 
-COMPUTING := c_programs sanitizers tls_libraries hammer
+COMPUTING := c_programs sanitizers tls_libraries hammer instructions
 WAITING   := $(filter-out crash $(COMPUTING),$(call names,tests))
 # Fleets of hosts: what is counted in seconds, they do in seconds only on a machine that does little
 # else.
@@ -163,6 +163,10 @@ test-musl:
 # Options: make bench BENCH="--rounds 100 --only handshakes", make bench BENCH=--quick
 bench: all
 	@$(CARGO) bench --workspace --quiet --bench costs -- $(BENCH)
+
+# Writes the instruction counts anew that tests/instructions.rs compares with.
+bench-baseline: all
+	@$(CARGO) bench --workspace --quiet --bench costs -- --write-baseline
 
 lint: deps
 	$(CARGO) fmt --all --check
