@@ -39,7 +39,7 @@ TLS_LIBRARIES := $(CARGO) run --quiet --locked --manifest-path tls-libraries/Car
 .PHONY: all libraries programs kill-points sanitize deps demo test built-for-tests built-tests \
         computing-tests waiting-tests program-tests fleet-tests \
         test-tls test-musl openssl-1.1.1 \
-        fuzz seeds lint bench install header symbols clean
+        fuzz seeds lint bench bench-baseline install header symbols clean
 
 all: libraries programs
 
@@ -133,7 +133,7 @@ CRASH := $(TEST) --features tktrot/kill-points --test crash
 
 names = $(basename $(notdir $(wildcard $(1)/*.rs))) $(notdir $(patsubst %/main.rs,%,$(wildcard $(1)/*/main.rs)))
 
-COMPUTING := c_programs sanitizers tls_libraries hammer
+COMPUTING := c_programs sanitizers tls_libraries hammer instructions
 WAITING   := $(filter-out crash $(COMPUTING),$(call names,tests))
 # Fleets of hosts: what is counted in seconds, they do in seconds only on a machine that does little
 # else.
@@ -169,9 +169,14 @@ fuzz:
 seeds:
 	TKTROT_WRITE_SEEDS=1 $(CARGO) test --quiet -p fuzz-targets every_seed
 
-# What a handshake costs, beside OpenSSL's own keys. Options: make bench BENCH="--rounds 100"
+# What libtktrot costs, beside OpenSSL's own keys, and which goals are met; docs/performance.md.
+# Options: make bench BENCH="--rounds 100 --only handshakes", make bench BENCH=--quick
 bench: all
-	@$(CARGO) bench --workspace --quiet --bench handshakes -- $(BENCH)
+	@$(CARGO) bench --workspace --quiet --bench costs -- $(BENCH)
+
+# Writes the instruction counts anew that tests/instructions.rs compares with.
+bench-baseline: all
+	@$(CARGO) bench --workspace --quiet --bench costs -- --write-baseline
 
 lint: deps
 	$(CARGO) fmt --all --check

@@ -1,6 +1,8 @@
 //! `make bench` runs and says what it measured. Not how fast that was: no test depends on speed.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
@@ -8,13 +10,25 @@ use testbed::artifacts;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
+/// Each with how many groups of things it compares.
+const MEASUREMENTS: [(&str, usize); 8] = [
+    ("handshakes", 4),
+    ("ticket", 3),
+    ("keys", 4),
+    ("threads", 8),
+    ("identities", 5),
+    ("rotation", 1),
+    ("nginx", 5),
+    ("start", 1),
+];
+const CURVES: [&str; 4] = ["keys", "threads", "identities", "rotation"];
+
 #[test]
 fn the_benchmark_measures_every_case() -> Result<()> {
-    let dir = tempfile::tempdir()?;
-    let json = dir.path().join("handshakes.json");
+    let out = tempfile::tempdir()?;
     let output = Command::new("make")
         .args(["--silent", "bench"])
-        .arg(format!("BENCH=--rounds 1 --handshakes 2 --json {}", json.display()))
+        .arg(format!("BENCH=--quick --out {}", out.path().display()))
         .env_remove("MAKEFLAGS")
         .env_remove("MAKELEVEL")
         .current_dir(artifacts::root())
@@ -23,23 +37,43 @@ fn the_benchmark_measures_every_case() -> Result<()> {
         (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{text}{errors}");
     assert!(text.contains("too few rounds"), "{text}");
-    assert!(text.contains("What this does not show"), "{text}");
 
-    let numbers: Value = serde_json::from_slice(&fs::read(&json)?)?;
-    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
-    let cases = list(&numbers["handshakes"]);
-    let names: Vec<_> = cases.iter().filter_map(|case| case["case"].as_str()).collect();
-    assert_eq!(names, ["TLS 1.2 full", "TLS 1.2 resumed", "TLS 1.3 full", "TLS 1.3 resumed"]);
-    for case in &cases {
-        let variants = list(&case["variants"]);
-        assert!(variants.iter().any(|variant| variant["keys"] == "libtktrot"), "{case}");
-        for variant in &variants {
-            assert!(variant["median"].as_f64() > Some(0.0), "{variant}");
-            assert_eq!(list(&variant["microseconds"]).len(), 1, "{variant}");
+    for (name, groups) in MEASUREMENTS {
+        let numbers = read(out.path(), name)?;
+        assert!(numbers["machine"]["tls_library"].is_string(), "{numbers}");
+        assert_eq!(list(&numbers["groups"]).len(), groups, "{name}");
+        for group in list(&numbers["groups"]) {
+            for thing in list(&group["things"]) {
+                // All but differences are more than nothing.
+                let is_difference = thing["name"] == "more";
+                let median = thing["summary"]["median"].as_f64();
+                assert!(is_difference || median > Some(0.0), "{name}: {thing}");
+                assert_eq!(list(&thing["rounds"]).len(), 1, "{name}: {thing}");
+            }
         }
     }
-    let look_ups = list(&numbers["look_ups"]);
-    assert!(look_ups.iter().any(|look_up| look_up["keys"] == 16384), "{look_ups:?}");
-    assert!(look_ups.iter().all(|look_up| look_up["median"].as_f64() > Some(0.0)), "{look_ups:?}");
+    for name in CURVES {
+        let svg = fs::read_to_string(out.path().join(format!("{name}.svg")))?;
+        assert!(svg.starts_with("<svg") && svg.ends_with("</svg>\n"), "{svg}");
+        assert!(svg.matches("<circle").count() >= 4 && !svg.contains("NaN"), "{svg}");
+    }
+
+    let goals = list(&read(out.path(), "goals")?["goals"]);
+    let names: BTreeSet<_> = goals.iter().filter_map(|goal| goal["goal"].as_str()).collect();
+    assert_eq!((goals.len(), names.len()), (15, 15), "{names:?}");
+    for goal in &goals {
+        assert!(goal["measured"]["median"].is_number() && goal["met"].is_boolean(), "{goal}");
+        let name = goal["goal"].as_str().unwrap_or_default();
+        let line = text.lines().find(|line| line.starts_with(name));
+        assert!(line.is_some_and(|line| line.ends_with("met")), "{name}: {text}");
+    }
     Ok(())
+}
+
+fn read(dir: &Path, name: &str) -> Result<Value> {
+    Ok(serde_json::from_slice(&fs::read(dir.join(format!("{name}.json")))?)?)
+}
+
+fn list(value: &Value) -> Vec<Value> {
+    value.as_array().cloned().unwrap_or_default()
 }

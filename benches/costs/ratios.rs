@@ -26,10 +26,4 @@ impl Series {
     pub fn over(&self, base: &Series) -> Series {
         Series(self.0.iter().zip(&base.0).map(|(value, base)| value / base).collect())
     }
-
-    /// As in "0.994 (0.991-0.997)": the median, and between which quartiles half of the rounds are.
-    pub fn ratio_text(&self) -> String {
-        let (low, high) = (self.quantile(0.25), self.quantile(0.75));
-        format!("{:.3} ({low:.3}-{high:.3})", self.median())
-    }
 }

@@ -1,0 +1,153 @@
+//! Counts instructions of the server's side of handshakes with libtktrot, under callgrind, and
+//! compares them with a baseline that is checked in: unlike times they say the same on a busy
+//! machine, so that a test can fail on them.
+//!
+//! The program starts itself under valgrind with `--be-counted`.
+
+mod baseline;
+mod callgrind;
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs;
+use std::hint::black_box;
+use std::process::{Command, Stdio};
+
+use crate::connection::Link;
+use crate::handshakes::Kind;
+use crate::servers::{self, Keys, Workshop};
+use crate::{Result, machine};
+use baseline::{Baseline, Counts};
+use callgrind::Profile;
+
+/// Handshakes of each kind that are counted, each for itself. The median counts: what libtktrot does
+/// once in a second is in one of many, and in how many depends on how fast the machine is.
+const COUNTED: usize = 9;
+/// And before: what is set up once is not part of a handshake.
+const WARM_UP: usize = 3;
+/// What the counted program says in front of what its TLS library makes of the processor.
+const PROCESSOR: &str = "processor: ";
+
+/// Counts, compares with the baseline, and fails if something has grown.
+pub fn check() -> Result<()> {
+    let base = Baseline::read()?;
+    let now = count()?;
+    let comparison = base.compare(&now);
+    print!("{}", comparison.text);
+    match comparison.grown {
+        0 => Ok(()),
+        grown => Err(format!(
+            "{grown} counts have grown by more than allowed; if that has to be, say why in the \
+             commit and run: make bench-baseline"
+        )
+        .into()),
+    }
+}
+
+/// Counts and writes the baseline.
+pub fn write() -> Result<()> {
+    let now = count()?;
+    print!("{}", now.text());
+    now.write()
+}
+
+/// Runs this program under callgrind.
+fn count() -> Result<Baseline> {
+    let dir = tempfile::tempdir()?;
+    let profile = dir.path().join("profile");
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--quiet", "--compress-strings=no", "--compress-pos=no"])
+        .args(["--dump-line=no", "--toggle-collect=server_turn", "--toggle-collect=server_answer"])
+        .args(["--zero-before=counting_begins", "--dump-before=counting_ends"])
+        .arg(format!("--callgrind-out-file={}", profile.display()))
+        .arg(env::current_exe()?)
+        .arg("--be-counted")
+        // Else the first call of each function would also look for it.
+        .env("LD_BIND_NOW", "1")
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("cannot run valgrind: {error}; `make deps` installs it"))?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    if !output.status.success() {
+        let errors = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("under valgrind: {}\n{said}{errors}", output.status).into());
+    }
+    let processor = said.lines().find_map(|line| line.strip_prefix(PROCESSOR));
+    let mut cases = BTreeMap::new();
+    let mut dumps = 1..;
+    for kind in Kind::ALL {
+        let mut profiles = Vec::new();
+        for number in dumps.by_ref().take(COUNTED) {
+            let file = dir.path().join(format!("profile.{number}"));
+            profiles.push(Profile::parse(&fs::read_to_string(&file)?)?);
+        }
+        cases.insert(kind.name(), Counts::median(&profiles)?);
+    }
+    Ok(Baseline {
+        tls_library: machine::tls_library().to_owned(),
+        processor: processor.ok_or("the counted program did not say on what it runs")?.to_owned(),
+        compiler: compiler()?,
+        cases,
+    })
+}
+
+/// Does the handshakes that are counted. The certificate, the keys and the client's part are as in
+/// the benchmark; keys and nonces are random, and what that changes is in [`baseline`].
+pub fn be_counted() -> Result<()> {
+    println!("{PROCESSOR}{}", processor());
+    let workshop = Workshop::new()?;
+    let server = workshop.server(Keys::Tktrot)?;
+    for kind in Kind::ALL {
+        let client = servers::client(kind.version)?;
+        let link = Link { server: &server, client: &client };
+        let ticket = link.connect(None)?.session;
+        let offered = kind.resumed.then_some(ticket.as_slice());
+        for _ in 0..WARM_UP {
+            link.expect(offered)?;
+        }
+        for _ in 0..COUNTED {
+            counting_begins();
+            link.expect(offered)?;
+            counting_ends();
+        }
+    }
+    Ok(())
+}
+
+/// Callgrind starts from zero here. Different from the other one, lest they become one function.
+#[unsafe(no_mangle)]
+#[inline(never)]
+fn counting_begins() {
+    black_box(1);
+}
+
+/// Callgrind writes down here what it has.
+#[unsafe(no_mangle)]
+#[inline(never)]
+fn counting_ends() {
+    black_box(2);
+}
+
+/// What the TLS library found that the processor can do, which decides what code it runs; valgrind
+/// hides some of it.
+fn processor() -> String {
+    const CPU_SETTINGS: std::ffi::c_int = 1008;
+    // A public function that openssl-sys does not declare: OPENSSL_info(3).
+    unsafe extern "C" {
+        fn OPENSSL_info(what: std::ffi::c_int) -> *const std::ffi::c_char;
+    }
+    // SAFETY: takes a number; the string is static, or none.
+    let text = unsafe { OPENSSL_info(CPU_SETTINGS) };
+    if text.is_null() {
+        return "unknown".to_owned();
+    }
+    // SAFETY: a static string.
+    unsafe { std::ffi::CStr::from_ptr(text) }.to_string_lossy().into_owned()
+}
+
+/// As in "rustc 1.88.0 (6b00bc388 2025-06-23)": what our own part was compiled with.
+fn compiler() -> Result<String> {
+    let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let output = Command::new(rustc).arg("--version").output()?;
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}

@@ -1,0 +1,90 @@
+//! What libtktrot costs a server, beside OpenSSL's own keys, and whether that is what the project
+//! wants it to be.
+//!
+//!     make bench
+//!     make bench BENCH="--rounds 100 --only handshakes --only ticket"
+//!     make bench BENCH=--quick
+//!     make bench-baseline
+//!
+//! `docs/performance.md` tells what is measured and how. Everything that is compared is measured in
+//! alternation in one run, and compared round by round, so that a change of the machine's speed hits
+//! all alike.
+
+mod alternation;
+mod client_hello;
+mod clock;
+mod connection;
+mod handshakes;
+mod identities;
+mod instructions;
+mod machine;
+mod many_keys;
+mod nginx;
+mod one_ticket;
+mod options;
+mod ratios;
+mod report;
+mod rotation;
+mod section;
+mod servers;
+mod start;
+mod svg;
+mod threads;
+mod ticket;
+
+use std::io::{self, Write};
+
+use options::{Options, Task};
+use section::Section;
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+/// A measurement, and what `--only` calls it.
+type Measurement = (&'static str, fn(&Options) -> Result<Section>);
+
+const MEASUREMENTS: [Measurement; 8] = [
+    ("handshakes", handshakes::measure),
+    ("ticket", one_ticket::measure),
+    ("keys", many_keys::measure),
+    ("threads", threads::measure),
+    ("identities", identities::measure),
+    ("rotation", rotation::measure),
+    ("nginx", nginx::measure),
+    ("start", start::measure),
+];
+
+fn main() -> Result<()> {
+    let options = Options::from_args(std::env::args().skip(1))?;
+    match options.task {
+        Task::Measure => measure(&options),
+        Task::CheckBaseline => instructions::check(),
+        Task::WriteBaseline => instructions::write(),
+        Task::BeCounted => instructions::be_counted(),
+    }
+}
+
+fn measure(options: &Options) -> Result<()> {
+    let names = MEASUREMENTS.map(|(name, _)| name);
+    if let Some(name) = options.only.iter().find(|name| !names.contains(&name.as_str())) {
+        return Err(format!("nothing is called {name}; there are {}", names.join(", ")).into());
+    }
+    say(&report::head(options)?);
+    let mut sections = Vec::new();
+    for (name, measure) in MEASUREMENTS {
+        if options.only.is_empty() || options.only.iter().any(|only| only == name) {
+            let section = measure(options).map_err(|error| format!("{name}: {error}"))?;
+            report::write(&section, options)?;
+            say(&report::text(&section));
+            sections.push(section);
+        }
+    }
+    report::write_goals(&sections, options)?;
+    say(&report::goals(&sections));
+    say(&format!("\nEvery round's numbers, and plots, are in {}.\n", options.out.display()));
+    Ok(())
+}
+
+fn say(text: &str) {
+    // A reader that has seen enough is no failure.
+    let _ = io::stdout().write_all(text.as_bytes());
+}

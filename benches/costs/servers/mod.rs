@@ -1,0 +1,121 @@
+//! The servers that are compared: they differ in nothing but their ticket keys.
+
+mod haproxy_shape;
+mod key;
+mod nginx_shape;
+mod plain;
+pub mod tktrot;
+
+use openssl::ssl::{
+    SslContext, SslFiletype, SslMethod, SslSessionCacheMode, SslVerifyMode, SslVersion,
+};
+use testbed::certificate::Certificate;
+use testbed::client::TlsVersion;
+use testbed::{RingDir, certificate};
+
+use crate::Result;
+
+/// Whose ticket keys a server uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keys {
+    /// OpenSSL's own: what everything is compared to.
+    BuiltIn,
+    /// The same again: what differs here is noise.
+    BuiltInAgain,
+    /// See [`plain`].
+    Plain,
+    /// See [`haproxy_shape`].
+    LockedList,
+    /// See [`nginx_shape`].
+    MutexAndThree,
+    /// libtktrot, everything on.
+    Tktrot,
+}
+
+impl Keys {
+    /// All; the first is what the others are compared to.
+    pub const ALL: [Keys; 6] = [
+        Keys::BuiltIn,
+        Keys::BuiltInAgain,
+        Keys::Plain,
+        Keys::LockedList,
+        Keys::MutexAndThree,
+        Keys::Tktrot,
+    ];
+
+    /// Those with a callback.
+    pub const CALLBACKS: [Keys; 4] =
+        [Keys::Plain, Keys::LockedList, Keys::MutexAndThree, Keys::Tktrot];
+
+    /// What the table calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Keys::BuiltIn => "built-in keys",
+            Keys::BuiltInAgain => "built-in keys, again",
+            Keys::Plain => "plain EVP callback",
+            Keys::LockedList => "reader-writer lock, list",
+            Keys::MutexAndThree => "mutex, 3 keys",
+            Keys::Tktrot => "libtktrot",
+        }
+    }
+}
+
+/// What servers are made of: a certificate, and a directory for rings.
+pub struct Workshop {
+    certificate: Certificate,
+    rings: RingDir,
+    _files: tempfile::TempDir,
+}
+
+impl Workshop {
+    pub fn new() -> Result<Workshop> {
+        let files = tempfile::tempdir()?;
+        let certificate = certificate::create(files.path())?;
+        Ok(Workshop { certificate, rings: RingDir::new()?, _files: files })
+    }
+
+    /// A server with those keys.
+    pub fn server(&self, keys: Keys) -> Result<SslContext> {
+        let context = self.context()?;
+        match keys {
+            Keys::BuiltIn | Keys::BuiltInAgain => {}
+            Keys::Plain => plain::install(&context)?,
+            Keys::LockedList => haproxy_shape::install(&context)?,
+            Keys::MutexAndThree => nginx_shape::install(&context)?,
+            Keys::Tktrot => {
+                tktrot::install(&context, &self.rings, "bench", tktrot::Settings::default())?;
+            }
+        }
+        Ok(context)
+    }
+
+    /// A server of libtktrot with a ring of its own.
+    pub fn tktrot(&self, ring: &str, settings: tktrot::Settings) -> Result<SslContext> {
+        let context = self.context()?;
+        tktrot::install(&context, &self.rings, ring, settings)?;
+        Ok(context)
+    }
+
+    /// Without a session cache, as nginx has it.
+    fn context(&self) -> Result<SslContext> {
+        let mut context = SslContext::builder(SslMethod::tls_server())?;
+        context.set_certificate_chain_file(&self.certificate.cert)?;
+        context.set_private_key_file(&self.certificate.key, SslFiletype::PEM)?;
+        context.set_session_id_context(b"bench")?;
+        context.set_session_cache_mode(SslSessionCacheMode::OFF);
+        Ok(context.build())
+    }
+}
+
+/// A client that speaks this version and verifies nothing.
+pub fn client(version: TlsVersion) -> Result<SslContext> {
+    let protocol = match version {
+        TlsVersion::V12 => SslVersion::TLS1_2,
+        TlsVersion::V13 => SslVersion::TLS1_3,
+    };
+    let mut context = SslContext::builder(SslMethod::tls_client())?;
+    context.set_min_proto_version(Some(protocol))?;
+    context.set_max_proto_version(Some(protocol))?;
+    context.set_verify(SslVerifyMode::NONE);
+    Ok(context.build())
+}
