@@ -131,7 +131,8 @@ pub fn exclusive() -> Exclusive {
 /// As [`exclusive`], but `None` instead of waiting.
 pub fn try_exclusive() -> Option<Exclusive> {
     let signals = SignalsBlocked::new();
-    SETUP.try_lock().then_some(Exclusive { _signals: signals })
+    // Made only if the lock is ours: dropping one unlocks.
+    SETUP.try_lock().then(|| Exclusive { _signals: signals })
 }
 
 impl Drop for Exclusive {
@@ -296,6 +297,16 @@ mod tests {
         assert_eq!(status, 0);
         assert_eq!(generation(), before);
         assert!(!borrows_memory());
+    }
+
+    #[test]
+    fn who_does_not_get_the_lock_does_not_give_it_back() {
+        let held = exclusive();
+        let tries = || (0..3).filter(|_| try_exclusive().is_some()).count();
+        assert_eq!(std::thread::scope(|scope| scope.spawn(tries).join().unwrap()), 0);
+        drop(held);
+        // Other tests take it, too, for a moment.
+        assert!((0..1_000_000).any(|_| try_exclusive().is_some()));
     }
 
     #[test]
