@@ -75,9 +75,26 @@ impl Counts {
     fn values(self) -> [f64; 4] {
         [self.own, self.calls, self.callback, self.whole]
     }
+
+    fn least(self, other: Counts) -> Counts {
+        Counts {
+            own: self.own.min(other.own),
+            calls: self.calls.min(other.calls),
+            callback: self.callback.min(other.callback),
+            whole: self.whole.min(other.whole),
+        }
+    }
 }
 
 impl Baseline {
+    /// Of each count the lesser one.
+    pub fn least(mut self, other: &Baseline) -> Baseline {
+        for (name, counts) in &mut self.cases {
+            *counts = other.cases.get(name).map_or(*counts, |other| counts.least(*other));
+        }
+        self
+    }
+
     /// Reads the file.
     pub fn read() -> Result<Baseline> {
         let content: Value = serde_json::from_slice(&fs::read(file())?)?;

@@ -25,13 +25,22 @@ use callgrind::Profile;
 const COUNTED: usize = 9;
 /// And before: what is set up once is not part of a handshake.
 const WARM_UP: usize = 3;
+/// In how many rings a count is looked for that has not grown: names of keys are random, and now and
+/// then two share a chain of the look-up table, which makes one of them take some fifty more.
+const RINGS: usize = 4;
 /// What the counted program says in front of what its TLS library makes of the processor.
 const PROCESSOR: &str = "processor: ";
 
 /// Counts, compares with the baseline, and fails if something has grown.
 pub fn check() -> Result<()> {
     let base = Baseline::read()?;
-    let now = count()?;
+    let mut now = count()?;
+    for _ in 1..RINGS {
+        if base.compare(&now).grown == 0 {
+            break;
+        }
+        now = now.least(&count()?);
+    }
     let comparison = base.compare(&now);
     print!("{}", comparison.text);
     match comparison.grown {
