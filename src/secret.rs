@@ -89,6 +89,18 @@ impl KeyName {
     pub fn is_constant(&self) -> bool {
         self.0.iter().all(|byte| *byte == self.0[0])
     }
+
+    /// All of it, as 32 hex digits.
+    pub fn to_hex(&self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The name that 32 hex digits are; `None` if they are something else.
+    pub fn from_hex(digits: &str) -> Option<KeyName> {
+        let is_one = digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let value = u128::from_str_radix(digits, 16).ok().filter(|_| is_one)?;
+        Some(KeyName(value.to_be_bytes()))
+    }
 }
 
 /// The first four bytes as 8 hex digits: enough to tell keys apart in a log.
@@ -169,6 +181,15 @@ mod tests {
         secrets.hmac.expose_mut()[1] = 1;
         secrets.hmac.expose_mut()[16] = 1;
         assert!(secrets.are_weak_halves(), "longer than a short key");
+    }
+
+    #[test]
+    fn names_come_back_as_they_were() {
+        let some = KeyName(*b"0123456789abcdef");
+        assert_eq!(KeyName::from_hex(&some.to_hex()), Some(some));
+        for bad in ["", "+1", "00", &"0".repeat(33), &"+".repeat(32)] {
+            assert_eq!(KeyName::from_hex(bad), None);
+        }
     }
 
     #[test]

@@ -8,7 +8,6 @@ mod agent;
 mod check;
 mod commands;
 mod generator;
-mod key_name;
 mod keyfile;
 mod probe;
 mod rings;

@@ -12,8 +12,6 @@ use serde_json::Value;
 use tktrot::ring::file::Place;
 use tktrot::secret::KeyName;
 
-use crate::key_name;
-
 /// How long an answer is waited for: a rotation of a fleet takes a while.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// No line is longer.
@@ -154,7 +152,7 @@ impl Which {
     /// What is no name.
     pub fn names(&self) -> Result<Option<Vec<KeyName>>, Reply> {
         let Which::These(names) = self else { return Ok(None) };
-        let names: Option<Vec<_>> = names.iter().map(|hex| key_name::of_hex(hex)).collect();
+        let names: Option<Vec<_>> = names.iter().map(|hex| KeyName::from_hex(hex)).collect();
         names.map(Some).ok_or_else(|| Reply::Error("a key's name is 32 hex digits".into()))
     }
 }

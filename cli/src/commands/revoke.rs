@@ -9,7 +9,6 @@ use tktrot::ring::view::KeyFacts;
 use tktrot::secret::KeyName;
 
 use crate::agent::ask::{self, Question, Revoked, ask};
-use crate::key_name;
 use crate::rings::RingArgument;
 use crate::settings;
 use crate::severity::Severity;
@@ -51,7 +50,7 @@ fn prefix(text: &str) -> Result<String, String> {
 
 impl Which {
     fn means(&self, name: &KeyName) -> bool {
-        let hex: String = name.0.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = name.to_hex();
         self.all || self.key.as_ref().is_some_and(|prefix| hex.starts_with(prefix))
     }
 }
@@ -105,7 +104,7 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
 fn revoke_everywhere(place: &Place, which: &Which, meant: &[KeyFacts]) -> Result<Severity> {
     let keys = match which.all {
         true => ask::Which::All(ask::All::All),
-        false => ask::Which::These(meant.iter().map(|key| key_name::hex(&key.name)).collect()),
+        false => ask::Which::These(meant.iter().map(|key| key.name.to_hex()).collect()),
     };
     let revoked: Revoked = ask(place, &Question::Revoke { keys })?;
     let peers = match revoked.peers {

@@ -9,13 +9,13 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use tktrot::ring::reader::Key;
 use tktrot::rotate::Generator;
+use tktrot::secret::KeyName;
 
 use super::lighttpd::{self, Now};
 use super::selection::Lineup;
 use super::target::{self, Manner, Written};
 use super::{apache, haproxy, nginx, raw};
 use crate::generator::OpenSsl;
-use crate::key_name;
 
 /// For whom files are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -122,7 +122,7 @@ fn write_nginx(keys: &Lineup<&Key>, output: &Path, writing: Writing) -> Result<u
     let all = keys.all();
     let path = |(number, key): (usize, &&Key)| match writing.fate {
         Fate::Final => beside(&list, &number.to_string()),
-        Fate::Current => beside(&list, &key_name::hex(&key.name)),
+        Fate::Current => beside(&list, &key.name.to_hex()),
     };
     let paths: Vec<PathBuf> = all.iter().enumerate().map(path).collect();
     let text = nginx::directives(paths.iter().map(PathBuf::as_path));
@@ -155,7 +155,7 @@ pub fn nginx_files(list: &Path) -> io::Result<Vec<PathBuf>> {
         let is_of = |end: &str| beside(&directory.join(name), end) == path;
         let end = path.extension().and_then(|end| end.to_str()).unwrap_or_default();
         let is_number = end.parse::<u16>().is_ok_and(|number| number.to_string() == end);
-        if (is_number || key_name::of_hex(end).is_some()) && is_of(end) {
+        if (is_number || KeyName::from_hex(end).is_some()) && is_of(end) {
             files.push(path);
         }
     }

@@ -37,10 +37,7 @@ impl fmt::Display for Slot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Slot::At(place) => place.fmt(f),
-            Slot::Kept(name) => {
-                f.write_str("kept:")?;
-                name.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-            }
+            Slot::Kept(name) => write!(f, "kept:{}", name.to_hex()),
         }
     }
 }
@@ -54,7 +51,7 @@ impl FromStr for Slot {
 
     fn from_str(text: &str) -> Result<Self, NoSlot> {
         let slot = match text.strip_prefix("kept:") {
-            Some(digits) => Slot::Kept(name(digits).ok_or(NoSlot)?),
+            Some(digits) => Slot::Kept(KeyName::from_hex(digits).ok_or(NoSlot)?),
             None => {
                 let (period, turn) = text.split_once(':').unwrap_or((text, "0"));
                 let period = period.parse().map_err(|_| NoSlot)?;
@@ -64,17 +61,6 @@ impl FromStr for Slot {
         // One text for each: `07`, `+7` or `7:0` are none.
         if slot.to_string() == text { Ok(slot) } else { Err(NoSlot) }
     }
-}
-
-fn name(digits: &str) -> Option<KeyName> {
-    let (pairs, []) = digits.as_bytes().as_chunks::<2>() else { return None };
-    let pairs: &[[u8; 2]; 16] = pairs.try_into().ok()?;
-    let mut name = [0; 16];
-    for (byte, [high, low]) in name.iter_mut().zip(pairs) {
-        let digit = |letter: u8| char::from(letter).to_digit(16);
-        *byte = (digit(*high)? << 4 | digit(*low)?) as u8;
-    }
-    Some(KeyName(name))
 }
 
 #[cfg(test)]

@@ -39,9 +39,6 @@ mod wrapped_value;
 #[path = "../../../cli/src/generator.rs"]
 mod generator;
 #[allow(dead_code)]
-#[path = "../../../cli/src/key_name.rs"]
-mod key_name;
-#[allow(dead_code)]
 #[path = "../../../cli/src/keyfile/mod.rs"]
 mod keyfile;
 

@@ -9,7 +9,6 @@ use tktrot::schedule::KeyState;
 use tktrot::secret::KeyName;
 use tktrot_fleet::config::Format;
 
-use crate::key_name;
 use crate::keyfile::files::nginx_files;
 
 use super::{Result, Running, Visitors, active, export, look, names, operator, place, words};
@@ -43,7 +42,7 @@ fn an_nginx_that_is_reloaded_follows_the_ring() -> Result<()> {
     let before = Visitors::of(without.addr())?;
     assert_eq!(before.resumed(with.addr())?, [true; 2]);
     let announced = names(&view, KeyState::Announced);
-    let file = |name: &KeyName| files.path().join(format!("keys.conf.{}", key_name::hex(name)));
+    let file = |name: &KeyName| files.path().join(format!("keys.conf.{}", name.to_hex()));
     let there = std::fs::read(file(&announced[0]))?;
     assert_eq!(there[..16], announced[0].0, "the successor is there a rotation ahead");
 
