@@ -55,6 +55,7 @@ pub mod redis;
 pub mod server;
 pub mod solo;
 pub mod stud;
+pub mod visitors;
 pub mod wait;
 
 pub use environment::RingDir;

@@ -6,9 +6,7 @@ mod nginx_shape;
 mod plain;
 pub mod tktrot;
 
-use openssl::ssl::{
-    SslContext, SslFiletype, SslMethod, SslSessionCacheMode, SslVerifyMode, SslVersion,
-};
+use openssl::ssl::{SslContext, SslFiletype, SslMethod, SslSessionCacheMode};
 use testbed::certificate::Certificate;
 use testbed::client::TlsVersion;
 use testbed::{RingDir, certificate};
@@ -109,13 +107,5 @@ impl Workshop {
 
 /// A client that speaks this version and verifies nothing.
 pub fn client(version: TlsVersion) -> Result<SslContext> {
-    let protocol = match version {
-        TlsVersion::V12 => SslVersion::TLS1_2,
-        TlsVersion::V13 => SslVersion::TLS1_3,
-    };
-    let mut context = SslContext::builder(SslMethod::tls_client())?;
-    context.set_min_proto_version(Some(protocol))?;
-    context.set_max_proto_version(Some(protocol))?;
-    context.set_verify(SslVerifyMode::NONE);
-    Ok(context.build())
+    Ok(version.client_context()?.build())
 }

@@ -6,10 +6,11 @@ use std::os::unix::fs::MetadataExt;
 use testbed::certificate;
 use testbed::haproxy::Haproxy;
 use testbed::nginx::Nginx;
+use testbed::visitors::Visitors;
 use testbed::{RingDir, artifacts};
 use tktrot::secret::KeyName;
 
-use crate::{KeyFiles, Result, Visitors, fails, keys, path_text, random, succeeds};
+use crate::{KeyFiles, Result, fails, keys, path_text, random, succeeds};
 
 fn mode_of(path: &std::path::Path) -> Result<u32> {
     Ok(fs::metadata(path)?.mode() & 0o7777)

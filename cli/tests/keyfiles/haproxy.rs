@@ -2,9 +2,10 @@
 
 use openssl::base64;
 use testbed::haproxy::Haproxy;
+use testbed::visitors::Visitors;
 use testbed::{RingDir, artifacts};
 
-use crate::{KeyFiles, Result, Visitors, imported, path_text, random, succeeds};
+use crate::{KeyFiles, Result, imported, path_text, random, succeeds};
 
 fn moves<const SIZE: usize>(more: &[&str]) -> Result<()> {
     let (rings, key_files) = (RingDir::new()?, KeyFiles::new()?);

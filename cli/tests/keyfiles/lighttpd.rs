@@ -6,10 +6,11 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use std::{fs, io};
 
+use testbed::visitors::Visitors;
 use testbed::wait::{self, PATIENCE};
 use testbed::{RingDir, artifacts, certificate, port};
 
-use crate::{KeyFiles, Result, Visitors, imported, keys, path_text, random, succeeds};
+use crate::{KeyFiles, Result, imported, keys, path_text, random, succeeds};
 
 const BINARY: &str = "/usr/sbin/lighttpd";
 

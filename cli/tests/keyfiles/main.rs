@@ -9,14 +9,12 @@ mod nginx;
 mod refused;
 
 use std::fs::{self, Permissions};
-use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use openssl::rand::rand_bytes;
 use testbed::RingDir;
-use testbed::client::{Client, Handshake, Ticket, TlsVersion};
 use tktrot::ring::file::Place;
 use tktrot::ring::layout::IMPORTED;
 use tktrot::ring::view::KeyFacts;
@@ -101,40 +99,4 @@ fn random<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
     rand_bytes(&mut bytes)?;
     Ok(bytes)
-}
-
-/// One client of each version, and a ticket that it got.
-struct Visitors(Vec<(Client, Ticket)>);
-
-impl Visitors {
-    fn of(addr: SocketAddr) -> Result<Visitors> {
-        let mut visitors = Vec::new();
-        for version in TlsVersion::ALL {
-            let client = Client::new(version)?;
-            let mut full = client.connect(addr, None, None)?;
-            assert!(!full.resumed);
-            visitors.push((client, full.tickets.pop().ok_or("no ticket")?));
-        }
-        Ok(Visitors(visitors))
-    }
-
-    /// Each comes back with its ticket.
-    fn again(&self, addr: SocketAddr) -> Result<Vec<Handshake>> {
-        let again =
-            |(client, ticket): &(Client, Ticket)| Ok(client.connect(addr, None, Some(ticket))?);
-        self.0.iter().map(again).collect()
-    }
-
-    /// Each comes back, and its ticket is taken. Names of the keys of new tickets.
-    fn resume(&self, addr: SocketAddr, when: &str) -> Result<Vec<[u8; 16]>> {
-        let visits = self.again(addr)?;
-        let resumed: Vec<bool> = visits.iter().map(|visit| visit.resumed).collect();
-        assert_eq!(resumed, [true; 2], "{when}: TLS 1.2 and 1.3");
-        Ok(visits.iter().flat_map(|visit| &visit.tickets).map(Ticket::key_name).collect())
-    }
-
-    /// The names of the keys of their tickets.
-    fn key_names(&self) -> Vec<[u8; 16]> {
-        self.0.iter().map(|(_, ticket)| ticket.key_name()).collect()
-    }
 }

@@ -4,10 +4,11 @@ use std::fs;
 use std::path::PathBuf;
 
 use testbed::nginx::Nginx;
+use testbed::visitors::Visitors;
 use testbed::wait::{self, PATIENCE};
 use testbed::{RingDir, artifacts};
 
-use crate::{KeyFiles, Result, Visitors, imported, keys, path_text, random, succeeds};
+use crate::{KeyFiles, Result, imported, keys, path_text, random, succeeds};
 
 /// An nginx without the shim, and the file of its key.
 struct Before {

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use openssl::error::ErrorStack;
 use openssl::ex_data::Index;
 use openssl::ssl::{
-    self, ErrorCode, Ssl, SslContext, SslMethod, SslOptions, SslSession, SslSessionCacheMode,
-    SslStream, SslVerifyMode, SslVersion,
+    self, ErrorCode, Ssl, SslContext, SslContextBuilder, SslMethod, SslOptions, SslSession,
+    SslSessionCacheMode, SslStream, SslVerifyMode, SslVersion,
 };
 use openssl::x509::X509;
 
@@ -39,6 +39,19 @@ pub enum TlsVersion {
 impl TlsVersion {
     /// Both.
     pub const ALL: [TlsVersion; 2] = [TlsVersion::V12, TlsVersion::V13];
+
+    /// Settings of a client that speaks this version and nothing else, and verifies nothing.
+    pub fn client_context(self) -> Result<SslContextBuilder, ErrorStack> {
+        let protocol = match self {
+            TlsVersion::V12 => SslVersion::TLS1_2,
+            TlsVersion::V13 => SslVersion::TLS1_3,
+        };
+        let mut context = SslContext::builder(SslMethod::tls_client())?;
+        context.set_min_proto_version(Some(protocol))?;
+        context.set_max_proto_version(Some(protocol))?;
+        context.set_verify(SslVerifyMode::NONE);
+        Ok(context)
+    }
 }
 
 impl fmt::Display for TlsVersion {
@@ -89,14 +102,7 @@ impl Client {
     }
 
     fn with_options(version: TlsVersion, options: SslOptions) -> Result<Client, ErrorStack> {
-        let protocol = match version {
-            TlsVersion::V12 => SslVersion::TLS1_2,
-            TlsVersion::V13 => SslVersion::TLS1_3,
-        };
-        let mut context = SslContext::builder(SslMethod::tls_client())?;
-        context.set_min_proto_version(Some(protocol))?;
-        context.set_max_proto_version(Some(protocol))?;
-        context.set_verify(SslVerifyMode::NONE);
+        let mut context = version.client_context()?;
         context.set_options(options);
         context.set_session_cache_mode(
             SslSessionCacheMode::CLIENT | SslSessionCacheMode::NO_INTERNAL_STORE,

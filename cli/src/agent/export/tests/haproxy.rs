@@ -14,7 +14,9 @@ use tktrot::schedule::KeyState;
 use tktrot::secret::KeyName;
 use tktrot_fleet::config::{Export, Format};
 
-use super::{Result, Running, Visitors, active, export, holds, look, names, operator, place};
+use super::{
+    Result, Running, Visitors, active, export, holds, key_names, look, names, operator, place,
+};
 
 /// A HAProxy under the shim whose keys are plain. Not nginx: whatever the keys, neither resumes a
 /// ticket that is not of its own session id context.
@@ -140,19 +142,19 @@ fn rotations_at_will_revocations_and_absences_reach_haproxy() -> Result<()> {
     rotated?;
     exporter.wait_for_key(0, &active(&view)?);
     let second = Visitors::of(haproxy.addr(0))?;
-    assert_eq!(second.key_names(), [active(&view)?; 2]);
+    assert_eq!(key_names(&second), [active(&view)?; 2]);
     assert_eq!(second.resumed(with.addr(0))?, [true; 2]);
     assert_eq!(first.resumed(haproxy.addr(0))?, [true; 2], "of the former key");
 
     // The former key goes out of HAProxy's memory, the others stay.
-    let revoked = first.key_names()[0];
+    let revoked = key_names(&first)[0];
     let ended = operator(&place)?.revoke_those(|name| *name == revoked);
     assert_eq!(ended.map_err(|failure| failure.to_string())?.len(), 1);
     wait::until(PATIENCE, "the end of the revoked key", || {
         (first.resumed(haproxy.addr(0)).ok()? == [false; 2]).then_some(())
     })?;
     assert_eq!(second.resumed(haproxy.addr(0))?, [true; 2]);
-    let names = first.key_names();
+    let names = key_names(&first);
     let text = openssl::base64::encode_block(&names[0].0[..15]);
     assert!(!holds(&setting.output, text.as_bytes())?);
 
@@ -161,7 +163,7 @@ fn rotations_at_will_revocations_and_absences_reach_haproxy() -> Result<()> {
     exporter.wait_for_key(0, &active(&view)?);
     assert_eq!(second.resumed(haproxy.addr(0))?, [false; 2]);
     let third = Visitors::of(haproxy.addr(0))?;
-    assert_eq!(third.key_names(), [active(&view)?; 2]);
+    assert_eq!(key_names(&third), [active(&view)?; 2]);
     assert_eq!(third.resumed(with.addr(0))?, [true; 2]);
 
     // A rotation while it does not run.
@@ -171,7 +173,7 @@ fn rotations_at_will_revocations_and_absences_reach_haproxy() -> Result<()> {
     exporter.wait(0, "the absence", |status| status.failures > 0);
     haproxy.start()?;
     assert_eq!(third.resumed(haproxy.addr(0))?, [true; 2]);
-    assert_eq!(Visitors::of(haproxy.addr(0))?.key_names(), [active(&view)?; 2]);
+    assert_eq!(key_names(&Visitors::of(haproxy.addr(0))?), [active(&view)?; 2]);
     exporter.wait(0, "HAProxy's keys", |status| status.current && status.failures == 0);
     Ok(())
 }

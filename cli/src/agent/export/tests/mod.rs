@@ -14,7 +14,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use testbed::RingDir;
-use testbed::client::{Client, Handshake, Ticket, TlsVersion};
+use testbed::visitors::Visitors;
 use testbed::wait::{self, PATIENCE};
 use tktrot::clock::{BootClock, Clock};
 use tktrot::config::{Bind, Config};
@@ -153,33 +153,7 @@ impl Drop for Running {
     }
 }
 
-/// One client of each version, and a ticket that it got.
-struct Visitors(Vec<(Client, Ticket)>);
-
-impl Visitors {
-    fn of(addr: std::net::SocketAddr) -> Result<Visitors> {
-        let mut visitors = Vec::new();
-        for version in TlsVersion::ALL {
-            let client = Client::new(version)?;
-            let mut full = client.connect(addr, None, None)?;
-            assert!(!full.resumed);
-            visitors.push((client, full.tickets.pop().ok_or("no ticket")?));
-        }
-        Ok(Visitors(visitors))
-    }
-
-    /// Whether each resumes. nginx renews tickets of former keys, after which a client of TLS 1.2
-    /// would not offer the one that it had.
-    fn resumed(&self, addr: std::net::SocketAddr) -> Result<[bool; 2]> {
-        let visit =
-            |(client, ticket): &(Client, Ticket)| client.connect(addr, None, Some(&ticket.anew()));
-        let visits =
-            self.0.iter().map(visit).collect::<std::result::Result<Vec<Handshake>, _>>()?;
-        Ok([visits[0].resumed, visits[1].resumed])
-    }
-
-    /// The names of the keys of their tickets.
-    fn key_names(&self) -> Vec<KeyName> {
-        self.0.iter().map(|(_, ticket)| KeyName(ticket.key_name())).collect()
-    }
+/// The names of the keys of their tickets.
+fn key_names(visitors: &Visitors) -> Vec<KeyName> {
+    visitors.key_names().into_iter().map(KeyName).collect()
 }

@@ -11,7 +11,9 @@ use tktrot_fleet::config::Format;
 
 use crate::keyfile::files::nginx_files;
 
-use super::{Result, Running, Visitors, active, export, look, names, operator, place, words};
+use super::{
+    Result, Running, Visitors, active, export, key_names, look, names, operator, place, words,
+};
 
 #[test]
 fn an_nginx_that_is_reloaded_follows_the_ring() -> Result<()> {
@@ -51,13 +53,13 @@ fn an_nginx_that_is_reloaded_follows_the_ring() -> Result<()> {
     // The command returns before the reload is done.
     let new = wait::until(PATIENCE, "the new key in its tickets", || {
         let new = Visitors::of(without.addr()).ok()?;
-        (new.key_names() == [active(&view).ok()?; 2]).then_some(new)
+        (key_names(&new) == [active(&view).ok()?; 2]).then_some(new)
     })?;
     assert_eq!(new.resumed(with.addr())?, [true; 2]);
     assert_eq!(before.resumed(without.addr())?, [true; 2], "of the former key");
     assert_eq!(before.resumed(with.addr())?, [true; 2], "of the former key");
 
-    let revoked = before.key_names()[0];
+    let revoked = key_names(&before)[0];
     let ended = operator(&place)?.revoke_those(|name| *name == revoked);
     assert_eq!(ended.map_err(|failure| failure.to_string())?, [revoked]);
     wait::until(PATIENCE, "the end of its tickets", || {
