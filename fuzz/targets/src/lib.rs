@@ -26,6 +26,7 @@ mod key_files;
 mod made_up;
 mod mesh;
 mod node;
+mod passing;
 mod redis;
 mod ring_file;
 pub mod seeds;

@@ -13,15 +13,10 @@ use tktrot_fleet::node::event::{Action, Event, Facts};
 use tktrot_fleet::node::limits::Limits;
 
 use crate::made_up;
+use crate::passing::Host;
 
 /// The node.
 pub const ME: NodeId = NodeId(1);
-/// Deadlines that are heeded one by one; what is longer is jumped over, as by a host that slept.
-const TICKS: usize = 60;
-/// A deadline that does not move is one of a node that keeps its host busy for ever.
-const AT_ONCE: usize = 8;
-/// No host is left alone for longer.
-const LONGEST: Duration = Duration::from_secs(14 * 24 * 3600);
 /// The first name that is not one of the node's own or of its peers'.
 const FOUND: u32 = 2000;
 
@@ -56,6 +51,20 @@ pub struct World {
     started: bool,
     generator_works: bool,
     ring_is_full: bool,
+}
+
+impl Host for World {
+    fn now(&mut self) -> &mut Time {
+        &mut self.now
+    }
+
+    fn deadline(&self) -> Time {
+        self.node.deadline(self.now)
+    }
+
+    fn tick(&mut self) {
+        self.handle(Event::Tick);
+    }
 }
 
 impl World {
@@ -203,30 +212,6 @@ impl World {
 
     fn is_active(&self, key: &Key) -> bool {
         key.facts.times.state(self.now) == KeyState::Active
-    }
-
-    /// Time passes, and the node is called when it wants to be.
-    pub fn pass(&mut self, span: Duration) {
-        let end = self.now + span.min(LONGEST);
-        let mut at_once = 0;
-        for _ in 0..TICKS {
-            let next = self.node.deadline(self.now);
-            if next > end {
-                break;
-            }
-            at_once = if next > self.now { 0 } else { at_once + 1 };
-            assert!(at_once <= AT_ONCE, "the node has something to do for ever");
-            self.now = self.now.max(next);
-            self.handle(Event::Tick);
-        }
-        self.now = end;
-        self.handle(Event::Tick);
-    }
-
-    /// Time passes, and nobody calls the node.
-    pub fn jump(&mut self, span: Duration) {
-        self.now = self.now + span.min(LONGEST);
-        self.handle(Event::Tick);
     }
 
     pub fn comes_up(&mut self, peer: NodeId) {

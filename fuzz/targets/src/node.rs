@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use arbitrary::Unstructured;
 use tktrot::schedule::{KeyTimes, MAX_LIFETIME, Policy};
 use tktrot::secret::KeyName;
 use tktrot_fleet::message::{Left, Message, NodeId, Offer, Refusal, Tombstone};
@@ -11,6 +10,7 @@ use tktrot_fleet::node::event::Event;
 
 use crate::made_up;
 use crate::mesh::{ME, World};
+use crate::passing::{Host, Input, byte, play};
 
 /// What happens next; the first byte of it, modulo their number.
 pub const EVENTS: [&str; 16] = [
@@ -22,18 +22,11 @@ const MOST: usize = 200;
 /// Peers, from [`ME`] + 1 on.
 const PEERS: u64 = 5;
 
-type Input<'b> = Unstructured<'b>;
-
 /// The first byte chooses the policy, and each of the next one an event.
 pub fn node(bytes: &[u8]) -> bool {
-    let mut input = Unstructured::new(bytes);
+    let mut input = Input::new(bytes);
     let mut world = World::new(policy(byte(&mut input)));
-    for _ in 0..MOST {
-        if input.is_empty() {
-            break;
-        }
-        happens(&mut world, &mut input);
-    }
+    play(&mut world, &mut input, MOST, happens);
     world.calm_down();
     world.has_taken
 }
@@ -159,11 +152,6 @@ fn name(world: &World, input: &mut Input<'_>) -> KeyName {
 
 fn peer(input: &mut Input<'_>) -> NodeId {
     NodeId(ME.0 + 1 + u64::from(byte(input)) % PEERS)
-}
-
-/// The bytes of [`span`] and the like; zeroes behind the end.
-fn byte(input: &mut Input<'_>) -> u8 {
-    input.arbitrary().unwrap_or(0)
 }
 
 /// From nothing to two weeks, and one that no clock holds.

@@ -17,17 +17,12 @@ use tktrot_fleet::shared::settings::Settings;
 use tktrot_fleet::shared::stored::{Flaw, Grave, Revoked, Stored, Terms};
 
 use crate::made_up;
+use crate::passing::Host;
 
 /// The node.
 pub const ME: NodeId = NodeId(1);
-/// Deadlines that are heeded one by one.
-const TICKS: usize = 60;
-/// A deadline that does not move is one of a node that keeps its host busy for ever.
-const AT_ONCE: usize = 8;
 /// More answers than any state needs: a node that asks on keeps Redis busy for ever.
 const ANSWERS: usize = 40;
-/// No host is left alone for longer.
-const LONGEST: Duration = Duration::from_secs(14 * 24 * 3600);
 /// Names of keys that came out of Redis are of higher numbers than this, and than [`FOUND`] are
 /// those of keys of other nodes that the ring has.
 const STORED: u32 = 1_000_000;
@@ -79,6 +74,20 @@ pub struct World {
     failed: Option<Time>,
     generator_works: bool,
     ring_is_full: bool,
+}
+
+impl Host for World {
+    fn now(&mut self) -> &mut Time {
+        &mut self.now
+    }
+
+    fn deadline(&self) -> Time {
+        self.shared.deadline()
+    }
+
+    fn tick(&mut self) {
+        self.handle(Event::Tick);
+    }
 }
 
 impl World {
@@ -317,30 +326,6 @@ impl World {
         let patient = now < started + patience + first;
         let failed = self.failed.is_some_and(|failed| now < failed + RETRY);
         assert!(active > 0 || patient || failed || !self.generator_works, "no key encrypts");
-    }
-
-    /// Time passes, and the node is called when it wants to be.
-    pub fn pass(&mut self, span: Duration) {
-        let end = self.now + span.min(LONGEST);
-        let mut at_once = 0;
-        for _ in 0..TICKS {
-            let next = self.shared.deadline();
-            if next > end {
-                break;
-            }
-            at_once = if next > self.now { 0 } else { at_once + 1 };
-            assert!(at_once <= AT_ONCE, "the node has something to do for ever");
-            self.now = self.now.max(next);
-            self.handle(Event::Tick);
-        }
-        self.now = end;
-        self.handle(Event::Tick);
-    }
-
-    /// Time passes, and nobody calls the node.
-    pub fn jump(&mut self, span: Duration) {
-        self.now = self.now + span.min(LONGEST);
-        self.handle(Event::Tick);
     }
 
     pub fn comes_up(&mut self) {

@@ -4,7 +4,6 @@
 
 use std::time::Duration;
 
-use arbitrary::Unstructured;
 use tktrot::schedule::KeyTimes;
 use tktrot::secret::KeyName;
 use tktrot_fleet::message::NodeId;
@@ -15,6 +14,7 @@ use tktrot_fleet::shared::stored::{Flaw, Grave, Revoked, Terms};
 
 use crate::made_up;
 use crate::node::{policy, span};
+use crate::passing::{Host, Input, byte, play};
 use crate::redis::{ME, World};
 
 /// What happens next; the first byte of it, modulo their number.
@@ -25,18 +25,11 @@ pub const EVENTS: [&str; 16] = [
 /// An input is long enough then.
 const MOST: usize = 100;
 
-type Input<'b> = Unstructured<'b>;
-
 /// The first byte chooses the policy, and each of the next one an event.
 pub fn shared(bytes: &[u8]) -> bool {
-    let mut input = Unstructured::new(bytes);
+    let mut input = Input::new(bytes);
     let mut world = World::new(policy(byte(&mut input)));
-    for _ in 0..MOST {
-        if input.is_empty() {
-            break;
-        }
-        happens(&mut world, &mut input);
-    }
+    play(&mut world, &mut input, MOST, happens);
     world.calm_down();
     world.has_taken
 }
@@ -167,8 +160,4 @@ fn name(world: &World, byte: u8) -> KeyName {
         0 => made_up::name(u32::from(byte % 8) + 1),
         _ => world.some(byte).unwrap_or(made_up::name(1)),
     }
-}
-
-fn byte(input: &mut Input<'_>) -> u8 {
-    input.arbitrary().unwrap_or(0)
 }
