@@ -42,8 +42,9 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 /// A measurement, and what `--only` calls it.
 type Measurement = (&'static str, fn(&Options) -> Result<Section>);
 
-const MEASUREMENTS: [Measurement; 8] = [
+const MEASUREMENTS: [Measurement; 9] = [
     ("handshakes", handshakes::measure),
+    ("instructions", instructions::measure),
     ("ticket", one_ticket::measure),
     ("keys", many_keys::measure),
     ("threads", threads::measure),
@@ -59,7 +60,7 @@ fn main() -> Result<()> {
         Task::Measure => measure(&options),
         Task::CheckBaseline => instructions::check(),
         Task::WriteBaseline => instructions::write(),
-        Task::BeCounted => instructions::be_counted(),
+        Task::BeCounted(keys) => instructions::be_counted(keys, options.kinds),
     }
 }
 

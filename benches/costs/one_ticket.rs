@@ -1,12 +1,11 @@
 //! The crypto of one ticket, and the floor below it.
 
-use crate::clock::ThreadTime;
 use crate::options::Options;
 use crate::section::{Goal, Group, Section, Wanted};
 use crate::servers::{Keys, Workshop};
-use crate::ticket::crypto::{Contexts, SESSION, Ticket};
+use crate::ticket::crypto::{Contexts, LeastCallback, SESSION, Ticket};
 use crate::ticket::in_handshake::Moment;
-use crate::ticket::{BATCH, Desk, each};
+use crate::ticket::{BATCH, Desk, each, in_batches};
 use crate::{Result, alternation};
 
 pub fn measure(options: &Options) -> Result<Section> {
@@ -24,13 +23,17 @@ pub fn measure(options: &Options) -> Result<Section> {
         let mut tickets = desk.seal(batches * BATCH)?;
         desk.when(Moment::Opening, |asked| each(asked, &mut tickets, Contexts::open))
     })?;
-    let floor = alternation::measure(options.rounds, &mut [()], |()| bare(batches))?;
+    let least = LeastCallback::new()?;
+    let mut floors = Floor::ALL;
+    let floor = alternation::measure(options.rounds, &mut floors, |floor| {
+        floor.measure(&least, batches)
+    })?;
 
     let names = || Keys::CALLBACKS.map(Keys::name);
     let groups = vec![
         Group::compared("sealing one ticket", "ns", names(), seal),
         Group::compared("opening one ticket", "ns", names(), open),
-        Group::compared("the floor", "ns", ["bare AES and HMAC, contexts set"], floor),
+        Group::compared("the floor", "ns", Floor::ALL.map(Floor::name), floor),
     ];
     let goals = ["sealing one ticket, to the plain callback", "opening one, to the plain callback"];
     let goals = goals.into_iter().zip(&groups).map(|(what, group)| {
@@ -47,16 +50,50 @@ pub fn measure(options: &Options) -> Result<Section> {
     Ok(Section { name: "ticket", about, groups, goals, curves: Vec::new() })
 }
 
-/// Nanoseconds of AES and HMAC with contexts that are set already.
-fn bare(batches: usize) -> Result<f64> {
-    let mut time = ThreadTime::default();
-    let mut ticket = Ticket::blank();
-    for _ in 0..batches {
-        let mut contexts =
-            (0..BATCH).map(|_| Contexts::set_to_zeroes()).collect::<Result<Vec<_>>>()?;
-        if !time.measure(|| contexts.iter_mut().all(|one| one.encrypt_and_tag(&mut ticket))) {
-            return Err("AES or HMAC failed".into());
+/// What is below every callback.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Floor {
+    Bare,
+    Sealing,
+    Opening,
+}
+
+impl Floor {
+    const ALL: [Floor; 3] = [Floor::Bare, Floor::Sealing, Floor::Opening];
+
+    fn name(self) -> &'static str {
+        match self {
+            Floor::Bare => "bare AES and HMAC, contexts set",
+            Floor::Sealing => "sealing, with setting them",
+            Floor::Opening => "opening, with setting them",
         }
     }
-    Ok(time.net_nanos() / (batches * BATCH) as f64)
+
+    /// Nanoseconds for one ticket.
+    fn measure(self, least: &LeastCallback, batches: usize) -> Result<f64> {
+        let set = |enc| {
+            let mut contexts = Contexts::of_hmac();
+            least.set(&mut contexts, enc).then_some(contexts)
+        };
+        let mut ticket = Ticket::blank();
+        let sealed = set(1).is_some_and(|mut contexts| contexts.encrypt_and_tag(&mut ticket));
+        if !sealed {
+            return Err("AES or HMAC failed".into());
+        }
+        let mut tickets = vec![ticket; batches * BATCH];
+        match self {
+            // If setting fails, so does what follows.
+            Floor::Bare => in_batches(
+                &mut tickets,
+                || set(1).unwrap_or_else(Contexts::of_hmac),
+                Contexts::encrypt_and_tag,
+            ),
+            Floor::Sealing => in_batches(&mut tickets, Contexts::of_hmac, |contexts, ticket| {
+                least.set(contexts, 1) && contexts.encrypt_and_tag(ticket)
+            }),
+            Floor::Opening => in_batches(&mut tickets, Contexts::of_hmac, |contexts, ticket| {
+                least.set(contexts, 0) && contexts.check_and_decrypt(ticket)
+            }),
+        }
+    }
 }

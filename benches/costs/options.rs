@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use testbed::artifacts;
 
 use crate::Result;
+use crate::servers::Keys;
 
 /// What to do, and how much of it.
 pub struct Options {
@@ -16,6 +17,8 @@ pub struct Options {
     pub handshakes: usize,
     /// Everything once, little of it: whether it works, not how fast it is.
     pub quick: bool,
+    /// Of how many kinds of handshakes the instructions are counted.
+    pub kinds: usize,
     /// The names of the measurements to do; empty for all.
     pub only: Vec<String>,
     /// Where numbers and plots go.
@@ -31,8 +34,8 @@ pub enum Task {
     CheckBaseline,
     /// Counts instructions and writes the baseline.
     WriteBaseline,
-    /// Does what is counted; see [`crate::instructions`].
-    BeCounted,
+    /// Does what is counted, with those keys; see [`crate::instructions`].
+    BeCounted(Keys),
 }
 
 const KNOWN: &str = "--rounds N, --handshakes N, --quick, --only NAME, --out DIR, \
@@ -47,6 +50,7 @@ impl Options {
             rounds: 40,
             handshakes: 15,
             quick: false,
+            kinds: usize::MAX,
             only: Vec::new(),
             out: PathBuf::new(),
         };
@@ -62,7 +66,8 @@ impl Options {
                 "--out" => options.out = value()?.into(),
                 "--check-baseline" => options.task = Task::CheckBaseline,
                 "--write-baseline" => options.task = Task::WriteBaseline,
-                "--be-counted" => options.task = Task::BeCounted,
+                "--be-counted" => options.task = Task::BeCounted(Keys::named(&value()?)?),
+                "--kinds" => options.kinds = count(&value()?)?,
                 // What cargo says to every benchmark.
                 "--bench" => {}
                 _ => return Err(format!("unknown argument {argument}; known are {KNOWN}").into()),

@@ -7,15 +7,24 @@ use crate::options::Options;
 use crate::ratios::Series;
 use crate::section::{Curve, Goal, Group, Line, Section, Wanted};
 use crate::servers::{Keys, Workshop};
-use crate::ticket::crypto::{Contexts, Ticket};
+use crate::ticket::crypto::{Contexts, LeastCallback, Ticket};
 use crate::ticket::in_handshake::Moment;
-use crate::ticket::{BATCH, Desk, each, fresh};
+use crate::ticket::{BATCH, Desk, each, fresh, in_batches};
 use crate::{Result, alternation};
 
-/// Seals by so many threads at once, of a server with those keys.
-struct Crowd {
-    keys: Keys,
+/// So many threads that seal at once.
+struct Crowd<'b> {
+    bench: &'b Bench,
     threads: usize,
+}
+
+/// At what they work.
+enum Bench {
+    /// A server's callback.
+    Server(Keys, Desk),
+    /// None: contexts are set with keys at hand, in the calls that no callback can do without. How
+    /// these scale is up to the TLS library.
+    Floor(LeastCallback),
 }
 
 /// When a thread began and ended its work, and its processor time for one ticket.
@@ -23,22 +32,22 @@ type Shift = (Instant, Instant, f64);
 
 pub fn measure(options: &Options) -> Result<Section> {
     let workshop = Workshop::new()?;
-    let mut desks = Vec::new();
+    let mut benches = Vec::new();
     for keys in Keys::CALLBACKS {
-        desks.push((keys, Desk::new(workshop.server(keys)?)?));
+        benches.push(Bench::Server(keys, Desk::new(workshop.server(keys)?)?));
     }
+    benches.push(Bench::Floor(LeastCallback::new()?));
     let numbers: &[usize] = if options.quick { &[1, 2] } else { &[1, 2, 4] };
-    let mut crowds = Vec::new();
-    for keys in Keys::CALLBACKS {
-        crowds.extend(numbers.iter().map(|&threads| Crowd { keys, threads }));
-    }
+    let crowds: Vec<_> = benches
+        .iter()
+        .flat_map(|bench| numbers.iter().map(move |&threads| Crowd { bench, threads }))
+        .collect();
     let tickets = BATCH * options.unless_quick(512, 8);
     let mut by_processor = vec![Vec::new(); crowds.len()];
     let mut places: Vec<usize> = (0..crowds.len()).collect();
     let rates = alternation::measure(options.rounds, &mut places, |&mut place| {
-        let Crowd { keys, threads } = crowds[place];
-        let desk = &desks.iter().find(|(of, _)| *of == keys).ok_or("no such server")?.1;
-        let (rate, nanos) = work(desk, threads, tickets)?;
+        let Crowd { bench, threads } = crowds[place];
+        let (rate, nanos) = work(bench, threads, tickets)?;
         by_processor[place].push(nanos);
         Ok(rate)
     })?;
@@ -57,18 +66,18 @@ pub fn measure(options: &Options) -> Result<Section> {
         Series(slower.0.iter().map(|ratio| ratio * crowds[place].threads as f64).collect())
     };
     let (mut groups, mut lines, mut goals) = (Vec::new(), Vec::new(), Vec::new());
-    for (number, keys) in Keys::CALLBACKS.into_iter().enumerate() {
+    for (number, bench) in benches.iter().enumerate() {
         let first = number * numbers.len();
         let places = first..first + numbers.len();
         let names = || numbers.iter().map(|threads| format!("{threads} threads"));
         let values = rates[places.clone()].to_vec();
-        groups.push(Group::compared(keys.name(), "tickets/s", names(), values));
+        groups.push(Group::compared(bench.name(), "tickets/s", names(), values));
         let values = places.clone().map(undisturbed).collect();
-        let name = format!("{}, by processor time", keys.name());
+        let name = format!("{}, by processor time", bench.name());
         groups.push(Group::compared(name, "fold", names(), values));
         let points = places.map(|place| (crowds[place].threads as f64, scaling(place))).collect();
-        lines.push(Line { name: keys.name().to_owned(), points });
-        if keys == Keys::Tktrot {
+        lines.push(Line { name: bench.name().to_owned(), points });
+        if matches!(bench, Bench::Server(Keys::Tktrot, _)) {
             goals.push(Goal {
                 what: "2 threads to 1, ticket crypto",
                 wanted: Wanted::AtLeast(1.9),
@@ -94,21 +103,48 @@ pub fn measure(options: &Options) -> Result<Section> {
     Ok(Section { name: "threads", about, groups, goals, curves })
 }
 
+impl Bench {
+    fn name(&self) -> &'static str {
+        match self {
+            Bench::Server(keys, _) => keys.name(),
+            Bench::Floor(_) => "the floor: contexts set, no callback",
+        }
+    }
+
+    /// Seals after `begin`; nanoseconds of this thread for one ticket.
+    fn seal(&self, count: usize, begin: impl FnOnce() -> Result<()>) -> Result<f64> {
+        let mut tickets = vec![Ticket::blank(); count];
+        // Each thread's first one may set something up.
+        match self {
+            Bench::Server(_, desk) => desk.when(Moment::Sealing, |asked| {
+                drop(fresh(asked.callback, BATCH));
+                each(asked, &mut [Ticket::blank()], Contexts::seal)?;
+                begin()?;
+                each(asked, &mut tickets, Contexts::seal)
+            }),
+            Bench::Floor(least) => {
+                let step = |contexts: &mut Contexts, ticket: &mut Ticket| {
+                    least.set(contexts, 1) && contexts.encrypt_and_tag(ticket)
+                };
+                in_batches(&mut vec![Ticket::blank(); BATCH], Contexts::of_hmac, step)?;
+                begin()?;
+                in_batches(&mut tickets, Contexts::of_hmac, step)
+            }
+        }
+    }
+}
+
 /// Tickets per second of all threads, and nanoseconds of a thread for one.
-fn work(desk: &Desk, threads: usize, tickets: usize) -> Result<(f64, f64)> {
+fn work(bench: &Bench, threads: usize, tickets: usize) -> Result<(f64, f64)> {
     let arrived = AtomicUsize::new(0);
     let shift = || -> std::result::Result<Shift, String> {
-        let shift = desk.when(Moment::Sealing, |asked| {
-            // Each thread's first call may set something up.
-            drop(fresh(asked.callback, BATCH));
-            each(asked, &mut [Ticket::blank()], Contexts::seal)?;
-            let mut tickets = vec![Ticket::blank(); tickets];
+        let mut began = Instant::now();
+        let nanos = bench.seal(tickets, || {
             meet(&arrived, threads)?;
-            let began = Instant::now();
-            let nanos = each(asked, &mut tickets, Contexts::seal)?;
-            Ok((began, Instant::now(), nanos))
+            began = Instant::now();
+            Ok(())
         });
-        shift.map_err(|error| error.to_string())
+        Ok((began, Instant::now(), nanos.map_err(|error| error.to_string())?))
     };
     let shifts = std::thread::scope(|scope| {
         let all: Vec<_> = (0..threads).map(|_| scope.spawn(shift)).collect();

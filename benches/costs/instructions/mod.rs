@@ -1,6 +1,6 @@
-//! Counts instructions of the server's side of handshakes with libtktrot, under callgrind, and
-//! compares them with a baseline that is checked in: unlike times they say the same on a busy
-//! machine, so that a test can fail on them.
+//! Counts instructions of the server's side of handshakes under callgrind: unlike times they say the
+//! same on a busy machine. Those with libtktrot are compared with a baseline that is checked in, so
+//! that a test can fail on them; and with those of the other servers.
 //!
 //! The program starts itself under valgrind with `--be-counted`.
 
@@ -11,10 +11,14 @@ use std::collections::BTreeMap;
 use std::env;
 use std::fs;
 use std::hint::black_box;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::connection::Link;
 use crate::handshakes::Kind;
+use crate::options::Options;
+use crate::ratios::Series;
+use crate::section::{Group, Section};
 use crate::servers::{self, Keys, Workshop};
 use crate::{Result, machine};
 use baseline::{Baseline, Counts};
@@ -60,53 +64,107 @@ pub fn write() -> Result<()> {
     now.write()
 }
 
-/// Runs this program under callgrind.
-fn count() -> Result<Baseline> {
-    let dir = tempfile::tempdir()?;
-    let profile = dir.path().join("profile");
-    let output = Command::new("valgrind")
-        .args(["--tool=callgrind", "--quiet", "--compress-strings=no", "--compress-pos=no"])
-        .args(["--dump-line=no", "--toggle-collect=server_turn", "--toggle-collect=server_answer"])
-        .args(["--zero-before=counting_begins", "--dump-before=counting_ends"])
-        .arg(format!("--callgrind-out-file={}", profile.display()))
-        .arg(env::current_exe()?)
-        .arg("--be-counted")
-        // Else the first call of each function would also look for it.
-        .env("LD_BIND_NOW", "1")
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| format!("cannot run valgrind: {error}; `make deps` installs it"))?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    if !output.status.success() {
-        let errors = String::from_utf8_lossy(&output.stderr);
-        return Err(format!("under valgrind: {}\n{said}{errors}", output.status).into());
-    }
-    let processor = said.lines().find_map(|line| line.strip_prefix(PROCESSOR));
-    let mut cases = BTreeMap::new();
-    let mut dumps = 1..;
-    for kind in Kind::ALL {
-        let mut profiles = Vec::new();
-        for number in dumps.by_ref().take(COUNTED) {
-            let file = dir.path().join(format!("profile.{number}"));
-            profiles.push(Profile::parse(&fs::read_to_string(&file)?)?);
+/// The servers that are compared; more of them differ in nothing that is counted.
+const COMPARED: [Keys; 5] =
+    [Keys::BuiltIn, Keys::Plain, Keys::LockedList, Keys::MutexAndThree, Keys::Tktrot];
+
+/// All instructions of the server, by whose ticket keys it uses.
+pub fn measure(options: &Options) -> Result<Section> {
+    let kinds = &Kind::ALL[..options.unless_quick(Kind::ALL.len(), 1)];
+    let mut wholes = vec![Vec::new(); kinds.len()];
+    for keys in COMPARED {
+        let run = Run::of(keys, kinds)?;
+        for (wholes, kind) in wholes.iter_mut().zip(kinds) {
+            let totals = run.profiles[&kind.name()].iter().map(|profile| profile.total() as f64);
+            wholes.push(Series(totals.collect()));
         }
-        cases.insert(kind.name(), Counts::median(&profiles)?);
+    }
+    let groups = wholes.into_iter().zip(kinds).map(|(wholes, kind)| {
+        Group::compared(kind.name(), "instructions", COMPARED.map(Keys::name), wholes)
+    });
+    let about = format!(
+        "What a server executes for one handshake in memory, counted under callgrind; {COUNTED} of\n\
+         each kind. It varies with the random numbers in ECDSA and in the key exchange. Valgrind hides\n\
+         some of the processor's instructions from OpenSSL: this is not what is fast, but where\n\
+         the work is."
+    );
+    let groups = groups.collect();
+    Ok(Section { name: "instructions", about, groups, goals: Vec::new(), curves: Vec::new() })
+}
+
+/// Counts what is compared with the baseline.
+fn count() -> Result<Baseline> {
+    let run = Run::of(Keys::Tktrot, &Kind::ALL)?;
+    let mut cases = BTreeMap::new();
+    for (kind, profiles) in &run.profiles {
+        cases.insert(kind.clone(), Counts::median(profiles)?);
     }
     Ok(Baseline {
         tls_library: machine::tls_library().to_owned(),
-        processor: processor.ok_or("the counted program did not say on what it runs")?.to_owned(),
+        processor: run.processor,
         compiler: compiler()?,
         cases,
     })
 }
 
+/// What one run of this program under callgrind has counted.
+struct Run {
+    /// As the counted program's TLS library sees it.
+    processor: String,
+    /// By kind of handshake.
+    profiles: BTreeMap<String, Vec<Profile>>,
+}
+
+impl Run {
+    /// With a server that uses those keys; the first kinds of [`Kind::ALL`].
+    fn of(keys: Keys, kinds: &[Kind]) -> Result<Run> {
+        let dir = tempfile::tempdir()?;
+        let profile = dir.path().join("profile");
+        let output = Command::new("valgrind")
+            .args(["--tool=callgrind", "--quiet", "--compress-strings=no", "--compress-pos=no"])
+            .args(["--dump-line=no", "--toggle-collect=server_turn"])
+            .args(["--toggle-collect=server_answer", "--zero-before=counting_begins"])
+            .arg("--dump-before=counting_ends")
+            .arg(format!("--callgrind-out-file={}", profile.display()))
+            .arg(env::current_exe()?)
+            .args(["--be-counted", keys.name(), "--kinds", &kinds.len().to_string()])
+            // Else the first call of each function would also look for it.
+            .env("LD_BIND_NOW", "1")
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|error| format!("cannot run valgrind: {error}; `make deps` installs it"))?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        if !output.status.success() {
+            let errors = String::from_utf8_lossy(&output.stderr);
+            return Err(format!("under valgrind: {}\n{said}{errors}", output.status).into());
+        }
+        let processor = said.lines().find_map(|line| line.strip_prefix(PROCESSOR));
+        let processor = processor.ok_or("the counted program did not say on what it runs")?;
+        let mut profiles = BTreeMap::new();
+        let mut dumps = 1..;
+        for kind in kinds {
+            let read = |number| Profile::parse(&fs::read_to_string(dump(&profile, number))?);
+            let all: Result<Vec<_>> = dumps.by_ref().take(COUNTED).map(read).collect();
+            profiles.insert(kind.name(), all?);
+        }
+        Ok(Run { processor: processor.to_owned(), profiles })
+    }
+}
+
+/// Callgrind numbers what it writes.
+fn dump(file: &Path, number: u32) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(format!(".{number}"));
+    name.into()
+}
+
 /// Does the handshakes that are counted. The certificate, the keys and the client's part are as in
 /// the benchmark; keys and nonces are random, and what that changes is in [`baseline`].
-pub fn be_counted() -> Result<()> {
+pub fn be_counted(keys: Keys, kinds: usize) -> Result<()> {
     println!("{PROCESSOR}{}", processor());
     let workshop = Workshop::new()?;
-    let server = workshop.server(Keys::Tktrot)?;
-    for kind in Kind::ALL {
+    let server = workshop.server(keys)?;
+    for kind in Kind::ALL.into_iter().take(kinds) {
         let client = servers::client(kind.version)?;
         let link = Link { server: &server, client: &client };
         let ticket = link.connect(None)?.session;

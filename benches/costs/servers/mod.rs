@@ -56,6 +56,12 @@ impl Keys {
             Keys::Tktrot => "libtktrot",
         }
     }
+
+    /// Those that the table calls so.
+    pub fn named(name: &str) -> Result<Keys> {
+        let found = Keys::ALL.into_iter().find(|keys| keys.name() == name);
+        Ok(found.ok_or_else(|| format!("no ticket keys are called {name:?}"))?)
+    }
 }
 
 /// What servers are made of: a certificate, and a directory for rings.

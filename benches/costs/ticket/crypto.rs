@@ -85,9 +85,13 @@ impl Contexts {
         // At enc = 0 a callback does not write there.
         let (name, iv) = (ticket.name.as_mut_ptr(), ticket.iv.as_mut_ptr());
         let answer = self.ask(asked, name, iv, 0);
+        (answer == 1 || answer == 2) && self.check_and_decrypt(ticket)
+    }
+
+    /// What is left of opening when the contexts are set.
+    pub fn check_and_decrypt(&mut self, ticket: &mut Ticket) -> bool {
         let (mut session, mut len, mut rest) = ([0xffu8; PADDED + 16], 0, 0);
-        (answer == 1 || answer == 2)
-            && self.tag(ticket, |tag, ticket| openssl::memcmp::eq(&tag, &ticket.tag))
+        self.tag(ticket, |tag, ticket| openssl::memcmp::eq(&tag, &ticket.tag))
             // SAFETY: as for sealing.
             && unsafe {
                 let to = session.as_mut_ptr();
@@ -145,18 +149,59 @@ impl Contexts {
         done && use_it(tag, ticket)
     }
 
-    /// Keys contexts of the HMAC form with zeroes: the callback's part where there is none.
-    pub fn set_to_zeroes() -> Result<Contexts> {
-        let zeroes = [0u8; 32];
-        // SAFETY: new contexts, and keys and IV as long as they are to be.
+    /// Of the kind that a callback of the HMAC form gets.
+    pub fn of_hmac() -> Contexts {
+        // SAFETY: takes nothing, and neither does the other one.
         unsafe {
-            let (cipher, mac) = (ffi::EVP_CIPHER_CTX_new(), ffi::HMAC_CTX_new());
-            let (aes, sha256) = (ffi::EVP_aes_256_cbc(), ffi::EVP_sha256());
-            let (key, none) = (zeroes.as_ptr(), ptr::null_mut());
-            let set = ffi::EVP_EncryptInit_ex(cipher, aes, none, key, key) == 1
-                && ffi::HMAC_Init_ex(mac, key.cast(), 32, sha256, ptr::null_mut()) == 1;
-            let contexts = Contexts { cipher, mac: Mac::Hmac(mac) };
-            if set { Ok(contexts) } else { Err("AES or HMAC cannot be set".into()) }
+            Contexts { cipher: ffi::EVP_CIPHER_CTX_new(), mac: Mac::Hmac(ffi::HMAC_CTX_new()) }
+        }
+    }
+}
+
+/// A callback's part with everything at hand, and nothing but the two calls that set contexts: the
+/// cipher was fetched and the MAC keyed before. The key and the IV are zeroes.
+pub struct LeastCallback {
+    aes: *mut ffi::EVP_CIPHER,
+    keyed: *mut ffi::HMAC_CTX,
+}
+
+impl LeastCallback {
+    pub fn new() -> Result<LeastCallback> {
+        let zeroes = [0u8; 32];
+        // SAFETY: a name that ends, a new context, and a key as long as is said.
+        unsafe {
+            let aes = ffi::EVP_CIPHER_fetch(ptr::null_mut(), c"AES-256-CBC".as_ptr(), ptr::null());
+            let keyed = ffi::HMAC_CTX_new();
+            let least = LeastCallback { aes, keyed };
+            let (key, sha256) = (zeroes.as_ptr().cast(), ffi::EVP_sha256());
+            let is_keyed = ffi::HMAC_Init_ex(keyed, key, 32, sha256, ptr::null_mut()) == 1;
+            if is_keyed && !aes.is_null() { Ok(least) } else { Err("no AES or no HMAC".into()) }
+        }
+    }
+
+    /// Sets contexts of the HMAC form.
+    pub fn set(&self, contexts: &mut Contexts, enc: c_int) -> bool {
+        let Mac::Hmac(mac) = contexts.mac else { return false };
+        let (none, zeroes) = (ptr::null_mut(), [0u8; 32].as_ptr());
+        // SAFETY: live contexts, and key and IV as long as they are to be.
+        unsafe {
+            ffi::EVP_CipherInit_ex(contexts.cipher, self.aes, none, zeroes, zeroes, enc) == 1
+                && ffi::HMAC_CTX_copy(mac, self.keyed) == 1
+        }
+    }
+}
+
+// SAFETY: both are only read once they are made, which threads may do at once (openssl-threads(7)).
+unsafe impl Send for LeastCallback {}
+// SAFETY: as above.
+unsafe impl Sync for LeastCallback {}
+
+impl Drop for LeastCallback {
+    fn drop(&mut self) {
+        // SAFETY: made in `new`; null is fine, too.
+        unsafe {
+            ffi::EVP_CIPHER_free(self.aes);
+            ffi::HMAC_CTX_free(self.keyed);
         }
     }
 }

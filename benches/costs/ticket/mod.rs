@@ -55,13 +55,21 @@ pub type Step = fn(&mut Contexts, Asked, &mut Ticket) -> bool;
 /// Does this with each ticket; nanoseconds of this thread for one, without the making of contexts
 /// and without the clock's own.
 pub fn each(asked: Asked, tickets: &mut [Ticket], step: Step) -> Result<f64> {
+    let make = || Contexts::new(asked.callback);
+    in_batches(tickets, make, |contexts, ticket| step(contexts, asked, ticket))
+}
+
+/// The same, whoever makes the contexts and sets them.
+pub fn in_batches(
+    tickets: &mut [Ticket],
+    make: impl Fn() -> Contexts,
+    step: impl Fn(&mut Contexts, &mut Ticket) -> bool,
+) -> Result<f64> {
     let count = tickets.len();
     let mut time = ThreadTime::default();
     for batch in tickets.chunks_mut(BATCH) {
-        let mut contexts = fresh(asked.callback, batch.len());
-        let all = time.measure(|| {
-            contexts.iter_mut().zip(batch).all(|(contexts, ticket)| step(contexts, asked, ticket))
-        });
+        let mut contexts: Vec<_> = batch.iter().map(|_| make()).collect();
+        let all = time.measure(|| contexts.iter_mut().zip(batch).all(|(one, t)| step(one, t)));
         if !all {
             return Err("a callback did not do with a ticket what it should".into());
         }
