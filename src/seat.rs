@@ -1,19 +1,22 @@
 //! What each thread that deals in tickets has of its own: a kilobyte with the
 //! word that says whether it is looking at shared contexts
-//! ([`crate::quiescent`]) and the IVs that it has drawn ([`crate::tls::iv`]).
+//! ([`crate::quiescent`]), the IVs that it has drawn ([`crate::tls::iv`]) and
+//! where it counts ([`crate::ring::stats`]).
 //!
 //! The kernel wipes this memory in the child of a fork (`MADV_WIPEONFORK`,
 //! madvise(2), Linux 4.14), whichever way it forks and whether or not it runs
-//! fork handlers. So no two processes ever have the same IVs drawn, and a
-//! thread that is not there in the child holds nothing up. Where the kernel
+//! fork handlers. So no two processes ever have the same IVs drawn or count in
+//! one block, and a thread that is not there in the child holds nothing up. Where the kernel
 //! cannot do that nobody has a seat, and tickets do without.
 
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use once_cell::race::OnceBox;
 
+use crate::ring::Ring;
+use crate::ring::layout::Block;
 use crate::tls::iv::Pool;
 
 /// How many threads have a seat at once; what they have takes 192 KiB at most.
@@ -26,6 +29,10 @@ pub struct Seat {
     owner: AtomicUsize,
     /// See [`crate::quiescent`].
     pub reading: AtomicU64,
+    /// The ring in which a block was sought for its owner; null before that.
+    ring: AtomicPtr<Ring>,
+    /// That block; null if there was none.
+    block: AtomicPtr<Block>,
     /// Only its owner touches it.
     pool: Pool,
 }
@@ -100,6 +107,7 @@ impl Drop for Mine {
             // SAFETY: this thread is its owner, and does not use it now.
             unsafe { seat.pool.wipe() };
             seat.reading.store(0, Ordering::Release);
+            seat.leave_block();
             // Release: the next owner finds it empty.
             seat.owner.store(0, Ordering::Release);
         }
@@ -125,6 +133,38 @@ impl Seat {
     /// The caller's thread sits here, and is not at them already.
     pub unsafe fn pool(&self) -> &Pool {
         &self.pool
+    }
+
+    /// The block of `ring` in which only the caller counts, who sits here. A
+    /// thread has one in the first ring that it counts in; in others it counts
+    /// with all threads of the process.
+    #[inline]
+    pub fn block_in(&self, ring: &'static Ring) -> Option<&'static Block> {
+        let of = self.ring.load(Ordering::Relaxed);
+        if of.is_null() {
+            return self.seek_block(ring);
+        }
+        // SAFETY: null, or found in a ring that lives as long as the process.
+        let block = unsafe { self.block.load(Ordering::Relaxed).as_ref() };
+        block.filter(|_| ptr::eq(of, ring))
+    }
+
+    #[cold]
+    fn seek_block(&self, ring: &'static Ring) -> Option<&'static Block> {
+        let block = ring.claim_thread_block(std::process::id());
+        let found = block.map_or(ptr::null(), ptr::from_ref);
+        self.block.store(found.cast_mut(), Ordering::Relaxed);
+        self.ring.store(ptr::from_ref(ring).cast_mut(), Ordering::Relaxed);
+        block
+    }
+
+    fn leave_block(&self) {
+        self.ring.store(ptr::null_mut(), Ordering::Relaxed);
+        let block = self.block.swap(ptr::null_mut(), Ordering::Relaxed);
+        // SAFETY: as in `block_in`.
+        if let Some(block) = unsafe { block.as_ref() } {
+            block.give_back();
+        }
     }
 
     /// True as long as this memory is that of the thread that took it: false
@@ -166,8 +206,10 @@ pub fn all() -> &'static [Seat] {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::thread;
+
+    use super::*;
+    use crate::ring::layout::Geometry;
 
     #[test]
     fn a_thread_keeps_its_seat_and_others_have_others() {
@@ -197,6 +239,27 @@ mod tests {
         // SAFETY: nobody's; another test's thread may have it by now, and then
         // it has drawn nothing.
         assert!(unsafe { seat.pool() }.is_wiped());
+    }
+
+    #[test]
+    fn a_thread_counts_alone_in_its_first_ring_and_leaves_its_block_when_it_ends() {
+        let geometry = Geometry::new(8).unwrap();
+        let rings: &'static [Ring] = vec![(); 2]
+            .into_iter()
+            .map(|()| Ring::private(geometry).unwrap())
+            .collect::<Vec<_>>()
+            .leak();
+        let here = mine().unwrap().block_in(&rings[0]).unwrap();
+        let there = thread::spawn(move || {
+            let block = mine().unwrap().block_in(&rings[0]).unwrap();
+            assert!(mine().unwrap().block_in(&rings[1]).is_none());
+            block
+        });
+        let there = there.join().unwrap();
+        assert!(!ptr::eq(here, there));
+        assert_eq!(there.pid.load(Ordering::Relaxed), 0);
+        assert_eq!(here.pid.load(Ordering::Relaxed), std::process::id());
+        assert!(ptr::eq(mine().unwrap().block_in(&rings[0]).unwrap(), here));
     }
 
     /// By a system call, so that no fork handler runs.

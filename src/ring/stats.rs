@@ -1,6 +1,8 @@
-//! Counters: each process counts in a block of its own, so that no cache line
-//! is shared by two of them on the hot path. A block's figures stay when its
-//! process ends, and the next one that gets the block counts on.
+//! Counters: each thread that deals in tickets counts in a block of its own, so
+//! that no cache line is shared and no atomic read-modify-write is needed on the
+//! hot path. Each process has one beside them, for the threads that got none
+//! and to be known by. A block's figures stay when its thread or process ends,
+//! and the next one that gets the block counts on.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -35,6 +37,10 @@ pub enum Counter {
 }
 
 const _: () = assert!((Counter::Unsealed as usize) < COUNTERS);
+
+/// The first blocks are for processes, which share them if there are too many;
+/// each of the others for one thread alone.
+const OF_PROCESSES: usize = BLOCKS / 2;
 
 /// What can go wrong with a ring at run time: shown in its header by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,19 +78,22 @@ impl Ring {
     /// Gives this process a block, unless it has one: a free one, else that of
     /// a process that is gone, else one to share. Lock-free; returns the index.
     pub fn claim_block(&self, pid: u32, program: &[u8]) -> usize {
-        let blocks = self.blocks();
+        let blocks = &self.blocks()[..OF_PROCESSES];
         let claimed = blocks.iter().position(|block| block.pid.load(Ordering::Relaxed) == pid);
         let index = claimed
             .or_else(|| blocks.iter().position(|block| take(&block.pid, 0, pid)))
-            .or_else(|| {
-                blocks.iter().position(|block| {
-                    let owner = block.pid.load(Ordering::Relaxed);
-                    is_gone(owner) && take(&block.pid, owner, pid)
-                })
-            })
-            .unwrap_or(pid as usize % BLOCKS);
+            .or_else(|| blocks.iter().position(|block| take_from_the_dead(&block.pid, pid)))
+            .unwrap_or(pid as usize % OF_PROCESSES);
         name_block(&blocks[index], program);
         index
+    }
+
+    /// A block in which only the calling thread counts, until it gives it back;
+    /// `None` if all are taken. `pid` is this process. Lock-free.
+    pub fn claim_thread_block(&self, pid: u32) -> Option<&Block> {
+        let blocks = &self.blocks()[OF_PROCESSES..];
+        let free = blocks.iter().find(|block| take(&block.pid, 0, pid));
+        free.or_else(|| blocks.iter().find(|block| take_from_the_dead(&block.pid, pid)))
     }
 
     /// True if a process other than `pid` that lives has a block.
@@ -95,8 +104,13 @@ impl Ring {
 
     /// Counts one event in this process's block.
     pub fn count(&self, block: usize, counter: Counter) {
-        let counters = &self.blocks()[block % BLOCKS].counters;
+        let counters = &self.blocks()[block % OF_PROCESSES].counters;
         counters[counter as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The processes' blocks.
+    pub(super) fn process_blocks(&self) -> &[Block] {
+        &self.blocks()[..OF_PROCESSES]
     }
 
     /// The sums over all blocks.
@@ -121,8 +135,30 @@ impl Ring {
     }
 }
 
+impl Block {
+    /// Counts one event; only for the thread whose block it is.
+    #[inline]
+    pub fn count_alone(&self, counter: Counter) {
+        let counter = &self.counters[counter as usize];
+        counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// Leaves it to the next thread.
+    pub fn give_back(&self) {
+        // Release: who takes it counts on from what was counted.
+        self.pid.store(0, Ordering::Release);
+    }
+}
+
 fn take(pid: &AtomicU32, from: u32, to: u32) -> bool {
-    pid.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    pid.compare_exchange(from, to, Ordering::Acquire, Ordering::Relaxed).is_ok()
+}
+
+/// Of another PID namespace, a process may look dead; what two threads then count in one block is
+/// too little, and nothing else.
+fn take_from_the_dead(pid: &AtomicU32, to: u32) -> bool {
+    let owner = pid.load(Ordering::Relaxed);
+    is_gone(owner) && take(pid, owner, to)
 }
 
 fn is_gone(pid: u32) -> bool {
@@ -138,5 +174,66 @@ fn name_block(block: &Block, program: &[u8]) {
     for (word, chunk) in block.program.iter().zip(bytes.chunks_exact(8)) {
         let value = u64::from_le_bytes(chunk.try_into().expect("chunks of 8"));
         AtomicU64::store(word, value, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::layout::Geometry;
+
+    /// No process has this number: Linux' largest is 2^22.
+    const NOBODY: u32 = 1 << 23;
+
+    fn ring() -> Ring {
+        Ring::private(Geometry::new(8).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn no_two_threads_have_one_block_and_what_they_counted_stays() {
+        let (ring, pid) = (ring(), std::process::id());
+        let shared = ring.claim_block(pid, b"a program");
+        let all: Vec<_> = (0..BLOCKS).map_while(|_| ring.claim_thread_block(pid)).collect();
+        assert_eq!(all.len(), BLOCKS - OF_PROCESSES);
+        assert!(ring.claim_thread_block(pid).is_none());
+        ring.count(shared, Counter::Issued);
+        all.iter().for_each(|block| block.count_alone(Counter::Issued));
+        let sum = |ring: &Ring| ring.totals().of(Counter::Issued) as usize;
+        assert_eq!(sum(&ring), 1 + all.len());
+
+        all[3].give_back();
+        let again = ring.claim_thread_block(pid).unwrap();
+        assert!(std::ptr::eq(again, all[3]));
+        again.count_alone(Counter::Issued);
+        assert_eq!(sum(&ring), 2 + all.len());
+        assert_eq!(
+            ring.process_blocks().iter().filter(|b| b.pid.load(Ordering::Relaxed) != 0).count(),
+            1
+        );
+    }
+
+    #[test]
+    fn the_block_of_a_dead_process_is_taken_when_no_other_is_free() {
+        let (ring, pid) = (ring(), std::process::id());
+        let first = ring.claim_thread_block(NOBODY).unwrap();
+        let mut last = first;
+        while let Some(block) = ring.claim_thread_block(pid) {
+            last = block;
+        }
+        assert!(std::ptr::eq(first, last));
+        assert_eq!(last.pid.load(Ordering::Relaxed), pid);
+    }
+
+    #[test]
+    fn more_processes_than_blocks_share_them_but_never_a_threads() {
+        let ring = ring();
+        let thread = ring.claim_thread_block(std::process::id()).unwrap();
+        for pid in 1..=BLOCKS as u32 {
+            let block = ring.claim_block(pid, b"many");
+            assert!(block < OF_PROCESSES);
+            ring.count(block, Counter::Unknown);
+        }
+        assert_eq!(thread.counters[Counter::Unknown as usize].load(Ordering::Relaxed), 0);
+        assert_eq!(ring.totals().of(Counter::Unknown), BLOCKS as u64);
     }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{Ordering, fence};
 
 use super::Ring;
 use super::file::{Place, Refused, boot_id};
-use super::layout::{Block, COUNTERS, Header, PLAIN, Slot};
+use super::layout::{Block, Header, PLAIN, Slot};
 use super::lock::Holder;
 use super::map::Mapping;
 use super::reader::Key;
@@ -45,8 +45,6 @@ pub struct User {
     pub pid: u32,
     /// The name of its executable, cut to 16 bytes.
     pub program: String,
-    /// What was counted in this block, by the processes before it, too.
-    pub counted: Totals,
 }
 
 impl Place {
@@ -118,7 +116,7 @@ impl View {
 
     /// The processes that have counted.
     pub fn users(&self) -> Vec<User> {
-        self.ring.blocks().iter().filter_map(Block::user).collect()
+        self.ring.process_blocks().iter().filter_map(Block::user).collect()
     }
 
     /// The sums of all that was counted.
@@ -167,11 +165,7 @@ impl Block {
             .flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes())
             .collect();
         let program = String::from_utf8_lossy(&bytes).trim_end_matches('\0').to_owned();
-        let mut counted = [0; COUNTERS];
-        for (count, counter) in counted.iter_mut().zip(&self.counters) {
-            *count = counter.load(Ordering::Relaxed);
-        }
-        (pid != 0).then_some(User { pid, program, counted: Totals(counted) })
+        (pid != 0).then_some(User { pid, program })
     }
 }
 
@@ -237,7 +231,6 @@ mod tests {
             (users.len(), users[0].pid, &*users[0].program),
             (1, process::id(), "a program")
         );
-        assert_eq!(users[0].counted.of(Counter::Issued), 1);
         assert_eq!(view.totals().of(Counter::Issued), 1);
         assert!(matches!(view.writer(), Holder::Thread(_)));
         drop(writer);

@@ -11,8 +11,8 @@ use crate::seat;
 /// An IV of CBC.
 pub type Iv = [u8; 16];
 
-/// How many a pool holds: what is left of a kilobyte.
-const IVS: usize = 62;
+/// How many a pool holds: what is left of a kilobyte, in round numbers.
+const IVS: usize = 60;
 
 /// IVs that were drawn and not used. All zeroes: none. In memory that a fork
 /// wipes in the child.
@@ -26,7 +26,7 @@ struct Drawn {
     ivs: [Iv; IVS],
 }
 
-const _: () = assert!(size_of::<Pool>() <= 1024 - 2 * size_of::<u64>());
+const _: () = assert!(size_of::<Pool>() <= 1024 - 4 * size_of::<u64>());
 
 impl Pool {
     /// Takes one; draws with `draw` if there is none of `source`. `None` if it
