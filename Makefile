@@ -36,15 +36,19 @@ SANITIZED := $(patsubst c-tests/%.c,$(ASAN_DIR)/%,$(wildcard c-tests/*.c)) $(ASA
 TLS_LIBRARIES := $(CARGO) run --quiet --locked --manifest-path tls-libraries/Cargo.toml \
                  --target-dir $(TARGET)/tls/runner --
 
-.PHONY: all libraries programs kill-points sanitize deps demo test built-for-tests built-tests \
+.PHONY: all libraries program programs kill-points sanitize deps demo test built-for-tests \
+        built-tests program-for-tests \
         computing-tests waiting-tests program-tests fleet-tests \
         test-tls test-musl openssl-1.1.1 \
         fuzz seeds lint bench bench-baseline install header symbols clean
 
-all: libraries programs
+all: libraries program programs
 
 libraries:
-	@$(CARGO) build --release --workspace --quiet
+	@$(CARGO) build --release --quiet -p tktrot -p tktrot-preload
+
+program:
+	@$(CARGO) build --release --quiet -p tktrot-cli
 
 programs: $(PROGRAMS)
 
@@ -90,8 +94,8 @@ deps:
 	@tools/deps
 
 # A stock nginx with and without the shim, driven by a real client, in a minute.
-demo: deps all
-	@$(RELEASE)/demo
+demo: deps libraries
+	@$(CARGO) run --release --quiet -p testbed --bin demo
 
 # The shim for tests/killed_writers.rs.
 kill-points:
@@ -118,7 +122,15 @@ test: deps
 	    computing-tests waiting-tests program-tests
 	@$(MAKE) --no-print-directory fleet-tests
 
-built-for-tests: all kill-points openssl-1.1.1
+built-for-tests: libraries programs kill-points openssl-1.1.1
+
+# The program is tested as the tests' profile has it: all that it needs is built for them anyway. In
+# a directory of its own, with the shim, which it looks for beside itself.
+program-for-tests: libraries
+	@$(CARGO) test --workspace --quiet --no-run --test steering
+	@mkdir -p $(TARGET)/program
+	@cd $(TARGET)/program && ln -sf ../release/libtktrot_preload.so . && \
+	    { [ ../debug/tktrot -ef tktrot ] || ln -f ../debug/tktrot .; }
 
 built-tests:
 	$(CARGO) test --workspace --quiet --no-run
@@ -171,11 +183,11 @@ seeds:
 
 # What libtktrot costs, beside OpenSSL's own keys, and which goals are met; docs/performance.md.
 # Options: make bench BENCH="--rounds 100 --only handshakes", make bench BENCH=--quick
-bench: all
+bench: libraries programs
 	@$(CARGO) bench --workspace --quiet --bench costs -- $(BENCH)
 
 # Writes the instruction counts anew that tests/instructions.rs compares with.
-bench-baseline: all
+bench-baseline: libraries programs
 	@$(CARGO) bench --workspace --quiet --bench costs -- --write-baseline
 
 lint: deps
@@ -188,7 +200,7 @@ lint: deps
 	cd fuzz && $(CARGO) fmt --all --check
 
 # Into DESTDIR, for PREFIX (and BINDIR, LIBDIR, SHARE, UNITS, for distributions that have their own).
-install: libraries
+install: libraries program
 	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(PREFIX)/include
 	install -m 644 include/tktrot.h $(DESTDIR)$(PREFIX)/include/
 	install -m 755 $(RELEASE)/libtktrot.so $(DESTDIR)$(LIBDIR)/libtktrot.so.$(VERSION)

@@ -32,10 +32,19 @@ pub fn library() -> Result<&'static Path> {
     built_file(&LIBRARY, "release/libtktrot.so")
 }
 
-/// The command line program.
+/// The command line program, as it is built with the tests.
 pub fn tktrot() -> Result<&'static Path> {
-    static TKTROT: OnceLock<PathBuf> = OnceLock::new();
-    built_file(&TKTROT, "release/tktrot")
+    static TKTROT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    // Tests that call it need the library, too.
+    target()?;
+    let build = || {
+        make("program-for-tests")?;
+        existing(target_dir().join("program/tktrot"))
+    };
+    match TKTROT.get_or_init(|| build().map_err(|error| format!("{error:#}"))) {
+        Ok(path) => Ok(path),
+        Err(message) => Err(anyhow!("{message}")),
+    }
 }
 
 /// A C program, by name.
@@ -82,7 +91,8 @@ fn existing(path: PathBuf) -> Result<PathBuf> {
 }
 
 fn build() -> Result<PathBuf> {
-    make("all")?;
+    make("libraries")?;
+    make("programs")?;
     Ok(target_dir())
 }
 
