@@ -21,7 +21,8 @@ C_LINK   := -L$(C_DIR)/lib -ltktrot -Wl,-rpath,'$$ORIGIN/lib' -lssl -lcrypto -pt
 PROGRAMS := $(patsubst examples/%.c,$(C_DIR)/%,$(wildcard examples/*.c)) \
             $(patsubst c-tests/%.c,$(C_DIR)/%,$(wildcard c-tests/*.c)) \
             $(patsubst c-tests/servers/%.c,$(C_DIR)/servers/%,$(wildcard c-tests/servers/*.c)) \
-            $(C_DIR)/servers/module/host $(C_DIR)/servers/module/tls.so
+            $(C_DIR)/servers/module/host $(C_DIR)/servers/module/tls.so \
+            $(C_DIR)/faults/faults.so
 
 # The shim whose writers die where a test says has a directory of its own, so
 # that it and the other do not replace each other.
@@ -39,7 +40,7 @@ TLS_LIBRARIES := $(CARGO) run --quiet --locked --manifest-path tls-libraries/Car
 .PHONY: all libraries programs kill-points sanitize deps demo test built-for-tests built-tests \
         computing-tests waiting-tests program-tests fleet-tests \
         test-tls test-musl openssl-1.1.1 \
-        fuzz seeds lint bench bench-baseline install header symbols clean
+        fu seeds soak lint bench bench-baseline install header symbols clean
 
 all: libraries programs
 
@@ -69,6 +70,11 @@ $(C_DIR)/servers/module/%: c-tests/servers/module/%.c $(SERVER_HEADERS)
 $(C_DIR)/servers/module/%.so: c-tests/servers/module/%.c $(SERVER_HEADERS)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(WARNINGS) -shared -fPIC -o $@ $< -lssl -lcrypto
+
+# What makes calls of the shim fail, for tests/faults.
+$(C_DIR)/faults/%.so: c-tests/faults/%.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(WARNINGS) -shared -fPIC -o $@ $< -ldl -pthread
 
 sanitize: $(SANITIZED)
 
@@ -139,7 +145,7 @@ WAITING   := $(filter-out crash $(COMPUTING),$(call names,tests))
 # else.
 FLEET     := fleet many_agents
 PROGRAM   := $(filter-out $(FLEET) $(WAITING),$(call names,cli/tests)) $(call names,fleet/tests) \
-             $(call names,fuzz/targets/tests) $(call names,testbed/tests)
+             $(call names,fu/targets/tests) $(call names,testbed/tests)
 
 computing-tests:
 	$(TEST) $(COMPUTING:%=--test %)
@@ -155,19 +161,26 @@ program-tests:
 fleet-tests:
 	$(TEST) $(FLEET:%=--test %)
 
+# nginx and HAProxy under one ring, for so many minutes, while workers are killed, stopped, starved
+# and reloaded (docs/reliability.md): make soak MINUTES=10, with SEED=n as before, HANDSHAKES=n at most.
+MINUTES ?= 1
+
+soak: all
+	@$(RELEASE)/soak --minutes "$(MINUTES)" --handshakes "$(HANDSHAKES)" --seed "$(SEED)"
+
 # Library and shim for musl (Alpine); takes rustup's target and Debian's musl-tools.
 test-musl:
 	@tools/musl
 
-# Fuzz targets (docs/fuzzing.md), each so many seconds: make fuzz SECONDS=300 FUZZ="wire node"
+# Fu targets (docs/fuzzing.md), each so many seconds: make fuzz SECONDS=300 FUZZ="wire node"
 SECONDS ?= 60
 
-fuzz:
-	@tools/fuzz $(SECONDS) $(FUZZ)
+fu:
+	@tools/fu $(SECONDS) $(FUZZ)
 
-# Writes the first inputs of fuzz targets that are not there yet.
+# Writes the first inputs of fu targets that are not there yet.
 seeds:
-	TKTROT_WRITE_SEEDS=1 $(CARGO) test --quiet -p fuzz-targets every_seed
+	TKTROT_WRITE_SEEDS=1 $(CARGO) test --quiet -p fu-targets every_seed
 
 # What libtktrot costs, beside OpenSSL's own keys, and which goals are met; docs/performance.md.
 # Options: make bench BENCH="--rounds 100 --only handshakes", make bench BENCH=--quick
@@ -185,7 +198,7 @@ lint: deps
 	cd tls-libraries && $(CARGO) fmt --all --check
 	$(CARGO) clippy --manifest-path tls-libraries/Cargo.toml --target-dir $(TARGET)/tls/runner \
 	    --all-targets -- -D warnings
-	cd fuzz && $(CARGO) fmt --all --check
+	cd fu && $(CARGO) fmt --all --check
 
 # Into DESTDIR, for PREFIX (and BINDIR, LIBDIR, SHARE, UNITS, for distributions that have their own).
 install: libraries
