@@ -21,7 +21,8 @@ C_LINK   := -L$(C_DIR)/lib -ltktrot -Wl,-rpath,'$$ORIGIN/lib' -lssl -lcrypto -pt
 PROGRAMS := $(patsubst examples/%.c,$(C_DIR)/%,$(wildcard examples/*.c)) \
             $(patsubst c-tests/%.c,$(C_DIR)/%,$(wildcard c-tests/*.c)) \
             $(patsubst c-tests/servers/%.c,$(C_DIR)/servers/%,$(wildcard c-tests/servers/*.c)) \
-            $(C_DIR)/servers/module/host $(C_DIR)/servers/module/tls.so
+            $(C_DIR)/servers/module/host $(C_DIR)/servers/module/tls.so \
+            $(C_DIR)/faults/faults.so
 
 # The shim whose writers die where a test says has a directory of its own, so
 # that it and the other do not replace each other.
@@ -40,7 +41,7 @@ TLS_LIBRARIES := $(CARGO) run --quiet --locked --manifest-path tls-libraries/Car
         built-tests program-for-tests \
         computing-tests waiting-tests program-tests fleet-tests \
         test-tls test-musl openssl-1.1.1 \
-        fuzz seeds lint bench bench-baseline install header symbols clean
+        fuzz seeds soak lint bench bench-baseline install header symbols clean
 
 all: libraries program programs
 
@@ -73,6 +74,11 @@ $(C_DIR)/servers/module/%: c-tests/servers/module/%.c $(SERVER_HEADERS)
 $(C_DIR)/servers/module/%.so: c-tests/servers/module/%.c $(SERVER_HEADERS)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(WARNINGS) -shared -fPIC -o $@ $< -lssl -lcrypto
+
+# What makes calls of the shim fail, for tests/faults.
+$(C_DIR)/faults/%.so: c-tests/faults/%.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(WARNINGS) -shared -fPIC -o $@ $< -ldl -pthread
 
 sanitize: $(SANITIZED)
 
@@ -166,6 +172,13 @@ program-tests:
 
 fleet-tests:
 	$(TEST) $(FLEET:%=--test %)
+
+# nginx and HAProxy under one ring, for so many minutes, while workers are killed, stopped, starved
+# and reloaded (docs/reliability.md): make soak MINUTES=10, with SEED=n as before, HANDSHAKES=n at most.
+MINUTES ?= 1
+
+soak: deps libraries
+	@$(CARGO) run --release --quiet -p testbed --bin soak -- --minutes "$(MINUTES)" --handshakes "$(HANDSHAKES)" --seed "$(SEED)"
 
 # Library and shim for musl (Alpine); takes rustup's target and Debian's musl-tools.
 test-musl:

@@ -40,7 +40,7 @@ static KNOWN: AtomicPtr<Known> = AtomicPtr::new(std::ptr::null_mut());
 ///
 /// # Errors
 ///
-/// No memory for a private ring.
+/// There is no way to have a ring, a private one neither: what failed, in words.
 pub fn open(config: &Config, generator: &'static dyn Generator) -> Result<Opened, String> {
     process::watch();
     process::in_each_child(lock_again);
@@ -54,18 +54,22 @@ pub fn open(config: &Config, generator: &'static dyn Generator) -> Result<Opened
     let mut problems = Vec::new();
     let ring = place.open(config.geometry()).or_else(|refused| {
         let problem = refused.to_string();
+        let ring = Ring::private(config.geometry())
+            .map_err(|error| format!("{problem}; nor can a private ring be made: {error}"))?;
         tell(config, &problem, "; a private ring serves instead, and ends with the server");
         problems.push(problem);
-        Ring::private(config.geometry())
-    });
-    let ring = ring.map_err(|error| format!("no memory for a private ring: {error}"))?;
-    if let Err(error) = ring.protect() {
-        let problem = format!(
-            "{}: keys may be swapped out or dumped: {error}; raise RLIMIT_MEMLOCK",
-            place.path().display()
-        );
-        tell(config, &problem, "");
-        problems.push(problem);
+        Ok::<Ring, String>(ring)
+    })?;
+    let path = place.path();
+    if let Err(error) = ring.lock() {
+        let path = path.display();
+        problems.push(format!("{path}: keys may be swapped out: {error}; raise RLIMIT_MEMLOCK"));
+        tell(config, &problems[problems.len() - 1], "");
+    }
+    if let Err(error) = ring.hide() {
+        let path = path.display();
+        problems.push(format!("{path}: keys will be in core dumps (MADV_DONTDUMP): {error}"));
+        tell(config, &problems[problems.len() - 1], "");
     }
     let keyring = Keyring::new(ring, BootClock, generator);
     let next = KNOWN.load(Ordering::Relaxed);
@@ -111,7 +115,7 @@ impl Known {
         let mut problems = self.problems.clone();
         if let Err(failure) = self.keyring.configure(config) {
             let problem = format!("the ring could not be configured: {failure}");
-            tell(config, &problem, "");
+            tell(config, &problem, "; what it was told before applies, or the defaults");
             problems.push(problem);
         }
         let governed = self.keyring.is_governed();

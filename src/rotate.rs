@@ -40,6 +40,8 @@ pub enum Failure {
     Generator,
     /// No slot is free.
     Full,
+    /// The clock cannot be read.
+    Clock,
 }
 
 impl fmt::Display for Failure {
@@ -56,6 +58,7 @@ impl fmt::Display for Failure {
             Failure::Full => {
                 f.write_str("the ring is full; a new one needs a higher TKTROT_CAPACITY")
             }
+            Failure::Clock => f.write_str("the clock (CLOCK_BOOTTIME) cannot be read"),
         }
     }
 }
@@ -75,6 +78,7 @@ pub struct Keyring<C: Clock = BootClock> {
     generator_failing: OnceOnly,
     evicting: OnceOnly,
     lock_broken: OnceOnly,
+    clock_failing: OnceOnly,
 }
 
 impl<C: Clock> Keyring<C> {
@@ -90,6 +94,7 @@ impl<C: Clock> Keyring<C> {
             generator_failing: OnceOnly::new(),
             evicting: OnceOnly::new(),
             lock_broken: OnceOnly::new(),
+            clock_failing: OnceOnly::new(),
         }
     }
 
@@ -199,7 +204,9 @@ impl<C: Clock> Keyring<C> {
     /// For every handshake: one load where nothing is due, and where something
     /// is, a try at it. Never waits.
     pub fn tick(&self, now: Time) {
-        if now >= self.ring.deadline()
+        if now == Time::NEVER {
+            self.clock_failed();
+        } else if now >= self.ring.deadline()
             && let Some(writer) = self.enter(self.ring.try_write())
         {
             self.tend(&writer, now.max(self.now()));
@@ -324,6 +331,10 @@ impl<C: Clock> Keyring<C> {
     /// one, keys that others have retired since would seem to encrypt, and the
     /// line would name them.
     pub(crate) fn tend(&self, writer: &Writer<'_>, now: Time) {
+        if now == Time::NEVER {
+            // To other processes, whose clock works, no key is over.
+            return;
+        }
         self.align(writer, now, &[]);
         for entry in writer.entries() {
             if entry.times.state(now) == KeyState::Expired {
@@ -352,7 +363,9 @@ impl<C: Clock> Keyring<C> {
                     self.align(writer, now, &own[place..=place]);
                     // It was found until just now. If its time has come meanwhile, it
                     // may have sealed a ticket.
-                    now = now.max(self.now());
+                    now = Some(self.now())
+                        .filter(|it| *it != Time::NEVER)
+                        .map_or(now, |it| it.max(now));
                     match times.encrypt_from <= now {
                         true => writer.retire(index, now),
                         false => writer.erase(index),
@@ -400,6 +413,10 @@ impl<C: Clock> Keyring<C> {
         times: KeyTimes,
         now: Time,
     ) -> Result<KeyName, Failure> {
+        if now == Time::NEVER {
+            // Its times would be none: it would never end.
+            return Err(Failure::Clock);
+        }
         let made = self.make_one(writer, times, now);
         // The generator may keep the last block that it gave (OpenSSL's does,
         // where AES is in portable code): let that be one which nobody uses.
@@ -481,6 +498,16 @@ impl<C: Clock> Keyring<C> {
             );
         }
         Failure::Generator
+    }
+
+    #[cold]
+    fn clock_failed(&self) {
+        if self.clock_failing.first() {
+            error!(
+                "the clock (CLOCK_BOOTTIME) cannot be read; handshakes go on without tickets in \
+                 this process until it can"
+            );
+        }
     }
 
     /// The writer, or `None` after telling why if it is not just busy.

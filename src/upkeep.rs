@@ -6,6 +6,7 @@
 //! signals blocked, so that none is delivered to it instead of to the server.
 
 use std::ffi::c_void;
+use std::io;
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
@@ -14,10 +15,11 @@ use std::time::Duration;
 use once_cell::race::OnceBox;
 
 use crate::clock::Time;
-use crate::error;
+use crate::log::OnceOnly;
 use crate::process::{SignalsBlocked, Working};
 use crate::ring::lock::Attempt;
 use crate::rotate::Keyring;
+use crate::{error, warning};
 
 /// The longest sleep: another process may have moved the deadline, and after
 /// a suspension of the machine a sleep ends late.
@@ -41,15 +43,26 @@ pub fn start(keyring: &'static Keyring, chore: Chore) {
     let mut thread = MaybeUninit::<libc::pthread_t>::uninit();
     // SAFETY: the attributes are initialised before and destroyed after their
     // use; the argument lives for ever and is what `run` expects.
-    unsafe {
+    let errno = unsafe {
         let attr = attributes.as_mut_ptr();
-        if libc::pthread_attr_init(attr) != 0 {
-            return;
+        match libc::pthread_attr_init(attr) {
+            0 => {
+                libc::pthread_attr_setstacksize(attr, STACK);
+                libc::pthread_attr_setdetachstate(attr, libc::PTHREAD_CREATE_DETACHED);
+                let errno = libc::pthread_create(thread.as_mut_ptr(), attr, run, argument);
+                libc::pthread_attr_destroy(attr);
+                errno
+            }
+            errno => errno,
         }
-        libc::pthread_attr_setstacksize(attr, STACK);
-        libc::pthread_attr_setdetachstate(attr, libc::PTHREAD_CREATE_DETACHED);
-        libc::pthread_create(thread.as_mut_ptr(), attr, run, argument);
-        libc::pthread_attr_destroy(attr);
+    };
+    static SAID: OnceOnly = OnceOnly::new();
+    if errno != 0 && SAID.first() {
+        warning!(
+            "no thread can be started (RLIMIT_NPROC?): {}; handshakes rotate, and keys that are \
+             over stay until one comes; TKTROT_UPKEEP=callback if that is meant",
+            io::Error::from_raw_os_error(errno)
+        );
     }
 }
 
@@ -79,12 +92,22 @@ fn attend(keyring: &Keyring) {
         }
         let next = CHORE.get().map_or(Time::NEVER, |chore| chore(keyring.now()));
         drop(permit);
-        sleep_until(keyring.ring().deadline().min(next), keyring.now());
+        if let Err(why) = sleep_until(keyring.ring().deadline().min(next), keyring.now()) {
+            error!(
+                "the upkeep thread cannot sleep, and ends: {why}; handshakes rotate, and keys \
+                 that are over stay until one comes"
+            );
+            return;
+        }
     }
 }
 
 /// Sleeps until the deadline, but no longer than [`NAP`].
-fn sleep_until(deadline: Time, now: Time) {
+fn sleep_until(deadline: Time, now: Time) -> io::Result<()> {
+    if now == Time::NEVER {
+        // The clock fails: what it is asked to sleep by is none.
+        return sleep_for(NAP);
+    }
     // A deadline that has passed is one that the generator or another writer
     // kept from being met: not a reason to spin.
     let until = deadline.min(now + NAP).max(now + Duration::from_millis(10));
@@ -96,7 +119,15 @@ fn sleep_until(deadline: Time, now: Time) {
     let rc = unsafe {
         libc::clock_nanosleep(libc::CLOCK_BOOTTIME, libc::TIMER_ABSTIME, &until, ptr::null_mut())
     };
-    if rc != 0 {
-        std::thread::sleep(Duration::from_millis(100));
+    if rc == 0 { Ok(()) } else { sleep_for(Duration::from_millis(100)) }
+}
+
+/// By a call that every server makes itself: not all kernels and filters of
+/// system calls know the other one. (The standard library's sleep panics.)
+fn sleep_for(span: Duration) -> io::Result<()> {
+    // SAFETY: no descriptors, so nothing but the time is looked at.
+    match unsafe { libc::poll(ptr::null_mut(), 0, span.as_millis() as libc::c_int) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }

@@ -151,7 +151,7 @@ fn tell_takeover(own: OwnKeys) {
 ///
 /// `ctx` is a live SSL_CTX of `library`.
 unsafe fn attach(guest: &'static Guest, library: &'static Library, ctx: *mut SSL_CTX) -> bool {
-    let Some(keyring) = guest.keyring(library) else { return false };
+    let Some(keyring) = guest.keyring_at_use(library) else { return false };
     let attachment = Attachment::new(&guest.config, library, keyring);
     // SAFETY: the caller vouches for `ctx`.
     match unsafe { attach::attach(ctx, attachment) } {

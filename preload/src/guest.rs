@@ -1,6 +1,8 @@
 //! We are guests in somebody else's process: whether we are wanted here, with
 //! which settings, and what happens when they cannot be met.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use once_cell::race::{OnceBox, OnceRef};
 use tktrot::config::{Config, Upkeep};
 use tktrot::log::{OnceOnly, Target};
@@ -18,6 +20,8 @@ pub struct Guest {
     /// What the environment says.
     pub config: Config,
     keyring: OnceRef<'static, Keyring>,
+    /// Keys could not be had when a context was made.
+    in_vain: AtomicBool,
 }
 
 static GUEST: OnceBox<Option<Guest>> = OnceBox::new();
@@ -50,7 +54,7 @@ impl Guest {
             return None;
         }
         let opened = log::open(&config.log);
-        let guest = Guest { config, keyring: OnceRef::new() };
+        let guest = Guest { config, keyring: OnceRef::new(), in_vain: AtomicBool::new(false) };
         if let (Err(error), Target::File(path)) = (opened, &guest.config.log) {
             guest
                 .problem(&format!("TKTROT_LOG={path:?} cannot be opened: {error}; stderr is used"));
@@ -60,6 +64,13 @@ impl Guest {
             warning!("{problem}; the default applies");
         }
         Some(guest)
+    }
+
+    /// The keys for a context that is used: those that there are, for a worker
+    /// must not come to have a ring of its own where the master had none.
+    pub fn keyring_at_use(&self, library: &'static Library) -> Option<&'static Keyring> {
+        let in_vain = self.in_vain.load(Ordering::Relaxed);
+        if in_vain { self.keyring.get() } else { self.keyring(library) }
     }
 
     /// The keys of this process; opened at the first call, with the privileges
@@ -75,10 +86,12 @@ impl Guest {
                 }
                 // Another thread opened the same one, if any.
                 let _ = self.keyring.set(opened.keyring);
+                self.in_vain.store(false, Ordering::Relaxed);
                 Some(opened.keyring)
             }
             Err(problem) => {
                 static SAID: OnceOnly = OnceOnly::new();
+                self.in_vain.store(true, Ordering::Relaxed);
                 self.stop_if_strict(&problem);
                 if SAID.first() {
                     error!("{problem}; the server's own ticket keys stay");

@@ -192,6 +192,7 @@ fn done(result: Result<(), Failure>) -> Result<c_int, Error> {
             Error::new(TKT_ERR_GENERATOR, "the TLS library's random number generator failed")
         }
         Err(Failure::Full) => Error::new(TKT_ERR_FULL, "every slot of the ring is taken"),
+        Err(failure @ Failure::Clock) => Error::new(TKT_ERR_INTERNAL, failure.to_string()),
     };
     Err(error)
 }

@@ -114,14 +114,21 @@ impl Place {
             return Err(self.failed("its directory cannot be made", error));
         }
         let dir = self.open_made_dir(libc::O_RDWR)?;
-        if !on_memory(&dir) {
+        let refused = match is_memory(&dir) {
+            Ok(true) => None,
+            Ok(false) => Some(self.refused(
+                "its directory is not on tmpfs or ramfs, and keys must never reach a disk",
+            )),
+            Err(error) => {
+                Some(self.failed("whether its directory is on tmpfs is not told", &error))
+            }
+        };
+        if let Some(refused) = refused {
             if made.is_ok() {
                 // Ours, and of no use here.
                 let _ = fs::remove_dir(&self.dir);
             }
-            return Err(self.refused(
-                "its directory is not on tmpfs or ramfs, and keys must never reach a disk",
-            ));
+            return Err(refused);
         }
         Ok((dir, made.is_ok()))
     }
@@ -218,20 +225,19 @@ impl Place {
         let mapping = Mapping::of_file(file.as_fd(), geometry.size())
             .map_err(|error| self.failed("mmap", &error))?;
         let ring = Ring::new(mapping, geometry);
-        ring.format(boot_id).map_err(|errno| {
-            self.failed("no lock can be made in it", &io::Error::from_raw_os_error(errno))
-        })?;
+        ring.format(boot_id).map_err(|failure| self.refused(failure.to_string()))?;
         Ok(ring)
     }
 
     /// Takes the memory now, holes of a sparse copy included: on a full tmpfs
     /// the access to a page that is not there would be a SIGBUS.
     pub(super) fn reserve(&self, file: &File, len: usize) -> Result<(), Refused> {
-        // SAFETY: fallocate only takes a descriptor of ours and numbers.
-        match unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, len as libc::off_t) } {
-            0 => Ok(()),
-            _ => Err(self.failed("no room for it", &io::Error::last_os_error())),
-        }
+        // tmpfs gives up as soon as a signal is pending, and servers get signals.
+        let taken = uninterrupted(|| {
+            // SAFETY: fallocate only takes a descriptor of ours and numbers.
+            unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, len as libc::off_t) }
+        });
+        taken.map(drop).map_err(|error| self.failed("no room for it", &error))
     }
 
     pub(super) fn refused(&self, reason: impl Into<String>) -> Refused {
@@ -241,6 +247,25 @@ impl Place {
     pub(super) fn failed(&self, what: &str, error: &io::Error) -> Refused {
         self.refused(format!("{what}: {error}"))
     }
+}
+
+/// Makes a call that returns -1 when it fails, and makes it anew if a signal kept it from working.
+fn uninterrupted(mut call: impl FnMut() -> libc::c_int) -> io::Result<libc::c_int> {
+    loop {
+        let result = call();
+        if result != -1 {
+            return Ok(result);
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
+/// False if the two are known (see [`boot_id`]) and differ.
+pub(super) fn may_be_same_boot(one: [u64; 2], other: [u64; 2]) -> bool {
+    one == other || one == [0; 2] || other == [0; 2]
 }
 
 /// The id of this boot (random(4)); zero where /proc does not tell.
@@ -263,29 +288,31 @@ fn is_trusted(owner: u32, access: libc::c_int) -> bool {
     owner == user || owner == 0 || (user == 0 && access == libc::O_RDONLY)
 }
 
-/// True if a file lies on tmpfs or ramfs, which is memory.
+/// True if a file lies on tmpfs or ramfs, which is memory; false if that cannot be told.
 pub fn on_memory(file: &File) -> bool {
+    is_memory(file).unwrap_or(false)
+}
+
+fn is_memory(file: &File) -> io::Result<bool> {
     // SAFETY: zero is a valid statfs, and the call fills it.
     let mut facts: libc::statfs = unsafe { std::mem::zeroed() };
     // SAFETY: a descriptor of ours and a valid buffer.
-    let rc = unsafe { libc::fstatfs(file.as_raw_fd(), &mut facts) };
+    uninterrupted(|| unsafe { libc::fstatfs(file.as_raw_fd(), &mut facts) })?;
     /// statfs(2).
     const TMPFS_MAGIC: u64 = 0x0102_1994;
     const RAMFS_MAGIC: u64 = 0x8584_58f6;
-    rc == 0 && [TMPFS_MAGIC, RAMFS_MAGIC].contains(&(facts.f_type as u64))
+    Ok([TMPFS_MAGIC, RAMFS_MAGIC].contains(&(facts.f_type as u64)))
 }
 
 fn open_at(dir: &File, name: &OsStr, flags: libc::c_int) -> io::Result<File> {
     let name = c_name(name)?;
     let mode: libc::mode_t = 0o600;
-    // SAFETY: a descriptor of ours and a NUL-terminated name; the result is
-    // checked before it is owned.
-    unsafe {
-        match libc::openat(dir.as_raw_fd(), name.as_ptr(), flags | libc::O_CLOEXEC, mode) {
-            -1 => Err(io::Error::last_os_error()),
-            fd => Ok(File::from_raw_fd(fd)),
-        }
-    }
+    let fd = uninterrupted(|| {
+        // SAFETY: a descriptor of ours and a NUL-terminated name.
+        unsafe { libc::openat(dir.as_raw_fd(), name.as_ptr(), flags | libc::O_CLOEXEC, mode) }
+    })?;
+    // SAFETY: it was opened just now, and nobody else has it.
+    Ok(unsafe { File::from_raw_fd(fd) })
 }
 
 fn remove_at(dir: &File, name: &str) -> io::Result<()> {

@@ -59,17 +59,18 @@ impl Mapping {
         self.len
     }
 
-    /// Keeps the pages out of core dumps (kept over fork) and of swap (not
-    /// kept over fork: each process asks for itself).
-    pub fn protect(&self) -> io::Result<()> {
+    /// Keeps the pages out of core dumps; their children inherit that.
+    pub fn hide(&self) -> io::Result<()> {
         let base = self.base.as_ptr().cast();
         // SAFETY: base and len are those of a live mapping of ours.
-        let undumped = unsafe { libc::madvise(base, self.len, libc::MADV_DONTDUMP) };
-        let undumped = if undumped == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
-        self.lock().and(undumped)
+        match unsafe { libc::madvise(base, self.len, libc::MADV_DONTDUMP) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
     }
 
-    /// Keeps the pages out of swap for this process (mlock(2)).
+    /// Keeps the pages out of swap for this process (mlock(2)); each child has
+    /// to ask for itself.
     pub fn lock(&self) -> io::Result<()> {
         // SAFETY: base and len are those of a live mapping of ours.
         match unsafe { libc::mlock(self.base.as_ptr().cast(), self.len) } {

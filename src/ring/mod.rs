@@ -24,6 +24,7 @@ pub mod verify;
 pub mod view;
 pub mod writer;
 
+use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::clock::Time;
@@ -43,9 +44,9 @@ pub struct Ring {
 impl Ring {
     /// A ring in memory that nobody else can open: for a server that cannot
     /// have a file, and for tests. Children of this process share it.
-    pub fn private(geometry: Geometry) -> std::io::Result<Self> {
+    pub fn private(geometry: Geometry) -> io::Result<Self> {
         let ring = Ring::new(Mapping::anonymous(geometry.size())?, geometry);
-        ring.format([0; 2]).map_err(std::io::Error::from_raw_os_error)?;
+        ring.format([0; 2])?;
         Ok(ring)
     }
 
@@ -55,12 +56,16 @@ impl Ring {
         Ring { mapping, geometry, made: None }
     }
 
-    /// Makes zeroed memory, which no one else maps yet, an empty ring. `Err`
-    /// is the errno value.
-    fn format(&self, boot_id: [u64; 2]) -> Result<(), i32> {
+    /// Makes zeroed memory, which no one else maps yet, an empty ring. The
+    /// error says what could not be had.
+    fn format(&self, boot_id: [u64; 2]) -> io::Result<()> {
         let header = self.header();
-        header.writer.init()?;
-        header.leader.init()?;
+        for lock in [&header.writer, &header.leader] {
+            lock.init().map_err(|errno| {
+                let why = io::Error::from_raw_os_error(errno);
+                io::Error::other(format!("no lock can be made in it: {why}"))
+            })?;
+        }
         header.version.store(layout::VERSION, Ordering::Relaxed);
         header.lock_abi.store(layout::LOCK_ABI, Ordering::Relaxed);
         header.size.store(self.geometry.size() as u64, Ordering::Relaxed);
@@ -85,13 +90,19 @@ impl Ring {
         Time(self.header().deadline.load(Ordering::Relaxed))
     }
 
-    /// See [`Mapping::protect`].
-    pub fn protect(&self) -> std::io::Result<()> {
-        self.mapping.protect()
+    /// [`Ring::lock`] and [`Ring::hide`]; if one fails, the other is done all the same.
+    pub fn protect(&self) -> io::Result<()> {
+        let hidden = self.hide();
+        self.lock().and(hidden)
+    }
+
+    /// See [`Mapping::hide`].
+    pub fn hide(&self) -> io::Result<()> {
+        self.mapping.hide()
     }
 
     /// See [`Mapping::lock`].
-    pub fn lock(&self) -> std::io::Result<()> {
+    pub fn lock(&self) -> io::Result<()> {
         self.mapping.lock()
     }
 
@@ -144,11 +155,14 @@ impl Ring {
 
 /// A node is whoever writes a ring: its id is random, and never 0. Not a
 /// secret, so it comes from the kernel, before there is a TLS library.
-fn random_node() -> Result<u64, i32> {
+fn random_node() -> io::Result<u64> {
     let mut id = [0; 8];
     // SAFETY: the buffer is valid for its length; so few bytes come whole (getrandom(2)).
     match unsafe { libc::getrandom(id.as_mut_ptr().cast(), id.len(), 0) } {
         8 => Ok(u64::from_le_bytes(id) | 1),
-        _ => Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)),
+        _ => {
+            let why = io::Error::last_os_error();
+            Err(io::Error::other(format!("the kernel gives no random number for it: {why}")))
+        }
     }
 }

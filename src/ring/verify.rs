@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Ring;
-use super::file::{Place, Refused};
+use super::file::{Place, Refused, may_be_same_boot};
 use super::layout::{Geometry, Header, LOCK_ABI, MAGIC, VERSION};
 use super::map::Mapping;
 use super::writer::NotLocked;
@@ -98,10 +98,13 @@ impl Place {
         if let Some(defect) = defect {
             return Err(self.refused(format!("{defect}; remove it if no server uses it")));
         }
-        let words = &ring.header().boot_id;
-        if words.iter().zip(boot_id).any(|(word, now)| word.load(Ordering::Relaxed) != now) {
+        let made_in = ring.header().boot();
+        if !may_be_same_boot(made_in, boot_id) {
             writer.clear();
-            for (word, now) in words.iter().zip(boot_id) {
+        }
+        // Who cannot tell the boot leaves what is there.
+        if boot_id != [0; 2] {
+            for (word, now) in ring.header().boot_id.iter().zip(boot_id) {
                 word.store(now, Ordering::Relaxed);
             }
         }
@@ -124,6 +127,11 @@ struct HeaderFacts {
 }
 
 impl Header {
+    /// The id of the boot that its times are of; zero if who made it could not tell.
+    pub(super) fn boot(&self) -> [u64; 2] {
+        [0, 1].map(|word| self.boot_id[word].load(Ordering::Relaxed))
+    }
+
     fn copy_of(mapping: &Mapping) -> HeaderFacts {
         assert!(mapping.size() >= size_of::<Header>());
         // SAFETY: the mapping is page-aligned and holds a Header, which is

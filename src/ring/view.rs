@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{Ordering, fence};
 
 use super::Ring;
-use super::file::{Place, Refused, boot_id};
+use super::file::{Place, Refused, boot_id, may_be_same_boot};
 use super::layout::{Block, Header, PLAIN, Slot};
 use super::lock::Holder;
 use super::map::Mapping;
@@ -81,8 +81,7 @@ impl View {
 
     /// False if the ring's times are those of another boot. Who opens it next empties it.
     pub fn is_of_this_boot(&self) -> bool {
-        let words = self.header().boot_id.iter();
-        words.zip(boot_id()).all(|(word, now)| word.load(Ordering::Relaxed) == now)
+        may_be_same_boot(self.header().boot(), boot_id())
     }
 
     /// The last thing that went wrong at run time, and when.
@@ -269,6 +268,31 @@ mod tests {
         ring.header().boot_id[1].fetch_xor(1, Ordering::Relaxed);
         assert!(!view.is_of_this_boot());
         assert_eq!(view.last_problem(), Some((Problem::Full, Time(5))));
+    }
+
+    #[test]
+    fn who_cannot_tell_the_boot_empties_no_ring_and_another_boot_does() {
+        let (_dir, place) = place();
+        let ring = ring(&place);
+        assert!(ring.try_write().unwrap().publish(&key(1, u64::MAX / 2)).is_ok());
+        let set = |id: [u64; 2]| {
+            for (word, value) in ring.header().boot_id.iter().zip(id) {
+                word.store(value, Ordering::Relaxed);
+            }
+        };
+        let view = place.look().unwrap().unwrap();
+        let keys = view.keys().len();
+        assert!(keys > 0);
+        // As a process in a root directory without /proc made it.
+        set([0; 2]);
+        assert!(view.is_of_this_boot());
+        drop(place.open_present().unwrap().unwrap());
+        assert_eq!(view.keys().len(), keys);
+        assert_eq!(view.header().boot(), boot_id(), "known from now on");
+        set([7, 7]);
+        assert!(!view.is_of_this_boot());
+        drop(place.open_present().unwrap().unwrap());
+        assert_eq!(view.keys().len(), 0);
     }
 
     #[test]

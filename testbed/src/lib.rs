@@ -12,6 +12,7 @@
 //! - [`redis`]: what a fleet may share its keys through
 //! - [`backend`]: what answers behind servers that only end TLS
 //! - [`solo`]: servers of one process that start at once, for tests that need many
+//! - [`soak`]: nginx and HAProxy for long, while everything happens to them
 //! - [`environment`]: what a server's environment holds; [`RingDir`], the ring's own directory
 //! - [`log`]: our lines in what a server wrote
 //! - [`memory`]: searches processes and core files for secrets
@@ -53,6 +54,7 @@ pub mod port;
 pub mod process;
 pub mod redis;
 pub mod server;
+pub mod soak;
 pub mod solo;
 pub mod stud;
 pub mod visitors;

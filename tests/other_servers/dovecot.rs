@@ -39,7 +39,7 @@ fn start(builder: Builder, base: &Path) -> Result<Foreground> {
          ssl = required\n\
          ssl_cert = <{}\n\
          ssl_key = <{}\n\
-         import_environment = $import_environment {} TKTROT_DIR=/tktrot TKTROT_RING=imap-login\n\
+         import_environment = $import_environment {} TKTROT_DIR=/tktrot TKTROT_RING=imap-login TKTROT_UPKEEP=callback\n\
          passdb {{\n  driver = static\n}}\n\
          service imap-login {{\n\
          inet_listener imap {{\n  port = 0\n}}\n\

@@ -1,0 +1,236 @@
+//! What fails, when, and what is to be seen then.
+
+use libc::{
+    EACCES, EAGAIN, EINTR, EINVAL, EIO, EMFILE, ENFILE, ENOMEM, ENOSPC, ENOSYS, ENOTRECOVERABLE,
+    EOPNOTSUPP, EPERM, ERANGE, EROFS, ETIMEDOUT,
+};
+
+use crate::control::Fault;
+use crate::journey::When::{self, Later, Start};
+
+/// How far the server gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All is as if nothing had failed: the ring is there, keys rotate, every ticket resumes.
+    AsEver,
+    /// As ever, but in a private ring that all workers share, which the one line says.
+    PrivateRing,
+    /// No ring at all: the server's own keys serve, and no worker makes a ring of its own.
+    OwnKeys,
+    /// The ring is there and every ticket resumes, but for the moment its schedule is not ours.
+    NotConfigured,
+    /// Handshakes go on without tickets, and nobody's keys are lost.
+    NoTickets,
+}
+
+/// A line of the table.
+pub struct Case {
+    pub fault: Fault,
+    pub when: When,
+    pub outcome: Outcome,
+    /// What the one line says, each process at most once; empty: nothing is said.
+    pub says: &'static [&'static str],
+}
+
+/// All calls fail, from the first on.
+const fn all(functions: &'static str, error: i32) -> Fault {
+    Fault { functions, error, from: 1, times: 0 }
+}
+
+/// One call fails.
+const fn one(functions: &'static str, error: i32, from: u32) -> Fault {
+    Fault { functions, error, from, times: 1 }
+}
+
+const fn case(when: When, fault: Fault, outcome: Outcome, says: &'static [&'static str]) -> Case {
+    Case { fault, when, outcome, says }
+}
+
+use Outcome::{AsEver, NoTickets, NotConfigured, OwnKeys, PrivateRing};
+
+const PRIVATE: &str = "a private ring serves instead";
+const OWN: &str = "the server's own ticket keys stay";
+const NO_RING: &str = "nor can a private ring be made";
+
+/// Functions that the shim imports, and that cannot fail in a way that matters to it, or that are
+/// left to other tests; each with the reason.
+pub const LEFT_OUT: &[(&str, &[&str])] = &[
+    (
+        "touch no more than memory that the caller gives",
+        &[
+            "bcmp",
+            "memcpy",
+            "memmove",
+            "memset",
+            "strlen",
+            "environ",
+            "getenv",
+            "__errno_location",
+            "__xpg_strerror_r",
+            "sigfillset",
+            "pthread_self",
+            "__tls_get_addr",
+            "getauxval",
+        ],
+    ),
+    ("cannot fail", &["getpid", "geteuid", "gettid", "_exit", "abort", "pause", "munmap"]),
+    (
+        "where they fail Rust ends the process, as servers do with theirs",
+        &["malloc", "calloc", "realloc", "posix_memalign", "free"],
+    ),
+    (
+        "the loader's, whose failure leaves the server without its own function: see docs",
+        &["dlsym", "dladdr", "dlclose", "dl_iterate_phdr"],
+    ),
+    (
+        "fail only for lack of memory, at the start, and are not looked at",
+        &[
+            "__cxa_atexit",
+            "__register_atfork",
+            "__cxa_thread_atexit_impl",
+            "__cxa_finalize",
+            "pthread_key_create",
+            "pthread_key_delete",
+            "pthread_setspecific",
+        ],
+    ),
+    (
+        "cannot fail with the arguments that they get",
+        &[
+            "pthread_attr_destroy",
+            "pthread_attr_setdetachstate",
+            "pthread_attr_setstacksize",
+            "pthread_mutexattr_destroy",
+            "pthread_mutexattr_setpshared",
+            "pthread_mutex_lock",
+            "pthread_mutex_unlock",
+            "pthread_mutex_consistent",
+        ],
+    ),
+    ("the server's own call, passed on", &["prlimit"]),
+    (
+        "tell what is wrong, and have nobody to tell that they cannot",
+        &["syslog", "write", "getsockopt"],
+    ),
+    ("not called in a server, or only to look which processes still live", &["lstat64", "kill"]),
+    (
+        "unwinding, backtraces and registration by the compiler",
+        &[
+            "_Unwind_*",
+            "_ITM_*",
+            "__gmon_start__",
+            "getcwd",
+            "lseek64",
+            "realpath",
+            "stat64",
+            "mmap64",
+            "unlink",
+            "rmdir",
+            "writev",
+            "pthread_mutex_*",
+        ],
+    ),
+];
+
+/// Everything.
+pub const CASES: &[Case] = &[
+    // The id of this boot is read first, then the directory is opened.
+    case(Start, one("open64", EMFILE, 1), AsEver, &[]),
+    case(
+        Start,
+        one("open64", EACCES, 2),
+        PrivateRing,
+        &["its directory cannot be opened", "denied"],
+    ),
+    case(
+        Start,
+        all("open64", EMFILE),
+        PrivateRing,
+        &["its directory cannot be opened", "Too many"],
+    ),
+    case(Start, all("read", EIO), AsEver, &[]),
+    case(Start, all("openat", ENFILE), PrivateRing, &["it cannot be opened", "Too many"]),
+    case(Start, one("openat", ENOSPC, 2), PrivateRing, &["it cannot be created", "No space"]),
+    case(Start, one("openat", EROFS, 2), PrivateRing, &["it cannot be created", "Read-only"]),
+    case(Start, one("openat", EINTR, 1), AsEver, &[]),
+    case(Start, all("statx", ENOSYS), AsEver, &[]),
+    case(Start, all("statx fstat64", EIO), PrivateRing, &["fstat: Input/output error"]),
+    case(
+        Start,
+        all("fstatfs", ENOSYS),
+        PrivateRing,
+        &["is on tmpfs is not told", "not implemented"],
+    ),
+    case(Start, one("fstatfs", EINTR, 1), AsEver, &[]),
+    case(Start, all("fallocate", ENOSPC), PrivateRing, &["no room for it", "No space"]),
+    case(Start, all("fallocate", EOPNOTSUPP), PrivateRing, &["no room for it", "not supported"]),
+    case(Start, one("fallocate", EINTR, 1), AsEver, &[]),
+    case(Start, all("mkdir", EACCES), PrivateRing, &["its directory cannot be made", "denied"]),
+    case(Start, all("unlinkat", EPERM), AsEver, &[]),
+    case(Start, all("close", EIO), AsEver, &[]),
+    case(Start, all("readlink", EACCES), AsEver, &[]),
+    // renameat2.
+    case(Start, all("syscall", ENOSYS), PrivateRing, &["it cannot be moved into place"]),
+    case(Start, one("mmap", ENOMEM, 1), PrivateRing, &["mmap", "Cannot allocate"]),
+    case(Start, all("mmap", ENOMEM), OwnKeys, &["mmap: Cannot allocate", NO_RING, OWN]),
+    case(Start, all("mlock", ENOMEM), AsEver, &["keys may be swapped out", "raise RLIMIT_MEMLOCK"]),
+    case(Start, all("mlock", EPERM), AsEver, &["keys may be swapped out", "not permitted"]),
+    case(Start, all("mlock", EAGAIN), AsEver, &["keys may be swapped out", "unavailable"]),
+    case(Start, all("madvise", EINVAL), AsEver, &["keys will be in core dumps", "Invalid"]),
+    case(Start, all("getrandom", EAGAIN), OwnKeys, &["no random number", NO_RING, OWN]),
+    case(Start, all("getrandom", ENOSYS), OwnKeys, &["no random number", NO_RING, OWN]),
+    case(Start, one("getrandom", EINTR, 1), PrivateRing, &["no random number"]),
+    case(Start, all("clock_gettime", EINVAL), NoTickets, &["the clock", "without tickets"]),
+    case(Start, one("pthread_mutex_init", ENOMEM, 1), PrivateRing, &["no lock can be made"]),
+    case(Start, all("pthread_mutex_init", ENOMEM), OwnKeys, &["no lock can be made", NO_RING]),
+    case(Start, all("pthread_mutexattr_init", ENOMEM), OwnKeys, &["no lock can be made", NO_RING]),
+    case(Start, all("pthread_mutexattr_setrobust", EOPNOTSUPP), OwnKeys, &["no lock can be made"]),
+    case(
+        Start,
+        one("pthread_mutex_timedlock", ETIMEDOUT, 1),
+        NotConfigured,
+        &["could not be configured", "does not end", "what it was told before applies"],
+    ),
+    case(
+        Start,
+        one("pthread_mutex_timedlock", ENOTRECOVERABLE, 1),
+        NotConfigured,
+        &["could not be configured", "not recoverable"],
+    ),
+    // In the workers, which find all of it open.
+    case(Later, all("mmap", ENOMEM), AsEver, &[]),
+    case(Later, all("madvise", EINVAL), AsEver, &[]),
+    case(Later, all("mlock", ENOMEM), AsEver, &[]),
+    case(Later, all("dlopen", ENOMEM), AsEver, &[]),
+    case(Later, all("pthread_create", EAGAIN), AsEver, &["no thread", "RLIMIT_NPROC", "rotate"]),
+    case(Later, all("pthread_attr_init", ENOMEM), AsEver, &["no thread", "Cannot allocate"]),
+    case(Later, all("pthread_setname_np", ERANGE), AsEver, &[]),
+    case(Later, all("pthread_sigmask", EINVAL), AsEver, &[]),
+    case(Later, all("clock_nanosleep", EINVAL), AsEver, &[]),
+    case(Later, all("clock_nanosleep", EPERM), AsEver, &[]),
+    case(Later, one("clock_nanosleep", EINTR, 1), AsEver, &[]),
+    case(Later, all("clock_nanosleep poll", EPERM), AsEver, &["cannot sleep", "rotate"]),
+    case(Later, all("clock_gettime", EINVAL), NoTickets, &["the clock", "without tickets"]),
+    case(Later, all("clock_gettime", EPERM), NoTickets, &["the clock", "without tickets"]),
+    // At a rotation.
+    case(Later, all("pthread_mutex_trylock", EINVAL), AsEver, &["writer lock does not work"]),
+    case(
+        Later,
+        all("pthread_mutex_trylock", ENOTRECOVERABLE),
+        AsEver,
+        &["writer lock does not work", "no longer rotate"],
+    ),
+];
+
+impl Case {
+    /// Whether a strict server refuses to start.
+    pub fn is_refused(&self) -> bool {
+        self.when == Start && !self.says.is_empty() && self.outcome != NoTickets
+    }
+
+    /// The parts of the line, and what follows from the outcome.
+    pub fn parts(&self) -> impl Iterator<Item = &'static str> {
+        let follows = (self.outcome == PrivateRing).then_some(PRIVATE);
+        self.says.iter().copied().chain(follows)
+    }
+}
