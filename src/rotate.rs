@@ -360,7 +360,7 @@ impl<C: Clock> Keyring<C> {
         }
         retry.unwrap_or_else(|| {
             let own = times(&self.own(writer, &[]));
-            schedule::next_deadline(&own, &times(&writer.entries()), &policy)
+            schedule::next_deadline(&own, &times(&writer.entries()), &policy, now)
         })
     }
 

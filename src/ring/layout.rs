@@ -12,6 +12,7 @@ use std::mem::{align_of, offset_of, size_of};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use super::lock::RobustMutex;
+use crate::schedule::LONGEST_LINE;
 
 /// `tktrot`, and a last byte that changes with anything that old readers must not touch.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"tktrot\0\x01");
@@ -33,8 +34,8 @@ pub const MAX_CAPACITY: u32 = 16384;
 pub const BLOCKS: usize = 128;
 /// How many counters a process has.
 pub const COUNTERS: usize = 13;
-/// How many keys of a node can be in its line: active, next, and one after it.
-pub const LINE: usize = 4;
+/// How many keys of a node can be in its line.
+pub const LINE: usize = LONGEST_LINE;
 
 /// The head of a ring.
 #[repr(C, align(128))]

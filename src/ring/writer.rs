@@ -169,7 +169,7 @@ impl Writer<'_> {
     }
 
     /// Names the keys, by slot and oldest first, that encrypt one after the
-    /// other. More than [`LINE`] are cut: a line holds three at most.
+    /// other. More than [`LINE`] are cut: the schedule makes no more.
     pub fn set_line(&self, slots: &[usize]) {
         let line = slots
             .iter()
