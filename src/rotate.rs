@@ -15,7 +15,7 @@ use crate::ring::stats::{Counter, Problem};
 use crate::ring::writer::{Entry, NotLocked, NotPublished, Writer};
 use crate::schedule::{self, KeyState, KeyTimes, MAX_LIFETIME, Policy, Step};
 use crate::secret::{KeyName, Secret, wipe_stack};
-use crate::{error, notice, process, warning};
+use crate::{atomics, error, notice, process, warning};
 
 /// How long something that may wait (a deliberate rotation, a start) waits for
 /// the writer lock.
@@ -223,7 +223,7 @@ impl<C: Clock> Keyring<C> {
     /// microseconds, so it is looked for a few times.
     pub fn sealing(&self, now: Time) -> Option<Located<'_>> {
         self.tick(now);
-        const LOOKS: usize = 1000;
+        const LOOKS: usize = if cfg!(loom) { 3 } else { 1000 };
         let mut in_vain = 0;
         let mut present = now;
         for _ in 0..LOOKS {
@@ -239,7 +239,7 @@ impl<C: Clock> Keyring<C> {
                 break;
             }
             present = now.max(self.now());
-            std::hint::spin_loop();
+            atomics::spin_loop();
         }
         None
     }
@@ -493,7 +493,7 @@ impl<C: Clock> Keyring<C> {
 
 /// What a ring with this header and room for so many keys is asked for.
 pub fn policy_of(header: &Header, capacity: u32) -> Policy {
-    let read = |word: &AtomicU64| match word.load(Ordering::Relaxed) {
+    let read = |word: &atomics::AtomicU64| match word.load(Ordering::Relaxed) {
         0 => None,
         value => Some(Duration::from_nanos(value)),
     };

@@ -16,7 +16,6 @@ use once_cell::race::OnceBox;
 use crate::clock::Time;
 use crate::error;
 use crate::process::{SignalsBlocked, Working};
-use crate::ring::lock::Attempt;
 use crate::rotate::Keyring;
 
 /// The longest sleep: another process may have moved the deadline, and after
@@ -67,12 +66,10 @@ extern "C" fn run(keyring: *mut c_void) -> *mut c_void {
 }
 
 fn attend(keyring: &Keyring) {
-    let leader = &keyring.ring().header().leader;
     let mut leads = false;
     loop {
         let permit = Working::begin();
-        // The lead is held until the process is gone.
-        leads = leads || matches!(leader.try_lock(), Attempt::Owned | Attempt::Inherited);
+        leads = keyring.ring().header().leads(leads);
         // Neither waits for a lock: a fork may wait for the permit.
         if leads {
             keyring.tick(keyring.now());

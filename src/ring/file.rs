@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use super::Ring;
 use super::layout::Geometry;
 use super::map::Mapping;
+use super::memory::Memory;
 use super::unused::Made;
 
 /// A ring that cannot be used, and why.
@@ -217,7 +218,7 @@ impl Place {
         self.reserve(file, geometry.size())?;
         let mapping = Mapping::of_file(file.as_fd(), geometry.size())
             .map_err(|error| self.failed("mmap", &error))?;
-        let ring = Ring::new(mapping, geometry);
+        let ring = Ring::new(Memory::new(mapping, geometry));
         ring.format(boot_id).map_err(|errno| {
             self.failed("no lock can be made in it", &io::Error::from_raw_os_error(errno))
         })?;

@@ -90,8 +90,8 @@ fn span() -> impl Strategy<Value = Span> {
         1 => (0..2000_u32).prop_map(Span::Nanos),
         4 => (0..40_u32).prop_map(Span::Sixteenths),
         1 => (1..30_u32).prop_map(Span::Days),
-        3 => (-1..=1_000).prop_map(Span::UntilDeadline),
-        3 => (-1..=1_000).prop_map(Span::UntilSwitch),
+        3 => (-3_000..=1_000).prop_map(Span::UntilDeadline),
+        3 => (-3_000..=1_000).prop_map(Span::UntilSwitch),
     ]
 }
 

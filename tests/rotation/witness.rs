@@ -127,7 +127,7 @@ impl Witness {
             let over = known.seen.state(now) == KeyState::Expired;
             let revoked = deed.erased_all || deed.revoked.contains(name);
             let sealed_nothing = self.tickets.iter().all(|ticket| ticket.key != *name)
-                && known.seen.encrypt_from > now;
+                && known.seen.encrypt_from > deed.came_by.unwrap_or(now);
             if !over && !revoked && !sealed_nothing {
                 evictions = evictions.checked_sub(1).expect("a key is gone, and nobody asked");
             }
