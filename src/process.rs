@@ -275,7 +275,7 @@ pub fn executable() -> &'static str {
     })
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

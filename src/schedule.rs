@@ -256,7 +256,7 @@ pub fn next_deadline(own: &[KeyTimes], everyone: &[KeyTimes], policy: &Policy, n
     everyone.iter().map(|key| key.decrypt_until).min().unwrap_or(Time::NEVER).min(extend)
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use crate::clock::{Clock, VirtualClock};

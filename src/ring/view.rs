@@ -176,7 +176,7 @@ impl Block {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::{fs, process};

@@ -1,6 +1,6 @@
 //! What is taken out of reach is freed only when nobody reads it any more.
 
-use std::sync::Arc;
+use loom::sync::Arc;
 
 use loom::cell::UnsafeCell;
 use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
