@@ -54,7 +54,9 @@ impl Epochs {
     pub fn read<'w>(&self, word: &'w AtomicU64) -> Reading<'w> {
         let before = word.load(Ordering::Relaxed);
         if before == 0 {
-            word.store(self.0.load(Ordering::Relaxed), Ordering::Relaxed);
+            // Release: who sees this store need not see the end of the reading before it
+            // (C++20 has taken a thread's own later stores out of release sequences).
+            word.store(self.0.load(Ordering::Relaxed), Ordering::Release);
         }
         // Pairs with the fence in `turn`.
         fence(Ordering::SeqCst);
