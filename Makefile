@@ -41,7 +41,7 @@ TLS_LIBRARIES := $(CARGO) run --quiet --locked --manifest-path tls-libraries/Car
         built-tests program-for-tests \
         computing-tests waiting-tests program-tests fleet-tests \
         test-tls test-musl openssl-1.1.1 \
-        fuzz seeds soak lint bench bench-baseline install header symbols clean
+        models miri fuzz seeds soak lint bench bench-baseline install header symbols clean
 
 all: libraries program programs
 
@@ -151,7 +151,7 @@ CRASH := $(TEST) --features tktrot/kill-points --test crash
 
 names = $(basename $(notdir $(wildcard $(1)/*.rs))) $(notdir $(patsubst %/main.rs,%,$(wildcard $(1)/*/main.rs)))
 
-COMPUTING := c_programs sanitizers tls_libraries hammer instructions
+COMPUTING := models c_programs sanitizers tls_libraries hammer instructions
 WAITING   := $(filter-out crash $(COMPUTING),$(call names,tests))
 # Fleets of hosts: what is counted in seconds, they do in seconds only on a machine that does little
 # else.
@@ -179,6 +179,19 @@ MINUTES ?= 1
 
 soak: deps libraries
 	@$(CARGO) run --release --quiet -p testbed --bin soak -- --minutes "$(MINUTES)" --handshakes "$(HANDSHAKES)" --seed "$(SEED)"
+
+# Every order in which processes can meet in a ring (docs/models.md). Further: LOOM_MAX_PREEMPTIONS=3
+models:
+	$(TEST) --test models -- --nocapture
+
+# What of the library calls no C, in Miri; takes a nightly toolchain with its components miri and
+# rust-src. A directory of its own: everything is compiled otherwise.
+MIRI := --skip keyrings:: --skip process:: --skip tls:: --skip capi:: --skip ring:: --skip log:: \
+        --skip the_boot_clock
+
+miri:
+	MIRIFLAGS="-Zmiri-strict-provenance -Zmiri-disable-isolation" $(CARGO) +nightly miri test --target-dir $(TARGET)/miri \
+	    --lib --test keyring -- $(MIRI)
 
 # Library and shim for musl (Alpine); takes rustup's target and Debian's musl-tools.
 test-musl:

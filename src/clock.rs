@@ -100,7 +100,7 @@ impl<C: Clock> Clock for &C {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

@@ -29,6 +29,7 @@
 //! | [`tls`] | the TLS library: its functions, contexts, callbacks |
 //! | [`config`] | defaults, environment and C struct → one `Config` |
 //! | [`capi`] | the exported functions: translation only |
+//! | [`atomics`] | those of the modules that are model-checked |
 //! | [`seat`], [`quiescent`] | what each thread has of its own; when shared contexts may be freed |
 //! | [`process`], [`log`] | being a guest: fork, exit, signals, log lines |
 //!
@@ -36,6 +37,7 @@
 //! → capi`. The library opens no socket, starts nothing at load, and depends
 //! on `libc`, `once_cell`, `zeroize` and `openssl-sys` (types only).
 
+pub mod atomics;
 pub mod capi;
 pub mod clock;
 pub mod config;

@@ -289,7 +289,7 @@ fn started_as() -> PathBuf {
     Path::new(OsStr::from_bytes(name.to_bytes())).to_owned()
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

@@ -8,7 +8,7 @@
 //! only then looks at the words. Of the two fences one is first, so either the
 //! reader does not find it any more, or its word is seen.
 
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use crate::atomics::{AtomicU64, Ordering, fence};
 
 /// Counts what was taken out of reach; 0 in a word means "not reading".
 pub struct Epochs(AtomicU64);
@@ -38,7 +38,14 @@ pub struct Reading<'w> {
 
 impl Epochs {
     /// The first.
+    #[cfg(not(loom))]
     pub const fn new() -> Self {
+        Epochs(AtomicU64::new(1))
+    }
+
+    /// The first. An atomic of a model is not made at compile time.
+    #[cfg(loom)]
+    pub fn new() -> Self {
         Epochs(AtomicU64::new(1))
     }
 
@@ -47,7 +54,9 @@ impl Epochs {
     pub fn read<'w>(&self, word: &'w AtomicU64) -> Reading<'w> {
         let before = word.load(Ordering::Relaxed);
         if before == 0 {
-            word.store(self.0.load(Ordering::Relaxed), Ordering::Relaxed);
+            // Release: who sees this store need not see the end of the reading before it
+            // (C++20 has taken a thread's own later stores out of release sequences).
+            word.store(self.0.load(Ordering::Relaxed), Ordering::Release);
         }
         // Pairs with the fence in `turn`.
         fence(Ordering::SeqCst);
@@ -83,7 +92,7 @@ impl Drop for Reading<'_> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use std::ptr;
     use std::sync::atomic::{AtomicBool, AtomicPtr};

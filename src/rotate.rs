@@ -15,7 +15,7 @@ use crate::ring::stats::{Counter, Problem};
 use crate::ring::writer::{Entry, NotLocked, NotPublished, Writer};
 use crate::schedule::{self, KeyState, KeyTimes, MAX_LIFETIME, Policy, Step};
 use crate::secret::{KeyName, Secret, wipe_stack};
-use crate::{error, notice, process, seat, warning};
+use crate::{atomics, error, notice, process, warning};
 
 /// How long something that may wait (a deliberate rotation, a start) waits for
 /// the writer lock.
@@ -111,15 +111,6 @@ impl<C: Clock> Keyring<C> {
     /// Counts an event of this process.
     pub fn count(&self, counter: Counter) {
         self.ring.count(self.block.load(Ordering::Relaxed), counter);
-    }
-
-    /// The same where every ticket passes: if it can be, in memory to which
-    /// only the calling thread writes.
-    pub fn count_of_thread(&'static self, counter: Counter) {
-        match seat::mine().and_then(|seat| seat.block_in(&self.ring)) {
-            Some(block) => block.count_alone(counter),
-            None => self.count(counter),
-        }
     }
 
     /// Once per process: a block to count in. True if this call was the one.
@@ -239,7 +230,7 @@ impl<C: Clock> Keyring<C> {
     /// microseconds, so it is looked for a few times.
     pub fn sealing(&self, now: Time) -> Option<Located<'_>> {
         self.tick(now);
-        const LOOKS: usize = 1000;
+        const LOOKS: usize = if cfg!(loom) { 3 } else { 1000 };
         let mut in_vain = 0;
         let mut present = now;
         for _ in 0..LOOKS {
@@ -255,7 +246,7 @@ impl<C: Clock> Keyring<C> {
                 break;
             }
             present = now.max(self.now());
-            std::hint::spin_loop();
+            atomics::spin_loop();
         }
         None
     }
@@ -382,7 +373,7 @@ impl<C: Clock> Keyring<C> {
         }
         retry.unwrap_or_else(|| {
             let own = times(&self.own(writer, &[]));
-            schedule::next_deadline(&own, &times(&writer.entries()), &policy)
+            schedule::next_deadline(&own, &times(&writer.entries()), &policy, now)
         })
     }
 
@@ -529,7 +520,7 @@ impl<C: Clock> Keyring<C> {
 
 /// What a ring with this header and room for so many keys is asked for.
 pub fn policy_of(header: &Header, capacity: u32) -> Policy {
-    let read = |word: &AtomicU64| match word.load(Ordering::Relaxed) {
+    let read = |word: &atomics::AtomicU64| match word.load(Ordering::Relaxed) {
         0 => None,
         value => Some(Duration::from_nanos(value)),
     };

@@ -24,6 +24,11 @@ pub const MAX_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The shortest R: a key has to serve longer than it takes to make the next.
 pub const MIN_ROTATE_EVERY: Duration = Duration::from_secs(1);
 
+/// The most keys of a line: the active one and three that are announced. Where
+/// R stays as it is there are three at most; each change to a longer one leaves
+/// short keys in the line and puts long ones behind them.
+pub const LONGEST_LINE: usize = 4;
+
 /// The times of one key. Nothing ever makes one of them later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyTimes {
@@ -186,13 +191,16 @@ pub fn next_step(own: &[KeyTimes], policy: &Policy, now: Time) -> Option<Step> {
     }
 
     let mut line_end = active.1.encrypt_until;
-    for (index, key) in announced(own, now) {
+    let announced = announced(own, now);
+    let is_full = announced.len() + 1 >= LONGEST_LINE;
+    for (index, key) in announced {
         if key.encrypt_from != line_end || !policy.fits(key, now) {
             return Some(Step::Discard(index));
         }
         line_end = key.encrypt_until;
     }
-    (now >= policy.extend_at(line_end)).then(|| Step::Publish(policy.times_from(line_end)))
+    let is_short = now >= policy.extend_at(line_end) && !is_full;
+    is_short.then(|| Step::Publish(policy.times_from(line_end)))
 }
 
 /// The keys that encrypt one after the other from `now` on, by index: the
@@ -232,15 +240,23 @@ fn in_state(
     own.iter().enumerate().filter(move |(_, key)| key.state(now) == state)
 }
 
-/// The next moment at which there is something to do: extend the node's own
-/// line, or erase a key of anybody's.
-pub fn next_deadline(own: &[KeyTimes], everyone: &[KeyTimes], policy: &Policy) -> Time {
-    let line_end = own.iter().map(|key| key.encrypt_until).max();
-    let extend = line_end.map_or(Time(0), |end| policy.extend_at(end));
+/// The next moment after `now` at which there is something to do: extend the
+/// node's own line, or erase a key of anybody's. A line that is full can be
+/// extended when its first key ends.
+pub fn next_deadline(own: &[KeyTimes], everyone: &[KeyTimes], policy: &Policy, now: Time) -> Time {
+    let line = || own.iter().filter(|key| key.will_encrypt(now)).map(|key| key.encrypt_until);
+    let extend = match line().min() {
+        Some(first_end) if line().count() >= LONGEST_LINE => first_end,
+        _ => own
+            .iter()
+            .map(|key| key.encrypt_until)
+            .max()
+            .map_or(Time(0), |end| policy.extend_at(end)),
+    };
     everyone.iter().map(|key| key.decrypt_until).min().unwrap_or(Time::NEVER).min(extend)
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use crate::clock::{Clock, VirtualClock};
@@ -317,7 +333,7 @@ mod tests {
         let mut now = Time(1);
         for _ in 0..200 {
             node.tend(&policy, now);
-            let deadline = next_deadline(&node.keys, &node.keys, &policy);
+            let deadline = next_deadline(&node.keys, &node.keys, &policy, now);
             assert!(deadline > now, "no progress at {now:?}");
             now = deadline;
             assert!(node.count(KeyState::Announced, now) >= 1);
@@ -368,6 +384,25 @@ mod tests {
         let now = Time(1) + HOUR / 3;
         node.tend(&minutely, now);
         assert_eq!(node.active(now).encrypt_until, now + Duration::from_secs(60));
+    }
+
+    #[test]
+    fn an_interval_that_grows_again_and_again_does_not_make_the_line_too_long() {
+        let every = |secs| Policy { rotate_every: Duration::from_secs(secs), ..hourly() };
+        let mut node = Node::default();
+        let mut now = Time(1);
+        for secs in [60, 600, 6000, 60_000] {
+            node.tend(&every(secs), now);
+            assert!(line(&node.keys, &every(secs), now).len() <= LONGEST_LINE);
+        }
+        for _ in 0..20 {
+            let deadline = next_deadline(&node.keys, &node.keys, &every(60_000), now);
+            assert!(deadline > now, "no progress at {now:?}");
+            now = deadline;
+            node.active(now);
+            node.tend(&every(60_000), now);
+            assert!(node.count(KeyState::Announced, now) >= 1);
+        }
     }
 
     #[test]

@@ -17,7 +17,6 @@ use once_cell::race::OnceBox;
 use crate::clock::Time;
 use crate::log::OnceOnly;
 use crate::process::{SignalsBlocked, Working};
-use crate::ring::lock::Attempt;
 use crate::rotate::Keyring;
 use crate::{error, warning};
 
@@ -80,12 +79,10 @@ extern "C" fn run(keyring: *mut c_void) -> *mut c_void {
 }
 
 fn attend(keyring: &Keyring) {
-    let leader = &keyring.ring().header().leader;
     let mut leads = false;
     loop {
         let permit = Working::begin();
-        // The lead is held until the process is gone.
-        leads = leads || matches!(leader.try_lock(), Attempt::Owned | Attempt::Inherited);
+        leads = keyring.ring().header().leads(leads);
         // Neither waits for a lock: a fork may wait for the permit.
         if leads {
             keyring.tick(keyring.now());

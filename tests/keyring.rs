@@ -292,6 +292,22 @@ fn a_new_interval_takes_effect_at_once_and_an_unset_one_leaves_the_ring_alone() 
     assert_eq!(bench.keyring.policy().lifetime, HOUR);
 }
 
+/// Short keys at the head of the line, long ones behind: those that the line had
+/// no room for were there, and nobody found them.
+#[test]
+fn an_interval_that_grows_twice_does_not_end_tickets() {
+    let bench = bench(64, &config(60 * SECOND, Some(HOUR)));
+    bench.sealing_name().unwrap();
+    for interval in [1200 * SECOND, 7 * HOUR] {
+        bench.keyring.configure(&config(interval, None)).unwrap();
+        bench.sealing_name().unwrap();
+    }
+    for minute in 0..(48 * 60) {
+        assert!(bench.sealing_name().is_some(), "no ticket after {minute} minutes");
+        bench.clock.advance(60 * SECOND);
+    }
+}
+
 #[test]
 fn keys_are_plain_where_tickets_are_bound_to_nothing() {
     let bench = bench(64, &Config { bind: Some(Bind::NONE), ..config(HOUR, Some(HOUR)) });

@@ -25,9 +25,8 @@ pub fn measure(options: &Options) -> Result<Section> {
     })?;
     let least = LeastCallback::new()?;
     let mut floors = Floor::ALL;
-    let floor = alternation::measure(options.rounds, &mut floors, |floor| {
-        floor.measure(&least, batches)
-    })?;
+    let floor =
+        alternation::measure(options.rounds, &mut floors, |floor| floor.measure(&least, batches))?;
 
     let names = || Keys::CALLBACKS.map(Keys::name);
     let groups = vec![

@@ -141,7 +141,7 @@ pub fn upkeep(text: &str) -> Result<Upkeep, &'static str> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use super::Ring;
 use super::layout::Geometry;
 use super::map::Mapping;
+use super::memory::Memory;
 use super::unused::Made;
 
 /// A ring that cannot be used, and why.
@@ -224,7 +225,7 @@ impl Place {
         self.reserve(file, geometry.size())?;
         let mapping = Mapping::of_file(file.as_fd(), geometry.size())
             .map_err(|error| self.failed("mmap", &error))?;
-        let ring = Ring::new(mapping, geometry);
+        let ring = Ring::new(Memory::new(mapping, geometry));
         ring.format(boot_id).map_err(|failure| self.refused(failure.to_string()))?;
         Ok(ring)
     }

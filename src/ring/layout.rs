@@ -8,10 +8,12 @@
 //!
 //! Every word is an atomic: processes read while another one writes.
 
-use std::mem::{align_of, offset_of, size_of};
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::mem::size_of;
+use std::sync::atomic;
 
 use super::lock::RobustMutex;
+use crate::atomics::{AtomicU32, AtomicU64};
+use crate::schedule::LONGEST_LINE;
 
 /// `tktrot`, and a last byte that changes with anything that old readers must not touch.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"tktrot\0\x01");
@@ -33,8 +35,13 @@ pub const MAX_CAPACITY: u32 = 16384;
 pub const BLOCKS: usize = 128;
 /// How many counters a process has.
 pub const COUNTERS: usize = 13;
-/// How many keys of a node can be in its line: active, next, and one after it.
-pub const LINE: usize = 4;
+/// How many keys of a node can be in its line.
+pub const LINE: usize = LONGEST_LINE;
+
+/// Words of a name, and of a secret. In a model one stands for all: what tells a
+/// torn key is that its words are not those of one key.
+const NAME_WORDS: usize = if cfg!(loom) { 1 } else { 2 };
+const SECRET_WORDS: usize = if cfg!(loom) { 1 } else { 4 };
 
 /// The head of a ring.
 #[repr(C, align(128))]
@@ -67,7 +74,7 @@ pub struct Header {
     pub plain: AtomicU32,
     /// How often the ring was opened, its making included.
     pub opened: AtomicU32,
-    _pad0: [AtomicU64; 3],
+    pub(super) _pad0: [AtomicU64; 3],
 
     /// The slots of the node's line, oldest first: four times slot + 1 in 16 bits, 0 for none.
     pub line: AtomicU64,
@@ -75,7 +82,7 @@ pub struct Header {
     pub deadline: AtomicU64,
     /// Until then an agent governs the ring; in the past, or 0: none does.
     pub governed_until: AtomicU64,
-    _pad1: [AtomicU64; 13],
+    pub(super) _pad1: [AtomicU64; 13],
 
     /// Keys published by this node.
     pub rotations: AtomicU64,
@@ -87,15 +94,15 @@ pub struct Header {
     pub last_error: AtomicU64,
     /// When it happened.
     pub last_error_at: AtomicU64,
-    _pad2: [AtomicU64; 11],
+    pub(super) _pad2: [AtomicU64; 11],
 
     /// Held by whoever writes.
     pub writer: RobustMutex,
-    _pad3: [AtomicU64; 8],
+    pub(super) _pad3: [AtomicU64; 8],
     /// Held, for as long as it lives, by the upkeep thread that works.
     pub leader: RobustMutex,
-    _pad4: [AtomicU64; 8],
-    _pad5: [AtomicU64; 48],
+    pub(super) _pad4: [AtomicU64; 8],
+    pub(super) _pad5: [AtomicU64; 48],
 }
 
 /// One key. Between an odd and the next even value of `seq` it is being written.
@@ -108,7 +115,7 @@ pub struct Slot {
     /// The next slot + 1 of this look-up chain; 0: the end.
     pub next: AtomicU32,
     /// The key's name; zero: the slot is empty.
-    pub name: [AtomicU64; 2],
+    pub name: [AtomicU64; NAME_WORDS],
     /// The node that made it.
     pub node: AtomicU64,
     /// [`crate::schedule::KeyTimes`]; only ever made earlier after publication.
@@ -118,9 +125,9 @@ pub struct Slot {
     /// See `encrypt_from`.
     pub decrypt_until: AtomicU64,
     /// The AES-256 key; with [`AES_128`] an AES-128 key and zeroes.
-    pub aes: [AtomicU64; 4],
+    pub aes: [AtomicU64; SECRET_WORDS],
     /// The HMAC-SHA-256 key.
-    pub hmac: [AtomicU64; 4],
+    pub hmac: [AtomicU64; SECRET_WORDS],
 }
 
 /// [`Slot::node`] of a key that came out of a file; no node has this id.
@@ -133,18 +140,23 @@ pub const AES_128: u32 = 2;
 pub const KNOWN_FLAGS: u32 = PLAIN | AES_128;
 
 /// What one process counts; cumulative over the processes that had the block.
+/// Nothing rests on it, so models leave it out.
 #[repr(C, align(128))]
 pub struct Block {
     /// The process that counts here now; 0: none yet.
-    pub pid: AtomicU32,
-    _reserved: AtomicU32,
+    pub pid: atomic::AtomicU32,
+    _reserved: atomic::AtomicU32,
     /// The name of its executable, cut to 16 bytes.
-    pub program: [AtomicU64; 2],
+    pub program: [atomic::AtomicU64; 2],
     /// By [`super::stats::Counter`].
-    pub counters: [AtomicU64; COUNTERS],
+    pub counters: [atomic::AtomicU64; COUNTERS],
 }
 
+// An atomic of a model has another size.
+#[cfg(not(loom))]
 const _: () = {
+    use std::mem::{align_of, offset_of};
+
     assert!(size_of::<Header>() == 1024 && align_of::<Header>() == 128);
     assert!(offset_of!(Header, magic) == 0);
     assert!(offset_of!(Header, version) == 8);
@@ -227,8 +239,10 @@ impl Geometry {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
+    use std::mem::align_of;
+
     use super::*;
 
     #[test]

@@ -1,4 +1,5 @@
-//! A ring can be governed: an agent steers its keys, for a whole fleet, and
+//! Who sees to a ring: of the upkeep threads of its servers, one leads. And it
+//! can be governed: an agent steers its keys, for a whole fleet, and
 //! servers only erase what is over. The agent's right is a lease, which it
 //! renews while it lives; when it has run out, servers rotate themselves again.
 
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use super::Ring;
 use super::layout::Header;
+use super::lock::Attempt;
 use super::view::View;
 use crate::clock::Time;
 
@@ -22,6 +24,13 @@ impl Header {
     pub fn lease_left(&self, now: Time) -> Option<Duration> {
         let left = now.until(Time(self.governed_until.load(Ordering::Relaxed)));
         (!left.is_zero() && left <= 2 * LEASE).then_some(left)
+    }
+
+    /// True if the calling thread, one that does the upkeep, leads: it sees to the
+    /// ring. `so_far` is what this told it before: it has the lead until its
+    /// process is gone. Never waits.
+    pub fn leads(&self, so_far: bool) -> bool {
+        so_far || matches!(self.leader.try_lock(), Attempt::Owned | Attempt::Inherited)
     }
 }
 

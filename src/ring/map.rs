@@ -31,7 +31,9 @@ impl Mapping {
 
     /// Maps zeroed memory that only this process and its children share.
     pub fn anonymous(len: usize) -> io::Result<Self> {
-        Self::map(len, READ_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1)
+        // Miri has no children, and no shared mappings.
+        let shared = if cfg!(miri) { libc::MAP_PRIVATE } else { libc::MAP_SHARED };
+        Self::map(len, READ_WRITE, shared | libc::MAP_ANONYMOUS, -1)
     }
 
     fn map(

@@ -4,10 +4,12 @@
 //! - [`file`]: where a ring lies, and what is refused there
 //! - [`verify`]: whether what lies there is a ring
 //! - [`map`]: its memory, locked and undumpable
-//! - [`lock`]: the robust mutexes in its header
+//! - [`memory`]: the parts of a ring in it
+//! - [`lock`], [`mutex`]: the robust mutexes in its header
+//! - `modelled`: what stands for memory and mutex in a model (docs/models.md)
 //! - [`reader`]: look-up without a lock
 //! - [`writer`]: publish, erase, repair, under the writer lock
-//! - [`lease`]: whether an agent governs the ring
+//! - [`lease`]: who leads the upkeep, and whether an agent governs the ring
 //! - [`stats`]: counters, a cache line per process
 //! - [`view`]: what an onlooker sees, without a lock
 //! - [`unused`]: a ring that nobody had a use for leaves no trace
@@ -17,6 +19,11 @@ pub mod layout;
 pub mod lease;
 pub mod lock;
 pub mod map;
+#[cfg_attr(loom, path = "modelled/memory.rs")]
+mod memory;
+// Models and Miri have no C library: in them, the lock is one word.
+#[cfg_attr(any(loom, miri), path = "modelled/mutex.rs")]
+mod mutex;
 pub mod reader;
 pub mod stats;
 pub mod unused;
@@ -25,18 +32,16 @@ pub mod view;
 pub mod writer;
 
 use std::io;
-use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::atomics::{AtomicU32, Ordering};
 use crate::clock::Time;
 use crate::secret::KeyName;
-use layout::{BLOCKS, Block, Geometry, Header, Slot};
-use map::Mapping;
+use layout::{Block, Geometry, Header, Slot};
+use memory::Memory;
 
-/// A mapped ring. All access to its memory is through the atomics of
-/// [`layout`], whose references this type hands out.
+/// A ring in memory that processes share.
 pub struct Ring {
-    mapping: Mapping,
-    geometry: Geometry,
+    memory: Memory,
     /// Set if its file was made when this process opened it.
     made: Option<unused::Made>,
 }
@@ -45,21 +50,19 @@ impl Ring {
     /// A ring in memory that nobody else can open: for a server that cannot
     /// have a file, and for tests. Children of this process share it.
     pub fn private(geometry: Geometry) -> io::Result<Self> {
-        let ring = Ring::new(Mapping::anonymous(geometry.size())?, geometry);
+        let ring = Ring::new(Memory::anonymous(geometry)?);
         ring.format([0; 2])?;
         Ok(ring)
     }
 
-    /// Takes a mapping of at least `geometry.size()` bytes as a ring.
-    fn new(mapping: Mapping, geometry: Geometry) -> Self {
-        assert!(mapping.size() >= geometry.size(), "a mapping shorter than its geometry");
-        Ring { mapping, geometry, made: None }
+    fn new(memory: Memory) -> Self {
+        Ring { memory, made: None }
     }
 
     /// Makes zeroed memory, which no one else maps yet, an empty ring. The
     /// error says what could not be had.
     fn format(&self, boot_id: [u64; 2]) -> io::Result<()> {
-        let header = self.header();
+        let (header, geometry) = (self.header(), self.memory.geometry());
         for lock in [&header.writer, &header.leader] {
             lock.init().map_err(|errno| {
                 let why = io::Error::from_raw_os_error(errno);
@@ -68,9 +71,9 @@ impl Ring {
         }
         header.version.store(layout::VERSION, Ordering::Relaxed);
         header.lock_abi.store(layout::LOCK_ABI, Ordering::Relaxed);
-        header.size.store(self.geometry.size() as u64, Ordering::Relaxed);
-        header.capacity.store(self.geometry.capacity, Ordering::Relaxed);
-        header.buckets.store(self.geometry.buckets, Ordering::Relaxed);
+        header.size.store(geometry.size() as u64, Ordering::Relaxed);
+        header.capacity.store(geometry.capacity, Ordering::Relaxed);
+        header.buckets.store(geometry.buckets, Ordering::Relaxed);
         for (word, value) in header.boot_id.iter().zip(boot_id) {
             word.store(value, Ordering::Relaxed);
         }
@@ -82,7 +85,7 @@ impl Ring {
 
     /// How many keys fit.
     pub fn capacity(&self) -> u32 {
-        self.geometry.capacity
+        self.memory.geometry().capacity
     }
 
     /// From this time on there is something for a writer to do.
@@ -96,55 +99,38 @@ impl Ring {
         self.lock().and(hidden)
     }
 
-    /// See [`Mapping::hide`].
+    /// See [`map::Mapping::hide`].
     pub fn hide(&self) -> io::Result<()> {
-        self.mapping.hide()
+        self.memory.hide()
     }
 
-    /// See [`Mapping::lock`].
+    /// See [`map::Mapping::lock`].
     pub fn lock(&self) -> io::Result<()> {
-        self.mapping.lock()
+        self.memory.lock()
     }
 
     /// The fixed head of the ring.
     pub fn header(&self) -> &Header {
-        // SAFETY: the mapping is page-aligned, at least `geometry.size()` long
-        // (checked by `new` and `private`) and lives as long as `self`; a
-        // Header is made of atomics, for which any bytes are valid and which
-        // other processes may change at any time.
-        unsafe { self.mapping.base().cast::<Header>().as_ref() }
+        self.memory.header()
     }
 
     fn blocks(&self) -> &[Block] {
-        self.part(self.geometry.blocks_at(), BLOCKS)
+        self.memory.blocks()
     }
 
     fn buckets(&self) -> &[AtomicU32] {
-        self.part(self.geometry.buckets_at(), self.geometry.buckets as usize)
+        self.memory.buckets()
     }
 
     fn slots(&self) -> &[Slot] {
-        self.part(self.geometry.slots_at(), self.geometry.capacity as usize)
-    }
-
-    /// `count` consecutive `T`s at `offset`, where the geometry put them.
-    fn part<T>(&self, offset: usize, count: usize) -> &[T] {
-        debug_assert!(offset + count * size_of::<T>() <= self.mapping.size());
-        debug_assert_eq!(offset % align_of::<T>(), 0);
-        // SAFETY: only called with the offset, count and type of one part of
-        // the geometry, which lies inside the mapping and is aligned (tested
-        // for every capacity class); contents as in `header`.
-        unsafe {
-            let first = self.mapping.base().add(offset).cast::<T>();
-            std::slice::from_raw_parts(first.as_ptr(), count)
-        }
+        self.memory.slots()
     }
 
     /// The head of the look-up chain that a name belongs to. Names are random,
     /// so their first bytes are the hash.
     fn bucket(&self, name: &KeyName) -> usize {
         let head = u32::from_le_bytes([name.0[0], name.0[1], name.0[2], name.0[3]]);
-        (head & (self.geometry.buckets - 1)) as usize
+        (head & (self.memory.geometry().buckets - 1)) as usize
     }
 
     /// The slot that a chain or line word (slot + 1) refers to; `None` at the end.

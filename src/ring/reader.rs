@@ -16,17 +16,16 @@
 //! Keys are read into a [`Key`] of the caller's and never moved: a move leaves
 //! a copy behind that nobody wipes.
 
-use std::sync::atomic::{AtomicU64, Ordering, fence};
-
 use super::Ring;
 use super::layout::{AES_128, LINE, PLAIN, Slot};
+use crate::atomics::{AtomicU64, Ordering, fence, spin_loop};
 use crate::clock::Time;
 use crate::schedule::{KeyState, KeyTimes};
 use crate::secret::{KeyName, KeySecrets, Secret};
 
 /// How often a reader starts again before it gives up: a writer changes a
 /// chain a few times per rotation, so reaching this takes a broken ring.
-const RESTARTS: usize = 1000;
+const RESTARTS: usize = if cfg!(loom) { 6 } else { 1000 };
 
 /// A copy of one key, wiped when dropped. Make it where it is used, and pass
 /// it by reference.
@@ -132,7 +131,14 @@ impl Ring {
         if name.is_constant() {
             return None;
         }
-        (0..RESTARTS).find_map(|_| self.walk(name)).flatten()
+        let walk = |_| {
+            let walked = self.walk(name);
+            if walked.is_none() {
+                spin_loop();
+            }
+            walked
+        };
+        (0..RESTARTS).find_map(walk).flatten()
     }
 
     /// Until when the key decrypts that was once found there; `None` if it is
@@ -153,7 +159,7 @@ impl Ring {
                 None => return false,
                 Some(located) if located.read(key) => return true,
                 // It was touched since.
-                Some(_) => {}
+                Some(_) => spin_loop(),
             }
         }
         false
@@ -166,7 +172,7 @@ impl Ring {
             match self.locate_encrypting(now) {
                 None => return false,
                 Some(located) if located.read(key) => return true,
-                Some(_) => {}
+                Some(_) => spin_loop(),
             }
         }
         false
@@ -191,6 +197,7 @@ impl Ring {
             if header.line.load(Ordering::Acquire) == line {
                 return None;
             }
+            spin_loop();
         }
         None
     }

@@ -12,6 +12,7 @@ use super::Ring;
 use super::file::{Place, Refused, may_be_same_boot};
 use super::layout::{Geometry, Header, LOCK_ABI, MAGIC, VERSION};
 use super::map::Mapping;
+use super::memory::Memory;
 use super::writer::NotLocked;
 use crate::clock::nanos;
 use crate::schedule::{MAX_LIFETIME, MIN_ROTATE_EVERY};
@@ -30,7 +31,7 @@ impl Place {
         self.reserve(file, geometry.size())?;
         let mapping = Mapping::of_file(file.as_fd(), geometry.size())
             .map_err(|error| self.failed("mmap", &error))?;
-        let ring = Ring::new(mapping, geometry);
+        let ring = Ring::new(Memory::new(mapping, geometry));
         Ok(self.admit(file, &ring, boot_id)?.then_some(ring))
     }
 

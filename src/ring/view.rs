@@ -3,15 +3,16 @@
 
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::sync::atomic::{Ordering, fence};
 
 use super::Ring;
 use super::file::{Place, Refused, boot_id, may_be_same_boot};
 use super::layout::{Block, Header, PLAIN, Slot};
 use super::lock::Holder;
 use super::map::Mapping;
+use super::memory::Memory;
 use super::reader::Key;
 use super::stats::{Problem, Totals};
+use crate::atomics::{Ordering, fence};
 use crate::clock::Time;
 use crate::schedule::KeyTimes;
 use crate::secret::KeyName;
@@ -59,7 +60,7 @@ impl Place {
         let geometry = self.geometry_of(&file)?;
         let mapping = Mapping::to_read(file.as_fd(), geometry.size())
             .map_err(|error| self.failed("mmap", &error))?;
-        Ok(Some(View { ring: Ring::new(mapping, geometry), file }))
+        Ok(Some(View { ring: Ring::new(Memory::new(mapping, geometry)), file }))
     }
 }
 
@@ -168,7 +169,7 @@ impl Block {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::{fs, process};

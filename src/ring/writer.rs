@@ -8,13 +8,13 @@
 //! lock that it inherits, wipes that.
 
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::time::Duration;
 
 use super::Ring;
 use super::layout::{AES_128, IMPORTED, KNOWN_FLAGS, LINE, PLAIN, Slot};
 use super::lock::Attempt;
 use super::reader::Key;
+use crate::atomics::{AtomicU32, AtomicU64, Ordering, fence};
 use crate::clock::Time;
 use crate::schedule::KeyTimes;
 use crate::secret::KeyName;
@@ -169,7 +169,7 @@ impl Writer<'_> {
     }
 
     /// Names the keys, by slot and oldest first, that encrypt one after the
-    /// other. More than [`LINE`] are cut: a line holds three at most.
+    /// other. More than [`LINE`] are cut: the schedule makes no more.
     pub fn set_line(&self, slots: &[usize]) {
         let line = slots
             .iter()
@@ -376,12 +376,12 @@ fn put_bytes(words: &[AtomicU64], bytes: &[u8]) {
 /// build can die after any of them.
 fn put64(word: &AtomicU64, value: u64, order: Ordering) {
     word.store(value, order);
-    #[cfg(feature = "kill-points")]
+    #[cfg(any(loom, feature = "kill-points"))]
     crate::kill_points::pass();
 }
 
 fn put32(word: &AtomicU32, value: u32, order: Ordering) {
     word.store(value, order);
-    #[cfg(feature = "kill-points")]
+    #[cfg(any(loom, feature = "kill-points"))]
     crate::kill_points::pass();
 }

@@ -12,8 +12,9 @@ use super::resolve::Library;
 use super::scope::{AtOpening, Scope};
 use crate::clock::Time;
 use crate::config::{Bind, Config, Renew, Upkeep};
+use crate::ring::stats::Counter;
 use crate::rotate::Keyring;
-use crate::upkeep;
+use crate::{seat, upkeep};
 
 /// One context's share in the keys.
 pub struct Attachment {
@@ -87,6 +88,14 @@ impl Attachment {
         // SAFETY: the caller vouches for `ssl`; the context lives while its
         // attachment does.
         unsafe { self.scope.at_opening(&self.library.api, self.ctx, ssl, now) }
+    }
+
+    /// Counts an event: if it can be, in memory to which only the calling thread writes.
+    pub fn count(&self, counter: Counter) {
+        match seat::mine().and_then(|seat| seat.block_in(self.keyring.ring())) {
+            Some(block) => block.count_alone(counter),
+            None => self.keyring.count(counter),
+        }
     }
 
     /// Makes this process known to the ring, once.

@@ -136,7 +136,7 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
             match self.seal() {
                 Some(sealed) => self.hand_out(&sealed),
                 None => {
-                    self.attachment.keyring.count_of_thread(Counter::Unsealed);
+                    self.attachment.count(Counter::Unsealed);
                     self.decline()
                 }
             }
@@ -161,7 +161,7 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
                 break;
             }
         }
-        keyring.count_of_thread(if sealed.is_some() { Counter::Issued } else { Counter::Errors });
+        self.attachment.count(if sealed.is_some() { Counter::Issued } else { Counter::Errors });
         sealed
     }
 
@@ -229,12 +229,12 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
         keyring.tick(now);
         primed::tend(now);
         let Some(key) = keyring.ring().locate(&name) else {
-            keyring.count_of_thread(Counter::Unknown);
+            self.attachment.count(Counter::Unknown);
             return NONE;
         };
         let state = key.times.state(now);
         if state == KeyState::Expired {
-            keyring.count_of_thread(Counter::Expired);
+            self.attachment.count(Counter::Expired);
             return NONE;
         }
         // SAFETY: the connection of this call.
@@ -242,11 +242,11 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
             AtOpening::Bound(scope) => Some(scope),
             AtOpening::Unbound => None,
             AtOpening::VerifiedOtherwise => {
-                keyring.count_of_thread(Counter::WrongScope);
+                self.attachment.count(Counter::WrongScope);
                 return NONE;
             }
             AtOpening::Failed => {
-                keyring.count_of_thread(Counter::Errors);
+                self.attachment.count(Counter::Errors);
                 return NONE;
             }
         };
@@ -254,7 +254,7 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
         let server_name = unsafe { ServerName::at_opening(&library.api, self.ssl) };
         let bound = Bound { key: &key, scope, server_name: &server_name };
         let primed = self.prime(&bound, &iv, Direction::Decrypt, now);
-        keyring.count_of_thread(match (primed, state) {
+        self.attachment.count(match (primed, state) {
             (false, _) => Counter::Errors,
             (true, KeyState::Retired) => Counter::ResumedRetired,
             (true, _) => Counter::ResumedActive,

@@ -1,0 +1,27 @@
+//! The library's own sources, compiled with loom's atomics: what is checked is
+//! what is shipped. Only the robust mutex, the mapping and the death of a
+//! writer are stood for (`src/ring/modelled`, [`kill_points`]). See docs/models.md.
+
+#[path = "../../src/atomics.rs"]
+pub mod atomics;
+#[path = "../../src/clock.rs"]
+pub mod clock;
+#[path = "../../src/config/mod.rs"]
+pub mod config;
+#[path = "../../src/govern.rs"]
+pub mod govern;
+pub mod kill_points;
+#[path = "../../src/log.rs"]
+pub mod log;
+#[path = "../../src/process.rs"]
+pub mod process;
+#[path = "../../src/quiescent.rs"]
+pub mod quiescent;
+#[path = "../../src/ring/mod.rs"]
+pub mod ring;
+#[path = "../../src/rotate.rs"]
+pub mod rotate;
+#[path = "../../src/schedule.rs"]
+pub mod schedule;
+#[path = "../../src/secret.rs"]
+pub mod secret;

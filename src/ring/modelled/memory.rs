@@ -1,0 +1,127 @@
+//! The parts of a ring in a model: loom's atomics are objects that cannot lie
+//! in a mapping, so each part is made as what it is.
+
+use std::io;
+
+use crate::atomics::{AtomicU32, AtomicU64};
+use crate::ring::layout::{Block, Geometry, Header, Slot};
+use crate::ring::lock::RobustMutex;
+use crate::ring::map::Mapping;
+
+/// The parts of a ring.
+pub struct Memory {
+    geometry: Geometry,
+    header: Box<Header>,
+    buckets: Vec<AtomicU32>,
+    slots: Vec<Slot>,
+}
+
+impl Memory {
+    /// A ring of zeroes.
+    pub fn anonymous(geometry: Geometry) -> io::Result<Self> {
+        Ok(Memory {
+            geometry,
+            header: Box::new(Header::zeroed()),
+            buckets: (0..geometry.buckets).map(|_| AtomicU32::new(0)).collect(),
+            slots: (0..geometry.capacity).map(|_| Slot::zeroed()).collect(),
+        })
+    }
+
+    /// Models have no files.
+    pub fn new(_: Mapping, _: Geometry) -> Self {
+        unreachable!("a mapping in a model");
+    }
+
+    /// How many of everything there are.
+    pub fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    /// Nothing to do.
+    pub fn hide(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Nothing to do.
+    pub fn lock(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// The fixed head of the ring.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Nobody counts.
+    pub fn blocks(&self) -> &[Block] {
+        &[]
+    }
+
+    /// The heads of the look-up chains.
+    pub fn buckets(&self) -> &[AtomicU32] {
+        &self.buckets
+    }
+
+    /// The keys.
+    pub fn slots(&self) -> &[Slot] {
+        &self.slots
+    }
+}
+
+fn words<const COUNT: usize>() -> [AtomicU64; COUNT] {
+    std::array::from_fn(|_| AtomicU64::new(0))
+}
+
+impl Header {
+    pub(in crate::ring) fn zeroed() -> Self {
+        Header {
+            magic: AtomicU64::new(0),
+            version: AtomicU32::new(0),
+            lock_abi: AtomicU32::new(0),
+            size: AtomicU64::new(0),
+            capacity: AtomicU32::new(0),
+            buckets: AtomicU32::new(0),
+            boot_id: words(),
+            node: AtomicU64::new(0),
+            rotate_every: AtomicU64::new(0),
+            lifetime: AtomicU64::new(0),
+            seen_lifetime: AtomicU64::new(0),
+            lead: AtomicU64::new(0),
+            plain: AtomicU32::new(0),
+            opened: AtomicU32::new(0),
+            _pad0: words(),
+            line: AtomicU64::new(0),
+            deadline: AtomicU64::new(0),
+            governed_until: AtomicU64::new(0),
+            _pad1: words(),
+            rotations: AtomicU64::new(0),
+            generator_failures: AtomicU64::new(0),
+            repairs: AtomicU64::new(0),
+            last_error: AtomicU64::new(0),
+            last_error_at: AtomicU64::new(0),
+            _pad2: words(),
+            writer: RobustMutex::new(),
+            _pad3: words(),
+            leader: RobustMutex::new(),
+            _pad4: words(),
+            _pad5: words(),
+        }
+    }
+}
+
+impl Slot {
+    pub(in crate::ring) fn zeroed() -> Self {
+        Slot {
+            seq: AtomicU64::new(0),
+            flags: AtomicU32::new(0),
+            next: AtomicU32::new(0),
+            name: words(),
+            node: AtomicU64::new(0),
+            encrypt_from: AtomicU64::new(0),
+            encrypt_until: AtomicU64::new(0),
+            decrypt_until: AtomicU64::new(0),
+            aes: words(),
+            hmac: words(),
+        }
+    }
+}
