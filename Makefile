@@ -39,7 +39,7 @@ TLS_LIBRARIES := $(CARGO) run --quiet --locked --manifest-path tls-libraries/Car
 .PHONY: all libraries programs kill-points sanitize deps demo test built-for-tests built-tests \
         computing-tests waiting-tests program-tests fleet-tests \
         test-tls test-musl openssl-1.1.1 \
-        fuzz seeds lint bench bench-baseline install header symbols clean
+        fuzz seeds mutants deny lint bench bench-baseline install header symbols clean
 
 all: libraries programs
 
@@ -159,7 +159,8 @@ fleet-tests:
 test-musl:
 	@tools/musl
 
-# Fuzz targets (docs/fuzzing.md), each so many seconds: make fuzz SECONDS=300 FUZZ="wire node"
+# Fuzz targets (docs/fuzzing.md), each so many seconds of CPU time:
+#   make fuzz SECONDS=300 FUZZ="wire node"
 SECONDS ?= 60
 
 fuzz:
@@ -168,6 +169,22 @@ fuzz:
 # Writes the first inputs of fuzz targets that are not there yet.
 seeds:
 	TKTROT_WRITE_SEEDS=1 $(CARGO) test --quiet -p fuzz-targets every_seed
+
+# Deliberate bugs, in a copy of this tree, each with the test that sees it (tests/mutants):
+#   make mutants, make mutants MUTANTS="lengthened-key empty-slot-matched"
+mutants:
+	@tools/mutants $(MUTANTS)
+
+# Licences, sources and known vulnerabilities of what is depended on, as deny.toml says. It needs
+# `cargo install cargo-deny --locked`, and the list of vulnerabilities: DENY=--offline takes the one
+# that was fetched last. tests/dependencies.rs looks at the rest without either.
+deny:
+	@$(CARGO) deny --version >/dev/null 2>&1 || { \
+	    echo "make deny: there is no cargo-deny: cargo install cargo-deny --locked" >&2; exit 1; }
+	@for manifest in Cargo.toml fuzz/Cargo.toml tls-libraries/Cargo.toml; do \
+	    echo "$$manifest"; \
+	    $(CARGO) deny --manifest-path $$manifest $(DENY) check --config $(CURDIR)/deny.toml || exit 1; \
+	done
 
 # What libtktrot costs, beside OpenSSL's own keys, and which goals are met; docs/performance.md.
 # Options: make bench BENCH="--rounds 100 --only handshakes", make bench BENCH=--quick
