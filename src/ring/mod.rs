@@ -19,6 +19,8 @@ pub mod lock;
 pub mod map;
 pub mod reader;
 pub mod stats;
+#[cfg(test)]
+mod tests;
 pub mod unused;
 pub mod verify;
 pub mod view;
