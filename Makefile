@@ -27,16 +27,21 @@ PROGRAMS := $(patsubst examples/%.c,$(C_DIR)/%,$(wildcard examples/*.c)) \
 # that it and the other do not replace each other.
 KILL_POINTS := -p tktrot-preload --release --features kill-points --target-dir $(TARGET)/kill-points
 
-# The C tests once more, with sanitizers; the library in them is as it is.
+# The C tests once more, with sanitizers; the library in them is as it is. Those with threads once
+# more, with ThreadSanitizer, which goes with no other.
 ASAN_DIR  := $(TARGET)/c-asan
 SANITIZE  := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
-SANITIZED := $(patsubst c-tests/%.c,$(ASAN_DIR)/%,$(wildcard c-tests/*.c)) $(ASAN_DIR)/defects
+TSAN_DIR  := $(TARGET)/c-tsan
+TSANITIZE := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
+THREADED  := api exits primed turnover
+SANITIZED := $(patsubst c-tests/%.c,$(ASAN_DIR)/%,$(wildcard c-tests/*.c)) $(ASAN_DIR)/defects \
+             $(THREADED:%=$(TSAN_DIR)/%) $(TSAN_DIR)/defects
 
 # Builds other TLS libraries, below $(TARGET)/tls, and runs the C tests with them.
 TLS_LIBRARIES := $(CARGO) run --quiet --locked --manifest-path tls-libraries/Cargo.toml \
                  --target-dir $(TARGET)/tls/runner --
 
-.PHONY: all libraries programs kill-points sanitize deps demo test built-for-tests built-tests \
+.PHONY: all libraries programs kill-points sanitize sanitize-all helgrind sanitize-rust deps demo test built-for-tests built-tests \
         computing-tests waiting-tests program-tests fleet-tests \
         test-tls test-musl openssl-1.1.1 \
         fuzz seeds mutants deny lint bench bench-baseline install header symbols clean
@@ -75,12 +80,32 @@ sanitize: $(SANITIZED)
 $(ASAN_DIR)/%: c-tests/%.c $(wildcard c-tests/*.h) include/tktrot.h | $(ASAN_DIR)/lib
 	$(CC) $(SANITIZE) $(WARNINGS) -Iinclude -o $@ $< $(C_LINK)
 
+$(TSAN_DIR)/%: c-tests/%.c $(wildcard c-tests/*.h) include/tktrot.h | $(TSAN_DIR)/lib
+	$(CC) $(TSANITIZE) $(WARNINGS) -Iinclude -o $@ $< $(C_LINK)
+
 # What shows that the sanitizers see something.
 $(ASAN_DIR)/defects: c-tests/sanitizers/defects.c | $(ASAN_DIR)/lib
-	$(CC) $(SANITIZE) $(WARNINGS) -o $@ $<
+	$(CC) $(SANITIZE) $(WARNINGS) -o $@ $< -pthread
+
+$(TSAN_DIR)/defects: c-tests/sanitizers/defects.c | $(TSAN_DIR)/lib
+	$(CC) $(TSANITIZE) $(WARNINGS) -o $@ $< -pthread
+
+# The same without any sanitizer, for valgrind.
+$(C_DIR)/defects: c-tests/sanitizers/defects.c | $(C_DIR)/lib
+	$(CC) $(CFLAGS) $(WARNINGS) -o $@ $< -pthread
+
+# Helgrind over a C test with threads, and the library's own tests with a sanitizer inside; the
+# latter need a nightly compiler and its rust-src. Half an hour, so not in `make test`.
+sanitize-all: helgrind sanitize-rust
+
+helgrind: programs $(C_DIR)/defects
+	@tools/sanitizers helgrind $(C_DIR)
+
+sanitize-rust:
+	@tools/sanitizers rust
 
 # A link, not a copy: relinking the library must not leave an old one behind.
-$(C_DIR)/lib $(ASAN_DIR)/lib: libraries
+$(C_DIR)/lib $(ASAN_DIR)/lib $(TSAN_DIR)/lib: libraries
 	@mkdir -p $@
 	@ln -sf ../../release/libtktrot.so $@/libtktrot.so
 	@ln -sf ../../release/libtktrot.so $@/libtktrot.so.$(MAJOR)
