@@ -94,7 +94,7 @@ $(TSAN_DIR)/defects: c-tests/sanitizers/defects.c | $(TSAN_DIR)/lib
 $(C_DIR)/defects: c-tests/sanitizers/defects.c | $(C_DIR)/lib
 	$(CC) $(CFLAGS) $(WARNINGS) -o $@ $< -pthread
 
-# Helgrind over a C test with threads, and the library's own tests with a sanitizer inside; the
+# Helgrind over a C test with threads, and the library's unit tests with a sanitizer inside; the
 # latter need a nightly compiler and its rust-src. Half an hour, so not in `make test`.
 sanitize-all: helgrind sanitize-rust
 
