@@ -28,20 +28,25 @@ PROGRAMS := $(patsubst examples/%.c,$(C_DIR)/%,$(wildcard examples/*.c)) \
 # that it and the other do not replace each other.
 KILL_POINTS := -p tktrot-preload --release --features kill-points --target-dir $(TARGET)/kill-points
 
-# The C tests once more, with sanitizers; the library in them is as it is.
+# The C tests once more, with sanitizers; the library in them is as it is. Those with threads once
+# more, with ThreadSanitizer, which goes with no other.
 ASAN_DIR  := $(TARGET)/c-asan
 SANITIZE  := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
-SANITIZED := $(patsubst c-tests/%.c,$(ASAN_DIR)/%,$(wildcard c-tests/*.c)) $(ASAN_DIR)/defects
+TSAN_DIR  := $(TARGET)/c-tsan
+TSANITIZE := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
+THREADED  := api exits primed turnover
+SANITIZED := $(patsubst c-tests/%.c,$(ASAN_DIR)/%,$(wildcard c-tests/*.c)) $(ASAN_DIR)/defects \
+             $(THREADED:%=$(TSAN_DIR)/%) $(TSAN_DIR)/defects
 
 # Builds other TLS libraries, below $(TARGET)/tls, and runs the C tests with them.
 TLS_LIBRARIES := $(CARGO) run --quiet --locked --manifest-path tls-libraries/Cargo.toml \
                  --target-dir $(TARGET)/tls/runner --
 
-.PHONY: all libraries program programs kill-points sanitize deps demo test built-for-tests \
-        built-tests program-for-tests \
-        computing-tests waiting-tests program-tests fleet-tests \
-        test-tls test-musl openssl-1.1.1 \
-        models miri fuzz seeds soak lint bench bench-baseline install header symbols clean
+.PHONY: all libraries program programs kill-points sanitize sanitize-all helgrind sanitize-rust \
+        deps demo test built-for-tests built-tests program-for-tests \
+        computing-tests waiting-tests program-tests fleet-tests test-tls test-musl openssl-1.1.1 \
+        models miri mutants fuzz seeds soak deny lint bench bench-baseline install header symbols \
+        clean
 
 all: libraries program programs
 
@@ -85,12 +90,32 @@ sanitize: $(SANITIZED)
 $(ASAN_DIR)/%: c-tests/%.c $(wildcard c-tests/*.h) include/tktrot.h | $(ASAN_DIR)/lib
 	$(CC) $(SANITIZE) $(WARNINGS) -Iinclude -o $@ $< $(C_LINK)
 
+$(TSAN_DIR)/%: c-tests/%.c $(wildcard c-tests/*.h) include/tktrot.h | $(TSAN_DIR)/lib
+	$(CC) $(TSANITIZE) $(WARNINGS) -Iinclude -o $@ $< $(C_LINK)
+
 # What shows that the sanitizers see something.
 $(ASAN_DIR)/defects: c-tests/sanitizers/defects.c | $(ASAN_DIR)/lib
-	$(CC) $(SANITIZE) $(WARNINGS) -o $@ $<
+	$(CC) $(SANITIZE) $(WARNINGS) -o $@ $< -pthread
+
+$(TSAN_DIR)/defects: c-tests/sanitizers/defects.c | $(TSAN_DIR)/lib
+	$(CC) $(TSANITIZE) $(WARNINGS) -o $@ $< -pthread
+
+# The same without any sanitizer, for valgrind.
+$(C_DIR)/defects: c-tests/sanitizers/defects.c | $(C_DIR)/lib
+	$(CC) $(CFLAGS) $(WARNINGS) -o $@ $< -pthread
+
+# Helgrind over a C test with threads, and the library's unit tests with a sanitizer inside; the
+# latter need a nightly compiler and its rust-src. Half an hour, so not in `make test`.
+sanitize-all: helgrind sanitize-rust
+
+helgrind: programs $(C_DIR)/defects
+	@tools/sanitizers helgrind $(C_DIR)
+
+sanitize-rust:
+	@tools/sanitizers rust
 
 # A link, not a copy: relinking the library must not leave an old one behind.
-$(C_DIR)/lib $(ASAN_DIR)/lib: libraries
+$(C_DIR)/lib $(ASAN_DIR)/lib $(TSAN_DIR)/lib: libraries
 	@mkdir -p $@
 	@ln -sf ../../release/libtktrot.so $@/libtktrot.so
 	@ln -sf ../../release/libtktrot.so $@/libtktrot.so.$(MAJOR)
@@ -197,7 +222,8 @@ miri:
 test-musl:
 	@tools/musl
 
-# Fuzz targets (docs/fuzzing.md), each so many seconds: make fuzz SECONDS=300 FUZZ="wire node"
+# Fuzz targets (docs/fuzzing.md), each so many seconds of CPU time:
+#   make fuzz SECONDS=300 FUZZ="wire node"
 SECONDS ?= 60
 
 fuzz:
@@ -206,6 +232,22 @@ fuzz:
 # Writes the first inputs of fuzz targets that are not there yet.
 seeds:
 	TKTROT_WRITE_SEEDS=1 $(CARGO) test --quiet -p fuzz-targets every_seed
+
+# Deliberate bugs, in a copy of this tree, each with the test that sees it (tests/mutants):
+#   make mutants, make mutants MUTANTS="lengthened-key empty-slot-matched"
+mutants:
+	@tools/mutants $(MUTANTS)
+
+# Licences, sources and known vulnerabilities of what is depended on, as deny.toml says. It needs
+# `cargo install cargo-deny --locked`, and the list of vulnerabilities: DENY=--offline takes the one
+# that was fetched last. tests/dependencies.rs looks at the rest without either.
+deny:
+	@$(CARGO) deny --version >/dev/null 2>&1 || { \
+	    echo "make deny: there is no cargo-deny: cargo install cargo-deny --locked" >&2; exit 1; }
+	@for manifest in Cargo.toml fuzz/Cargo.toml tls-libraries/Cargo.toml; do \
+	    echo "$$manifest"; \
+	    $(CARGO) deny --manifest-path $$manifest $(DENY) check --config $(CURDIR)/deny.toml || exit 1; \
+	done
 
 # What libtktrot costs, beside OpenSSL's own keys, and which goals are met; docs/performance.md.
 # Options: make bench BENCH="--rounds 100 --only handshakes", make bench BENCH=--quick

@@ -90,6 +90,13 @@ static void a_config_of_any_size(SSL_CTX *ctx)
         free(copy);
     }
 
+    /* Half a pointer, which nobody must follow. */
+    cfg.ring = "api";
+    copy = sized(offsetof(tkt_config, ring) + 4, &cfg, offsetof(tkt_config, ring) + 4);
+    CHECK_RC(install(ctx, copy), TKT_ERR_CONFIG);
+    CHECK_HAS(tkt_last_error(), "cfg.size");
+    free(copy);
+
     /* A program of an older version knows fewer members; the rest has its default. */
     cfg.rotate_every = 77;
     cfg.renew = 99;

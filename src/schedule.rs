@@ -303,6 +303,27 @@ mod tests {
     }
 
     #[test]
+    fn a_state_ends_where_the_next_one_begins_to_the_nanosecond() {
+        let [encrypt_from, encrypt_until, decrypt_until] = [10, 20, 30].map(Time);
+        let key = KeyTimes { encrypt_from, encrypt_until, decrypt_until };
+        let states = |at: [u64; 2]| at.map(|at| key.state(Time(at)));
+        assert_eq!(states([0, 9]), [KeyState::Announced; 2]);
+        assert_eq!(states([10, 19]), [KeyState::Active; 2]);
+        assert_eq!(states([20, 29]), [KeyState::Retired; 2]);
+        assert_eq!(states([30, 31]), [KeyState::Expired; 2]);
+        assert!(key.will_encrypt(Time(19)) && !key.will_encrypt(Time(20)));
+    }
+
+    #[test]
+    fn the_first_end_of_anybodys_key_is_a_deadline() {
+        let policy = hourly();
+        let own = [policy.times_from(Time(1)), policy.times_from(Time(1) + HOUR)];
+        let short = Time(1) + HOUR / 2;
+        let others = KeyTimes { encrypt_until: short, decrypt_until: short, ..own[0] };
+        assert_eq!(next_deadline(&own, &[own[0], others, own[1]], &policy, Time(1)), short);
+    }
+
+    #[test]
     fn previous_current_and_next_are_always_there() {
         let policy = hourly();
         let clock = VirtualClock::new(Time(1));

@@ -13,11 +13,13 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// README.md, CHANGELOG.md and everything in docs.
+/// What lies at the top, and everything in docs.
 fn documents() -> Result<Vec<(PathBuf, String)>> {
-    let mut paths = vec![root().join("README.md"), root().join("CHANGELOG.md")];
-    for entry in fs::read_dir(root().join("docs"))? {
-        paths.push(entry?.path());
+    let mut paths = Vec::new();
+    for dir in [root(), &root().join("docs")] {
+        for entry in fs::read_dir(dir)? {
+            paths.push(entry?.path());
+        }
     }
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
     paths.into_iter().map(|path| Ok((path.clone(), fs::read_to_string(path)?))).collect()
@@ -43,6 +45,8 @@ fn is_a_test(name: &str) -> bool {
 fn every_test_that_is_named_exists() -> Result<()> {
     let mut count = 0;
     for (path, text) in documents()? {
+        // Tests of the library; others are in other directories of that name.
+        let text = text.replace("c-tests/", "").replace("/tests/", "/");
         for mark in ["tests/", "cargo test --test "] {
             for name in after(&text, mark, in_a_name) {
                 assert!(is_a_test(name), "{}: there is no test {name}", path.display());
@@ -51,6 +55,39 @@ fn every_test_that_is_named_exists() -> Result<()> {
         }
     }
     assert!(count > 10, "{count} tests are named");
+    Ok(())
+}
+
+#[test]
+fn every_promise_of_security_md_names_tests_that_there_are() -> Result<()> {
+    let text = fs::read_to_string(root().join("SECURITY.md"))?;
+    let part = |from: &str| {
+        let (_, part) = text.split_once(from).ok_or(format!("no part {from}"))?;
+        Ok::<_, String>(part.split("\n## ").next().unwrap_or_default())
+    };
+    let rows = |part: &'_ str| -> Vec<Vec<String>> {
+        let lines = part.lines().filter(|line| line.starts_with("| ")).skip(1);
+        lines.map(|row| row.trim_matches('|').split('|').map(str::to_owned).collect()).collect()
+    };
+    let promises = rows(part("\n## In scope")?);
+    let limits = rows(part("\n## Out of scope")?);
+    assert!(promises.len() >= 15 && limits.len() >= 5, "{} and {}", promises.len(), limits.len());
+    for row in promises.iter().chain(&limits) {
+        let [what, tests] = &row[..] else { panic!("{row:?}") };
+        // In a table, what is between two backquotes, and no variable or setting, is a test.
+        let named: Vec<_> = tests.split('`').skip(1).step_by(2).collect();
+        assert!(!named.is_empty() || limits.contains(row), "no test shows: {what}");
+        for name in named {
+            let (file, function) = name.split_once("::").unwrap_or((name, ""));
+            let source = fs::read_to_string(root().join(file))
+                .map_err(|error| format!("SECURITY.md: {file}: {error}"))?;
+            let is_there = match function {
+                "" => file.starts_with("c-tests/"),
+                function => source.contains(&format!("fn {function}(")),
+            };
+            assert!(is_there, "SECURITY.md: there is no test {name}");
+        }
+    }
     Ok(())
 }
 

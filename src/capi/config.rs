@@ -154,7 +154,10 @@ pub unsafe fn from_c(cfg: *const tkt_config) -> Result<Config, Error> {
     // `fields` holds are copied, and those behind are only looked at.
     unsafe {
         let size = cfg.cast::<usize>().read();
-        if !(size_of::<usize>()..=4096).contains(&size) {
+        // A struct's size is a multiple of its alignment. One that is none would end inside a
+        // member: half a pointer is nothing to follow.
+        let is_one = size.is_multiple_of(align_of::<tkt_config>());
+        if !is_one || !(size_of::<usize>()..=4096).contains(&size) {
             let text = format!("cfg.size={size} cannot be used: initialise with TKT_CONFIG_INIT");
             return Err(Error::new(TKT_ERR_CONFIG, text));
         }

@@ -26,6 +26,8 @@ mod memory;
 mod mutex;
 pub mod reader;
 pub mod stats;
+#[cfg(test)]
+mod tests;
 pub mod unused;
 pub mod verify;
 pub mod view;

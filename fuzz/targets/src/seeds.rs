@@ -5,6 +5,7 @@ use std::mem::offset_of;
 use std::time::Duration;
 
 use openssl::base64;
+use tktrot::capi::config::tkt_config;
 use tktrot::clock::Time;
 use tktrot::ring::layout::{AES_128, Geometry, Header, MIN_CAPACITY, Slot};
 use tktrot_fleet::message::{Left, Message, NodeId, Offer, Refusal, Tombstone};
@@ -12,7 +13,7 @@ use tktrot_fleet::wire::{self, Hello, MAJOR, PREFIX};
 
 use crate::client_hello::extension;
 use crate::wrapped_value::{CHANGED, CHANGED_RECORD, RECORD, SLOT, VALUE};
-use crate::{key_files, made_up, node, ring_file, shared, wrapped_value};
+use crate::{key_files, made_up, node, ring_file, shared, ticket, wrapped_value};
 
 /// The name of a file, and what is in it.
 pub type Seed = (&'static str, Vec<u8>);
@@ -28,6 +29,8 @@ pub fn of(target: &str) -> Vec<Seed> {
         "ring_file" => rings(),
         "settings" => variables(),
         "shared" => redis(),
+        "ticket" => tickets(),
+        "tkt_config" => structs(),
         "wire" => frames(),
         "wrapped_value" => values(),
         other => panic!("there is no target {other}"),
@@ -542,6 +545,75 @@ fn variables() -> Vec<Seed> {
         ("bad-struct-size", fields("", [0, 0, 0, 0, 0, 0, 0, 0, 0, 8000])),
         ("good-struct-later", fields("", [0, 0, 0, 0, 0, 0, 0, 0, 0, 16])),
         ("bad-struct-later", fields("", [0, 0, 0, 0, 0, 0, 0, 0, 0, 23])),
+    ]
+}
+
+fn tickets() -> Vec<Seed> {
+    let both = |kind: u8, rest: &[u8]| [ticket::V13, 0].map(|v| [&[kind | v], rest].concat());
+    // Behind the name there are the IV, what is sealed, and the MAC.
+    let changed = |at: u8| both(0, &[0, at, 1, 1]);
+    let mut seeds = Vec::new();
+    let mut add = |names: [&'static str; 2], inputs: [Vec<u8>; 2]| {
+        seeds.extend(names.into_iter().zip(inputs));
+    };
+    add(["good-sealed", "good-sealed-12"], both(0, &[]));
+    add(["good-changed-back", "good-changed-back-12"], both(0, &[0, 3, 1, 9, 0, 3, 1, 9]));
+    add(["bad-host", "bad-host-12"], both(ticket::ELSEWHERE, &[]));
+    add(["bad-name", "bad-name-12"], changed(15));
+    add(["bad-iv", "bad-iv-12"], changed(31));
+    add(["bad-sealed", "bad-sealed-12"], changed(40));
+    add(["bad-mac", "bad-mac-12"], both(0, &[255, 255, 1, 1]));
+    add(["bad-cut", "bad-cut-12"], both(0, &[0, 90, ticket::CUT]));
+    add(["bad-name-only", "bad-name-only-12"], both(0, &[0, 16, ticket::CUT]));
+    add(["bad-more", "bad-more-12"], both(0, &[0, 0, ticket::MORE, 7]));
+    add(["bad-nothing", "bad-nothing-12"], both(ticket::WHOLE, &[]));
+    add(["bad-zeroes", "bad-zeroes-12"], both(ticket::WHOLE, &[0; 192]));
+    add(["bad-noise", "bad-noise-12"], both(ticket::WHOLE, &made_up_bytes(300, 11)));
+    add(["bad-long", "bad-long-12"], both(ticket::WHOLE, &made_up_bytes(4000, 12)));
+    seeds
+}
+
+fn made_up_bytes(count: usize, seed: u64) -> Vec<u8> {
+    let mut bytes = vec![0; count];
+    made_up::fill(&mut bytes, seed);
+    bytes
+}
+
+fn structs() -> Vec<Seed> {
+    const SIZE: usize = size_of::<tkt_config>();
+    /// A member of four bytes, or of eight.
+    fn with(size: usize, members: &[(usize, &[u8])], texts: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![0; size.clamp(8, 4096)];
+        bytes[..8].copy_from_slice(&size.to_le_bytes());
+        for (at, value) in members {
+            bytes[*at..at + value.len()].copy_from_slice(value);
+        }
+        [&bytes[..], texts].concat()
+    }
+    let (ring, dir) = (offset_of!(tkt_config, ring), offset_of!(tkt_config, dir));
+    let (label, log) = (offset_of!(tkt_config, label), offset_of!(tkt_config, log));
+    let rotate_every = offset_of!(tkt_config, rotate_every);
+    let bind = offset_of!(tkt_config, bind);
+    let allow_long = offset_of!(tkt_config, allow_long);
+    let texts: [(usize, &[u8]); 4] = [(ring, &[1]), (dir, &[2]), (label, &[3]), (log, &[4])];
+    let strings = b"web\0/dev/shm/t\0web \xc3\xa9\0syslog";
+    vec![
+        ("good-defaults", with(SIZE, &[], b"")),
+        ("good-strings", with(SIZE, &texts, strings)),
+        ("good-numbers", with(SIZE, &[(rotate_every, &[60, 0, 0, 0]), (bind, &[10])], b"")),
+        ("good-long", with(SIZE, &[(rotate_every, &[0, 0, 2, 0]), (allow_long, &[1])], b"")),
+        ("good-later", with(SIZE + 40, &[], b"")),
+        ("good-largest", with(4096, &[], b"")),
+        ("bad-later", with(SIZE + 40, &[(SIZE + 39, &[1])], b"")),
+        ("bad-larger", with(4097, &[], b"")),
+        ("bad-endless", with(usize::MAX, &[], b"")),
+        ("bad-nothing", with(0, &[], b"")),
+        ("bad-smaller", with(SIZE - 1, &[], b"")),
+        ("good-older", with(rotate_every + 4, &[(rotate_every, &[60, 0, 0, 0])], b"")),
+        ("bad-half-a-pointer", with(ring + 4, &[(ring, &[1, 0, 0, 0])], b"web")),
+        ("bad-strings", with(SIZE, &texts, b"..\0relative\0\0x")),
+        ("bad-long", with(SIZE, &[(rotate_every, &[0, 0, 2, 0])], b"")),
+        ("bad-bind", with(SIZE, &[(bind, &[3])], b"")),
     ]
 }
 

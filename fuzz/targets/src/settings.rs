@@ -39,7 +39,7 @@ fn variables(lines: &[u8]) -> Vec<(OsString, OsString)> {
 }
 
 /// Whatever was set, this is something that a ring can be.
-fn is_sound(config: &Config, may_be_long: bool) {
+pub fn is_sound(config: &Config, may_be_long: bool) {
     let longest = if may_be_long { MAX_LIFETIME } else { MAX_ROTATE_EVERY };
     let rotate_every = config.rotate_every.unwrap_or(DEFAULT_ROTATE_EVERY);
     assert!((MIN_ROTATE_EVERY..=longest).contains(&rotate_every), "{rotate_every:?}");

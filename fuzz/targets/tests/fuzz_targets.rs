@@ -170,6 +170,16 @@ fn shared() {
 }
 
 #[test]
+fn ticket() {
+    run("ticket", 1_500);
+}
+
+#[test]
+fn tkt_config() {
+    run("tkt_config", 20_000);
+}
+
+#[test]
 fn wire() {
     run("wire", 20_000);
 }

@@ -1,0 +1,84 @@
+//! The deliberate bugs of tests/mutants can be put into this tree, and name tests that there are.
+//! Whether those see them is what `make mutants` shows.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+const MUTANTS: [&str; 10] = [
+    "empty-slot-matched",
+    "erased-too-late",
+    "expiry-off-by-one",
+    "lengthened-key",
+    "lock-not-repaired",
+    "missing-release",
+    "scope-part-dropped",
+    "skipped-sequence-check",
+    "throw-away-key-reused",
+    "unchecked-generator",
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn all_ten_are_there_and_apply() -> Result<()> {
+    let dir = root().join("tests/mutants");
+    let mut names = Vec::new();
+    for entry in fs::read_dir(&dir)? {
+        let path = entry?.path();
+        names.push(path.file_stem().unwrap_or_default().to_string_lossy().into_owned());
+        let output = Command::new("git")
+            .args(["apply", "--check"])
+            .arg(&path)
+            .current_dir(root())
+            .output()
+            .map_err(|error| format!("git cannot be run: {error}"))?;
+        assert!(
+            output.status.success(),
+            "{} does not apply any more: make it anew\n{}",
+            path.display(),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    names.sort();
+    assert_eq!(names, MUTANTS);
+    Ok(())
+}
+
+#[test]
+fn each_names_a_test_that_there_is() -> Result<()> {
+    for name in MUTANTS {
+        let patch = fs::read_to_string(root().join(format!("tests/mutants/{name}.patch")))?;
+        let mut runs = patch.lines().filter_map(|line| line.strip_prefix("Run: "));
+        let (Some(run), None) = (runs.next(), runs.next()) else {
+            panic!("{name} does not name one test");
+        };
+        let function = |file: &str, test: &str| {
+            let text = fs::read_to_string(root().join(file)).unwrap_or_default();
+            assert!(text.contains(&format!("fn {test}()")), "{name}: {file} has no test {test}");
+        };
+        match run.split(' ').collect::<Vec<_>>()[..] {
+            ["lib", path] => {
+                let (module, test) = path.rsplit_once("::").ok_or(path)?;
+                let file = module.replace("::", "/");
+                // In a file of their own, or at the end of what they test.
+                let own = format!("src/{file}.rs");
+                let there = root().join(&own).is_file();
+                let around = format!("src/{}.rs", file.trim_end_matches("/tests"));
+                function(if there { &own } else { &around }, test);
+            }
+            ["test", file, test] => function(&format!("tests/{file}.rs"), test),
+            ["c", program] => {
+                assert!(root().join(format!("c-tests/{program}.c")).is_file(), "{name}: {program}");
+            }
+            // The models of the ring, which are built in a way of their own.
+            ["make", "models"] => {}
+            _ => panic!("{name} runs {run}, which is nothing that tools/mutants knows"),
+        }
+    }
+    Ok(())
+}
