@@ -176,7 +176,7 @@ fn with_certificate(server: &mut SslContextBuilder) {
         certificate.set_not_before(&*Asn1Time::days_from_now(0)?)?;
         certificate.set_not_after(&*Asn1Time::days_from_now(30)?)?;
         certificate.sign(&key, MessageDigest::sha256())?;
-        server.set_certificate(&*certificate.build())?;
+        server.set_certificate(&certificate.build())?;
         server.set_private_key(&key)
     };
     let made: Result<(), openssl::error::ErrorStack> = make();
