@@ -26,7 +26,7 @@ mod memory;
 mod mutex;
 pub mod reader;
 pub mod stats;
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests;
 pub mod unused;
 pub mod verify;

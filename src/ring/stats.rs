@@ -177,7 +177,7 @@ fn name_block(block: &Block, program: &[u8]) {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use crate::ring::layout::Geometry;
