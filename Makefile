@@ -22,7 +22,7 @@ PROGRAMS := $(patsubst examples/%.c,$(C_DIR)/%,$(wildcard examples/*.c)) \
             $(patsubst c-tests/%.c,$(C_DIR)/%,$(wildcard c-tests/*.c)) \
             $(patsubst c-tests/servers/%.c,$(C_DIR)/servers/%,$(wildcard c-tests/servers/*.c)) \
             $(C_DIR)/servers/module/host $(C_DIR)/servers/module/tls.so \
-            $(C_DIR)/faults/faults.so
+            $(C_DIR)/faults/faults.so $(C_DIR)/confined/allow
 
 # The shim whose writers die where a test says has a directory of its own, so
 # that it and the other do not replace each other.
@@ -42,19 +42,20 @@ SANITIZED := $(patsubst c-tests/%.c,$(ASAN_DIR)/%,$(wildcard c-tests/*.c)) $(ASA
 TLS_LIBRARIES := $(CARGO) run --quiet --locked --manifest-path tls-libraries/Cargo.toml \
                  --target-dir $(TARGET)/tls/runner --
 
-.PHONY: all libraries program programs kill-points sanitize sanitize-all helgrind sanitize-rust \
+.PHONY: all libraries programs kill-points sanitize sanitize-all helgrind sanitize-rust \
         deps demo test built-for-tests built-tests program-for-tests \
         computing-tests waiting-tests program-tests fleet-tests test-tls test-musl openssl-1.1.1 \
         models miri mutants fuzz seeds soak deny lint bench bench-baseline install header symbols \
         clean
 
-all: libraries program programs
+all: libraries programs
+
+# The libraries and the program, at once: each choice of packages has other features, and would compile
+# the library anew.
+PACKAGES ?= tktrot tktrot-preload tktrot-cli
 
 libraries:
-	@$(CARGO) build --release --quiet -p tktrot -p tktrot-preload
-
-program:
-	@$(CARGO) build --release --quiet -p tktrot-cli
+	@$(CARGO) build --release --quiet $(PACKAGES:%=-p %)
 
 programs: $(PROGRAMS)
 
@@ -84,6 +85,11 @@ $(C_DIR)/servers/module/%.so: c-tests/servers/module/%.c $(SERVER_HEADERS)
 $(C_DIR)/faults/%.so: c-tests/faults/%.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(WARNINGS) -shared -fPIC -o $@ $< -ldl -pthread
+
+# What lets a server make certain system calls only, for tests/confined.
+$(C_DIR)/confined/%: c-tests/confined/%.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(WARNINGS) -o $@ $< -lseccomp
 
 sanitize: $(SANITIZED)
 
@@ -125,7 +131,7 @@ deps:
 	@tools/deps
 
 # A stock nginx with and without the shim, driven by a real client, in a minute.
-demo: deps libraries
+demo: deps
 	@$(CARGO) run --release --quiet -p testbed --bin demo
 
 # The shim for tests/killed_writers.rs.
@@ -148,15 +154,18 @@ test-tls: $(C_DIR)/lib
 # servers; then fleets of hosts.
 # What they need is built side by side, too: either half has stretches with work for one core.
 test: deps
-	@$(MAKE) --no-print-directory --jobs=2 built-for-tests built-tests
-	@$(MAKE) --no-print-directory --jobs=3 --keep-going --output-sync=target \
+	@$(MAKE) --no-print-directory --jobs=2 $(FOR_TESTS) built-for-tests built-tests
+	@$(MAKE) --no-print-directory --jobs=3 $(FOR_TESTS) --keep-going --output-sync=target \
 	    computing-tests waiting-tests program-tests
-	@$(MAKE) --no-print-directory fleet-tests
+	@$(MAKE) --no-print-directory $(FOR_TESTS) fleet-tests
+
+# The libraries are tested as they are shipped, the program as the tests' profile has it, in which
+# it is compiled anyway. (testbed/src/artifacts.rs says so, too.)
+FOR_TESTS := PACKAGES="tktrot tktrot-preload"
 
 built-for-tests: libraries programs kill-points openssl-1.1.1
 
-# The program is tested as the tests' profile has it: all that it needs is built for them anyway. In
-# a directory of its own, with the shim, which it looks for beside itself.
+# In a directory of its own, with the shim, which it looks for beside itself.
 program-for-tests: libraries
 	@$(CARGO) test --workspace --quiet --no-run --test steering
 	@mkdir -p $(TARGET)/program
@@ -202,8 +211,9 @@ fleet-tests:
 # and reloaded (docs/reliability.md): make soak MINUTES=10, with SEED=n as before, HANDSHAKES=n at most.
 MINUTES ?= 1
 
-soak: deps libraries
-	@$(CARGO) run --release --quiet -p testbed --bin soak -- --minutes "$(MINUTES)" --handshakes "$(HANDSHAKES)" --seed "$(SEED)"
+soak: deps
+	@$(CARGO) run --release --quiet -p testbed --bin soak -- --minutes "$(MINUTES)" \
+	    --handshakes "$(HANDSHAKES)" --seed "$(SEED)"
 
 # Every order in which processes can meet in a ring (docs/models.md). Further: LOOM_MAX_PREEMPTIONS=3
 models:
@@ -251,12 +261,15 @@ deny:
 
 # What libtktrot costs, beside OpenSSL's own keys, and which goals are met; docs/performance.md.
 # Options: make bench BENCH="--rounds 100 --only handshakes", make bench BENCH=--quick
+# In a directory of its own, since it has other features than the library that it measures.
+COSTS := $(CARGO) bench --quiet --bench costs --target-dir $(TARGET)/costs --
+
 bench: libraries programs
-	@$(CARGO) bench --workspace --quiet --bench costs -- $(BENCH)
+	@$(COSTS) $(BENCH)
 
 # Writes the instruction counts anew that tests/instructions.rs compares with.
 bench-baseline: libraries programs
-	@$(CARGO) bench --workspace --quiet --bench costs -- --write-baseline
+	@$(COSTS) --write-baseline
 
 lint: deps
 	$(CARGO) fmt --all --check
@@ -268,7 +281,7 @@ lint: deps
 	cd fuzz && $(CARGO) fmt --all --check
 
 # Into DESTDIR, for PREFIX (and BINDIR, LIBDIR, SHARE, UNITS, for distributions that have their own).
-install: libraries program
+install: libraries
 	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(PREFIX)/include
 	install -m 644 include/tktrot.h $(DESTDIR)$(PREFIX)/include/
 	install -m 755 $(RELEASE)/libtktrot.so $(DESTDIR)$(LIBDIR)/libtktrot.so.$(VERSION)

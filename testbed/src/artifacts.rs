@@ -100,9 +100,13 @@ fn target_dir() -> PathBuf {
     root().join(env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from))
 }
 
+/// What of the release is tested, as the Makefile's `test` has it: the program is that of the tests'
+/// own profile.
+pub const PACKAGES: &str = "PACKAGES=tktrot tktrot-preload";
+
 fn make(goal: &str) -> Result<()> {
     let output = Command::new("make")
-        .args(["--silent", goal])
+        .args(["--silent", PACKAGES, goal])
         .current_dir(root())
         // Under `make test` these would make the inner make look for the outer one's job server.
         .env_remove("MAKEFLAGS")

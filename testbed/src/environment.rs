@@ -12,6 +12,7 @@ use tempfile::TempDir;
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
     variables: BTreeMap<String, String>,
+    launcher: Vec<String>,
 }
 
 impl Environment {
@@ -25,6 +26,12 @@ impl Environment {
         self.set("LD_PRELOAD", &library.display().to_string());
     }
 
+    /// Lets these words stand in front of the server's command: a program that restricts itself and
+    /// then becomes the server, as prlimit(1) does.
+    pub fn launch_through(&mut self, words: &[&str]) {
+        self.launcher.extend(words.iter().map(|&word| word.to_owned()));
+    }
+
     /// The names that were set.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.variables.keys().map(String::as_str)
@@ -32,8 +39,10 @@ impl Environment {
 
     /// A command that will run in this environment.
     pub fn command(&self, program: &Path) -> Command {
-        let mut command = Command::new(program);
+        let mut words = self.launcher.iter().map(AsRef::as_ref).chain([program.as_os_str()]);
+        let mut command = Command::new(words.next().expect("a program at least"));
         command
+            .args(words)
             .env_clear()
             .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
             .env("LC_ALL", "C")
@@ -55,6 +64,12 @@ macro_rules! environment_setters {
             /// Sets a variable for the server.
             pub fn env(mut self, name: &str, value: &str) -> Self {
                 self.environment.set(name, value);
+                self
+            }
+
+            /// See [`Environment::launch_through`](crate::environment::Environment::launch_through).
+            pub fn launch_through(mut self, words: &[&str]) -> Self {
+                self.environment.launch_through(words);
                 self
             }
 
