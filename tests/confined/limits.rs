@@ -70,7 +70,6 @@ fn where_no_thread_can_be_made_that_is_said_and_handshakes_rotate() -> Result<()
     let ring = RingDir::new()?;
     let nginx = Nginx::builder()
         .workers(1)
-        .user("nobody")
         .launch_through(&["/usr/bin/prlimit", "--nproc=0:0"])
         .preload(artifacts::shim()?)
         .ring(&ring)
