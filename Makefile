@@ -43,7 +43,7 @@ TLS_LIBRARIES := $(CARGO) run --quiet --locked --manifest-path tls-libraries/Car
                  --target-dir $(TARGET)/tls/runner --
 
 .PHONY: all libraries programs kill-points sanitize sanitize-all helgrind sanitize-rust \
-        deps demo test built-for-tests built-tests program-for-tests \
+        deps demo test built-for-tests built-tests \
         computing-tests waiting-tests program-tests fleet-tests test-tls test-musl openssl-1.1.1 \
         models miri mutants fuzz seeds soak deny lint bench bench-baseline install header symbols \
         clean
@@ -52,10 +52,8 @@ all: libraries programs
 
 # The libraries and the program, at once: each choice of packages has other features, and would compile
 # the library anew.
-PACKAGES ?= tktrot tktrot-preload tktrot-cli
-
 libraries:
-	@$(CARGO) build --release --quiet $(PACKAGES:%=-p %)
+	@$(CARGO) build --release --quiet -p tktrot -p tktrot-preload -p tktrot-cli
 
 programs: $(PROGRAMS)
 
@@ -154,23 +152,12 @@ test-tls: $(C_DIR)/lib
 # servers; then fleets of hosts.
 # What they need is built side by side, too: either half has stretches with work for one core.
 test: deps
-	@$(MAKE) --no-print-directory --jobs=2 $(FOR_TESTS) built-for-tests built-tests
-	@$(MAKE) --no-print-directory --jobs=3 $(FOR_TESTS) --keep-going --output-sync=target \
+	@$(MAKE) --no-print-directory --jobs=2 built-for-tests built-tests
+	@$(MAKE) --no-print-directory --jobs=3 --keep-going --output-sync=target \
 	    computing-tests waiting-tests program-tests
-	@$(MAKE) --no-print-directory $(FOR_TESTS) fleet-tests
-
-# The libraries are tested as they are shipped, the program as the tests' profile has it, in which
-# it is compiled anyway. (testbed/src/artifacts.rs says so, too.)
-FOR_TESTS := PACKAGES="tktrot tktrot-preload"
+	@$(MAKE) --no-print-directory fleet-tests
 
 built-for-tests: libraries programs kill-points openssl-1.1.1
-
-# In a directory of its own, with the shim, which it looks for beside itself.
-program-for-tests: libraries
-	@$(CARGO) test --workspace --quiet --no-run --test steering
-	@mkdir -p $(TARGET)/program
-	@cd $(TARGET)/program && ln -sf ../release/libtktrot_preload.so . && \
-	    { [ ../debug/tktrot -ef tktrot ] || ln -f ../debug/tktrot .; }
 
 built-tests:
 	$(CARGO) test --workspace --quiet --no-run

@@ -1,6 +1,6 @@
 //! `tktrot rotate` and `tktrot revoke`, on the ring of an nginx that serves.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -126,7 +126,8 @@ fn revoke_asks_on_a_terminal_and_wants_yes_without_one() -> Result {
     Ok(())
 }
 
-/// Runs a command on a pseudo-terminal of its own, where `answer` is typed.
+/// Runs a command on a pseudo-terminal of its own, where `answer` is typed when it asks: a terminal
+/// shows at once what is typed, also in the middle of a question.
 fn on_a_terminal(command: &mut Command, answer: &str) -> Result<String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let arguments: Vec<_> =
@@ -152,9 +153,21 @@ fn on_a_terminal(command: &mut Command, answer: &str) -> Result<String> {
         })
     };
     let mut child = child.spawn()?;
-    child.stdin.take().ok_or("no stdin")?.write_all(answer.as_bytes())?;
-    let output = child.wait_with_output()?;
-    Ok(says(&output).1)
+    let (mut typed, mut shown) = (child.stdin.take(), child.stdout.take().ok_or("no stdout")?);
+    let mut said = Vec::new();
+    let mut byte = [0];
+    // To the end, if it does not ask.
+    while shown.read(&mut byte)? == 1 {
+        said.extend(byte);
+        if said.ends_with(b"[y/N]")
+            && let Some(mut typed) = typed.take()
+        {
+            typed.write_all(answer.as_bytes())?;
+        }
+    }
+    drop(typed);
+    child.wait()?;
+    Ok(String::from_utf8_lossy(&said).into_owned())
 }
 
 #[test]

@@ -32,19 +32,10 @@ pub fn library() -> Result<&'static Path> {
     built_file(&LIBRARY, "release/libtktrot.so")
 }
 
-/// The command line program, as it is built with the tests.
+/// The command line program.
 pub fn tktrot() -> Result<&'static Path> {
-    static TKTROT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    // Tests that call it need the library, too.
-    target()?;
-    let build = || {
-        make("program-for-tests")?;
-        existing(target_dir().join("program/tktrot"))
-    };
-    match TKTROT.get_or_init(|| build().map_err(|error| format!("{error:#}"))) {
-        Ok(path) => Ok(path),
-        Err(message) => Err(anyhow!("{message}")),
-    }
+    static TKTROT: OnceLock<PathBuf> = OnceLock::new();
+    built_file(&TKTROT, "release/tktrot")
 }
 
 /// A C program, by name.
@@ -100,13 +91,9 @@ fn target_dir() -> PathBuf {
     root().join(env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from))
 }
 
-/// What of the release is tested, as the Makefile's `test` has it: the program is that of the tests'
-/// own profile.
-pub const PACKAGES: &str = "PACKAGES=tktrot tktrot-preload";
-
 fn make(goal: &str) -> Result<()> {
     let output = Command::new("make")
-        .args(["--silent", PACKAGES, goal])
+        .args(["--silent", goal])
         .current_dir(root())
         // Under `make test` these would make the inner make look for the outer one's job server.
         .env_remove("MAKEFLAGS")
