@@ -70,29 +70,24 @@ impl Floor {
 
     /// Nanoseconds for one ticket.
     fn measure(self, least: &LeastCallback, batches: usize) -> Result<f64> {
-        let set = |enc| {
-            let mut contexts = Contexts::of_hmac();
-            least.set(&mut contexts, enc).then_some(contexts)
-        };
         let mut ticket = Ticket::blank();
-        let sealed = set(1).is_some_and(|mut contexts| contexts.encrypt_and_tag(&mut ticket));
-        if !sealed {
+        if !least.seal(&mut Contexts::of_hmac(), &mut ticket) {
             return Err("AES or HMAC failed".into());
         }
         let mut tickets = vec![ticket; batches * BATCH];
+        let (new, tickets) = (Contexts::of_hmac, &mut tickets[..]);
         match self {
-            // If setting fails, so does what follows.
-            Floor::Bare => in_batches(
-                &mut tickets,
-                || set(1).unwrap_or_else(Contexts::of_hmac),
-                Contexts::encrypt_and_tag,
-            ),
-            Floor::Sealing => in_batches(&mut tickets, Contexts::of_hmac, |contexts, ticket| {
-                least.set(contexts, 1) && contexts.encrypt_and_tag(ticket)
-            }),
-            Floor::Opening => in_batches(&mut tickets, Contexts::of_hmac, |contexts, ticket| {
-                least.set(contexts, 0) && contexts.check_and_decrypt(ticket)
-            }),
+            Floor::Bare => {
+                let set = || {
+                    let mut contexts = new();
+                    // If that fails, so does what follows.
+                    least.set(&mut contexts, 1);
+                    contexts
+                };
+                in_batches(tickets, set, Contexts::encrypt_and_tag)
+            }
+            Floor::Sealing => in_batches(tickets, new, |one, ticket| least.seal(one, ticket)),
+            Floor::Opening => in_batches(tickets, new, |one, ticket| least.open(one, ticket)),
         }
     }
 }

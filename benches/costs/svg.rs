@@ -1,6 +1,8 @@
-//! A curve as SVG: by hand, as it is a few lines and polylines, and no crate has to be built for it.
+//! A curve as SVG.
 
 use std::fmt::Write;
+
+use testbed::svg;
 
 use crate::section::{Curve, Line};
 
@@ -20,21 +22,15 @@ pub fn draw(curve: &Curve) -> String {
 fn write(curve: &Curve, svg: &mut String) -> std::fmt::Result {
     let (left, right, top, bottom) = FRAME;
     let scale = Scale::of(curve);
-    let (width, height) = SIZE;
-    writeln!(
-        svg,
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
-         font-family=\"sans-serif\" font-size=\"12\">"
-    )?;
-    writeln!(svg, "<rect width=\"{width}\" height=\"{height}\" fill=\"white\"/>")?;
-    text(svg, (left, 22.0), "start", curve.title)?;
-    text(svg, ((left + right) / 2.0, bottom + 38.0), "middle", curve.x)?;
-    text(svg, (8.0, top - 6.0), "start", curve.y)?;
+    svg::begin(svg, SIZE)?;
+    svg::text(svg, (left, 22.0), "start", curve.title)?;
+    svg::text(svg, ((left + right) / 2.0, bottom + 38.0), "middle", curve.x)?;
+    svg::text(svg, (8.0, top - 6.0), "start", curve.y)?;
     writeln!(svg, "<path d=\"M{left} {top}V{bottom}H{right}\" fill=\"none\" stroke=\"black\"/>")?;
     for step in 0..=4 {
         let value = scale.top_value * f64::from(step) / 4.0;
         let y = scale.y(value);
-        text(svg, (left - 6.0, y + 4.0), "end", &short(value))?;
+        svg::text(svg, (left - 6.0, y + 4.0), "end", &short(value))?;
         writeln!(svg, "<path d=\"M{left} {y:.1}H{right}\" stroke=\"#dddddd\"/>")?;
     }
     let mut last = f64::NEG_INFINITY;
@@ -42,7 +38,7 @@ fn write(curve: &Curve, svg: &mut String) -> std::fmt::Result {
         // Numbers that would lie on each other are left out.
         if scale.x(x) - last > 24.0 {
             last = scale.x(x);
-            text(svg, (last, bottom + 18.0), "middle", &short(x))?;
+            svg::text(svg, (last, bottom + 18.0), "middle", &short(x))?;
         }
     }
     for (number, line) in curve.lines.iter().enumerate() {
@@ -50,9 +46,9 @@ fn write(curve: &Curve, svg: &mut String) -> std::fmt::Result {
         let y = top + 10.0 + 20.0 * number as f64;
         let colour = COLOURS[number % COLOURS.len()];
         writeln!(svg, "<path d=\"M446 {y}h18\" stroke=\"{colour}\" stroke-width=\"2\"/>")?;
-        text(svg, (470.0, y + 4.0), "start", &line.name)?;
+        svg::text(svg, (470.0, y + 4.0), "start", &line.name)?;
     }
-    writeln!(svg, "</svg>")
+    svg::end(svg)
 }
 
 /// Medians, joined; and from each quartile to the other.
@@ -66,11 +62,6 @@ fn draw_line(svg: &mut String, line: &Line, scale: &Scale, colour: &str) -> std:
         writeln!(svg, "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"2.5\" fill=\"{colour}\"/>")?;
     }
     writeln!(svg, "<path d=\"{path}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.5\"/>")
-}
-
-fn text(svg: &mut String, (x, y): (f64, f64), anchor: &str, text: &str) -> std::fmt::Result {
-    let text = text.replace('&', "&amp;").replace('<', "&lt;");
-    writeln!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{text}</text>")
 }
 
 /// As in "1500", "12.5", "0.25".

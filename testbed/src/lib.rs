@@ -57,6 +57,7 @@ pub mod server;
 pub mod soak;
 pub mod solo;
 pub mod stud;
+pub mod svg;
 pub mod visitors;
 pub mod wait;
 

@@ -39,19 +39,28 @@ enum Mac {
 impl Contexts {
     /// Of the kind that this callback gets.
     pub fn new(callback: Callback) -> Contexts {
+        match callback {
+            Callback::Hmac(_) => Contexts::of_hmac(),
+            Callback::Evp(_) => Contexts::of_evp(),
+        }
+    }
+
+    /// Of the kind that a callback of the HMAC form gets.
+    pub fn of_hmac() -> Contexts {
+        // SAFETY: takes nothing, and neither does the other one.
+        unsafe {
+            Contexts { cipher: ffi::EVP_CIPHER_CTX_new(), mac: Mac::Hmac(ffi::HMAC_CTX_new()) }
+        }
+    }
+
+    fn of_evp() -> Contexts {
         // SAFETY: as documented; nothing but the MAC's name is handed in.
         unsafe {
             let cipher = ffi::EVP_CIPHER_CTX_new();
-            let mac = match callback {
-                Callback::Hmac(_) => Mac::Hmac(ffi::HMAC_CTX_new()),
-                Callback::Evp(_) => {
-                    let hmac = ffi::EVP_MAC_fetch(ptr::null_mut(), c"HMAC".as_ptr(), ptr::null());
-                    let context = ffi::EVP_MAC_CTX_new(hmac);
-                    ffi::EVP_MAC_free(hmac);
-                    Mac::Evp(context)
-                }
-            };
-            Contexts { cipher, mac }
+            let hmac = ffi::EVP_MAC_fetch(ptr::null_mut(), c"HMAC".as_ptr(), ptr::null());
+            let context = ffi::EVP_MAC_CTX_new(hmac);
+            ffi::EVP_MAC_free(hmac);
+            Contexts { cipher, mac: Mac::Evp(context) }
         }
     }
 
@@ -148,14 +157,6 @@ impl Contexts {
         };
         done && use_it(tag, ticket)
     }
-
-    /// Of the kind that a callback of the HMAC form gets.
-    pub fn of_hmac() -> Contexts {
-        // SAFETY: takes nothing, and neither does the other one.
-        unsafe {
-            Contexts { cipher: ffi::EVP_CIPHER_CTX_new(), mac: Mac::Hmac(ffi::HMAC_CTX_new()) }
-        }
-    }
 }
 
 /// A callback's part with everything at hand, and nothing but the two calls that set contexts: the
@@ -188,6 +189,16 @@ impl LeastCallback {
             ffi::EVP_CipherInit_ex(contexts.cipher, self.aes, none, zeroes, zeroes, enc) == 1
                 && ffi::HMAC_CTX_copy(mac, self.keyed) == 1
         }
+    }
+
+    /// Seals with contexts of the HMAC form that are not set; false if something failed.
+    pub fn seal(&self, contexts: &mut Contexts, ticket: &mut Ticket) -> bool {
+        self.set(contexts, 1) && contexts.encrypt_and_tag(ticket)
+    }
+
+    /// Opens, as [`LeastCallback::seal`] seals.
+    pub fn open(&self, contexts: &mut Contexts, ticket: &mut Ticket) -> bool {
+        self.set(contexts, 0) && contexts.check_and_decrypt(ticket)
     }
 }
 

@@ -1,10 +1,10 @@
-//! The course of a soak as SVG, by hand: four panels of polylines, for which no crate has to be
-//! built.
+//! The course of a soak as SVG: four panels of polylines.
 
 use std::fmt::Write;
 
 use super::footprint::Sample;
 use super::report::Report;
+use crate::svg;
 
 const WIDTH: f64 = 720.0;
 const PANEL: f64 = 130.0;
@@ -31,14 +31,9 @@ fn write(report: &Report, svg: &mut String) -> std::fmt::Result {
     let panels = panels(samples);
     let height = PANEL * panels.len() as f64 + 60.0;
     let end = samples.last().map_or(1.0, |last| last.at.as_secs_f64());
-    writeln!(
-        svg,
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" \
-         font-family=\"sans-serif\" font-size=\"12\">"
-    )?;
-    writeln!(svg, "<rect width=\"{WIDTH}\" height=\"{height}\" fill=\"white\"/>")?;
+    svg::begin(svg, (WIDTH, height))?;
     let title = format!("Soak, seed {}: {}", report.plan.seed, report.counts);
-    text(svg, (8.0, 18.0), "start", &title)?;
+    svg::text(svg, (8.0, 18.0), "start", &title)?;
     for (number, panel) in panels.iter().enumerate() {
         draw_panel(svg, panel, 30.0 + PANEL * number as f64, samples, end)?;
     }
@@ -46,9 +41,9 @@ fn write(report: &Report, svg: &mut String) -> std::fmt::Result {
     for step in 0..=4 {
         let part = f64::from(step) / 4.0;
         let at = (LEFT + part * (RIGHT - LEFT), bottom);
-        text(svg, at, "middle", &format!("{:.0} s", end * part))?;
+        svg::text(svg, at, "middle", &format!("{:.0} s", end * part))?;
     }
-    writeln!(svg, "</svg>")
+    svg::end(svg)
 }
 
 fn panels(samples: &[Sample]) -> Vec<Panel> {
@@ -92,9 +87,9 @@ fn draw_panel(
 ) -> std::fmt::Result {
     let (head, foot) = (top + 18.0, top + PANEL - 14.0);
     let most = panel.lines.iter().flat_map(|line| &line.1).copied().fold(1.0, f64::max);
-    text(svg, (LEFT, top + 12.0), "start", panel.title)?;
-    text(svg, (LEFT - 6.0, head + 8.0), "end", &format!("{most:.0}"))?;
-    text(svg, (LEFT - 6.0, foot), "end", "0")?;
+    svg::text(svg, (LEFT, top + 12.0), "start", panel.title)?;
+    svg::text(svg, (LEFT - 6.0, head + 8.0), "end", &format!("{most:.0}"))?;
+    svg::text(svg, (LEFT - 6.0, foot), "end", "0")?;
     writeln!(svg, "<path d=\"M{LEFT} {head}V{foot}H{RIGHT}\" fill=\"none\" stroke=\"black\"/>")?;
     for (number, (name, values)) in panel.lines.iter().enumerate() {
         let colour = COLOURS[number % COLOURS.len()];
@@ -107,12 +102,7 @@ fn draw_panel(
         writeln!(svg, "<path d=\"{path}\" fill=\"none\" stroke=\"{colour}\"/>")?;
         let y = head + 10.0 + 18.0 * number as f64;
         writeln!(svg, "<path d=\"M612 {y}h18\" stroke=\"{colour}\" stroke-width=\"2\"/>")?;
-        text(svg, (636.0, y + 4.0), "start", name)?;
+        svg::text(svg, (636.0, y + 4.0), "start", name)?;
     }
     Ok(())
-}
-
-fn text(svg: &mut String, (x, y): (f64, f64), anchor: &str, text: &str) -> std::fmt::Result {
-    let text = text.replace('&', "&amp;").replace('<', "&lt;");
-    writeln!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{text}</text>")
 }
