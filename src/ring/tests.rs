@@ -14,18 +14,22 @@ fn ring() -> Ring {
     Ring::private(Geometry::new(MIN_CAPACITY).unwrap()).unwrap()
 }
 
-fn key(times: KeyTimes) -> Key {
+/// A made-up key, of another name and other secrets for each number.
+pub(super) fn numbered(number: u8) -> Key {
     let mut key = Key::blank();
-    let fill = |bytes: &mut [u8], step: u8| {
+    let fill = |bytes: &mut [u8], salt: u8| {
         for (index, byte) in bytes.iter_mut().enumerate() {
-            *byte = (index as u8).wrapping_mul(step);
+            *byte = (index as u8).wrapping_mul(salt) ^ number;
         }
     };
     fill(&mut key.name.0, 3);
     fill(key.secrets.aes.expose_mut(), 5);
     fill(key.secrets.hmac.expose_mut(), 7);
-    key.times = times;
     key
+}
+
+fn key(times: KeyTimes) -> Key {
+    Key { times, ..numbered(0) }
 }
 
 fn times(from: u64) -> KeyTimes {

@@ -177,6 +177,7 @@ mod tests {
     use super::*;
     use crate::ring::layout::Geometry;
     use crate::ring::stats::Counter;
+    use crate::ring::tests::numbered;
 
     fn place() -> (tempfile::TempDir, Place) {
         let dir = tempfile::tempdir_in("/dev/shm").unwrap();
@@ -189,15 +190,7 @@ mod tests {
     }
 
     fn key(number: u8, ends: u64) -> Key {
-        let mut key = Key::blank();
-        let fill = |bytes: &mut [u8], salt: u8| {
-            for (index, byte) in bytes.iter_mut().enumerate() {
-                *byte = (index as u8).wrapping_mul(salt) ^ number;
-            }
-        };
-        fill(&mut key.name.0, 3);
-        fill(key.secrets.aes.expose_mut(), 5);
-        fill(key.secrets.hmac.expose_mut(), 7);
+        let mut key = numbered(number);
         key.times.decrypt_until = Time(ends);
         key.node = 9;
         key

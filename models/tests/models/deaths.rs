@@ -8,23 +8,13 @@ use loom::thread;
 
 use models::kill_points::dies;
 use models::ring::Ring;
-use models::ring::reader::Key;
 use models::ring::writer::Writer;
 
 use crate::explore;
-use crate::keys::{assert_whole, key, name, ring};
+use crate::keys::{found, key, name, ring};
 
 /// More stores than any act here has.
 const STORES: u32 = 60;
-
-fn found(ring: &Ring, number: u8) -> bool {
-    let mut read = Key::blank();
-    let found = ring.find(&name(number), &mut read);
-    if found {
-        assert_whole(&read, number);
-    }
-    found
-}
 
 /// A ring with key 1, and `act` on it, cut short after each of its stores;
 /// somebody reads meanwhile, and while it is repaired. Key 1 is there throughout,

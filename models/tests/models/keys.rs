@@ -60,3 +60,13 @@ pub fn assert_whole(found: &Key, number: u8) {
     assert_eq!((found.node, found.plain), (wanted.node, wanted.plain), "a torn key");
     assert_eq!(found.times, wanted.times, "torn times");
 }
+
+/// Whether a reader finds the key of that number, which then is whole.
+pub fn found(ring: &Ring, number: u8) -> bool {
+    let mut read = Key::blank();
+    let found = ring.find(&name(number), &mut read);
+    if found {
+        assert_whole(&read, number);
+    }
+    found
+}

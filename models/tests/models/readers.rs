@@ -5,20 +5,8 @@ use std::sync::Arc;
 
 use loom::thread;
 
-use models::ring::Ring;
-use models::ring::reader::Key;
-
 use crate::explore;
-use crate::keys::{assert_whole, key, name, ring};
-
-fn found(ring: &Ring, number: u8) -> bool {
-    let mut read = Key::blank();
-    let found = ring.find(&name(number), &mut read);
-    if found {
-        assert_whole(&read, number);
-    }
-    found
-}
+use crate::keys::{found, key, name, ring};
 
 #[test]
 fn a_key_that_is_published_is_found_whole_or_not_at_all() {
