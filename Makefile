@@ -157,7 +157,7 @@ test: deps
 	    computing-tests waiting-tests program-tests
 	@$(MAKE) --no-print-directory fleet-tests
 
-built-for-tests: libraries programs kill-points openssl-1.1.1
+built-for-tests: all kill-points openssl-1.1.1
 
 built-tests:
 	$(CARGO) test --workspace --quiet --no-run
@@ -251,11 +251,11 @@ deny:
 # In a directory of its own, since it has other features than the library that it measures.
 COSTS := $(CARGO) bench --quiet --bench costs --target-dir $(TARGET)/costs --
 
-bench: libraries programs
+bench: all
 	@$(COSTS) $(BENCH)
 
 # Writes the instruction counts anew that tests/instructions.rs compares with.
-bench-baseline: libraries programs
+bench-baseline: all
 	@$(COSTS) --write-baseline
 
 lint: deps

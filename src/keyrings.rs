@@ -61,15 +61,16 @@ pub fn open(config: &Config, generator: &'static dyn Generator) -> Result<Opened
         Ok::<Ring, String>(ring)
     })?;
     let path = place.path();
+    let mut unprotected = |what: String| {
+        let problem = format!("{}: keys {what}", path.display());
+        tell(config, &problem, "");
+        problems.push(problem);
+    };
     if let Err(error) = ring.lock() {
-        let path = path.display();
-        problems.push(format!("{path}: keys may be swapped out: {error}; raise RLIMIT_MEMLOCK"));
-        tell(config, &problems[problems.len() - 1], "");
+        unprotected(format!("may be swapped out: {error}; raise RLIMIT_MEMLOCK"));
     }
     if let Err(error) = ring.hide() {
-        let path = path.display();
-        problems.push(format!("{path}: keys will be in core dumps (MADV_DONTDUMP): {error}"));
-        tell(config, &problems[problems.len() - 1], "");
+        unprotected(format!("will be in core dumps (MADV_DONTDUMP): {error}"));
     }
     let keyring = Keyring::new(ring, BootClock, generator);
     let next = KNOWN.load(Ordering::Relaxed);

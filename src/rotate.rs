@@ -354,9 +354,10 @@ impl<C: Clock> Keyring<C> {
                     self.align(writer, now, &own[place..=place]);
                     // It was found until just now. If its time has come meanwhile, it
                     // may have sealed a ticket.
-                    now = Some(self.now())
-                        .filter(|it| *it != Time::NEVER)
-                        .map_or(now, |it| it.max(now));
+                    let present = self.now();
+                    if present != Time::NEVER {
+                        now = now.max(present);
+                    }
                     match times.encrypt_from <= now {
                         true => writer.retire(index, now),
                         false => writer.erase(index),

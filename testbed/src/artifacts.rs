@@ -82,8 +82,7 @@ fn existing(path: PathBuf) -> Result<PathBuf> {
 }
 
 fn build() -> Result<PathBuf> {
-    make("libraries")?;
-    make("programs")?;
+    make("all")?;
     Ok(target_dir())
 }
 
