@@ -100,17 +100,25 @@ impl Node {
 #[cfg(test)]
 mod tests {
     use std::io;
-    use std::net::{SocketAddr, TcpListener, TcpStream};
+    use std::net::{TcpListener, TcpStream};
     use std::time::Duration;
 
     use super::*;
     use crate::process::needs_root;
     use crate::wait::{self, PATIENCE};
 
-    fn reach(from: &Node, to: impl Into<SocketAddr>) -> io::Result<()> {
-        let to = to.into();
+    const PORT: u16 = 4744;
+
+    fn reach(from: &Node, to: Ipv4Addr) -> io::Result<()> {
+        let to = (to, PORT).into();
         from.namespace().run(|| TcpStream::connect_timeout(&to, Duration::from_millis(500)))?;
         Ok(())
+    }
+
+    /// The kernel tells of a link that came up when it gets round to it, once a second at most.
+    fn reaches(from: &Node, to: Ipv4Addr) {
+        let what = format!("a way from {} to {to}", from.fleet());
+        wait::until(PATIENCE, &what, || reach(from, to).ok()).unwrap();
     }
 
     #[test]
@@ -118,27 +126,25 @@ mod tests {
         needs_root("it makes network namespaces");
         let network = Network::new().unwrap();
         let [a, b, c] = [1, 2, 3].map(|number| network.attach(number).unwrap());
-        let any = (Ipv4Addr::UNSPECIFIED, 4744);
+        let any = (Ipv4Addr::UNSPECIFIED, PORT);
         let _listeners =
             [&a, &b, &c].map(|node| node.namespace().run(|| TcpListener::bind(any)).unwrap());
-        reach(&a, (b.fleet(), 4744)).unwrap();
-        reach(&a, (c.fleet(), 4744)).unwrap();
+        reaches(&a, b.fleet());
+        reaches(&a, c.fleet());
 
         network.place(&b, Side::Island).unwrap();
         network.place(&c, Side::Island).unwrap();
-        assert!(reach(&a, (b.fleet(), 4744)).is_err());
-        reach(&b, (c.fleet(), 4744)).unwrap();
-        reach(&a, (b.public(), 4744)).unwrap();
+        reaches(&b, c.fleet());
+        reaches(&a, b.public());
+        assert!(reach(&a, b.fleet()).is_err());
 
         network.place(&b, Side::Mainland).unwrap();
-        reach(&a, (b.fleet(), 4744)).unwrap();
-        assert!(reach(&a, (c.fleet(), 4744)).is_err());
+        reaches(&a, b.fleet());
+        assert!(reach(&a, c.fleet()).is_err());
 
         network.connect(&a, false).unwrap();
-        assert!(reach(&a, (b.fleet(), 4744)).is_err());
+        assert!(reach(&a, b.fleet()).is_err());
         network.connect(&a, true).unwrap();
-        // The kernel tells interfaces of a carrier once a second at most.
-        let back = || reach(&a, (b.fleet(), 4744)).ok();
-        wait::until(PATIENCE, "a link that is up again", back).unwrap();
+        reaches(&a, b.fleet());
     }
 }
