@@ -6,6 +6,8 @@
 #ifndef HANDSHAKE_H
 #define HANDSHAKE_H
 
+#include <pthread.h>
+
 #include "library.h"
 
 enum { NAME_LEN = 16, IV_LEN = 16, MAX_TICKETS = 4 };
@@ -154,9 +156,13 @@ static inline void converse(SSL *server, SSL *client, struct outcome *outcome)
     ERR_clear_error();
 }
 
-/* As SSL_SESSION_dup makes it; BoringSSL has none. */
+/* A session of its own for whoever may change it. */
 static inline SSL_SESSION *copy_of(SSL_SESSION *session)
 {
+#if HAS_SESSION_DUP
+    SSL_SESSION *copy = SSL_SESSION_dup(session);
+    CHECK(copy, "the session cannot be copied");
+#else
     unsigned char *der = NULL;
     int len = i2d_SSL_SESSION(session, &der);
     CHECK(len > 0, "the session cannot be written");
@@ -164,7 +170,24 @@ static inline SSL_SESSION *copy_of(SSL_SESSION *session)
     SSL_SESSION *copy = d2i_SSL_SESSION(NULL, &read, len);
     CHECK(copy, "the session cannot be read");
     OPENSSL_free(der);
+#endif
     return copy;
+}
+
+/* The clients' contexts, one for each of VERSIONS; any thread's, so made once. */
+static SSL_CTX *client_ctxs[2];
+static pthread_once_t client_ctxs_once = PTHREAD_ONCE_INIT;
+
+static void make_client_ctxs(void)
+{
+    for (int i = 0; i < 2; i++) {
+        SSL_CTX *ctx = client_ctxs[i] = SSL_CTX_new(TLS_client_method());
+        CHECK(ctx, "no SSL_CTX can be made");
+        SSL_CTX_set_min_proto_version(ctx, VERSIONS[i]);
+        SSL_CTX_set_max_proto_version(ctx, VERSIONS[i]);
+        SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+        SSL_CTX_sess_set_new_cb(ctx, on_session);
+    }
 }
 
 /* Connects to host `name` with `session`'s ticket, or without either. The session stays as it is. */
@@ -172,15 +195,9 @@ static inline struct outcome connect_to_host(SSL_CTX *server_ctx, int version, c
                                              SSL_SESSION *session)
 {
     struct outcome outcome = {0};
-    SSL_CTX *client_ctx = SSL_CTX_new(TLS_client_method());
-    CHECK(client_ctx, "no SSL_CTX can be made");
-    SSL_CTX_set_min_proto_version(client_ctx, version);
-    SSL_CTX_set_max_proto_version(client_ctx, version);
-    SSL_CTX_set_session_cache_mode(client_ctx,
-                                   SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
-    SSL_CTX_sess_set_new_cb(client_ctx, on_session);
-
-    SSL *client = SSL_new(client_ctx), *server = SSL_new(server_ctx);
+    pthread_once(&client_ctxs_once, make_client_ctxs);
+    SSL *client = SSL_new(client_ctxs[version == TLS1_3_VERSION]);
+    SSL *server = SSL_new(server_ctx);
     BIO *near, *far;
     CHECK(client && server && BIO_new_bio_pair(&near, 65536, &far, 65536) == 1,
           "no connection can be made");
@@ -208,7 +225,6 @@ static inline struct outcome connect_to_host(SSL_CTX *server_ctx, int version, c
     SSL_SESSION_free(offered);
     SSL_free(client);
     SSL_free(server);
-    SSL_CTX_free(client_ctx);
     return outcome;
 }
 

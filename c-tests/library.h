@@ -43,6 +43,13 @@
 #define HAS_HMAC 1
 #endif
 
+/* SSL_SESSION_dup() is OpenSSL's. */
+#if IS_BORING || defined(LIBRESSL_VERSION_NUMBER)
+#define HAS_SESSION_DUP 0
+#else
+#define HAS_SESSION_DUP 1
+#endif
+
 /* The forms of the callback; tkt_install() takes the first that a library has. */
 enum form { EVP, HMAC_, FORMS };
 static const char *const FORM_NAMES[] = {"evp", "hmac"};
