@@ -6,7 +6,8 @@ use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::api::TlsApi;
-use crate::seat;
+use crate::log::OnceOnly;
+use crate::{error, notice, seat};
 
 /// An IV of CBC.
 pub type Iv = [u8; 16];
@@ -85,12 +86,28 @@ fn is_news(first: &Iv) -> bool {
     LAST.swap(half, Ordering::Relaxed) != half
 }
 
-/// A fresh IV of that library's generator; `None` if it fails.
+/// Whether the last draw of this process failed.
+static FAILING: OnceOnly = OnceOnly::new();
+
+/// A fresh IV of that library's generator; `None` if it fails, which is told once.
 pub fn fresh(api: &TlsApi) -> Option<Iv> {
+    let mut drew = false;
+    let iv = take_or_draw(api, &mut drew);
+    if drew {
+        tell(iv.is_some());
+    }
+    iv
+}
+
+fn take_or_draw(api: &TlsApi, drew: &mut bool) -> Option<Iv> {
+    let mut draw = |bytes: &mut [u8]| {
+        *drew = true;
+        api.draw(bytes)
+    };
     let source = api.rand_bytes.map_or(0, |function| function as usize);
     if let Some(seat) = seat::mine() {
         // SAFETY: this thread's seat, and the generator does not come back here.
-        let iv = unsafe { seat.pool() }.take(source, |bytes| api.draw(bytes));
+        let iv = unsafe { seat.pool() }.take(source, &mut draw);
         // A signal handler that forked just now left zeroes in the child.
         if let Some(iv) = iv.filter(|iv| seat.is_taken() && *iv != [0; 16]) {
             return Some(iv);
@@ -98,7 +115,20 @@ pub fn fresh(api: &TlsApi) -> Option<Iv> {
     }
     // A host's own generator may not give so much at once (getentropy(3) gives 256 bytes).
     let mut iv = [0; 16];
-    (api.draw(&mut iv) && are_sound(&[iv])).then_some(iv)
+    (draw(&mut iv) && are_sound(&[iv])).then_some(iv)
+}
+
+/// Once when draws begin to fail, once when they work again.
+#[cold]
+fn tell(works: bool) {
+    if works && FAILING.reset() {
+        notice!("the random number generator works again; handshakes bring tickets");
+    } else if !works && FAILING.first() {
+        error!(
+            "the TLS library's random number generator (RAND_bytes) fails; handshakes go on \
+             without tickets in this process until it works again"
+        );
+    }
 }
 
 #[cfg(test)]
