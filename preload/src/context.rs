@@ -79,6 +79,13 @@ pub unsafe fn made(library: &'static Library, ctx: *mut SSL_CTX, method: *const 
     }
 }
 
+/// A call came for a TLS library that the loader does not tell: it is passed on, and no more.
+pub fn unknown() {
+    if let Some(guest) = guest() {
+        guest.library_is_unknown();
+    }
+}
+
 /// A connection is about to be made of a context: if it is the first, the
 /// context is attached.
 ///

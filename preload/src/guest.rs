@@ -20,7 +20,7 @@ pub struct Guest {
     /// What the environment says.
     pub config: Config,
     keyring: OnceRef<'static, Keyring>,
-    /// Keys could not be had when a context was made.
+    /// Keys could not be had when a context was made, or its library was not known.
     in_vain: AtomicBool,
 }
 
@@ -98,6 +98,17 @@ impl Guest {
                 }
                 None
             }
+        }
+    }
+
+    /// There is a TLS library without keys of ours, which is told once.
+    pub fn library_is_unknown(&self) {
+        static SAID: OnceOnly = OnceOnly::new();
+        let problem = "the dynamic loader does not tell (dladdr, dlopen) which TLS library this is";
+        self.in_vain.store(true, Ordering::Relaxed);
+        self.stop_if_strict(problem);
+        if SAID.first() {
+            error!("{problem}; the server's own ticket keys stay");
         }
     }
 

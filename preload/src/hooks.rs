@@ -18,6 +18,20 @@ use tktrot::tls::resolve::{self, Library};
 
 use crate::context::{self, OwnKeys, Verdict};
 
+/// The function that a call is passed on to: the library's, or where that is not known, whatever the
+/// caller would reach without us.
+macro_rules! original {
+    ($library:ident.$table:ident.$field:ident, $caller:ident, $name:literal) => {
+        match $library {
+            Some(library) => library.$table.$field,
+            // SAFETY: a function of that documented name, whose type the field has; null becomes None.
+            None => unsafe {
+                std::mem::transmute::<*const c_void, Option<_>>(function_for($caller, $name))
+            },
+        }
+    };
+}
+
 /// `SSL_CTX_new(3)`.
 ///
 /// # Safety
@@ -32,7 +46,7 @@ pub unsafe extern "C" fn SSL_CTX_new(method: *const SSL_METHOD) -> *mut SSL_CTX 
 unsafe extern "C" fn ssl_ctx_new(method: *const SSL_METHOD, caller: *const c_void) -> *mut SSL_CTX {
     let library = library(caller, c"SSL_CTX_new");
     let _within = Within::a_call_of(library);
-    let original = library.and_then(|library| library.originals.ssl_ctx_new);
+    let original = original!(library.originals.ssl_ctx_new, caller, c"SSL_CTX_new");
     // SAFETY: the server's own call.
     let ctx = original.map_or(std::ptr::null_mut(), |original| unsafe { original(method) });
     made(library, ctx, method);
@@ -62,7 +76,7 @@ unsafe extern "C" fn ssl_ctx_new_ex(
 ) -> *mut SSL_CTX {
     let library = library(caller, c"SSL_CTX_new_ex");
     let _within = Within::a_call_of(library);
-    let original = library.and_then(|library| library.originals.ssl_ctx_new_ex);
+    let original = original!(library.originals.ssl_ctx_new_ex, caller, c"SSL_CTX_new_ex");
     let ctx = original.map_or(std::ptr::null_mut(), |original| {
         // SAFETY: the server's own call.
         unsafe { original(libctx, properties, method) }
@@ -89,7 +103,7 @@ unsafe extern "C" fn ssl_new(ctx: *mut SSL_CTX, caller: *const c_void) -> *mut S
         shielded((), || unsafe { context::used(library, ctx) });
     }
     let _within = Within::a_call_of(library);
-    let original = library.and_then(|library| library.originals.ssl_new);
+    let original = original!(library.originals.ssl_new, caller, c"SSL_new");
     // SAFETY: the server's own call.
     original.map_or(std::ptr::null_mut(), |original| unsafe { original(ctx) })
 }
@@ -122,7 +136,7 @@ unsafe extern "C" fn ssl_ctx_callback_ctrl(
         return 1;
     }
     let _within = Within::a_call_of(library);
-    let original = library.and_then(|library| library.api.ssl_ctx_callback_ctrl);
+    let original = original!(library.api.ssl_ctx_callback_ctrl, caller, c"SSL_CTX_callback_ctrl");
     // SAFETY: the server's own call.
     original.map_or(0, |original| unsafe { original(ctx, command, callback) })
 }
@@ -157,7 +171,7 @@ unsafe extern "C" fn ssl_ctx_ctrl(
         own_keys(library, ctx, OwnKeys::Fixed, true);
     }
     let _within = Within::a_call_of(library);
-    let original = library.and_then(|library| library.originals.ssl_ctx_ctrl);
+    let original = original!(library.originals.ssl_ctx_ctrl, caller, c"SSL_CTX_ctrl");
     // SAFETY: the server's own call.
     original.map_or(0, |original| unsafe { original(ctx, command, number, data) })
 }
@@ -186,7 +200,11 @@ unsafe extern "C" fn ssl_ctx_set_tlsext_ticket_key_evp_cb(
         return 1;
     }
     let _within = Within::a_call_of(library);
-    let original = library.and_then(|library| library.api.ssl_ctx_set_tlsext_ticket_key_evp_cb);
+    let original = original!(
+        library.api.ssl_ctx_set_tlsext_ticket_key_evp_cb,
+        caller,
+        c"SSL_CTX_set_tlsext_ticket_key_evp_cb"
+    );
     // SAFETY: the server's own call.
     original.map_or(0, |original| unsafe { original(ctx, callback) })
 }
@@ -216,7 +234,11 @@ unsafe extern "C" fn ssl_ctx_set_tlsext_ticket_key_cb(
         return 1;
     }
     let _within = Within::a_call_of(library);
-    let original = library.and_then(|library| library.api.ssl_ctx_set_tlsext_ticket_key_cb);
+    let original = original!(
+        library.api.ssl_ctx_set_tlsext_ticket_key_cb,
+        caller,
+        c"SSL_CTX_set_tlsext_ticket_key_cb"
+    );
     // SAFETY: the server's own call.
     original.map_or(0, |original| unsafe { original(ctx, callback) })
 }
@@ -229,6 +251,16 @@ fn library(caller: *const c_void, function: &CStr) -> Option<&'static Library> {
         // the return address tells, not the library.
         Some(outer) if resolve::is_ours(caller) => Some(outer),
         _ => resolve::library_at(caller, function),
+    })
+}
+
+/// The function of that name that the caller means, of a library that we do not know; null if there
+/// is none.
+#[cold]
+fn function_for(caller: *const c_void, name: &CStr) -> *const c_void {
+    shielded(std::ptr::null(), || {
+        context::unknown();
+        resolve::function_for(caller, name).unwrap_or(std::ptr::null())
     })
 }
 

@@ -152,27 +152,35 @@ fn enlist(base: usize, api: TlsApi, originals: Originals) -> &'static Library {
 
 /// True if the address is in the object that this code is in.
 pub fn is_ours(address: *const c_void) -> bool {
-    let base = |address| Object::of(address).map(|object| object.base);
-    base(address).is_some_and(|found| Some(found) == base(library_of as *const c_void))
+    in_our_object(address) == Some(true)
+}
+
+/// `None` if the loader does not tell.
+fn in_our_object(address: *const c_void) -> Option<bool> {
+    let ours = Object::of(library_of as *const c_void)?;
+    Some(Object::of(address)?.base == ours.base)
 }
 
 /// The function of that name that the code at `caller` would reach without us.
-fn function_for(caller: *const c_void, name: &CStr) -> Option<*const c_void> {
-    let not_ours = |function: *mut c_void| {
-        (!function.is_null() && !is_ours(function)).then_some(function.cast_const())
-    };
+/// For calls that are passed on though [`library_of`] found no library.
+pub fn function_for(caller: *const c_void, name: &CStr) -> Option<*const c_void> {
     let in_scope_of_caller = || {
         let handle = Object::of(caller)?.open()?;
         // SAFETY: an open handle of dlopen; what keeps the function's library
         // loaded is the caller, whose code is running.
-        unsafe {
+        let function = unsafe {
             let function = libc::dlsym(handle, name.as_ptr());
             libc::dlclose(handle);
-            not_ours(function)
-        }
+            function
+        };
+        // If that is not known, it may be ours, which would call itself for ever.
+        (in_our_object(function) == Some(false)).then_some(function.cast_const())
     };
-    // SAFETY: RTLD_NEXT searches behind the object that this code is in.
-    let behind_us = || not_ours(unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) });
+    let behind_us = || {
+        // SAFETY: RTLD_NEXT searches behind the object that this code is in.
+        let function = unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) };
+        (!function.is_null()).then_some(function.cast_const())
+    };
     in_scope_of_caller().or_else(behind_us)
 }
 
