@@ -79,6 +79,11 @@ __attribute__((constructor)) static void begin(void)
     control = page;
 }
 
+static int is_shim(const void *at)
+{
+    return (uintptr_t)at >= shim_begin && (uintptr_t)at < shim_end;
+}
+
 static int is_meant(const char *name)
 {
     const char *all = control->functions;
@@ -93,9 +98,7 @@ static int is_meant(const char *name)
 /* The errno value that this call fails with; 0 if it does not. */
 static int fails(const char *function, const void *caller)
 {
-    uintptr_t at = (uintptr_t)caller;
-
-    if (control == NULL || at < shim_begin || at >= shim_end)
+    if (control == NULL || !is_shim(caller))
         return 0;
     if (!atomic_load(&control->armed) || !is_meant(function))
         return 0;
@@ -110,12 +113,23 @@ static int fails(const char *function, const void *caller)
 
 #define CALLER __builtin_return_address(0)
 
+/* The C library's, past our own: since 2.34 it is in libc itself, before in libdl. */
+static __typeof__(&dlsym) real_dlsym(void)
+{
+    static const char *const versions[] = {"GLIBC_2.34", "GLIBC_2.2.5", "GLIBC_2.17"};
+    static __typeof__(&dlsym) real;
+
+    for (size_t i = 0; real == NULL && i < sizeof versions / sizeof *versions; i++)
+        real = (__typeof__(&dlsym))dlvsym(RTLD_NEXT, "dlsym", versions[i]);
+    return real;
+}
+
 /* The next definition, looked up at the first call: other constructors call before ours runs. */
 #define REAL(name)                                                        \
     __extension__({                                                       \
         static __typeof__(&name) real;                                    \
         if (real == NULL)                                                 \
-            real = (__typeof__(&name))dlsym(RTLD_NEXT, #name);            \
+            real = (__typeof__(&name))real_dlsym()(RTLD_NEXT, #name);           \
         real;                                                             \
     })
 
@@ -145,35 +159,25 @@ static mode_t mode_of(int flags, va_list rest)
     return (flags & (O_CREAT | __O_TMPFILE)) != 0 ? va_arg(rest, mode_t) : 0;
 }
 
-int open64(const char *path, int flags, ...)
-{
-    int error = fails("open64", CALLER);
-    va_list rest;
-    mode_t mode;
+/* The mode is there only where a file may be made. */
+#define OPENS(name, parameters, arguments)                                \
+    int name parameters                                                   \
+    {                                                                     \
+        int error = fails(#name, CALLER);                                 \
+        va_list rest;                                                     \
+        mode_t mode;                                                      \
+                                                                          \
+        va_start(rest, flags);                                            \
+        mode = mode_of(flags, rest);                                      \
+        va_end(rest);                                                     \
+        if (error == 0)                                                   \
+            return REAL(name) arguments;                                  \
+        errno = error;                                                    \
+        return -1;                                                        \
+    }
 
-    va_start(rest, flags);
-    mode = mode_of(flags, rest);
-    va_end(rest);
-    if (error == 0)
-        return REAL(open64)(path, flags, mode);
-    errno = error;
-    return -1;
-}
-
-int openat(int dir, const char *path, int flags, ...)
-{
-    int error = fails("openat", CALLER);
-    va_list rest;
-    mode_t mode;
-
-    va_start(rest, flags);
-    mode = mode_of(flags, rest);
-    va_end(rest);
-    if (error == 0)
-        return REAL(openat)(dir, path, flags, mode);
-    errno = error;
-    return -1;
-}
+OPENS(open64, (const char *path, int flags, ...), (path, flags, mode))
+OPENS(openat, (int dir, const char *path, int flags, ...), (dir, path, flags, mode))
 
 SETS_ERRNO(int, -1, fstat64, (int fd, struct stat64 *facts), (fd, facts))
 SETS_ERRNO(int, -1, stat64, (const char *path, struct stat64 *facts), (path, facts))
@@ -251,3 +255,55 @@ RETURNS_ERROR(pthread_mutex_timedlock, (pthread_mutex_t *mutex, const struct tim
 
 SETS_ERRNO(void *, NULL, dlopen, (const char *path, int mode), (path, mode))
 SETS_ERRNO(int, 0, dladdr, (const void *at, Dl_info *info), (at, info))
+
+/* --- the TLS library's generator --- */
+
+/* Where it does not fail but says that all is well, and gives zeroes. */
+#define ZEROES ENODATA
+
+/* As the library calls it: see RandBytes in src/tls/api.rs. */
+typedef int generator(unsigned char *bytes, size_t len);
+
+static generator *real_bytes, *real_priv_bytes;
+
+static int draw(int error, generator *real, unsigned char *bytes, size_t len)
+{
+    if (error == 0)
+        return real(bytes, len);
+    if (error == ZEROES)
+        memset(bytes, 0, len);
+    return error == ZEROES;
+}
+
+static int our_bytes(unsigned char *bytes, size_t len)
+{
+    return draw(fails("RAND_bytes", CALLER), real_bytes, bytes, len);
+}
+
+static int our_priv_bytes(unsigned char *bytes, size_t len)
+{
+    return draw(fails("RAND_priv_bytes", CALLER), real_priv_bytes, bytes, len);
+}
+
+/*
+ * The shim looks the generator up in the server's libssl, so that one of that
+ * name in front is not seen; what it finds is replaced here. The TLS library's
+ * own draws are left alone, without which no handshake would go on.
+ *
+ * What goes on does so by a jump, for which the optimizer is needed: with
+ * RTLD_NEXT it matters who calls.
+ */
+__attribute__((optimize("O2"))) void *dlsym(void *restrict handle, const char *restrict name)
+{
+    int is_ours = control != NULL && is_shim(CALLER) && handle != RTLD_NEXT;
+
+    if (is_ours && strcmp(name, "RAND_bytes") == 0) {
+        real_bytes = (generator *)real_dlsym()(handle, name);
+        return real_bytes == NULL ? NULL : (void *)our_bytes;
+    }
+    if (is_ours && strcmp(name, "RAND_priv_bytes") == 0) {
+        real_priv_bytes = (generator *)real_dlsym()(handle, name);
+        return real_priv_bytes == NULL ? NULL : (void *)our_priv_bytes;
+    }
+    return real_dlsym()(handle, name);
+}

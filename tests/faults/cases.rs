@@ -1,8 +1,8 @@
 //! What fails, when, and what is to be seen then.
 
 use libc::{
-    EACCES, EAGAIN, EINTR, EINVAL, EIO, EMFILE, ENFILE, ENOMEM, ENOSPC, ENOSYS, ENOTRECOVERABLE,
-    EOPNOTSUPP, EPERM, ERANGE, EROFS, ETIMEDOUT,
+    EACCES, EAGAIN, EINTR, EINVAL, EIO, EMFILE, ENFILE, ENODATA, ENOMEM, ENOSPC, ENOSYS,
+    ENOTRECOVERABLE, EOPNOTSUPP, EPERM, ERANGE, EROFS, ETIMEDOUT,
 };
 
 use crate::control::Fault;
@@ -19,6 +19,11 @@ pub enum Outcome {
     OwnKeys,
     /// The ring is there and every ticket resumes, but for the moment its schedule is not ours.
     NotConfigured,
+    /// The ring is there, but connections get the server's own keys, as without us.
+    NotAttached,
+    /// Workers rotate nothing: present keys serve to their end, which may come soon; then there
+    /// are no tickets, unless a reload has made keys.
+    NotRotated,
     /// Handshakes go on without tickets, and nobody's keys are lost.
     NoTickets,
 }
@@ -46,11 +51,17 @@ const fn case(when: When, fault: Fault, outcome: Outcome, says: &'static [&'stat
     Case { fault, when, outcome, says }
 }
 
-use Outcome::{AsEver, NoTickets, NotConfigured, OwnKeys, PrivateRing};
+use Outcome::{AsEver, NoTickets, NotAttached, NotConfigured, NotRotated, OwnKeys, PrivateRing};
 
 const PRIVATE: &str = "a private ring serves instead";
 const OWN: &str = "the server's own ticket keys stay";
 const NO_RING: &str = "nor can a private ring be made";
+
+/// The TLS library's generator: how keys and IVs are drawn. For `error`: it says that it fails, or
+/// gives zeroes and says that all is well.
+pub const GENERATOR: &str = "RAND_bytes RAND_priv_bytes";
+pub const FAILS: i32 = EIO;
+pub const ZEROES: i32 = ENODATA;
 
 /// Functions that the shim imports, and that cannot fail in a way that matters to it, or that are
 /// left to other tests; each with the reason.
@@ -79,8 +90,8 @@ pub const LEFT_OUT: &[(&str, &[&str])] = &[
         &["malloc", "calloc", "realloc", "posix_memalign", "free"],
     ),
     (
-        "the loader's, whose failure leaves the server without its own function: see docs",
-        &["dlsym", "dladdr", "dlclose", "dl_iterate_phdr"],
+        "the loader's: without dlsym not even the server's own function is found: see docs",
+        &["dlsym", "dlclose", "dl_iterate_phdr"],
     ),
     (
         "fail only for lack of memory, at the start, and are not looked at",
@@ -197,7 +208,17 @@ pub const CASES: &[Case] = &[
         NotConfigured,
         &["could not be configured", "not recoverable"],
     ),
+    case(Start, one("dladdr", EINVAL, 1), AsEver, &[]),
+    case(Start, all("dladdr", EINVAL), OwnKeys, &["dladdr", "does not tell", OWN]),
+    case(Start, all("dlopen", ENOMEM), OwnKeys, &["dlopen", "does not tell", OWN]),
+    case(Start, all(GENERATOR, FAILS), NoTickets, &["number generator fails", "without tickets"]),
+    case(Start, all(GENERATOR, ZEROES), NoTickets, &["number generator fails", "without tickets"]),
     // In the workers, which find all of it open.
+    case(Later, one("dladdr", EINVAL, 1), AsEver, &[]),
+    case(Later, all("dladdr", EINVAL), NotAttached, &["dladdr", "does not tell", OWN]),
+    // What IVs are from; keys are made all the same.
+    case(Later, all("RAND_bytes", FAILS), NoTickets, &["(RAND_bytes) fails", "without tickets"]),
+    case(Later, all("RAND_bytes", ZEROES), NoTickets, &["(RAND_bytes) fails", "without tickets"]),
     case(Later, all("mmap", ENOMEM), AsEver, &[]),
     case(Later, all("madvise", EINVAL), AsEver, &[]),
     case(Later, all("mlock", ENOMEM), AsEver, &[]),
@@ -213,11 +234,11 @@ pub const CASES: &[Case] = &[
     case(Later, all("clock_gettime", EINVAL), NoTickets, &["the clock", "without tickets"]),
     case(Later, all("clock_gettime", EPERM), NoTickets, &["the clock", "without tickets"]),
     // At a rotation.
-    case(Later, all("pthread_mutex_trylock", EINVAL), AsEver, &["writer lock does not work"]),
+    case(Later, all("pthread_mutex_trylock", EINVAL), NotRotated, &["writer lock does not work"]),
     case(
         Later,
         all("pthread_mutex_trylock", ENOTRECOVERABLE),
-        AsEver,
+        NotRotated,
         &["writer lock does not work", "no longer rotate"],
     ),
 ];
@@ -226,6 +247,11 @@ impl Case {
     /// Whether a strict server refuses to start.
     pub fn is_refused(&self) -> bool {
         self.when == Start && !self.says.is_empty() && self.outcome != NoTickets
+    }
+
+    /// Whether a process that served while it failed says, too, that it works again.
+    pub fn tells_recovery(&self) -> bool {
+        self.fault.functions.contains("RAND_")
     }
 
     /// The parts of the line, and what follows from the outcome.

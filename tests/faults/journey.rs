@@ -37,6 +37,8 @@ pub struct Seen {
     pub failed: u32,
     /// Our lines in what master and workers wrote.
     pub lines: Vec<String>,
+    /// Lines beside these which say that something works again.
+    pub told_recovery: usize,
     /// A panic told by Rust itself, which no server ought to have in its log.
     pub panics: Vec<String>,
     /// Tickets that were offered at once after they were received, and of these the resumed.
@@ -60,9 +62,9 @@ pub struct Seen {
 
 /// An nginx in which this fault can be armed; keys change every second.
 pub struct Host {
-    ring: RingDir,
-    control: Control,
-    builder: Builder,
+    pub ring: RingDir,
+    pub control: Control,
+    pub builder: Builder,
 }
 
 impl Host {
@@ -101,7 +103,7 @@ impl Host {
         let clients = [v12?, v13?];
         let addr = nginx.addr();
 
-        let mut visits = Visits { keys: BTreeSet::new(), seen: &mut seen };
+        let mut visits = Visits { keys: BTreeSet::new(), ivs: BTreeSet::new(), seen: &mut seen };
         visits.both(&clients, &nginx, 3)?;
         let workers = nginx.worker_pids()?;
         let before = descriptors(&workers);
@@ -133,7 +135,9 @@ impl Host {
 
         nginx.stop()?;
         let said = nginx.stderr() + &nginx.error_log();
-        seen.lines = log::ours(&said).iter().map(|&line| line.to_owned()).collect();
+        let lines = log::ours(&said).into_iter().map(str::to_owned);
+        let (recovery, lines): (Vec<_>, _) = lines.partition(|line| line.contains("works again;"));
+        (seen.told_recovery, seen.lines) = (recovery.len(), lines);
         seen.panics =
             said.lines().filter(|line| line.contains("panicked")).map(str::to_owned).collect();
         let name =
@@ -174,6 +178,7 @@ fn dir_beside(certificate: &Certificate) -> Result<PathBuf> {
 
 struct Visits<'a> {
     keys: BTreeSet<[u8; 16]>,
+    ivs: BTreeSet<[u8; 16]>,
     seen: &'a mut Seen,
 }
 
@@ -198,13 +203,18 @@ impl Visits<'_> {
         let full = client.connect(nginx.addr(), None, None);
         let full = full.map_err(|error| format!("{error}\n{}", nginx.log_tail()))?;
         for ticket in &full.tickets {
-            let name = ticket.key_name();
-            assert!(name.iter().any(|byte| *byte != name[0]), "a constant key name");
-            self.keys.insert(name);
+            assert!(is_drawn(&ticket.key_name()) && is_drawn(&ticket.iv()), "a constant");
+            self.keys.insert(ticket.key_name());
+            assert!(self.ivs.insert(ticket.iv()), "an IV came twice");
         }
         self.seen.without_ticket += usize::from(full.tickets.is_empty());
         Ok(full.tickets.last().cloned())
     }
+}
+
+/// No constant.
+pub fn is_drawn(bytes: &[u8; 16]) -> bool {
+    bytes.iter().any(|byte| *byte != bytes[0])
 }
 
 fn recovers(clients: &[Client; 2], nginx: &Nginx) -> bool {

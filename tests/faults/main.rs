@@ -4,6 +4,7 @@
 
 mod cases;
 mod control;
+mod generator;
 mod journey;
 
 use std::fs::Permissions;
@@ -13,7 +14,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use cases::{CASES, Case, LEFT_OUT, Outcome};
+use cases::{CASES, Case, FAILS, LEFT_OUT, Outcome, ZEROES};
+use control::Fault;
 use journey::{Host, Seen, When};
 use testbed::process::needs_root;
 use testbed::{artifacts, certificate};
@@ -66,6 +68,21 @@ fn the_server_serves_whatever_call_fails() -> Result<()> {
 }
 
 #[test]
+fn present_keys_go_on_to_their_end_when_the_generator_fails() -> Result<()> {
+    needs_root("workers are to be without rights");
+    let dir = open_dir()?;
+    let certificate = certificate::create(dir.path())?;
+    thread::scope(|scope| {
+        for error in [FAILS, ZEROES] {
+            let fault = Fault { functions: "RAND_priv_bytes", error, from: 1, times: 0 };
+            let certificate = &certificate;
+            scope.spawn(move || generator::fails_for_a_while(&fault, certificate).unwrap());
+        }
+    });
+    Ok(())
+}
+
+#[test]
 fn a_strict_server_refuses_to_start_with_one_line() -> Result<()> {
     needs_root("a master is to have its rights");
     let dir = open_dir()?;
@@ -102,14 +119,17 @@ fn judge(case: &Case, seen: &Seen) -> std::result::Result<(), String> {
         Outcome::NoTickets => {
             is(seen.offered == 0 && seen.without_ticket > 0, "there are tickets")?;
         }
+        Outcome::NotRotated => is(seen.resumed == seen.offered, "not every ticket resumed")?,
         _ => is(all_resumed, "not every ticket resumed")?,
     }
     let (rotates, outlives_reload, has_file) = match case.outcome {
         Outcome::AsEver => (true, true, true),
         Outcome::PrivateRing => (true, true, false),
         Outcome::NotConfigured => (false, true, true),
+        // As far as there are tickets.
+        Outcome::NotRotated => (seen.rotated, seen.over_reload, true),
         Outcome::OwnKeys => (false, false, false),
-        Outcome::NoTickets => (false, false, true),
+        Outcome::NotAttached | Outcome::NoTickets => (false, false, true),
     };
     is(seen.rotated == rotates, "rotation")?;
     is(seen.over_reload == outlives_reload, "a ticket over a reload")?;
@@ -120,10 +140,14 @@ fn judge(case: &Case, seen: &Seen) -> std::result::Result<(), String> {
 
 /// Every line has all parts, and no process repeats itself.
 fn is_told(case: &Case, seen: &Seen) -> std::result::Result<(), String> {
+    let most_recoveries = if case.tells_recovery() { 4 } else { 0 };
+    if seen.told_recovery > most_recoveries {
+        return Err(format!("{} lines that it works again", seen.told_recovery));
+    }
     if case.says.is_empty() && case.outcome != Outcome::PrivateRing {
         return if seen.lines.is_empty() { Ok(()) } else { Err("it complains".to_owned()) };
     }
-    let master_only = case.when == When::Start && case.outcome != Outcome::NoTickets;
+    let master_only = case.is_refused();
     // Two workers, and two more after the reload.
     let most = if master_only { 1 } else { 4 };
     if seen.lines.is_empty() || seen.lines.len() > most {

@@ -24,16 +24,18 @@ unsafe extern "C" {
 pub struct Ticket {
     held: Session,
     key_name: [u8; 16],
+    iv: [u8; 16],
     lifetime_hint: Duration,
 }
 
 impl Ticket {
     /// The ticket of a session; None when the session has none.
     pub(super) fn from_session(held: &Session, session: &SslSessionRef) -> Option<Ticket> {
-        let key_name = key_name_of(session)?;
+        let (key_name, iv) = key_name_and_iv_of(session)?;
         // SAFETY: the reference keeps the session alive; the function only reads a field.
         let hint = unsafe { SSL_SESSION_get_ticket_lifetime_hint(session.as_ptr()) };
-        Some(Ticket { held: held.clone(), key_name, lifetime_hint: Duration::from_secs(hint) })
+        let lifetime_hint = Duration::from_secs(hint);
+        Some(Ticket { held: held.clone(), key_name, iv, lifetime_hint })
     }
 
     /// The session that it is the ticket of.
@@ -49,6 +51,11 @@ impl Ticket {
     /// The key name: the first 16 bytes of a ticket in the usual format (RFC 5077, section 4).
     pub fn key_name(&self) -> [u8; 16] {
         self.key_name
+    }
+
+    /// What comes after it there: the initialization vector of the ticket's cipher.
+    pub fn iv(&self) -> [u8; 16] {
+        self.iv
     }
 
     /// The first 8 hex digits of the key name.
@@ -99,17 +106,17 @@ pub fn hex8(name: &[u8; 16]) -> String {
     name[..4].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn key_name_of(session: &SslSessionRef) -> Option<[u8; 16]> {
+fn key_name_and_iv_of(session: &SslSessionRef) -> Option<([u8; 16], [u8; 16])> {
     let mut data: *const c_uchar = ptr::null();
     let mut len = 0;
     // SAFETY: the reference keeps the session alive, the out-pointers are valid locals; the function
     // stores the session's own ticket pointer (or NULL) and its length.
     unsafe { SSL_SESSION_get0_ticket(session.as_ptr(), &mut data, &mut len) };
-    if data.is_null() || len < 16 {
+    if data.is_null() || len < 32 {
         return None;
     }
-    // SAFETY: libssl says that `len` >= 16 bytes are at `data`; they belong to the session, which
+    // SAFETY: libssl says that `len` >= 32 bytes are at `data`; they belong to the session, which
     // outlives this function, and nothing changes a session's ticket once it was received.
     let ticket = unsafe { std::slice::from_raw_parts(data, len) };
-    ticket[..16].try_into().ok()
+    Some((ticket[..16].try_into().ok()?, ticket[16..32].try_into().ok()?))
 }
