@@ -78,6 +78,20 @@ fn whatever_a_writer_asks_for_no_key_gets_longer() {
 }
 
 #[test]
+fn a_key_that_was_retired_before_it_began_never_begins() {
+    let ring = ring();
+    let writer = ring.try_write().unwrap();
+    let index = writer.publish(&key(times(100))).unwrap();
+    writer.retire(index, Time(50));
+    let retired = KeyTimes { encrypt_until: Time(100), ..times(100) };
+    assert_eq!(writer.entries()[0].times, retired);
+    writer.shorten(index, &times(50));
+    let encrypts_nothing = writer.entries()[0].times;
+    assert_eq!(encrypts_nothing.encrypt_until, encrypts_nothing.encrypt_from);
+    assert!(encrypts_nothing.decrypt_until < retired.decrypt_until, "it is not shortened at all");
+}
+
+#[test]
 fn the_lock_of_a_dead_writer_goes_to_the_next_and_then_to_others() {
     let ring = ring();
     // SAFETY: the child writes into memory that it shares, and ends.

@@ -148,10 +148,14 @@ impl Writer<'_> {
 
     /// Makes a key's times earlier, where those of `limit` are. In this order, so
     /// that they are in order all the time: a writer that dies in between leaves
-    /// a key that ends as it was published.
+    /// a key that ends as it was published. One that was retired before it began
+    /// begins no earlier: it would encrypt until then.
     pub fn shorten(&self, index: usize, limit: &KeyTimes) {
         let slot = &self.ring.slots()[index];
-        make_earlier(&slot.encrypt_from, limit.encrypt_from.0);
+        let from = slot.encrypt_from.load(Ordering::Relaxed);
+        if from < slot.encrypt_until.load(Ordering::Relaxed) {
+            make_earlier(&slot.encrypt_from, limit.encrypt_from.0);
+        }
         let from = slot.encrypt_from.load(Ordering::Relaxed);
         make_earlier(&slot.encrypt_until, limit.encrypt_until.0.max(from));
         let until = slot.encrypt_until.load(Ordering::Relaxed);
