@@ -2,7 +2,7 @@
 //! them: the upkeep thread must not, and whatever comes and goes must leave nothing behind.
 
 use std::fs;
-use std::path::Path;
+use std::path::PathBuf;
 
 use testbed::client::{Client, Ticket, TlsVersion};
 use testbed::nginx::Nginx;
@@ -80,7 +80,7 @@ fn assert_nothing_is_left_over(nginx: &Nginx) -> Result<()> {
 fn holdings(process: &Process) -> Result<(usize, usize)> {
     let maps = fs::read_to_string(format!("/proc/{}/maps", process.pid()))?;
     let rings = maps.lines().filter(|line| line.ends_with(".ring")).count();
-    Ok((fs::read_dir(format!("/proc/{}/fd", process.pid()))?.count(), rings))
+    Ok((process.open_files().len(), rings))
 }
 
 #[test]
@@ -152,13 +152,6 @@ fn a_hundred_ended_workers_are_replaced() -> Result<()> {
     assert_nothing_is_left_over(&nginx)
 }
 
-/// Whether the process writes to the file of that name.
-fn has_open(process: &Process, path: &Path) -> bool {
-    let entries = fs::read_dir(format!("/proc/{}/fd", process.pid()));
-    let links = entries.into_iter().flatten().flatten();
-    links.filter_map(|entry| fs::read_link(entry.path()).ok()).any(|target| target == path)
-}
-
 #[test]
 fn rotated_logs_are_reopened_and_workers_leave_and_return() -> Result<()> {
     let ring = RingDir::new()?;
@@ -174,7 +167,9 @@ fn rotated_logs_are_reopened_and_workers_leave_and_return() -> Result<()> {
         wait::until(PATIENCE, "the log to be reopened", || {
             let mut all = master.children();
             all.push(master);
-            all.iter().all(|one| has_open(one, &error_log) && !has_open(one, &old)).then_some(())
+            let has_reopened =
+                |files: Vec<PathBuf>| files.contains(&error_log) && !files.contains(&old);
+            all.iter().map(Process::open_files).all(has_reopened).then_some(())
         })
         .map_err(|late| format!("USR1 number {number}: {late}"))?;
     }

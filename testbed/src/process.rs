@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
 use std::time::Duration;
 
@@ -99,6 +99,13 @@ impl Process {
         let maps = fs::read_to_string(format!("/proc/{}/maps", self.pid)).unwrap_or_default();
         let file = file.display().to_string();
         maps.lines().any(|line| line.ends_with(&file))
+    }
+
+    /// What its descriptors are open for: paths, and for what has none the kernel's word for it.
+    pub fn open_files(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(format!("/proc/{}/fd", self.pid));
+        let entries = entries.into_iter().flatten().flatten();
+        entries.filter_map(|entry| fs::read_link(entry.path()).ok()).collect()
     }
 
     /// Running children.

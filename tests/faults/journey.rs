@@ -10,6 +10,7 @@ use std::time::Duration;
 use testbed::certificate::Certificate;
 use testbed::client::{Client, Ticket, TlsVersion};
 use testbed::nginx::{Builder, Nginx};
+use testbed::process::Process;
 use testbed::{RingDir, artifacts, log, wait};
 use tktrot::ring::file::Place;
 
@@ -232,6 +233,6 @@ fn recovers(clients: &[Client; 2], nginx: &Nginx) -> bool {
 }
 
 fn descriptors(pids: &[i32]) -> usize {
-    let open = |pid: &i32| fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
-    pids.iter().map(open).sum()
+    let workers = pids.iter().filter_map(|&pid| Process::find(pid));
+    workers.map(|worker| worker.open_files().len()).sum()
 }

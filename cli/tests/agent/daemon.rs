@@ -4,10 +4,11 @@ use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use testbed::environment::Environment;
+pub use testbed::log::Said;
 use testbed::process::{self, Process};
 use testbed::wait::{self, PATIENCE};
 use tktrot::ring::file::Place;
@@ -17,22 +18,6 @@ pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// Where cargo built the program.
 pub const TKTROT: &str = env!("CARGO_BIN_EXE_tktrot");
-
-/// What a run of it came to.
-#[derive(Debug)]
-pub struct Said {
-    pub status: Option<i32>,
-    pub stdout: String,
-    pub stderr: String,
-}
-
-impl From<Output> for Said {
-    fn from(output: Output) -> Said {
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        let status = output.status.code();
-        Said { status, stdout: text(output.stdout), stderr: text(output.stderr) }
-    }
-}
 
 /// An agent and its files. Killed when dropped.
 pub struct Agent {

@@ -1,10 +1,11 @@
 //! The program, run on the rings of one directory; and rings without a server.
 
-use std::process::{Command, Output};
+use std::process::Command;
 
 use serde_json::Value;
 use testbed::RingDir;
 use testbed::environment::Environment;
+pub use testbed::log::Said;
 use tktrot::clock::BootClock;
 use tktrot::config::Config;
 use tktrot::ring::file::Place;
@@ -18,22 +19,6 @@ pub const TKTROT: &str = env!("CARGO_BIN_EXE_tktrot");
 
 /// This host may have some.
 pub const NO_SETTINGS: [&str; 2] = ["--config", "/dev/null"];
-
-/// What a run of it came to.
-#[derive(Debug)]
-pub struct Said {
-    pub status: Option<i32>,
-    pub stdout: String,
-    pub stderr: String,
-}
-
-impl From<Output> for Said {
-    fn from(output: Output) -> Said {
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        let status = output.status.code();
-        Said { status, stdout: text(output.stdout), stderr: text(output.stderr) }
-    }
-}
 
 /// Nothing of ours but the directory.
 pub fn environment(dir: &RingDir) -> Environment {

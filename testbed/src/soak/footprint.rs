@@ -77,13 +77,13 @@ fn take(soak: &Soak<'_>, counts: &Mutex<Counts>) -> Sample {
 impl Footprint {
     /// Zeroes for a process that is gone.
     fn of(process: &Process) -> Footprint {
-        let proc = format!("/proc/{}", process.pid());
-        let text = fs::read_to_string(format!("{proc}/smaps_rollup")).unwrap_or_default();
+        let rollup = format!("/proc/{}/smaps_rollup", process.pid());
+        let text = fs::read_to_string(rollup).unwrap_or_default();
         let sum = |start: &str| -> u64 {
             let lines = text.lines().filter(|line| line.starts_with(start));
             lines.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).sum()
         };
-        let descriptors = fs::read_dir(format!("{proc}/fd")).map_or(0, Iterator::count) as u64;
+        let descriptors = process.open_files().len() as u64;
         Footprint { private_kib: sum("Private_"), pss_kib: sum("Pss:"), descriptors }
     }
 
