@@ -38,7 +38,7 @@ THREADED  := api exits primed turnover
 SANITIZED := $(patsubst c-tests/%.c,$(ASAN_DIR)/%,$(wildcard c-tests/*.c)) $(ASAN_DIR)/defects \
              $(THREADED:%=$(TSAN_DIR)/%) $(TSAN_DIR)/defects
 
-# Builds other TLS libraries, below $(TARGET)/tls, and runs the C tests with them.
+# Builds other TLS libraries, below $(TARGET)/tls, and runs the C tests and the benchmark with them.
 TLS_LIBRARIES := $(CARGO) run --quiet --locked --manifest-path tls-libraries/Cargo.toml \
                  --target-dir $(TARGET)/tls/runner --
 
@@ -248,11 +248,16 @@ deny:
 
 # What libtktrot costs, beside OpenSSL's own keys, and which goals are met; docs/performance.md.
 # Options: make bench BENCH="--rounds 100 --only handshakes", make bench BENCH=--quick
+# With another OpenSSL, which is built first: make bench TLS=openssl-1.1.1 (or 3.5, 4.0)
 # In a directory of its own, since it has other features than the library that it measures.
 COSTS := $(CARGO) bench --quiet --bench costs --target-dir $(TARGET)/costs --
 
 bench: all
+ifdef TLS
+	@$(TLS_LIBRARIES) bench $(TLS) $(BENCH)
+else
 	@$(COSTS) $(BENCH)
+endif
 
 # Writes the instruction counts anew that tests/instructions.rs compares with.
 bench-baseline: all

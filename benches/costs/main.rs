@@ -4,6 +4,7 @@
 //!     make bench
 //!     make bench BENCH="--rounds 100 --only handshakes --only ticket"
 //!     make bench BENCH=--quick
+//!     make bench TLS=openssl-1.1.1
 //!     make bench-baseline
 //!
 //! `docs/performance.md` tells what is measured and how. Everything that is compared is measured in
@@ -54,6 +55,9 @@ const MEASUREMENTS: [Measurement; 9] = [
     ("start", start::measure),
 ];
 
+/// Those of programs of the system, which are linked with the system's OpenSSL if with any.
+const OF_THE_SYSTEM: [&str; 2] = ["nginx", "start"];
+
 fn main() -> Result<()> {
     let options = Options::from_args(std::env::args().skip(1))?;
     match options.task {
@@ -72,6 +76,10 @@ fn measure(options: &Options) -> Result<()> {
     say(&report::head(options)?);
     let mut sections = Vec::new();
     for (name, measure) in MEASUREMENTS {
+        if options.other_library && OF_THE_SYSTEM.contains(&name) {
+            say(&format!("\n== {name} ==\nLeft out: its programs do not use this OpenSSL.\n"));
+            continue;
+        }
         if options.only.is_empty() || options.only.iter().any(|only| only == name) {
             let section = measure(options).map_err(|error| format!("{name}: {error}"))?;
             report::write(&section, options)?;

@@ -19,6 +19,8 @@ pub struct Options {
     pub quick: bool,
     /// Of how many kinds of handshakes the instructions are counted.
     pub kinds: usize,
+    /// What is measured with is not the system's OpenSSL.
+    pub other_library: bool,
     /// The names of the measurements to do; empty for all.
     pub only: Vec<String>,
     /// Where numbers and plots go.
@@ -39,7 +41,7 @@ pub enum Task {
 }
 
 const KNOWN: &str = "--rounds N, --handshakes N, --quick, --only NAME, --out DIR, \
-                     --check-baseline, --write-baseline";
+                     --other-library, --check-baseline, --write-baseline";
 
 impl Options {
     /// Reads the arguments.
@@ -51,6 +53,7 @@ impl Options {
             handshakes: 15,
             quick: false,
             kinds: usize::MAX,
+            other_library: false,
             only: Vec::new(),
             out: PathBuf::new(),
         };
@@ -62,6 +65,7 @@ impl Options {
                 "--quick" => {
                     (options.quick, options.rounds, options.handshakes) = (true, 1, 2);
                 }
+                "--other-library" => options.other_library = true,
                 "--only" => options.only.push(value()?),
                 "--out" => options.out = value()?.into(),
                 "--check-baseline" => options.task = Task::CheckBaseline,

@@ -1,4 +1,5 @@
-//! Builds a TLS library, once: below target/tls/NAME/build, with a stamp that tells from what.
+//! Builds a TLS library, once: below target/tls/NAME/build, with a stamp that tells from what; for
+//! the benchmark below target/tls/NAME/measured.
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -6,7 +7,7 @@ use std::process::Command;
 use std::time::Instant;
 use std::{fs, thread};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::library::{Cmake, Library, Recipe};
 use crate::source::{self, Source};
@@ -21,22 +22,34 @@ pub struct Built {
     pub link: Vec<String>,
 }
 
+const STAMP: &str = "built-from";
+
 /// The directory of a library and its programs.
 pub fn directory(library: &Library) -> PathBuf {
     crate::target().join("tls").join(library.name)
 }
 
-/// Tells what the library was built from, and when.
+/// Tells what the library was built from for the tests, and when.
 pub fn stamp(library: &Library) -> PathBuf {
-    directory(library).join("built-from")
+    directory(library).join(STAMP)
 }
 
-/// Builds the library unless it is there.
+/// What the library is built for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To build fast.
+    Tests,
+    /// To run as fast as what distributions ship: with assembler, and optimized as the library's
+    /// own makefiles do.
+    Bench,
+}
+
+/// Builds the library for the tests unless it is there.
 pub fn build(library: &Library) -> Result<Built> {
     fs::create_dir_all(directory(library))?;
     match &library.recipe {
         Recipe::System => system(library),
-        Recipe::OpenSsl { feature, options, soname } => openssl(library, feature, options, soname),
+        Recipe::OpenSsl { .. } => openssl(library, Purpose::Tests),
         Recipe::Cmake(recipe) => cmake(library, recipe),
     }
 }
@@ -53,13 +66,23 @@ fn system(library: &Library) -> Result<Built> {
     })
 }
 
-fn openssl(library: &Library, feature: &str, options: &[&str], soname: &str) -> Result<Built> {
+/// Builds an OpenSSL unless it is there.
+pub fn openssl(library: &Library, purpose: Purpose) -> Result<Built> {
+    let Recipe::OpenSsl { feature, options, soname } = &library.recipe else {
+        bail!("{} is not built as an OpenSSL", library.name);
+    };
     let source = source::fetch(feature, "openssl-src")?;
     let from = source.directory.join("openssl");
-    let to = once(library, &source, &options.join(" "), |to| {
+    let (place, skipped, flags) = match purpose {
+        Purpose::Tests => (directory(library), None, Some("CFLAGS=-O1")),
+        Purpose::Bench => (directory(library).join("measured"), Some(&"no-asm"), None),
+    };
+    let options: Vec<_> =
+        options.iter().filter(|option| Some(*option) != skipped).copied().collect();
+    let to = once(library, &place, &source, &options.join(" "), |to| {
         let mut config = Command::new("sh");
         config.arg(from.join("config")).args(["shared", "no-tests", "no-dso"]);
-        config.args(options).arg("CFLAGS=-O1").current_dir(to);
+        config.args(&options).args(flags).current_dir(to);
         crate::run(&mut config)?;
         for goals in [&["build_generated"][..], &["libcrypto.a", "libssl.a"]] {
             crate::run(outer_make("make").args(["-j", &jobs()]).args(goals).current_dir(to))?;
@@ -102,7 +125,7 @@ fn cmake(library: &Library, recipe: &Cmake) -> Result<Built> {
     let source = source::fetch(recipe.feature, recipe.package)?;
     let from = source.directory.join(recipe.directory);
     let described = format!("{:?} {}", recipe.options, recipe.is_shared);
-    let to = once(library, &source, &described, |to| {
+    let to = once(library, &directory(library), &source, &described, |to| {
         let mut configure = Command::new("cmake");
         configure.arg("-S").arg(&from).arg("-B").arg(to);
         configure.args(["-DCMAKE_BUILD_TYPE=Release", "-DCMAKE_C_FLAGS_RELEASE=-O1"]);
@@ -145,15 +168,16 @@ fn cmake(library: &Library, recipe: &Cmake) -> Result<Built> {
     Ok(Built { version, headers, link })
 }
 
-/// Calls `make` for the library's empty build directory, unless the one that is there was made
-/// from the same.
+/// Calls `make` for the library's empty build directory in `place`, unless the one that is there
+/// was made from the same.
 fn once(
     library: &Library,
+    place: &Path,
     source: &Source,
     options: &str,
     make: impl FnOnce(&Path) -> Result<()>,
 ) -> Result<PathBuf> {
-    let (to, stamp) = (directory(library).join("build"), stamp(library));
+    let (to, stamp) = (place.join("build"), place.join(STAMP));
     let from = format!("{} {options}\n", source.directory.display());
     if fs::read_to_string(&stamp).is_ok_and(|before| before == from) {
         return Ok(to);

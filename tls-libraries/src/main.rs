@@ -1,11 +1,13 @@
 //! Runs the C tests of libtktrot, the library itself unchanged, with other TLS libraries, and
-//! makes the table of docs/servers.md from what it saw.
+//! makes the table of docs/servers.md from what it saw. And the benchmark, with other OpenSSLs.
 //!
 //! ```text
-//! tls-libraries test [NAME...]    build the libraries, run the tests, print the table
-//! tls-libraries build NAME...     build them and the test programs
+//! tls-libraries test [NAME...]           build the libraries, run the tests, print the table
+//! tls-libraries build NAME...            build them and the test programs
+//! tls-libraries bench NAME [OPTION...]   build it with assembler, run the benchmark with it
 //! ```
 
+mod bench;
 mod build;
 mod library;
 mod program;
@@ -29,7 +31,10 @@ fn main() {
     let done = match command {
         "test" => test(names),
         "build" if !names.is_empty() => build(names),
-        _ => Err(anyhow::anyhow!("what is to be done? test [NAME...], or build NAME...")),
+        "bench" if !names.is_empty() => bench(names),
+        _ => Err(anyhow::anyhow!(
+            "what is to be done? test [NAME...], build NAME..., or bench NAME [OPTION...]"
+        )),
     };
     match done {
         Ok(true) => {}
@@ -71,13 +76,23 @@ fn build(names: &[String]) -> Result<bool> {
     Ok(true)
 }
 
+fn bench(arguments: &[String]) -> Result<bool> {
+    let (name, options) = arguments.split_at(1);
+    let library = chosen(name)?[0];
+    bench::run(library, options)
+}
+
 /// True if every test passed that was run.
 fn test(names: &[String]) -> Result<bool> {
-    let mut table = Table::default();
+    let (mut table, mut all_measured) = (Table::default(), true);
     for library in chosen(names)? {
         let built = build::build(library).with_context(|| format!("building {}", library.name))?;
         program::compile_all(library, &built)?;
         table.add(library, &built.version, program::run_all(library)?);
+        if !bench::check(library, &built)? {
+            eprintln!("{}: the benchmark does not work with it", library.name);
+            all_measured = false;
+        }
     }
     print!("\n{table}");
     if names.is_empty() {
@@ -86,7 +101,7 @@ fn test(names: &[String]) -> Result<bool> {
     for (what, output) in table.failures() {
         eprintln!("\n{what} fails:\n{output}");
     }
-    Ok(table.failures().next().is_none())
+    Ok(all_measured && table.failures().next().is_none())
 }
 
 /// Runs a command of a build or an installation; what it says is only shown if it fails.

@@ -197,6 +197,7 @@ fn counting_ends() {
 
 /// What the TLS library found that the processor can do, which decides what code it runs; valgrind
 /// hides some of it.
+#[cfg(openssl_3)]
 fn processor() -> String {
     const CPU_SETTINGS: std::ffi::c_int = 1008;
     // A public function that openssl-sys does not declare: OPENSSL_info(3).
@@ -210,6 +211,12 @@ fn processor() -> String {
     }
     // SAFETY: a static string.
     unsafe { std::ffi::CStr::from_ptr(text) }.to_string_lossy().into_owned()
+}
+
+/// Before OpenSSL 3.0 it does not tell.
+#[cfg(not(openssl_3))]
+fn processor() -> String {
+    "unknown".to_owned()
 }
 
 /// As in "rustc 1.88.0 (6b00bc388 2025-06-23)": what our own part was compiled with.

@@ -10,6 +10,7 @@ use openssl_sys as ffi;
 
 use super::key::{self, Key};
 use crate::Result;
+use crate::ticket::form::{self, Mac};
 
 static KEYS: RwLock<Vec<Key>> = RwLock::new(Vec::new());
 
@@ -19,7 +20,7 @@ pub fn install(context: &SslContext) -> Result<()> {
     if keys.is_empty() {
         keys.extend(Key::three()?);
     }
-    key::set_callback(context, callback)
+    (form::NEWEST.set)(context, Some(callback))
 }
 
 unsafe extern "C" fn callback(
@@ -27,7 +28,7 @@ unsafe extern "C" fn callback(
     name: *mut c_uchar,
     iv: *mut c_uchar,
     cipher: *mut ffi::EVP_CIPHER_CTX,
-    mac: *mut ffi::EVP_MAC_CTX,
+    mac: *mut Mac,
     enc: c_int,
 ) -> c_int {
     let Ok(keys) = KEYS.read() else { return -1 };
@@ -40,12 +41,12 @@ unsafe extern "C" fn callback(
                 return -1;
             }
             ptr::copy_nonoverlapping(key.name.as_ptr(), name, 16);
-            return if key.set(cipher, mac, iv, enc) { 1 } else { -1 };
+            return if key.set(form::NEWEST, cipher, mac, iv, enc) { 1 } else { -1 };
         }
         let name = std::slice::from_raw_parts(name, 16);
         match keys.iter().find(|key| key.name == name) {
             None => 0,
-            Some(key) if key.set(cipher, mac, iv, enc) => key::opened(ssl),
+            Some(key) if key.set(form::NEWEST, cipher, mac, iv, enc) => key::opened(ssl),
             Some(_) => -1,
         }
     }

@@ -50,7 +50,8 @@ impl Keys {
         match self {
             Keys::BuiltIn => "built-in keys",
             Keys::BuiltInAgain => "built-in keys, again",
-            Keys::Plain => "plain EVP callback",
+            Keys::Plain if cfg!(openssl_3) => "plain EVP callback",
+            Keys::Plain => "plain HMAC callback",
             Keys::LockedList => "reader-writer lock, list",
             Keys::MutexAndThree => "mutex, 3 keys",
             Keys::Tktrot => "libtktrot",

@@ -2,7 +2,7 @@
 //! holds a mutex, and the callback's older form with HMAC. Not nginx' code; its mutex is one between
 //! processes.
 
-use std::ffi::{c_int, c_uchar, c_void};
+use std::ffi::{c_int, c_uchar};
 use std::ptr;
 use std::sync::Mutex;
 
@@ -11,7 +11,7 @@ use openssl_sys as ffi;
 
 use super::key::{self, Key};
 use crate::Result;
-use crate::ticket::callback;
+use crate::ticket::form::{Mac, hmac};
 
 static KEYS: Mutex<Option<[Key; 3]>> = Mutex::new(None);
 
@@ -21,7 +21,7 @@ pub fn install(context: &SslContext) -> Result<()> {
     if keys.is_none() {
         *keys = Some(Key::three()?);
     }
-    callback::set_hmac(context, Some(answer))
+    (hmac::FORM.set)(context, Some(answer))
 }
 
 unsafe extern "C" fn answer(
@@ -29,7 +29,7 @@ unsafe extern "C" fn answer(
     name: *mut c_uchar,
     iv: *mut c_uchar,
     cipher: *mut ffi::EVP_CIPHER_CTX,
-    mac: *mut ffi::HMAC_CTX,
+    mac: *mut Mac,
     enc: c_int,
 ) -> c_int {
     let Some(keys) = KEYS.lock().ok().and_then(|keys| keys.clone()) else { return -1 };
@@ -49,22 +49,10 @@ unsafe extern "C" fn answer(
                 None => return 0,
             }
         };
-        if set_mac(key, mac) && key.set_cipher(cipher, iv, enc) {
+        if key.set(&hmac::FORM, cipher, mac, iv, enc) {
             if enc == 1 { 1 } else { key::opened(ssl) }
         } else {
             -1
         }
-    }
-}
-
-/// # Safety
-///
-/// A live context.
-unsafe fn set_mac(key: &Key, mac: *mut ffi::HMAC_CTX) -> bool {
-    let data = key.hmac.as_ptr().cast::<c_void>();
-    // SAFETY: the caller vouches for `mac`; the key is valid for its length.
-    unsafe {
-        let sha256 = ffi::EVP_sha256();
-        ffi::HMAC_Init_ex(mac, data, key.hmac.len() as c_int, sha256, ptr::null_mut()) == 1
     }
 }

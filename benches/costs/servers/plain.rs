@@ -1,5 +1,6 @@
 //! The ticket key callback that examples on the web show, after the one in
-//! SSL_CTX_set_tlsext_ticket_key_evp_cb(3): one key, nothing prepared, nothing rotated.
+//! SSL_CTX_set_tlsext_ticket_key_evp_cb(3), or before OpenSSL 3.0 in SSL_CTX_set_tlsext_ticket_key_cb(3):
+//! one key, nothing prepared, nothing rotated.
 
 use std::ffi::{c_int, c_uchar};
 use std::ptr;
@@ -10,6 +11,7 @@ use openssl_sys as ffi;
 
 use super::key::{self, Key};
 use crate::Result;
+use crate::ticket::form::{self, Mac};
 
 static KEY: OnceLock<Key> = OnceLock::new();
 
@@ -17,7 +19,7 @@ static KEY: OnceLock<Key> = OnceLock::new();
 pub fn install(context: &SslContext) -> Result<()> {
     let key = Key::random()?;
     KEY.get_or_init(|| key);
-    key::set_callback(context, callback)
+    (form::NEWEST.set)(context, Some(callback))
 }
 
 unsafe extern "C" fn callback(
@@ -25,7 +27,7 @@ unsafe extern "C" fn callback(
     name: *mut c_uchar,
     iv: *mut c_uchar,
     cipher: *mut ffi::EVP_CIPHER_CTX,
-    mac: *mut ffi::EVP_MAC_CTX,
+    mac: *mut Mac,
     enc: c_int,
 ) -> c_int {
     let Some(key) = KEY.get() else { return -1 };
@@ -40,7 +42,7 @@ unsafe extern "C" fn callback(
         } else if std::slice::from_raw_parts(name, 16) != key.name {
             return 0;
         }
-        match key.set(cipher, mac, iv, enc) {
+        match key.set(form::NEWEST, cipher, mac, iv, enc) {
             true if enc == 1 => 1,
             true => key::opened(ssl),
             false => -1,

@@ -6,7 +6,9 @@ use std::ptr;
 
 use openssl_sys as ffi;
 
+use super::aes::Aes;
 use super::callback::Callback;
+use super::form::{Form, Mac, hmac};
 use super::in_handshake::Asked;
 use crate::Result;
 
@@ -27,41 +29,24 @@ pub struct Ticket {
 /// A cipher and a MAC, neither of them set; libssl makes both anew for each ticket.
 pub struct Contexts {
     cipher: *mut ffi::EVP_CIPHER_CTX,
-    mac: Mac,
-}
-
-#[derive(Clone, Copy)]
-enum Mac {
-    Evp(*mut ffi::EVP_MAC_CTX),
-    Hmac(*mut ffi::HMAC_CTX),
+    form: &'static Form,
+    mac: *mut Mac,
 }
 
 impl Contexts {
     /// Of the kind that this callback gets.
     pub fn new(callback: Callback) -> Contexts {
-        match callback {
-            Callback::Hmac(_) => Contexts::of_hmac(),
-            Callback::Evp(_) => Contexts::of_evp(),
-        }
+        Contexts::of(callback.form)
     }
 
     /// Of the kind that a callback of the HMAC form gets.
     pub fn of_hmac() -> Contexts {
-        // SAFETY: takes nothing, and neither does the other one.
-        unsafe {
-            Contexts { cipher: ffi::EVP_CIPHER_CTX_new(), mac: Mac::Hmac(ffi::HMAC_CTX_new()) }
-        }
+        Contexts::of(&hmac::FORM)
     }
 
-    fn of_evp() -> Contexts {
-        // SAFETY: as documented; nothing but the MAC's name is handed in.
-        unsafe {
-            let cipher = ffi::EVP_CIPHER_CTX_new();
-            let hmac = ffi::EVP_MAC_fetch(ptr::null_mut(), c"HMAC".as_ptr(), ptr::null());
-            let context = ffi::EVP_MAC_CTX_new(hmac);
-            ffi::EVP_MAC_free(hmac);
-            Contexts { cipher, mac: Mac::Evp(context) }
-        }
+    fn of(form: &'static Form) -> Contexts {
+        // SAFETY: takes nothing, and neither does the other one.
+        unsafe { Contexts { cipher: ffi::EVP_CIPHER_CTX_new(), form, mac: (form.new)() } }
     }
 
     /// Seals a session of zeroes; false if something failed.
@@ -117,19 +102,13 @@ impl Contexts {
     }
 
     fn ask(&self, asked: Asked, name: *mut c_uchar, iv: *mut c_uchar, enc: c_int) -> c_int {
+        let Callback { form, function } = asked.callback;
+        if !ptr::eq(form, self.form) {
+            return -1;
+        }
         // SAFETY: the connection is in the state that the callback expects, the contexts are new
         // and of its kind, and there are 16 bytes at either pointer.
-        unsafe {
-            match (asked.callback, self.mac) {
-                (Callback::Evp(ask), Mac::Evp(mac)) => {
-                    ask(asked.ssl, name, iv, self.cipher, mac, enc)
-                }
-                (Callback::Hmac(ask), Mac::Hmac(mac)) => {
-                    ask(asked.ssl, name, iv, self.cipher, mac, enc)
-                }
-                _ => -1,
-            }
-        }
+        unsafe { function(asked.ssl, name, iv, self.cipher, self.mac, enc) }
     }
 
     /// Computes the tag, and lets `use_it` store or compare it.
@@ -140,20 +119,10 @@ impl Contexts {
     ) -> bool {
         let mut tag = [0; 32];
         let parts: [&[u8]; 3] = [&ticket.name, &ticket.iv, &ticket.body];
-        // SAFETY: live contexts, slices with their lengths, and room for the tag.
+        // SAFETY: a live context of this form.
         let done = unsafe {
-            match self.mac {
-                Mac::Evp(mac) => {
-                    let mut len = 0;
-                    parts.iter().all(|p| ffi::EVP_MAC_update(mac, p.as_ptr(), p.len()) == 1)
-                        && ffi::EVP_MAC_final(mac, tag.as_mut_ptr(), &mut len, tag.len()) == 1
-                }
-                Mac::Hmac(mac) => {
-                    let mut len = 0;
-                    parts.iter().all(|p| ffi::HMAC_Update(mac, p.as_ptr(), p.len()) == 1)
-                        && ffi::HMAC_Final(mac, tag.as_mut_ptr(), &mut len) == 1
-                }
-            }
+            parts.iter().all(|part| (self.form.update)(self.mac, part))
+                && (self.form.finish)(self.mac, &mut tag)
         };
         done && use_it(tag, ticket)
     }
@@ -162,33 +131,29 @@ impl Contexts {
 /// A callback's part with everything at hand, and nothing but the two calls that set contexts: the
 /// cipher was fetched and the MAC keyed before. The key and the IV are zeroes.
 pub struct LeastCallback {
-    aes: *mut ffi::EVP_CIPHER,
-    keyed: *mut ffi::HMAC_CTX,
+    aes: Aes,
+    keyed: *mut Mac,
 }
 
 impl LeastCallback {
     pub fn new() -> Result<LeastCallback> {
-        let zeroes = [0u8; 32];
-        // SAFETY: a name that ends, a new context, and a key as long as is said.
-        unsafe {
-            let aes = ffi::EVP_CIPHER_fetch(ptr::null_mut(), c"AES-256-CBC".as_ptr(), ptr::null());
-            let keyed = ffi::HMAC_CTX_new();
-            let least = LeastCallback { aes, keyed };
-            let (key, sha256) = (zeroes.as_ptr().cast(), ffi::EVP_sha256());
-            let is_keyed = ffi::HMAC_Init_ex(keyed, key, 32, sha256, ptr::null_mut()) == 1;
-            if is_keyed && !aes.is_null() { Ok(least) } else { Err("no AES or no HMAC".into()) }
-        }
+        // SAFETY: takes nothing.
+        let keyed = unsafe { (hmac::FORM.new)() };
+        let least = LeastCallback { aes: Aes::look_up()?, keyed };
+        // SAFETY: a context that was just made, in the same form.
+        let is_keyed = !keyed.is_null() && unsafe { (hmac::FORM.key)(keyed, &[0; 32]) };
+        if is_keyed { Ok(least) } else { Err("no HMAC".into()) }
     }
 
     /// Sets contexts of the HMAC form.
     pub fn set(&self, contexts: &mut Contexts, enc: c_int) -> bool {
-        let Mac::Hmac(mac) = contexts.mac else { return false };
-        let (none, zeroes) = (ptr::null_mut(), [0u8; 32].as_ptr());
+        let (aes, none, zeroes) = (self.aes.as_ptr(), ptr::null_mut(), [0u8; 32].as_ptr());
         // SAFETY: live contexts, and key and IV as long as they are to be.
-        unsafe {
-            ffi::EVP_CipherInit_ex(contexts.cipher, self.aes, none, zeroes, zeroes, enc) == 1
-                && ffi::HMAC_CTX_copy(mac, self.keyed) == 1
-        }
+        ptr::eq(contexts.form, &hmac::FORM)
+            && unsafe {
+                ffi::EVP_CipherInit_ex(contexts.cipher, aes, none, zeroes, zeroes, enc) == 1
+                    && hmac::copy(contexts.mac, self.keyed)
+            }
     }
 
     /// Seals with contexts of the HMAC form that are not set; false if something failed.
@@ -202,7 +167,8 @@ impl LeastCallback {
     }
 }
 
-// SAFETY: both are only read once they are made, which threads may do at once (openssl-threads(7)).
+// SAFETY: what it holds is only read once it is made, which threads may do at once
+// (openssl-threads(7)).
 unsafe impl Send for LeastCallback {}
 // SAFETY: as above.
 unsafe impl Sync for LeastCallback {}
@@ -210,22 +176,16 @@ unsafe impl Sync for LeastCallback {}
 impl Drop for LeastCallback {
     fn drop(&mut self) {
         // SAFETY: made in `new`; null is fine, too.
-        unsafe {
-            ffi::EVP_CIPHER_free(self.aes);
-            ffi::HMAC_CTX_free(self.keyed);
-        }
+        unsafe { (hmac::FORM.free)(self.keyed) }
     }
 }
 
 impl Drop for Contexts {
     fn drop(&mut self) {
-        // SAFETY: made in `new`; null is fine, too.
+        // SAFETY: made in `of`; null is fine, too.
         unsafe {
             ffi::EVP_CIPHER_CTX_free(self.cipher);
-            match self.mac {
-                Mac::Evp(mac) => ffi::EVP_MAC_CTX_free(mac),
-                Mac::Hmac(mac) => ffi::HMAC_CTX_free(mac),
-            }
+            (self.form.free)(self.mac);
         }
     }
 }

@@ -1,8 +1,10 @@
 //! The crypto of one ticket alone: the callback that a server has and what libssl does around it,
 //! called in the middle of a handshake, without the rest of that.
 
+mod aes;
 pub mod callback;
 pub mod crypto;
+pub mod form;
 pub mod in_handshake;
 
 use openssl::ssl::SslContext;
