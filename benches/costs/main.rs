@@ -76,16 +76,17 @@ fn measure(options: &Options) -> Result<()> {
     say(&report::head(options)?);
     let mut sections = Vec::new();
     for (name, measure) in MEASUREMENTS {
+        if !options.only.is_empty() && !options.only.iter().any(|only| only == name) {
+            continue;
+        }
         if options.other_library && OF_THE_SYSTEM.contains(&name) {
             say(&format!("\n== {name} ==\nLeft out: its programs do not use this OpenSSL.\n"));
             continue;
         }
-        if options.only.is_empty() || options.only.iter().any(|only| only == name) {
-            let section = measure(options).map_err(|error| format!("{name}: {error}"))?;
-            report::write(&section, options)?;
-            say(&report::text(&section));
-            sections.push(section);
-        }
+        let section = measure(options).map_err(|error| format!("{name}: {error}"))?;
+        report::write(&section, options)?;
+        say(&report::text(&section));
+        sections.push(section);
     }
     report::write_goals(&sections, options)?;
     say(&report::goals(&sections));
