@@ -140,8 +140,8 @@ kill-points:
 openssl-1.1.1: $(C_DIR)/lib
 	@$(TLS_LIBRARIES) build system openssl-1.1.1
 
-# The C tests with every TLS library, which takes a while to build; then the table in
-# docs/servers.md. Some only, without the table: make test-tls TLS="openssl-4.0 boringssl"
+# The C tests with every TLS library, which takes a while to build, and whether the bench works with
+# those that it is for; then the table in docs/servers.md. Some only, without the table: make test-tls TLS="openssl-4.0 boringssl"
 test-tls: $(C_DIR)/lib
 	@tools/deps
 	@tools/deps tls
