@@ -162,9 +162,10 @@ impl OnceOnly {
         !self.0.swap(true, Ordering::Relaxed)
     }
 
-    /// The next one is a first again; true if there had been one.
+    /// The next one is a first again; true if there had been one. Mostly there was none, and then
+    /// nothing is written that threads share.
     pub fn reset(&self) -> bool {
-        self.0.swap(false, Ordering::Relaxed)
+        self.0.load(Ordering::Relaxed) && self.0.swap(false, Ordering::Relaxed)
     }
 }
 
