@@ -26,7 +26,7 @@ PROGRAMS := $(patsubst examples/%.c,$(C_DIR)/%,$(wildcard examples/*.c)) \
 
 # The shim whose writers die where a test says has a directory of its own, so
 # that it and the other do not replace each other.
-KILL_POINTS := -p tktrot-preload --release --features kill-points --target-dir $(TARGET)/kill-points
+KILL_POINTS := -p tktrot-preload --features kill-points --target-dir $(TARGET)/kill-points
 
 # The C tests once more, with sanitizers; the library in them is as it is. Those with threads once
 # more, with ThreadSanitizer, which goes with no other.
@@ -45,15 +45,17 @@ TLS_LIBRARIES := $(CARGO) run --quiet --locked --manifest-path tls-libraries/Car
 .PHONY: all libraries programs kill-points sanitize sanitize-all helgrind sanitize-rust \
         deps demo test built-for-tests built-tests \
         computing-tests waiting-tests program-tests fleet-tests test-tls test-musl openssl-1.1.1 \
-        models miri mutants fuzz seeds soak deny lint bench bench-baseline install header symbols \
+        models miri mutants fuzz seeds soak deny lint bench costs bench-baseline install header symbols \
         clean
 
 all: libraries programs
 
 # The libraries and the program, at once: each choice of packages has other features, and would compile
 # the library anew.
+SHIPPED := -p tktrot -p tktrot-preload -p tktrot-cli
+
 libraries:
-	@$(CARGO) build --release --quiet -p tktrot -p tktrot-preload -p tktrot-cli
+	@$(CARGO) build --release --quiet $(SHIPPED)
 
 programs: $(PROGRAMS)
 
@@ -141,7 +143,8 @@ openssl-1.1.1: $(C_DIR)/lib
 	@$(TLS_LIBRARIES) build system openssl-1.1.1
 
 # The C tests with every TLS library, which takes a while to build, and whether the bench works with
-# those that it is for; then the table in docs/servers.md. Some only, without the table: make test-tls TLS="openssl-4.0 boringssl"
+# those that it is for; then the table in docs/servers.md. Some only, without the table:
+#   make test-tls TLS="openssl-4.0 boringssl"
 test-tls: $(C_DIR)/lib
 	@tools/deps
 	@tools/deps tls
@@ -157,7 +160,7 @@ test: deps
 	    computing-tests waiting-tests program-tests
 	@$(MAKE) --no-print-directory fleet-tests
 
-built-for-tests: all kill-points openssl-1.1.1
+built-for-tests: all costs kill-points openssl-1.1.1
 
 built-tests:
 	$(CARGO) test --workspace --quiet --no-run
@@ -249,18 +252,21 @@ deny:
 # What libtktrot costs, beside OpenSSL's own keys, and which goals are met; docs/performance.md.
 # Options: make bench BENCH="--rounds 100 --only handshakes", make bench BENCH=--quick
 # With another OpenSSL, which is built first: make bench TLS=openssl-1.1.1 (or 3.5, 4.0)
-# In a directory of its own, since it has other features than the library that it measures.
-COSTS := $(CARGO) bench --quiet --bench costs --target-dir $(TARGET)/costs --
+COSTS := $(RELEASE)/costs
 
-bench: all
+bench: costs
 ifdef TLS
 	@$(TLS_LIBRARIES) bench $(TLS) $(BENCH)
 else
 	@$(COSTS) $(BENCH)
 endif
 
+# With all that is shipped, for the same choice of features.
+costs: all
+	@$(CARGO) build --release --quiet $(SHIPPED) -p tktrot-benches
+
 # Writes the instruction counts anew that tests/instructions.rs compares with.
-bench-baseline: all
+bench-baseline: costs
 	@$(COSTS) --write-baseline
 
 lint: deps

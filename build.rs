@@ -1,7 +1,6 @@
 //! The soname and link flags of the C library, and its header: generated into
 //! OUT_DIR, never into the source tree. `tests/header.rs` compares it with the
-//! copy in `include/`. And a cfg for the benchmark, which is linked with OpenSSL,
-//! as the library itself is not.
+//! copy in `include/`.
 
 use std::env;
 use std::path::PathBuf;
@@ -23,13 +22,6 @@ fn main() {
     println!("cargo:rustc-link-arg=-Wl,-soname,libtktrot.so.{major}");
     // Callbacks of ours may run, and thread-locals exist, after a dlclose.
     println!("cargo:rustc-cdylib-link-arg=-Wl,-z,nodelete");
-
-    // Whether the OpenSSL whose headers openssl-sys has read fetches algorithms, and has EVP_MAC.
-    println!("cargo:rustc-check-cfg=cfg(openssl_3)");
-    let version = env::var("DEP_OPENSSL_VERSION_NUMBER").unwrap_or_default();
-    if u64::from_str_radix(&version, 16).is_ok_and(|version| version >= 0x3000_0000) {
-        println!("cargo:rustc-cfg=openssl_3");
-    }
 
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("set by cargo"));
     let config = cbindgen::Config::from_file("cbindgen.toml").expect("cbindgen.toml");

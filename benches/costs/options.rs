@@ -72,8 +72,6 @@ impl Options {
                 "--write-baseline" => options.task = Task::WriteBaseline,
                 "--be-counted" => options.task = Task::BeCounted(Keys::named(&value()?)?),
                 "--kinds" => options.kinds = count(&value()?)?,
-                // What cargo says to every benchmark.
-                "--bench" => {}
                 _ => return Err(format!("unknown argument {argument}; known are {KNOWN}").into()),
             }
         }

@@ -18,7 +18,7 @@ pub fn shim_with_kill_points() -> Result<&'static Path> {
     static SHIM: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let build = || {
         make("kill-points")?;
-        existing(target_dir().join("kill-points/release/libtktrot_preload.so"))
+        existing(target_dir().join("kill-points/debug/libtktrot_preload.so"))
     };
     match SHIM.get_or_init(|| build().map_err(|error| format!("{error:#}"))) {
         Ok(path) => Ok(path),

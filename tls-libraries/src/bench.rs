@@ -50,7 +50,8 @@ fn compile(library: &Library, built: &Built) -> Result<PathBuf> {
     let paths = paths.map(|option| format!("-Clink-arg={option}"));
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
-        .args(["rustc", "--quiet", "--locked", "--profile", "bench", "--bench", "costs"])
+        .args(["rustc", "--quiet", "--locked", "--release"])
+        .args(["-p", "tktrot-benches", "--bin", "costs"])
         .args(["--message-format", "json-render-diagnostics", "--target-dir"])
         // One for all: only what depends on openssl-sys is compiled for each.
         .arg(crate::target().join("tls/bench"))
