@@ -455,6 +455,12 @@ impl World {
         })
     }
 
+    /// The name of the key that this host made as the n-th; where it did not yet, one of no key: names
+    /// are random, and nobody can know one in advance.
+    pub fn past(&self, number: u32) -> KeyName {
+        made_up::name(if number <= self.made { number } else { u32::MAX - number })
+    }
+
     /// Where nothing is broken any more a key encrypts, whatever happened before.
     pub fn calm_down(&mut self) {
         self.trouble(0);

@@ -12,7 +12,6 @@ use tktrot_fleet::shared::event::Event;
 use tktrot_fleet::shared::place::{Place, Slot};
 use tktrot_fleet::shared::stored::{Flaw, Grave, Revoked, Terms};
 
-use crate::made_up;
 use crate::node::{policy, span};
 use crate::passing::{Host, Input, byte, play};
 use crate::redis::{ME, World};
@@ -157,7 +156,7 @@ fn operator(world: &mut World, input: &mut Input<'_>) {
 
 fn name(world: &World, byte: u8) -> KeyName {
     match byte % 4 {
-        0 => made_up::name(u32::from(byte % 8) + 1),
-        _ => world.some(byte).unwrap_or(made_up::name(1)),
+        0 => world.past(u32::from(byte % 8) + 1),
+        _ => world.some(byte).unwrap_or_else(|| world.past(1)),
     }
 }
