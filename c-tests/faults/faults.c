@@ -129,7 +129,7 @@ static __typeof__(&dlsym) real_dlsym(void)
     __extension__({                                                       \
         static __typeof__(&name) real;                                    \
         if (real == NULL)                                                 \
-            real = (__typeof__(&name))real_dlsym()(RTLD_NEXT, #name);           \
+            real = (__typeof__(&name))real_dlsym()(RTLD_NEXT, #name);     \
         real;                                                             \
     })
 

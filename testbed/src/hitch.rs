@@ -138,11 +138,13 @@ impl Hitch {
     pub fn reload(&self) -> Result<()> {
         let master = self.master()?;
         let before = master.children();
-        // A signal that comes after hitch's last look for signals and before its pause() is not
-        // acted on until the next one comes, with and without us.
-        self.wait_for("the master to sleep", || master.is_asleep().then_some(()))?;
         ensure!(master.signal(libc::SIGHUP), "the master is gone");
-        self.wait_for("new processes after HUP", || self.is_complete(&before).then_some(()))
+        self.wait_for("new processes after HUP", || {
+            // A signal that comes after hitch's last look for signals and before its pause() is
+            // not acted on until the next one comes, with and without us.
+            master.signal(libc::SIGCHLD);
+            self.is_complete(&before).then_some(())
+        })
     }
 
     /// Gives the certificate's file a new time: hitch makes a new SSL_CTX of it when it reloads.

@@ -122,11 +122,6 @@ impl Process {
         all_pids().filter(|&pid| read_stat(pid).is_some_and(is_ours)).collect()
     }
 
-    /// Whether its main thread waits for something, as in pause(2).
-    pub fn is_asleep(&self) -> bool {
-        read_stat(self.pid).is_some_and(|stat| stat.state == 'S')
-    }
-
     /// Its threads, sorted by number, so that the first is the one that the process began with.
     pub fn threads(&self) -> Vec<Thread> {
         let tasks = format!("/proc/{}/task", self.pid);
