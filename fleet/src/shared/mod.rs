@@ -527,7 +527,12 @@ impl Shared {
 
     /// Brings everything nearer to what it should be.
     fn tend<S>(&mut self, now: Time, erased: Vec<KeyName>, actions: &mut Vec<Action<S>>) {
-        self.keys.retain(|key| key.times.state(now) != KeyState::Expired);
+        // Redis may have it for a little longer, by its clock.
+        let remembered = now + self.longest();
+        let is_over = |key: &mut Held| key.times.state(now) == KeyState::Expired;
+        for key in self.keys.extract_if(.., is_over) {
+            self.graves.lose(key.name, remembered);
+        }
         self.graves.sweep(now);
         // First the new, then the old: something encrypts all the time.
         self.fill(now, actions);

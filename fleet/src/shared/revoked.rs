@@ -8,13 +8,13 @@ use tktrot::secret::KeyName;
 use super::clock::{Reading, RedisTime};
 use super::stored::{Grave, Revoked};
 
-/// What was revoked in the fleet, and on this host.
+/// What was revoked in the fleet, and what is gone on this host.
 #[derive(Default)]
 pub struct Graves {
     all: HashMap<Revoked, Until>,
     /// Those that Redis had at the last look.
     told: HashSet<Revoked>,
-    /// Revoked on this host alone.
+    /// Revoked on this host alone, or over.
     here: HashMap<KeyName, Time>,
 }
 

@@ -313,7 +313,14 @@ impl World {
     /// What holds after every event.
     fn check(&mut self) {
         let now = self.now;
-        self.ring.retain(|_, key| key.times.decrypt_until > now);
+        let remembered = now + 2 * self.policy.rotate_every + self.policy.lifetime;
+        self.ring.retain(|_, key| {
+            let is_over = key.times.decrypt_until <= now;
+            if is_over {
+                self.ended.insert(key.name, remembered);
+            }
+            !is_over
+        });
         let is_active = |key: &&Facts| key.times.state(now) == KeyState::Active && key.origin == ME;
         let active = self.ring.values().filter(is_active).count();
         assert_eq!(self.shared.has_active(now), active > 0, "ring and node do not agree");

@@ -152,6 +152,16 @@ fn a_redis_whose_clock_is_behind_lengthens_nothing() {
     fail_over(-3600);
 }
 
+/// So little that nobody amends what Redis has: it has a key after its end.
+#[test]
+fn a_key_that_is_over_does_not_come_back_with_a_clock_that_is_a_little_behind() {
+    let mut fleet = settled(2);
+    fleet.redis.clock -= nanos(Duration::from_millis(900));
+    // `Fleet::act` sees to it.
+    agree(&mut fleet, 6 * R);
+    assert!(fleet.hosts.iter().all(|host| host.over.len() > 3));
+}
+
 #[test]
 fn a_redis_whose_clock_is_ahead_lengthens_nothing() {
     fail_over(25);

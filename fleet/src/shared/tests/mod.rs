@@ -4,7 +4,7 @@ mod agreement;
 mod losses;
 mod revocation;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use tktrot::clock::{Time, nanos};
@@ -84,6 +84,8 @@ struct Host {
     /// Its clock, as the difference to the one of the test.
     boot: u64,
     ring: BTreeMap<[u8; 16], KeyTimes>,
+    /// Keys that were in the ring to their end, since the agent started.
+    over: HashSet<KeyName>,
     answers: VecDeque<(Time, Event<()>)>,
     /// Asked, and to reach Redis then.
     questions: VecDeque<(Time, Action<()>)>,
@@ -135,6 +137,7 @@ impl Fleet {
             id,
             boot: number as u64 * 1_000_000_007_000,
             ring: BTreeMap::new(),
+            over: HashSet::new(),
             answers: VecDeque::new(),
             questions: VecDeque::new(),
             reaches_redis: true,
@@ -154,6 +157,7 @@ impl Fleet {
         host.questions.clear();
         host.connected = false;
         host.running = true;
+        host.over.clear();
         let origin = host.id;
         let found: Vec<_> =
             host.ring.iter().map(|(name, times)| (KeyName(*name), *times)).collect();
@@ -191,6 +195,7 @@ impl Fleet {
             }
             Action::Take(key, times) => {
                 assert!(times.are_ordered(), "{times:?}");
+                assert!(!host.over.contains(&key.name), "it was over");
                 assert!(host.ring.insert(key.name.0, times).is_none(), "it is there");
                 Some(Event::Took(key.name, Ok(())))
             }
@@ -307,7 +312,13 @@ impl Fleet {
             }
             let now = self.local(number);
             let host = &mut self.hosts[number];
-            host.ring.retain(|_, times| times.state(now) != KeyState::Expired);
+            host.ring.retain(|name, times| {
+                let is_over = times.state(now) == KeyState::Expired;
+                if is_over {
+                    host.over.insert(KeyName(*name));
+                }
+                !is_over
+            });
             let reached = self.redis.up && host.reaches_redis;
             if reached != host.connected {
                 host.connected = reached;
