@@ -242,7 +242,7 @@ impl Shared {
 
     fn lost(&mut self, name: KeyName, now: Time) {
         self.keys.retain(|key| key.name != name);
-        self.graves.lose(name, now + self.longest());
+        self.graves.lose(name, now + self.longest_of_any());
     }
 
     fn took<S>(
@@ -455,8 +455,8 @@ impl Shared {
     fn is_plausible(&self, terms: &Terms, now: Time) -> bool {
         let Some(reading) = self.reading else { return false };
         let latest = reading.latest(now);
-        let longest = 2 * self.policy.rotate_every + MAX_LIFETIME;
-        terms.made <= latest.after(FUTURE) && terms.ends <= latest.after(longest)
+        let longest = latest.after(self.longest_of_any());
+        terms.made <= latest.after(FUTURE) && terms.ends <= longest
     }
 
     /// When a key lives here. Where another one ends a little before it begins, it begins then:
@@ -503,7 +503,7 @@ impl Shared {
 
     fn revoke(&mut self, names: &[KeyName], now: Time, erased: &mut Vec<KeyName>) {
         for name in names {
-            self.graves.dig(Revoked::Key(*name), now + self.longest());
+            self.graves.dig(Revoked::Key(*name), now + self.longest_of_any());
             self.remove(|key| key.name == *name, erased);
         }
         self.write_at = now;
@@ -599,9 +599,14 @@ impl Shared {
         self.settings.poll(&self.policy)
     }
 
-    /// The longest that any key lives.
+    /// The longest that a key of this node's making lives.
     fn longest(&self) -> Duration {
         2 * self.policy.rotate_every + self.policy.lifetime
+    }
+
+    /// The longest that any key lives: another node's tickets may have another lifetime.
+    fn longest_of_any(&self) -> Duration {
+        2 * self.policy.rotate_every + MAX_LIFETIME
     }
 
     /// What clocks that run differently may make of a key's end.

@@ -100,3 +100,30 @@ fn a_key_that_was_revoked_on_one_host_does_not_come_back_there() {
     assert!(!has(&fleet, 0, gone) && has(&fleet, 1, gone));
     assert_eq!(fleet.encrypting(0), fleet.encrypting(1));
 }
+
+/// Its tickets live longer than those of the host that it was revoked on.
+#[test]
+fn a_key_of_a_longer_life_that_was_revoked_does_not_come_back_either() {
+    for all in [false, true] {
+        let mut fleet = Fleet::new(0);
+        fleet.join(Policy { lifetime: 20 * R, ..policy() });
+        fleet.run(3 * R);
+        let careful = fleet.join(policy());
+        fleet.run(R / 2);
+        let gone = fleet.encrypting(0).unwrap();
+        assert!(has(&fleet, careful, gone));
+        if all {
+            fleet.tell(careful, Event::Revoke(vec![gone]));
+            fleet.run(Duration::from_secs(2));
+            assert!(!has(&fleet, 0, gone));
+        } else {
+            fleet.hosts[careful].ring.remove(&gone.0);
+            fleet.tell(careful, Event::Lost(gone));
+        }
+        for _ in 0..(8 * R.as_millis() / STEP.as_millis()) {
+            fleet.step();
+            assert!(!has(&fleet, careful, gone), "{all}: it came back");
+        }
+        assert_eq!(has(&fleet, 0, gone), !all, "the others' life is not ours");
+    }
+}
