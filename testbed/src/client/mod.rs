@@ -18,12 +18,14 @@ use openssl::ssl::{
 };
 use openssl::x509::X509;
 
+use crate::wait::PATIENCE;
+
 pub use error::{Error, ErrorKind, Stage};
 pub use session::Session;
 pub use ticket::{Ticket, hex8};
 
-/// For each wait on the socket.
-const SOCKET_TIMEOUT: Duration = Duration::from_secs(5);
+/// For who listens, which no busy server keeps from; what it says may take [`PATIENCE`].
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A response that is longer than this is not one of ours.
 const MAX_RESPONSE: usize = 64 * 1024;
 
@@ -218,9 +220,9 @@ fn received_index() -> Result<Index<Ssl, Received>, ErrorStack> {
 }
 
 fn open(addr: SocketAddr) -> io::Result<TcpStream> {
-    let tcp = TcpStream::connect_timeout(&addr, SOCKET_TIMEOUT)?;
-    tcp.set_read_timeout(Some(SOCKET_TIMEOUT))?;
-    tcp.set_write_timeout(Some(SOCKET_TIMEOUT))?;
+    let tcp = TcpStream::connect_timeout(&addr, CONNECT_TIMEOUT)?;
+    tcp.set_read_timeout(Some(PATIENCE))?;
+    tcp.set_write_timeout(Some(PATIENCE))?;
     tcp.set_nodelay(true)?;
     Ok(tcp)
 }
