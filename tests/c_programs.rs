@@ -34,6 +34,8 @@ fn under_valgrind(name: &str) -> Result {
     let mut command = Command::new("valgrind");
     command
         .args(["-q", "--error-exitcode=99", "--num-callers=20", "--track-origins=no"])
+        // One thread runs at a time, and else it may be the same one for seconds.
+        .arg("--fair-sched=try")
         .args(["--leak-check=full", "--errors-for-leak-kinds=definite,indirect,possible"])
         .arg(format!("--suppressions={}", suppressions.display()))
         .arg(program);
