@@ -84,19 +84,21 @@ fn run_says_what_it_cannot_do() -> Result {
         assert_eq!(seen, Some(status), "{arguments:?}: {said}");
         assert!(said.contains(part), "{arguments:?}: {said}");
     }
-    // Without the shim there is nothing to run under.
-    let alone = tempfile::tempdir()?;
-    let copy = alone.path().join("bin/tktrot");
+    // Without the shim there is nothing to run under. A link, not a copy: what is open for writing
+    // cannot be executed, and a process that another test starts may hold it open for a moment.
+    let alone = tempfile::tempdir_in(artifacts::target()?)?;
+    let elsewhere = alone.path().join("bin/tktrot");
     fs::create_dir(alone.path().join("bin"))?;
-    fs::copy(artifacts::tktrot()?, &copy)?;
-    let (status, said) = says(&Command::new(&copy).args(["run", "--", "true"]).output()?);
+    fs::hard_link(artifacts::tktrot()?, &elsewhere)?;
+    let (status, said) = says(&Command::new(&elsewhere).args(["run", "--", "true"]).output()?);
     assert_eq!(status, Some(2));
     assert!(said.contains("there is no libtktrot_preload.so in"), "{said}");
     // Installed, it is in the library directory of the same prefix.
     fs::create_dir(alone.path().join("lib"))?;
     symlink(artifacts::shim()?, alone.path().join("lib/libtktrot_preload.so"))?;
-    let output =
-        Command::new(&copy).args(["run", "--", "/bin/sh", "-c", "echo $LD_PRELOAD"]).output()?;
+    let output = Command::new(&elsewhere)
+        .args(["run", "--", "/bin/sh", "-c", "echo $LD_PRELOAD"])
+        .output()?;
     let (status, said) = says(&output);
     assert_eq!(status, Some(0), "{said}");
     assert_eq!(said.trim(), alone.path().join("lib/libtktrot_preload.so").display().to_string());
