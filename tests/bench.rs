@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use serde_json::Value;
 use testbed::artifacts;
@@ -27,16 +26,8 @@ const CURVES: [&str; 4] = ["keys", "threads", "identities", "rotation"];
 #[test]
 fn the_benchmark_measures_every_case() -> Result<()> {
     let out = tempfile::tempdir()?;
-    let output = Command::new("make")
-        .args(["--silent", "bench"])
-        .arg(format!("BENCH=--quick --out {}", out.path().display()))
-        .env_remove("MAKEFLAGS")
-        .env_remove("MAKELEVEL")
-        .current_dir(artifacts::root())
-        .output()?;
-    let (text, errors) =
-        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{text}{errors}");
+    let options = format!("BENCH=--quick --out {}", out.path().display());
+    let text = artifacts::make(&["bench", &options])?;
     assert!(text.contains("too few rounds"), "{text}");
 
     for (name, groups) in MEASUREMENTS {

@@ -29,14 +29,12 @@ fn a_program_is_built_and_runs_with_what_is_installed() -> Result<()> {
         symlink(file, built.join(file.file_name().ok_or("a name")?))?;
     }
     symlink(artifacts::library()?.with_extension("a"), built.join("libtktrot.a"))?;
-    output(
-        Command::new("make")
-            .args(["--silent", "install", "CARGO=true"])
-            .arg(format!("RELEASE={}", built.display()))
-            .arg(format!("PREFIX={}", prefix.display()))
-            .env_remove("MAKEFLAGS")
-            .current_dir(artifacts::root()),
-    )?;
+    artifacts::make(&[
+        "install",
+        "CARGO=true",
+        &format!("RELEASE={}", built.display()),
+        &format!("PREFIX={}", prefix.display()),
+    ])?;
     let lib = prefix.join("lib");
     for name in ["libtktrot.so.0", "libtktrot.a", "libtktrot_preload.so"] {
         assert!(lib.join(name).is_file(), "{name} is not installed");

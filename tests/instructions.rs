@@ -1,8 +1,6 @@
 //! A handshake takes no more instructions than `benches/baseline.json` says; see
 //! docs/performance.md.
 
-use std::process::Command;
-
 use testbed::artifacts;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -11,15 +9,7 @@ const KINDS: [&str; 4] = ["TLS 1.2 full", "TLS 1.2 resumed", "TLS 1.3 full", "TL
 
 #[test]
 fn no_handshake_takes_more_instructions_than_the_baseline() -> Result<()> {
-    let output = Command::new("make")
-        .args(["--silent", "bench", "BENCH=--check-baseline"])
-        .env_remove("MAKEFLAGS")
-        .env_remove("MAKELEVEL")
-        .current_dir(artifacts::root())
-        .output()?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{text}{errors}");
+    let text = artifacts::make(&["bench", "BENCH=--check-baseline"])?;
     // What depends on the OpenSSL, or on the processor, may not be comparable here; this always is.
     for kind in KINDS {
         for count in ["own", "calls"] {

@@ -36,16 +36,7 @@ fn sanitized(name: &str, by: &Sanitizer) -> Result<PathBuf> {
 
 fn build() -> Result<PathBuf> {
     let target = artifacts::target()?;
-    let output = Command::new("make")
-        .args(["--silent", "sanitize"])
-        .current_dir(artifacts::root())
-        // Else it would look for the job server of a make that runs this test.
-        .env_remove("MAKEFLAGS")
-        .env_remove("MAKELEVEL")
-        .output()?;
-    if !output.status.success() {
-        return Err(String::from_utf8_lossy(&output.stderr).into());
-    }
+    artifacts::make(&["sanitize"])?;
     Ok(target.to_path_buf())
 }
 

@@ -7,6 +7,8 @@ use std::sync::OnceLock;
 
 use anyhow::{Result, anyhow, bail};
 
+use crate::log;
+
 /// The LD_PRELOAD shim.
 pub fn shim() -> Result<&'static Path> {
     static SHIM: OnceLock<PathBuf> = OnceLock::new();
@@ -17,7 +19,7 @@ pub fn shim() -> Result<&'static Path> {
 pub fn shim_with_kill_points() -> Result<&'static Path> {
     static SHIM: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let build = || {
-        make("kill-points")?;
+        make(&["kill-points"])?;
         existing(target_dir().join("kill-points/debug/libtktrot_preload.so"))
     };
     match SHIM.get_or_init(|| build().map_err(|error| format!("{error:#}"))) {
@@ -47,7 +49,9 @@ pub fn program(name: &str) -> Result<PathBuf> {
 /// "system".
 pub fn tls_program(library: &str, name: &str) -> Result<PathBuf> {
     static BUILT: OnceLock<Result<(), String>> = OnceLock::new();
-    match BUILT.get_or_init(|| make("openssl-1.1.1").map_err(|error| format!("{error:#}"))) {
+    match BUILT
+        .get_or_init(|| make(&["openssl-1.1.1"]).map(drop).map_err(|error| format!("{error:#}")))
+    {
         Ok(()) => existing(target()?.join("tls").join(library).join(name)),
         Err(message) => Err(anyhow!("{message}")),
     }
@@ -82,7 +86,7 @@ fn existing(path: PathBuf) -> Result<PathBuf> {
 }
 
 fn build() -> Result<PathBuf> {
-    make("all")?;
+    make(&["all"])?;
     Ok(target_dir())
 }
 
@@ -90,9 +94,11 @@ fn target_dir() -> PathBuf {
     root().join(env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from))
 }
 
-fn make(goal: &str) -> Result<()> {
+/// Runs make in the workspace, and returns what it wrote to the standard output.
+pub fn make(arguments: &[&str]) -> Result<String> {
     let output = Command::new("make")
-        .args(["--silent", goal])
+        .arg("--silent")
+        .args(arguments)
         .current_dir(root())
         // Under `make test` these would make the inner make look for the outer one's job server.
         .env_remove("MAKEFLAGS")
@@ -100,7 +106,7 @@ fn make(goal: &str) -> Result<()> {
         .output()
         .map_err(|error| anyhow!("cannot run make: {error}"))?;
     if !output.status.success() {
-        bail!("`make {goal}` failed:\n{}", String::from_utf8_lossy(&output.stderr));
+        bail!("`make {}` failed:\n{}", arguments.join(" "), log::said(&output));
     }
-    Ok(())
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
