@@ -91,11 +91,7 @@ impl Guest {
             }
             Err(problem) => {
                 static SAID: OnceOnly = OnceOnly::new();
-                self.in_vain.store(true, Ordering::Relaxed);
-                self.stop_if_strict(&problem);
-                if SAID.first() {
-                    error!("{problem}; the server's own ticket keys stay");
-                }
+                self.has_no_keys(&problem, &SAID);
                 None
             }
         }
@@ -105,9 +101,14 @@ impl Guest {
     pub fn library_is_unknown(&self) {
         static SAID: OnceOnly = OnceOnly::new();
         let problem = "the dynamic loader does not tell (dladdr, dlopen) which TLS library this is";
+        self.has_no_keys(problem, &SAID);
+    }
+
+    /// A context gets no keys of ours; each such problem is told once.
+    fn has_no_keys(&self, problem: &str, said: &OnceOnly) {
         self.in_vain.store(true, Ordering::Relaxed);
         self.stop_if_strict(problem);
-        if SAID.first() {
+        if said.first() {
             error!("{problem}; the server's own ticket keys stay");
         }
     }

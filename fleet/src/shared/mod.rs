@@ -455,8 +455,7 @@ impl Shared {
     fn is_plausible(&self, terms: &Terms, now: Time) -> bool {
         let Some(reading) = self.reading else { return false };
         let latest = reading.latest(now);
-        let longest = latest.after(self.longest_of_any());
-        terms.made <= latest.after(FUTURE) && terms.ends <= longest
+        terms.made <= latest.after(FUTURE) && terms.ends <= latest.after(self.longest_of_any())
     }
 
     /// When a key lives here. Where another one ends a little before it begins, it begins then:
