@@ -114,34 +114,14 @@ impl<C: Clock> Governed<'_, C> {
         self.writer.publish(key).map(drop)
     }
 
-    /// Lets a key of this node's own encrypt from now on, and until
-    /// `encrypt_until` at most; neither is made later than it is. False if
-    /// there is no such key, or it encrypts no longer.
-    pub fn begin(&self, name: &KeyName, encrypt_until: Time) -> bool {
-        let own = self.keyring.own(&self.writer, &[]);
-        let found = own.iter().find(|entry| entry.name == *name);
-        let Some(entry) = found.filter(|entry| entry.times.will_encrypt(self.now)) else {
-            return false;
-        };
-        let limit = KeyTimes { encrypt_from: self.now, encrypt_until, ..KeyTimes::ENDLESS };
-        self.writer.shorten(entry.index, &limit);
-        self.align();
-        true
-    }
-
     /// Makes a key's times earlier, where those of `limit` are; none is ever made
-    /// later. False if there is none of that name.
+    /// later. So a key begins before its time, or encrypts no longer; one that
+    /// encrypts no longer does not begin again. False if there is none of that name.
     pub fn shorten(&self, name: &KeyName, limit: &KeyTimes) -> bool {
         let Some(entry) = self.find(name) else { return false };
         self.writer.shorten(entry.index, limit);
         self.align();
         true
-    }
-
-    /// Lets a key encrypt no longer; one that has not begun never does. False
-    /// if there is none.
-    pub fn retire(&self, name: &KeyName) -> bool {
-        self.find(name).map(|entry| self.writer.retire(entry.index, self.now)).is_some()
     }
 
     /// Erases a key. False if there is none.

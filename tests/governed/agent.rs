@@ -10,8 +10,8 @@ fn a_key_begun_early_never_ends_later_than_it_was_published_with() {
     let old = governed.make(times(now, HOUR)).unwrap();
     let published = times(now + HOUR, HOUR);
     let next = governed.make(published).unwrap();
-    assert!(governed.begin(&next, published.encrypt_until + HOUR));
-    assert!(governed.retire(&old));
+    assert!(governed.shorten(&next, &begins(now, published.encrypt_until + HOUR)));
+    assert!(governed.shorten(&old, &retires(now)));
     drop(governed);
     assert_eq!(bench.sealing_name(), Some(next));
     assert_eq!(bench.times(&next), Some(KeyTimes { encrypt_from: now, ..published }));
@@ -19,9 +19,9 @@ fn a_key_begun_early_never_ends_later_than_it_was_published_with() {
     // Again, and shorter: only ever earlier.
     bench.clock.advance(SECOND);
     let governed = bench.govern();
-    let until = governed.now() + HOUR;
-    assert!(governed.begin(&next, until));
-    assert!(governed.begin(&next, until + HOUR));
+    let (later, until) = (governed.now(), governed.now() + HOUR);
+    assert!(governed.shorten(&next, &begins(later, until)));
+    assert!(governed.shorten(&next, &begins(later, until + HOUR)));
     drop(governed);
     let expected = KeyTimes {
         encrypt_from: now,
@@ -31,11 +31,10 @@ fn a_key_begun_early_never_ends_later_than_it_was_published_with() {
     assert_eq!(bench.times(&next), Some(expected));
 
     let governed = bench.govern();
-    assert!(!governed.begin(&old, until), "a retired key is revived");
-    assert!(!governed.begin(&KeyName([9; 16]), until));
+    assert!(!governed.shorten(&KeyName([9; 16]), &begins(later, until)), "there is no such key");
     // An end before the beginning leaves a key that encrypts nothing.
     let late = governed.make(times(until, HOUR)).unwrap();
-    assert!(governed.begin(&late, Time(1)));
+    assert!(governed.shorten(&late, &begins(later, Time(1))));
     drop(governed);
     assert!(bench.times(&late).unwrap().are_ordered());
     bench.is_sound();
@@ -47,9 +46,10 @@ fn a_key_that_is_retired_before_it_begins_never_encrypts() {
     let governed = bench.govern();
     let now = governed.now();
     let own = governed.make(times(now + SECOND, HOUR)).unwrap();
-    assert!(governed.retire(&own));
-    assert!(!governed.begin(&own, now + HOUR));
+    assert!(governed.shorten(&own, &retires(now)));
+    assert!(governed.shorten(&own, &begins(now, now + HOUR)));
     drop(governed);
+    assert_eq!(bench.sealing_name(), None, "it is revived");
     bench.pass(2 * SECOND);
     assert_eq!(bench.sealing_name(), None);
     assert!(bench.times(&own).is_some(), "it is gone, not retired");
@@ -67,7 +67,6 @@ fn a_key_of_another_node_decrypts_and_encrypts_nothing_here() {
     assert_eq!(governed.take(&key), Err(NotPublished::Unusable), "twice");
     let backwards = KeyTimes { encrypt_until: now, ..times(now + HOUR, HOUR) };
     assert_eq!(governed.take(&foreign(2, backwards)), Err(NotPublished::Unusable));
-    assert!(!governed.begin(&key.name, now + HOUR), "it would encrypt here");
     let entry = governed.entries()[0];
     assert_eq!((entry.name, entry.node, entry.plain), (key.name, 77, true));
     assert_eq!(entry.times, key.times);
@@ -101,9 +100,9 @@ fn erased_and_retired_keys_leave_the_line_to_the_next() {
     let now = governed.now();
     let keys: Vec<_> =
         (0..6).map(|place| governed.make(times(now + HOUR * place, HOUR)).unwrap()).collect();
-    assert!(governed.begin(&keys[5], now + HOUR));
+    assert!(governed.shorten(&keys[5], &begins(now, now + HOUR)));
     assert!(governed.erase(&keys[0]) && !governed.erase(&keys[0]));
-    assert!(!governed.retire(&keys[0]));
+    assert!(!governed.shorten(&keys[0], &retires(now)));
     drop(governed);
     bench.is_sound();
     // It was beyond what the line has room for when it was made.

@@ -116,6 +116,16 @@ fn times(from: Time, encrypts: Duration) -> KeyTimes {
     KeyTimes { encrypt_from: from, encrypt_until, decrypt_until: encrypt_until + 2 * HOUR }
 }
 
+/// What lets a key encrypt from then on, and how long at most.
+fn begins(now: Time, encrypt_until: Time) -> KeyTimes {
+    KeyTimes { encrypt_from: now, encrypt_until, ..KeyTimes::ENDLESS }
+}
+
+/// What lets a key encrypt no longer.
+fn retires(now: Time) -> KeyTimes {
+    KeyTimes { encrypt_until: now, ..KeyTimes::ENDLESS }
+}
+
 /// A key of another node.
 fn foreign(number: u8, times: KeyTimes) -> Box<Key> {
     let mut key = Box::new(Key::blank());

@@ -161,7 +161,8 @@ fn follows(agent: &Agent, visitors: &Visitors) -> Result<Vec<Ticket>> {
     drop(governed);
     expect(visitors.tickets()?.0 == first, "an announced key encrypts")?;
     let governed = agent.govern();
-    let begun = governed.begin(&second, now + HOUR) && governed.retire(&first);
+    let begun = governed.shorten(&second, &begins(governed.now(), now + HOUR))
+        && governed.shorten(&first, &retires(governed.now()));
     drop(governed);
     expect(begun, "no such keys")?;
     let (key, later) = visitors.tickets()?;
