@@ -30,6 +30,22 @@ pub enum Span {
     UntilSwitch(i32),
 }
 
+/// What an agent does to the ring.
+#[derive(Clone, Debug)]
+pub enum Steer {
+    /// Nothing more.
+    Renew,
+    /// A key continues the line, or begins one.
+    Make,
+    /// The key that follows encrypts from now on, in place of the present one.
+    Begin,
+    /// One key's ends, where these are earlier: in sixteenths of R from now.
+    Shorten(Index, i32, i32),
+    Erase(Index),
+    /// The lease ends.
+    Release,
+}
+
 /// By a process, where it holds an [`Index`] of those that live.
 #[derive(Clone, Debug)]
 pub enum Act {
@@ -49,6 +65,8 @@ pub enum Act {
     /// A context with this timeout comes.
     Expect(Index, Duration),
     Configure(Index, Settings),
+    /// An agent renews its lease of the ring, and does this.
+    Govern(Index, Steer),
     Break(Fault),
     Mend,
     /// How long the generator takes for a draw.
@@ -99,6 +117,19 @@ fn who() -> impl Strategy<Value = Index> {
     any::<Index>()
 }
 
+fn steer() -> impl Strategy<Value = Steer> {
+    prop_oneof![
+        2 => Just(Steer::Renew),
+        4 => Just(Steer::Make),
+        2 => Just(Steer::Begin),
+        4 => (who(), -8..=40_i32, -8..=80_i32).prop_map(|(which, encrypts, decrypts)| {
+            Steer::Shorten(which, encrypts, decrypts)
+        }),
+        1 => who().prop_map(Steer::Erase),
+        1 => Just(Steer::Release),
+    ]
+}
+
 pub fn acts() -> impl Strategy<Value = Act> {
     let faults = select(vec![Fault::Fails, Fault::Zeroes, Fault::Repeats]);
     prop_oneof![
@@ -117,6 +148,12 @@ pub fn acts() -> impl Strategy<Value = Act> {
         3 => Just(Act::Mend),
         1 => select(vec![0, 1, 1_000]).prop_map(|nanos| Act::Take(Duration::from_nanos(nanos))),
     ]
+}
+
+/// The same, where an agent comes and goes.
+pub fn governed_acts() -> impl Strategy<Value = Act> {
+    let govern = (who(), steer()).prop_map(|(who, steer)| Act::Govern(who, steer));
+    prop_oneof![2 => acts(), 1 => govern]
 }
 
 /// Days on which all goes well, and what an operator does meanwhile.

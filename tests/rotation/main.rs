@@ -4,6 +4,7 @@
 //!
 //! - [`steps`]: the schedule alone, from any keys, not only those it made
 //! - [`acts`]: what may happen
+//! - [`agent`]: what an agent does to the ring
 //! - [`world`]: the ring, and the processes that have it open
 //! - [`witness`]: who sees all of it and remembers what was promised
 //!
@@ -11,6 +12,7 @@
 //! `PROPTEST_RNG_SEED=$RANDOM PROPTEST_CASES=20000 cargo test --test rotation`
 
 mod acts;
+mod agent;
 mod source;
 mod steps;
 mod witness;
@@ -21,7 +23,7 @@ use std::env;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed};
 
-use acts::{Act, acts, attended_acts, capacity, settings};
+use acts::{Act, acts, attended_acts, capacity, governed_acts, settings};
 use tktrot::log;
 use world::World;
 
@@ -55,6 +57,19 @@ proptest! {
         capacity in capacity(),
         settings in settings(),
         acts in prop::collection::vec(acts(), 1..80),
+    ) {
+        live(World::new(capacity, &settings), acts);
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(600))]
+
+    #[test]
+    fn an_agent_that_steers_a_ring_lengthens_no_key_and_leaves_it_to_the_schedule(
+        capacity in capacity(),
+        settings in settings(),
+        acts in prop::collection::vec(governed_acts(), 1..80),
     ) {
         live(World::new(capacity, &settings), acts);
     }

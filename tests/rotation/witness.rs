@@ -2,6 +2,7 @@
 //! promised of them.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use tktrot::clock::Time;
 use tktrot::ring::reader::Key;
@@ -22,6 +23,8 @@ pub struct Deed {
     pub revoked: Vec<KeyName>,
     /// All of them were.
     pub erased_all: bool,
+    /// Keys whose ends an agent made earlier.
+    pub shortened: Vec<KeyName>,
     /// Somebody asked for more than the schedule does: a ring may be full after that.
     pub by_hand: bool,
 }
@@ -42,6 +45,7 @@ pub struct Witness {
     known: HashMap<KeyName, Known>,
     tickets: Vec<Ticket>,
     ever_by_hand: bool,
+    may_overlap: bool,
 }
 
 impl Witness {
@@ -51,7 +55,10 @@ impl Witness {
         let free = view.capacity() as usize - self.known.values().filter(|key| !key.gone).count();
         let new = self.meet(&keys, policy);
         self.part(&keys, now, deed, new.saturating_sub(free));
-        one_encrypts(view, &keys, now, deed);
+        // Who asks for a key while an agent governs gets one beside the agent's own.
+        self.may_overlap |= view.governed(now).is_some();
+        self.may_overlap &= !(deed.came_by.is_some() && deed.wanted);
+        one_encrypts(view, &keys, now, deed, self.may_overlap);
         if let Some(came) = deed.came_by {
             let expired = |key: &KeyFacts| key.times.state(came) == KeyState::Expired;
             assert!(!keys.iter().any(expired), "a key that is over is still there");
@@ -60,6 +67,12 @@ impl Witness {
             assert!(sealed.is_some() || !deed.wanted, "no ticket, though a key could be made");
             if let Some((key, at)) = sealed {
                 self.issue(key, at, policy, deed.wanted);
+            }
+        }
+        for ticket in &mut self.tickets {
+            if deed.shortened.contains(&ticket.key) {
+                let ends = self.known[&ticket.key].seen.decrypt_until;
+                ticket.opens_until = ticket.opens_until.min(ends);
             }
         }
         self.tickets.retain(|ticket| now < ticket.opens_until);
@@ -91,7 +104,7 @@ impl Witness {
             assert!(times.are_ordered(), "{times:?}");
             let known = self.known.entry(key.name).or_insert_with(|| {
                 new += 1;
-                let encrypts = times.encrypt_from.until(times.encrypt_until);
+                let encrypts = span(&times);
                 assert!(encrypts <= policy.rotate_every, "made to encrypt for {encrypts:?}");
                 let lives = times.encrypt_from.until(times.decrypt_until);
                 assert!(
@@ -107,6 +120,7 @@ impl Witness {
                 "a key was lengthened: {:?}",
                 known.seen
             );
+            assert!(span(&times) <= span(&known.published), "it encrypts for longer");
             known.seen = times;
         }
         new
@@ -141,7 +155,7 @@ impl Witness {
     fn issue(&mut self, key: KeyName, at: Time, policy: &Policy, wanted: bool) {
         let known = &self.known[&key];
         // As it was published: nothing that happened since makes it encrypt longer.
-        assert_eq!(known.published.state(at), KeyState::Active, "sealed outside of R");
+        assert!(at < known.published.encrypt_until, "sealed outside of R");
         assert_eq!(
             known.seen.state(at),
             KeyState::Active,
@@ -154,14 +168,23 @@ impl Witness {
     }
 }
 
+/// How long it may encrypt.
+fn span(times: &KeyTimes) -> Duration {
+    times.encrypt_from.until(times.encrypt_until)
+}
+
 /// At most one key encrypts, and it is the one that readers find.
-fn one_encrypts(view: &View, keys: &[KeyFacts], now: Time, deed: &Deed) {
+fn one_encrypts(view: &View, keys: &[KeyFacts], now: Time, deed: &Deed, may_overlap: bool) {
     let active: Vec<_> =
         keys.iter().filter(|key| key.times.state(now) == KeyState::Active).collect();
-    assert!(active.len() <= 1, "{} keys encrypt at once", active.len());
+    assert!(active.len() <= 1 || may_overlap, "{} keys encrypt at once", active.len());
     let mut found = Key::blank();
     let found = view.encrypting(now, &mut found).then_some(found.name);
-    assert_eq!(found, active.first().map(|key| key.name), "readers and keys disagree");
+    let agree = match found {
+        Some(name) => active.iter().any(|key| key.name == name),
+        None => active.is_empty(),
+    };
+    assert!(agree, "readers and keys disagree");
     if deed.came_by.is_some() && deed.wanted {
         let key = active.first().expect("no key encrypts, though one could be made");
         let follows = |next: &&KeyFacts| next.times.encrypt_from == key.times.encrypt_until;

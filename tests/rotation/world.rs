@@ -16,6 +16,7 @@ use tktrot::schedule::{KeyState, Policy};
 use tktrot::secret::KeyName;
 
 use crate::acts::{Act, Settings, Span};
+use crate::agent;
 use crate::source::{Fault, Source};
 use crate::witness::{Deed, Witness};
 
@@ -101,6 +102,10 @@ impl World {
                 process.configure(&config(settings)).unwrap();
                 Deed { by_hand: true, ..Deed::default() }
             }),
+            Act::Govern(who, steer) => self.with(who, |world, process| {
+                let works = world.source.works();
+                agent::steer(process.govern().unwrap(), steer, &world.policy(), works)
+            }),
         };
         self.judge(deed);
     }
@@ -119,9 +124,13 @@ impl World {
         policy_of(self.view.header(), self.view.capacity())
     }
 
-    /// True if a key that is wanted can be made.
+    /// True if a key that is wanted can be made, and it is the schedule that says so.
     fn can_make(&self) -> bool {
-        self.source.works() && self.clock.now() >= self.works_from
+        self.source.works() && self.clock.now() >= self.works_from && !self.is_governed()
+    }
+
+    fn is_governed(&self) -> bool {
+        self.view.governed(self.clock.now()).is_some()
     }
 
     fn with(
@@ -182,9 +191,8 @@ impl World {
 
     fn seal(&self, who: &Index) -> Deed {
         self.with(who, |world, process| {
-            let at = world.clock.now();
+            let (at, wanted) = (world.clock.now(), world.can_make());
             let sealed = process.sealing(at).map(|key| (key.name, at));
-            let wanted = world.can_make();
             Deed { came_by: Some(at), sealed: Some(sealed), wanted, ..Deed::default() }
         })
     }
@@ -195,7 +203,9 @@ impl World {
             let next = process.tick_patiently();
             let soon = world.clock.now() + RETRY;
             assert!(next > came || !wanted, "the upkeep would spin");
-            assert!(wanted || next <= soon || world.active().is_some(), "no retry before {next:?}");
+            let sees_to_it = wanted || next <= soon || world.active().is_some();
+            let ends = came + world.view.governed(came).unwrap_or_default();
+            assert!(sees_to_it || next <= ends, "no retry before {next:?}");
             Deed { came_by: Some(came), wanted, ..Deed::default() }
         })
     }
@@ -203,6 +213,7 @@ impl World {
     fn rotate(&self, who: &Index) -> Deed {
         self.with(who, |world, process| {
             let (works, asked) = (world.source.works(), world.clock.now());
+            let governed = world.is_governed();
             let done = process.rotate();
             assert_eq!(done, if works { Ok(()) } else { Err(Failure::Generator) });
             let newest = world.active();
@@ -211,7 +222,7 @@ impl World {
             // A failure leaves everything as it was, also what is due.
             Deed {
                 came_by: works.then_some(asked),
-                wanted: works,
+                wanted: works && !governed,
                 by_hand: true,
                 ..Deed::default()
             }
@@ -220,7 +231,8 @@ impl World {
 
     fn revoke(&self, who: &Index, meant: impl Fn(&KeyFacts) -> bool) -> Deed {
         self.with(who, |world, process| {
-            let (works, keys) = (world.source.works(), world.view.keys());
+            let (works, governed) = (world.source.works(), world.is_governed());
+            let keys = world.view.keys();
             let asked = world.clock.now();
             let revoked: Vec<_> =
                 keys.iter().filter(|key| meant(key)).map(|key| key.name).collect();
@@ -234,7 +246,7 @@ impl World {
             let came_by = (!revoked.is_empty()).then_some(asked);
             Deed {
                 came_by,
-                wanted: works && came_by.is_some(),
+                wanted: works && came_by.is_some() && !governed,
                 revoked,
                 by_hand: true,
                 ..Deed::default()
