@@ -366,7 +366,7 @@ impl Shared {
         let mut news = 0;
         for grave in &look.graves {
             let until = reading.local(grave.ends).min(now + self.longest() + MAX_LIFETIME);
-            if self.graves.learn(grave, until + SLACK) {
+            if self.graves.learn(grave, until + SLACK, &reading, now) {
                 news += self.heed(grave.what, erased);
             }
         }

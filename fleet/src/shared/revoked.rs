@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use tktrot::clock::Time;
 use tktrot::secret::KeyName;
 
+use super::SLACK;
 use super::clock::{Reading, RedisTime};
 use super::stored::{Grave, Revoked};
 
@@ -24,14 +25,25 @@ struct Until {
     redis: Option<RedisTime>,
 }
 
+impl Until {
+    fn in_redis(&self, reading: &Reading, now: Time) -> RedisTime {
+        self.redis.unwrap_or_else(|| reading.latest(now).after(now.until(self.here)))
+    }
+}
+
 impl Graves {
     /// Somebody on this host revokes for the whole fleet.
     pub fn dig(&mut self, what: Revoked, until: Time) {
         self.all.entry(what).or_insert(Until { here: until, redis: None });
     }
 
-    /// Redis has it. True if that is news.
-    pub fn learn(&mut self, grave: &Grave, until: Time) -> bool {
+    /// Redis has it, which is `until` then on this host. True if that is news. Where Redis would
+    /// forget it before this host does, it has not been told yet.
+    pub fn learn(&mut self, grave: &Grave, until: Time, reading: &Reading, now: Time) -> bool {
+        let ours = self.all.get(&grave.what).map(|ours| ours.in_redis(reading, now));
+        if ours.is_some_and(|ours| grave.ends.after(SLACK) < ours) {
+            return false;
+        }
         self.told.insert(grave.what);
         let redis = Some(grave.ends);
         self.all.insert(grave.what, Until { here: until, redis }).is_none()
@@ -57,8 +69,9 @@ impl Graves {
         let untold = self.all.iter_mut().filter(|(what, _)| !self.told.contains(what));
         untold
             .map(|(what, until)| {
-                let ends = || reading.latest(now).after(now.until(until.here));
-                Grave { what: *what, ends: *until.redis.get_or_insert_with(ends) }
+                let ends = until.in_redis(reading, now);
+                until.redis = Some(ends);
+                Grave { what: *what, ends }
             })
             .collect()
     }

@@ -77,6 +77,28 @@ fn what_is_revoked_without_redis_is_told_when_it_is_back() {
     assert!(fleet.agrees());
 }
 
+/// Somebody else's clock, or settings, were not as ours.
+#[test]
+fn a_revocation_that_redis_would_forget_too_early_is_told_again() {
+    let mut fleet = settled();
+    let revoked = fleet.encrypting(0).unwrap();
+    fleet.redis.up = false;
+    fleet.run(Duration::from_secs(1));
+    fleet.tell(0, Event::Revoke(vec![revoked]));
+    let ends = fleet.redis.time(fleet.now).after(Duration::from_secs(2));
+    fleet.redis.graves.push(Grave { what: Revoked::Key(revoked), ends });
+    fleet.redis.change();
+    fleet.redis.up = true;
+    fleet.run(Duration::from_secs(2));
+    for _ in 0..(4 * R.as_millis() / STEP.as_millis()) {
+        fleet.step();
+        assert!(!(0..3).any(|number| has(&fleet, number, revoked)), "it came back");
+    }
+    let told = fleet.redis.graves.iter().filter(|grave| grave.what == Revoked::Key(revoked));
+    let now = fleet.redis.time(fleet.now);
+    assert!(told.map(|grave| grave.ends).max() > Some(now.after(4 * R)));
+}
+
 #[test]
 fn keys_of_a_nodes_own_are_revoked_with_all() {
     let mut fleet = settled();
