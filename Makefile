@@ -278,7 +278,7 @@ bench-baseline: costs
 lint: deps
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	$(CARGO) clippy -p tktrot -p tktrot-preload --all-targets --features kill-points -- -D warnings
+	$(CARGO) clippy --workspace --lib --test crash --features tktrot-preload/kill-points -- -D warnings
 	cd tls-libraries && $(CARGO) fmt --all --check
 	$(CARGO) clippy --manifest-path tls-libraries/Cargo.toml --target-dir $(TARGET)/tls/runner \
 	    --all-targets -- -D warnings
