@@ -246,13 +246,14 @@ mutants:
 
 # Licences, sources and known vulnerabilities of what is depended on, as deny.toml says. It needs
 # `cargo install cargo-deny --locked`, and the list of vulnerabilities: DENY=--offline takes the one
-# that was fetched last. tests/dependencies.rs looks at the rest without either.
+# that was fetched last. tests/dependencies.rs looks at the rest without either. The TLS libraries that
+# `make test-tls` builds are nobody's dependencies.
 deny:
 	@$(CARGO) deny --version >/dev/null 2>&1 || { \
 	    echo "make deny: there is no cargo-deny: cargo install cargo-deny --locked" >&2; exit 1; }
-	@for manifest in Cargo.toml fuzz/Cargo.toml tls-libraries/Cargo.toml; do \
+	@for manifest in "Cargo.toml --workspace" fuzz/Cargo.toml tls-libraries/Cargo.toml; do \
 	    echo "$$manifest"; \
-	    $(CARGO) deny --manifest-path $$manifest $(DENY) check --config $(CURDIR)/deny.toml || exit 1; \
+	    $(CARGO) deny --manifest-path $$manifest --config $(CURDIR)/deny.toml $(DENY) check || exit 1; \
 	done
 
 # What libtktrot costs, beside OpenSSL's own keys, and which goals are met; docs/performance.md.
