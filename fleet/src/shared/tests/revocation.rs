@@ -1,5 +1,7 @@
 //! A revoked key is gone everywhere, and stays gone.
 
+use std::ops::Range;
+
 use super::*;
 
 fn settled() -> Fleet {
@@ -10,6 +12,24 @@ fn settled() -> Fleet {
 
 fn has(fleet: &Fleet, number: usize, name: KeyName) -> bool {
     fleet.hosts[number].ring.contains_key(&name.0)
+}
+
+/// Host 0 has revoked a key, which nobody else knows: Redis is away.
+fn revoked_without_redis() -> (Fleet, KeyName) {
+    let mut fleet = settled();
+    let revoked = fleet.encrypting(0).unwrap();
+    fleet.redis.up = false;
+    fleet.run(Duration::from_secs(1));
+    fleet.tell(0, Event::Revoke(vec![revoked]));
+    (fleet, revoked)
+}
+
+/// For so long, none of those hosts has it.
+fn stays_away(fleet: &mut Fleet, name: KeyName, hosts: Range<usize>, time: Duration) {
+    for _ in 0..(time.as_millis() / STEP.as_millis()) {
+        fleet.step();
+        assert!(!hosts.clone().any(|number| has(fleet, number, name)), "it came back");
+    }
 }
 
 #[test]
@@ -26,10 +46,7 @@ fn a_revoked_key_is_gone_everywhere_and_something_else_encrypts() {
     fleet.run(LEAD + Duration::from_secs(2));
     assert!(fleet.agrees());
     assert_eq!(fleet.encrypting(0), fleet.encrypting(1));
-    for _ in 0..(3 * R.as_millis() / STEP.as_millis()) {
-        fleet.step();
-        assert!(!(0..3).any(|number| has(&fleet, number, revoked)));
-    }
+    stays_away(&mut fleet, revoked, 0..3, 3 * R);
 }
 
 #[test]
@@ -63,11 +80,7 @@ fn revoking_all_reaches_one_that_was_away_before_it_is_ready() {
 
 #[test]
 fn what_is_revoked_without_redis_is_told_when_it_is_back() {
-    let mut fleet = settled();
-    let revoked = fleet.encrypting(0).unwrap();
-    fleet.redis.up = false;
-    fleet.run(Duration::from_secs(1));
-    fleet.tell(0, Event::Revoke(vec![revoked]));
+    let (mut fleet, revoked) = revoked_without_redis();
     fleet.run(Duration::from_secs(1));
     assert!(!has(&fleet, 0, revoked) && has(&fleet, 1, revoked));
     fleet.redis.up = true;
@@ -80,20 +93,13 @@ fn what_is_revoked_without_redis_is_told_when_it_is_back() {
 /// Somebody else's clock, or settings, were not as ours.
 #[test]
 fn a_revocation_that_redis_would_forget_too_early_is_told_again() {
-    let mut fleet = settled();
-    let revoked = fleet.encrypting(0).unwrap();
-    fleet.redis.up = false;
-    fleet.run(Duration::from_secs(1));
-    fleet.tell(0, Event::Revoke(vec![revoked]));
+    let (mut fleet, revoked) = revoked_without_redis();
     let ends = fleet.redis.time(fleet.now).after(Duration::from_secs(2));
     fleet.redis.graves.push(Grave { what: Revoked::Key(revoked), ends });
     fleet.redis.change();
     fleet.redis.up = true;
     fleet.run(Duration::from_secs(2));
-    for _ in 0..(4 * R.as_millis() / STEP.as_millis()) {
-        fleet.step();
-        assert!(!(0..3).any(|number| has(&fleet, number, revoked)), "it came back");
-    }
+    stays_away(&mut fleet, revoked, 0..3, 4 * R);
     let told = fleet.redis.graves.iter().filter(|grave| grave.what == Revoked::Key(revoked));
     let now = fleet.redis.time(fleet.now);
     assert!(told.map(|grave| grave.ends).max() > Some(now.after(4 * R)));
@@ -142,10 +148,7 @@ fn a_key_of_a_longer_life_that_was_revoked_does_not_come_back_either() {
             fleet.hosts[careful].ring.remove(&gone.0);
             fleet.tell(careful, Event::Lost(gone));
         }
-        for _ in 0..(8 * R.as_millis() / STEP.as_millis()) {
-            fleet.step();
-            assert!(!has(&fleet, careful, gone), "{all}: it came back");
-        }
+        stays_away(&mut fleet, gone, careful..careful + 1, 8 * R);
         assert_eq!(has(&fleet, 0, gone), !all, "the others' life is not ours");
     }
 }
