@@ -60,10 +60,6 @@ proptest! {
     ) {
         live(World::new(capacity, &settings), acts);
     }
-}
-
-proptest! {
-    #![proptest_config(cases(600))]
 
     #[test]
     fn an_agent_that_steers_a_ring_lengthens_no_key_and_leaves_it_to_the_schedule(

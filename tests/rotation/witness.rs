@@ -29,6 +29,13 @@ pub struct Deed {
     pub by_hand: bool,
 }
 
+impl Deed {
+    /// After it, the keys are as the schedule wants them.
+    fn settles(&self) -> bool {
+        self.came_by.is_some() && self.wanted
+    }
+}
+
 struct Known {
     published: KeyTimes,
     seen: KeyTimes,
@@ -57,7 +64,7 @@ impl Witness {
         self.part(&keys, now, deed, new.saturating_sub(free));
         // Who asks for a key while an agent governs gets one beside the agent's own.
         self.may_overlap |= view.governed(now).is_some();
-        self.may_overlap &= !(deed.came_by.is_some() && deed.wanted);
+        self.may_overlap &= !deed.settles();
         one_encrypts(view, &keys, now, deed, self.may_overlap);
         if let Some(came) = deed.came_by {
             let expired = |key: &KeyFacts| key.times.state(came) == KeyState::Expired;
@@ -185,7 +192,7 @@ fn one_encrypts(view: &View, keys: &[KeyFacts], now: Time, deed: &Deed, may_over
         None => active.is_empty(),
     };
     assert!(agree, "readers and keys disagree");
-    if deed.came_by.is_some() && deed.wanted {
+    if deed.settles() {
         let key = active.first().expect("no key encrypts, though one could be made");
         let follows = |next: &&KeyFacts| next.times.encrypt_from == key.times.encrypt_until;
         assert!(keys.iter().any(|next| follows(&next)), "an active key without a successor");

@@ -213,19 +213,14 @@ impl World {
     fn rotate(&self, who: &Index) -> Deed {
         self.with(who, |world, process| {
             let (works, asked) = (world.source.works(), world.clock.now());
-            let governed = world.is_governed();
+            let wanted = works && !world.is_governed();
             let done = process.rotate();
             assert_eq!(done, if works { Ok(()) } else { Err(Failure::Generator) });
             let newest = world.active();
             let fresh = newest.is_some_and(|key| key.times.encrypt_from >= asked);
             assert!(!works || fresh, "a rotation by hand, and an old key encrypts");
             // A failure leaves everything as it was, also what is due.
-            Deed {
-                came_by: works.then_some(asked),
-                wanted: works && !governed,
-                by_hand: true,
-                ..Deed::default()
-            }
+            Deed { came_by: works.then_some(asked), wanted, by_hand: true, ..Deed::default() }
         })
     }
 
