@@ -81,6 +81,11 @@ impl KeyTimes {
         decrypt_until: Time::NEVER,
     };
 
+    /// As a limit, lets a key encrypt until `at` at most, and leaves the rest as it is.
+    pub const fn retiring(at: Time) -> KeyTimes {
+        KeyTimes { encrypt_until: at, ..KeyTimes::ENDLESS }
+    }
+
     /// Each of the times, but none later than that of `limit`.
     #[inline]
     pub fn shortened(&self, limit: &KeyTimes) -> KeyTimes {

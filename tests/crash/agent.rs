@@ -85,11 +85,9 @@ fn at_an_agents_rotation_which_begins_a_key_early() {
         let (entries, now) = (governed.entries(), governed.now());
         let of = |state| entries.iter().find(|entry| entry.times.state(now) == state).unwrap();
         let (old, new) = (of(KeyState::Active), of(KeyState::Announced));
-        let begins =
-            KeyTimes { encrypt_from: now, encrypt_until: now + ROTATE, ..KeyTimes::ENDLESS };
+        let begins = KeyTimes { encrypt_from: now, ..KeyTimes::retiring(now + ROTATE) };
         assert!(governed.shorten(&new.name, &begins));
-        let retires = KeyTimes { encrypt_until: now, ..KeyTimes::ENDLESS };
-        assert!(governed.shorten(&old.name, &retires));
+        assert!(governed.shorten(&old.name, &KeyTimes::retiring(now)));
         governed.make(times(now + ROTATE)).unwrap();
     };
     survives_death_of_the_agent(prepare, act, Keeps::All);

@@ -11,7 +11,7 @@ fn a_key_begun_early_never_ends_later_than_it_was_published_with() {
     let published = times(now + HOUR, HOUR);
     let next = governed.make(published).unwrap();
     assert!(governed.shorten(&next, &begins(now, published.encrypt_until + HOUR)));
-    assert!(governed.shorten(&old, &retires(now)));
+    assert!(governed.shorten(&old, &KeyTimes::retiring(now)));
     drop(governed);
     assert_eq!(bench.sealing_name(), Some(next));
     assert_eq!(bench.times(&next), Some(KeyTimes { encrypt_from: now, ..published }));
@@ -31,6 +31,9 @@ fn a_key_begun_early_never_ends_later_than_it_was_published_with() {
     assert_eq!(bench.times(&next), Some(expected));
 
     let governed = bench.govern();
+    assert!(governed.shorten(&old, &begins(later, until)));
+    let retired = governed.entries().into_iter().find(|entry| entry.name == old).unwrap();
+    assert!(!retired.times.will_encrypt(later), "a retired key is revived");
     assert!(!governed.shorten(&KeyName([9; 16]), &begins(later, until)), "there is no such key");
     // An end before the beginning leaves a key that encrypts nothing.
     let late = governed.make(times(until, HOUR)).unwrap();
@@ -46,7 +49,7 @@ fn a_key_that_is_retired_before_it_begins_never_encrypts() {
     let governed = bench.govern();
     let now = governed.now();
     let own = governed.make(times(now + SECOND, HOUR)).unwrap();
-    assert!(governed.shorten(&own, &retires(now)));
+    assert!(governed.shorten(&own, &KeyTimes::retiring(now)));
     assert!(governed.shorten(&own, &begins(now, now + HOUR)));
     drop(governed);
     assert_eq!(bench.sealing_name(), None, "it is revived");
@@ -67,6 +70,7 @@ fn a_key_of_another_node_decrypts_and_encrypts_nothing_here() {
     assert_eq!(governed.take(&key), Err(NotPublished::Unusable), "twice");
     let backwards = KeyTimes { encrypt_until: now, ..times(now + HOUR, HOUR) };
     assert_eq!(governed.take(&foreign(2, backwards)), Err(NotPublished::Unusable));
+    assert!(governed.shorten(&key.name, &begins(now, now + HOUR)));
     let entry = governed.entries()[0];
     assert_eq!((entry.name, entry.node, entry.plain), (key.name, 77, true));
     assert_eq!(entry.times, key.times);
@@ -102,7 +106,7 @@ fn erased_and_retired_keys_leave_the_line_to_the_next() {
         (0..6).map(|place| governed.make(times(now + HOUR * place, HOUR)).unwrap()).collect();
     assert!(governed.shorten(&keys[5], &begins(now, now + HOUR)));
     assert!(governed.erase(&keys[0]) && !governed.erase(&keys[0]));
-    assert!(!governed.shorten(&keys[0], &retires(now)));
+    assert!(!governed.shorten(&keys[0], &KeyTimes::retiring(now)));
     drop(governed);
     bench.is_sound();
     // It was beyond what the line has room for when it was made.

@@ -118,12 +118,7 @@ fn times(from: Time, encrypts: Duration) -> KeyTimes {
 
 /// What lets a key encrypt from then on, and how long at most.
 fn begins(now: Time, encrypt_until: Time) -> KeyTimes {
-    KeyTimes { encrypt_from: now, encrypt_until, ..KeyTimes::ENDLESS }
-}
-
-/// What lets a key encrypt no longer.
-fn retires(now: Time) -> KeyTimes {
-    KeyTimes { encrypt_until: now, ..KeyTimes::ENDLESS }
+    KeyTimes { encrypt_from: now, ..KeyTimes::retiring(encrypt_until) }
 }
 
 /// A key of another node.

@@ -162,7 +162,7 @@ fn follows(agent: &Agent, visitors: &Visitors) -> Result<Vec<Ticket>> {
     expect(visitors.tickets()?.0 == first, "an announced key encrypts")?;
     let governed = agent.govern();
     let begun = governed.shorten(&second, &begins(governed.now(), now + HOUR))
-        && governed.shorten(&first, &retires(governed.now()));
+        && governed.shorten(&first, &KeyTimes::retiring(governed.now()));
     drop(governed);
     expect(begun, "no such keys")?;
     let (key, later) = visitors.tickets()?;

@@ -29,11 +29,8 @@ pub fn steer(
             let end = |sixteenths: &i32| {
                 Time(now.0.saturating_add_signed(part.saturating_mul((*sixteenths).into())))
             };
-            let limit = KeyTimes {
-                encrypt_from: Time::NEVER,
-                encrypt_until: end(encrypts),
-                decrypt_until: end(decrypts),
-            };
+            let limit =
+                KeyTimes { decrypt_until: end(decrypts), ..KeyTimes::retiring(end(encrypts)) };
             deed.shortened.extend(chosen(&governed, which).inspect(|name| {
                 assert!(governed.shorten(name, &limit));
             }));
@@ -84,9 +81,9 @@ fn begin(governed: &Governed<'_, &'static VirtualClock>) -> Vec<KeyName> {
     let announced = |entry: &&Entry| entry.times.state(now) == KeyState::Announced;
     let Some(next) = line.iter().find(announced) else { return Vec::new() };
     let span = next.times.encrypt_from.until(next.times.encrypt_until);
-    let begins = KeyTimes { encrypt_from: now, encrypt_until: now + span, ..KeyTimes::ENDLESS };
+    let begins = KeyTimes { encrypt_from: now, ..KeyTimes::retiring(now + span) };
     assert!(governed.shorten(&next.name, &begins));
-    let retires = KeyTimes { encrypt_until: now, ..KeyTimes::ENDLESS };
+    let retires = KeyTimes::retiring(now);
     let before: Vec<_> = line.iter().take_while(|entry| !announced(entry)).collect();
     assert!(before.iter().all(|entry| governed.shorten(&entry.name, &retires)));
     before.into_iter().chain([next]).map(|entry| entry.name).collect()

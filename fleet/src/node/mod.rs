@@ -237,7 +237,7 @@ impl<S> Node<S> {
                     self.tell_times(&name, now, actions);
                 }
                 Step::Retire(name) => {
-                    let until = KeyTimes { encrypt_until: now, ..KeyTimes::ENDLESS };
+                    let until = KeyTimes::retiring(now);
                     self.shorten(&name, until, actions);
                 }
                 Step::Discard(name) => {

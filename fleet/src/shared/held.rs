@@ -71,8 +71,7 @@ pub fn replace(keys: &[Held], tolerance: Duration, now: Time) -> Option<Step> {
         if announced && begins <= key.times.encrypt_from && key.shared.is_none() {
             return Some(Step::Discard(key.name));
         }
-        let until =
-            KeyTimes { encrypt_until: begins.max(key.times.encrypt_from), ..KeyTimes::ENDLESS };
+        let until = KeyTimes::retiring(begins.max(key.times.encrypt_from));
         Some(Step::Shorten(key.name, key.times.shortened(&until)))
     })
 }

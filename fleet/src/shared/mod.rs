@@ -231,7 +231,7 @@ impl Shared {
         let mut times = facts.times;
         if facts.origin != self.id {
             // It only decrypts here.
-            let until = KeyTimes { encrypt_until: now, encrypt_from: now, ..KeyTimes::ENDLESS };
+            let until = KeyTimes { encrypt_from: now, ..KeyTimes::retiring(now) };
             times = times.shortened(&until);
         }
         match self.keys.iter_mut().find(|key| key.name == facts.name) {

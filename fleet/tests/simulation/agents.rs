@@ -265,7 +265,7 @@ impl World {
                     }
                 }
                 Some(Step::Retire(index)) => {
-                    let limit = KeyTimes { encrypt_until: time, ..KeyTimes::ENDLESS };
+                    let limit = KeyTimes::retiring(time);
                     self.rings.shorten(host, own[index].0, &limit);
                 }
                 Some(Step::Discard(index)) => drop(self.rings.erase(host, own[index].0)),

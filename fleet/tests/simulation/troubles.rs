@@ -168,7 +168,7 @@ impl World {
         let before: Vec<_> = self.rings.all_active(host, time).copied().collect();
         let Some(key) = self.make(host, times, false) else { return };
         for (old, _) in before {
-            let limit = schedule::KeyTimes { encrypt_until: time, ..schedule::KeyTimes::ENDLESS };
+            let limit = schedule::KeyTimes::retiring(time);
             self.rings.shorten(host, old, &limit);
             // The agent sees that, too.
             let facts = self.facts(old, *self.rings.get(host, old).expect("the old key"));
