@@ -7,10 +7,16 @@
 use std::ffi::c_int;
 use std::ptr;
 
-use libc::{__rlimit_resource_t, RLIMIT_NPROC, rlimit};
+use libc::{RLIMIT_NPROC, rlimit};
 
 use crate::guest;
 use crate::hooks::shielded;
+
+/// What names a limit: musl has no type of its own for it.
+#[cfg(target_env = "musl")]
+type Resource = c_int;
+#[cfg(not(target_env = "musl"))]
+type Resource = libc::__rlimit_resource_t;
 
 /// `setrlimit(2)`.
 ///
@@ -18,7 +24,7 @@ use crate::hooks::shielded;
 ///
 /// As for the original.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn setrlimit(resource: __rlimit_resource_t, limit: *const rlimit) -> c_int {
+pub unsafe extern "C" fn setrlimit(resource: Resource, limit: *const rlimit) -> c_int {
     // SAFETY: the server vouches for `limit`.
     if resource == RLIMIT_NPROC && unsafe { limit.as_ref() }.is_some_and(|it| it.rlim_cur == 0) {
         shielded((), guest::last_chance_for_threads);
