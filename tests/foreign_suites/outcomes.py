@@ -1,6 +1,6 @@
-"""Runs unit tests of modules that are named, and writes what came of each.
+"""Runs the unit tests of a module, or one that is named, and writes what came of each.
 
-    outcomes.py FILE SECONDS NAME...
+    outcomes.py FILE SECONDS NAME
 
 FILE gets a line for each test: its name, a tab, the outcome. A process that is not done after so
 many seconds says where it is, and ends.
@@ -49,11 +49,11 @@ class Outcomes(unittest.TestResult):
 
 
 def main():
-    to, seconds, *names = sys.argv[1:]
+    to, seconds, name = sys.argv[1:]
     faulthandler.dump_traceback_later(float(seconds), exit=True)
     # What CPython's tests ask for before they call hosts of the internet, or take long.
     support.use_resources = []
-    suite = unittest.defaultTestLoader.loadTestsFromNames(names)
+    suite = unittest.defaultTestLoader.loadTestsFromName(name)
     with open(to, "w", encoding="utf-8") as file:
         suite.run(Outcomes(file))
     faulthandler.cancel_dump_traceback_later()
