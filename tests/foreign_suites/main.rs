@@ -26,6 +26,8 @@ const SECONDS: u32 = 240;
 /// How often a test that gave something else is run again, each way. Some of these tests depend on
 /// how fast a machine is, so a difference counts if it is seen a second time.
 const AGAIN: usize = 3;
+/// More than these at once are no matter of speed, and not run again.
+const FEW: usize = 10;
 
 /// The outcomes of each test, by its name; a test has several where it has parts.
 type Outcomes = BTreeMap<String, Vec<String>>;
@@ -102,8 +104,13 @@ fn is_the_same(module: &str, passing: usize) -> Result {
     if issued(&ring)? == 0 {
         return Err(format!("no ticket was issued under the shim\n{}", with.said).into());
     }
+    let suspects = differences(&without, &with);
+    if suspects.len() > FEW {
+        let told: Vec<_> = suspects.into_iter().map(|suspect| suspect.told).collect();
+        return Err(format!("under the shim:\n{}\n\n{}", told.join("\n"), with.said).into());
+    }
     let mut confirmed = String::new();
-    for suspect in differences(&without, &with) {
+    for suspect in suspects {
         eprintln!("once: {}", suspect.told);
         for _ in 0..AGAIN {
             let (without, with) = both(&RingDir::new()?, in_a_module(&suspect.name))?;
