@@ -20,13 +20,13 @@ const HOUR: Duration = Duration::from_secs(3600);
 struct Source(AtomicU64);
 
 impl Generator for Source {
-    fn fill(&self, bytes: &mut [u8]) -> bool {
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), NotRandom> {
         let draw = self.0.fetch_add(1, Ordering::Relaxed);
         for (index, byte) in bytes.iter_mut().enumerate() {
             let mixed = (draw * 1000 + index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             *byte = (mixed >> 56) as u8;
         }
-        true
+        Ok(())
     }
 }
 

@@ -8,13 +8,18 @@
 
 use std::ffi::{CStr, c_char, c_int, c_long, c_void};
 use std::mem::MaybeUninit;
-use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicUsize, Ordering};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicUsize, Ordering};
 
 use openssl_sys::{SSL, SSL_CTX, SSL_METHOD};
 
 use super::api::TlsApi;
-use super::methods::Methods;
+use super::attach;
+use super::connection;
+use super::pool;
+use super::source::{Home, Source};
 use crate::process;
+use crate::rotate::{Generator, NotRandom};
 
 /// One loaded TLS library.
 pub struct Library {
@@ -24,8 +29,10 @@ pub struct Library {
     pub api: TlsApi,
     /// Its functions that the preload shim stands in front of.
     pub originals: Originals,
-    /// Its cipher and digest, fetched once.
-    pub methods: Methods,
+    /// The default library context, and what was fetched from it.
+    pub source: Source,
+    /// Some context of a library context of its own was attached.
+    pub(super) has_other_homes: AtomicBool,
     /// Where our state is in its objects.
     pub indices: Indices,
     next: AtomicPtr<Library>,
@@ -87,8 +94,8 @@ pub fn library_at(caller: *const c_void, anchor: &CStr) -> Option<&'static Libra
 pub struct Indices {
     /// For what a context owns of ours.
     pub tenancy: AtomicI32,
-    /// For the server name of a connection.
-    pub name: AtomicI32,
+    /// For what a connection has of ours.
+    connection: AtomicI32,
     /// For the preload shim's own state.
     pub shim: AtomicI32,
 }
@@ -96,37 +103,79 @@ pub struct Indices {
 impl Default for Indices {
     fn default() -> Self {
         let none = || AtomicI32::new(-1);
-        Indices { tenancy: none(), name: none(), shim: none() }
+        Indices { tenancy: none(), connection: none(), shim: none() }
     }
 }
 
+impl Indices {
+    /// For what a connection has of ours; < 0 before the first context is attached.
+    pub fn connection(&self) -> c_int {
+        self.connection.load(Ordering::Relaxed)
+    }
+}
+
+impl Library {
+    /// Makes what is needed before a context is attached. The caller holds
+    /// [`process::exclusive`].
+    pub(super) fn prepare(&'static self) {
+        attach::index(&self.indices.connection, || connection::new_index(self));
+    }
+}
+
+/// For who makes keys without a context at hand: the upkeep. In a process whose
+/// contexts have library contexts of their own, keys come from one of those, as
+/// long as one of its contexts lives.
+impl Generator for Library {
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), NotRandom> {
+        let drew = if self.has_other_homes.load(Ordering::Relaxed) {
+            // A fork may wait for who is here; so this waits for nobody.
+            let _lock = process::try_exclusive().ok_or(NotRandom::NotNow)?;
+            let own = pool::find(|attachment| {
+                ptr::eq(attachment.library, self) && !attachment.source().home().is_default()
+            });
+            let source = own.map_or(&self.source, |attachment| attachment.source());
+            source.draw_secret(&self.api, bytes)
+        } else {
+            self.source.draw_secret(&self.api, bytes)
+        };
+        if drew { Ok(()) } else { Err(NotRandom::Failed) }
+    }
+}
+
+/// All libraries that were met.
+pub fn all() -> impl Iterator<Item = &'static Library> {
+    // SAFETY: null or a pointer to a leaked Library; Acquire pairs with the
+    // Release in `enlist`.
+    let first = unsafe { LIBRARIES.load(Ordering::Acquire).as_ref() };
+    // SAFETY: as above; set before the Library was published.
+    std::iter::successors(first, |library| unsafe {
+        library.next.load(Ordering::Relaxed).as_ref()
+    })
+}
+
 /// The functions that the preload shim stands in front of, as their library
-/// defines them; `None` where it does not.
+/// defines them; `None` where it does not. A thread may be cancelled in them,
+/// as if the shim were not there.
 #[derive(Clone, Copy, Default)]
 #[allow(missing_docs, reason = "each field is the TLS library's function of that name")]
 pub struct Originals {
-    pub ssl_ctx_new: Option<unsafe extern "C" fn(*const SSL_METHOD) -> *mut SSL_CTX>,
+    pub ssl_ctx_new: Option<unsafe extern "C-unwind" fn(*const SSL_METHOD) -> *mut SSL_CTX>,
     pub ssl_ctx_new_ex:
-        Option<unsafe extern "C" fn(*mut c_void, *const c_char, *const SSL_METHOD) -> *mut SSL_CTX>,
-    pub ssl_new: Option<unsafe extern "C" fn(*mut SSL_CTX) -> *mut SSL>,
+        Option<unsafe extern "C-unwind" fn(*mut c_void, *const c_char, *const SSL_METHOD) -> *mut SSL_CTX>,
+    pub ssl_new: Option<unsafe extern "C-unwind" fn(*mut SSL_CTX) -> *mut SSL>,
     pub ssl_ctx_ctrl:
-        Option<unsafe extern "C" fn(*mut SSL_CTX, c_int, c_long, *mut c_void) -> c_long>,
-    /// Only asked: where it is the clients' method, too, that one tells nothing.
+        Option<unsafe extern "C-unwind" fn(*mut SSL_CTX, c_int, c_long, *mut c_void) -> c_long>,
+    /// What a connection was told about tickets.
+    pub ssl_get_options: Option<unsafe extern "C" fn(*const SSL) -> u64>,
+    pub ssl_get_max_early_data: Option<unsafe extern "C" fn(*const SSL) -> u32>,
+    /// Only asked, as the next: QUIC listeners have it.
+    pub ossl_quic_server_method: Option<unsafe extern "C" fn() -> *const SSL_METHOD>,
+    /// Where it is the clients' method, too, that one tells nothing.
     pub tls_server_method: Option<unsafe extern "C" fn() -> *const SSL_METHOD>,
 }
 
 fn known(base: usize) -> Option<&'static Library> {
-    // SAFETY: null or a pointer to a leaked Library; Acquire pairs with the
-    // Release in `enlist`.
-    let mut library = unsafe { LIBRARIES.load(Ordering::Acquire).as_ref() };
-    while let Some(candidate) = library {
-        if candidate.base == base {
-            return Some(candidate);
-        }
-        // SAFETY: as above; set before the Library was published.
-        library = unsafe { candidate.next.load(Ordering::Relaxed).as_ref() };
-    }
-    None
+    all().find(|library| library.base == base)
 }
 
 /// A library that a host links statically and whose table it gives us.
@@ -142,8 +191,8 @@ fn enlist(base: usize, api: TlsApi, originals: Originals) -> &'static Library {
     known(base).unwrap_or_else(|| {
         let next = AtomicPtr::new(LIBRARIES.load(Ordering::Relaxed));
         let indices = Indices::default();
-        let methods = Methods::default();
-        let library = Library { base, api, originals, methods, indices, next };
+        let (source, has_other_homes) = (Source::new(Home::DEFAULT), AtomicBool::new(false));
+        let library = Library { base, api, originals, source, has_other_homes, indices, next };
         let library = Box::leak(Box::new(library));
         LIBRARIES.store(library, Ordering::Release);
         library
@@ -281,6 +330,21 @@ fn table(handle: *mut c_void) -> TlsApi {
         hmac_ctx_new: find!(handle, c"HMAC_CTX_new"),
         hmac_ctx_free: find!(handle, c"HMAC_CTX_free"),
         hmac_ctx_copy: find!(handle, c"HMAC_CTX_copy"),
+        err_set_mark: find!(handle, c"ERR_set_mark"),
+        err_pop_to_mark: find!(handle, c"ERR_pop_to_mark"),
+        rand_bytes_ex: find!(handle, c"RAND_bytes_ex"),
+        rand_priv_bytes_ex: find!(handle, c"RAND_priv_bytes_ex"),
+        evp_md_free: find!(handle, c"EVP_MD_free"),
+        evp_cipher_free: find!(handle, c"EVP_CIPHER_free"),
+        evp_default_properties_is_fips_enabled: find!(
+            handle,
+            c"EVP_default_properties_is_fips_enabled"
+        ),
+        x509_up_ref: find!(handle, c"X509_up_ref"),
+        x509_free: find!(handle, c"X509_free"),
+        ssl_get_client_random: find!(handle, c"SSL_get_client_random"),
+        crypto_get_ex_data: find!(handle, c"CRYPTO_get_ex_data"),
+        ssl_get_certificate: find!(handle, c"SSL_get_certificate"),
     }
 }
 
@@ -291,6 +355,9 @@ fn originals(handle: *mut c_void) -> Originals {
         ssl_ctx_new_ex: find!(handle, c"SSL_CTX_new_ex"),
         ssl_new: find!(handle, c"SSL_new"),
         ssl_ctx_ctrl: find!(handle, c"SSL_CTX_ctrl"),
+        ssl_get_options: find!(handle, c"SSL_get_options"),
+        ssl_get_max_early_data: find!(handle, c"SSL_get_max_early_data"),
+        ossl_quic_server_method: find!(handle, c"OSSL_QUIC_server_method"),
         tls_server_method: find!(handle, c"TLS_server_method"),
     }
 }
