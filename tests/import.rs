@@ -9,7 +9,7 @@ use tktrot::import::{Flaw, NotImported};
 use tktrot::ring::Ring;
 use tktrot::ring::layout::{Geometry, IMPORTED};
 use tktrot::ring::reader::Key;
-use tktrot::rotate::{Failure, Generator, Keyring};
+use tktrot::rotate::{Failure, Generator, Keyring, NotRandom};
 use tktrot::schedule::{KeyState, MAX_LIFETIME};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -54,9 +54,9 @@ impl Bench {
     fn foreign(&self, count: usize) -> Vec<Box<Key>> {
         let make = |_| {
             let mut key = Box::new(Key::blank());
-            self.source.fill(&mut key.name.0);
-            self.source.fill(key.secrets.aes.expose_mut());
-            self.source.fill(key.secrets.hmac.expose_mut());
+            self.source.fill(&mut key.name.0).unwrap();
+            self.source.fill(key.secrets.aes.expose_mut()).unwrap();
+            self.source.fill(key.secrets.hmac.expose_mut()).unwrap();
             key.times.decrypt_until = Time::NEVER;
             key
         };

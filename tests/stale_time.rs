@@ -10,7 +10,7 @@ use tktrot::config::Config;
 use tktrot::ring::Ring;
 use tktrot::ring::layout::Geometry;
 use tktrot::ring::reader::Key;
-use tktrot::rotate::{Generator, NotRandom, Keyring};
+use tktrot::rotate::{Generator, Keyring, NotRandom};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);

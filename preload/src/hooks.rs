@@ -48,7 +48,10 @@ pub unsafe extern "C-unwind" fn SSL_CTX_new(method: *const SSL_METHOD) -> *mut S
     go_on_with_caller!(1, ssl_ctx_new)
 }
 
-unsafe extern "C-unwind" fn ssl_ctx_new(method: *const SSL_METHOD, caller: *const c_void) -> *mut SSL_CTX {
+unsafe extern "C-unwind" fn ssl_ctx_new(
+    method: *const SSL_METHOD,
+    caller: *const c_void,
+) -> *mut SSL_CTX {
     let library = library(caller, c"SSL_CTX_new");
     let original = original!(library.originals.ssl_ctx_new, caller, c"SSL_CTX_new");
     let outer = WITHIN.replace(library);

@@ -1,8 +1,8 @@
 //! The TLS library as a table of functions: one per libssl that is loaded, or
 //! one that a host with a static TLS library gives us. Nothing here is linked.
 
-use std::mem::offset_of;
 use std::ffi::{CStr, c_char, c_int, c_long, c_uchar, c_uint, c_ulong, c_void};
+use std::mem::offset_of;
 
 use openssl_sys::{
     EVP_CIPHER, EVP_CIPHER_CTX, EVP_MD, HMAC_CTX, SSL, SSL_CTX, SSL_METHOD, X509, X509_NAME,
@@ -147,7 +147,8 @@ pub type EvpCipherFetch =
     Option<unsafe extern "C" fn(*mut c_void, *const c_char, *const c_char) -> *mut EVP_CIPHER>;
 
 /// `RAND_bytes_ex`, `RAND_priv_bytes_ex`: the first argument is an `OSSL_LIB_CTX`.
-pub type RandBytesEx = Option<unsafe extern "C" fn(*mut c_void, *mut c_uchar, usize, c_uint) -> c_int>;
+pub type RandBytesEx =
+    Option<unsafe extern "C" fn(*mut c_void, *mut c_uchar, usize, c_uint) -> c_int>;
 
 /// `ERR_set_mark` and `ERR_pop_to_mark`.
 pub type ErrMark = Option<unsafe extern "C" fn() -> c_int>;
@@ -183,9 +184,8 @@ pub type ExDup = Option<
 >;
 
 /// `CRYPTO_get_ex_new_index` of OpenSSL.
-pub type CryptoGetExNewIndex = Option<
-    unsafe extern "C" fn(c_int, c_long, *mut c_void, *mut c_void, ExDup, ExFree) -> c_int,
->;
+pub type CryptoGetExNewIndex =
+    Option<unsafe extern "C" fn(c_int, c_long, *mut c_void, *mut c_void, ExDup, ExFree) -> c_int>;
 
 /// `SSL_CTX_get_ex_new_index` of BoringSSL, which duplicates nothing.
 pub type SslCtxGetExNewIndex =
@@ -365,7 +365,10 @@ impl TlsApi {
             (self.evp_sha256.is_some(), "EVP_sha256"),
             (self.evp_aes_256_cbc.is_some(), "EVP_aes_256_cbc"),
             (self.evp_cipher_init_ex.is_some(), "EVP_CipherInit_ex"),
-            (self.doors().next().is_some(), "a way to set the ticket key callback, and its MAC functions"),
+            (
+                self.doors().next().is_some(),
+                "a way to set the ticket key callback, and its MAC functions",
+            ),
         ];
         needs.into_iter().find(|(present, _)| !present).map(|(_, name)| name)
     }

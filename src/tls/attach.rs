@@ -163,6 +163,13 @@ pub unsafe fn attach<'c>(
             }
         }
         let tenancy = &mut *tenancy;
+        if tenancy.serving.is_none() {
+            // Through another table, by tkt_install before tkt_install_api or
+            // the other way round: OpenSSL prefers the EVP form whoever set it.
+            if let Some(former) = serving(&lock, ctx) {
+                take_callback_away(former.library, ctx);
+            }
+        }
         let new = match tenancy.place {
             Some(place) => take_place(tenancy, place, attachment),
             None => {
@@ -179,11 +186,6 @@ pub unsafe fn attach<'c>(
                 same.then_some(door)
             }
             None => {
-                // Through another table, by tkt_install before tkt_install_api or
-                // the other way round: OpenSSL prefers the EVP form whoever set it.
-                if let Some(former) = serving(&lock, ctx) {
-                    take_callback_away(former.library, ctx);
-                }
                 let mut doors = (*new).source().doors(api);
                 doors.find(|door| set_callback(api, ctx, *door, Some(place)))
             }
@@ -231,7 +233,11 @@ unsafe fn take_place(
 
 /// Makes a context share the attachment of those that are like it, or the
 /// first of them; `None` if there is no place for that.
-fn join(lock: &Exclusive, ctx: *mut SSL_CTX, mut attachment: Attachment) -> Option<*mut Attachment> {
+fn join(
+    lock: &Exclusive,
+    ctx: *mut SSL_CTX,
+    mut attachment: Attachment,
+) -> Option<*mut Attachment> {
     let members = members(lock);
     // SAFETY: an attachment lives while it has a member.
     let alike = members.iter().find(|member| unsafe { (*member.attachment).is_as(&attachment) });
@@ -366,12 +372,7 @@ unsafe fn serving<'l>(lock: &'l Exclusive, ctx: *mut SSL_CTX) -> Option<&'l Atta
 /// # Safety
 ///
 /// `ctx` is a live SSL_CTX of the library that `api` is of.
-unsafe fn set_callback(
-    api: &TlsApi,
-    ctx: *mut SSL_CTX,
-    door: Door,
-    place: Option<usize>,
-) -> bool {
+unsafe fn set_callback(api: &TlsApi, ctx: *mut SSL_CTX, door: Door, place: Option<usize>) -> bool {
     let hmac = place.and_then(pool::hmac_callback);
     // SAFETY: the caller vouches for `ctx`; each function takes null as "none".
     unsafe {

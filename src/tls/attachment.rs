@@ -91,9 +91,8 @@ impl Attachment {
 
     /// True if a context is served by the other one as by this.
     pub fn is_as(&self, other: &Attachment) -> bool {
-        let part = |part: &Option<Arc<ContextPart>>| {
-            part.as_ref().map(|part| part.encoded().to_vec())
-        };
+        let part =
+            |part: &Option<Arc<ContextPart>>| part.as_ref().map(|part| part.encoded().to_vec());
         let same_contexts = match (&self.whose, &other.whose) {
             (Whose::Its(one), Whose::Its(another)) => ptr::eq(*one, *another),
             (

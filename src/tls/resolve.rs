@@ -9,7 +9,7 @@
 use std::ffi::{CStr, c_char, c_int, c_long, c_void};
 use std::mem::MaybeUninit;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use openssl_sys::{SSL, SSL_CTX, SSL_METHOD};
 
@@ -57,37 +57,99 @@ pub fn library_of(caller: *const c_void, anchor: &CStr) -> Option<&'static Libra
     })
 }
 
-/// As [`library_of`], remembered by call site, for hooks on warm paths.
+/// As [`library_of`], remembered by call site, for hooks on warm paths. A call
+/// site in a module is remembered until something is unloaded: another module
+/// may lie there then, and use another library.
 pub fn library_at(caller: *const c_void, anchor: &CStr) -> Option<&'static Library> {
-    /// (call site, library); a few suffice, one more resolves anew each time.
-    static SITES: [(AtomicUsize, AtomicPtr<Library>); 64] =
-        [const { (AtomicUsize::new(0), AtomicPtr::new(std::ptr::null_mut())) }; 64];
     let site = caller as usize;
     let start = (site >> 2) % SITES.len();
     let probes = || (0..8).map(|step| &SITES[(start + step) % SITES.len()]);
     if site != 0 {
-        for (address, library) in probes() {
-            match address.load(Ordering::Acquire) {
-                // SAFETY: only ever null or a pointer to a leaked Library.
-                found if found == site => match unsafe { library.load(Ordering::Acquire).as_ref() }
-                {
-                    Some(library) => return Some(library),
-                    None => break,
-                },
-                0 => break,
-                _ => {}
-            }
+        let known = probes().find(|known| known.address.load(Ordering::Acquire) == site);
+        if let Some(library) = known.and_then(Site::library) {
+            return Some(library);
         }
     }
+    let valid = if may_be_unloaded(caller) { unloads() } else { Site::FOR_EVER };
     let library = library_of(caller, anchor)?;
-    for (address, slot) in probes() {
-        let claimed = address.compare_exchange(0, site, Ordering::AcqRel, Ordering::Acquire);
-        if claimed.is_ok() || claimed == Err(site) {
-            slot.store(std::ptr::from_ref(library).cast_mut(), Ordering::Release);
-            break;
-        }
+    let Some(_lock) = process::try_exclusive() else { return Some(library) };
+    let ours = |known: &&Site| [0, site].contains(&known.address.load(Ordering::Relaxed));
+    if let Some(free) = probes().find(ours).filter(|_| site != 0) {
+        free.remember(site, library, valid);
     }
     Some(library)
+}
+
+/// A few suffice, one more resolves anew each time. Changed under
+/// [`process::exclusive`] only.
+static SITES: [Site; 64] = [const { Site::new() }; 64];
+
+/// A call site, and the library that it was found to use.
+struct Site {
+    address: AtomicUsize,
+    library: AtomicPtr<Library>,
+    /// As many unloadings were there then; odd values are for those below.
+    valid: AtomicU64,
+}
+
+impl Site {
+    const FOR_EVER: u64 = u64::MAX;
+    const IN_THE_MAKING: u64 = u64::MAX - 2;
+
+    const fn new() -> Self {
+        let library = AtomicPtr::new(std::ptr::null_mut());
+        Site { address: AtomicUsize::new(0), library, valid: AtomicU64::new(Self::IN_THE_MAKING) }
+    }
+
+    /// `None` if what was found is not sure any more.
+    fn library(&self) -> Option<&'static Library> {
+        // Acquire: what is loaded after it is not older than it.
+        let valid = self.valid.load(Ordering::Acquire);
+        let library = self.library.load(Ordering::Acquire);
+        let same = self.valid.load(Ordering::Relaxed) == valid;
+        let sure = same && (valid == Self::FOR_EVER || valid == unloads());
+        // SAFETY: only ever null or a pointer to a leaked Library.
+        if sure { unsafe { library.as_ref() } } else { None }
+    }
+
+    fn remember(&self, site: usize, library: &'static Library, valid: u64) {
+        self.valid.store(Self::IN_THE_MAKING, Ordering::Release);
+        // Release: who sees the library does not see the old `valid` after it.
+        self.library.store(ptr::from_ref(library).cast_mut(), Ordering::Release);
+        self.valid.store(valid, Ordering::Release);
+        self.address.store(site, Ordering::Release);
+    }
+}
+
+/// False if the code at `caller` stays where it is as long as the process: in
+/// the program itself, or in a TLS library, which we keep open.
+fn may_be_unloaded(caller: *const c_void) -> bool {
+    let Some(object) = Object::of(caller) else { return true };
+    // SAFETY: takes a number.
+    let entry = unsafe { libc::getauxval(libc::AT_ENTRY) } as *const c_void;
+    let is_program = Object::of(entry).is_some_and(|program| program.base == object.base);
+    !is_program && known(object.base).is_none()
+}
+
+/// How often something was unloaded since the process began (dl_iterate_phdr(3)),
+/// doubled.
+fn unloads() -> u64 {
+    unsafe extern "C" fn first(
+        info: *mut libc::dl_phdr_info,
+        size: usize,
+        unloads: *mut c_void,
+    ) -> c_int {
+        let known = std::mem::offset_of!(libc::dl_phdr_info, dlpi_subs) + size_of::<u64>();
+        if size >= known {
+            // SAFETY: the loader's description, as long as it says; and our own counter.
+            unsafe { unloads.cast::<u64>().write((*info).dlpi_subs) };
+        }
+        1
+    }
+    let mut unloads = 0_u64;
+    // SAFETY: the function takes what it is called with, and stops at the first object.
+    unsafe { libc::dl_iterate_phdr(Some(first), (&raw mut unloads).cast()) };
+    unloads.wrapping_mul(2)
 }
 
 /// The ex_data indices of one TLS library; -1 until made.
@@ -148,9 +210,7 @@ pub fn all() -> impl Iterator<Item = &'static Library> {
     // Release in `enlist`.
     let first = unsafe { LIBRARIES.load(Ordering::Acquire).as_ref() };
     // SAFETY: as above; set before the Library was published.
-    std::iter::successors(first, |library| unsafe {
-        library.next.load(Ordering::Relaxed).as_ref()
-    })
+    std::iter::successors(first, |library| unsafe { library.next.load(Ordering::Relaxed).as_ref() })
 }
 
 /// The functions that the preload shim stands in front of, as their library
@@ -160,8 +220,9 @@ pub fn all() -> impl Iterator<Item = &'static Library> {
 #[allow(missing_docs, reason = "each field is the TLS library's function of that name")]
 pub struct Originals {
     pub ssl_ctx_new: Option<unsafe extern "C-unwind" fn(*const SSL_METHOD) -> *mut SSL_CTX>,
-    pub ssl_ctx_new_ex:
-        Option<unsafe extern "C-unwind" fn(*mut c_void, *const c_char, *const SSL_METHOD) -> *mut SSL_CTX>,
+    pub ssl_ctx_new_ex: Option<
+        unsafe extern "C-unwind" fn(*mut c_void, *const c_char, *const SSL_METHOD) -> *mut SSL_CTX,
+    >,
     pub ssl_new: Option<unsafe extern "C-unwind" fn(*mut SSL_CTX) -> *mut SSL>,
     pub ssl_ctx_ctrl:
         Option<unsafe extern "C-unwind" fn(*mut SSL_CTX, c_int, c_long, *mut c_void) -> c_long>,

@@ -192,9 +192,8 @@ impl Scope {
             let mut facts = Facts::read(api, ctx, self.bind);
             let own = api.ssl_get_certificate.map_or(ptr::null(), |get| get(ssl).cast_const());
             if facts.certificate != own {
-                let holds = |part: &ContextPart| {
-                    ptr::eq(part.certificate.certificate, facts.certificate)
-                };
+                let holds =
+                    |part: &ContextPart| ptr::eq(part.certificate.certificate, facts.certificate);
                 if !facts.certificate.is_null() && self.find(reading.as_ref()?, holds).is_none() {
                     let newest = self.find(reading.as_ref()?, |_| true);
                     facts.certificate = newest

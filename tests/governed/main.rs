@@ -16,7 +16,7 @@ use tktrot::ring::file::Place;
 use tktrot::ring::layout::Geometry;
 use tktrot::ring::reader::Key;
 use tktrot::ring::writer::{Entry, NotPublished};
-use tktrot::rotate::{Failure, Generator, Keyring};
+use tktrot::rotate::{Failure, Generator, Keyring, NotRandom};
 use tktrot::schedule::{KeyState, KeyTimes};
 use tktrot::secret::KeyName;
 

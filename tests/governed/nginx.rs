@@ -20,7 +20,7 @@ const ROTATE: Duration = Duration::from_secs(1);
 struct OpenSsl;
 
 impl Generator for OpenSsl {
-    fn fill(&self, bytes: &mut [u8]) -> Result<(), NotRandom> {
+    fn fill(&self, bytes: &mut [u8]) -> std::result::Result<(), NotRandom> {
         openssl::rand::rand_priv_bytes(bytes).map_err(|_| NotRandom::Failed)
     }
 }
