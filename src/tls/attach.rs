@@ -15,7 +15,7 @@ use super::api::{AnyFunction, CTRL_SET_TICKET_KEY_CB, Door, HmacCallback, TlsApi
 use super::attachment::{Attachment, Whose};
 use super::pool;
 use super::primed;
-use super::resolve::Library;
+use super::resolve::{self, Library};
 use super::source::{Home, Source};
 use crate::clock::Time;
 use crate::process::{self, Exclusive};
@@ -136,7 +136,7 @@ pub unsafe fn attach<'c>(
         let lacks = |name| NotAttached::LacksAlgorithm(name, home.clone());
         attachment.source().fetch(api).map_err(lacks)?;
         if !home.is_default() {
-            library.has_other_homes.store(true, Ordering::Relaxed);
+            resolve::note_other_home();
         }
     }
     keyring.expect_lifetime_with(attachment.timeout(), &attachment);
