@@ -268,8 +268,8 @@ fn check_names_the_line_that_switches_tickets_off_in_debians_haproxy_cfg() -> Re
     Ok(())
 }
 
-/// Of processes whose configuration is where their command line says: a worker in an empty root
-/// directory, one whose title names nothing, and one that sees other files than we do.
+/// Of processes whose configuration is where their command line says: in an empty root directory
+/// with a master outside and without, with a title that names nothing, and with other files than ours.
 #[test]
 fn check_finds_what_switches_tickets_off_in_the_configuration_of_a_process() -> Result {
     needs_root("HAProxy changes its root directory, and a file is mounted over another");
@@ -292,6 +292,8 @@ fn check_finds_what_switches_tickets_off_in_the_configuration_of_a_process() -> 
     };
     found(haproxy.worker()?.pid(), &file)?;
     found(haproxy.main_process()?.pid(), &file)?;
+    let alone = frontend(Haproxy::builder()?.unprivileged())?.global(options).start()?;
+    found(alone.main_process()?.pid(), &alone.dir().join("haproxy.cfg"))?;
 
     let nginx = Nginx::builder().preload(artifacts::shim()?).ring(&rings);
     let nginx = nginx.server("ssl_session_tickets off;").start()?;
