@@ -77,10 +77,12 @@ impl Counters {
         self.issued > 0 || self.resumed() > 0
     }
 
-    /// True if any ticket was dealt with, served or not.
-    pub fn has_dealt(&self) -> bool {
-        let failed = self.errors.saturating_add(self.unsealed);
-        self.has_served() || self.refused() > 0 || failed > 0
+    /// True if what counted here only met what cannot be served, and no ticket.
+    pub fn are_only_of_unserved(&self) -> bool {
+        let unserved = [self.tickets_off, self.anti_replay, self.quic, self.left_alone];
+        let of_tickets = [self.refused(), self.errors, self.unsealed];
+        let none = |counts: &[u64]| counts.iter().all(|count| *count == 0);
+        !none(&unserved) && none(&of_tickets) && !self.has_served()
     }
 
     /// Tickets that came back and were turned away; a full handshake followed.
