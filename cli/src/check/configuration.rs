@@ -219,8 +219,9 @@ fn matches(pattern: &[u8], name: &[u8]) -> bool {
 fn search(server: &Server, start: &Start, main: PathBuf, places: &mut BTreeSet<Place>) {
     let mut base = main.parent().unwrap_or(Path::new("/")).to_owned();
     let (mut waiting, mut read) = (vec![main], BTreeSet::new());
-    while let Some(file) = waiting.pop() {
-        if read.len() == FILES || !read.insert(file.clone()) {
+    for _ in 0..FILES {
+        let Some(file) = waiting.pop() else { return };
+        if !read.insert(file.clone()) {
             continue;
         }
         let Some(text) = start.read(&file) else { continue };
