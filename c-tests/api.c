@@ -253,18 +253,19 @@ static void installing_and_uninstalling(int version)
     CHECK_RC(install(ctx, &cfg), TKT_OK);
     CHECK_INT(resumes(ctx, version, ours.session), 1);
 
-    /* The TLS library's own keys serve it again. */
+    /* Every handshake is a full one from now on. */
     CHECK_RC(tkt_uninstall(ctx), TKT_OK);
     CHECK_RC(tkt_uninstall(ctx), TKT_ERR_NOT_INSTALLED);
     CHECK_INT(resumes(ctx, version, ours.session), 0);
-    struct outcome builtin = CONNECT(ctx, version, NULL, 0);
-    CHECK_INT(resumes(ctx, version, builtin.session), 1);
-    CHECK(memcmp(ours.names[0], builtin.names[0], NAME_LEN) != 0, "the key names are the same");
+    struct outcome none = CONNECT(ctx, version, NULL, 0);
+    CHECK_INT(resumes(ctx, version, none.session), 0);
+    if (none.tickets)
+        CHECK(memcmp(ours.names[0], none.names[0], NAME_LEN) != 0, "the key names are the same");
 
     /* The keys stayed for the other context. */
     CHECK_RC(install(ctx, &cfg), TKT_OK);
     CHECK_INT(resumes(ctx, version, ours.session), 1);
-    CHECK_INT(resumes(ctx, version, builtin.session), 0);
+    CHECK_INT(resumes(ctx, version, none.session), 0);
 
     /* Without any context they are erased at once. */
     CHECK_RC(tkt_uninstall(other), TKT_OK);
@@ -275,7 +276,7 @@ static void installing_and_uninstalling(int version)
     SSL_CTX_free(other);
 
     forget(&ours);
-    forget(&builtin);
+    forget(&none);
     SSL_CTX_free(ctx);
 }
 
