@@ -84,7 +84,19 @@ pub const LEFT_OUT: &[(&str, &[&str])] = &[
             "getauxval",
         ],
     ),
-    ("cannot fail", &["getpid", "geteuid", "gettid", "_exit", "abort", "pause", "munmap"]),
+    (
+        "cannot fail",
+        &[
+            "getpid",
+            "geteuid",
+            "gettid",
+            "_exit",
+            "abort",
+            "pause",
+            "munmap",
+            "pthread_setcancelstate",
+        ],
+    ),
     (
         "where they fail Rust ends the process, as servers do with theirs",
         &["malloc", "calloc", "realloc", "posix_memalign", "free"],
