@@ -383,7 +383,7 @@ fn sleeps_until_told(span: Duration) -> bool {
 }
 
 fn timespec(span: Duration) -> libc::timespec {
-    libc::timespec { tv_sec: span.as_secs() as libc::time_t, tv_nsec: span.subsec_nanos().into() }
+    libc::timespec { tv_sec: span.as_secs() as _, tv_nsec: span.subsec_nanos().into() }
 }
 
 #[cfg(all(test, not(miri)))]

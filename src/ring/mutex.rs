@@ -161,10 +161,7 @@ fn monotonic() -> Option<Duration> {
 
 /// A shorter sleep than asked for is one more look.
 fn sleep(span: Duration) {
-    let span = libc::timespec {
-        tv_sec: span.as_secs() as libc::time_t,
-        tv_nsec: span.subsec_nanos().into(),
-    };
+    let span = libc::timespec { tv_sec: span.as_secs() as _, tv_nsec: span.subsec_nanos().into() };
     // SAFETY: a valid span; what is left of it is not asked for.
     unsafe { libc::nanosleep(&span, std::ptr::null_mut()) };
 }
