@@ -44,8 +44,8 @@ TLS_LIBRARIES := $(CARGO) run --quiet --locked --manifest-path tls-libraries/Car
 
 .PHONY: all libraries programs kill-points sanitize sanitize-all helgrind sanitize-rust \
         deps demo test built-for-tests built-tests \
-        computing-tests waiting-tests program-tests fleet-tests test-tls test-musl openssl-1.1.1 \
-        models miri mutants fuzz seeds soak deny lint bench costs bench-baseline install header symbols \
+        computing-tests waiting-tests program-tests fleet-tests test-tls check-tls test-musl openssl-1.1.1 \
+        models miri mutants mutants-quick fuzz seeds soak deny lint bench costs bench-baseline install header symbols \
         clean
 
 all: libraries programs
@@ -150,6 +150,13 @@ test-tls: $(C_DIR)/lib
 	@tools/deps tls
 	@$(TLS_LIBRARIES) test $(TLS)
 
+# The same for CI: it writes nothing, and fails where the table that is there is another.
+check-tls: $(C_DIR)/lib
+	@tools/deps
+	@tools/deps tls
+	$(CARGO) test --quiet --locked --manifest-path tls-libraries/Cargo.toml --target-dir $(TARGET)/tls/runner
+	@$(TLS_LIBRARIES) check $(TLS)
+
 # Every test there is, but for those of test-tls and test-musl. Three lanes, side by side: one
 # computes (valgrind above all), the others, of the library and of the program, mostly wait for
 # servers; then fleets of hosts.
@@ -224,8 +231,11 @@ miri:
 	@# Its clocks and generators are of processes that never end, and never freed.
 	MIRIFLAGS="$(MIRI) -Zmiri-ignore-leaks" $(MIRI_TEST) --test keyring -- $(DAYS)
 
-# Library and shim for musl (Alpine); takes rustup's target and Debian's musl-tools.
+# Library and shim for musl (Alpine), with rustup's target and Debian's musl-tools, which are
+# installed where they are missing.
 test-musl:
+	@tools/deps
+	@tools/deps musl
 	@tools/musl
 
 # Fuzz targets (docs/fuzzing.md), each so many seconds of CPU time:
@@ -243,6 +253,10 @@ seeds:
 #   make mutants, make mutants MUTANTS="lengthened-key empty-slot-matched"
 mutants:
 	@tools/mutants $(MUTANTS)
+
+# Those of them that a unit test of the library sees, which is what CI has time for.
+mutants-quick:
+	@tools/mutants --quick
 
 # Licences, sources and known vulnerabilities of what is depended on, as deny.toml says. It needs
 # `cargo install cargo-deny --locked`, and the list of vulnerabilities: DENY=--offline takes the one

@@ -2,7 +2,8 @@
 //! makes the table of docs/servers.md from what it saw. And the benchmark, with other OpenSSLs.
 //!
 //! ```text
-//! tls-libraries test [NAME...]           build the libraries, run the tests, print the table
+//! tls-libraries test [NAME...]           build the libraries, run the tests, print the table and write it
+//! tls-libraries check [NAME...]          the same, but fail where another table is written
 //! tls-libraries build NAME...            build them and the test programs
 //! tls-libraries bench NAME [OPTION...]   build it with assembler, run the benchmark with it
 //! ```
@@ -29,11 +30,13 @@ fn main() {
         None => ("", &arguments[..]),
     };
     let done = match command {
-        "test" => test(names),
+        "test" => test(names, true),
+        "check" => test(names, false),
         "build" if !names.is_empty() => build(names),
         "bench" if !names.is_empty() => bench(names),
         _ => Err(anyhow::anyhow!(
-            "what is to be done? test [NAME...], build NAME..., or bench NAME [OPTION...]"
+            "what is to be done? test [NAME...], check [NAME...], build NAME..., \
+             or bench NAME [OPTION...]"
         )),
     };
     match done {
@@ -82,8 +85,9 @@ fn bench(arguments: &[String]) -> Result<bool> {
     bench::run(library, options)
 }
 
-/// True if every test passed that was run.
-fn test(names: &[String]) -> Result<bool> {
+/// True if every test passed that was run, and the table of the document, if all were run, is the
+/// one that was seen; it is written unless it is only to be checked.
+fn test(names: &[String], is_written: bool) -> Result<bool> {
     let (mut table, mut all_measured) = (Table::default(), true);
     for library in chosen(names)? {
         let built = build::build(library).with_context(|| format!("building {}", library.name))?;
@@ -95,13 +99,18 @@ fn test(names: &[String]) -> Result<bool> {
         }
     }
     print!("\n{table}");
-    if names.is_empty() {
-        table.write(&root().join("docs/servers.md"))?;
+    let document = root().join("docs/servers.md");
+    let mut is_current = true;
+    if names.is_empty() && is_written {
+        table.write(&document)?;
+    } else if names.is_empty() && !table.is_in(&document)? {
+        is_current = false;
+        eprintln!("docs/servers.md has another table: `make test-tls` writes it anew");
     }
     for (what, output) in table.failures() {
         eprintln!("\n{what} fails:\n{output}");
     }
-    Ok(all_measured && table.failures().next().is_none())
+    Ok(all_measured && is_current && table.failures().next().is_none())
 }
 
 /// Runs a command of a build or an installation; what it says is only shown if it fails.

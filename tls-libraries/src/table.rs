@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use crate::library::{Form, Library};
+use crate::library::{Form, LIBRARIES, Library};
 use crate::program::{self, Cell, Row};
 
 const BEGIN: &str = "<!-- tls-libraries:begin (make test-tls writes this) -->";
@@ -71,16 +71,51 @@ impl Table {
 
     /// Replaces the section of the document between the markers.
     pub fn write(&self, document: &Path) -> Result<()> {
-        let text = fs::read_to_string(document)
-            .with_context(|| format!("cannot read {}", document.display()))?;
-        let (Some(begin), Some(end)) = (text.find(BEGIN), text.find(END)) else {
-            bail!("{} has no line {BEGIN}, or no {END} after it", document.display());
-        };
-        let (before, after) = (&text[..begin], &text[end..]);
-        let section = format!("{BEGIN}\n\n{LEGEND}\n\n{self}\n{NOT_RUN}\n\n");
-        fs::write(document, [before, &section, after].concat())
+        let text = read(document)?;
+        let (before, _, after) = parts(&text, document)?;
+        fs::write(document, [before, &self.section(), after].concat())
             .with_context(|| format!("cannot write {}", document.display()))
     }
+
+    /// True if the section of the document says the same, but for the version of the system's
+    /// library: that is another one after each update.
+    pub fn is_in(&self, document: &Path) -> Result<bool> {
+        let text = read(document)?;
+        let (_, section, _) = parts(&text, document)?;
+        Ok(facts(section) == facts(&self.section()))
+    }
+
+    fn section(&self) -> String {
+        format!("{BEGIN}\n\n{LEGEND}\n\n{self}\n{NOT_RUN}\n\n")
+    }
+}
+
+fn read(document: &Path) -> Result<String> {
+    fs::read_to_string(document).with_context(|| format!("cannot read {}", document.display()))
+}
+
+/// What is before the section, the section, and what is after it.
+fn parts<'a>(text: &'a str, document: &Path) -> Result<(&'a str, &'a str, &'a str)> {
+    let (Some(begin), Some(end)) = (text.find(BEGIN), text.find(END)) else {
+        bail!("{} has no line {BEGIN}, or no {END} after it", document.display());
+    };
+    Ok((&text[..begin], &text[begin..end], &text[end..]))
+}
+
+/// The lines of a section, however wide its columns are.
+fn facts(section: &str) -> Vec<Vec<&str>> {
+    let is_rule = |line: &str| line.starts_with("|-");
+    section
+        .lines()
+        .filter(|line| !is_rule(line))
+        .map(|line| {
+            let mut cells: Vec<&str> = line.split('|').map(str::trim).collect();
+            if cells.get(1) == Some(&LIBRARIES[0].title) {
+                cells.remove(2);
+            }
+            cells
+        })
+        .collect()
 }
 
 impl fmt::Display for Table {
@@ -114,5 +149,21 @@ fn mark(cell: &Cell) -> &'static str {
         Cell::Passed => "green",
         Cell::Failed(_) => "**red**",
         Cell::None => "–",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_compared_is_neither_width_nor_the_version_of_the_system() {
+        let line = |version: &str, mark: &str| {
+            format!("| {} | {version}   | EVP | {mark} |\n|---|\n", LIBRARIES[0].title)
+        };
+        assert_eq!(facts(&line("3.0.19", "green")), facts(&line("3.0.20", " green ")));
+        assert_ne!(facts(&line("3.0.19", "green")), facts(&line("3.0.19", "**red**")));
+        let other = line("3.5.5", "green").replace(LIBRARIES[0].title, LIBRARIES[1].title);
+        assert_ne!(facts(&other), facts(&other.replace("3.5.5", "3.5.6")));
     }
 }
