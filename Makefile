@@ -34,7 +34,7 @@ ASAN_DIR  := $(TARGET)/c-asan
 SANITIZE  := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 TSAN_DIR  := $(TARGET)/c-tsan
 TSANITIZE := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
-THREADED  := api exits primed turnover
+THREADED  := api exits primed turnover upheaval
 SANITIZED := $(patsubst c-tests/%.c,$(ASAN_DIR)/%,$(wildcard c-tests/*.c)) $(ASAN_DIR)/defects \
              $(THREADED:%=$(TSAN_DIR)/%) $(TSAN_DIR)/defects
 

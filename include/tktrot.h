@@ -296,6 +296,23 @@ typedef struct tkt_counters {
    * Keys that the ring holds at most.
    */
   uint64_t capacity;
+  /**
+   * Connections for which tickets are switched off (SSL_OP_NO_TICKET).
+   */
+  uint64_t tickets_off;
+  /**
+   * Connections whose TLS 1.3 tickets are the TLS library's own, because
+   * early data is on without SSL_OP_NO_ANTI_REPLAY.
+   */
+  uint64_t anti_replay;
+  /**
+   * QUIC listeners, which are not served.
+   */
+  uint64_t quic;
+  /**
+   * Contexts that keep ticket keys of their own.
+   */
+  uint64_t left_alone;
 } tkt_counters;
 
 /**

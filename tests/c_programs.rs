@@ -60,7 +60,7 @@ macro_rules! programs {
     };
 }
 
-programs!(api settings contract generator forks fork_storm exits pool scope many_contexts turnover ivs primed);
+programs!(api settings contract generator forks fork_storm exits pool scope many_contexts turnover ivs primed unnoticed upheaval);
 
 /// It calls no function of the library then: its contexts are attached by the shim.
 #[test]
@@ -99,6 +99,47 @@ fn under_the_shim_no_context_leaves_anything_to_the_next() -> Result {
         let variables = [("LD_PRELOAD", &*shim), ("TKTROT_TAKEOVER", takeover)];
         run("turnover", Command::new(artifacts::program("turnover")?), &variables)?;
     }
+    Ok(())
+}
+
+/// What the application sees of its thread, its contexts and connections.
+#[test]
+fn under_the_shim_nothing_of_ours_is_seen_on_a_thread() -> Result {
+    let shim = artifacts::shim()?.display().to_string();
+    let variables = [("LD_PRELOAD", &*shim), ("TKTROT_RENEW", "always")];
+    run("unnoticed", Command::new(artifacts::program("unnoticed")?), &variables)?;
+    Ok(())
+}
+
+/// Without AES-256-CBC in its library context one of the contexts cannot be served. What is known
+/// when the server starts stops a strict one; what comes later stops nothing.
+#[test]
+fn strict_stops_a_server_at_its_start_and_never_in_service() -> Result {
+    let shim = artifacts::shim()?.display().to_string();
+    let outcome = |moment: &str, strict: &str| -> Result<(Option<i32>, String)> {
+        let rings = RingDir::new()?;
+        let output = Command::new(artifacts::program("unnoticed")?)
+            .arg(moment)
+            .env_clear()
+            .env("LC_ALL", "C")
+            .env("TKTROT_DIR", rings.path())
+            .env("LD_PRELOAD", &shim)
+            .env("TKTROT_STRICT", strict)
+            .output()?;
+        Ok((output.status.code(), log::said(&output)))
+    };
+    for (moment, strict) in [("start", "0"), ("in-service", "0"), ("in-service", "1")] {
+        let (status, said) = outcome(moment, strict)?;
+        assert_eq!(status, Some(0), "{moment}, {strict}: {said}");
+        assert!(said.contains("it runs"), "{said}");
+        let lines = log::ours(&said);
+        let cause = "a context keeps the ticket keys it has: there is no AES-256-CBC in its own";
+        assert!(lines.len() == 1 && lines[0].contains(cause), "{moment}, {strict}: {said}");
+    }
+    let (status, said) = outcome("start", "1")?;
+    assert_eq!(status, Some(78), "{said}");
+    assert!(said.contains("there is no AES-256-CBC in its own library context"), "{said}");
+    assert!(!said.contains("it runs"), "{said}");
     Ok(())
 }
 

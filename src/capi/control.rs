@@ -53,6 +53,15 @@ pub struct tkt_counters {
     pub lifetime: u64,
     /// Keys that the ring holds at most.
     pub capacity: u64,
+    /// Connections for which tickets are switched off (SSL_OP_NO_TICKET).
+    pub tickets_off: u64,
+    /// Connections whose TLS 1.3 tickets are the TLS library's own, because
+    /// early data is on without SSL_OP_NO_ANTI_REPLAY.
+    pub anti_replay: u64,
+    /// QUIC listeners, which are not served.
+    pub quic: u64,
+    /// Contexts that keep ticket keys of their own.
+    pub left_alone: u64,
 }
 
 /// Makes a new key that encrypts from now on, in every process of the ring
@@ -168,6 +177,10 @@ fn facts_of(keyring: &Keyring) -> tkt_counters {
         rotate_every: policy.rotate_every.as_secs(),
         lifetime: policy.lifetime.as_secs(),
         capacity: keyring.ring().capacity().into(),
+        tickets_off: totals.of(Counter::TicketsOff),
+        anti_replay: totals.of(Counter::AntiReplay),
+        quic: totals.of(Counter::Quic),
+        left_alone: totals.of(Counter::LeftAlone),
     }
 }
 
