@@ -233,15 +233,15 @@ static void names(void)
 /* --- certificates that are replaced --- */
 
 /*
- * Nobody but the context has them, so each is freed when the next one comes, which
- * may then lie where it lay: it is another one all the same.
+ * Nobody but the context has them, so each is freed when the next one comes, and the
+ * one after that may lie where it lay: it is another one all the same.
  */
 static void replaced_certificates(int version)
 {
-    enum { REPLACEMENTS = 12 };
+    enum { REPLACEMENTS = 12, FORMER = 3 };
     tkt_config cfg = config_of("replaced");
     SSL_CTX *ctx = new_server();
-    SSL_SESSION *former = NULL;
+    SSL_SESSION *former[FORMER] = {NULL};
     serve(ctx, &cfg);
     for (int i = 0; i < REPLACEMENTS; i++) {
         X509 *cert = X509_dup(test_cert);
@@ -250,13 +250,15 @@ static void replaced_certificates(int version)
         CHECK_INT(SSL_CTX_use_certificate(ctx, cert), 1);
         X509_free(cert);
         struct outcome full = CONNECT(ctx, version, NULL, 0);
-        CHECK(!former || !resumes(ctx, version, former),
-              "a ticket of the certificate before opened after replacement %d", i);
+        for (int at = 0; at < FORMER; at++)
+            CHECK(!former[at] || !resumes(ctx, version, former[at]),
+                  "a ticket of a former certificate opened after replacement %d", i);
         CHECK_INT(resumes(ctx, version, full.session), 1);
-        SSL_SESSION_free(former);
-        former = full.session;
+        SSL_SESSION_free(former[i % FORMER]);
+        former[i % FORMER] = full.session;
     }
-    SSL_SESSION_free(former);
+    for (int at = 0; at < FORMER; at++)
+        SSL_SESSION_free(former[at]);
     SSL_CTX_free(ctx);
 }
 

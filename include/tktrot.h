@@ -485,6 +485,11 @@ typedef size_t (*tkt_client_random_fn)(const struct ssl_st*, unsigned char*, siz
 typedef void *(*tkt_get_ex_data_fn)(const void*, int);
 
 /**
+ * `OPENSSL_thread_stop_ex`; the argument is an `OSSL_LIB_CTX`.
+ */
+typedef void (*tkt_thread_stop_fn)(void*);
+
+/**
  * The functions of a TLS library that are called; fill it with
  * `TKT_TLS_API_INIT`. Those that not every TLS library has may be NULL.
  */
@@ -620,6 +625,10 @@ typedef struct tkt_tls_api {
   struct ssl_session_st *(*ssl_get_session)(const struct ssl_st*);
   const unsigned char *(*ssl_session_get0_id_context)(const struct ssl_session_st*,
                                                       unsigned int*);
+  /**
+   * OpenSSL 3.0 and later: for a thread that has used a library context of somebody else.
+   */
+  tkt_thread_stop_fn openssl_thread_stop_ex;
 } tkt_tls_api;
 
 #ifdef __cplusplus
@@ -877,7 +886,7 @@ int tkt_install_api(struct ssl_ctx_st *ctx,
         TKT_CAST(tkt_hmac_copy_fn, HMAC_CTX_copy), ERR_set_mark, ERR_pop_to_mark,          \
         0, 0, 0, 0, 0, X509_up_ref, X509_free,                                             \
         TKT_CAST(tkt_client_random_fn, SSL_get_client_random), 0, SSL_get_certificate,     \
-        SSL_get_session, SSL_SESSION_get0_id_context                                       \
+        SSL_get_session, SSL_SESSION_get0_id_context, 0                                    \
     }
 #elif defined(OPENSSL_VERSION_NUMBER) && OPENSSL_VERSION_NUMBER >= 0x30000000L
 #define TKT_TLS_API_INIT                                                                   \
@@ -910,7 +919,8 @@ int tkt_install_api(struct ssl_ctx_st *ctx,
         X509_up_ref, X509_free,                                                            \
         TKT_CAST(tkt_client_random_fn, SSL_get_client_random),                             \
         TKT_CAST(tkt_get_ex_data_fn, CRYPTO_get_ex_data), SSL_get_certificate,             \
-        SSL_get_session, SSL_SESSION_get0_id_context                                       \
+        SSL_get_session, SSL_SESSION_get0_id_context,                                      \
+        TKT_CAST(tkt_thread_stop_fn, OPENSSL_thread_stop_ex)                               \
     }
 #else
 #define TKT_TLS_API_INIT                                                                   \
@@ -938,6 +948,6 @@ int tkt_install_api(struct ssl_ctx_st *ctx,
         0, 0, 0, 0, 0, X509_up_ref, X509_free,                                             \
         TKT_CAST(tkt_client_random_fn, SSL_get_client_random),                             \
         TKT_CAST(tkt_get_ex_data_fn, CRYPTO_get_ex_data), SSL_get_certificate,             \
-        SSL_get_session, SSL_SESSION_get0_id_context                                       \
+        SSL_get_session, SSL_SESSION_get0_id_context, 0                                    \
     }
 #endif

@@ -160,6 +160,9 @@ pub type CryptoGetExData = Option<unsafe extern "C" fn(*const c_void, c_int) -> 
 /// `SSL_get_client_random`.
 pub type GetClientRandom = Option<unsafe extern "C" fn(*const SSL, *mut c_uchar, usize) -> usize>;
 
+/// `OPENSSL_thread_stop_ex`; the argument is an `OSSL_LIB_CTX`.
+pub type ThreadStop = Option<unsafe extern "C" fn(*mut c_void)>;
+
 /// `EVP_default_properties_is_fips_enabled`; the argument is an `OSSL_LIB_CTX`.
 pub type IsFipsEnabled = Option<unsafe extern "C" fn(*mut c_void) -> c_int>;
 
@@ -305,6 +308,8 @@ pub struct TlsApi {
     pub ssl_get_session: Option<unsafe extern "C" fn(*const SSL) -> *mut SSL_SESSION>,
     pub ssl_session_get0_id_context:
         Option<unsafe extern "C" fn(*const SSL_SESSION, *mut c_uint) -> *const c_uchar>,
+    /// OpenSSL 3.0 and later: for a thread that has used a library context of somebody else.
+    pub openssl_thread_stop_ex: ThreadStop,
 }
 
 /// How the callback is installed, and in which form it is called.

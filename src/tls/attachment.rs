@@ -2,7 +2,7 @@
 
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use openssl_sys::{SSL, SSL_CTX};
@@ -40,9 +40,16 @@ pub struct Attachment {
     pub(super) number: u64,
     /// False: its tickets are nobody's any more, and none are made.
     serves: AtomicBool,
-    /// The last session that was sealed had a session id context.
-    pub(super) has_id_context: AtomicBool,
+    id_context: AtomicU8,
 }
+
+/// Whether a context has a session id context, as its last session told.
+const UNKNOWN: u8 = 0;
+const SET: u8 = 1;
+const UNSET: u8 = 2;
+
+/// Some context of this process has none.
+static ONE_IS_UNSET: AtomicBool = AtomicBool::new(false);
 
 /// Of which context an attachment is.
 pub(super) enum Whose {
@@ -76,7 +83,7 @@ impl Attachment {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let (whose, place) = (Whose::Its(ptr::null()), usize::MAX);
-        let (serves, has_id_context) = (AtomicBool::new(true), AtomicBool::new(false));
+        let (serves, id_context) = (AtomicBool::new(true), AtomicU8::new(UNKNOWN));
         Attachment {
             library,
             keyring,
@@ -88,7 +95,7 @@ impl Attachment {
             place,
             number,
             serves,
-            has_id_context,
+            id_context,
         }
     }
 
@@ -180,6 +187,28 @@ impl Attachment {
         self.number == number && self.serves() && (scope == 0 || may_be())
     }
 
+    /// A session of the context was made, with a session id context or without.
+    pub(super) fn learn_id_context(&self, is_set: bool) {
+        let learned = if is_set { SET } else { UNSET };
+        // Mostly known, and then nothing is written that threads share.
+        if self.id_context.load(Ordering::Relaxed) != learned {
+            self.id_context.store(learned, Ordering::Relaxed);
+        }
+        if !is_set {
+            ONE_IS_UNSET.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// True if the context may lack a session id context: none of its sessions has
+    /// told yet, and others of the process lack one, or the last one had none.
+    pub(super) fn may_lack_id_context(&self) -> bool {
+        match self.id_context.load(Ordering::Relaxed) {
+            SET => false,
+            UNSET => true,
+            _ => ONE_IS_UNSET.load(Ordering::Relaxed),
+        }
+    }
+
     /// False if the context was uninstalled: its callback stays, because a
     /// handshake may be on its way to it, and answers that no ticket is its own.
     pub fn serves(&self) -> bool {
@@ -193,7 +222,7 @@ impl Attachment {
         let whose = Whose::Common { timeout: Duration::ZERO, part: None };
         let Attachment { library, keyring, renew, upkeep, .. } = *self;
         let (own_source, place, number) = (None, usize::MAX, 0);
-        let (serves, has_id_context) = (AtomicBool::new(false), AtomicBool::new(false));
+        let (serves, id_context) = (AtomicBool::new(false), AtomicU8::new(UNKNOWN));
         Attachment {
             library,
             keyring,
@@ -205,7 +234,7 @@ impl Attachment {
             place,
             number,
             serves,
-            has_id_context,
+            id_context,
         }
     }
 

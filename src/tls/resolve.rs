@@ -201,7 +201,17 @@ impl Generator for Library {
             let _lock = process::try_exclusive().ok_or(NotRandom::NotNow)?;
             let own = |attachment: &Attachment| !attachment.source().home().is_default();
             if let Some(attachment) = pool::find(own) {
-                return attachment.fill(bytes);
+                let filled = attachment.fill(bytes);
+                // Nothing of this thread's stays in a library context that may be
+                // freed before the thread ends (OPENSSL_thread_stop_ex(3)).
+                let libctx = attachment.source().home().libctx;
+                let stop = attachment.library.api.openssl_thread_stop_ex;
+                if let Some(stop) = stop.filter(|_| !libctx.is_null()) {
+                    // SAFETY: under the lock the attachment's context lives, and
+                    // with it its library context.
+                    unsafe { stop(libctx) };
+                }
+                return filled;
             }
         }
         match self.source.draw_secret(&self.api, bytes) {
@@ -415,6 +425,7 @@ fn table(handle: *mut c_void) -> TlsApi {
         ssl_get_certificate: find!(handle, c"SSL_get_certificate"),
         ssl_get_session: find!(handle, c"SSL_get_session"),
         ssl_session_get0_id_context: find!(handle, c"SSL_SESSION_get0_id_context"),
+        openssl_thread_stop_ex: find!(handle, c"OPENSSL_thread_stop_ex"),
     }
 }
 

@@ -8,7 +8,6 @@
 
 use std::ffi::{c_int, c_uchar};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::Ordering;
 
 use openssl_sys::{EVP_CIPHER_CTX, HMAC_CTX, SSL};
 
@@ -166,16 +165,13 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
     ///
     /// As for [`Call::answer`], at enc = 1.
     unsafe fn would_be_refused(&self) -> bool {
-        let Attachment { library, keyring, has_id_context, .. } = self.attachment;
+        let Attachment { library, keyring, .. } = self.attachment;
         // SAFETY: the connection of this call, whose session is being sealed.
-        let has_one = unsafe { library.api.has_id_context(self.ssl) };
-        if has_one {
-            if !has_id_context.load(Ordering::Relaxed) {
-                has_id_context.store(true, Ordering::Relaxed);
-            }
+        let is_set = unsafe { library.api.has_id_context(self.ssl) };
+        self.attachment.learn_id_context(is_set);
+        if is_set {
             return false;
         }
-        has_id_context.store(false, Ordering::Relaxed);
         let now = keyring.now();
         // SAFETY: the connection of this call.
         let asks = unsafe {
@@ -301,9 +297,9 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
         if key.plain {
             // Who sealed it may have asked for no certificate, and so sealed what
             // libssl ends the handshake for where one is asked for.
-            let has_id_context = self.attachment.has_id_context.load(Ordering::Relaxed);
+            let may_lack_it = self.attachment.may_lack_id_context();
             // SAFETY: the connection of this call.
-            if !has_id_context && unsafe { library.api.asks_for_certificate(self.ssl) } {
+            if may_lack_it && unsafe { library.api.asks_for_certificate(self.ssl) } {
                 self.attachment.count(Counter::WrongScope);
                 return NONE;
             }

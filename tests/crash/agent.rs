@@ -59,9 +59,9 @@ fn times(from: Time) -> KeyTimes {
 
 fn foreign(present: Time) -> Box<Key> {
     let mut key = Box::new(Key::blank());
-    Counting.fill(&mut key.name.0);
-    Counting.fill(key.secrets.aes.expose_mut());
-    Counting.fill(key.secrets.hmac.expose_mut());
+    Counting.fill(&mut key.name.0).unwrap();
+    Counting.fill(key.secrets.aes.expose_mut()).unwrap();
+    Counting.fill(key.secrets.hmac.expose_mut()).unwrap();
     (key.times, key.node) = (times(present), 99);
     key
 }

@@ -67,8 +67,8 @@ fn at_the_erasure_of_a_key_in_the_middle_of_a_chain() {
         let mut name = KeyName([7; 16]);
         name.0[15] = number;
         let mut secrets = KeySecrets::zeroed();
-        Counting.fill(secrets.aes.expose_mut());
-        Counting.fill(secrets.hmac.expose_mut());
+        Counting.fill(secrets.aes.expose_mut()).unwrap();
+        Counting.fill(secrets.hmac.expose_mut()).unwrap();
         let end = Time(u64::MAX / 2);
         let times = KeyTimes { encrypt_from: Time(0), encrypt_until: Time(1), decrypt_until: end };
         Key { name, secrets, times, node: 99, plain: false, aes_128: false }
