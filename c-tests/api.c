@@ -253,18 +253,19 @@ static void installing_and_uninstalling(int version)
     CHECK_RC(install(ctx, &cfg), TKT_OK);
     CHECK_INT(resumes(ctx, version, ours.session), 1);
 
-    /* The TLS library's own keys serve it again. */
+    /* Every handshake is a full one from now on. */
     CHECK_RC(tkt_uninstall(ctx), TKT_OK);
     CHECK_RC(tkt_uninstall(ctx), TKT_ERR_NOT_INSTALLED);
     CHECK_INT(resumes(ctx, version, ours.session), 0);
-    struct outcome builtin = CONNECT(ctx, version, NULL, 0);
-    CHECK_INT(resumes(ctx, version, builtin.session), 1);
-    CHECK(memcmp(ours.names[0], builtin.names[0], NAME_LEN) != 0, "the key names are the same");
+    struct outcome none = CONNECT(ctx, version, NULL, 0);
+    CHECK_INT(resumes(ctx, version, none.session), 0);
+    if (none.tickets)
+        CHECK(memcmp(ours.names[0], none.names[0], NAME_LEN) != 0, "the key names are the same");
 
     /* The keys stayed for the other context. */
     CHECK_RC(install(ctx, &cfg), TKT_OK);
     CHECK_INT(resumes(ctx, version, ours.session), 1);
-    CHECK_INT(resumes(ctx, version, builtin.session), 0);
+    CHECK_INT(resumes(ctx, version, none.session), 0);
 
     /* Without any context they are erased at once. */
     CHECK_RC(tkt_uninstall(other), TKT_OK);
@@ -275,7 +276,7 @@ static void installing_and_uninstalling(int version)
     SSL_CTX_free(other);
 
     forget(&ours);
-    forget(&builtin);
+    forget(&none);
     SSL_CTX_free(ctx);
 }
 
@@ -284,17 +285,21 @@ static void repetition_costs_no_memory(void)
 {
     SSL_CTX *ctx = new_server();
     tkt_config cfg = config_of("api");
+    /* malloc() keeps some of what was freed; it takes a while until it has enough. */
+    const int warm = rounds(4000, 100), all = warm + rounds(4000, 100);
     size_t before = 0;
-    for (int i = 0; i < 2000; i++) {
-        if (i == 1000)
+    for (int i = 0; i < all; i++) {
+        if (i == warm)
             before = mallinfo2().uordblks;
         CHECK_RC(install(ctx, &cfg), TKT_OK);
         if (i % 2)
             CHECK_RC(tkt_uninstall(ctx), TKT_OK);
     }
-    /* Less than a byte for each. */
-    CHECK(mallinfo2().uordblks < before + 1000, "%zu bytes more than %zu",
-          mallinfo2().uordblks - before, before);
+    size_t after = mallinfo2().uordblks;
+    /* The smallest block that could be left behind by every second one is twice that. */
+    if (rounds(1, 0))
+        CHECK(after < before + 8 * (size_t)(all - warm), "%zu bytes more than %zu",
+              after - before, before);
     SSL_CTX_free(ctx);
 }
 

@@ -64,7 +64,8 @@ struct ossl_param_st;
 #define TKT_ERR_RING -4
 
 /**
- * As many contexts as can be are attached already (1024).
+ * As many contexts as can be are attached already (992), and this one is like
+ * none of them.
  */
 #define TKT_ERR_POOL -5
 
@@ -216,6 +217,17 @@ typedef struct tkt_config {
    * Not 0: `rotate_every` may be longer than 24 hours.
    */
   int32_t allow_long;
+  /**
+   * The `OSSL_LIB_CTX` that the SSL_CTX was made in (SSL_CTX_new_ex(3)), from
+   * which ciphers, digests and random numbers come; it stays the caller's,
+   * and outlives the SSL_CTX. Default: the default one.
+   */
+  void *libctx;
+  /**
+   * The property query that the SSL_CTX was made with, such as "fips=yes".
+   * Default: none.
+   */
+  const char *properties;
 } tkt_config;
 
 /**
@@ -296,6 +308,17 @@ typedef int (*tkt_rand_bytes_fn)(unsigned char*, size_t);
 typedef long (*tkt_get_timeout_fn)(const struct ssl_ctx_st*);
 
 /**
+ * What `ex_data` calls when an object is duplicated. `from` is a `void **` with our pointer, which
+ * the duplicate gets as it is left there; its type differs between versions.
+ */
+typedef int (*tkt_ex_dup_fn)(void *to,
+                             const void *from_object,
+                             void *from,
+                             int idx,
+                             long argl,
+                             void *argp);
+
+/**
  * What `ex_data` calls when an object with our pointer is freed (CRYPTO_get_ex_new_index(3)).
  */
 typedef void (*tkt_ex_free_fn)(void *parent,
@@ -308,12 +331,12 @@ typedef void (*tkt_ex_free_fn)(void *parent,
 /**
  * `CRYPTO_get_ex_new_index` of OpenSSL.
  */
-typedef int (*tkt_crypto_index_fn)(int, long, void*, void*, void*, tkt_ex_free_fn);
+typedef int (*tkt_crypto_index_fn)(int, long, void*, void*, tkt_ex_dup_fn, tkt_ex_free_fn);
 
 /**
- * `SSL_CTX_get_ex_new_index` of BoringSSL.
+ * `SSL_CTX_get_ex_new_index` of BoringSSL, which duplicates nothing.
  */
-typedef int (*tkt_ssl_ctx_index_fn)(long, void*, void*, void*, tkt_ex_free_fn);
+typedef int (*tkt_ssl_ctx_index_fn)(long, void*, void*, tkt_ex_dup_fn, tkt_ex_free_fn);
 
 /**
  * The EVP form of the ticket key callback (SSL_CTX_set_tlsext_ticket_key_evp_cb(3)).
@@ -419,6 +442,31 @@ typedef struct evp_cipher_st *(*tkt_cipher_fetch_fn)(void*, const char*, const c
 typedef int (*tkt_hmac_copy_fn)(struct hmac_ctx_st*, struct hmac_ctx_st*);
 
 /**
+ * `ERR_set_mark` and `ERR_pop_to_mark`.
+ */
+typedef int (*tkt_err_mark_fn)(void);
+
+/**
+ * `RAND_bytes_ex`, `RAND_priv_bytes_ex`: the first argument is an `OSSL_LIB_CTX`.
+ */
+typedef int (*tkt_rand_bytes_ex_fn)(void*, unsigned char*, size_t, unsigned int);
+
+/**
+ * `EVP_default_properties_is_fips_enabled`; the argument is an `OSSL_LIB_CTX`.
+ */
+typedef int (*tkt_is_fips_fn)(void*);
+
+/**
+ * `SSL_get_client_random`.
+ */
+typedef size_t (*tkt_client_random_fn)(const struct ssl_st*, unsigned char*, size_t);
+
+/**
+ * `CRYPTO_get_ex_data`; the first argument is a `CRYPTO_EX_DATA`.
+ */
+typedef void *(*tkt_get_ex_data_fn)(const void*, int);
+
+/**
  * The functions of a TLS library that are called; fill it with
  * `TKT_TLS_API_INIT`. Those that not every TLS library has may be NULL.
  */
@@ -517,6 +565,36 @@ typedef struct tkt_tls_api {
   struct hmac_ctx_st *(*hmac_ctx_new)(void);
   void (*hmac_ctx_free)(struct hmac_ctx_st*);
   tkt_hmac_copy_fn hmac_ctx_copy;
+  /**
+   * This and the next keep our errors off the caller's error queue.
+   */
+  tkt_err_mark_fn err_set_mark;
+  tkt_err_mark_fn err_pop_to_mark;
+  /**
+   * OpenSSL 3.0 and later; this and the next four: for contexts of a library context of their own.
+   */
+  tkt_rand_bytes_ex_fn rand_bytes_ex;
+  tkt_rand_bytes_ex_fn rand_priv_bytes_ex;
+  void (*evp_md_free)(struct evp_md_st*);
+  void (*evp_cipher_free)(struct evp_cipher_st*);
+  tkt_is_fips_fn evp_default_properties_is_fips_enabled;
+  /**
+   * This and the next hold a certificate that was looked at. Without them nothing is remembered of it.
+   */
+  int (*x509_up_ref)(struct x509_st*);
+  void (*x509_free)(struct x509_st*);
+  /**
+   * Tells one handshake from the next on the same connection.
+   */
+  tkt_client_random_fn ssl_get_client_random;
+  /**
+   * Without it a duplicated connection has nothing of ours.
+   */
+  tkt_get_ex_data_fn crypto_get_ex_data;
+  /**
+   * Without it tkt_install() has to be called again when a certificate is replaced.
+   */
+  struct x509_st *(*ssl_get_certificate)(const struct ssl_st*);
 } tkt_tls_api;
 
 #ifdef __cplusplus
@@ -557,15 +635,32 @@ const char *tkt_last_error(void);
  * library and stay valid for ever. Call it before other threads change the
  * environment (getenv(3)).
  *
+ * In C it is a macro that passes the size of the struct to
+ * tkt_config_from_env_sized(); the function is for programs that were compiled
+ * with version 0.1, and fills what its struct had.
+ *
  * Returns `TKT_OK`; `TKT_ERR_ARGUMENT` if `cfg` is NULL; `TKT_ERR_CONFIG` if a
  * variable cannot be used: its member has the default then, and
  * tkt_last_error() names variable, value and what is accepted.
  *
  * # Safety
  *
- * `cfg` is NULL or points to room for a tkt_config.
+ * `cfg` is NULL or points to room for a tkt_config of version 0.1.
  */
 int tkt_config_from_env(struct tkt_config *cfg);
+
+/**
+ * As tkt_config_from_env(), for a struct of `size` bytes: what the caller's
+ * header calls `sizeof(tkt_config)`.
+ *
+ * Returns as tkt_config_from_env(); `TKT_ERR_ARGUMENT`, with nothing written,
+ * also if `size` is less than in version 0.1 or no size of such a struct.
+ *
+ * # Safety
+ *
+ * `cfg` is NULL or points to room for `size` bytes.
+ */
+int tkt_config_from_env_sized(struct tkt_config *cfg, size_t size);
 
 /**
  * Makes the session tickets of `ctx` use rotating keys that are shared by all
@@ -580,6 +675,19 @@ int tkt_config_from_env(struct tkt_config *cfg);
  * Call it before the server drops its privileges and forks its workers: the
  * ring is opened here, once per process, and inherited. Calling it again for
  * the same context replaces the settings of that context. Thread-safe.
+ *
+ * Call it when the certificate of `ctx` is set, under whatever lock protects
+ * `ctx` from being changed meanwhile: tickets are bound to that certificate. A
+ * certificate that replaces it later is noticed with the first connection that
+ * was made with it; if every connection is switched to another SSL_CTX before
+ * its ticket is seen, call this again.
+ *
+ * An SSL_CTX of a library context of its own (SSL_CTX_new_ex(3)) needs
+ * `cfg->libctx` and `cfg->properties`.
+ *
+ * Where 992 contexts are attached already, contexts with the same settings,
+ * session timeout, certificate and client verification share one callback; a
+ * context that is like none of them gets `TKT_ERR_POOL`.
  *
  * Returns `TKT_OK`, or with nothing changed: `TKT_ERR_ARGUMENT`,
  * `TKT_ERR_CONFIG`, `TKT_ERR_TLS`, `TKT_ERR_POOL`, `TKT_ERR_MEMORY`; in strict
@@ -596,13 +704,15 @@ int tkt_config_from_env(struct tkt_config *cfg);
 int tkt_install(struct ssl_ctx_st *ctx, const struct tkt_config *cfg);
 
 /**
- * Takes the callback away from `ctx`: its TLS library's own ticket keys serve
- * it again. Tickets issued before become full handshakes. After the last
+ * Ends what tkt_install() began: `ctx` issues no tickets from now on, and opens
+ * none; every handshake is a full one. The callback stays in place and answers
+ * so, because a handshake may be on its way to it on another thread; a host that
+ * wants other ticket keys sets them after this call. After the last
  * context of a ring, its keys are erased at once, unless another process
- * deals in tickets with them; the ring stays open.
+ * uses them for tickets; the ring stays open.
  *
- * Thread-safe. `ctx` stays the caller's, and need not be uninstalled before
- * it is freed.
+ * Thread-safe, under load as well. `ctx` stays the caller's, and need not be
+ * uninstalled before it is freed.
  *
  * Returns `TKT_OK`, `TKT_ERR_ARGUMENT` if `ctx` is NULL, `TKT_ERR_NOT_INSTALLED`;
  * `TKT_ERR_BUSY` if the context is uninstalled but the keys could not be erased
@@ -681,7 +791,8 @@ int tkt_stats(struct ssl_ctx_st *ctx, struct tkt_counters *counters);
  * stay callable for the life of the process.
  *
  * Returns `TKT_OK`, or as tkt_install(); `TKT_ERR_ARGUMENT` if `api` is NULL
- * or of another size, `TKT_ERR_TLS` if a function that is needed is NULL.
+ * or larger than that of this version, `TKT_ERR_TLS` if a function that is
+ * needed is NULL. What a table of an earlier version has not counts as NULL.
  *
  * # Safety
  *
@@ -698,8 +809,11 @@ int tkt_install_api(struct ssl_ctx_st *ctx,
 
 #endif  /* TKTROT_H */
 
+/* The size of the struct that the caller was compiled with goes with it. */
+#define tkt_config_from_env(cfg) tkt_config_from_env_sized((cfg), sizeof(tkt_config))
+
 /* Initialises a tkt_config: every setting has its default. */
-#define TKT_CONFIG_INIT {sizeof(tkt_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+#define TKT_CONFIG_INIT {sizeof(tkt_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
 
 /*
  * Initialises a tkt_tls_api with the functions of the TLS library whose
@@ -709,6 +823,9 @@ int tkt_install_api(struct ssl_ctx_st *ctx,
  * The casts go through void (*)(void), because int and size_t lengths and the
  * pointers to ex_data functions differ between TLS libraries.
  */
+#if defined(OPENSSL_VERSION_NUMBER)
+#include <openssl/err.h>
+#endif
 #define TKT_CAST(type, function) ((type)(void (*)(void))(function))
 #if defined(OPENSSL_IS_BORINGSSL) || defined(OPENSSL_IS_AWSLC)
 #define TKT_TLS_API_INIT                                                                   \
@@ -732,7 +849,9 @@ int tkt_install_api(struct ssl_ctx_st *ctx,
         TKT_CAST(tkt_sk_value_fn, OPENSSL_sk_value),                                       \
         TKT_CAST(tkt_name_digest_fn, X509_NAME_digest), TLS_client_method,                 \
         EVP_aes_128_cbc, 0, 0, HMAC_CTX_new, HMAC_CTX_free,                                \
-        TKT_CAST(tkt_hmac_copy_fn, HMAC_CTX_copy)                                          \
+        TKT_CAST(tkt_hmac_copy_fn, HMAC_CTX_copy), ERR_set_mark, ERR_pop_to_mark,          \
+        0, 0, 0, 0, 0, X509_up_ref, X509_free,                                             \
+        TKT_CAST(tkt_client_random_fn, SSL_get_client_random), 0, SSL_get_certificate      \
     }
 #elif defined(OPENSSL_VERSION_NUMBER) && OPENSSL_VERSION_NUMBER >= 0x30000000L
 #define TKT_TLS_API_INIT                                                                   \
@@ -757,7 +876,14 @@ int tkt_install_api(struct ssl_ctx_st *ctx,
         TKT_CAST(tkt_sk_num_fn, OPENSSL_sk_num),                                           \
         TKT_CAST(tkt_sk_value_fn, OPENSSL_sk_value), X509_NAME_digest,                     \
         TLS_client_method, EVP_aes_128_cbc, TKT_CAST(tkt_md_fetch_fn, EVP_MD_fetch),       \
-        TKT_CAST(tkt_cipher_fetch_fn, EVP_CIPHER_fetch), 0, 0, 0                           \
+        TKT_CAST(tkt_cipher_fetch_fn, EVP_CIPHER_fetch), 0, 0, 0,                          \
+        ERR_set_mark, ERR_pop_to_mark, TKT_CAST(tkt_rand_bytes_ex_fn, RAND_bytes_ex),      \
+        TKT_CAST(tkt_rand_bytes_ex_fn, RAND_priv_bytes_ex), EVP_MD_free,                   \
+        EVP_CIPHER_free,                                                                   \
+        TKT_CAST(tkt_is_fips_fn, EVP_default_properties_is_fips_enabled),                  \
+        X509_up_ref, X509_free,                                                            \
+        TKT_CAST(tkt_client_random_fn, SSL_get_client_random),                             \
+        TKT_CAST(tkt_get_ex_data_fn, CRYPTO_get_ex_data), SSL_get_certificate              \
     }
 #else
 #define TKT_TLS_API_INIT                                                                   \
@@ -781,6 +907,9 @@ int tkt_install_api(struct ssl_ctx_st *ctx,
         TKT_CAST(tkt_sk_num_fn, OPENSSL_sk_num),                                           \
         TKT_CAST(tkt_sk_value_fn, OPENSSL_sk_value), X509_NAME_digest,                     \
         TLS_client_method, EVP_aes_128_cbc, 0, 0, HMAC_CTX_new, HMAC_CTX_free,             \
-        TKT_CAST(tkt_hmac_copy_fn, HMAC_CTX_copy)                                          \
+        TKT_CAST(tkt_hmac_copy_fn, HMAC_CTX_copy), ERR_set_mark, ERR_pop_to_mark,          \
+        0, 0, 0, 0, 0, X509_up_ref, X509_free,                                             \
+        TKT_CAST(tkt_client_random_fn, SSL_get_client_random),                             \
+        TKT_CAST(tkt_get_ex_data_fn, CRYPTO_get_ex_data), SSL_get_certificate              \
     }
 #endif

@@ -87,7 +87,7 @@ impl<C: Clock> Governed<'_, C> {
     /// The generator failed, or every slot has a key that is not yet retired.
     pub fn make(&self, times: KeyTimes) -> Result<KeyName, Failure> {
         debug_assert!(times.are_ordered(), "{times:?}");
-        let name = self.keyring.make(&self.writer, times, self.now)?;
+        let name = self.keyring.make_own(&self.writer, times, self.now)?;
         self.align();
         Ok(name)
     }

@@ -32,6 +32,7 @@
 //! | [`atomics`] | those of the modules that are model-checked |
 //! | [`seat`], [`quiescent`] | what each thread has of its own; when shared contexts may be freed |
 //! | [`process`], [`log`] | being a guest: fork, exit, signals, log lines |
+//! | [`unnoticed`] | being a guest: the server's thread stays as it was |
 //!
 //! Dependencies point one way: `secret, clock → schedule → ring → rotate, tls
 //! → capi`. The library opens no socket, starts nothing at load, and depends
@@ -55,4 +56,5 @@ pub mod schedule;
 pub mod seat;
 pub mod secret;
 pub mod tls;
+pub mod unnoticed;
 pub mod upkeep;

@@ -27,8 +27,17 @@ const STEPS: usize = 20_000;
 
 /// Where keys, names and IVs come from: the TLS library's generator.
 pub trait Generator: Sync {
-    /// Fills `bytes`; false if they are not random.
-    fn fill(&self, bytes: &mut [u8]) -> bool;
+    /// Fills `bytes`; with an error they are not random.
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), NotRandom>;
+}
+
+/// Why there were no random numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotRandom {
+    /// The generator failed, or gave what no sound one gives.
+    Failed,
+    /// Somebody else is at it, who must not be waited for.
+    NotNow,
 }
 
 /// Why a deliberate act on the keys did not happen.
@@ -38,6 +47,8 @@ pub enum Failure {
     Lock(NotLocked),
     /// The generator failed.
     Generator,
+    /// The generator is not to be had at the moment: [`NotRandom::NotNow`].
+    NotNow,
     /// No slot is free.
     Full,
     /// The clock cannot be read.
@@ -55,6 +66,7 @@ impl fmt::Display for Failure {
                 write!(f, "the ring's writer lock does not work: {why}")
             }
             Failure::Generator => f.write_str("the random number generator fails"),
+            Failure::NotNow => f.write_str("the random number generator is in use; try again"),
             Failure::Full => {
                 f.write_str("the ring is full; a new one needs a higher TKTROT_CAPACITY")
             }
@@ -69,6 +81,7 @@ impl std::error::Error for Failure {}
 pub struct Keyring<C: Clock = BootClock> {
     ring: Ring,
     clock: C,
+    /// For who has no other at hand.
     generator: &'static dyn Generator,
     /// The [`process::generation`] that has its block.
     settled: AtomicU32,
@@ -167,6 +180,11 @@ impl<C: Clock> Keyring<C> {
     /// With no lifetime configured, keys are kept as long as the longest
     /// timeout; a longer one than before rotates early. Never waits.
     pub fn expect_lifetime(&self, timeout: Duration) {
+        self.expect_lifetime_with(timeout, self.generator);
+    }
+
+    /// As [`Keyring::expect_lifetime`], with keys from that generator.
+    pub fn expect_lifetime_with(&self, timeout: Duration, generator: &dyn Generator) {
         let header = self.ring.header();
         let timeout = timeout.min(MAX_LIFETIME);
         if header.lifetime.load(Ordering::Relaxed) != 0 {
@@ -177,7 +195,7 @@ impl<C: Clock> Keyring<C> {
         }
         let Some(writer) = self.enter(self.ring.try_write()) else { return };
         header.seen_lifetime.fetch_max(nanos(timeout), Ordering::Relaxed);
-        self.tend(&writer, self.now());
+        self.tend_with(&writer, self.now(), generator);
         drop(writer);
         let kept = self.policy().lifetime;
         if kept < timeout && self.clamped.swap(nanos(timeout), Ordering::Relaxed) != nanos(timeout)
@@ -195,23 +213,34 @@ impl<C: Clock> Keyring<C> {
     /// For every handshake: one load where nothing is due, and where something
     /// is, a try at it. Never waits.
     pub fn tick(&self, now: Time) {
+        self.tick_with(now, self.generator);
+    }
+
+    /// As [`Keyring::tick`], with keys from that generator.
+    #[inline]
+    pub fn tick_with(&self, now: Time, generator: &dyn Generator) {
         if now == Time::NEVER {
             self.clock_failed();
         } else if now >= self.ring.deadline()
             && let Some(writer) = self.enter(self.ring.try_write())
         {
-            self.tend(&writer, now.max(self.now()));
+            self.tend_with(&writer, now.max(self.now()), generator);
         }
     }
 
     /// For the upkeep: as [`Keyring::tick`], but may wait for another writer.
     /// Returns when it wants to be called next.
     pub fn tick_patiently(&self) -> Time {
+        self.tick_patiently_with(self.generator)
+    }
+
+    /// As [`Keyring::tick_patiently`], with keys from that generator.
+    pub fn tick_patiently_with(&self, generator: &dyn Generator) -> Time {
         let now = self.now();
         if now >= self.ring.deadline()
             && let Some(writer) = self.enter(self.ring.write_within(PATIENCE))
         {
-            self.tend(&writer, self.now());
+            self.tend_with(&writer, self.now(), generator);
         }
         self.ring.deadline()
     }
@@ -229,7 +258,12 @@ impl<C: Clock> Keyring<C> {
     /// rotation, it is made; if somebody else is making it, that takes
     /// microseconds, so it is looked for a few times.
     pub fn sealing(&self, now: Time) -> Option<Located<'_>> {
-        self.tick(now);
+        self.sealing_with(now, self.generator)
+    }
+
+    /// As [`Keyring::sealing`], with keys from that generator.
+    pub fn sealing_with(&self, now: Time, generator: &dyn Generator) -> Option<Located<'_>> {
+        self.tick_with(now, generator);
         const LOOKS: usize = if cfg!(loom) { 3 } else { 1000 };
         let mut in_vain = 0;
         let mut present = now;
@@ -253,21 +287,32 @@ impl<C: Clock> Keyring<C> {
 
     /// Makes a new key that encrypts from now on. The old one decrypts on.
     pub fn rotate(&self) -> Result<(), Failure> {
+        self.rotate_with(self.generator)
+    }
+
+    /// As [`Keyring::rotate`], with keys from that generator.
+    pub fn rotate_with(&self, generator: &dyn Generator) -> Result<(), Failure> {
         let writer = self.ring.write_within(PATIENCE).map_err(Failure::Lock)?;
         let now = self.now();
-        let newest = self.make(&writer, schedule::rotation(&self.policy(), now), now)?;
+        let times = schedule::rotation(&self.policy(), now);
+        let newest = self.make(&writer, (times, generator), now)?;
         if self.ring.governed(now).is_some() {
             self.align(&writer, now, &[]);
             self.retire_all_but(&writer, &newest, now);
         }
-        self.tend(&writer, now);
+        self.tend_with(&writer, now, generator);
         Ok(())
     }
 
     /// Erases every key there is: no ticket issued before opens any more. New
     /// keys take over at once; where the generator fails, none do.
     pub fn revoke(&self) -> Result<(), Failure> {
-        let revoked = self.revoke_those(|_| true)?;
+        self.revoke_with(self.generator)
+    }
+
+    /// As [`Keyring::revoke`], with keys from that generator.
+    pub fn revoke_with(&self, generator: &dyn Generator) -> Result<(), Failure> {
+        let revoked = self.revoke_those_with(|_| true, generator)?;
         notice!("revoked {} ticket keys", revoked.len());
         Ok(())
     }
@@ -276,6 +321,14 @@ impl<C: Clock> Keyring<C> {
     /// ring: no ticket of theirs opens any more. If no key encrypts then, a new one
     /// takes over at once. Returns the names of those erased.
     pub fn revoke_those(&self, meant: impl Fn(&KeyName) -> bool) -> Result<Vec<KeyName>, Failure> {
+        self.revoke_those_with(meant, self.generator)
+    }
+
+    fn revoke_those_with(
+        &self,
+        meant: impl Fn(&KeyName) -> bool,
+        generator: &dyn Generator,
+    ) -> Result<Vec<KeyName>, Failure> {
         let writer = self.ring.write_within(PATIENCE).map_err(Failure::Lock)?;
         let now = self.now();
         let entries = writer.entries();
@@ -290,7 +343,10 @@ impl<C: Clock> Keyring<C> {
             return Ok(Vec::new());
         }
         let new = schedule::rotation(&self.policy(), now);
-        let make = || if goes_on { Ok(()) } else { self.make(&writer, new, now).map(drop) };
+        let make = || match goes_on {
+            true => Ok(()),
+            false => self.make(&writer, (new, generator), now).map(drop),
+        };
         // New before old, so that sealing goes on meanwhile.
         let made = (!full).then(make);
         self.align(&writer, now, &old);
@@ -298,7 +354,7 @@ impl<C: Clock> Keyring<C> {
             writer.erase(entry.index);
         }
         let made = made.unwrap_or_else(make);
-        self.tend(&writer, now);
+        self.tend_with(&writer, now, generator);
         made.map(|()| old.iter().map(|entry| entry.name).collect())
     }
 
@@ -322,6 +378,10 @@ impl<C: Clock> Keyring<C> {
     /// one, keys that others have retired since would seem to encrypt, and the
     /// line would name them.
     pub(crate) fn tend(&self, writer: &Writer<'_>, now: Time) {
+        self.tend_with(writer, now, self.generator);
+    }
+
+    fn tend_with(&self, writer: &Writer<'_>, now: Time, generator: &dyn Generator) {
         if now == Time::NEVER {
             // To other processes, whose clock works, no key is over.
             return;
@@ -334,14 +394,14 @@ impl<C: Clock> Keyring<C> {
         }
         let deadline = match self.ring.governed(now) {
             Some(left) => self.governed_deadline(writer, now + left),
-            None => self.step(writer, now),
+            None => self.step(writer, now, generator),
         };
         self.align(writer, now, &[]);
         writer.set_deadline(deadline);
     }
 
     /// Takes steps until the schedule is content. Returns when it no longer is.
-    fn step(&self, writer: &Writer<'_>, mut now: Time) -> Time {
+    fn step(&self, writer: &Writer<'_>, mut now: Time, generator: &dyn Generator) -> Time {
         let policy = self.policy();
         let mut retry = None;
         for _ in 0..STEPS {
@@ -363,7 +423,7 @@ impl<C: Clock> Keyring<C> {
                         false => writer.erase(index),
                     }
                 }
-                Some(Step::Publish(times)) => match self.make(writer, times, now) {
+                Some(Step::Publish(times)) => match self.make(writer, (times, generator), now) {
                     Ok(_) => self.align(writer, now, &[]),
                     Err(_) => {
                         retry = Some(now + RETRY.min(policy.rotate_every / 8));
@@ -397,22 +457,32 @@ impl<C: Clock> Keyring<C> {
         writer.entries().into_iter().filter(own).collect()
     }
 
-    /// Generates a key with these times and publishes it. Nothing of it stays
-    /// outside the ring.
-    pub(crate) fn make(
+    /// [`Keyring::make`] for who has no other generator at hand.
+    pub(crate) fn make_own(
         &self,
         writer: &Writer<'_>,
         times: KeyTimes,
+        now: Time,
+    ) -> Result<KeyName, Failure> {
+        self.make(writer, (times, self.generator), now)
+    }
+
+    /// Generates a key with these times and publishes it. Nothing of it stays
+    /// outside the ring.
+    fn make(
+        &self,
+        writer: &Writer<'_>,
+        (times, generator): (KeyTimes, &dyn Generator),
         now: Time,
     ) -> Result<KeyName, Failure> {
         if now == Time::NEVER {
             // Its times would be none: it would never end.
             return Err(Failure::Clock);
         }
-        let made = self.make_one(writer, times, now);
+        let made = self.make_one(writer, (times, generator), now);
         // The generator may keep the last block that it gave (OpenSSL's does,
         // where AES is in portable code): let that be one which nobody uses.
-        self.generator.fill(Secret::<64>::zeroed().expose_mut());
+        let _ = generator.fill(Secret::<64>::zeroed().expose_mut());
         wipe_stack();
         made
     }
@@ -422,12 +492,14 @@ impl<C: Clock> Keyring<C> {
     fn make_one(
         &self,
         writer: &Writer<'_>,
-        times: KeyTimes,
+        (times, generator): (KeyTimes, &dyn Generator),
         now: Time,
     ) -> Result<KeyName, Failure> {
         let mut key = Key::blank();
-        if !self.generate(times, &mut key) {
-            return Err(self.generator_failed(now));
+        match self.generate((times, generator), &mut key) {
+            Ok(()) => {}
+            Err(NotRandom::NotNow) => return Err(Failure::NotNow),
+            Err(NotRandom::Failed) => return Err(self.generator_failed(now)),
         }
         let mut published = writer.publish(&key);
         if published == Err(NotPublished::Full) && self.evict(writer, now) {
@@ -450,14 +522,18 @@ impl<C: Clock> Keyring<C> {
         }
     }
 
-    fn generate(&self, times: KeyTimes, key: &mut Key) -> bool {
+    fn generate(
+        &self,
+        (times, generator): (KeyTimes, &dyn Generator),
+        key: &mut Key,
+    ) -> Result<(), NotRandom> {
         let header = self.ring.header();
         key.times = times;
         key.node = header.node.load(Ordering::Relaxed);
         key.plain = header.plain.load(Ordering::Relaxed) != 0;
-        self.generator.fill(&mut key.name.0)
-            && self.generator.fill(key.secrets.aes.expose_mut())
-            && self.generator.fill(key.secrets.hmac.expose_mut())
+        generator.fill(&mut key.name.0)?;
+        generator.fill(key.secrets.aes.expose_mut())?;
+        generator.fill(key.secrets.hmac.expose_mut())
     }
 
     /// Frees a slot of a full ring: the retired key that would end first. Its

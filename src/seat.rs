@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use once_cell::race::OnceBox;
 
+use crate::quiescent::{Epoch, Epochs, Reading};
 use crate::ring::Ring;
 use crate::ring::layout::Block;
 use crate::tls::iv::Pool;
@@ -28,7 +29,7 @@ pub struct Seat {
     /// Who sits here: [`me`] of that thread; 0 for nobody.
     owner: AtomicUsize,
     /// See [`crate::quiescent`].
-    pub reading: AtomicU64,
+    reading: AtomicU64,
     /// The ring in which a block was sought for its owner; null before that.
     ring: AtomicPtr<Ring>,
     /// That block; null if there was none.
@@ -199,9 +200,24 @@ fn take(token: usize) -> Option<&'static Seat> {
     seats()?.all().iter().find(free)
 }
 
-/// All seats, whoever's: for who waits until nobody is reading.
-pub fn all() -> &'static [Seat] {
-    seats().map_or(&[], Seats::all)
+static EPOCHS: Epochs = Epochs::new();
+
+/// While it lives, nothing is freed that the calling thread finds; `None` for
+/// who has no seat, and may look at nothing that is shared so.
+#[inline]
+pub fn reading() -> Option<Reading<'static>> {
+    mine().map(|seat| EPOCHS.read(&seat.reading))
+}
+
+/// The moment from which on nobody finds what the caller has taken out of reach.
+pub fn turn() -> Epoch {
+    EPOCHS.turn()
+}
+
+/// True if nobody is left who began to read before `epoch`.
+pub fn is_past(epoch: Epoch) -> bool {
+    let all = seats().map_or(&[][..], Seats::all);
+    EPOCHS.is_past(epoch, all.iter().map(|seat| &seat.reading))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use tktrot::import::{Flaw, NotImported};
 use tktrot::ring::Ring;
 use tktrot::ring::layout::{Geometry, IMPORTED};
 use tktrot::ring::reader::Key;
-use tktrot::rotate::{Failure, Generator, Keyring};
+use tktrot::rotate::{Failure, Generator, Keyring, NotRandom};
 use tktrot::schedule::{KeyState, MAX_LIFETIME};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -20,13 +20,13 @@ const HOUR: Duration = Duration::from_secs(3600);
 struct Source(AtomicU64);
 
 impl Generator for Source {
-    fn fill(&self, bytes: &mut [u8]) -> bool {
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), NotRandom> {
         let draw = self.0.fetch_add(1, Ordering::Relaxed);
         for (index, byte) in bytes.iter_mut().enumerate() {
             let mixed = (draw * 1000 + index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             *byte = (mixed >> 56) as u8;
         }
-        true
+        Ok(())
     }
 }
 
@@ -54,9 +54,9 @@ impl Bench {
     fn foreign(&self, count: usize) -> Vec<Box<Key>> {
         let make = |_| {
             let mut key = Box::new(Key::blank());
-            self.source.fill(&mut key.name.0);
-            self.source.fill(key.secrets.aes.expose_mut());
-            self.source.fill(key.secrets.hmac.expose_mut());
+            self.source.fill(&mut key.name.0).unwrap();
+            self.source.fill(key.secrets.aes.expose_mut()).unwrap();
+            self.source.fill(key.secrets.hmac.expose_mut()).unwrap();
             key.times.decrypt_until = Time::NEVER;
             key
         };

@@ -11,7 +11,7 @@ use tktrot::ring::Ring;
 use tktrot::ring::layout::Geometry;
 use tktrot::ring::reader::Key;
 use tktrot::ring::stats::Counter;
-use tktrot::rotate::{Failure, Generator, Keyring};
+use tktrot::rotate::{Failure, Generator, Keyring, NotRandom};
 use tktrot::schedule::KeyState;
 use tktrot::secret::KeyName;
 
@@ -34,7 +34,7 @@ const ZEROES: u8 = 2;
 const REPEATS: u8 = 3;
 
 impl Generator for Source {
-    fn fill(&self, bytes: &mut [u8]) -> bool {
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), NotRandom> {
         if let Some(clock) = self.clock.get() {
             clock.advance(Duration::from_nanos(self.takes.load(Ordering::Relaxed)));
         }
@@ -47,7 +47,7 @@ impl Generator for Source {
             let mixed = (draw * 1000 + index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             *byte = if fault == ZEROES { 0 } else { (mixed >> 56) as u8 };
         }
-        fault != FAILS
+        if fault == FAILS { Err(NotRandom::Failed) } else { Ok(()) }
     }
 }
 

@@ -10,7 +10,7 @@ use tktrot::config::Config;
 use tktrot::ring::Ring;
 use tktrot::ring::layout::Geometry;
 use tktrot::ring::reader::Key;
-use tktrot::rotate::{Generator, Keyring};
+use tktrot::rotate::{Generator, Keyring, NotRandom};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -38,12 +38,12 @@ impl Clock for &Delaying {
 struct Source(AtomicU64);
 
 impl Generator for Source {
-    fn fill(&self, bytes: &mut [u8]) -> bool {
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), NotRandom> {
         for byte in bytes {
             let draw = self.0.fetch_add(1, Ordering::Relaxed) + 1;
             *byte = (draw.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8;
         }
-        true
+        Ok(())
     }
 }
 

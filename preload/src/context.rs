@@ -3,14 +3,19 @@
 
 use std::ffi::{c_int, c_long, c_void};
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, Ordering};
 
-use openssl_sys::{SSL_CTX, SSL_METHOD};
+use openssl_sys::{SSL, SSL_CTX, SSL_METHOD};
 use tktrot::log::OnceOnly;
-use tktrot::tls::attach;
+use tktrot::ring::stats::Counter;
+use tktrot::rotate::Keyring;
+use tktrot::tls::attach::{self, Connections};
 use tktrot::tls::attachment::Attachment;
-use tktrot::tls::resolve::Library;
-use tktrot::{error, notice, process};
+use tktrot::tls::connection;
+use tktrot::tls::resolve::{Library, Originals};
+use tktrot::tls::source::Home;
+use tktrot::{error, notice, process, warning};
 
 use crate::guest::{Guest, guest};
 
@@ -53,29 +58,48 @@ struct Context {
     own: AtomicI32,
     /// Nothing is left to do at `SSL_new`.
     decided: AtomicBool,
-    /// Our callback is installed.
-    attached: AtomicBool,
+    /// What serves it; null if nothing of ours does.
+    attachment: AtomicPtr<Attachment>,
+    /// Where its cryptography comes from.
+    home: Home,
 }
 
-/// A context was made: the ring is opened now, with the privileges of now.
+/// A context was made: the ring is opened now, with the privileges of now, and
+/// what will keep the context from being served is told now.
 ///
 /// # Safety
 ///
 /// `ctx` is a live SSL_CTX of `library`.
-pub unsafe fn made(library: &'static Library, ctx: *mut SSL_CTX, method: *const SSL_METHOD) {
+pub unsafe fn made(
+    library: &'static Library,
+    ctx: *mut SSL_CTX,
+    method: *const SSL_METHOD,
+    home: Home,
+) {
     let Some(guest) = guest() else { return };
     // SAFETY: functions of that library, without arguments.
-    let (client_method, server_method) = unsafe {
+    let (client_method, server_method, quic_method) = unsafe {
         (
             library.api.tls_client_method.map(|method| method()),
             library.originals.tls_server_method.map(|method| method()),
+            library.originals.ossl_quic_server_method.map(|method| method()),
         )
     };
     // In BoringSSL and AWS-LC both are the method for everybody.
     let client = client_method == Some(method) && server_method != Some(method);
     // SAFETY: the caller vouches for `ctx`.
-    if unsafe { state(library, ctx, client) }.is_some() && !client {
-        guest.keyring(library);
+    let Some(context) = (unsafe { state(library, ctx, client, &home) }) else { return };
+    if client {
+        return;
+    }
+    let keyring = guest.keyring(library);
+    if let Err(why) = attach::is_possible(library, &context.home) {
+        guest.stop_if_strict(&format!("a context could not be served: {why}"));
+    }
+    if quic_method == Some(method)
+        && let Some(keyring) = keyring
+    {
+        Unserved::QUIC.count(keyring);
     }
 }
 
@@ -87,28 +111,75 @@ pub fn unknown() {
 }
 
 /// A connection is about to be made of a context: if it is the first, the
-/// context is attached.
+/// context is attached. True if the connection will be served.
 ///
 /// # Safety
 ///
 /// `ctx` is a live SSL_CTX of `library`.
-pub unsafe fn used(library: &'static Library, ctx: *mut SSL_CTX) {
-    let Some(guest) = guest() else { return };
+pub unsafe fn used(library: &'static Library, ctx: *mut SSL_CTX) -> bool {
+    let Some(guest) = guest() else { return false };
     // SAFETY: the caller vouches for `ctx`.
-    let Some(context) = (unsafe { state(library, ctx, false) }) else { return };
+    let Some(context) = (unsafe { state(library, ctx, false, &Home::DEFAULT) }) else {
+        return false;
+    };
     if context.decided.load(Ordering::Acquire) {
-        return;
+        return context.is_attached();
+    }
+    if !context.client {
+        guest.goes_into_service();
     }
     let keeps_its_own = context.own.load(Ordering::Relaxed) != 0 && !guest.config.takeover;
     // SAFETY: the caller vouches for `ctx`. A program that calls tkt_install
     // knows better than our environment how.
     let is_installed = unsafe { attach::attached(ctx) }.is_some();
-    if !context.client && !keeps_its_own && !is_installed {
-        // SAFETY: the caller vouches for `ctx`.
-        let attached = unsafe { attach(guest, library, ctx) };
-        context.attached.store(attached, Ordering::Release);
+    if !context.client && !is_installed {
+        let mut attachment = None;
+        if !keeps_its_own {
+            // SAFETY: the caller vouches for `ctx`.
+            attachment = unsafe { attach(guest, library, ctx, &context.home) };
+        }
+        let attachment = attachment.map_or(ptr::null(), ptr::from_ref);
+        context.attachment.store(attachment.cast_mut(), Ordering::Release);
+        if attachment.is_null()
+            && let Some(keyring) = guest.known_keyring()
+        {
+            keyring.settle();
+            keyring.count(Counter::LeftAlone);
+        }
     }
     context.decided.store(true, Ordering::Release);
+    context.is_attached()
+}
+
+impl Context {
+    fn is_attached(&self) -> bool {
+        !self.attachment.load(Ordering::Acquire).is_null()
+    }
+}
+
+/// A connection was made of a context that is served: it keeps what the context
+/// is now, and what keeps it from tickets of ours is counted.
+///
+/// # Safety
+///
+/// `ctx` is a live SSL_CTX of `library`, which the server does not change now,
+/// and `ssl` was made of it just now.
+pub unsafe fn connected(library: &'static Library, ctx: *mut SSL_CTX, ssl: *mut SSL) {
+    // SAFETY: the caller vouches for `ctx`, which keeps its attachment.
+    let attachment = unsafe {
+        let context = state(library, ctx, false, &Home::DEFAULT);
+        context.and_then(|context| context.attachment.load(Ordering::Acquire).as_ref())
+    };
+    let Some(attachment) = attachment else { return };
+    // SAFETY: the caller vouches for both.
+    unsafe {
+        if let Some(part) = attachment.scope_of_context(ctx, attachment.keyring.now()) {
+            connection::begin(library, ssl, part);
+        }
+        if let Some(unserved) = Unserved::of(library, ssl) {
+            unserved.count(attachment.keyring);
+        }
+    }
 }
 
 /// The server sets keys of its own, or with `some` false takes them away.
@@ -124,20 +195,18 @@ pub unsafe fn own_keys(
 ) -> Verdict {
     let Some(guest) = guest() else { return Verdict::Pass };
     // SAFETY: the caller vouches for `ctx`.
-    let Some(context) = (unsafe { state(library, ctx, false) }) else { return Verdict::Pass };
+    let Some(context) = (unsafe { state(library, ctx, false, &Home::DEFAULT) }) else {
+        return Verdict::Pass;
+    };
     context.own.store(if some { own as i32 } else { 0 }, Ordering::Relaxed);
     if guest.config.takeover {
         if some {
             tell_takeover(own);
         }
         // Before we are attached its own keys are set, and serve if we cannot be.
-        return if context.attached.load(Ordering::Acquire) {
-            Verdict::Swallow
-        } else {
-            Verdict::Pass
-        };
+        return if context.is_attached() { Verdict::Swallow } else { Verdict::Pass };
     }
-    if context.attached.swap(false, Ordering::AcqRel) {
+    if !context.attachment.swap(ptr::null_mut(), Ordering::AcqRel).is_null() {
         // SAFETY: the caller vouches for `ctx`.
         unsafe { attach::detach(library, ctx) };
     }
@@ -154,28 +223,101 @@ fn tell_takeover(own: OwnKeys) {
     }
 }
 
-/// # Safety
-///
-/// `ctx` is a live SSL_CTX of `library`.
-unsafe fn attach(guest: &'static Guest, library: &'static Library, ctx: *mut SSL_CTX) -> bool {
-    let Some(keyring) = guest.keyring_at_use(library) else { return false };
-    let attachment = Attachment::new(&guest.config, library, keyring);
-    // SAFETY: the caller vouches for `ctx`.
-    match unsafe { attach::attach(ctx, attachment) } {
-        Ok(()) => true,
-        Err(why) => {
+/// Why a connection, or a whole listener, has no tickets of ours though its
+/// context is attached.
+struct Unserved {
+    counter: Counter,
+    line: &'static str,
+    said: &'static OnceOnly,
+}
+
+impl Unserved {
+    const TICKETS_OFF: Unserved = Unserved {
+        counter: Counter::TicketsOff,
+        line: "tickets are switched off (SSL_OP_NO_TICKET) for a connection: it gets none of \
+               libtktrot's",
+        said: {
             static SAID: OnceOnly = OnceOnly::new();
-            let problem = format!("a context keeps the ticket keys it has: {why}");
-            guest.stop_if_strict(&problem);
-            if SAID.first() {
-                error!("{problem}");
-            }
-            false
+            &SAID
+        },
+    };
+    const ANTI_REPLAY: Unserved = Unserved {
+        counter: Counter::AntiReplay,
+        line: "early data is on without SSL_OP_NO_ANTI_REPLAY: TLS 1.3 tickets stay libssl's own",
+        said: {
+            static SAID: OnceOnly = OnceOnly::new();
+            &SAID
+        },
+    };
+    const QUIC: Unserved = Unserved {
+        counter: Counter::Quic,
+        line: "a QUIC listener is not served: libssl makes its connections out of reach",
+        said: {
+            static SAID: OnceOnly = OnceOnly::new();
+            &SAID
+        },
+    };
+
+    /// What a connection's settings tell right after it was made.
+    ///
+    /// # Safety
+    ///
+    /// `ssl` is a live SSL of `library`.
+    unsafe fn of(library: &Library, ssl: *const SSL) -> Option<Unserved> {
+        /// `SSL_OP_NO_TICKET` and `SSL_OP_NO_ANTI_REPLAY`.
+        const NO_TICKET: u64 = 1 << 14;
+        const NO_ANTI_REPLAY: u64 = 1 << 24;
+        let Originals { ssl_get_options, ssl_get_max_early_data, .. } = library.originals;
+        // SAFETY: the caller vouches for `ssl`.
+        let (options, early_data) = unsafe {
+            let options = ssl_get_options.map_or(0, |get| get(ssl));
+            (options, ssl_get_max_early_data.map_or(0, |get| get(ssl)))
+        };
+        if options & NO_TICKET != 0 {
+            Some(Unserved::TICKETS_OFF)
+        } else if early_data > 0 && options & NO_ANTI_REPLAY == 0 {
+            Some(Unserved::ANTI_REPLAY)
+        } else {
+            None
+        }
+    }
+
+    fn count(&self, keyring: &Keyring) {
+        keyring.settle();
+        keyring.count(self.counter);
+        if self.said.first() {
+            warning!("{}", self.line);
         }
     }
 }
 
-/// The state of a context, made if it has none yet; `None` if it cannot have one.
+/// # Safety
+///
+/// `ctx` is a live SSL_CTX of `library`, which the server does not change now.
+unsafe fn attach<'c>(
+    guest: &'static Guest,
+    library: &'static Library,
+    ctx: *mut SSL_CTX,
+    home: &Home,
+) -> Option<&'c Attachment> {
+    let keyring = guest.keyring_at_use(library)?;
+    let attachment = Attachment::new(&guest.config, library, keyring, home);
+    // SAFETY: the caller vouches for `ctx`; `connected` lets each connection
+    // keep what it is then.
+    match unsafe { attach::attach(ctx, attachment, Connections::KeepTheirs) } {
+        Ok(attachment) => Some(attachment),
+        Err(why) => {
+            static SAID: OnceOnly = OnceOnly::new();
+            if SAID.first() {
+                error!("a context keeps the ticket keys it has: {why}");
+            }
+            None
+        }
+    }
+}
+
+/// The state of a context, made for one from that home if it has none yet;
+/// `None` if it cannot have one.
 ///
 /// # Safety
 ///
@@ -184,6 +326,7 @@ unsafe fn state<'c>(
     library: &'static Library,
     ctx: *mut SSL_CTX,
     client: bool,
+    home: &Home,
 ) -> Option<&'c Context> {
     let api = &library.api;
     let cell = &library.indices.shim;
@@ -207,7 +350,8 @@ unsafe fn state<'c>(
                 client,
                 own: AtomicI32::new(0),
                 decided: AtomicBool::new(false),
-                attached: AtomicBool::new(false),
+                attachment: AtomicPtr::new(ptr::null_mut()),
+                home: home.clone(),
             }));
             if api.set_ctx_data(ctx, index, new.cast()) {
                 return new.as_ref();

@@ -22,6 +22,8 @@ pub struct Guest {
     keyring: OnceRef<'static, Keyring>,
     /// Keys could not be had when a context was made, or its library was not known.
     in_vain: AtomicBool,
+    /// A connection was about to be made: the server's start is over.
+    in_service: AtomicBool,
 }
 
 static GUEST: OnceBox<Option<Guest>> = OnceBox::new();
@@ -54,7 +56,12 @@ impl Guest {
             return None;
         }
         let opened = log::open(&config.log);
-        let guest = Guest { config, keyring: OnceRef::new(), in_vain: AtomicBool::new(false) };
+        let guest = Guest {
+            config,
+            keyring: OnceRef::new(),
+            in_vain: AtomicBool::new(false),
+            in_service: AtomicBool::new(false),
+        };
         if let (Err(error), Target::File(path)) = (opened, &guest.config.log) {
             guest
                 .problem(&format!("TKTROT_LOG={path:?} cannot be opened: {error}; stderr is used"));
@@ -79,7 +86,7 @@ impl Guest {
         if let Some(keyring) = self.keyring.get() {
             return Some(keyring);
         }
-        match keyrings::open(&self.config, &library.api) {
+        match keyrings::open(&self.config, library) {
             Ok(opened) => {
                 if let Some(problem) = opened.problems.first() {
                     self.stop_if_strict(problem);
@@ -119,9 +126,21 @@ impl Guest {
         warning!("{problem}");
     }
 
-    /// Strict mode: the server does not run with a problem.
+    /// The keys of this process, if it has any by now.
+    pub fn known_keyring(&self) -> Option<&'static Keyring> {
+        self.keyring.get()
+    }
+
+    /// From now on nothing stops the server, whatever happens.
+    pub fn goes_into_service(&self) {
+        if !self.in_service.load(Ordering::Relaxed) {
+            self.in_service.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Strict mode: the server does not start with a problem.
     pub fn stop_if_strict(&self, problem: &str) {
-        if self.config.strict {
+        if self.config.strict && !self.in_service.load(Ordering::Relaxed) {
             log::last_words(format_args!("{problem} (TKTROT_STRICT=1 stops the server here)"));
             // SAFETY: ends the process without running handlers of a server
             // that is half started.

@@ -3,7 +3,9 @@
 //! happened. They have no symbol version: a named one would keep glibc from
 //! binding a versioned reference to them.
 //!
-//! Whatever goes wrong on our side, the server's own call is made.
+//! Whatever goes wrong on our side, the server's own call is made. Around it
+//! there is nothing that has to be cleaned up: a thread that is cancelled in it
+//! is unwound through these functions, as if they were not there.
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int, c_long, c_void};
@@ -14,7 +16,10 @@ use tktrot::go_on_with_caller;
 use tktrot::tls::api::{
     AnyFunction, CTRL_SET_TICKET_KEY_CB, CTRL_SET_TICKET_KEYS, EvpCallback, HmacCallback,
 };
+use tktrot::tls::errors::Mark;
 use tktrot::tls::resolve::{self, Library};
+use tktrot::tls::source::Home;
+use tktrot::unnoticed::Unnoticed;
 
 use crate::context::{self, OwnKeys, Verdict};
 
@@ -39,17 +44,24 @@ macro_rules! original {
 /// As for the original.
 #[unsafe(no_mangle)]
 #[unsafe(naked)]
-pub unsafe extern "C" fn SSL_CTX_new(method: *const SSL_METHOD) -> *mut SSL_CTX {
+pub unsafe extern "C-unwind" fn SSL_CTX_new(method: *const SSL_METHOD) -> *mut SSL_CTX {
     go_on_with_caller!(1, ssl_ctx_new)
 }
 
-unsafe extern "C" fn ssl_ctx_new(method: *const SSL_METHOD, caller: *const c_void) -> *mut SSL_CTX {
+unsafe extern "C-unwind" fn ssl_ctx_new(
+    method: *const SSL_METHOD,
+    caller: *const c_void,
+) -> *mut SSL_CTX {
     let library = library(caller, c"SSL_CTX_new");
-    let _within = Within::a_call_of(library);
     let original = original!(library.originals.ssl_ctx_new, caller, c"SSL_CTX_new");
-    // SAFETY: the server's own call.
-    let ctx = original.map_or(std::ptr::null_mut(), |original| unsafe { original(method) });
-    made(library, ctx, method);
+    let outer = WITHIN.replace(library);
+    let ctx = match original {
+        // SAFETY: the server's own call.
+        Some(original) => unsafe { original(method) },
+        None => std::ptr::null_mut(),
+    };
+    WITHIN.set(outer);
+    made(library, ctx, method, (std::ptr::null_mut(), std::ptr::null()));
     ctx
 }
 
@@ -60,7 +72,7 @@ unsafe extern "C" fn ssl_ctx_new(method: *const SSL_METHOD, caller: *const c_voi
 /// As for the original.
 #[unsafe(no_mangle)]
 #[unsafe(naked)]
-pub unsafe extern "C" fn SSL_CTX_new_ex(
+pub unsafe extern "C-unwind" fn SSL_CTX_new_ex(
     libctx: *mut c_void,
     properties: *const c_char,
     method: *const SSL_METHOD,
@@ -68,20 +80,22 @@ pub unsafe extern "C" fn SSL_CTX_new_ex(
     go_on_with_caller!(3, ssl_ctx_new_ex)
 }
 
-unsafe extern "C" fn ssl_ctx_new_ex(
+unsafe extern "C-unwind" fn ssl_ctx_new_ex(
     libctx: *mut c_void,
     properties: *const c_char,
     method: *const SSL_METHOD,
     caller: *const c_void,
 ) -> *mut SSL_CTX {
     let library = library(caller, c"SSL_CTX_new_ex");
-    let _within = Within::a_call_of(library);
     let original = original!(library.originals.ssl_ctx_new_ex, caller, c"SSL_CTX_new_ex");
-    let ctx = original.map_or(std::ptr::null_mut(), |original| {
+    let outer = WITHIN.replace(library);
+    let ctx = match original {
         // SAFETY: the server's own call.
-        unsafe { original(libctx, properties, method) }
-    });
-    made(library, ctx, method);
+        Some(original) => unsafe { original(libctx, properties, method) },
+        None => std::ptr::null_mut(),
+    };
+    WITHIN.set(outer);
+    made(library, ctx, method, (libctx, properties));
     ctx
 }
 
@@ -92,20 +106,28 @@ unsafe extern "C" fn ssl_ctx_new_ex(
 /// As for the original.
 #[unsafe(no_mangle)]
 #[unsafe(naked)]
-pub unsafe extern "C" fn SSL_new(ctx: *mut SSL_CTX) -> *mut SSL {
+pub unsafe extern "C-unwind" fn SSL_new(ctx: *mut SSL_CTX) -> *mut SSL {
     go_on_with_caller!(1, ssl_new)
 }
 
-unsafe extern "C" fn ssl_new(ctx: *mut SSL_CTX, caller: *const c_void) -> *mut SSL {
+unsafe extern "C-unwind" fn ssl_new(ctx: *mut SSL_CTX, caller: *const c_void) -> *mut SSL {
     let library = library(caller, c"SSL_new");
-    if let Some(library) = library.filter(|_| !ctx.is_null()) {
-        // SAFETY: not null, so the server vouches for it.
-        shielded((), || unsafe { context::used(library, ctx) });
-    }
-    let _within = Within::a_call_of(library);
+    let known = library.filter(|_| !ctx.is_null());
+    // SAFETY: not null, so the server vouches for it.
+    let served = known.filter(|it| unnoticed(it, false, || unsafe { context::used(it, ctx) }));
     let original = original!(library.originals.ssl_new, caller, c"SSL_new");
-    // SAFETY: the server's own call.
-    original.map_or(std::ptr::null_mut(), |original| unsafe { original(ctx) })
+    let outer = WITHIN.replace(library);
+    let ssl = match original {
+        // SAFETY: the server's own call.
+        Some(original) => unsafe { original(ctx) },
+        None => std::ptr::null_mut(),
+    };
+    WITHIN.set(outer);
+    if let Some(library) = served.filter(|_| !ssl.is_null()) {
+        // SAFETY: the original has just made it, of that context.
+        unnoticed(library, (), || unsafe { context::connected(library, ctx, ssl) });
+    }
+    ssl
 }
 
 /// `SSL_CTX_callback_ctrl(3)`: among others `SSL_CTX_set_tlsext_ticket_key_cb(3)`.
@@ -115,7 +137,7 @@ unsafe extern "C" fn ssl_new(ctx: *mut SSL_CTX, caller: *const c_void) -> *mut S
 /// As for the original.
 #[unsafe(no_mangle)]
 #[unsafe(naked)]
-pub unsafe extern "C" fn SSL_CTX_callback_ctrl(
+pub unsafe extern "C-unwind" fn SSL_CTX_callback_ctrl(
     ctx: *mut SSL_CTX,
     command: c_int,
     callback: AnyFunction,
@@ -123,7 +145,7 @@ pub unsafe extern "C" fn SSL_CTX_callback_ctrl(
     go_on_with_caller!(3, ssl_ctx_callback_ctrl)
 }
 
-unsafe extern "C" fn ssl_ctx_callback_ctrl(
+unsafe extern "C-unwind" fn ssl_ctx_callback_ctrl(
     ctx: *mut SSL_CTX,
     command: c_int,
     callback: AnyFunction,
@@ -135,10 +157,15 @@ unsafe extern "C" fn ssl_ctx_callback_ctrl(
     {
         return 1;
     }
-    let _within = Within::a_call_of(library);
     let original = original!(library.api.ssl_ctx_callback_ctrl, caller, c"SSL_CTX_callback_ctrl");
-    // SAFETY: the server's own call.
-    original.map_or(0, |original| unsafe { original(ctx, command, callback) })
+    let outer = WITHIN.replace(library);
+    let result = match original {
+        // SAFETY: the server's own call.
+        Some(original) => unsafe { original(ctx, command, callback) },
+        None => 0,
+    };
+    WITHIN.set(outer);
+    result
 }
 
 /// `SSL_CTX_ctrl(3)`: among others `SSL_CTX_set_tlsext_ticket_keys(3)`.
@@ -148,7 +175,7 @@ unsafe extern "C" fn ssl_ctx_callback_ctrl(
 /// As for the original.
 #[unsafe(no_mangle)]
 #[unsafe(naked)]
-pub unsafe extern "C" fn SSL_CTX_ctrl(
+pub unsafe extern "C-unwind" fn SSL_CTX_ctrl(
     ctx: *mut SSL_CTX,
     command: c_int,
     number: c_long,
@@ -157,7 +184,7 @@ pub unsafe extern "C" fn SSL_CTX_ctrl(
     go_on_with_caller!(4, ssl_ctx_ctrl)
 }
 
-unsafe extern "C" fn ssl_ctx_ctrl(
+unsafe extern "C-unwind" fn ssl_ctx_ctrl(
     ctx: *mut SSL_CTX,
     command: c_int,
     number: c_long,
@@ -170,10 +197,15 @@ unsafe extern "C" fn ssl_ctx_ctrl(
         // Fixed keys never displace a callback: they can be set in any case.
         own_keys(library, ctx, OwnKeys::Fixed, true);
     }
-    let _within = Within::a_call_of(library);
     let original = original!(library.originals.ssl_ctx_ctrl, caller, c"SSL_CTX_ctrl");
-    // SAFETY: the server's own call.
-    original.map_or(0, |original| unsafe { original(ctx, command, number, data) })
+    let outer = WITHIN.replace(library);
+    let result = match original {
+        // SAFETY: the server's own call.
+        Some(original) => unsafe { original(ctx, command, number, data) },
+        None => 0,
+    };
+    WITHIN.set(outer);
+    result
 }
 
 /// `SSL_CTX_set_tlsext_ticket_key_evp_cb(3)`.
@@ -183,14 +215,14 @@ unsafe extern "C" fn ssl_ctx_ctrl(
 /// As for the original.
 #[unsafe(no_mangle)]
 #[unsafe(naked)]
-pub unsafe extern "C" fn SSL_CTX_set_tlsext_ticket_key_evp_cb(
+pub unsafe extern "C-unwind" fn SSL_CTX_set_tlsext_ticket_key_evp_cb(
     ctx: *mut SSL_CTX,
     callback: EvpCallback,
 ) -> c_int {
     go_on_with_caller!(2, ssl_ctx_set_tlsext_ticket_key_evp_cb)
 }
 
-unsafe extern "C" fn ssl_ctx_set_tlsext_ticket_key_evp_cb(
+unsafe extern "C-unwind" fn ssl_ctx_set_tlsext_ticket_key_evp_cb(
     ctx: *mut SSL_CTX,
     callback: EvpCallback,
     caller: *const c_void,
@@ -199,14 +231,19 @@ unsafe extern "C" fn ssl_ctx_set_tlsext_ticket_key_evp_cb(
     if own_keys(library, ctx, OwnKeys::EvpCallback, callback.is_some()) == Verdict::Swallow {
         return 1;
     }
-    let _within = Within::a_call_of(library);
     let original = original!(
         library.api.ssl_ctx_set_tlsext_ticket_key_evp_cb,
         caller,
         c"SSL_CTX_set_tlsext_ticket_key_evp_cb"
     );
-    // SAFETY: the server's own call.
-    original.map_or(0, |original| unsafe { original(ctx, callback) })
+    let outer = WITHIN.replace(library);
+    let result = match original {
+        // SAFETY: the server's own call.
+        Some(original) => unsafe { original(ctx, callback) },
+        None => 0,
+    };
+    WITHIN.set(outer);
+    result
 }
 
 /// `SSL_CTX_set_tlsext_ticket_key_cb`: a real function in BoringSSL and AWS-LC,
@@ -217,14 +254,14 @@ unsafe extern "C" fn ssl_ctx_set_tlsext_ticket_key_evp_cb(
 /// As for the original.
 #[unsafe(no_mangle)]
 #[unsafe(naked)]
-pub unsafe extern "C" fn SSL_CTX_set_tlsext_ticket_key_cb(
+pub unsafe extern "C-unwind" fn SSL_CTX_set_tlsext_ticket_key_cb(
     ctx: *mut SSL_CTX,
     callback: HmacCallback,
 ) -> c_int {
     go_on_with_caller!(2, ssl_ctx_set_tlsext_ticket_key_cb)
 }
 
-unsafe extern "C" fn ssl_ctx_set_tlsext_ticket_key_cb(
+unsafe extern "C-unwind" fn ssl_ctx_set_tlsext_ticket_key_cb(
     ctx: *mut SSL_CTX,
     callback: HmacCallback,
     caller: *const c_void,
@@ -233,14 +270,19 @@ unsafe extern "C" fn ssl_ctx_set_tlsext_ticket_key_cb(
     if own_keys(library, ctx, OwnKeys::HmacCallback, callback.is_some()) == Verdict::Swallow {
         return 1;
     }
-    let _within = Within::a_call_of(library);
     let original = original!(
         library.api.ssl_ctx_set_tlsext_ticket_key_cb,
         caller,
         c"SSL_CTX_set_tlsext_ticket_key_cb"
     );
-    // SAFETY: the server's own call.
-    original.map_or(0, |original| unsafe { original(ctx, callback) })
+    let outer = WITHIN.replace(library);
+    let result = match original {
+        // SAFETY: the server's own call.
+        Some(original) => unsafe { original(ctx, callback) },
+        None => 0,
+    };
+    WITHIN.set(outer);
+    result
 }
 
 /// The TLS library whose function of that name the caller means.
@@ -265,31 +307,26 @@ fn function_for(caller: *const c_void, name: &CStr) -> *const c_void {
 }
 
 thread_local! {
-    /// The library whose original a hook on this thread is calling.
+    /// The library whose original a hook on this thread is calling. Stays as it
+    /// is on a thread that was cancelled there, and ends.
     static WITHIN: Cell<Option<&'static Library>> = const { Cell::new(None) };
 }
 
-/// While it lives, an original of a library is being called.
-struct Within {
-    before: Option<&'static Library>,
-}
-
-impl Within {
-    fn a_call_of(library: Option<&'static Library>) -> Self {
-        Within { before: WITHIN.replace(library) }
-    }
-}
-
-impl Drop for Within {
-    fn drop(&mut self) {
-        WITHIN.set(self.before);
-    }
-}
-
-fn made(library: Option<&'static Library>, ctx: *mut SSL_CTX, method: *const SSL_METHOD) {
+fn made(
+    library: Option<&'static Library>,
+    ctx: *mut SSL_CTX,
+    method: *const SSL_METHOD,
+    (libctx, properties): (*mut c_void, *const c_char),
+) {
     if let Some(library) = library.filter(|_| !ctx.is_null()) {
-        // SAFETY: the original has just made it.
-        shielded((), || unsafe { context::made(library, ctx, method) });
+        unnoticed(library, (), || {
+            // SAFETY: null, or a query that the original has just read.
+            let properties = (!properties.is_null())
+                .then(|| unsafe { CStr::from_ptr(properties) }.to_owned())
+                .filter(|query| !query.is_empty());
+            // SAFETY: the original has just made it.
+            unsafe { context::made(library, ctx, method, Home { libctx, properties }) };
+        });
     }
 }
 
@@ -301,11 +338,21 @@ fn own_keys(
 ) -> Verdict {
     library.filter(|_| !ctx.is_null()).map_or(Verdict::Pass, |library| {
         // SAFETY: not null, so the server vouches for it.
-        shielded(Verdict::Pass, || unsafe { context::own_keys(library, ctx, own, some) })
+        unnoticed(library, Verdict::Pass, || unsafe { context::own_keys(library, ctx, own, some) })
     })
 }
 
-/// Keeps a panic of ours away from the server.
+/// Does something of ours on the server's thread, and leaves that as it was, the
+/// library's error queue included.
+fn unnoticed<T>(library: &Library, otherwise: T, ours: impl FnOnce() -> T) -> T {
+    shielded(otherwise, || {
+        let _mark = Mark::set(&library.api);
+        ours()
+    })
+}
+
+/// Keeps a panic of ours away from the server, and leaves its thread as it was.
 pub fn shielded<T>(otherwise: T, ours: impl FnOnce() -> T) -> T {
+    let _unnoticed = Unnoticed::begin();
     catch_unwind(AssertUnwindSafe(ours)).unwrap_or(otherwise)
 }

@@ -18,7 +18,8 @@ use crate::tls::resolve;
 /// stay callable for the life of the process.
 ///
 /// Returns `TKT_OK`, or as tkt_install(); `TKT_ERR_ARGUMENT` if `api` is NULL
-/// or of another size, `TKT_ERR_TLS` if a function that is needed is NULL.
+/// or larger than that of this version, `TKT_ERR_TLS` if a function that is
+/// needed is NULL. What a table of an earlier version has not counts as NULL.
 ///
 /// # Safety
 ///
@@ -31,16 +32,12 @@ pub unsafe extern "C" fn tkt_install_api(
     api: *const TlsApi,
 ) -> c_int {
     guard(|| {
-        // SAFETY: the caller vouches for `api`; the size is its first member.
-        let api = unsafe {
-            if api.is_null() || (&raw const (*api).size).read() != size_of::<TlsApi>() {
-                return Err(Error::new(
-                    TKT_ERR_ARGUMENT,
-                    "tkt_install_api: api is NULL or not of this version; fill it with TKT_TLS_API_INIT",
-                ));
-            }
-            *api
-        };
+        // SAFETY: the caller vouches for `api`.
+        let api = unsafe { TlsApi::copy_of(api) }.ok_or_else(|| {
+            let text = "tkt_install_api: api is NULL or its size is none of this or an earlier \
+                        version; fill it with TKT_TLS_API_INIT";
+            Error::new(TKT_ERR_ARGUMENT, text)
+        })?;
         // SAFETY: passed on from the caller.
         unsafe {
             install_into(ctx, cfg, || match api.lacks() {

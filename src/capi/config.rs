@@ -1,6 +1,7 @@
 //! `tkt_config`: the configuration of a C program.
 
-use std::ffi::{CStr, CString, OsStr, c_char, c_int};
+use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_void};
+use std::mem::offset_of;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -12,6 +13,7 @@ use crate::config::{BadValue, Bind, Config, MAX_ROTATE_EVERY, Renew, Upkeep, val
 use crate::process;
 use crate::ring::layout::{MAX_CAPACITY, MIN_CAPACITY};
 use crate::schedule::MAX_LIFETIME;
+use crate::tls::source::Home;
 
 /// Bind tickets to nothing but the key: keys are made plain.
 pub const TKT_BIND_NONE: u32 = 1;
@@ -79,6 +81,13 @@ pub struct tkt_config {
     pub strict: i32,
     /// Not 0: `rotate_every` may be longer than 24 hours.
     pub allow_long: i32,
+    /// The `OSSL_LIB_CTX` that the SSL_CTX was made in (SSL_CTX_new_ex(3)), from
+    /// which ciphers, digests and random numbers come; it stays the caller's,
+    /// and outlives the SSL_CTX. Default: the default one.
+    pub libctx: *mut c_void,
+    /// The property query that the SSL_CTX was made with, such as "fips=yes".
+    /// Default: none.
+    pub properties: *const c_char,
 }
 
 impl tkt_config {
@@ -98,6 +107,8 @@ impl tkt_config {
             upkeep: 0,
             strict: 0,
             allow_long: 0,
+            libctx: std::ptr::null_mut(),
+            properties: std::ptr::null(),
         }
     }
 }
@@ -110,24 +121,65 @@ impl tkt_config {
 /// library and stay valid for ever. Call it before other threads change the
 /// environment (getenv(3)).
 ///
+/// In C it is a macro that passes the size of the struct to
+/// tkt_config_from_env_sized(); the function is for programs that were compiled
+/// with version 0.1, and fills what its struct had.
+///
 /// Returns `TKT_OK`; `TKT_ERR_ARGUMENT` if `cfg` is NULL; `TKT_ERR_CONFIG` if a
 /// variable cannot be used: its member has the default then, and
 /// tkt_last_error() names variable, value and what is accepted.
 ///
 /// # Safety
 ///
-/// `cfg` is NULL or points to room for a tkt_config.
+/// `cfg` is NULL or points to room for a tkt_config of version 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tkt_config_from_env(cfg: *mut tkt_config) -> c_int {
-    guard(|| {
-        if cfg.is_null() {
-            return Err(Error::new(TKT_ERR_ARGUMENT, "tkt_config_from_env: cfg is NULL"));
+    // SAFETY: passed on from the caller.
+    guard(|| unsafe { fill(cfg, SIZE_OF_0_1) })
+}
+
+/// As tkt_config_from_env(), for a struct of `size` bytes: what the caller's
+/// header calls `sizeof(tkt_config)`.
+///
+/// Returns as tkt_config_from_env(); `TKT_ERR_ARGUMENT`, with nothing written,
+/// also if `size` is less than in version 0.1 or no size of such a struct.
+///
+/// # Safety
+///
+/// `cfg` is NULL or points to room for `size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tkt_config_from_env_sized(cfg: *mut tkt_config, size: usize) -> c_int {
+    // SAFETY: passed on from the caller.
+    guard(|| unsafe { fill(cfg, size) })
+}
+
+/// `sizeof(tkt_config)` in version 0.1.
+const SIZE_OF_0_1: usize = offset_of!(tkt_config, libctx);
+
+/// # Safety
+///
+/// `cfg` is NULL or points to room for `size` bytes.
+unsafe fn fill(cfg: *mut tkt_config, size: usize) -> Result<c_int, Error> {
+    let text = match (cfg.is_null(), size) {
+        (true, _) => "tkt_config_from_env: cfg is NULL".into(),
+        (false, SIZE_OF_0_1..=4096) if size.is_multiple_of(align_of::<tkt_config>()) => {
+            String::new()
         }
-        let (config, problems) = Config::from_env();
-        // SAFETY: not NULL, so the caller vouches for it.
-        unsafe { cfg.write(to_c(&config)) };
-        if problems.is_empty() { Ok(TKT_OK) } else { Err(unusable(&problems)) }
-    })
+        _ => format!("tkt_config_from_env: {size} is not the size of a tkt_config"),
+    };
+    if !text.is_empty() {
+        return Err(Error::new(TKT_ERR_ARGUMENT, text));
+    }
+    let (config, problems) = Config::from_env();
+    let known = size.min(size_of::<tkt_config>());
+    let fields = tkt_config { size: known, ..to_c(&config) };
+    // SAFETY: not NULL, so the caller vouches for `size` bytes, of which
+    // `fields` has `known`; all zeroes is what a member has that is not set.
+    unsafe {
+        cfg.cast::<u8>().write_bytes(0, size);
+        std::ptr::copy_nonoverlapping((&raw const fields).cast::<u8>(), cfg.cast::<u8>(), known);
+    }
+    if problems.is_empty() { Ok(TKT_OK) } else { Err(unusable(&problems)) }
 }
 
 /// One error for all the settings that cannot be used.
@@ -142,13 +194,13 @@ pub fn first_env() -> &'static (Config, Vec<BadValue>) {
     FIRST.get_or_init(|| Box::new(Config::from_env()))
 }
 
-/// The configuration that a C struct asks for.
+/// The configuration that a C struct asks for, and where the context is at home.
 ///
 /// # Safety
 ///
 /// `cfg` is valid for reads of `cfg->size` bytes, and its strings are NULL or
 /// NUL-terminated.
-pub unsafe fn from_c(cfg: *const tkt_config) -> Result<Config, Error> {
+pub unsafe fn from_c(cfg: *const tkt_config) -> Result<(Config, Home), Error> {
     let mut fields = tkt_config::zeroed();
     // SAFETY: the caller vouches for `size` bytes; no more than that and than
     // `fields` holds are copied, and those behind are only looked at.
@@ -174,7 +226,13 @@ pub unsafe fn from_c(cfg: *const tkt_config) -> Result<Config, Error> {
     unsafe { reading.read(&fields) };
     let contradictions = reading.config.reconcile(|field| format!("cfg.{field}"));
     reading.problems.extend(contradictions);
-    if reading.problems.is_empty() { Ok(reading.config) } else { Err(unusable(&reading.problems)) }
+    if !reading.problems.is_empty() {
+        return Err(unusable(&reading.problems));
+    }
+    // SAFETY: the caller vouches for the string.
+    let properties = unsafe { bytes_of(fields.properties) }.filter(|query| !query.is_empty());
+    let properties = properties.and_then(|query| CString::new(query).ok());
+    Ok((reading.config, Home { libctx: fields.libctx, properties }))
 }
 
 struct Reading {

@@ -12,8 +12,10 @@ use super::error::{
 use crate::clock::{BootClock, Clock, Time};
 use crate::keyrings;
 use crate::ring::stats::Counter;
-use crate::rotate::{Failure, Keyring};
-use crate::tls::{attach, primed};
+use crate::rotate::{Failure, Generator, Keyring};
+use crate::tls::api::TlsApi;
+use crate::tls::resolve::{self, Library};
+use crate::tls::{attach, errors, primed};
 
 /// What has been counted on a ring, over all its processes since it was made,
 /// and what its schedule is. Durations are seconds.
@@ -67,7 +69,7 @@ pub struct tkt_counters {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tkt_rotate(ctx: *mut SSL_CTX) -> c_int {
     // SAFETY: passed on from the caller.
-    guard(|| done(and_sweep(unsafe { keyring("tkt_rotate", ctx) }?.rotate())))
+    guard(|| unsafe { done(steer("tkt_rotate", ctx, Keyring::rotate_with)?) })
 }
 
 /// Erases every key of the ring that `ctx` uses, in every process at once: no
@@ -85,7 +87,7 @@ pub unsafe extern "C" fn tkt_rotate(ctx: *mut SSL_CTX) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tkt_revoke(ctx: *mut SSL_CTX) -> c_int {
     // SAFETY: passed on from the caller.
-    guard(|| done(and_sweep(unsafe { keyring("tkt_revoke", ctx) }?.revoke())))
+    guard(|| unsafe { done(steer("tkt_revoke", ctx, Keyring::revoke_with)?) })
 }
 
 /// Rotates and erases what is due in all rings of this process: for event
@@ -99,6 +101,12 @@ pub unsafe extern "C" fn tkt_revoke(ctx: *mut SSL_CTX) -> c_int {
 pub extern "C" fn tkt_upkeep() -> c_int {
     guard(|| {
         const DAY: u128 = 24 * 3600 * 1000;
+        // Two tables may be of one library, whose queue has one mark.
+        let mut tables: Vec<_> = resolve::all().map(|library| &library.api).collect();
+        let queue = |api: &&TlsApi| api.err_set_mark.map_or(0, |function| function as usize);
+        tables.sort_by_key(queue);
+        tables.dedup_by_key(|api| queue(api));
+        let _marks: Vec<_> = tables.into_iter().map(errors::Mark::set).collect();
         let deadline = keyrings::all().map(Keyring::tick_patiently).min().unwrap_or(Time::NEVER);
         let deadline = deadline.min(primed::sweep_patiently(BootClock.now()));
         let wait = BootClock.now().until(deadline).as_nanos().div_ceil(1_000_000).min(DAY);
@@ -128,7 +136,7 @@ pub unsafe extern "C" fn tkt_stats(ctx: *mut SSL_CTX, counters: *mut tkt_counter
             return Err(Error::new(TKT_ERR_ARGUMENT, text));
         }
         // SAFETY: passed on from the caller.
-        let mut facts = facts_of(unsafe { keyring("tkt_stats", ctx) }?);
+        let mut facts = facts_of(unsafe { attached("tkt_stats", ctx) }?.1);
         let known = size.min(size_of::<tkt_counters>());
         facts.size = known;
         // SAFETY: `known` bytes are in both.
@@ -163,30 +171,54 @@ fn facts_of(keyring: &Keyring) -> tkt_counters {
     }
 }
 
+/// The library and the keys of a context.
+///
 /// # Safety
 ///
 /// `ctx` is NULL or a live SSL_CTX.
-unsafe fn keyring(function: &str, ctx: *mut SSL_CTX) -> Result<&'static Keyring, Error> {
+unsafe fn attached(
+    function: &str,
+    ctx: *mut SSL_CTX,
+) -> Result<(&'static Library, &'static Keyring), Error> {
     if ctx.is_null() {
         return Err(Error::new(TKT_ERR_ARGUMENT, format!("{function}: ctx is NULL")));
     }
     let missing = || Error::new(TKT_ERR_NOT_INSTALLED, format!("{function}: ctx is not attached"));
     // SAFETY: the caller vouches for `ctx`.
-    let attached = unsafe { attach::attached(ctx) };
-    attached.map(|(_, keyring)| keyring).ok_or_else(missing)
+    unsafe { attach::attached(ctx) }.ok_or_else(missing)
 }
 
-/// What is kept of keys that are no more goes with them.
-fn and_sweep(result: Result<(), Failure>) -> Result<(), Failure> {
+/// Does something to the keys of a context, with random numbers from where it
+/// has its own. What is kept of keys that are no more goes with them.
+///
+/// # Safety
+///
+/// `ctx` is NULL or a live SSL_CTX.
+unsafe fn steer(
+    function: &str,
+    ctx: *mut SSL_CTX,
+    act: impl FnOnce(&Keyring, &dyn Generator) -> Result<(), Failure>,
+) -> Result<Result<(), Failure>, Error> {
+    // SAFETY: passed on from the caller; what serves the context lives as long.
+    let (library, keyring, generator) = unsafe {
+        let (library, keyring) = attached(function, ctx)?;
+        (library, keyring, attach::attachment(library, ctx))
+    };
+    let _mark = errors::Mark::set(&library.api);
+    let generator: &dyn Generator = match generator {
+        Some(attachment) => attachment,
+        None => library,
+    };
+    let result = act(keyring, generator);
     primed::sweep_patiently(BootClock.now());
-    result
+    Ok(result)
 }
 
 fn done(result: Result<(), Failure>) -> Result<c_int, Error> {
     let error = match result {
         Ok(()) => return Ok(TKT_OK),
-        Err(Failure::Lock(why)) => {
-            Error::new(TKT_ERR_BUSY, format!("the ring cannot be written: {why:?}"))
+        Err(failure @ (Failure::Lock(_) | Failure::NotNow)) => {
+            Error::new(TKT_ERR_BUSY, failure.to_string())
         }
         Err(Failure::Generator) => {
             Error::new(TKT_ERR_GENERATOR, "the TLS library's random number generator failed")

@@ -4,6 +4,8 @@ use std::cell::RefCell;
 use std::ffi::{CStr, c_char, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::unnoticed::Unnoticed;
+
 /// Success.
 pub const TKT_OK: c_int = 0;
 /// An argument is NULL or cannot be what it should be.
@@ -15,7 +17,8 @@ pub const TKT_ERR_CONFIG: c_int = -2;
 pub const TKT_ERR_TLS: c_int = -3;
 /// Strict mode only: the ring, or its protection, is not as asked for.
 pub const TKT_ERR_RING: c_int = -4;
-/// As many contexts as can be are attached already (1024).
+/// As many contexts as can be are attached already (992), and this one is like
+/// none of them.
 pub const TKT_ERR_POOL: c_int = -5;
 /// The context is not attached.
 pub const TKT_ERR_NOT_INSTALLED: c_int = -6;
@@ -52,9 +55,11 @@ thread_local! {
     static LAST: RefCell<[u8; ROOM]> = const { RefCell::new([0; ROOM]) };
 }
 
-/// Runs the body of an exported function: keeps panics in, stores the message
-/// of an error for [`tkt_last_error`], returns the code.
+/// Runs the body of an exported function: leaves errno and cancellation as they
+/// were, keeps panics in, stores the message of an error for
+/// [`tkt_last_error`], returns the code.
 pub fn guard(body: impl FnOnce() -> Result<c_int, Error>) -> c_int {
+    let _unnoticed = Unnoticed::begin();
     let result = catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|_| {
         Err(Error::new(TKT_ERR_INTERNAL, "a defect of libtktrot: please report it"))
     });

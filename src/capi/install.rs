@@ -10,10 +10,11 @@ use super::error::{
     TKT_ERR_POOL, TKT_ERR_RING, TKT_ERR_TLS, TKT_OK, guard,
 };
 use crate::config::Config;
-use crate::tls::attach::{self, NotAttached};
+use crate::tls::attach::{self, Connections, NotAttached};
 use crate::tls::attachment::Attachment;
-use crate::tls::primed;
 use crate::tls::resolve::{self, Library};
+use crate::tls::source::Home;
+use crate::tls::{errors, primed};
 use crate::{go_on_with_caller, keyrings, log, warning};
 
 /// Makes the session tickets of `ctx` use rotating keys that are shared by all
@@ -28,6 +29,19 @@ use crate::{go_on_with_caller, keyrings, log, warning};
 /// Call it before the server drops its privileges and forks its workers: the
 /// ring is opened here, once per process, and inherited. Calling it again for
 /// the same context replaces the settings of that context. Thread-safe.
+///
+/// Call it when the certificate of `ctx` is set, under whatever lock protects
+/// `ctx` from being changed meanwhile: tickets are bound to that certificate. A
+/// certificate that replaces it later is noticed with the first connection that
+/// was made with it; if every connection is switched to another SSL_CTX before
+/// its ticket is seen, call this again.
+///
+/// An SSL_CTX of a library context of its own (SSL_CTX_new_ex(3)) needs
+/// `cfg->libctx` and `cfg->properties`.
+///
+/// Where 992 contexts are attached already, contexts with the same settings,
+/// session timeout, certificate and client verification share one callback; a
+/// context that is like none of them gets `TKT_ERR_POOL`.
 ///
 /// Returns `TKT_OK`, or with nothing changed: `TKT_ERR_ARGUMENT`,
 /// `TKT_ERR_CONFIG`, `TKT_ERR_TLS`, `TKT_ERR_POOL`, `TKT_ERR_MEMORY`; in strict
@@ -72,8 +86,8 @@ pub unsafe fn install_into(
         return Err(Error::new(TKT_ERR_ARGUMENT, "tkt_install: ctx is NULL"));
     }
     let (environment, problems) = first_env();
-    let mut config = if cfg.is_null() {
-        environment.clone()
+    let (mut config, home) = if cfg.is_null() {
+        (environment.clone(), Home::DEFAULT)
     } else {
         // SAFETY: not NULL, so the caller vouches for it.
         unsafe { from_c(cfg) }?
@@ -99,8 +113,9 @@ pub unsafe fn install_into(
         return Ok(TKT_OK);
     }
     let library = find()?;
+    let _mark = errors::Mark::set(&library.api);
     // SAFETY: the caller vouches for `ctx`.
-    unsafe { attach_with(ctx, library, &config) }
+    unsafe { attach_with(ctx, library, &config, &home) }
 }
 
 fn no_library() -> Error {
@@ -121,30 +136,39 @@ unsafe fn attach_with(
     ctx: *mut SSL_CTX,
     library: &'static Library,
     config: &Config,
+    home: &Home,
 ) -> Result<c_int, Error> {
     let opened =
-        keyrings::open(config, &library.api).map_err(|text| Error::new(TKT_ERR_MEMORY, text))?;
+        keyrings::open(config, library).map_err(|text| Error::new(TKT_ERR_MEMORY, text))?;
     if config.strict && !opened.problems.is_empty() {
         return Err(Error::new(TKT_ERR_RING, opened.problems.join("; ")));
     }
-    let attachment = Attachment::new(config, library, opened.keyring);
+    let attachment = Attachment::new(config, library, opened.keyring, home);
     // SAFETY: the caller vouches for `ctx`.
-    unsafe { attach::attach(ctx, attachment) }.map(|()| TKT_OK).map_err(|error| {
-        let code = match error {
-            NotAttached::PoolUsedUp => TKT_ERR_POOL,
-            NotAttached::Lacks(_) | NotAttached::Refused => TKT_ERR_TLS,
+    let attached = unsafe { attach::attach(ctx, attachment, Connections::KeepNone) };
+    attached.map(|_| TKT_OK).map_err(|error| {
+        let (code, hint) = match error {
+            NotAttached::PoolUsedUp => (TKT_ERR_POOL, ""),
+            NotAttached::LacksAlgorithm(..) if home.is_default() => {
+                (TKT_ERR_TLS, " If the SSL_CTX has another library context, set cfg.libctx.")
+            }
+            NotAttached::LacksAlgorithm(..) | NotAttached::Lacks(_) | NotAttached::Refused => {
+                (TKT_ERR_TLS, "")
+            }
         };
-        Error::new(code, format!("tkt_install: {error}"))
+        Error::new(code, format!("tkt_install: {error}{hint}"))
     })
 }
 
-/// Takes the callback away from `ctx`: its TLS library's own ticket keys serve
-/// it again. Tickets issued before become full handshakes. After the last
+/// Ends what tkt_install() began: `ctx` issues no tickets from now on, and opens
+/// none; every handshake is a full one. The callback stays in place and answers
+/// so, because a handshake may be on its way to it on another thread; a host that
+/// wants other ticket keys sets them after this call. After the last
 /// context of a ring, its keys are erased at once, unless another process
-/// deals in tickets with them; the ring stays open.
+/// uses them for tickets; the ring stays open.
 ///
-/// Thread-safe. `ctx` stays the caller's, and need not be uninstalled before
-/// it is freed.
+/// Thread-safe, under load as well. `ctx` stays the caller's, and need not be
+/// uninstalled before it is freed.
 ///
 /// Returns `TKT_OK`, `TKT_ERR_ARGUMENT` if `ctx` is NULL, `TKT_ERR_NOT_INSTALLED`;
 /// `TKT_ERR_BUSY` if the context is uninstalled but the keys could not be erased
@@ -159,11 +183,13 @@ pub unsafe extern "C" fn tkt_uninstall(ctx: *mut SSL_CTX) -> c_int {
         if ctx.is_null() {
             return Err(Error::new(TKT_ERR_ARGUMENT, "tkt_uninstall: ctx is NULL"));
         }
-        // SAFETY: the caller vouches for `ctx`; what it is attached to is its library.
-        let detached =
-            unsafe { attach::attached(ctx).and_then(|(library, _)| attach::detach(library, ctx)) };
         let missing = || Error::new(TKT_ERR_NOT_INSTALLED, "tkt_uninstall: ctx is not attached");
-        let (keyring, was_the_last) = detached.ok_or_else(missing)?;
+        // SAFETY: the caller vouches for `ctx`.
+        let (library, _) = unsafe { attach::attached(ctx) }.ok_or_else(missing)?;
+        let _mark = errors::Mark::set(&library.api);
+        // SAFETY: as above; that is its library.
+        let retired = unsafe { attach::retire(library, ctx) };
+        let (keyring, was_the_last) = retired.ok_or_else(missing)?;
         let abandoned = if was_the_last { keyring.abandon() } else { Ok(()) };
         primed::sweep_patiently(keyring.now());
         if abandoned.is_err() {

@@ -34,9 +34,20 @@ pub enum Counter {
     Errors = 6,
     /// Handshakes that went on without a ticket that can be resumed.
     Unsealed = 7,
+    /// Connections for which tickets are switched off (`SSL_OP_NO_TICKET`): in
+    /// TLS 1.2 they get none, in TLS 1.3 at most stateful ones.
+    TicketsOff = 8,
+    /// Connections whose TLS 1.3 tickets are stateful, because early data is on
+    /// and libssl prevents its replay (no `SSL_OP_NO_ANTI_REPLAY`).
+    AntiReplay = 9,
+    /// Contexts of QUIC listeners, whose connections libssl makes itself, out of
+    /// our reach.
+    Quic = 10,
+    /// Contexts that keep ticket keys of their own.
+    LeftAlone = 11,
 }
 
-const _: () = assert!((Counter::Unsealed as usize) < COUNTERS);
+const _: () = assert!((Counter::LeftAlone as usize) < COUNTERS);
 
 /// The first blocks are for processes, which share them if there are too many;
 /// each of the others for one thread alone.

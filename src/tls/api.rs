@@ -1,13 +1,12 @@
 //! The TLS library as a table of functions: one per libssl that is loaded, or
 //! one that a host with a static TLS library gives us. Nothing here is linked.
 
-use std::ffi::{c_char, c_int, c_long, c_uchar, c_uint, c_ulong, c_void};
+use std::ffi::{CStr, c_char, c_int, c_long, c_uchar, c_uint, c_ulong, c_void};
+use std::mem::offset_of;
 
 use openssl_sys::{
     EVP_CIPHER, EVP_CIPHER_CTX, EVP_MD, HMAC_CTX, SSL, SSL_CTX, SSL_METHOD, X509, X509_NAME,
 };
-
-use crate::rotate::Generator;
 
 /// `EVP_MAC_CTX` of OpenSSL 3; opaque.
 #[repr(C)]
@@ -39,6 +38,17 @@ pub struct OsslParam {
 impl OsslParam {
     /// `OSSL_PARAM_UTF8_STRING`.
     pub const UTF8_STRING: c_uint = 4;
+
+    /// A text that ends.
+    pub fn text(key: &CStr, value: &CStr) -> Self {
+        OsslParam {
+            key: key.as_ptr(),
+            data_type: Self::UTF8_STRING,
+            data: value.as_ptr().cast_mut().cast(),
+            data_size: value.count_bytes(),
+            return_size: 0,
+        }
+    }
 
     /// The end of an array.
     pub const fn end() -> Self {
@@ -136,6 +146,22 @@ pub type EvpMdFetch =
 pub type EvpCipherFetch =
     Option<unsafe extern "C" fn(*mut c_void, *const c_char, *const c_char) -> *mut EVP_CIPHER>;
 
+/// `RAND_bytes_ex`, `RAND_priv_bytes_ex`: the first argument is an `OSSL_LIB_CTX`.
+pub type RandBytesEx =
+    Option<unsafe extern "C" fn(*mut c_void, *mut c_uchar, usize, c_uint) -> c_int>;
+
+/// `ERR_set_mark` and `ERR_pop_to_mark`.
+pub type ErrMark = Option<unsafe extern "C" fn() -> c_int>;
+
+/// `CRYPTO_get_ex_data`; the first argument is a `CRYPTO_EX_DATA`.
+pub type CryptoGetExData = Option<unsafe extern "C" fn(*const c_void, c_int) -> *mut c_void>;
+
+/// `SSL_get_client_random`.
+pub type GetClientRandom = Option<unsafe extern "C" fn(*const SSL, *mut c_uchar, usize) -> usize>;
+
+/// `EVP_default_properties_is_fips_enabled`; the argument is an `OSSL_LIB_CTX`.
+pub type IsFipsEnabled = Option<unsafe extern "C" fn(*mut c_void) -> c_int>;
+
 /// `HMAC_CTX_copy`; the second is the one that is copied.
 pub type HmacCtxCopy = Option<unsafe extern "C" fn(*mut HMAC_CTX, *mut HMAC_CTX) -> c_int>;
 
@@ -144,14 +170,26 @@ pub type HmacInitEx = Option<
     unsafe extern "C" fn(*mut HMAC_CTX, *const c_void, usize, *const EVP_MD, *mut Engine) -> c_int,
 >;
 
-/// `CRYPTO_get_ex_new_index` of OpenSSL.
-pub type CryptoGetExNewIndex = Option<
-    unsafe extern "C" fn(c_int, c_long, *mut c_void, *mut c_void, *mut c_void, ExFree) -> c_int,
+/// What `ex_data` calls when an object is duplicated. `from` is a `void **` with our pointer, which
+/// the duplicate gets as it is left there; its type differs between versions.
+pub type ExDup = Option<
+    unsafe extern "C" fn(
+        to: *mut c_void,
+        from_object: *const c_void,
+        from: *mut c_void,
+        idx: c_int,
+        argl: c_long,
+        argp: *mut c_void,
+    ) -> c_int,
 >;
 
-/// `SSL_CTX_get_ex_new_index` of BoringSSL.
+/// `CRYPTO_get_ex_new_index` of OpenSSL.
+pub type CryptoGetExNewIndex =
+    Option<unsafe extern "C" fn(c_int, c_long, *mut c_void, *mut c_void, ExDup, ExFree) -> c_int>;
+
+/// `SSL_CTX_get_ex_new_index` of BoringSSL, which duplicates nothing.
 pub type SslCtxGetExNewIndex =
-    Option<unsafe extern "C" fn(c_long, *mut c_void, *mut c_void, *mut c_void, ExFree) -> c_int>;
+    Option<unsafe extern "C" fn(c_long, *mut c_void, *mut c_void, ExDup, ExFree) -> c_int>;
 
 /// `SSL_CTRL_SET_TLSEXT_TICKET_KEY_CB`.
 pub const CTRL_SET_TICKET_KEY_CB: c_int = 72;
@@ -243,6 +281,24 @@ pub struct TlsApi {
     pub hmac_ctx_new: Option<unsafe extern "C" fn() -> *mut HMAC_CTX>,
     pub hmac_ctx_free: Option<unsafe extern "C" fn(*mut HMAC_CTX)>,
     pub hmac_ctx_copy: HmacCtxCopy,
+    /// This and the next keep our errors off the caller's error queue.
+    pub err_set_mark: ErrMark,
+    pub err_pop_to_mark: ErrMark,
+    /// OpenSSL 3.0 and later; this and the next four: for contexts of a library context of their own.
+    pub rand_bytes_ex: RandBytesEx,
+    pub rand_priv_bytes_ex: RandBytesEx,
+    pub evp_md_free: Option<unsafe extern "C" fn(*mut EVP_MD)>,
+    pub evp_cipher_free: Option<unsafe extern "C" fn(*mut EVP_CIPHER)>,
+    pub evp_default_properties_is_fips_enabled: IsFipsEnabled,
+    /// This and the next hold a certificate that was looked at. Without them nothing is remembered of it.
+    pub x509_up_ref: Option<unsafe extern "C" fn(*mut X509) -> c_int>,
+    pub x509_free: Option<unsafe extern "C" fn(*mut X509)>,
+    /// Tells one handshake from the next on the same connection.
+    pub ssl_get_client_random: GetClientRandom,
+    /// Without it a duplicated connection has nothing of ours.
+    pub crypto_get_ex_data: CryptoGetExData,
+    /// Without it tkt_install() has to be called again when a certificate is replaced.
+    pub ssl_get_certificate: Option<unsafe extern "C" fn(*const SSL) -> *mut X509>,
 }
 
 /// How the callback is installed, and in which form it is called.
@@ -257,6 +313,29 @@ pub enum Door {
 }
 
 impl TlsApi {
+    /// A host's table, which may be one of an earlier version: shorter. What it
+    /// has not is `None`. `None` if it is null or of no version.
+    ///
+    /// # Safety
+    ///
+    /// `table` is null or valid for reads of `size` bytes, which is its first member.
+    pub unsafe fn copy_of(table: *const TlsApi) -> Option<TlsApi> {
+        /// What version 0.1 had.
+        const SHORTEST: usize = offset_of!(TlsApi, err_set_mark);
+        // SAFETY: the caller vouches for `table`; an all-zero table is valid,
+        // and its members are what they are in the host's, as far as it goes.
+        unsafe {
+            let size = table.cast::<usize>().as_ref().copied()?;
+            if !(SHORTEST..=size_of::<TlsApi>()).contains(&size) || size % size_of::<usize>() != 0 {
+                return None;
+            }
+            let mut api: TlsApi = std::mem::zeroed();
+            std::ptr::copy_nonoverlapping(table.cast::<u8>(), (&raw mut api).cast(), size);
+            api.size = size_of::<TlsApi>();
+            Some(api)
+        }
+    }
+
     /// The first function that is missing though we cannot do without it.
     pub fn lacks(&self) -> Option<&'static str> {
         let has_index =
@@ -286,7 +365,10 @@ impl TlsApi {
             (self.evp_sha256.is_some(), "EVP_sha256"),
             (self.evp_aes_256_cbc.is_some(), "EVP_aes_256_cbc"),
             (self.evp_cipher_init_ex.is_some(), "EVP_CipherInit_ex"),
-            (self.door().is_some(), "a way to set the ticket key callback, and its MAC functions"),
+            (
+                self.doors().next().is_some(),
+                "a way to set the ticket key callback, and its MAC functions",
+            ),
         ];
         needs.into_iter().find(|(present, _)| !present).map(|(_, name)| name)
     }
@@ -297,23 +379,31 @@ impl TlsApi {
         self.hmac_ctx_new.is_some() && self.hmac_ctx_free.is_some() && self.hmac_ctx_copy.is_some()
     }
 
-    /// The callback form to use: HMAC where it is the faster one, else EVP
-    /// where OpenSSL has it, else HMAC.
-    pub fn door(&self) -> Option<Door> {
-        let evp = self.ssl_ctx_set_tlsext_ticket_key_evp_cb.is_some()
+    /// True if it has the EVP form of the callback.
+    pub fn has_evp_form(&self) -> bool {
+        self.ssl_ctx_set_tlsext_ticket_key_evp_cb.is_some()
             && self.evp_mac_init.is_some()
-            && self.evp_mac_update.is_some();
+            && self.evp_mac_update.is_some()
+    }
+
+    /// The forms in which the callback can be installed, the best first: HMAC
+    /// where it is the faster one, else EVP where OpenSSL has it, else HMAC. A
+    /// library may lack what it has a function for: OpenSSL that was built
+    /// without what is deprecated refuses the HMAC form.
+    pub fn doors(&self) -> impl Iterator<Item = Door> + use<> {
+        let evp = self.has_evp_form();
         let hmac =
             self.hmac_init_ex.is_some() && self.hmac_update.is_some() && self.evp_sha256.is_some();
-        if evp && !(hmac && self.copies_macs() && self.ssl_ctx_callback_ctrl.is_some()) {
-            Some(Door::Evp)
-        } else if hmac && self.ssl_ctx_set_tlsext_ticket_key_cb.is_some() {
-            Some(Door::HmacFunction)
-        } else if hmac && self.ssl_ctx_callback_ctrl.is_some() {
-            Some(Door::HmacCtrl)
-        } else {
-            None
-        }
+        let function = hmac && self.ssl_ctx_set_tlsext_ticket_key_cb.is_some();
+        let ctrl = hmac && self.ssl_ctx_callback_ctrl.is_some();
+        let fast = ctrl && self.copies_macs();
+        let order = [
+            (evp && fast, Door::HmacCtrl),
+            (evp, Door::Evp),
+            (function, Door::HmacFunction),
+            (ctrl && !(evp && fast), Door::HmacCtrl),
+        ];
+        order.into_iter().filter(|(has, _)| *has).map(|(_, door)| door)
     }
 
     /// True where a callback that returns 0 at enc = 1 only means "no ticket".
@@ -328,24 +418,32 @@ impl TlsApi {
 
     /// A new index for pointers of ours in SSL_CTX objects; < 0 if there is none.
     pub fn new_ctx_index(&self, free: ExFree) -> c_int {
-        self.new_index(EX_INDEX_SSL_CTX, self.ssl_ctx_get_ex_new_index, free)
+        let none = std::ptr::null_mut();
+        self.new_index(EX_INDEX_SSL_CTX, self.ssl_ctx_get_ex_new_index, none, (None, free))
     }
 
     /// A new index for pointers of ours in SSL objects; < 0 if there is none.
-    pub fn new_ssl_index(&self, free: ExFree) -> c_int {
-        self.new_index(EX_INDEX_SSL, self.ssl_get_ex_new_index, free)
+    /// `dup` and `free` get `argument`, which stays valid for ever.
+    pub fn new_ssl_index(&self, argument: *mut c_void, dup: ExDup, free: ExFree) -> c_int {
+        self.new_index(EX_INDEX_SSL, self.ssl_get_ex_new_index, argument, (dup, free))
     }
 
-    fn new_index(&self, class: c_int, by_class: SslCtxGetExNewIndex, free: ExFree) -> c_int {
+    fn new_index(
+        &self,
+        class: c_int,
+        by_class: SslCtxGetExNewIndex,
+        argument: *mut c_void,
+        (dup, free): (ExDup, ExFree),
+    ) -> c_int {
         let none = std::ptr::null_mut();
-        // SAFETY: no new and no dup function; `free` takes any pointer that we
-        // have stored under the index, and null.
+        // SAFETY: no new function; the others take any pointer that we have
+        // stored under the index, and null.
         unsafe {
             // The shared AWS-LC exports a CRYPTO_get_ex_new_index, too, which
             // is its own and takes other arguments.
             match (by_class, self.crypto_get_ex_new_index) {
-                (Some(new_index), _) => new_index(0, none, none, none, free),
-                (None, Some(new_index)) => new_index(class, 0, none, none, none, free),
+                (Some(new_index), _) => new_index(0, argument, none, dup, free),
+                (None, Some(new_index)) => new_index(class, 0, argument, none, dup, free),
                 (None, None) => -1,
             }
         }
@@ -397,22 +495,4 @@ impl TlsApi {
         // SAFETY: the caller vouches for `ssl`.
         self.ssl_version.is_some_and(|version| unsafe { version(ssl) } == TLS_1_3)
     }
-
-    /// Fills `bytes` from the generator for what is public; false if it fails
-    /// or gives a constant.
-    pub fn draw(&self, bytes: &mut [u8]) -> bool {
-        draw(self.rand_bytes, bytes)
-    }
-}
-
-impl Generator for TlsApi {
-    fn fill(&self, bytes: &mut [u8]) -> bool {
-        draw(self.rand_priv_bytes.or(self.rand_bytes), bytes)
-    }
-}
-
-fn draw(source: RandBytes, bytes: &mut [u8]) -> bool {
-    // SAFETY: `bytes` is valid for its length.
-    let rc = source.map(|source| unsafe { source(bytes.as_mut_ptr(), bytes.len()) });
-    rc == Some(1) && bytes.iter().any(|byte| *byte != bytes[0])
 }

@@ -1,6 +1,8 @@
 //! A context is attached: it gets a place in the pool, the callback of that
-//! place, and what the callback needs to answer.
+//! place, and what the callback needs to answer. Where the places are used up,
+//! contexts that are alike share one.
 
+use std::cell::UnsafeCell;
 use std::ffi::{c_int, c_long, c_void};
 use std::fmt;
 use std::mem;
@@ -10,28 +12,53 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use openssl_sys::SSL_CTX;
 
 use super::api::{AnyFunction, CTRL_SET_TICKET_KEY_CB, Door, HmacCallback, TlsApi};
-use super::attachment::Attachment;
+use super::attachment::{Attachment, Whose};
 use super::pool;
 use super::primed;
 use super::resolve::Library;
-use super::sni;
+use super::source::{Home, Source};
 use crate::clock::Time;
-use crate::process;
+use crate::process::{self, Exclusive};
 use crate::rotate::Keyring;
+use crate::unnoticed::Unnoticed;
 
 /// What a context owns of ours: stored in its ex_data, freed with it.
 struct Tenancy {
-    place: usize,
-    installed: bool,
-    /// The newest serves; callbacks under way may still use the others.
+    /// Its own place, if it has one; else it is a [`Member`] of others.
+    place: Option<usize>,
+    /// What serves now, and the form in which its callback is installed.
+    serving: Option<(*mut Attachment, Door)>,
+    /// Those of its own place: callbacks under way may still use former ones.
     attachments: Vec<*mut Attachment>,
 }
 
+/// A context that shares a place with others; until it is freed, because
+/// callbacks of it may be under way.
+struct Member {
+    ctx: *const SSL_CTX,
+    attachment: *mut Attachment,
+}
+
+struct Members(UnsafeCell<Vec<Member>>);
+
+// SAFETY: only the holder of `process::exclusive` gets at it.
+unsafe impl Sync for Members {}
+
+static MEMBERS: Members = Members(UnsafeCell::new(Vec::new()));
+
+/// The members of shared places. Not one of these inside another.
+fn members(_lock: &Exclusive) -> &mut Vec<Member> {
+    // SAFETY: the caller holds the lock, of which there is one, for as long.
+    unsafe { &mut *MEMBERS.0.get() }
+}
+
 /// Why a context could not be attached; it keeps the keys it had.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotAttached {
     /// The TLS library lacks a function that we need.
     Lacks(&'static str),
+    /// The context's library context lacks an algorithm that tickets need.
+    LacksAlgorithm(&'static str, Home),
     /// All callbacks of the pool are in use.
     PoolUsedUp,
     /// The TLS library refused to store our state or to take the callback.
@@ -42,72 +69,228 @@ impl fmt::Display for NotAttached {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             NotAttached::Lacks(name) => write!(f, "the TLS library has no {name}"),
+            NotAttached::LacksAlgorithm(name, home) => {
+                write!(f, "there is no {name} in {home}: is a provider loaded that has it?")
+            }
             NotAttached::PoolUsedUp => {
-                let places = pool::PLACES;
-                write!(f, "{places} contexts are attached already, and there is no callback left")
+                let places = pool::OF_ONE;
+                write!(f, "{places} contexts are attached already, none of them like this one")
             }
             NotAttached::Refused => write!(f, "the TLS library refused the ticket key callback"),
         }
     }
 }
 
+/// Whether each connection keeps what its context was when it was made
+/// ([`super::connection::begin`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Connections {
+    /// They do: somebody stands in front of `SSL_new`.
+    KeepTheirs,
+    /// What the context is now is what it is taken for.
+    KeepNone,
+}
+
+/// Whether contexts of that library, and that library context, can be attached
+/// as far as can be told before there is one. Fetches what they need.
+pub fn is_possible(library: &'static Library, home: &Home) -> Result<(), NotAttached> {
+    let api = &library.api;
+    if let Some(name) = api.lacks() {
+        return Err(NotAttached::Lacks(name));
+    }
+    let lacks = |name| NotAttached::LacksAlgorithm(name, home.clone());
+    let _lock = process::exclusive();
+    library.prepare();
+    if home.is_default() {
+        return library.source.fetch(api).map_err(lacks);
+    }
+    let mut source = Source::new(home.clone());
+    let fetched = source.fetch(api);
+    source.free(api);
+    fetched.map_err(lacks)
+}
+
 /// Attaches a context, in place of what was attached to it before. Its keys
-/// are ready when this returns.
+/// are ready when this returns. What serves it then lives as long as it does.
 ///
 /// # Safety
 ///
-/// `ctx` is a live SSL_CTX of `attachment.library`.
-pub unsafe fn attach(ctx: *mut SSL_CTX, mut attachment: Attachment) -> Result<(), NotAttached> {
+/// `ctx` is a live SSL_CTX of `attachment.library`, which nobody changes now:
+/// this runs inside a call of the server for it. If `connections` keep theirs,
+/// all that are made of it from now on do.
+pub unsafe fn attach<'c>(
+    ctx: *mut SSL_CTX,
+    mut attachment: Attachment,
+    connections: Connections,
+) -> Result<&'c Attachment, NotAttached> {
     let (library, keyring) = (attachment.library, attachment.keyring);
     let api = &library.api;
     if let Some(name) = api.lacks() {
         return Err(NotAttached::Lacks(name));
     }
-    attachment.ctx = ctx;
-    keyring.expect_lifetime(attachment.timeout());
-    keyring.tick_patiently();
+    attachment.whose = Whose::Its(ctx);
+    {
+        let _lock = process::exclusive();
+        library.prepare();
+        let home = attachment.source().home();
+        let lacks = |name| NotAttached::LacksAlgorithm(name, home.clone());
+        attachment.source().fetch(api).map_err(lacks)?;
+        if !home.is_default() {
+            library.has_other_homes.store(true, Ordering::Relaxed);
+        }
+    }
+    keyring.expect_lifetime_with(attachment.timeout(), &attachment);
+    keyring.tick_patiently_with(&attachment);
 
-    let _lock = process::exclusive();
+    let now = keyring.now();
+    let part = match connections {
+        // SAFETY: passed on from the caller.
+        Connections::KeepNone => unsafe { attachment.scope_of_context(ctx, now) },
+        Connections::KeepTheirs => None,
+    };
+    let lock = process::exclusive();
     let index = index(&library.indices.tenancy, || api.new_ctx_index(Some(free_tenancy)));
-    library.methods.fetch(api);
-    self::index(&library.indices.name, || api.new_ssl_index(Some(sni::forget)));
     // SAFETY: the caller vouches for `ctx`; under our index there is null or a
     // Tenancy of ours, which only holders of the lock touch.
-    unsafe {
+    let serving = unsafe {
         let mut tenancy = api.ctx_data(ctx, index).cast::<Tenancy>();
         if tenancy.is_null() {
-            let place = pool::vacant().ok_or(NotAttached::PoolUsedUp)?;
-            let new = Tenancy { place, installed: false, attachments: Vec::new() };
-            tenancy = Box::into_raw(Box::new(new));
+            let (place, attachments) = (pool::vacant(), Vec::new());
+            tenancy = Box::into_raw(Box::new(Tenancy { place, serving: None, attachments }));
             if index < 0 || !api.set_ctx_data(ctx, index, tenancy.cast()) {
                 drop(Box::from_raw(tenancy));
                 return Err(NotAttached::Refused);
             }
         }
         let tenancy = &mut *tenancy;
-        let same = |newest: &*mut Attachment| (**newest).is_as(&attachment);
-        // Not one more for each repetition: they are kept as long as the context.
-        if !tenancy.attachments.last().is_some_and(same) {
-            attachment.place = tenancy.place;
-            let attachment = Box::into_raw(Box::new(attachment));
-            tenancy.attachments.push(attachment);
-            pool::seat(tenancy.place, attachment);
-        }
-        if !tenancy.installed {
+        if tenancy.serving.is_none() {
             // Through another table, by tkt_install before tkt_install_api or
             // the other way round: OpenSSL prefers the EVP form whoever set it.
-            if let Some(former) = installed(ctx) {
+            if let Some(former) = serving(&lock, ctx) {
                 take_callback_away(former.library, ctx);
             }
-            tenancy.installed = set_callback(api, ctx, Some(tenancy.place));
         }
-        if tenancy.installed { Ok(()) } else { Err(NotAttached::Refused) }
+        let new = match tenancy.place {
+            Some(place) => take_place(tenancy, place, attachment),
+            None => {
+                let timeout = attachment.timeout();
+                attachment.whose = Whose::Common { timeout, part };
+                join(&lock, ctx, attachment).ok_or(NotAttached::PoolUsedUp)?
+            }
+        };
+        (*new).set_serving(true);
+        let place = (*new).place;
+        let door = match tenancy.serving {
+            Some((old, door)) => {
+                let same = (*old).place == place || set_callback(api, ctx, door, Some(place));
+                same.then_some(door)
+            }
+            None => {
+                let mut doors = (*new).source().doors(api);
+                doors.find(|door| set_callback(api, ctx, *door, Some(place)))
+            }
+        };
+        let Some(door) = door else {
+            (*new).set_serving(false);
+            return Err(NotAttached::Refused);
+        };
+        tenancy.serving = Some((new, door));
+        new
+    };
+    drop(lock);
+    // SAFETY: it lives as long as the context does.
+    let serving = unsafe { &*serving };
+    if connections == Connections::KeepNone {
+        // It may be one of before, which is to know what the context is now.
+        // SAFETY: passed on from the caller.
+        unsafe { serving.scope_of_context(ctx, now) };
     }
+    Ok(serving)
+}
+
+/// Puts an attachment at the place of its context; one of before that is as
+/// it, if there is one: not one more for each repetition.
+///
+/// # Safety
+///
+/// The caller holds the lock, and the tenancy's attachments live.
+unsafe fn take_place(
+    tenancy: &mut Tenancy,
+    place: usize,
+    mut attachment: Attachment,
+) -> *mut Attachment {
+    // SAFETY: passed on from the caller.
+    let known = tenancy.attachments.iter().find(|known| unsafe { (***known).is_as(&attachment) });
+    let seated = known.copied().unwrap_or_else(|| {
+        attachment.place = place;
+        let new = Box::into_raw(Box::new(attachment));
+        tenancy.attachments.push(new);
+        new
+    });
+    pool::seat(place, seated);
+    seated
+}
+
+/// Makes a context share the attachment of those that are like it, or the
+/// first of them; `None` if there is no place for that.
+fn join(
+    lock: &Exclusive,
+    ctx: *mut SSL_CTX,
+    mut attachment: Attachment,
+) -> Option<*mut Attachment> {
+    let members = members(lock);
+    // SAFETY: an attachment lives while it has a member.
+    let alike = members.iter().find(|member| unsafe { (*member.attachment).is_as(&attachment) });
+    let shared = match alike {
+        Some(member) => member.attachment,
+        None => {
+            let place = pool::vacant_for_several()?;
+            attachment.place = place;
+            let new = Box::into_raw(Box::new(attachment));
+            pool::seat(place, new);
+            new
+        }
+    };
+    let is_member =
+        |member: &Member| ptr::eq(member.ctx, ctx) && ptr::eq(member.attachment, shared);
+    if !members.iter().any(is_member) {
+        members.push(Member { ctx, attachment: shared });
+    }
+    Some(shared)
+}
+
+/// Lets a context issue no tickets of ours any more, and open none. The
+/// callback stays: a handshake may be on its way to it, and libssl has decided
+/// by then of which form it is. `None` if it was not attached, else its keyring
+/// and whether that serves no other context of this process.
+///
+/// # Safety
+///
+/// `ctx` is a live SSL_CTX of `library`.
+pub unsafe fn retire(library: &Library, ctx: *mut SSL_CTX) -> Option<(&'static Keyring, bool)> {
+    let lock = process::exclusive();
+    // SAFETY: the caller vouches for `ctx`; the lock is held.
+    let keyring = unsafe {
+        let tenancy = tenancy(library, ctx)?;
+        let (attachment, door) = tenancy.serving?;
+        let keyring = (*attachment).keyring;
+        if tenancy.place.is_some() {
+            (*attachment).set_serving(false);
+        } else {
+            // The others go on.
+            let retired = join(&lock, ctx, (*attachment).retired())?;
+            (*retired).set_serving(false);
+            set_callback(&library.api, ctx, door, Some((*retired).place));
+        }
+        // A later installation sets the callback once more, which changes nothing.
+        tenancy.serving = None;
+        keyring
+    };
+    Some((keyring, !is_in_use(keyring)))
 }
 
 /// Takes the callback of a context away: the TLS library's own keys serve it
-/// again. `None` if it had none of ours, else its keyring and whether that
-/// has no other context left in this process.
+/// again. `None` if it had none of ours, else as for [`retire`].
 ///
 /// # Safety
 ///
@@ -116,11 +299,11 @@ pub unsafe fn detach(library: &Library, ctx: *mut SSL_CTX) -> Option<(&'static K
     let _lock = process::exclusive();
     // SAFETY: the caller vouches for `ctx`; the lock is held.
     let keyring = unsafe { take_callback_away(library, ctx) }?;
-    let another = pool::find(|other| {
-        // SAFETY: an attachment in the pool belongs to a context that lives.
-        ptr::eq(other.keyring, keyring) && unsafe { is_installed(other) }
-    });
-    Some((keyring, another.is_none()))
+    Some((keyring, !is_in_use(keyring)))
+}
+
+fn is_in_use(keyring: &Keyring) -> bool {
+    pool::find(|other| ptr::eq(other.keyring, keyring) && other.serves()).is_some()
 }
 
 /// Takes the callback of a context away; `None` if it had none of ours.
@@ -131,10 +314,13 @@ pub unsafe fn detach(library: &Library, ctx: *mut SSL_CTX) -> Option<(&'static K
 unsafe fn take_callback_away(library: &Library, ctx: *mut SSL_CTX) -> Option<&'static Keyring> {
     // SAFETY: the caller vouches for `ctx`; the tenancy and its attachments as in `attach`.
     unsafe {
-        let tenancy = tenancy(library, ctx).filter(|tenancy| tenancy.installed)?;
-        set_callback(&library.api, ctx, None);
-        tenancy.installed = false;
-        tenancy.attachments.last().map(|attachment| (**attachment).keyring)
+        let tenancy = tenancy(library, ctx)?;
+        let (attachment, door) = tenancy.serving.take()?;
+        set_callback(&library.api, ctx, door, None);
+        if tenancy.place.is_some() {
+            (*attachment).set_serving(false);
+        }
+        Some((*attachment).keyring)
     }
 }
 
@@ -144,21 +330,40 @@ unsafe fn take_callback_away(library: &Library, ctx: *mut SSL_CTX) -> Option<&'s
 ///
 /// `ctx` is a live SSL_CTX.
 pub unsafe fn attached(ctx: *mut SSL_CTX) -> Option<(&'static Library, &'static Keyring)> {
-    let _lock = process::exclusive();
+    let lock = process::exclusive();
     // SAFETY: the caller vouches for `ctx`; the lock is held.
-    unsafe { installed(ctx) }.map(|attachment| (attachment.library, attachment.keyring))
+    unsafe { serving(&lock, ctx) }.map(|attachment| (attachment.library, attachment.keyring))
+}
+
+/// What serves a context of that library; `None` if it is not attached.
+///
+/// # Safety
+///
+/// `ctx` is a live SSL_CTX of `library`, and the result is used no longer.
+pub unsafe fn attachment<'c>(library: &Library, ctx: *mut SSL_CTX) -> Option<&'c Attachment> {
+    let _lock = process::exclusive();
+    // SAFETY: the caller vouches for `ctx`; what serves it lives as long.
+    unsafe { tenancy(library, ctx)?.serving.map(|(attachment, _)| &*attachment) }
 }
 
 /// What serves a context, through whichever table it came.
 ///
 /// # Safety
 ///
-/// `ctx` is a live SSL_CTX, and the caller holds [`process::exclusive`] as
-/// long as it uses the result.
-unsafe fn installed<'l>(ctx: *mut SSL_CTX) -> Option<&'l Attachment> {
-    pool::find(|attachment| {
-        // SAFETY: an attachment in the pool belongs to a context that lives.
-        ptr::eq(attachment.ctx, ctx) && unsafe { is_installed(attachment) }
+/// `ctx` is a live SSL_CTX.
+unsafe fn serving<'l>(lock: &'l Exclusive, ctx: *mut SSL_CTX) -> Option<&'l Attachment> {
+    let its = |attachment: &Attachment| match attachment.whose {
+        Whose::Its(one) => ptr::eq(one, ctx) && attachment.serves(),
+        Whose::Common { .. } => false,
+    };
+    pool::find(its).or_else(|| {
+        let libraries = members(lock).iter().filter(|member| ptr::eq(member.ctx, ctx));
+        // SAFETY: an attachment lives while it has a member, and its library for ever.
+        let libraries: Vec<_> = libraries.map(|it| unsafe { (*it.attachment).library }).collect();
+        // SAFETY: the caller vouches for `ctx`, which has a tenancy of those libraries.
+        libraries.into_iter().find_map(|library| unsafe {
+            tenancy(library, ctx)?.serving.map(|(attachment, _)| &*attachment)
+        })
     })
 }
 
@@ -167,43 +372,33 @@ unsafe fn installed<'l>(ctx: *mut SSL_CTX) -> Option<&'l Attachment> {
 /// # Safety
 ///
 /// `ctx` is a live SSL_CTX of the library that `api` is of.
-unsafe fn set_callback(api: &TlsApi, ctx: *mut SSL_CTX, place: Option<usize>) -> bool {
+unsafe fn set_callback(api: &TlsApi, ctx: *mut SSL_CTX, door: Door, place: Option<usize>) -> bool {
     let hmac = place.and_then(pool::hmac_callback);
     // SAFETY: the caller vouches for `ctx`; each function takes null as "none".
     unsafe {
-        match api.door() {
-            Some(Door::Evp) => api
+        match door {
+            Door::Evp => api
                 .ssl_ctx_set_tlsext_ticket_key_evp_cb
                 .is_some_and(|set| set(ctx, place.and_then(pool::evp_callback)) == 1),
-            Some(Door::HmacFunction) => {
+            Door::HmacFunction => {
                 api.ssl_ctx_set_tlsext_ticket_key_cb.is_some_and(|set| set(ctx, hmac) == 1)
             }
-            Some(Door::HmacCtrl) => api.ssl_ctx_callback_ctrl.is_some_and(|ctrl| {
+            Door::HmacCtrl => api.ssl_ctx_callback_ctrl.is_some_and(|ctrl| {
+                // The C API passes every callback as a plain function pointer.
+                let any = mem::transmute::<HmacCallback, AnyFunction>(hmac);
+                let done = ctrl(ctx, CTRL_SET_TICKET_KEY_CB, any) == 1;
                 // OpenSSL prefers a callback of the EVP form, whoever set it and
                 // when. One that is set after ours is not ours to take away.
                 if let Some(set) = api.ssl_ctx_set_tlsext_ticket_key_evp_cb
+                    && done
                     && place.is_some()
                 {
                     set(ctx, None);
                 }
-                // The C API passes every callback as a plain function pointer.
-                let any = mem::transmute::<HmacCallback, AnyFunction>(hmac);
-                ctrl(ctx, CTRL_SET_TICKET_KEY_CB, any) == 1
+                done
             }),
-            None => false,
         }
     }
-}
-
-/// True if the context of an attachment has our callback.
-///
-/// # Safety
-///
-/// That context lives, and the caller holds [`process::exclusive`].
-unsafe fn is_installed(attachment: &Attachment) -> bool {
-    // SAFETY: passed on.
-    let tenancy = unsafe { tenancy(attachment.library, attachment.ctx.cast_mut()) };
-    tenancy.is_some_and(|tenancy| tenancy.installed)
 }
 
 /// # Safety
@@ -230,7 +425,7 @@ pub fn index(cell: &AtomicI32, make: impl FnOnce() -> c_int) -> c_int {
 
 /// The context is freed: no connection of it is left, so no callback runs.
 unsafe extern "C" fn free_tenancy(
-    _parent: *mut c_void,
+    ctx: *mut c_void,
     tenancy: *mut c_void,
     _ad: *mut c_void,
     _index: c_int,
@@ -240,13 +435,30 @@ unsafe extern "C" fn free_tenancy(
     if tenancy.is_null() {
         return;
     }
+    let _unnoticed = Unnoticed::begin();
     let lock = process::exclusive();
     // SAFETY: stored by `attach`, and ex_data calls this once per object.
     let tenancy = unsafe { Box::from_raw(tenancy.cast::<Tenancy>()) };
-    pool::seat(tenancy.place, ptr::null_mut());
+    let mut unused = tenancy.attachments;
+    if let Some(place) = tenancy.place {
+        pool::seat(place, ptr::null_mut());
+    }
+    let members = members(&lock);
+    let (left, others) = mem::take(members)
+        .into_iter()
+        .partition::<Vec<_>, _>(|member| ptr::eq(member.ctx.cast::<c_void>(), ctx));
+    *members = others;
+    for Member { attachment, .. } in left {
+        if !members.iter().any(|member| ptr::eq(member.attachment, attachment)) {
+            // SAFETY: its last member is gone just now.
+            pool::seat(unsafe { (*attachment).place }, ptr::null_mut());
+            unused.push(attachment);
+        }
+    }
     primed::sweep_under(&lock, Time(0));
-    for attachment in tenancy.attachments {
-        // SAFETY: made by Box::into_raw in `attach`; the last user is gone.
+    drop(lock);
+    for attachment in unused {
+        // SAFETY: made by Box::into_raw in `take_place` or `join`; the last user is gone.
         drop(unsafe { Box::from_raw(attachment) });
     }
 }

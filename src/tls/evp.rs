@@ -4,7 +4,7 @@ use std::ffi::{c_int, c_uchar};
 
 use openssl_sys::{EVP_CIPHER_CTX, SSL};
 
-use super::api::{EvpMacCtx, OsslParam, TlsApi};
+use super::api::{EvpMacCtx, OsslParam};
 use super::attachment::Attachment;
 use super::ticket::{Call, TicketMac, Touched};
 use crate::secret::Secret;
@@ -24,7 +24,7 @@ pub unsafe fn answer(
     mac: *mut EvpMacCtx,
     enc: c_int,
 ) -> c_int {
-    let mac = EvpMac { api: &attachment.library.api, mac };
+    let mac = EvpMac { attachment, mac };
     // SAFETY: passed on from the TLS library.
     unsafe {
         Call { attachment, ssl, name, iv, cipher, mac, enc, touched: Touched::Nothing }.answer()
@@ -32,22 +32,17 @@ pub unsafe fn answer(
 }
 
 struct EvpMac<'c> {
-    api: &'c TlsApi,
+    attachment: &'c Attachment,
     mac: *mut EvpMacCtx,
 }
 
 impl TicketMac for EvpMac<'_> {
     fn key(&mut self, key: &Secret<32>) -> bool {
-        let Some(init) = self.api.evp_mac_init else { return false };
-        let digest = c"SHA256";
+        let Some(init) = self.attachment.library.api.evp_mac_init else { return false };
+        let properties = self.attachment.source().home().properties.as_deref();
         let params = [
-            OsslParam {
-                key: c"digest".as_ptr(),
-                data_type: OsslParam::UTF8_STRING,
-                data: digest.as_ptr().cast_mut().cast(),
-                data_size: digest.count_bytes(),
-                return_size: 0,
-            },
+            OsslParam::text(c"digest", c"SHA256"),
+            properties.map_or(OsslParam::end(), |query| OsslParam::text(c"properties", query)),
             OsslParam::end(),
         ];
         // SAFETY: the TLS library's live HMAC context, a key of 32 bytes, and
@@ -55,8 +50,12 @@ impl TicketMac for EvpMac<'_> {
         unsafe { init(self.mac, key.expose().as_ptr(), key.expose().len(), params.as_ptr()) == 1 }
     }
 
+    fn is_there(&self) -> bool {
+        !self.mac.is_null()
+    }
+
     fn absorb(&mut self, data: &[u8]) -> bool {
-        let Some(update) = self.api.evp_mac_update else { return false };
+        let Some(update) = self.attachment.library.api.evp_mac_update else { return false };
         // SAFETY: the context that `key` initialised, and a valid slice.
         unsafe { update(self.mac, data.as_ptr(), data.len()) == 1 }
     }

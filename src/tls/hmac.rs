@@ -6,7 +6,6 @@ use std::ptr;
 use openssl_sys::{EVP_CIPHER_CTX, HMAC_CTX, SSL};
 
 use super::attachment::Attachment;
-use super::resolve::Library;
 use super::ticket::{Call, TicketMac, Touched};
 use crate::secret::Secret;
 
@@ -25,7 +24,7 @@ pub unsafe fn answer(
     mac: *mut HMAC_CTX,
     enc: c_int,
 ) -> c_int {
-    let mac = HmacMac { library: attachment.library, mac };
+    let mac = HmacMac { attachment, mac };
     // SAFETY: passed on from the TLS library.
     unsafe {
         Call { attachment, ssl, name, iv, cipher, mac, enc, touched: Touched::Nothing }.answer()
@@ -33,27 +32,31 @@ pub unsafe fn answer(
 }
 
 struct HmacMac<'c> {
-    library: &'c Library,
+    attachment: &'c Attachment,
     mac: *mut HMAC_CTX,
 }
 
 impl TicketMac for HmacMac<'_> {
     fn key(&mut self, key: &Secret<32>) -> bool {
-        let Library { api, methods, .. } = self.library;
-        let sha256 = methods.sha256(api);
+        let api = &self.attachment.library.api;
+        let sha256 = self.attachment.source().sha256(api);
         let Some(init) = api.hmac_init_ex.filter(|_| !sha256.is_null()) else { return false };
         let bytes = key.expose();
         // SAFETY: the TLS library's live HMAC context and a key of 32 bytes.
         unsafe { init(self.mac, bytes.as_ptr().cast(), bytes.len(), sha256, ptr::null_mut()) == 1 }
     }
 
+    fn is_there(&self) -> bool {
+        !self.mac.is_null()
+    }
+
     fn absorb(&mut self, data: &[u8]) -> bool {
-        let Some(update) = self.library.api.hmac_update else { return false };
+        let Some(update) = self.attachment.library.api.hmac_update else { return false };
         // SAFETY: the context that `key` initialised, and a valid slice.
         unsafe { update(self.mac, data.as_ptr(), data.len()) == 1 }
     }
 
     fn copyable(&self) -> Option<*mut HMAC_CTX> {
-        self.library.api.copies_macs().then_some(self.mac)
+        self.attachment.library.api.copies_macs().then_some(self.mac)
     }
 }

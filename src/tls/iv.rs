@@ -6,6 +6,7 @@ use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::api::TlsApi;
+use super::source::Source;
 use crate::log::OnceOnly;
 use crate::{error, notice, seat};
 
@@ -89,25 +90,25 @@ fn is_news(first: &Iv) -> bool {
 /// Whether the last draw of this process failed.
 static FAILING: OnceOnly = OnceOnly::new();
 
-/// A fresh IV of that library's generator; `None` if it fails, which is told once.
-pub fn fresh(api: &TlsApi) -> Option<Iv> {
+/// A fresh IV of that source's generator; `None` if it fails, which is told once.
+pub fn fresh(api: &TlsApi, source: &Source) -> Option<Iv> {
     let mut drew = false;
-    let iv = take_or_draw(api, &mut drew);
+    let iv = take_or_draw((api, source), &mut drew);
     if drew {
         tell(iv.is_some());
     }
     iv
 }
 
-fn take_or_draw(api: &TlsApi, drew: &mut bool) -> Option<Iv> {
+fn take_or_draw((api, source): (&TlsApi, &Source), drew: &mut bool) -> Option<Iv> {
     let mut draw = |bytes: &mut [u8]| {
         *drew = true;
-        api.draw(bytes)
+        source.draw(api, bytes)
     };
-    let source = api.rand_bytes.map_or(0, |function| function as usize);
+    let generator = source.generator(api);
     if let Some(seat) = seat::mine() {
         // SAFETY: this thread's seat, and the generator does not come back here.
-        let iv = unsafe { seat.pool() }.take(source, &mut draw);
+        let iv = unsafe { seat.pool() }.take(generator, &mut draw);
         // A signal handler that forked just now left zeroes in the child.
         if let Some(iv) = iv.filter(|iv| seat.is_taken() && *iv != [0; 16]) {
             return Some(iv);

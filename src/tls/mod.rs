@@ -7,21 +7,26 @@
 //!   [`attachment`], what that needs to answer
 //! - [`ticket`]: seal and open, once, for both callback forms
 //! - [`evp`] and [`hmac`]: the two callback ABIs
-//! - [`methods`]: cipher and digest, fetched once; [`primed`]: MACs that are
-//!   keyed once and copied; [`iv`]: IVs, drawn many at once
-//! - [`scope`]: what a ticket is bound to; [`sni`]: the server name of it
+//! - [`source`]: the library context, and what is fetched from it once;
+//!   [`primed`]: MACs that are keyed once and copied; [`iv`]: IVs, drawn many at
+//!   once
+//! - [`scope`]: what a ticket is bound to; [`sni`]: the server name of it;
+//!   [`connection`]: what a connection keeps of both
+//! - [`errors`]: the error queue stays as the application has it
 
 pub mod api;
 pub mod attach;
 pub mod attachment;
 pub mod caller;
+pub mod connection;
+pub mod errors;
 pub mod evp;
 pub mod hmac;
 pub mod iv;
-pub mod methods;
 pub mod pool;
 pub mod primed;
 pub mod resolve;
 pub mod scope;
 pub mod sni;
+pub mod source;
 pub mod ticket;

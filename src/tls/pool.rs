@@ -3,6 +3,7 @@
 //! which function runs is what tells it.
 
 use std::ffi::{c_int, c_uchar};
+use std::ops::Range;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
@@ -12,10 +13,13 @@ use super::api::{EvpCallback, EvpMacCtx, HmacCallback};
 use super::attachment::Attachment;
 use super::{evp, hmac};
 
-/// How many contexts can be attached at once.
+/// How many places there are.
 pub const PLACES: usize = ROWS * COLUMNS;
 const ROWS: usize = 32;
 const COLUMNS: usize = 32;
+/// How many of them are for one context each. When they are used up, contexts
+/// that are alike share one of the others.
+pub const OF_ONE: usize = PLACES - 32;
 
 static TENANTS: [AtomicPtr<Attachment>; PLACES] =
     [const { AtomicPtr::new(ptr::null_mut()) }; PLACES];
@@ -50,9 +54,19 @@ pub fn is_seated(place: usize, attachment: *const Attachment) -> bool {
     seated == Some(attachment)
 }
 
-/// A free place. The caller holds [`crate::process::exclusive`].
+/// A free place for one context. The caller holds [`crate::process::exclusive`].
 pub fn vacant() -> Option<usize> {
-    TENANTS.iter().position(|tenant| tenant.load(Ordering::Relaxed).is_null())
+    vacant_in(0..OF_ONE)
+}
+
+/// A free place for contexts that are alike. The caller holds
+/// [`crate::process::exclusive`].
+pub fn vacant_for_several() -> Option<usize> {
+    vacant_in(OF_ONE..PLACES)
+}
+
+fn vacant_in(mut places: Range<usize>) -> Option<usize> {
+    places.find(|place| TENANTS[*place].load(Ordering::Relaxed).is_null())
 }
 
 /// Puts an attachment at a place, or null to vacate it. The caller holds

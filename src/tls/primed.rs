@@ -22,12 +22,13 @@ use openssl_sys::HMAC_CTX;
 use super::attachment::Attachment;
 use super::pool;
 use super::resolve::Library;
+use super::scope::ContextPart;
 use crate::clock::Time;
 use crate::process::{self, Exclusive};
-use crate::quiescent::{Epoch, Epochs};
+use crate::quiescent::Epoch;
 use crate::ring::reader::{Identity, Located};
 use crate::rotate::Keyring;
-use crate::seat::{self, Seat};
+use crate::seat;
 
 /// Sets of places; which one a key has depends on its slot in the ring.
 const SETS: usize = 64;
@@ -47,17 +48,17 @@ const LOOKS: usize = 1000;
 pub struct Of {
     attachment: u64,
     key: Identity,
-    /// The context's part of the scope, which never changes where it lies; null for none.
-    scope: *const u8,
+    /// The number of the context's part of the scope; 0 for none.
+    scope: u64,
 }
 
 impl Of {
     /// For the tickets of that context, sealed with that key and so bound.
-    pub fn new(attachment: &Attachment, key: &Located<'_>, scope: Option<&[u8]>) -> Self {
+    pub fn new(attachment: &Attachment, key: &Located<'_>, scope: Option<&ContextPart>) -> Self {
         Of {
             attachment: attachment.number,
             key: key.identity(attachment.keyring.ring()),
-            scope: scope.map_or(ptr::null(), <[u8]>::as_ptr),
+            scope: scope.map_or(0, ContextPart::number),
         }
     }
 
@@ -115,7 +116,6 @@ static TABLE: [Place; PLACES] = [const {
         since: AtomicU64::new(0),
     }
 }; PLACES];
-static EPOCHS: Epochs = Epochs::new();
 /// When the table is to be looked through next.
 static NEXT_SWEEP: AtomicU64 = AtomicU64::new(0);
 
@@ -126,7 +126,7 @@ static NEXT_SWEEP: AtomicU64 = AtomicU64::new(0);
 ///
 /// `mac` is a live HMAC_CTX of the library of what `of` is of.
 pub unsafe fn copy(of: &Of, mac: *mut HMAC_CTX) -> Option<bool> {
-    let _reading = EPOCHS.read(&seat::mine()?.reading);
+    let _reading = seat::reading()?;
     for place in of.set() {
         // SAFETY: null or an Entry, which is not freed while this thread reads.
         // Acquire pairs with the Release in `keep`.
@@ -204,7 +204,7 @@ impl Place {
         if !live.is_null() && self.free_if_unread() {
             self.dying.store(live, Ordering::Relaxed);
             self.live.store(ptr::null_mut(), Ordering::Release);
-            self.since.store(EPOCHS.turn().number(), Ordering::Relaxed);
+            self.since.store(seat::turn().number(), Ordering::Relaxed);
         }
     }
 
@@ -216,7 +216,7 @@ impl Place {
             return true;
         }
         let since = Epoch::of(self.since.load(Ordering::Relaxed));
-        if !EPOCHS.is_past(since, seat::all().iter().map(|seat: &Seat| &seat.reading)) {
+        if !seat::is_past(since) {
             return false;
         }
         self.dying.store(ptr::null_mut(), Ordering::Relaxed);

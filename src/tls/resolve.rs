@@ -8,13 +8,18 @@
 
 use std::ffi::{CStr, c_char, c_int, c_long, c_void};
 use std::mem::MaybeUninit;
-use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicUsize, Ordering};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use openssl_sys::{SSL, SSL_CTX, SSL_METHOD};
 
 use super::api::TlsApi;
-use super::methods::Methods;
+use super::attach;
+use super::connection;
+use super::pool;
+use super::source::{Home, Source};
 use crate::process;
+use crate::rotate::{Generator, NotRandom};
 
 /// One loaded TLS library.
 pub struct Library {
@@ -24,8 +29,10 @@ pub struct Library {
     pub api: TlsApi,
     /// Its functions that the preload shim stands in front of.
     pub originals: Originals,
-    /// Its cipher and digest, fetched once.
-    pub methods: Methods,
+    /// The default library context, and what was fetched from it.
+    pub source: Source,
+    /// Some context of a library context of its own was attached.
+    pub(super) has_other_homes: AtomicBool,
     /// Where our state is in its objects.
     pub indices: Indices,
     next: AtomicPtr<Library>,
@@ -50,45 +57,107 @@ pub fn library_of(caller: *const c_void, anchor: &CStr) -> Option<&'static Libra
     })
 }
 
-/// As [`library_of`], remembered by call site, for hooks on warm paths.
+/// As [`library_of`], remembered by call site, for hooks on warm paths. A call
+/// site in a module is remembered until something is unloaded: another module
+/// may lie there then, and use another library.
 pub fn library_at(caller: *const c_void, anchor: &CStr) -> Option<&'static Library> {
-    /// (call site, library); a few suffice, one more resolves anew each time.
-    static SITES: [(AtomicUsize, AtomicPtr<Library>); 64] =
-        [const { (AtomicUsize::new(0), AtomicPtr::new(std::ptr::null_mut())) }; 64];
     let site = caller as usize;
     let start = (site >> 2) % SITES.len();
     let probes = || (0..8).map(|step| &SITES[(start + step) % SITES.len()]);
     if site != 0 {
-        for (address, library) in probes() {
-            match address.load(Ordering::Acquire) {
-                // SAFETY: only ever null or a pointer to a leaked Library.
-                found if found == site => match unsafe { library.load(Ordering::Acquire).as_ref() }
-                {
-                    Some(library) => return Some(library),
-                    None => break,
-                },
-                0 => break,
-                _ => {}
-            }
+        let known = probes().find(|known| known.address.load(Ordering::Acquire) == site);
+        if let Some(library) = known.and_then(Site::library) {
+            return Some(library);
         }
     }
+    let valid = if may_be_unloaded(caller) { unloads() } else { Site::FOR_EVER };
     let library = library_of(caller, anchor)?;
-    for (address, slot) in probes() {
-        let claimed = address.compare_exchange(0, site, Ordering::AcqRel, Ordering::Acquire);
-        if claimed.is_ok() || claimed == Err(site) {
-            slot.store(std::ptr::from_ref(library).cast_mut(), Ordering::Release);
-            break;
-        }
+    let Some(_lock) = process::try_exclusive() else { return Some(library) };
+    let ours = |known: &&Site| [0, site].contains(&known.address.load(Ordering::Relaxed));
+    if let Some(free) = probes().find(ours).filter(|_| site != 0) {
+        free.remember(site, library, valid);
     }
     Some(library)
+}
+
+/// A few suffice, one more resolves anew each time. Changed under
+/// [`process::exclusive`] only.
+static SITES: [Site; 64] = [const { Site::new() }; 64];
+
+/// A call site, and the library that it was found to use.
+struct Site {
+    address: AtomicUsize,
+    library: AtomicPtr<Library>,
+    /// As many unloadings were there then; odd values are for those below.
+    valid: AtomicU64,
+}
+
+impl Site {
+    const FOR_EVER: u64 = u64::MAX;
+    const IN_THE_MAKING: u64 = u64::MAX - 2;
+
+    const fn new() -> Self {
+        let library = AtomicPtr::new(std::ptr::null_mut());
+        Site { address: AtomicUsize::new(0), library, valid: AtomicU64::new(Self::IN_THE_MAKING) }
+    }
+
+    /// `None` if what was found is not sure any more.
+    fn library(&self) -> Option<&'static Library> {
+        // Acquire: what is loaded after it is not older than it.
+        let valid = self.valid.load(Ordering::Acquire);
+        let library = self.library.load(Ordering::Acquire);
+        let same = self.valid.load(Ordering::Relaxed) == valid;
+        let sure = same && (valid == Self::FOR_EVER || valid == unloads());
+        // SAFETY: only ever null or a pointer to a leaked Library.
+        if sure { unsafe { library.as_ref() } } else { None }
+    }
+
+    fn remember(&self, site: usize, library: &'static Library, valid: u64) {
+        self.valid.store(Self::IN_THE_MAKING, Ordering::Release);
+        // Release: who sees the library does not see the old `valid` after it.
+        self.library.store(ptr::from_ref(library).cast_mut(), Ordering::Release);
+        self.valid.store(valid, Ordering::Release);
+        self.address.store(site, Ordering::Release);
+    }
+}
+
+/// False if the code at `caller` stays where it is as long as the process: in
+/// the program itself, or in a TLS library, which we keep open.
+fn may_be_unloaded(caller: *const c_void) -> bool {
+    let Some(object) = Object::of(caller) else { return true };
+    // SAFETY: takes a number.
+    let entry = unsafe { libc::getauxval(libc::AT_ENTRY) } as *const c_void;
+    let is_program = Object::of(entry).is_some_and(|program| program.base == object.base);
+    !is_program && known(object.base).is_none()
+}
+
+/// How often something was unloaded since the process began (dl_iterate_phdr(3)),
+/// doubled.
+fn unloads() -> u64 {
+    unsafe extern "C" fn first(
+        info: *mut libc::dl_phdr_info,
+        size: usize,
+        unloads: *mut c_void,
+    ) -> c_int {
+        let known = std::mem::offset_of!(libc::dl_phdr_info, dlpi_subs) + size_of::<u64>();
+        if size >= known {
+            // SAFETY: the loader's description, as long as it says; and our own counter.
+            unsafe { unloads.cast::<u64>().write((*info).dlpi_subs) };
+        }
+        1
+    }
+    let mut unloads = 0_u64;
+    // SAFETY: the function takes what it is called with, and stops at the first object.
+    unsafe { libc::dl_iterate_phdr(Some(first), (&raw mut unloads).cast()) };
+    unloads.wrapping_mul(2)
 }
 
 /// The ex_data indices of one TLS library; -1 until made.
 pub struct Indices {
     /// For what a context owns of ours.
     pub tenancy: AtomicI32,
-    /// For the server name of a connection.
-    pub name: AtomicI32,
+    /// For what a connection has of ours.
+    connection: AtomicI32,
     /// For the preload shim's own state.
     pub shim: AtomicI32,
 }
@@ -96,37 +165,78 @@ pub struct Indices {
 impl Default for Indices {
     fn default() -> Self {
         let none = || AtomicI32::new(-1);
-        Indices { tenancy: none(), name: none(), shim: none() }
+        Indices { tenancy: none(), connection: none(), shim: none() }
     }
 }
 
+impl Indices {
+    /// For what a connection has of ours; < 0 before the first context is attached.
+    pub fn connection(&self) -> c_int {
+        self.connection.load(Ordering::Relaxed)
+    }
+}
+
+impl Library {
+    /// Makes what is needed before a context is attached. The caller holds
+    /// [`process::exclusive`].
+    pub(super) fn prepare(&'static self) {
+        attach::index(&self.indices.connection, || connection::new_index(self));
+    }
+}
+
+/// For who makes keys without a context at hand: the upkeep. In a process whose
+/// contexts have library contexts of their own, keys come from one of those, as
+/// long as one of its contexts lives.
+impl Generator for Library {
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), NotRandom> {
+        let drew = if self.has_other_homes.load(Ordering::Relaxed) {
+            // A fork may wait for who is here; so this waits for nobody.
+            let _lock = process::try_exclusive().ok_or(NotRandom::NotNow)?;
+            let own = pool::find(|attachment| {
+                ptr::eq(attachment.library, self) && !attachment.source().home().is_default()
+            });
+            let source = own.map_or(&self.source, |attachment| attachment.source());
+            source.draw_secret(&self.api, bytes)
+        } else {
+            self.source.draw_secret(&self.api, bytes)
+        };
+        if drew { Ok(()) } else { Err(NotRandom::Failed) }
+    }
+}
+
+/// All libraries that were met.
+pub fn all() -> impl Iterator<Item = &'static Library> {
+    // SAFETY: null or a pointer to a leaked Library; Acquire pairs with the
+    // Release in `enlist`.
+    let first = unsafe { LIBRARIES.load(Ordering::Acquire).as_ref() };
+    // SAFETY: as above; set before the Library was published.
+    std::iter::successors(first, |library| unsafe { library.next.load(Ordering::Relaxed).as_ref() })
+}
+
 /// The functions that the preload shim stands in front of, as their library
-/// defines them; `None` where it does not.
+/// defines them; `None` where it does not. A thread may be cancelled in them,
+/// as if the shim were not there.
 #[derive(Clone, Copy, Default)]
 #[allow(missing_docs, reason = "each field is the TLS library's function of that name")]
 pub struct Originals {
-    pub ssl_ctx_new: Option<unsafe extern "C" fn(*const SSL_METHOD) -> *mut SSL_CTX>,
-    pub ssl_ctx_new_ex:
-        Option<unsafe extern "C" fn(*mut c_void, *const c_char, *const SSL_METHOD) -> *mut SSL_CTX>,
-    pub ssl_new: Option<unsafe extern "C" fn(*mut SSL_CTX) -> *mut SSL>,
+    pub ssl_ctx_new: Option<unsafe extern "C-unwind" fn(*const SSL_METHOD) -> *mut SSL_CTX>,
+    pub ssl_ctx_new_ex: Option<
+        unsafe extern "C-unwind" fn(*mut c_void, *const c_char, *const SSL_METHOD) -> *mut SSL_CTX,
+    >,
+    pub ssl_new: Option<unsafe extern "C-unwind" fn(*mut SSL_CTX) -> *mut SSL>,
     pub ssl_ctx_ctrl:
-        Option<unsafe extern "C" fn(*mut SSL_CTX, c_int, c_long, *mut c_void) -> c_long>,
-    /// Only asked: where it is the clients' method, too, that one tells nothing.
+        Option<unsafe extern "C-unwind" fn(*mut SSL_CTX, c_int, c_long, *mut c_void) -> c_long>,
+    /// What a connection was told about tickets.
+    pub ssl_get_options: Option<unsafe extern "C" fn(*const SSL) -> u64>,
+    pub ssl_get_max_early_data: Option<unsafe extern "C" fn(*const SSL) -> u32>,
+    /// Only asked, as the next: QUIC listeners have it.
+    pub ossl_quic_server_method: Option<unsafe extern "C" fn() -> *const SSL_METHOD>,
+    /// Where it is the clients' method, too, that one tells nothing.
     pub tls_server_method: Option<unsafe extern "C" fn() -> *const SSL_METHOD>,
 }
 
 fn known(base: usize) -> Option<&'static Library> {
-    // SAFETY: null or a pointer to a leaked Library; Acquire pairs with the
-    // Release in `enlist`.
-    let mut library = unsafe { LIBRARIES.load(Ordering::Acquire).as_ref() };
-    while let Some(candidate) = library {
-        if candidate.base == base {
-            return Some(candidate);
-        }
-        // SAFETY: as above; set before the Library was published.
-        library = unsafe { candidate.next.load(Ordering::Relaxed).as_ref() };
-    }
-    None
+    all().find(|library| library.base == base)
 }
 
 /// A library that a host links statically and whose table it gives us.
@@ -142,8 +252,8 @@ fn enlist(base: usize, api: TlsApi, originals: Originals) -> &'static Library {
     known(base).unwrap_or_else(|| {
         let next = AtomicPtr::new(LIBRARIES.load(Ordering::Relaxed));
         let indices = Indices::default();
-        let methods = Methods::default();
-        let library = Library { base, api, originals, methods, indices, next };
+        let (source, has_other_homes) = (Source::new(Home::DEFAULT), AtomicBool::new(false));
+        let library = Library { base, api, originals, source, has_other_homes, indices, next };
         let library = Box::leak(Box::new(library));
         LIBRARIES.store(library, Ordering::Release);
         library
@@ -281,6 +391,21 @@ fn table(handle: *mut c_void) -> TlsApi {
         hmac_ctx_new: find!(handle, c"HMAC_CTX_new"),
         hmac_ctx_free: find!(handle, c"HMAC_CTX_free"),
         hmac_ctx_copy: find!(handle, c"HMAC_CTX_copy"),
+        err_set_mark: find!(handle, c"ERR_set_mark"),
+        err_pop_to_mark: find!(handle, c"ERR_pop_to_mark"),
+        rand_bytes_ex: find!(handle, c"RAND_bytes_ex"),
+        rand_priv_bytes_ex: find!(handle, c"RAND_priv_bytes_ex"),
+        evp_md_free: find!(handle, c"EVP_MD_free"),
+        evp_cipher_free: find!(handle, c"EVP_CIPHER_free"),
+        evp_default_properties_is_fips_enabled: find!(
+            handle,
+            c"EVP_default_properties_is_fips_enabled"
+        ),
+        x509_up_ref: find!(handle, c"X509_up_ref"),
+        x509_free: find!(handle, c"X509_free"),
+        ssl_get_client_random: find!(handle, c"SSL_get_client_random"),
+        crypto_get_ex_data: find!(handle, c"CRYPTO_get_ex_data"),
+        ssl_get_certificate: find!(handle, c"SSL_get_certificate"),
     }
 }
 
@@ -291,6 +416,9 @@ fn originals(handle: *mut c_void) -> Originals {
         ssl_ctx_new_ex: find!(handle, c"SSL_CTX_new_ex"),
         ssl_new: find!(handle, c"SSL_new"),
         ssl_ctx_ctrl: find!(handle, c"SSL_CTX_ctrl"),
+        ssl_get_options: find!(handle, c"SSL_get_options"),
+        ssl_get_max_early_data: find!(handle, c"SSL_get_max_early_data"),
+        ossl_quic_server_method: find!(handle, c"OSSL_QUIC_server_method"),
         tls_server_method: find!(handle, c"TLS_server_method"),
     }
 }

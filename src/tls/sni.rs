@@ -4,16 +4,18 @@
 //! When a ticket is opened, only the ClientHello has the name; when one is
 //! sealed, only `SSL_get_servername`; and when a TLS 1.2 ticket is renewed,
 //! that returns the old session's name, so the one that was seen at the
-//! opening is remembered. (BoringSSL and AWS-LC have the name early, and no
+//! opening is remembered ([`connection`]). (BoringSSL and AWS-LC have the name early, and no
 //! other way to it.)
 
-use std::ffi::{CStr, c_int, c_long, c_void};
+use std::ffi::CStr;
 use std::ops::Deref;
 use std::ptr;
 
 use openssl_sys::SSL;
 
 use super::api::TlsApi;
+use super::connection;
+use super::resolve::Library;
 
 /// `TLSEXT_TYPE_server_name` (RFC 6066 §3).
 const EXTENSION: u32 = 0;
@@ -105,14 +107,14 @@ impl<'h> ServerName<'h> {
     ///
     /// # Safety
     ///
-    /// `ssl` is the connection of the callback that runs, at enc = 1; `index`
-    /// that of [`remember`].
-    pub unsafe fn at_sealing(api: &TlsApi, ssl: *mut SSL, index: c_int) -> Option<Self> {
+    /// `ssl` is the connection of the callback that runs, at enc = 1.
+    pub unsafe fn at_sealing(library: &Library, ssl: *mut SSL) -> Option<Self> {
+        let api = &library.api;
         // SAFETY: the caller vouches for `ssl`.
         unsafe {
             let reused = api.ssl_session_reused.is_some_and(|reused| reused(ssl) == 1);
             if reused && !api.is_tls_1_3(ssl) && api.ssl_client_hello_get0_ext.is_some() {
-                return recall(api, ssl, index);
+                return connection::recall(library, ssl);
             }
             Some(Self::negotiated(api, ssl))
         }
@@ -131,64 +133,6 @@ impl<'h> ServerName<'h> {
                 None => ServerName::None,
             }
         }
-    }
-}
-
-/// What is kept of a name between opening and renewal: the host, or that there was none.
-type Remembered = Option<HostName>;
-
-/// Keeps the name of a connection, for the renewal of its TLS 1.2 ticket. A
-/// malformed one is not kept: such a handshake ends before that.
-///
-/// # Safety
-///
-/// `ssl` is a live connection of that library, `index` one for [`forget`].
-pub unsafe fn remember(api: &TlsApi, ssl: *mut SSL, index: c_int, name: &ServerName<'_>) {
-    let remembered = match name {
-        ServerName::None => None,
-        ServerName::Name(name) => Some(name.clone()),
-        ServerName::Malformed(_) => return,
-    };
-    let (Some(get), Some(set)) = (api.ssl_get_ex_data, api.ssl_set_ex_data) else { return };
-    // SAFETY: the caller vouches for `ssl`; under the index there is null or a
-    // Remembered of ours, and a connection is used by one thread at a time.
-    unsafe {
-        if let Some(before) = get(ssl, index).cast::<Remembered>().as_mut() {
-            *before = remembered;
-            return;
-        }
-        let new = Box::into_raw(Box::new(remembered));
-        if index < 0 || set(ssl, index, new.cast()) != 1 {
-            drop(Box::from_raw(new));
-        }
-    }
-}
-
-/// # Safety
-///
-/// As for [`remember`].
-unsafe fn recall(api: &TlsApi, ssl: *mut SSL, index: c_int) -> Option<ServerName<'static>> {
-    // SAFETY: as in `remember`.
-    let remembered = unsafe { api.ssl_get_ex_data?(ssl, index).cast::<Remembered>().as_ref() };
-    remembered.map(|name| name.clone().map_or(ServerName::None, ServerName::Name))
-}
-
-/// Frees what [`remember`] kept, with its connection.
-///
-/// # Safety
-///
-/// Called by the TLS library with what is stored under the index.
-pub unsafe extern "C" fn forget(
-    _parent: *mut c_void,
-    remembered: *mut c_void,
-    _ad: *mut c_void,
-    _index: c_int,
-    _argl: c_long,
-    _argp: *mut c_void,
-) {
-    if !remembered.is_null() {
-        // SAFETY: stored by `remember`, and ex_data calls this once per object.
-        drop(unsafe { Box::from_raw(remembered.cast::<Remembered>()) });
     }
 }
 

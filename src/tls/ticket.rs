@@ -13,11 +13,11 @@ use openssl_sys::{EVP_CIPHER_CTX, HMAC_CTX, SSL};
 
 use super::attachment::Attachment;
 use super::iv::{self, Iv};
-use super::methods::Direction;
 use super::primed::{self, Of};
-use super::resolve::Library;
-use super::scope::AtOpening;
-use super::sni::{self, ServerName};
+use super::scope::ContextPart;
+use super::sni::ServerName;
+use super::source::Direction;
+use super::{connection, errors};
 use crate::clock::Time;
 use crate::config::Renew;
 use crate::error;
@@ -26,6 +26,7 @@ use crate::ring::reader::Located;
 use crate::ring::stats::Counter;
 use crate::schedule::KeyState;
 use crate::secret::{KeyName, KeySecrets, SHALLOW, Secret, wipe_stack, wipe_stack_by};
+use crate::unnoticed::Unnoticed;
 
 const NONE: c_int = 0;
 const USE: c_int = 1;
@@ -40,6 +41,9 @@ pub trait TicketMac {
     fn key(&mut self, key: &Secret<32>) -> bool;
     /// Puts associated data into it, before the TLS library adds the ticket.
     fn absorb(&mut self, data: &[u8]) -> bool;
+    /// False if libssl has none: it decides by the callback that is set when the
+    /// handshake comes there, and that may have been changed since.
+    fn is_there(&self) -> bool;
     /// Itself, if it is of a kind that can be copied: see [`primed`].
     fn copyable(&self) -> Option<*mut HMAC_CTX> {
         None
@@ -50,7 +54,7 @@ pub trait TicketMac {
 struct Bound<'b> {
     key: &'b Located<'b>,
     /// The context's part of the scope; `None` for a plain key.
-    scope: Option<&'b [u8]>,
+    scope: Option<&'b ContextPart>,
     server_name: &'b ServerName<'b>,
 }
 
@@ -88,12 +92,14 @@ struct Sealed {
 }
 
 impl<'c, Mac: TicketMac> Call<'c, Mac> {
-    /// Answers the call, whatever happens inside.
+    /// Answers the call, whatever happens inside, and leaves the thread as it was.
     ///
     /// # Safety
     ///
     /// The members are what the TLS library gave to the callback that runs.
     pub unsafe fn answer(mut self) -> c_int {
+        let _unnoticed = Unnoticed::begin();
+        let _mark = errors::Mark::set(&self.attachment.library.api);
         // SAFETY: passed on from the caller.
         let answer = unsafe { self.answer_below() };
         match self.touched {
@@ -113,8 +119,13 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
     unsafe fn answer_below(&mut self) -> c_int {
         // SAFETY: passed on from the caller.
         let answer = catch_unwind(AssertUnwindSafe(|| unsafe {
-            self.attachment.settle();
-            if self.enc == ENCRYPT { self.seal_or_decline() } else { self.open() }
+            let called_for = self.mac.is_there() && !self.cipher.is_null();
+            match (called_for && self.attachment.serves(), self.enc) {
+                (false, ENCRYPT) => self.decline(),
+                (false, _) => NONE,
+                (true, ENCRYPT) => self.seal_or_decline(),
+                (true, _) => self.open(),
+            }
         }));
         let declined = || {
             static SAID: OnceOnly = OnceOnly::new();
@@ -131,6 +142,7 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
     ///
     /// As for [`Call::answer`], at enc = 1.
     unsafe fn seal_or_decline(&mut self) -> c_int {
+        self.attachment.settle();
         // SAFETY: passed on from the caller.
         unsafe {
             match self.seal() {
@@ -150,11 +162,11 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
         let keyring = self.attachment.keyring;
         let now = keyring.now();
         primed::tend(now);
-        keyring.expect_lifetime(self.attachment.timeout());
+        keyring.expect_lifetime_with(self.attachment.timeout(), self.attachment);
         let mut sealed = None;
         // A key that is revoked right now has a successor: nothing was primed with it yet.
         for _ in 0..3 {
-            let key = keyring.sealing(now)?;
+            let key = keyring.sealing_with(now, self.attachment)?;
             // SAFETY: passed on from the caller.
             sealed = unsafe { self.seal_with(&key, now) };
             if sealed.is_some() || key.is_there() {
@@ -169,13 +181,16 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
     ///
     /// As for [`Call::answer`], at enc = 1.
     unsafe fn seal_with(&mut self, key: &Located<'_>, now: Time) -> Option<Sealed> {
-        let api = &self.attachment.library.api;
-        let index = self.attachment.name_index();
+        let Attachment { library, .. } = self.attachment;
         // SAFETY: the connection of this call.
-        let server_name = unsafe { ServerName::at_sealing(api, self.ssl, index) }?;
-        let iv = iv::fresh(api)?;
-        let scope = if key.plain { None } else { Some(self.attachment.scope_of_context(now)?) };
-        let bound = Bound { key, scope, server_name: &server_name };
+        let server_name = unsafe { ServerName::at_sealing(library, self.ssl) }?;
+        let iv = iv::fresh(&library.api, self.attachment.source())?;
+        let scope = match key.plain {
+            true => None,
+            // SAFETY: the connection of this call.
+            false => Some(unsafe { self.attachment.scope_of_connection(self.ssl, now) }?),
+        };
+        let bound = Bound { key, scope: scope.as_deref(), server_name: &server_name };
         let primed = self.prime(&bound, &iv, Direction::Encrypt, now);
         primed.then_some(Sealed { name: key.name, iv })
     }
@@ -187,7 +202,8 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
     ///
     /// As for [`Call::answer`], at enc = 1.
     unsafe fn decline(&mut self) -> c_int {
-        if self.attachment.library.api.zero_means_no_ticket() {
+        let possible = self.mac.is_there() && !self.cipher.is_null();
+        if self.attachment.library.api.zero_means_no_ticket() || !possible {
             return NONE;
         }
         let mut sealed = Sealed { name: KeyName([0; 16]), iv: [0; 16] };
@@ -225,8 +241,9 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
         let (name, iv) = unsafe {
             (KeyName(self.name.cast::<[u8; 16]>().read()), self.iv.cast::<[u8; 16]>().read())
         };
+        self.attachment.settle();
         let now = keyring.now();
-        keyring.tick(now);
+        keyring.tick_with(now, self.attachment);
         primed::tend(now);
         let Some(key) = keyring.ring().locate(&name) else {
             self.attachment.count(Counter::Unknown);
@@ -237,22 +254,27 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
             self.attachment.count(Counter::Expired);
             return NONE;
         }
-        // SAFETY: the connection of this call.
-        let scope = match unsafe { self.scope_at_opening(&key, now) } {
-            AtOpening::Bound(scope) => Some(scope),
-            AtOpening::Unbound => None,
-            AtOpening::VerifiedOtherwise => {
+        let mut scope = None;
+        if !key.plain {
+            let sources = (&library.api, self.attachment.source());
+            // SAFETY: the connection of this call.
+            let part = unsafe { self.attachment.scope_of_connection(self.ssl, now) };
+            let Some(part) = part else {
+                self.attachment.count(Counter::Errors);
+                return NONE;
+            };
+            let bind = self.attachment.scope.bind();
+            // SAFETY: the connection of this call, which libssl itself tells
+            // the names that it would accept.
+            if !unsafe { part.is_policy_of(sources, self.ssl, bind) } {
                 self.attachment.count(Counter::WrongScope);
                 return NONE;
             }
-            AtOpening::Failed => {
-                self.attachment.count(Counter::Errors);
-                return NONE;
-            }
-        };
+            scope = Some(part);
+        }
         // SAFETY: the connection of this call.
         let server_name = unsafe { ServerName::at_opening(&library.api, self.ssl) };
-        let bound = Bound { key: &key, scope, server_name: &server_name };
+        let bound = Bound { key: &key, scope: scope.as_deref(), server_name: &server_name };
         let primed = self.prime(&bound, &iv, Direction::Decrypt, now);
         self.attachment.count(match (primed, state) {
             (false, _) => Counter::Errors,
@@ -264,9 +286,8 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
         }
         match renew {
             Renew::Always => {
-                let index = self.attachment.name_index();
-                // SAFETY: the connection of this call; the index is for this.
-                unsafe { sni::remember(&library.api, self.ssl, index, &server_name) };
+                // SAFETY: the connection of this call.
+                unsafe { connection::remember(library, self.ssl, &server_name) };
                 RENEW
             }
             // A TLS 1.2 renewal extends nothing, and an OpenSSL client that is
@@ -275,17 +296,6 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
             Renew::Auto if unsafe { library.api.is_tls_1_3(self.ssl) } => RENEW,
             Renew::Auto | Renew::Never => USE,
         }
-    }
-
-    /// # Safety
-    ///
-    /// As for [`Call::answer`], at enc = 0.
-    unsafe fn scope_at_opening(&self, key: &Located<'_>, now: Time) -> AtOpening<'c> {
-        if key.plain {
-            return AtOpening::Unbound;
-        }
-        // SAFETY: the connection of this call.
-        unsafe { self.attachment.scope_at_opening(self.ssl, now) }
     }
 
     /// Primes both contexts; false if the TLS library fails, or the key is gone.
@@ -298,9 +308,9 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
     }
 
     fn prime_cipher(&self, key: (&Secret<32>, bool), iv: &Iv, direction: Direction) -> bool {
-        let Library { api, methods, .. } = self.attachment.library;
+        let (api, source) = (&self.attachment.library.api, self.attachment.source());
         // SAFETY: the TLS library's live cipher context.
-        unsafe { methods.prime(api, self.cipher, key, iv, direction) }
+        unsafe { source.prime(api, self.cipher, key, iv, direction) }
     }
 
     fn prime_mac(&mut self, bound: &Bound<'_>, now: Time) -> bool {
@@ -326,7 +336,7 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
         self.touched = Touched::Both;
         let keyed = bound.key.read_hmac(&mut hmac)
             && self.mac.key(&hmac)
-            && bound.scope.is_none_or(|scope| self.mac.absorb(scope));
+            && bound.scope.is_none_or(|scope| self.mac.absorb(scope.encoded()));
         if let Some(mac) = self.mac.copyable().filter(|_| keyed) {
             // SAFETY: of the attachment's library, and keyed just now.
             unsafe { primed::keep(of, self.attachment, mac, now) };

@@ -16,7 +16,7 @@ use tktrot::ring::Ring;
 use tktrot::ring::layout::Geometry;
 use tktrot::ring::reader::Key;
 use tktrot::ring::writer::Entry;
-use tktrot::rotate::{Generator, Keyring};
+use tktrot::rotate::{Generator, Keyring, NotRandom};
 use tktrot::schedule::{KeyState, KeyTimes};
 use tktrot::secret::{KeyName, KeySecrets};
 
@@ -30,14 +30,14 @@ struct Counting;
 static DRAWS: AtomicU64 = AtomicU64::new(1);
 
 impl Generator for Counting {
-    fn fill(&self, bytes: &mut [u8]) -> bool {
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), NotRandom> {
         let draw = DRAWS.fetch_add(1, Ordering::Relaxed);
         let seed = draw ^ u64::from(std::process::id()) << 32;
         for (index, byte) in bytes.iter_mut().enumerate() {
             let mixed = (seed + index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             *byte = (mixed >> 56) as u8 ^ (mixed >> 24) as u8;
         }
-        true
+        Ok(())
     }
 }
 

@@ -16,7 +16,7 @@ use tktrot::ring::file::Place;
 use tktrot::ring::layout::Geometry;
 use tktrot::ring::reader::Key;
 use tktrot::ring::writer::{Entry, NotPublished};
-use tktrot::rotate::{Failure, Generator, Keyring};
+use tktrot::rotate::{Failure, Generator, Keyring, NotRandom};
 use tktrot::schedule::{KeyState, KeyTimes};
 use tktrot::secret::KeyName;
 
@@ -35,13 +35,13 @@ struct Source {
 }
 
 impl Generator for Source {
-    fn fill(&self, bytes: &mut [u8]) -> bool {
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), NotRandom> {
         let draw = self.draws.fetch_add(1, Ordering::Relaxed);
         for (index, byte) in bytes.iter_mut().enumerate() {
             let mixed = (draw * 1000 + index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             *byte = (mixed >> 56) as u8;
         }
-        !self.fails.load(Ordering::Relaxed)
+        if self.fails.load(Ordering::Relaxed) { Err(NotRandom::Failed) } else { Ok(()) }
     }
 }
 

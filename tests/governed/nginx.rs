@@ -20,8 +20,8 @@ const ROTATE: Duration = Duration::from_secs(1);
 struct OpenSsl;
 
 impl Generator for OpenSsl {
-    fn fill(&self, bytes: &mut [u8]) -> bool {
-        openssl::rand::rand_priv_bytes(bytes).is_ok()
+    fn fill(&self, bytes: &mut [u8]) -> std::result::Result<(), NotRandom> {
+        openssl::rand::rand_priv_bytes(bytes).map_err(|_| NotRandom::Failed)
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tktrot::clock::VirtualClock;
-use tktrot::rotate::Generator;
+use tktrot::rotate::{Generator, NotRandom};
 
 /// What is wrong with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +47,7 @@ impl Source {
 }
 
 impl Generator for Source {
-    fn fill(&self, bytes: &mut [u8]) -> bool {
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), NotRandom> {
         self.clock.advance(Duration::from_nanos(self.nanos.load(Ordering::Relaxed)));
         let fault = self.fault.load(Ordering::Relaxed);
         let draw = match fault {
@@ -58,6 +58,6 @@ impl Generator for Source {
             let mixed = (draw * 1000 + index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             *byte = if fault == Fault::Zeroes as u8 { 0 } else { (mixed >> 56) as u8 };
         }
-        fault != Fault::Fails as u8
+        if fault == Fault::Fails as u8 { Err(NotRandom::Failed) } else { Ok(()) }
     }
 }

@@ -110,10 +110,11 @@ impl Format {
 /// A key that nobody uses.
 fn unused() -> Result<Box<Key>> {
     let mut key = Box::new(Key::blank());
-    let drawn = OpenSsl.fill(&mut key.name.0)
-        && OpenSsl.fill(key.secrets.aes.expose_mut())
-        && OpenSsl.fill(key.secrets.hmac.expose_mut());
-    drawn.then_some(key).ok_or_else(|| anyhow!("the random number generator fails"))
+    let drawn = OpenSsl
+        .fill(&mut key.name.0)
+        .and_then(|()| OpenSsl.fill(key.secrets.aes.expose_mut()))
+        .and_then(|()| OpenSsl.fill(key.secrets.hmac.expose_mut()));
+    drawn.map(|()| key).map_err(|_| anyhow!("the random number generator fails"))
 }
 
 /// A file for each key, and one that names them all.

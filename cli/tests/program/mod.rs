@@ -10,7 +10,7 @@ use tktrot::clock::BootClock;
 use tktrot::config::Config;
 use tktrot::ring::file::Place;
 use tktrot::ring::layout::Geometry;
-use tktrot::rotate::{Generator, Keyring};
+use tktrot::rotate::{Generator, Keyring, NotRandom};
 
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -72,8 +72,8 @@ pub fn alarms(reading: &Value) -> Vec<&str> {
 struct OpenSsl;
 
 impl Generator for OpenSsl {
-    fn fill(&self, bytes: &mut [u8]) -> bool {
-        openssl::rand::rand_priv_bytes(bytes).is_ok()
+    fn fill(&self, bytes: &mut [u8]) -> std::result::Result<(), NotRandom> {
+        openssl::rand::rand_priv_bytes(bytes).map_err(|_| NotRandom::Failed)
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tktrot::ring::reader::Key;
-use tktrot::rotate::Generator;
+use tktrot::rotate::{Generator, NotRandom};
 use tktrot::schedule::KeyTimes;
 use tktrot::secret::{KeyName, KeySecrets, Secret};
 
@@ -62,9 +62,9 @@ pub fn fill(bytes: &mut [u8], seed: u64) {
 pub struct Counting(pub AtomicU64);
 
 impl Generator for Counting {
-    fn fill(&self, bytes: &mut [u8]) -> bool {
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), NotRandom> {
         fill(bytes, self.0.fetch_add(1, Ordering::Relaxed) << 20 | 1 << 63);
-        true
+        Ok(())
     }
 }
 

@@ -95,6 +95,8 @@ fn said_by_c(fields: &[u8], variables: &[(OsString, OsString)]) -> bool {
         upkeep: number(6),
         strict: number(7) as i32,
         allow_long: number(8) as i32,
+        libctx: std::ptr::null_mut(),
+        properties: std::ptr::null(),
     };
     let mut room = [0_u64; LARGEST / 8];
     let beyond = number(9) % 8 == 7;
@@ -110,7 +112,7 @@ fn said_by_c(fields: &[u8], variables: &[(OsString, OsString)]) -> bool {
         from_c(room)
     };
     match taken {
-        Ok(taken) => {
+        Ok((taken, _)) => {
             assert!(config.size <= LARGEST && !beyond, "a size that is none");
             is_sound(&taken, taken.allow_long);
             true

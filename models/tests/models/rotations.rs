@@ -12,7 +12,7 @@ use models::config::Config;
 use models::ring::Ring;
 use models::ring::layout::Geometry;
 use models::ring::reader::Key;
-use models::rotate::{Generator, Keyring};
+use models::rotate::{Generator, Keyring, NotRandom};
 use models::schedule::KeyState;
 
 use crate::{explore, explore_some};
@@ -21,7 +21,7 @@ use crate::{explore, explore_some};
 struct Counting(AtomicU64);
 
 impl Generator for Counting {
-    fn fill(&self, bytes: &mut [u8]) -> bool {
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), NotRandom> {
         let draw = self.0.fetch_add(1, Ordering::Relaxed);
         // Of names and secrets, a model's ring has one word.
         bytes.fill(0);
@@ -29,7 +29,7 @@ impl Generator for Counting {
             let mixed = (draw * 1000 + index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             *byte = (mixed >> 56) as u8;
         }
-        true
+        Ok(())
     }
 }
 
