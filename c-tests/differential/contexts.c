@@ -36,6 +36,7 @@ static void try_in(OSSL_LIB_CTX *libctx, const char *properties, int version)
     SSL_CTX_set_min_proto_version(client, version);
     SSL_CTX_set_max_proto_version(client, version);
     record_callbacks(server);
+    ready_in(server, libctx, properties);
     SSL_SESSION *first = visit("first", server, client, NULL, "a.test");
     SSL_SESSION *second = first ? visit("second", server, client, first, "a.test") : NULL;
     SSL_SESSION_free(second ? visit("third", server, client, second, "a.test") : NULL);
@@ -101,6 +102,7 @@ static void library_context_freed(int version)
         SSL_CTX *client = new_client(version);
         NEED(SSL_CTX_use_certificate(server, cert) == 1 && SSL_CTX_use_PrivateKey(server, pkey) == 1);
         SSL_CTX_set_session_id_context(server, (const unsigned char *)"own", 3);
+        ready_in(server, libctx, NULL);
         snprintf(key, sizeof key, "full %d", i);
         say(key, "%s", outcome_name(quick(server, client, NULL, "a.test", &session)));
         snprintf(key, sizeof key, "again %d", i);
@@ -137,6 +139,7 @@ static void two_library_contexts(int version)
         NEED(SSL_CTX_use_certificate(servers[i], cert) == 1 &&
              SSL_CTX_use_PrivateKey(servers[i], pkey) == 1);
         SSL_CTX_set_session_id_context(servers[i], (const unsigned char *)"own", 3);
+        ready_in(servers[i], libctxs[i], NULL);
     }
     for (int i = 0; i < 3; i++)
         say(WHICH[i], "%s", outcome_name(quick(servers[i], client, NULL, "a.test", &sessions[i])));

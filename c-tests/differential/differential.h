@@ -145,6 +145,9 @@ SSL_CTX *new_client(int version);
 /* Where we are linked with libtktrot, installs it, once; else does nothing. */
 void ready(SSL_CTX *ctx);
 
+/* For a context that was made in an OSSL_LIB_CTX, with properties: the library has to be told. */
+void ready_in(SSL_CTX *ctx, void *libctx, const char *properties);
+
 /* The server asks for a client certificate, and knows the one of `new_certified_client`. */
 void ask_for_certificate(SSL_CTX *ctx, int mode);
 SSL_CTX *new_certified_client(int version);

@@ -13,11 +13,11 @@ static size_t heap(void)
     return info.uordblks + info.hblkhd;
 }
 
-static size_t mapped_pages(void)
+static size_t resident_pages(void)
 {
     size_t pages = 0;
     FILE *file = fopen("/proc/self/statm", "re");
-    NEED(file && fscanf(file, "%zu", &pages) == 1);
+    NEED(file && fscanf(file, "%*u %zu", &pages) == 1);
     fclose(file);
     return pages;
 }
@@ -26,18 +26,18 @@ static size_t mapped_pages(void)
 static void repeat(int version, void (*round)(int version, int number))
 {
     int all = rounds(MANY, FEW), first = all / 5;
-    size_t heap_before = 0, mapped_before = 0;
+    size_t heap_before = 0, resident_before = 0;
     int descriptors = 0;
     for (int i = 0; i < first; i++)
         round(version, i);
     heap_before = heap();
-    mapped_before = mapped_pages();
+    resident_before = resident_pages();
     descriptors = count_descriptors();
     for (int i = first; i < all; i++)
         round(version, i);
-    long heap_grown = (long)(heap() - heap_before), pages = (long)(mapped_pages() - mapped_before);
+    long heap_grown = (long)(heap() - heap_before), pages = (long)(resident_pages() - resident_before);
     say("heap", "%s", heap_grown > NOISE ? "grows" : "flat");
-    say("address space", "%s", pages > 2048 ? "grows" : "flat");
+    say("resident memory", "%s", pages > 2048 ? "grows" : "flat");
     say("descriptors", "%+d", count_descriptors() - descriptors);
 }
 

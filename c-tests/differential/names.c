@@ -165,23 +165,24 @@ static void long_names(int version)
     }
 }
 
-/* The name in a ClientHello, changed on its way: empty, or not a name. */
+/* The name in a ClientHello, changed on its way, as no client of OpenSSL's would send it. What the server
+ * makes of it; the handshake itself cannot come to an end. */
 static void malformed_names(int version)
 {
     static const struct {
         const char *label;
-        unsigned char bytes[6];
+        char bytes[6];
     } NAMES_[] = {
         {"nul in it", {'a', 0, 't', 'e', 's', 't'}},
         {"dots", {'.', '.', '.', '.', '.', '.'}},
-        {"not ASCII", {0xff, 0xfe, 0x80, 0xc3, 0x28, 0x01}},
+        {"blanks", {' ', ' ', '\t', ' ', '/', '%'}},
     };
     SSL_CTX *server = new_server(version), *client = new_client(version);
     SSL_SESSION *first = visit("first", server, client, NULL, "a.test");
     for (size_t i = 0; i < sizeof NAMES_ / sizeof *NAMES_; i++) {
         struct connection conn;
         char bytes[4096];
-        begin(&conn, NAMES_[i].label, server, client, first, "a.test");
+        begin(&conn, NAMES_[i].label, server, client, NULL, "a.test");
         step_client(&conn);
         int len = BIO_read(SSL_get_wbio(conn.server), bytes, sizeof bytes);
         char *name = memmem(bytes, (size_t)len, "a.test", 6);
@@ -190,6 +191,7 @@ static void malformed_names(int version)
         BIO_write(SSL_get_wbio(conn.client), bytes, len);
         step_server(&conn);
         step_client(&conn);
+        step_server(&conn);
         report(&conn);
         SSL_SESSION_free(finish(&conn));
     }

@@ -158,7 +158,7 @@ static void say_numbered(const char *what, int number, const char *text)
     say(key, "%s", text);
 }
 
-void ready(SSL_CTX *ctx)
+void ready_in(SSL_CTX *ctx, void *libctx, const char *properties)
 {
     static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
     static int count;
@@ -168,8 +168,12 @@ void ready(SSL_CTX *ctx)
     if (!SSL_CTX_get_ex_data(ctx, installed_index)) {
         struct text trace = {0};
         SSL_CTX_set_ex_data(ctx, installed_index, &installed_index);
+        tkt_config cfg = TKT_CONFIG_INIT;
+        tkt_config_from_env(&cfg);
+        cfg.libctx = libctx;
+        cfg.properties = properties;
         enter(1);
-        int rc = tkt_install(ctx, NULL);
+        int rc = tkt_install(ctx, libctx || properties ? &cfg : NULL);
         if (*left(&trace))
             say_numbered("tkt_install leaves", ++count, trace.bytes);
         if (rc != TKT_OK)
@@ -178,8 +182,13 @@ void ready(SSL_CTX *ctx)
     pthread_mutex_unlock(&lock);
 }
 #else
-void ready(SSL_CTX *ctx)
+void ready_in(SSL_CTX *ctx, void *libctx, const char *properties)
 {
-    (void)ctx;
+    (void)ctx, (void)libctx, (void)properties;
 }
 #endif
+
+void ready(SSL_CTX *ctx)
+{
+    ready_in(ctx, NULL, NULL);
+}
