@@ -22,7 +22,7 @@ PROGRAMS := $(patsubst examples/%.c,$(C_DIR)/%,$(wildcard examples/*.c)) \
             $(patsubst c-tests/%.c,$(C_DIR)/%,$(wildcard c-tests/*.c)) \
             $(patsubst c-tests/servers/%.c,$(C_DIR)/servers/%,$(wildcard c-tests/servers/*.c)) \
             $(C_DIR)/servers/module/host $(C_DIR)/servers/module/tls.so \
-            $(C_DIR)/faults/faults.so $(C_DIR)/confined/allow \
+            $(C_DIR)/faults/faults.so $(C_DIR)/confined/allow $(C_DIR)/confined/confines_itself \
             $(C_DIR)/differential/bare $(C_DIR)/differential/linked
 
 # The shim whose writers die where a test says has a directory of its own, so
@@ -87,10 +87,10 @@ $(C_DIR)/faults/%.so: c-tests/faults/%.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(WARNINGS) -shared -fPIC -o $@ $< -ldl -pthread
 
-# What lets a server make certain system calls only, for tests/confined.
-$(C_DIR)/confined/%: c-tests/confined/%.c
+# What lets a server make certain system calls only, for tests/confined; and one that confines itself.
+$(C_DIR)/confined/%: c-tests/confined/%.c $(SERVER_HEADERS)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(WARNINGS) -o $@ $< -lseccomp
+	$(CC) $(CFLAGS) $(WARNINGS) -o $@ $< -lseccomp -lssl -lcrypto
 
 # Everything that a server does, without the library and with it (tests/differential.rs).
 DIFFERENTIAL := $(wildcard c-tests/differential/*.c)

@@ -33,6 +33,7 @@ struct evp_md_st;
 struct evp_mac_ctx_st;
 struct hmac_ctx_st;
 struct x509_st;
+struct ssl_session_st;
 struct X509_name_st;
 struct engine_st;
 struct ossl_param_st;
@@ -595,6 +596,13 @@ typedef struct tkt_tls_api {
    * Without it tkt_install() has to be called again when a certificate is replaced.
    */
   struct x509_st *(*ssl_get_certificate)(const struct ssl_st*);
+  /**
+   * This and the next tell whether a session could be resumed where client certificates are asked
+   * for. Without them that is taken for granted.
+   */
+  struct ssl_session_st *(*ssl_get_session)(const struct ssl_st*);
+  const unsigned char *(*ssl_session_get0_id_context)(const struct ssl_session_st*,
+                                                      unsigned int*);
 } tkt_tls_api;
 
 #ifdef __cplusplus
@@ -851,7 +859,8 @@ int tkt_install_api(struct ssl_ctx_st *ctx,
         EVP_aes_128_cbc, 0, 0, HMAC_CTX_new, HMAC_CTX_free,                                \
         TKT_CAST(tkt_hmac_copy_fn, HMAC_CTX_copy), ERR_set_mark, ERR_pop_to_mark,          \
         0, 0, 0, 0, 0, X509_up_ref, X509_free,                                             \
-        TKT_CAST(tkt_client_random_fn, SSL_get_client_random), 0, SSL_get_certificate      \
+        TKT_CAST(tkt_client_random_fn, SSL_get_client_random), 0, SSL_get_certificate,     \
+        SSL_get_session, SSL_SESSION_get0_id_context                                       \
     }
 #elif defined(OPENSSL_VERSION_NUMBER) && OPENSSL_VERSION_NUMBER >= 0x30000000L
 #define TKT_TLS_API_INIT                                                                   \
@@ -883,7 +892,8 @@ int tkt_install_api(struct ssl_ctx_st *ctx,
         TKT_CAST(tkt_is_fips_fn, EVP_default_properties_is_fips_enabled),                  \
         X509_up_ref, X509_free,                                                            \
         TKT_CAST(tkt_client_random_fn, SSL_get_client_random),                             \
-        TKT_CAST(tkt_get_ex_data_fn, CRYPTO_get_ex_data), SSL_get_certificate              \
+        TKT_CAST(tkt_get_ex_data_fn, CRYPTO_get_ex_data), SSL_get_certificate,             \
+        SSL_get_session, SSL_SESSION_get0_id_context                                       \
     }
 #else
 #define TKT_TLS_API_INIT                                                                   \
@@ -910,6 +920,7 @@ int tkt_install_api(struct ssl_ctx_st *ctx,
         TKT_CAST(tkt_hmac_copy_fn, HMAC_CTX_copy), ERR_set_mark, ERR_pop_to_mark,          \
         0, 0, 0, 0, 0, X509_up_ref, X509_free,                                             \
         TKT_CAST(tkt_client_random_fn, SSL_get_client_random),                             \
-        TKT_CAST(tkt_get_ex_data_fn, CRYPTO_get_ex_data), SSL_get_certificate              \
+        TKT_CAST(tkt_get_ex_data_fn, CRYPTO_get_ex_data), SSL_get_certificate,             \
+        SSL_get_session, SSL_SESSION_get0_id_context                                       \
     }
 #endif

@@ -25,6 +25,7 @@
 //! | [`govern`] | a ring whose keys an agent steers, for a fleet |
 //! | [`import`] | keys that other servers made, so that their tickets go on |
 //! | [`upkeep`] | the thread that rotates when no handshake happens |
+//! | [`confine`] | taking rights from a thread that starts before the server has given up its own |
 //! | [`keyrings`] | each ring opened once per process tree |
 //! | [`tls`] | the TLS library: its functions, contexts, callbacks |
 //! | [`config`] | defaults, environment and C struct → one `Config` |
@@ -35,13 +36,15 @@
 //! | [`unnoticed`] | being a guest: the server's thread stays as it was |
 //!
 //! Dependencies point one way: `secret, clock → schedule → ring → rotate, tls
-//! → capi`. The library opens no socket, starts nothing at load, and depends
+//! → capi`. The library opens no socket (but to write a line to the system's log), starts nothing
+//! at load, and depends
 //! on `libc`, `once_cell`, `zeroize` and `openssl-sys` (types only).
 
 pub mod atomics;
 pub mod capi;
 pub mod clock;
 pub mod config;
+pub mod confine;
 pub mod govern;
 pub mod import;
 pub mod keyrings;

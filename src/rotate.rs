@@ -126,6 +126,13 @@ impl<C: Clock> Keyring<C> {
         self.ring.count(self.block.load(Ordering::Relaxed), counter);
     }
 
+    /// Counts an event of a process that may deal in no tickets: so it is not
+    /// settled by that, which would keep it without an upkeep thread when it does.
+    pub fn count_unsettled(&self, counter: Counter) {
+        let block = self.ring.claim_block(std::process::id(), process::executable().as_bytes());
+        self.ring.count(block, counter);
+    }
+
     /// Once per process: a block to count in. True if this call was the one.
     pub fn settle(&self) -> bool {
         let generation = process::generation();

@@ -4,26 +4,40 @@
 //! lock in the ring, and sees to the ring; all see to what their own process
 //! keeps of its keys. The thread runs with all
 //! signals blocked, so that none is delivered to it instead of to the server.
+//!
+//! It is started by the thread that serves, at its first ticket, and so has that
+//! one's rights; or before, where threads are about to be forbidden
+//! ([`start_early`]). Whatever interrupts its sleep is a wake-up: only where it
+//! cannot sleep at all it ends, which is said once. Then handshakes rotate, another
+//! process takes the lead, and a later ticket tries again, less and less often.
 
 use std::ffi::c_void;
 use std::io;
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use once_cell::race::OnceBox;
 
-use crate::clock::Time;
+use crate::clock::{BootClock, Clock, Time, nanos};
 use crate::log::OnceOnly;
-use crate::process::{SignalsBlocked, Working};
+use crate::process::{self, SignalsBlocked, Working};
 use crate::rotate::Keyring;
-use crate::{error, warning};
+use crate::{confine, error, warning};
 
 /// The longest sleep: another process may have moved the deadline, and after
 /// a suspension of the machine a sleep ends late.
 const NAP: Duration = Duration::from_secs(1);
 const STACK: usize = 256 * 1024;
+/// How long after a thread could not be started, or ended, a ticket may try
+/// again: at first, and when that went on failing.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LAST_PAUSE: Duration = Duration::from_secs(600);
+/// How often, and how far apart, it is looked whether a thread has ended.
+const LOOKS: usize = 100;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
 
 /// What else a process has to see to: does it, and returns when it wants to be
 /// called next, at the latest.
@@ -31,18 +45,217 @@ pub type Chore = fn(Time) -> Time;
 
 static CHORE: OnceBox<Chore> = OnceBox::new();
 
+/// A keyring's thread in this process.
+struct Duty {
+    keyring: &'static Keyring,
+    /// The [`process::generation`] that the rest is about.
+    generation: AtomicU32,
+    /// It is there, or about to be.
+    runs: AtomicBool,
+    /// It started early, and will not again.
+    confined: AtomicBool,
+    /// Its number; 0 before it has told.
+    number: AtomicI32,
+    /// When a ticket may start it again; [`Time::NEVER`] if it is not missing.
+    again_at: AtomicU64,
+    /// How long that will be put off the next time.
+    pause: AtomicU64,
+    next: *const Duty,
+}
+
+// SAFETY: `next` is written before the Duty is shared; the rest is Sync.
+unsafe impl Sync for Duty {}
+
+/// Newest first, never removed: one for each keyring.
+static DUTIES: AtomicPtr<Duty> = AtomicPtr::new(ptr::null_mut());
+/// The earliest `again_at`.
+static AGAIN_AT: AtomicU64 = AtomicU64::new(Time::NEVER.0);
+/// The [`process::generation`] whose threads have to end; 0 for none. They sleep on it.
+static LEAVING: AtomicU32 = AtomicU32::new(0);
+
 /// Starts the thread of this process for a keyring; `chore` is the same at each
-/// call. A process that may not have a thread (RLIMIT_NPROC) goes on without:
-/// the callback rotates as well, and does the chore.
+/// call. Once per process and keyring. A process that may not have a thread (RLIMIT_NPROC)
+/// goes on without: the callback rotates as well, and does the chore.
 pub fn start(keyring: &'static Keyring, chore: Chore) {
+    begin(keyring, chore, false);
+}
+
+/// As [`start`], for a process that is about to forbid itself threads, but may
+/// have more rights now than when it will serve: only if it has no capability any
+/// more, and a thread that takes from itself all that the upkeep does not need.
+/// False if nothing was started, and nothing tried.
+pub fn start_early(keyring: &'static Keyring, chore: Chore) -> bool {
+    let starts = confine::has_no_capabilities() && !process::borrows_memory() && keyring.settle();
+    if starts {
+        begin(keyring, chore, true);
+    }
+    starts
+}
+
+fn begin(keyring: &'static Keyring, chore: Chore, confined: bool) {
     CHORE.get_or_init(|| Box::new(chore));
+    let duty = Duty::of(keyring);
+    duty.confined.store(confined, Ordering::Relaxed);
+    duty.pause.store(nanos(FIRST_PAUSE), Ordering::Relaxed);
+    duty.again_at.store(Time::NEVER.0, Ordering::Relaxed);
+    duty.generation.store(process::generation(), Ordering::SeqCst);
+    duty.launch();
+}
+
+/// For a ticket, now and then: where a thread is missing, it may be time to try
+/// again to start it.
+#[cold]
+pub fn tend(now: Time) {
+    if now.0 < AGAIN_AT.load(Ordering::Relaxed) || process::borrows_memory() {
+        return;
+    }
+    // One of several threads. What is missing from now on sets it again.
+    if AGAIN_AT.swap(Time::NEVER.0, Ordering::SeqCst) == Time::NEVER.0 {
+        return;
+    }
+    for duty in duties().filter(|duty| duty.is_of_this_process()) {
+        let due = duty.again_at.load(Ordering::SeqCst);
+        if due > now.0 {
+            AGAIN_AT.fetch_min(due, Ordering::SeqCst);
+        } else {
+            duty.again_at.store(Time::NEVER.0, Ordering::SeqCst);
+            duty.launch();
+        }
+    }
+}
+
+/// The server is about to confine itself. Threads of ours that are there would
+/// keep what it gives up; or, being confined already, keep it from confining all
+/// threads at once; or make a call for which its filter ends the process. So they end, and
+/// handshakes rotate from now on. Waits for that, which takes microseconds, but not for ever.
+pub fn leave() {
+    let ours = |duty: &&Duty| duty.is_of_this_process() && duty.runs.load(Ordering::SeqCst);
+    if duties().find(ours).is_none() || process::borrows_memory() {
+        return;
+    }
+    LEAVING.store(process::generation(), Ordering::SeqCst);
+    // SAFETY: wakes who sleeps on a word of ours.
+    unsafe {
+        let wake = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
+        libc::syscall(libc::SYS_futex, LEAVING.as_ptr(), wake, libc::c_int::MAX);
+    }
+    for _ in 0..LOOKS {
+        if !duties().any(Duty::has_a_thread) {
+            break;
+        }
+        // An interruption is a look more.
+        let _ = nap(BETWEEN_LOOKS);
+    }
+    static SAID: OnceOnly = OnceOnly::new();
+    if SAID.first() {
+        warning!(
+            "the server confines itself by a filter of system calls: its upkeep thread \
+             ends; handshakes rotate, and keys that are over stay until one comes; \
+             TKTROT_UPKEEP=callback if that is meant"
+        );
+    }
+}
+
+fn is_leaving() -> bool {
+    LEAVING.load(Ordering::SeqCst) == process::generation()
+}
+
+fn duties() -> impl Iterator<Item = &'static Duty> {
+    // SAFETY: null or a leaked Duty, complete before it was published
+    // (Acquire pairs with the Release in `Duty::of`); so is each `next`.
+    let first = unsafe { DUTIES.load(Ordering::Acquire).as_ref() };
+    // SAFETY: as above.
+    std::iter::successors(first, |duty| unsafe { duty.next.as_ref() })
+}
+
+impl Duty {
+    /// The one for that keyring. Only one thread at a time asks for the same one.
+    fn of(keyring: &'static Keyring) -> &'static Duty {
+        if let Some(duty) = duties().find(|duty| ptr::eq(duty.keyring, keyring)) {
+            return duty;
+        }
+        let duty = Box::leak(Box::new(Duty {
+            keyring,
+            generation: AtomicU32::new(0),
+            runs: AtomicBool::new(false),
+            confined: AtomicBool::new(false),
+            number: AtomicI32::new(0),
+            again_at: AtomicU64::new(Time::NEVER.0),
+            pause: AtomicU64::new(0),
+            next: ptr::null(),
+        }));
+        loop {
+            let first = DUTIES.load(Ordering::Acquire);
+            duty.next = first;
+            let (new, success) = (ptr::from_mut(duty), Ordering::Release);
+            if DUTIES.compare_exchange(first, new, success, Ordering::Relaxed).is_ok() {
+                return duty;
+            }
+        }
+    }
+
+    fn is_of_this_process(&self) -> bool {
+        self.generation.load(Ordering::SeqCst) == process::generation()
+    }
+
+    fn launch(&'static self) {
+        if is_leaving() {
+            return;
+        }
+        self.number.store(0, Ordering::SeqCst);
+        self.runs.store(true, Ordering::SeqCst);
+        let errno = create(self);
+        if errno == 0 {
+            return;
+        }
+        self.ended();
+        static SAID: OnceOnly = OnceOnly::new();
+        if SAID.first() {
+            warning!(
+                "no thread can be started (RLIMIT_NPROC?): {}; handshakes rotate, and keys that \
+                 are over stay until one comes; TKTROT_UPKEEP=callback if that is meant",
+                io::Error::from_raw_os_error(errno)
+            );
+        }
+    }
+
+    /// The thread is not there any more, or never was. A process that forbade
+    /// itself threads, or confines itself, gets none again.
+    fn ended(&self) {
+        self.runs.store(false, Ordering::SeqCst);
+        if self.confined.load(Ordering::Relaxed) || is_leaving() {
+            return;
+        }
+        let pause = Duration::from_nanos(self.pause.load(Ordering::Relaxed));
+        let longer = (2 * pause).min(LAST_PAUSE);
+        self.pause.store(nanos(longer), Ordering::Relaxed);
+        let again_at = (BootClock.now() + pause).0;
+        self.again_at.store(again_at, Ordering::SeqCst);
+        AGAIN_AT.fetch_min(again_at, Ordering::SeqCst);
+    }
+
+    /// Also when it has done all it does, and is ending.
+    fn has_a_thread(&self) -> bool {
+        if !self.is_of_this_process() {
+            return false;
+        }
+        match self.number.load(Ordering::SeqCst) {
+            0 => self.runs.load(Ordering::SeqCst),
+            // SAFETY: signal 0 only asks whether that thread is there.
+            number => unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), number, 0) == 0 },
+        }
+    }
+}
+
+/// Returns the errno value; 0 if the thread is there.
+fn create(duty: &'static Duty) -> libc::c_int {
     let _inherited_by_the_thread = SignalsBlocked::new();
-    let argument = ptr::from_ref(keyring).cast_mut().cast::<c_void>();
+    let argument = ptr::from_ref(duty).cast_mut().cast::<c_void>();
     let mut attributes = MaybeUninit::<libc::pthread_attr_t>::uninit();
     let mut thread = MaybeUninit::<libc::pthread_t>::uninit();
     // SAFETY: the attributes are initialised before and destroyed after their
     // use; the argument lives for ever and is what `run` expects.
-    let errno = unsafe {
+    unsafe {
         let attr = attributes.as_mut_ptr();
         match libc::pthread_attr_init(attr) {
             0 => {
@@ -54,33 +267,50 @@ pub fn start(keyring: &'static Keyring, chore: Chore) {
             }
             errno => errno,
         }
-    };
-    static SAID: OnceOnly = OnceOnly::new();
-    if errno != 0 && SAID.first() {
-        warning!(
-            "no thread can be started (RLIMIT_NPROC?): {}; handshakes rotate, and keys that are \
-             over stay until one comes; TKTROT_UPKEEP=callback if that is meant",
-            io::Error::from_raw_os_error(errno)
-        );
     }
 }
 
-extern "C" fn run(keyring: *mut c_void) -> *mut c_void {
+extern "C" fn run(duty: *mut c_void) -> *mut c_void {
+    // SAFETY: `create` passes a `&'static Duty`.
+    let duty: &'static Duty = unsafe { &*duty.cast::<Duty>() };
+    // Before anything else. What should be confined and cannot be is not there.
+    let may_run = !duty.confined.load(Ordering::Relaxed) || confine::to_upkeep();
+    // SAFETY: cannot fail; older C libraries have no function for it.
+    let number = unsafe { libc::syscall(libc::SYS_gettid) };
+    duty.number.store(number as i32, Ordering::SeqCst);
+    if !may_run {
+        duty.ended();
+        return ptr::null_mut();
+    }
     // It names itself: to name another thread glibc opens a file under /proc,
     // which is not there in a chroot.
     // SAFETY: the calling thread, and a name of less than 16 bytes.
     unsafe { libc::pthread_setname_np(libc::pthread_self(), c"tktrot".as_ptr()) };
-    // SAFETY: `start` passes a `&'static Keyring`.
-    let keyring = unsafe { &*keyring.cast::<Keyring>() };
-    if catch_unwind(AssertUnwindSafe(|| attend(keyring))).is_err() {
-        error!("a defect of libtktrot in the upkeep thread; rotation goes on with handshakes");
+    match catch_unwind(AssertUnwindSafe(|| attend(duty.keyring))) {
+        Ok(Ok(())) => {}
+        Ok(Err(why)) => tell_end(&why),
+        Err(_) => {
+            error!("a defect of libtktrot in the upkeep thread; rotation goes on with handshakes");
+        }
     }
+    duty.ended();
     ptr::null_mut()
 }
 
-fn attend(keyring: &Keyring) {
+fn tell_end(why: &io::Error) {
+    static SAID: OnceOnly = OnceOnly::new();
+    if SAID.first() {
+        error!(
+            "the upkeep thread cannot sleep, and ends: {why}; handshakes rotate, and keys that \
+             are over stay until one comes"
+        );
+    }
+}
+
+/// Ends where it cannot sleep, or the server confines itself.
+fn attend(keyring: &Keyring) -> io::Result<()> {
     let mut leads = false;
-    loop {
+    while !is_leaving() {
         let permit = Working::begin();
         leads = keyring.ring().header().leads(leads);
         // Neither waits for a lock: a fork may wait for the permit.
@@ -89,42 +319,139 @@ fn attend(keyring: &Keyring) {
         }
         let next = CHORE.get().map_or(Time::NEVER, |chore| chore(keyring.now()));
         drop(permit);
-        if let Err(why) = sleep_until(keyring.ring().deadline().min(next), keyring.now()) {
-            error!(
-                "the upkeep thread cannot sleep, and ends: {why}; handshakes rotate, and keys \
-                 that are over stay until one comes"
-            );
-            return;
-        }
+        sleep_until(keyring.ring().deadline().min(next), keyring.now())?;
     }
+    Ok(())
 }
 
-/// Sleeps until the deadline, but no longer than [`NAP`].
+/// Sleeps until the deadline, but no longer than [`NAP`]; or less, if something
+/// interrupts it: a signal that cannot be blocked (glibc's, when a server
+/// changes its user), a debugger.
 fn sleep_until(deadline: Time, now: Time) -> io::Result<()> {
     if now == Time::NEVER {
         // The clock fails: what it is asked to sleep by is none.
-        return sleep_for(NAP);
+        return nap(NAP);
     }
     // A deadline that has passed is one that the generator or another writer
     // kept from being met: not a reason to spin.
     let until = deadline.min(now + NAP).max(now + Duration::from_millis(10));
-    let until = libc::timespec {
-        tv_sec: (until.0 / 1_000_000_000) as libc::time_t,
-        tv_nsec: (until.0 % 1_000_000_000) as libc::c_long,
-    };
+    if sleeps_until_told(now.until(until)) {
+        return Ok(());
+    }
+    sleep_by_the_clock(until)
+}
+
+fn sleep_by_the_clock(until: Time) -> io::Result<()> {
     // SAFETY: a valid absolute time; a failure only means a shorter sleep.
     let rc = unsafe {
+        let until = timespec(Duration::from_nanos(until.0));
         libc::clock_nanosleep(libc::CLOCK_BOOTTIME, libc::TIMER_ABSTIME, &until, ptr::null_mut())
     };
-    if rc == 0 { Ok(()) } else { sleep_for(Duration::from_millis(100)) }
+    match rc {
+        0 | libc::EINTR => Ok(()),
+        _ => nap(Duration::from_millis(100)),
+    }
 }
 
 /// By a call that every server makes itself: not all kernels and filters of
 /// system calls know the other one. (The standard library's sleep panics.)
-fn sleep_for(span: Duration) -> io::Result<()> {
+fn nap(span: Duration) -> io::Result<()> {
+    let limit = span.as_millis().max(1) as libc::c_int;
     // SAFETY: no descriptors, so nothing but the time is looked at.
-    match unsafe { libc::poll(ptr::null_mut(), 0, span.as_millis() as libc::c_int) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
+    if unsafe { libc::poll(ptr::null_mut(), 0, limit) } == 0 {
+        return Ok(());
+    }
+    match io::Error::last_os_error() {
+        error if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+        error => Err(error),
+    }
+}
+
+/// Sleeps, but wakes at once for [`leave`]. False if that cannot be had.
+fn sleeps_until_told(span: Duration) -> bool {
+    let before = LEAVING.load(Ordering::SeqCst);
+    if before == process::generation() {
+        return true;
+    }
+    let wait = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
+    let span = timespec(span);
+    // SAFETY: a word of ours and a valid span.
+    let rc =
+        unsafe { libc::syscall(libc::SYS_futex, LEAVING.as_ptr(), wait, before, &raw const span) };
+    let woken = [libc::EAGAIN, libc::EINTR, libc::ETIMEDOUT];
+    rc == 0 || io::Error::last_os_error().raw_os_error().is_some_and(|error| woken.contains(&error))
+}
+
+fn timespec(span: Duration) -> libc::timespec {
+    libc::timespec { tv_sec: span.as_secs() as _, tv_nsec: span.subsec_nanos().into() }
+}
+
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::thread;
+
+    use super::*;
+    use crate::ring::Ring;
+    use crate::ring::layout::Geometry;
+
+    fn ring() -> Ring {
+        Ring::private(Geometry::new(8).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_thread_that_ends_leaves_the_lead_to_another() {
+        let ring = ring();
+        thread::scope(|scope| {
+            assert!(scope.spawn(|| ring.header().leads(false)).join().unwrap());
+        });
+        assert!(ring.header().leads(false));
+        thread::scope(|scope| {
+            assert!(!scope.spawn(|| ring.header().leads(false)).join().unwrap());
+        });
+    }
+
+    /// By signals with a handler, as those that glibc sends.
+    #[test]
+    fn an_interrupted_sleep_is_a_wake_up() {
+        static CAUGHT: AtomicUsize = AtomicUsize::new(0);
+        extern "C" fn caught(_signal: libc::c_int) {
+            CAUGHT.fetch_add(1, Ordering::SeqCst);
+        }
+        const SIGNAL: libc::c_int = libc::SIGURG;
+        // SAFETY: a handler that only counts; without SA_RESTART, which would make no difference.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = caught as *const () as usize;
+            assert_eq!(libc::sigaction(SIGNAL, &action, ptr::null_mut()), 0);
+        }
+        {
+            let (done, before) = (AtomicBool::new(false), CAUGHT.load(Ordering::SeqCst));
+            thread::scope(|scope| {
+                // SAFETY: cannot fail.
+                let sleeper = unsafe { libc::pthread_self() } as usize;
+                let done = &done;
+                scope.spawn(move || {
+                    while !done.load(Ordering::SeqCst) {
+                        // SAFETY: to a thread that waits for this one to end.
+                        unsafe { libc::pthread_kill(sleeper as libc::pthread_t, SIGNAL) };
+                        thread::sleep(Duration::from_micros(100));
+                    }
+                });
+                let enough = || CAUGHT.load(Ordering::SeqCst) >= before + 200;
+                let slept = (0..100_000).try_for_each(|_| {
+                    if enough() {
+                        return Ok(());
+                    }
+                    let now = BootClock.now();
+                    sleep_until(now + NAP, now)?;
+                    sleep_by_the_clock(now + NAP)?;
+                    sleep_until(Time::NEVER, Time::NEVER)
+                });
+                done.store(true, Ordering::SeqCst);
+                slept.unwrap();
+                assert!(enough());
+            });
+        }
     }
 }

@@ -25,7 +25,6 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <sys/vfs.h>
@@ -193,8 +192,6 @@ SETS_ERRNO(ssize_t, -1, read, (int fd, void *bytes, size_t len), (fd, bytes, len
 SETS_ERRNO(ssize_t, -1, write, (int fd, const void *bytes, size_t len), (fd, bytes, len))
 SETS_ERRNO(ssize_t, -1, readlink, (const char *path, char *to, size_t len), (path, to, len))
 SETS_ERRNO(int, -1, close, (int fd), (fd))
-SETS_ERRNO(int, -1, getsockopt, (int fd, int level, int name, void *value, socklen_t *len),
-           (fd, level, name, value, len))
 
 /* renameat2, which the C library did not have for long. */
 long syscall(long number, ...)
@@ -228,6 +225,7 @@ SETS_ERRNO(int, -1, clock_gettime, (clockid_t clock, struct timespec *now), (clo
 RETURNS_ERROR(clock_nanosleep,
               (clockid_t clock, int flags, const struct timespec *until, struct timespec *left),
               (clock, flags, until, left))
+SETS_ERRNO(int, -1, nanosleep, (const struct timespec *span, struct timespec *left), (span, left))
 SETS_ERRNO(int, -1, poll, (struct pollfd *set, nfds_t count, int limit), (set, count, limit))
 SETS_ERRNO(ssize_t, -1, getrandom, (void *bytes, size_t len, unsigned flags), (bytes, len, flags))
 SETS_ERRNO(int, -1, kill, (pid_t pid, int signal), (pid, signal))
@@ -248,8 +246,6 @@ RETURNS_ERROR(pthread_mutexattr_setrobust, (pthread_mutexattr_t *attributes, int
 RETURNS_ERROR(pthread_mutexattr_setpshared, (pthread_mutexattr_t *attributes, int shared),
               (attributes, shared))
 RETURNS_ERROR(pthread_mutex_trylock, (pthread_mutex_t *mutex), (mutex))
-RETURNS_ERROR(pthread_mutex_timedlock, (pthread_mutex_t *mutex, const struct timespec *until),
-              (mutex, until))
 
 /* --- the loader --- */
 

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 use testbed::client::{Client, TlsVersion};
+use testbed::haproxy::{self, Haproxy, Mode};
 use testbed::nginx::{self, Nginx};
 use testbed::process::needs_root;
 use testbed::{RingDir, artifacts, log, wait};
@@ -242,6 +243,74 @@ fn check_looks_into_processes() -> Result {
     let (status, said) = says(&tktrot()?.args(["check", "--pid", "4194305"]).output()?);
     assert_eq!(status, Some(2));
     assert!(said.contains("/proc/4194305/exe: there is no such process"), "{said}");
+    Ok(())
+}
+
+/// Debian's package has it there, with the word.
+#[test]
+fn check_names_the_line_that_switches_tickets_off_in_debians_haproxy_cfg() -> Result {
+    const USUAL: &str = "/etc/haproxy/haproxy.cfg";
+    let text = fs::read_to_string(USUAL)?;
+    let at = text.lines().position(|line| line.trim().starts_with("ssl-default-bind-options"));
+    let expected =
+        format!("no-tls-tickets found in {USUAL} line {}", at.ok_or("no such line")? + 1);
+    let (status, report) = check(&[haproxy::BINARY], None)?;
+    assert_eq!(finding(&report, "tickets"), Some(("doubtful", &*expected)), "{report:#}");
+    assert_eq!(status, Some(1));
+
+    // It is not what is read when the command line names another.
+    let dir = tempfile::tempdir()?;
+    let other = dir.path().join("other.cfg");
+    fs::write(&other, "defaults\n  # no-tls-tickets\n")?;
+    let other = other.display().to_string();
+    let (status, report) = check(&["--", "haproxy", "-W", "-f", &other], None)?;
+    assert_eq!((status, finding(&report, "tickets")), (Some(0), None), "{report:#}");
+    Ok(())
+}
+
+/// Of processes whose configuration is where their command line says: in an empty root directory
+/// with a master outside and without, with a title that names nothing, and with other files than ours.
+#[test]
+fn check_finds_what_switches_tickets_off_in_the_configuration_of_a_process() -> Result {
+    needs_root("HAProxy changes its root directory, and a file is mounted over another");
+    let options = "ssl-default-bind-options no-tls-tickets";
+    let rings = RingDir::new()?;
+    let frontend = |builder: haproxy::Builder| -> Result<haproxy::Builder> {
+        let (_, crt) = builder.certificate("site")?;
+        let builder = builder.preload(artifacts::shim()?).ring(&rings);
+        Ok(builder.frontend(&format!("crt {}", crt.display())))
+    };
+    let builder = frontend(Haproxy::builder()?.mode(Mode::MasterWorker).unprivileged())?;
+    let haproxy = builder.global(options).start()?;
+    let file = haproxy.dir().join("haproxy.cfg");
+    let found = |pid: i32, file: &Path| -> Result {
+        let (_, report) = check(&["--pid", &pid.to_string()], None)?;
+        let (severity, found) = finding(&report, "tickets").ok_or(format!("{report:#}"))?;
+        assert_eq!(severity, "doubtful");
+        assert!(found.contains(&format!("found in {} line ", file.display())), "{found}");
+        Ok(())
+    };
+    found(haproxy.worker()?.pid(), &file)?;
+    found(haproxy.main_process()?.pid(), &file)?;
+    let alone = frontend(Haproxy::builder()?.unprivileged())?.global(options).start()?;
+    found(alone.main_process()?.pid(), &alone.dir().join("haproxy.cfg"))?;
+
+    let nginx = Nginx::builder().preload(artifacts::shim()?).ring(&rings);
+    let nginx = nginx.server("ssl_session_tickets off;").start()?;
+    let file = nginx.dir().join("nginx.conf");
+    found(nginx.worker_pids()?[0], &file)?;
+    found(nginx.master_pid()?, &file)?;
+
+    let mut apart = frontend(Haproxy::builder()?)?.prepare()?;
+    let file = apart.dir().join("haproxy.cfg");
+    let other = apart.dir().join("other.cfg");
+    let here = fs::read_to_string(&file)?;
+    fs::write(&other, here.replacen("global\n", &format!("global\n{options}\n"), 1))?;
+    let mount = format!("mount --bind {} {} && exec \"$@\"", other.display(), file.display());
+    apart.environment_mut().launch_through(&["unshare", "--mount", "sh", "-c", &mount, "sh"]);
+    apart.start()?;
+    assert!(!fs::read_to_string(&file)?.contains(options));
+    found(apart.main_process()?.pid(), &file)?;
     Ok(())
 }
 

@@ -11,7 +11,7 @@ pub mod config;
 #[path = "../../src/govern.rs"]
 pub mod govern;
 pub mod kill_points;
-#[path = "../../src/log.rs"]
+#[path = "../../src/log/mod.rs"]
 pub mod log;
 #[path = "../../src/process.rs"]
 pub mod process;

@@ -143,8 +143,7 @@ pub unsafe fn used(library: &'static Library, ctx: *mut SSL_CTX) -> bool {
         if attachment.is_null()
             && let Some(keyring) = guest.known_keyring()
         {
-            keyring.settle();
-            keyring.count(Counter::LeftAlone);
+            keyring.count_unsettled(Counter::LeftAlone);
         }
     }
     context.decided.store(true, Ordering::Release);
@@ -283,8 +282,7 @@ impl Unserved {
     }
 
     fn count(&self, keyring: &Keyring) {
-        keyring.settle();
-        keyring.count(self.counter);
+        keyring.count_unsettled(self.counter);
         if self.said.first() {
             warning!("{}", self.line);
         }

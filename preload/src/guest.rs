@@ -43,9 +43,9 @@ pub fn guest() -> Option<&'static Guest> {
 pub fn last_chance_for_threads() {
     let Some(guest) = GUEST.get().and_then(Option::as_ref) else { return };
     let Some(keyring) = guest.keyring.get() else { return };
-    let _lock = process::exclusive();
-    if guest.config.upkeep == Upkeep::Thread && !process::borrows_memory() && keyring.settle() {
-        upkeep::start(keyring, primed::sweep);
+    if guest.config.upkeep == Upkeep::Thread {
+        let _lock = process::exclusive();
+        upkeep::start_early(keyring, primed::sweep);
     }
 }
 

@@ -9,6 +9,10 @@ use std::time::Duration;
 
 use super::lock::{Attempt, Holder};
 
+/// How long a waiter sleeps before it looks again, at first and at last.
+const SHORTEST: Duration = Duration::from_micros(20);
+const LONGEST: Duration = Duration::from_millis(2);
+
 /// A process-shared, robust `pthread_mutex_t` in 64 bytes.
 #[repr(C, align(8))]
 pub struct RobustMutex {
@@ -90,16 +94,24 @@ impl RobustMutex {
         self.outcome(unsafe { libc::pthread_mutex_trylock(self.raw()) })
     }
 
-    /// Waits for the lock, but no longer than `limit`.
+    /// Waits for the lock, but no longer than `limit` by a clock that nobody sets:
+    /// the C library's own wait goes by the wall clock, or takes a newer one than
+    /// glibc 2.17. Who has it has it for microseconds.
     pub fn lock_within(&self, limit: Duration) -> Attempt {
-        let mut until = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: `until` is a valid timespec for the call to fill.
-        unsafe { libc::clock_gettime(libc::CLOCK_REALTIME, &mut until) };
-        let nanos = until.tv_nsec as u64 + u64::from(limit.subsec_nanos());
-        until.tv_sec += (limit.as_secs() + nanos / 1_000_000_000) as i64;
-        until.tv_nsec = (nanos % 1_000_000_000) as libc::c_long;
-        // SAFETY: as in `try_lock`; `until` is a valid absolute time.
-        self.outcome(unsafe { libc::pthread_mutex_timedlock(self.raw(), &until) })
+        let began = monotonic();
+        let mut nap = SHORTEST;
+        // By this, too, should the clock fail.
+        let mut slept = Duration::ZERO;
+        loop {
+            let attempt = self.try_lock();
+            let waited = began.zip(monotonic()).map_or(slept, |(then, now)| now - then).max(slept);
+            if attempt != Attempt::Busy || waited >= limit {
+                return attempt;
+            }
+            sleep(nap.min(limit - waited));
+            slept += nap;
+            nap = (2 * nap).min(LONGEST);
+        }
     }
 
     /// Waits for the lock, however long.
@@ -127,7 +139,7 @@ impl RobustMutex {
                 0 => Attempt::Inherited,
                 error => Attempt::Broken(error),
             },
-            libc::EBUSY | libc::ETIMEDOUT => Attempt::Busy,
+            libc::EBUSY => Attempt::Busy,
             // The same thread again, out of a signal handler: it is busy.
             libc::EDEADLK => Attempt::Busy,
             error => Attempt::Broken(error),
@@ -137,6 +149,21 @@ impl RobustMutex {
     fn raw(&self) -> *mut libc::pthread_mutex_t {
         self.mutex.get().cast()
     }
+}
+
+/// The time since some moment; `None` if the clock fails.
+fn monotonic() -> Option<Duration> {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is a valid timespec for the call to fill.
+    let rc = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
+    (rc == 0).then(|| Duration::new(now.tv_sec as u64, now.tv_nsec as u32))
+}
+
+/// A shorter sleep than asked for is one more look.
+fn sleep(span: Duration) {
+    let span = libc::timespec { tv_sec: span.as_secs() as _, tv_nsec: span.subsec_nanos().into() };
+    // SAFETY: a valid span; what is left of it is not asked for.
+    unsafe { libc::nanosleep(&span, std::ptr::null_mut()) };
 }
 
 fn check(rc: i32) -> Result<(), i32> {
@@ -161,5 +188,46 @@ mod tests {
         // SAFETY: locked above by this thread.
         unsafe { mutex.unlock() };
         assert!(mutex.is_one());
+    }
+
+    #[test]
+    fn a_wait_ends_with_its_limit_or_with_the_lock() {
+        let mutex = RobustMutex::zeroed();
+        mutex.init().unwrap();
+        let limit = Duration::from_millis(30);
+        std::thread::scope(|scope| {
+            assert_eq!(mutex.lock(), Attempt::Owned);
+            let began = std::time::Instant::now();
+            let waiter = scope.spawn(|| mutex.lock_within(limit));
+            assert_eq!(waiter.join().unwrap(), Attempt::Busy);
+            assert!(began.elapsed() >= limit);
+
+            let waiter = scope.spawn(|| {
+                let attempt = mutex.lock_within(Duration::from_secs(100));
+                // SAFETY: locked by this thread.
+                unsafe { mutex.unlock() };
+                attempt
+            });
+            std::thread::sleep(limit);
+            // SAFETY: locked above by this thread.
+            unsafe { mutex.unlock() };
+            assert_eq!(waiter.join().unwrap(), Attempt::Owned);
+        });
+    }
+
+    #[test]
+    fn a_waiter_inherits_from_a_thread_that_ends() {
+        let mutex = RobustMutex::zeroed();
+        mutex.init().unwrap();
+        std::thread::scope(|scope| {
+            let owner = scope.spawn(|| mutex.lock());
+            assert_eq!(owner.join().unwrap(), Attempt::Owned);
+        });
+        assert_eq!(mutex.lock_within(Duration::from_secs(100)), Attempt::Inherited);
+        // SAFETY: inherited by this thread.
+        unsafe { mutex.unlock() };
+        assert_eq!(mutex.lock_within(Duration::ZERO), Attempt::Owned);
+        // SAFETY: locked by this thread.
+        unsafe { mutex.unlock() };
     }
 }

@@ -5,7 +5,8 @@ use std::ffi::{CStr, c_char, c_int, c_long, c_uchar, c_uint, c_ulong, c_void};
 use std::mem::offset_of;
 
 use openssl_sys::{
-    EVP_CIPHER, EVP_CIPHER_CTX, EVP_MD, HMAC_CTX, SSL, SSL_CTX, SSL_METHOD, X509, X509_NAME,
+    EVP_CIPHER, EVP_CIPHER_CTX, EVP_MD, HMAC_CTX, SSL, SSL_CTX, SSL_METHOD, SSL_SESSION, X509,
+    X509_NAME,
 };
 
 /// `EVP_MAC_CTX` of OpenSSL 3; opaque.
@@ -299,6 +300,11 @@ pub struct TlsApi {
     pub crypto_get_ex_data: CryptoGetExData,
     /// Without it tkt_install() has to be called again when a certificate is replaced.
     pub ssl_get_certificate: Option<unsafe extern "C" fn(*const SSL) -> *mut X509>,
+    /// This and the next tell whether a session could be resumed where client certificates are asked
+    /// for. Without them that is taken for granted.
+    pub ssl_get_session: Option<unsafe extern "C" fn(*const SSL) -> *mut SSL_SESSION>,
+    pub ssl_session_get0_id_context:
+        Option<unsafe extern "C" fn(*const SSL_SESSION, *mut c_uint) -> *const c_uchar>,
 }
 
 /// How the callback is installed, and in which form it is called.
@@ -483,6 +489,40 @@ impl TlsApi {
         match u64::from(seconds as u32) {
             0 => OPENSSL_DEFAULT,
             seconds => seconds,
+        }
+    }
+
+    /// True if the connection asks for a client certificate, as far as is known now.
+    ///
+    /// # Safety
+    ///
+    /// `ssl` is a live SSL of this library.
+    pub unsafe fn asks_for_certificate(&self, ssl: *const SSL) -> bool {
+        /// `SSL_VERIFY_PEER`.
+        const PEER: c_int = 1;
+        // SAFETY: the caller vouches for `ssl`.
+        self.ssl_get_verify_mode.is_some_and(|mode| unsafe { mode(ssl) } & PEER != 0)
+    }
+
+    /// True if the session of a connection has a session id context
+    /// (SSL_CTX_set_session_id_context(3)), or nobody tells.
+    ///
+    /// # Safety
+    ///
+    /// `ssl` is a live SSL of this library, its session made.
+    pub unsafe fn has_id_context(&self, ssl: *const SSL) -> bool {
+        let (Some(session), Some(id_context)) =
+            (self.ssl_get_session, self.ssl_session_get0_id_context)
+        else {
+            return true;
+        };
+        // SAFETY: the caller vouches for `ssl`, which keeps its session.
+        unsafe {
+            let (session, mut len) = (session(ssl), 0);
+            if !session.is_null() {
+                id_context(session, &mut len);
+            }
+            session.is_null() || len > 0
         }
     }
 

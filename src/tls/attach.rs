@@ -15,7 +15,7 @@ use super::api::{AnyFunction, CTRL_SET_TICKET_KEY_CB, Door, HmacCallback, TlsApi
 use super::attachment::{Attachment, Whose};
 use super::pool;
 use super::primed;
-use super::resolve::Library;
+use super::resolve::{self, Library};
 use super::source::{Home, Source};
 use crate::clock::Time;
 use crate::process::{self, Exclusive};
@@ -46,10 +46,10 @@ unsafe impl Sync for Members {}
 
 static MEMBERS: Members = Members(UnsafeCell::new(Vec::new()));
 
-/// The members of shared places. Not one of these inside another.
-fn members(_lock: &Exclusive) -> &mut Vec<Member> {
+/// Does something with the members of shared places; not once more inside.
+fn with_members<T>(_lock: &Exclusive, act: impl FnOnce(&mut Vec<Member>) -> T) -> T {
     // SAFETY: the caller holds the lock, of which there is one, for as long.
-    unsafe { &mut *MEMBERS.0.get() }
+    act(unsafe { &mut *MEMBERS.0.get() })
 }
 
 /// Why a context could not be attached; it keeps the keys it had.
@@ -136,7 +136,7 @@ pub unsafe fn attach<'c>(
         let lacks = |name| NotAttached::LacksAlgorithm(name, home.clone());
         attachment.source().fetch(api).map_err(lacks)?;
         if !home.is_default() {
-            library.has_other_homes.store(true, Ordering::Relaxed);
+            resolve::note_other_home();
         }
     }
     keyring.expect_lifetime_with(attachment.timeout(), &attachment);
@@ -238,25 +238,26 @@ fn join(
     ctx: *mut SSL_CTX,
     mut attachment: Attachment,
 ) -> Option<*mut Attachment> {
-    let members = members(lock);
-    // SAFETY: an attachment lives while it has a member.
-    let alike = members.iter().find(|member| unsafe { (*member.attachment).is_as(&attachment) });
-    let shared = match alike {
-        Some(member) => member.attachment,
-        None => {
-            let place = pool::vacant_for_several()?;
-            attachment.place = place;
-            let new = Box::into_raw(Box::new(attachment));
-            pool::seat(place, new);
-            new
+    with_members(lock, |members| {
+        // SAFETY: an attachment lives while it has a member.
+        let is_as = |member: &&Member| unsafe { (*member.attachment).is_as(&attachment) };
+        let shared = match members.iter().find(is_as) {
+            Some(member) => member.attachment,
+            None => {
+                let place = pool::vacant_for_several()?;
+                attachment.place = place;
+                let new = Box::into_raw(Box::new(attachment));
+                pool::seat(place, new);
+                new
+            }
+        };
+        let is_member =
+            |member: &Member| ptr::eq(member.ctx, ctx) && ptr::eq(member.attachment, shared);
+        if !members.iter().any(is_member) {
+            members.push(Member { ctx, attachment: shared });
         }
-    };
-    let is_member =
-        |member: &Member| ptr::eq(member.ctx, ctx) && ptr::eq(member.attachment, shared);
-    if !members.iter().any(is_member) {
-        members.push(Member { ctx, attachment: shared });
-    }
-    Some(shared)
+        Some(shared)
+    })
 }
 
 /// Lets a context issue no tickets of ours any more, and open none. The
@@ -351,15 +352,17 @@ pub unsafe fn attachment<'c>(library: &Library, ctx: *mut SSL_CTX) -> Option<&'c
 /// # Safety
 ///
 /// `ctx` is a live SSL_CTX.
-unsafe fn serving<'l>(lock: &'l Exclusive, ctx: *mut SSL_CTX) -> Option<&'l Attachment> {
+unsafe fn serving(lock: &Exclusive, ctx: *mut SSL_CTX) -> Option<&Attachment> {
     let its = |attachment: &Attachment| match attachment.whose {
         Whose::Its(one) => ptr::eq(one, ctx) && attachment.serves(),
         Whose::Common { .. } => false,
     };
     pool::find(its).or_else(|| {
-        let libraries = members(lock).iter().filter(|member| ptr::eq(member.ctx, ctx));
-        // SAFETY: an attachment lives while it has a member, and its library for ever.
-        let libraries: Vec<_> = libraries.map(|it| unsafe { (*it.attachment).library }).collect();
+        let libraries = with_members(lock, |members| {
+            let its = members.iter().filter(|member| ptr::eq(member.ctx, ctx));
+            // SAFETY: an attachment lives while it has a member, and its library for ever.
+            its.map(|member| unsafe { (*member.attachment).library }).collect::<Vec<_>>()
+        });
         // SAFETY: the caller vouches for `ctx`, which has a tenancy of those libraries.
         libraries.into_iter().find_map(|library| unsafe {
             tenancy(library, ctx)?.serving.map(|(attachment, _)| &*attachment)
@@ -443,18 +446,17 @@ unsafe extern "C" fn free_tenancy(
     if let Some(place) = tenancy.place {
         pool::seat(place, ptr::null_mut());
     }
-    let members = members(&lock);
-    let (left, others) = mem::take(members)
-        .into_iter()
-        .partition::<Vec<_>, _>(|member| ptr::eq(member.ctx.cast::<c_void>(), ctx));
-    *members = others;
-    for Member { attachment, .. } in left {
-        if !members.iter().any(|member| ptr::eq(member.attachment, attachment)) {
-            // SAFETY: its last member is gone just now.
-            pool::seat(unsafe { (*attachment).place }, ptr::null_mut());
-            unused.push(attachment);
+    with_members(&lock, |members| {
+        let its = |member: &mut Member| ptr::eq(member.ctx.cast::<c_void>(), ctx);
+        let left: Vec<_> = members.extract_if(.., its).collect();
+        for Member { attachment, .. } in left {
+            if !members.iter().any(|member| ptr::eq(member.attachment, attachment)) {
+                // SAFETY: its last member is gone just now.
+                pool::seat(unsafe { (*attachment).place }, ptr::null_mut());
+                unused.push(attachment);
+            }
         }
-    }
+    });
     primed::sweep_under(&lock, Time(0));
     drop(lock);
     for attachment in unused {

@@ -40,6 +40,8 @@ pub struct Attachment {
     pub(super) number: u64,
     /// False: its tickets are nobody's any more, and none are made.
     serves: AtomicBool,
+    /// The last session that was sealed had a session id context.
+    pub(super) has_id_context: AtomicBool,
 }
 
 /// Of which context an attachment is.
@@ -74,7 +76,7 @@ impl Attachment {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let (whose, place) = (Whose::Its(ptr::null()), usize::MAX);
-        let serves = AtomicBool::new(true);
+        let (serves, has_id_context) = (AtomicBool::new(true), AtomicBool::new(false));
         Attachment {
             library,
             keyring,
@@ -86,6 +88,7 @@ impl Attachment {
             place,
             number,
             serves,
+            has_id_context,
         }
     }
 
@@ -161,7 +164,7 @@ impl Attachment {
                 (None, Whose::Its(ctx)) => {
                     self.scope.of_connections_context((api, self.source()), (*ctx, ssl), now)
                 }
-                (None, Whose::Common { part, .. }) => part.as_deref().map(Bound::Kept),
+                (None, Whose::Common { part, .. }) => part.as_ref().map(Bound::Kept),
             }
         }
     }
@@ -190,7 +193,7 @@ impl Attachment {
         let whose = Whose::Common { timeout: Duration::ZERO, part: None };
         let Attachment { library, keyring, renew, upkeep, .. } = *self;
         let (own_source, place, number) = (None, usize::MAX, 0);
-        let serves = AtomicBool::new(false);
+        let (serves, has_id_context) = (AtomicBool::new(false), AtomicBool::new(false));
         Attachment {
             library,
             keyring,
@@ -202,6 +205,7 @@ impl Attachment {
             place,
             number,
             serves,
+            has_id_context,
         }
     }
 

@@ -46,9 +46,9 @@ pub unsafe fn begin(library: &'static Library, ssl: *mut SSL, part: Arc<ContextP
 ///
 /// `ssl` is the connection of the callback that runs, and the result is not
 /// used when that has ended.
-pub unsafe fn part<'c>(library: &Library, ssl: *mut SSL) -> Option<&'c ContextPart> {
+pub unsafe fn part<'c>(library: &Library, ssl: *mut SSL) -> Option<&'c Arc<ContextPart>> {
     // SAFETY: passed on from the caller.
-    unsafe { of(library, ssl) }?.part.as_deref()
+    unsafe { of(library, ssl) }?.part.as_ref()
 }
 
 /// Keeps the name of a connection whose ticket is being opened, for its

@@ -29,6 +29,7 @@ use crate::quiescent::Epoch;
 use crate::ring::reader::{Identity, Located};
 use crate::rotate::Keyring;
 use crate::seat;
+use crate::upkeep;
 
 /// Sets of places; which one a key has depends on its slot in the ring.
 const SETS: usize = 64;
@@ -226,11 +227,13 @@ impl Place {
     }
 }
 
-/// For every ticket: a load where nothing is due. Never waits.
+/// For every ticket: a load where nothing is due. Never waits. Where the upkeep thread is missing,
+/// something is due once a second.
 #[inline]
 pub fn tend(now: Time) {
     if now.0 >= NEXT_SWEEP.load(Ordering::Relaxed) {
         sweep(now);
+        upkeep::tend(now);
     }
 }
 

@@ -15,6 +15,7 @@ use openssl_sys::{SSL, SSL_CTX, SSL_METHOD};
 
 use super::api::TlsApi;
 use super::attach;
+use super::attachment::Attachment;
 use super::connection;
 use super::pool;
 use super::source::{Home, Source};
@@ -31,8 +32,6 @@ pub struct Library {
     pub originals: Originals,
     /// The default library context, and what was fetched from it.
     pub source: Source,
-    /// Some context of a library context of its own was attached.
-    pub(super) has_other_homes: AtomicBool,
     /// Where our state is in its objects.
     pub indices: Indices,
     next: AtomicPtr<Library>,
@@ -184,23 +183,31 @@ impl Library {
     }
 }
 
+/// True once a context with a library context of its own was attached.
+static HAS_OTHER_HOMES: AtomicBool = AtomicBool::new(false);
+
+/// A context with a library context of its own is attached.
+pub(super) fn note_other_home() {
+    HAS_OTHER_HOMES.store(true, Ordering::Relaxed);
+}
+
 /// For who makes keys without a context at hand: the upkeep. In a process whose
 /// contexts have library contexts of their own, keys come from one of those, as
 /// long as one of its contexts lives.
 impl Generator for Library {
     fn fill(&self, bytes: &mut [u8]) -> Result<(), NotRandom> {
-        let drew = if self.has_other_homes.load(Ordering::Relaxed) {
+        if HAS_OTHER_HOMES.load(Ordering::Relaxed) {
             // A fork may wait for who is here; so this waits for nobody.
             let _lock = process::try_exclusive().ok_or(NotRandom::NotNow)?;
-            let own = pool::find(|attachment| {
-                ptr::eq(attachment.library, self) && !attachment.source().home().is_default()
-            });
-            let source = own.map_or(&self.source, |attachment| attachment.source());
-            source.draw_secret(&self.api, bytes)
-        } else {
-            self.source.draw_secret(&self.api, bytes)
-        };
-        if drew { Ok(()) } else { Err(NotRandom::Failed) }
+            let own = |attachment: &Attachment| !attachment.source().home().is_default();
+            if let Some(attachment) = pool::find(own) {
+                return attachment.fill(bytes);
+            }
+        }
+        match self.source.draw_secret(&self.api, bytes) {
+            true => Ok(()),
+            false => Err(NotRandom::Failed),
+        }
     }
 }
 
@@ -252,8 +259,8 @@ fn enlist(base: usize, api: TlsApi, originals: Originals) -> &'static Library {
     known(base).unwrap_or_else(|| {
         let next = AtomicPtr::new(LIBRARIES.load(Ordering::Relaxed));
         let indices = Indices::default();
-        let (source, has_other_homes) = (Source::new(Home::DEFAULT), AtomicBool::new(false));
-        let library = Library { base, api, originals, source, has_other_homes, indices, next };
+        let source = Source::new(Home::DEFAULT);
+        let library = Library { base, api, originals, source, indices, next };
         let library = Box::leak(Box::new(library));
         LIBRARIES.store(library, Ordering::Release);
         library
@@ -406,6 +413,8 @@ fn table(handle: *mut c_void) -> TlsApi {
         ssl_get_client_random: find!(handle, c"SSL_get_client_random"),
         crypto_get_ex_data: find!(handle, c"CRYPTO_get_ex_data"),
         ssl_get_certificate: find!(handle, c"SSL_get_certificate"),
+        ssl_get_session: find!(handle, c"SSL_get_session"),
+        ssl_session_get0_id_context: find!(handle, c"SSL_SESSION_get0_id_context"),
     }
 }
 

@@ -60,12 +60,12 @@ pub struct Scope {
     number: u64,
     label: Vec<u8>,
     bind: Bind,
-    /// Each owns a reference. Changed under [`process::exclusive`] only.
-    states: [AtomicPtr<ContextPart>; STATES],
+    /// Each a box. Changed under [`process::exclusive`] only.
+    states: [AtomicPtr<Arc<ContextPart>>; STATES],
     /// The state that was seen last, as its place in `states`.
     newest: AtomicU64,
     /// One that was displaced while somebody may have been reading, and since when.
-    displaced: AtomicPtr<ContextPart>,
+    displaced: AtomicPtr<Arc<ContextPart>>,
     displaced_at: AtomicU64,
 }
 
@@ -87,9 +87,9 @@ pub struct ContextPart {
 /// What a ticket is bound to: kept by the connection or the scope, or one's own.
 pub enum Bound<'s> {
     /// Kept by whoever else has it.
-    Kept(&'s ContextPart),
+    Kept(&'s Arc<ContextPart>),
     /// The scope may drop its reference, but not while this reads.
-    Read(&'s ContextPart, Reading<'s>),
+    Read(&'s Arc<ContextPart>, Reading<'s>),
     /// Nobody else keeps it.
     Own(Arc<ContextPart>),
 }
@@ -252,7 +252,7 @@ impl Scope {
         &self,
         _while: &Reading<'_>,
         is_it: impl Fn(&ContextPart) -> bool,
-    ) -> Option<(usize, &ContextPart)> {
+    ) -> Option<(usize, &Arc<ContextPart>)> {
         let newest = self.newest.load(Ordering::Relaxed) as usize;
         (newest..newest + STATES).map(|place| place % STATES).find_map(|place| {
             // SAFETY: null, or a part that is not freed while this thread
@@ -272,6 +272,8 @@ impl Scope {
     /// Keeps a part for the connections after this one, unless somebody is in
     /// the way. Never waits.
     fn remember(&self, part: &Arc<ContextPart>) {
+        // Dropped after the lock: the last reference to a certificate may go with it.
+        let mut _unused = None;
         let Some(_lock) = process::try_exclusive() else { return };
         let displaced = self.displaced.load(Ordering::Relaxed);
         if !displaced.is_null() {
@@ -279,10 +281,10 @@ impl Scope {
                 return;
             }
             self.displaced.store(ptr::null_mut(), Ordering::Relaxed);
-            // SAFETY: made by Arc::into_raw below; nobody reads it any more.
-            drop(unsafe { Arc::from_raw(displaced.cast_const()) });
+            // SAFETY: made by Box::into_raw below; nobody reads it any more.
+            _unused = Some(unsafe { Box::from_raw(displaced) });
         }
-        let content = |place: &AtomicPtr<ContextPart>| {
+        let content = |place: &AtomicPtr<Arc<ContextPart>>| {
             // SAFETY: under the lock nobody displaces what is found.
             unsafe { place.load(Ordering::Relaxed).as_ref() }.map(|part| &part.encoded)
         };
@@ -290,7 +292,7 @@ impl Scope {
         let same = self.states.iter().position(|place| content(place) == Some(&part.encoded));
         let free = || self.states.iter().position(|place| content(place).is_none());
         let place = same.or_else(free).unwrap_or((newest + 1) % STATES);
-        let new = Arc::into_raw(Arc::clone(part)).cast_mut();
+        let new = Box::into_raw(Box::new(Arc::clone(part)));
         let old = self.states[place].swap(new, Ordering::AcqRel);
         self.newest.store(place as u64, Ordering::Relaxed);
         if !old.is_null() {
@@ -363,8 +365,8 @@ impl Drop for Scope {
     fn drop(&mut self) {
         let owned = self.states.iter_mut().chain([&mut self.displaced]);
         for part in owned.map(|part| *part.get_mut()).filter(|part| !part.is_null()) {
-            // SAFETY: made by Arc::into_raw in `remember`; nobody reads any more.
-            drop(unsafe { Arc::from_raw(part.cast_const()) });
+            // SAFETY: made by Box::into_raw in `remember`; nobody reads any more.
+            drop(unsafe { Box::from_raw(part) });
         }
     }
 }
@@ -373,6 +375,11 @@ impl ContextPart {
     /// The associated data.
     pub fn encoded(&self) -> &[u8] {
         &self.encoded
+    }
+
+    /// True if the context asked for client certificates.
+    pub fn asks_for_certificate(&self) -> bool {
+        self.facts.verification.mode != SSL_VERIFY_NONE
     }
 
     /// Its number, which no other has.
@@ -430,12 +437,7 @@ impl Bound<'_> {
     /// A reference that may outlive the scope's.
     fn into_shared(self) -> Arc<ContextPart> {
         match self {
-            // SAFETY: every part lies in an Arc (`of_facts`), of which somebody
-            // has a reference as long as this lives.
-            Bound::Kept(part) | Bound::Read(part, _) => unsafe {
-                Arc::increment_strong_count(ptr::from_ref(part));
-                Arc::from_raw(ptr::from_ref(part))
-            },
+            Bound::Kept(part) | Bound::Read(part, _) => Arc::clone(part),
             Bound::Own(part) => part,
         }
     }

@@ -139,10 +139,10 @@ impl Source {
                 matches!(&*one, b"fips" | b"fips=yes")
             })
         };
-        // SAFETY: a library context that its contexts keep.
         let enabled = || {
-            api.evp_default_properties_is_fips_enabled
-                .is_some_and(|is_enabled| unsafe { is_enabled(self.home.libctx) } == 1)
+            let is_enabled = api.evp_default_properties_is_fips_enabled;
+            // SAFETY: a library context that its contexts keep.
+            is_enabled.is_some_and(|is_enabled| unsafe { is_enabled(self.home.libctx) } == 1)
         };
         self.home.properties.as_ref().is_some_and(asked) || enabled()
     }

@@ -8,6 +8,7 @@
 
 use std::ffi::{c_int, c_uchar};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
 
 use openssl_sys::{EVP_CIPHER_CTX, HMAC_CTX, SSL};
 
@@ -20,13 +21,13 @@ use super::source::Direction;
 use super::{connection, errors};
 use crate::clock::Time;
 use crate::config::Renew;
-use crate::error;
 use crate::log::OnceOnly;
 use crate::ring::reader::Located;
 use crate::ring::stats::Counter;
 use crate::schedule::KeyState;
 use crate::secret::{KeyName, KeySecrets, SHALLOW, Secret, wipe_stack, wipe_stack_by};
 use crate::unnoticed::Unnoticed;
+use crate::{error, warning};
 
 const NONE: c_int = 0;
 const USE: c_int = 1;
@@ -145,7 +146,8 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
         self.attachment.settle();
         // SAFETY: passed on from the caller.
         unsafe {
-            match self.seal() {
+            let sealed = if self.would_be_refused() { None } else { self.seal() };
+            match sealed {
                 Some(sealed) => self.hand_out(&sealed),
                 None => {
                     self.attachment.count(Counter::Unsealed);
@@ -153,6 +155,47 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
                 }
             }
         }
+    }
+
+    /// True where libssl ends the handshake that comes with such a ticket: it
+    /// has no session id context, and client certificates are asked for
+    /// (SSL_CTX_set_session_id_context(3)). The server's own keys would have
+    /// failed its clients, too, but only those that come back to this process.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Call::answer`], at enc = 1.
+    unsafe fn would_be_refused(&self) -> bool {
+        let Attachment { library, keyring, has_id_context, .. } = self.attachment;
+        // SAFETY: the connection of this call, whose session is being sealed.
+        let has_one = unsafe { library.api.has_id_context(self.ssl) };
+        if has_one {
+            if !has_id_context.load(Ordering::Relaxed) {
+                has_id_context.store(true, Ordering::Relaxed);
+            }
+            return false;
+        }
+        has_id_context.store(false, Ordering::Relaxed);
+        let now = keyring.now();
+        // SAFETY: the connection of this call.
+        let asks = unsafe {
+            library.api.asks_for_certificate(self.ssl)
+                || self
+                    .attachment
+                    .scope_of_connection(self.ssl, now)
+                    .is_some_and(|part| part.asks_for_certificate())
+        };
+        if asks {
+            static SAID: OnceOnly = OnceOnly::new();
+            if SAID.first() {
+                warning!(
+                    "client certificates are asked for without a session id context \
+                     (SSL_CTX_set_session_id_context): libssl would end a handshake that comes \
+                     with such a ticket, so none is issued"
+                );
+            }
+        }
+        asks
     }
 
     /// # Safety
@@ -255,7 +298,16 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
             return NONE;
         }
         let mut scope = None;
-        if !key.plain {
+        if key.plain {
+            // Who sealed it may have asked for no certificate, and so sealed what
+            // libssl ends the handshake for where one is asked for.
+            let has_id_context = self.attachment.has_id_context.load(Ordering::Relaxed);
+            // SAFETY: the connection of this call.
+            if !has_id_context && unsafe { library.api.asks_for_certificate(self.ssl) } {
+                self.attachment.count(Counter::WrongScope);
+                return NONE;
+            }
+        } else {
             let sources = (&library.api, self.attachment.source());
             // SAFETY: the connection of this call.
             let part = unsafe { self.attachment.scope_of_connection(self.ssl, now) };

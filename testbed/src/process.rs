@@ -80,6 +80,11 @@ impl Process {
         Process::find(self.pid) == Some(*self)
     }
 
+    /// Whether it is stopped (SIGSTOP).
+    pub fn is_stopped(&self) -> bool {
+        read_stat(self.pid).is_some_and(|stat| stat.state == 'T' && stat.started == self.started)
+    }
+
     /// The command line with spaces between arguments: for nginx the title that it gave itself.
     pub fn title(&self) -> String {
         let raw = fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();

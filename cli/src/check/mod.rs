@@ -1,6 +1,7 @@
 //! Will it work here? Each module looks at one thing and tells what it found.
 
 pub mod binary;
+pub mod configuration;
 pub mod host;
 pub mod running;
 

@@ -1,11 +1,14 @@
 //! A process that runs: whether the shim is in it, with which TLS library and which rings.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use super::configuration::{self, Start};
 use super::{Finding, binary};
 
 /// The executable of a process.
@@ -29,6 +32,56 @@ pub fn inspect(pid: u32) -> Result<Vec<Finding>> {
         .with_context(|| format!("{file}: it cannot be read (run this as root)"))?;
     let mapped: BTreeSet<&str> = maps.lines().filter_map(path_of).collect();
     Ok(vec![shim(&mapped), tls_library(&mapped), rings(&mapped)])
+}
+
+/// Looks for what switches tickets off in the configuration of a process.
+pub fn configuration(pid: u32) -> Option<Finding> {
+    let master = master(pid);
+    configuration::inspect(&executable(master).ok()?, &start(master)?)
+}
+
+/// The process that read the configuration: workers are its children, and of the same program.
+fn master(pid: u32) -> u32 {
+    /// Nobody nests deeper, and what changes meanwhile is no circle.
+    const DEEPEST: usize = 8;
+    let of_same_program = |pid: &u32| {
+        let parent = parent(*pid)?;
+        (executable(parent).ok()? == executable(*pid).ok()?).then_some(parent)
+    };
+    std::iter::successors(Some(pid), of_same_program).take(DEEPEST).last().unwrap_or(pid)
+}
+
+fn parent(pid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
+}
+
+/// How a process was started; `None` where its files cannot be seen as it saw them.
+fn start(pid: u32) -> Option<Start> {
+    let proc = PathBuf::from(format!("/proc/{pid}"));
+    let link = |name: &str| fs::read_link(proc.join(name)).ok();
+    // A container has its own files. Who changed its root directory since read them before it did.
+    let root = if link("root")? == Path::new("/") {
+        proc.join("root")
+    } else if link("ns/mnt")? == fs::read_link("/proc/self/ns/mnt").ok()? {
+        "/".into()
+    } else {
+        return None;
+    };
+    let line = fs::read(proc.join("cmdline")).ok()?;
+    Some(Start { root, dir: link("cwd"), arguments: arguments(&line) })
+}
+
+/// What follows the program in /proc/PID/cmdline. nginx writes it anew, as `nginx: master process`
+/// and what was there.
+fn arguments(line: &[u8]) -> Vec<OsString> {
+    let owned = |part: &[u8]| OsString::from_vec(part.to_vec());
+    if let Some(title) = line.strip_prefix(b"nginx: master process ") {
+        let title = title.split(|byte| *byte == 0).next().unwrap_or_default();
+        return title.split(|byte| *byte == b' ').skip(1).map(owned).collect();
+    }
+    let line = line.strip_suffix(b"\0").unwrap_or(line);
+    line.split(|byte| *byte == 0).skip(1).map(owned).collect()
 }
 
 /// The file that a line of /proc/PID/maps names (proc(5)).
@@ -77,6 +130,14 @@ fn rings(mapped: &BTreeSet<&str>) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_line_is_taken_apart_and_so_is_the_title_of_nginx() {
+        assert_eq!(arguments(b"haproxy\0-f\0/a b.cfg\0"), ["-f", "/a b.cfg"]);
+        assert_eq!(arguments(b"haproxy\0"), [""; 0]);
+        let title = b"nginx: master process /usr/sbin/nginx -p /x -c y.conf\0\0\0";
+        assert_eq!(arguments(title), ["-p", "/x", "-c", "y.conf"]);
+    }
 
     #[test]
     fn a_line_of_maps_names_its_file() {

@@ -1,4 +1,4 @@
-//! `tktrot check [--] PROGRAM | --pid PID`.
+//! `tktrot check [--] PROGRAM [ARG…] | --pid PID`.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 use serde::Serialize;
 
+use crate::check::configuration::{self, Start};
 use crate::check::{Finding, binary, host, running};
 use crate::settings;
 use crate::severity::Severity;
@@ -24,8 +25,9 @@ pub struct Arguments {
 #[derive(clap::Args)]
 #[group(required = true, multiple = false)]
 struct What {
-    /// The program that is to be started under libtktrot
-    program: Option<OsString>,
+    /// The program that is to be started under libtktrot; behind `--` its arguments as well, which
+    /// tell where its configuration is
+    program: Vec<OsString>,
 
     /// A process that runs
     #[arg(long)]
@@ -43,11 +45,21 @@ struct Report {
 pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     let settings = settings::read(config)?;
     let shim = shim::find()?;
-    let (program, mut findings) = match (arguments.what.pid, &arguments.what.program) {
-        (Some(pid), _) => (running::executable(pid)?, running::inspect(pid)?),
-        (None, program) => (binary::locate(program.as_deref().unwrap_or_default())?, Vec::new()),
+    let (program, mut findings, configured) = match (arguments.what.pid, &*arguments.what.program) {
+        (Some(pid), _) => {
+            (running::executable(pid)?, running::inspect(pid)?, running::configuration(pid))
+        }
+        (None, [program, rest @ ..]) => {
+            let program = binary::locate(program)?;
+            let dir = std::env::current_dir().ok();
+            let start = Start { root: "/".into(), dir, arguments: rest.to_vec() };
+            let configured = configuration::inspect(&program, &start);
+            (program, Vec::new(), configured)
+        }
+        (None, []) => unreachable!("clap requires one of them"),
     };
     findings.extend(binary::inspect(&program, &shim)?);
+    findings.extend(configured);
     findings.extend(host::inspect(&settings.config));
     let severity = findings.iter().map(|finding| finding.severity).max().unwrap_or(Severity::Fine);
     let report = Report { severity, program: program.display().to_string(), findings };

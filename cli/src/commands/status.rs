@@ -21,7 +21,7 @@ use crate::status::{prometheus, text};
 #[derive(clap::Args)]
 #[command(
     after_long_help = "Exit status: that of the worst alarm. 0 none, 1 something deserves a \
-    look, 2 something is wrong or a ring cannot be read."
+    look, 2 something is wrong or a ring cannot be read. A remark changes nothing in it."
 )]
 pub struct Arguments {
     #[command(flatten)]

@@ -1,7 +1,7 @@
 //! What is wrong with a ring, how bad that is, and what to do about it.
 //!
-//! Pure: a [`Reading`] gives its alarms. A ring without keys, for which no
-//! client has come yet, gives none.
+//! Pure: a [`Reading`] gives its alarms. A ring for which no client has come
+//! yet gives none. Remarks are what is worth knowing and no reason for alarm.
 
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::processes::Presence;
 use super::reading::{Key, Lock, Maker, Reading, State, What};
 use super::span::words;
+use super::unserved::{Unserved, unserved};
 use crate::severity::Severity;
 
 /// The upkeep thread wakes at least once a second; a machine that is very busy gets some more.
@@ -29,7 +30,18 @@ pub struct Alarm {
     pub remedy: String,
 }
 
-/// The alarms there are. Their names are part of the JSON and of the metrics.
+/// One thing that is worth knowing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Remark {
+    pub remark: Kind,
+    /// What is so.
+    pub what: String,
+    /// What can be done about it.
+    #[serde(rename = "do")]
+    pub remedy: String,
+}
+
+/// The alarms and remarks there are. Their names are part of the JSON and of the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
@@ -45,11 +57,15 @@ pub enum Kind {
     MemoryUnlocked,
     NobodyUses,
     PlainKeys,
+    TicketsOff,
+    EarlyData,
+    QuicListener,
+    OwnKeys,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 12] = [
+    pub const ALL: [Kind; 16] = [
         Kind::TimesInvalid,
         Kind::WriterStuck,
         Kind::WriterDead,
@@ -62,6 +78,10 @@ impl Kind {
         Kind::MemoryUnlocked,
         Kind::NobodyUses,
         Kind::PlainKeys,
+        Kind::TicketsOff,
+        Kind::EarlyData,
+        Kind::QuicListener,
+        Kind::OwnKeys,
     ];
 
     /// As JSON and metrics have it.
@@ -79,6 +99,10 @@ impl Kind {
             Kind::MemoryUnlocked => "memory-unlocked",
             Kind::NobodyUses => "nobody-uses",
             Kind::PlainKeys => "plain-keys",
+            Kind::TicketsOff => "tickets-off",
+            Kind::EarlyData => "early-data",
+            Kind::QuicListener => "quic-listener",
+            Kind::OwnKeys => "own-keys",
         }
     }
 
@@ -109,8 +133,23 @@ pub fn alarms(reading: &Reading) -> Vec<Alarm> {
         plain,
     ];
     let mut found: Vec<_> = CHECKS.iter().filter_map(|check| check(reading)).collect();
+    if !reading.counters.has_served() {
+        found.extend(unserved(reading).into_iter().filter_map(|why| {
+            let Unserved { kind, what, remedy } = why;
+            kind.doubtful(what, remedy)
+        }));
+    }
     found.sort_by_key(|alarm| std::cmp::Reverse(alarm.severity));
     found
+}
+
+/// What is worth knowing beside the alarms.
+pub fn remarks(reading: &Reading) -> Vec<Remark> {
+    if !reading.counters.has_served() {
+        return Vec::new();
+    }
+    let remark = |Unserved { kind, what, remedy }| Remark { remark: kind, what, remedy };
+    unserved(reading).into_iter().map(remark).collect()
 }
 
 /// The worst of them.

@@ -26,6 +26,15 @@ pub struct Counters {
     pub errors: u64,
     /// Handshakes that went on without a ticket that can be resumed.
     pub unsealed: u64,
+    /// Connections for which tickets are switched off.
+    pub tickets_off: u64,
+    /// Connections with early data and OpenSSL's own replay protection: their TLS 1.3 tickets are
+    /// stateful.
+    pub anti_replay: u64,
+    /// Contexts of QUIC listeners, whose connections libssl makes itself.
+    pub quic: u64,
+    /// Contexts that keep ticket keys of their own.
+    pub left_alone: u64,
     /// Keys published.
     pub rotations: u64,
     pub generator_failures: u64,
@@ -48,6 +57,10 @@ impl Counters {
             wrong_scope: totals.of(Counter::WrongScope),
             errors: totals.of(Counter::Errors),
             unsealed: totals.of(Counter::Unsealed),
+            tickets_off: totals.of(Counter::TicketsOff),
+            anti_replay: totals.of(Counter::AntiReplay),
+            quic: totals.of(Counter::Quic),
+            left_alone: totals.of(Counter::LeftAlone),
             rotations: read(&header.rotations),
             generator_failures: read(&header.generator_failures),
             repairs: read(&header.repairs),
@@ -57,6 +70,19 @@ impl Counters {
     /// Tickets that came back and found their key.
     pub fn resumed(&self) -> u64 {
         self.resumed_active.saturating_add(self.resumed_retired)
+    }
+
+    /// True if any ticket of libtktrot's was given out or opened.
+    pub fn has_served(&self) -> bool {
+        self.issued > 0 || self.resumed() > 0
+    }
+
+    /// True if what counted here only met what cannot be served, and no ticket.
+    pub fn are_only_of_unserved(&self) -> bool {
+        let unserved = [self.tickets_off, self.anti_replay, self.quic, self.left_alone];
+        let of_tickets = [self.refused(), self.errors, self.unsealed];
+        let none = |counts: &[u64]| counts.iter().all(|count| *count == 0);
+        !none(&unserved) && none(&of_tickets) && !self.has_served()
     }
 
     /// Tickets that came back and were turned away; a full handshake followed.

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::alarms::{Alarm, alarms, worst};
+use super::alarms::{Alarm, Remark, alarms, remarks, worst};
 use super::rates::Rates;
 use super::reading::Reading;
 use crate::severity::Severity;
@@ -30,6 +30,7 @@ pub enum Ring {
 pub struct Told {
     severity: Severity,
     alarms: Vec<Alarm>,
+    remarks: Vec<Remark>,
     active_key: Option<String>,
     /// Of the tickets that came back, the part that found its key.
     resumption_ratio: Option<f64>,
@@ -46,6 +47,7 @@ impl Ring {
         Ring::Read(Box::new(Told {
             severity: worst(&alarms),
             alarms,
+            remarks: remarks(reading),
             active_key: reading.active_key().map(|key| key.name.clone()),
             resumption_ratio: reading.counters.resumption_ratio(),
             reading: reading.clone(),
@@ -89,6 +91,10 @@ mod tests {
             severity: Severity::Wrong,
             error: "no".into(),
         };
+        let mut remarked = healthy();
+        remarked.counters.left_alone = 2;
+        let mut unserved = idle();
+        unserved.counters.tickets_off = 3;
         let rates = Rates::between(&healthy().counters, &healthy().counters, HOUR);
         let rings = vec![
             Ring::read(&healthy(), Some(rates)),
@@ -96,6 +102,8 @@ mod tests {
             Ring::read(&spoilt, None),
             unreadable,
             Ring::read(&governed(), None),
+            Ring::read(&remarked, None),
+            Ring::read(&unserved, None),
         ];
         let document = serde_json::to_value(Document::of(rings)).unwrap();
         let flaws: Vec<_> = schema.iter_errors(&document).map(|flaw| flaw.to_string()).collect();
@@ -106,6 +114,11 @@ mod tests {
         assert_eq!(document["rings"][1]["active_key"], serde_json::Value::Null);
         assert_eq!(document["rings"][0]["governed_for_seconds"], serde_json::Value::Null);
         assert_eq!(document["rings"][4]["governed_for_seconds"], 2.4);
+
+        assert_eq!(document["rings"][5]["remarks"][0]["remark"], "own-keys");
+        assert_eq!(document["rings"][5]["severity"], "fine");
+        assert_eq!(document["rings"][6]["alarms"][0]["alarm"], "tickets-off");
+        assert_eq!(document["rings"][6]["counters"]["tickets_off"], 3);
 
         let mut other = document;
         other["rings"][0]["unheard_of"] = 1.into();

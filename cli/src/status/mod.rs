@@ -7,6 +7,7 @@
 //! - [`counters`]: what it counted
 //! - [`rates`]: two of them, per second
 //! - [`alarms`]: what is wrong with them, and what to do
+//! - [`unserved`]: what could not be served, and why
 //! - [`text`], [`json`], [`prometheus`]: the forms in which it is told
 //! - [`span`]: lengths of time in words
 //!
@@ -23,6 +24,7 @@ pub mod reading;
 pub mod snapshot;
 pub mod span;
 pub mod text;
+pub mod unserved;
 
 #[cfg(test)]
 pub mod example;

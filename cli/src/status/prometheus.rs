@@ -60,7 +60,7 @@ const GAUGES: [Gauge; 11] = [
 /// A counter of a ring, and the label by which it is told from others of its name.
 type Count = (&'static str, &'static str, &'static [(&'static str, fn(&Counters) -> u64)]);
 
-const COUNTERS: [(Count, &str); 7] = [
+const COUNTERS: [(Count, &str); 9] = [
     (
         (
             "issued",
@@ -107,6 +107,25 @@ const COUNTERS: [(Count, &str); 7] = [
             &[("", |counters| counters.unsealed)],
         ),
         "",
+    ),
+    (
+        (
+            "unserved_connections",
+            "Connections that could get no tickets of libtktrot, or not in TLS 1.3.",
+            &[
+                ("tickets_off", |counters| counters.tickets_off),
+                ("anti_replay", |counters| counters.anti_replay),
+            ],
+        ),
+        "reason",
+    ),
+    (
+        (
+            "unserved_contexts",
+            "Contexts that libtktrot does not serve.",
+            &[("quic", |counters| counters.quic), ("left_alone", |counters| counters.left_alone)],
+        ),
+        "reason",
     ),
     (("rotations", "Keys made.", &[("", |counters| counters.rotations)]), ""),
     (
@@ -182,8 +201,12 @@ mod tests {
 
     #[test]
     fn the_metrics_are_read_back_as_they_are() {
+        let mut unserved = idle();
+        unserved.counters.tickets_off = 120;
+        unserved.counters.left_alone = 3;
         let rings = [
             ("nginx".to_owned(), Some(healthy())),
+            ("unserved".to_owned(), Some(unserved)),
             ("od\"d\\".to_owned(), Some(idle())),
             ("other".to_owned(), None),
             ("fleet".to_owned(), Some(governed())),
@@ -209,6 +232,15 @@ mod tests {
         let refused = Some(("reason", "unknown"));
         assert_eq!(value("tktrot_refused_total", "nginx", refused), Some(200.0));
         assert_eq!(value("tktrot_severity", "nginx", None), Some(0.0));
+        let connections = "tktrot_unserved_connections_total";
+        let off = Some(("reason", "tickets_off"));
+        assert_eq!(value(connections, "unserved", off), Some(120.0));
+        assert_eq!(value(connections, "nginx", off), Some(0.0));
+        let alone = Some(("reason", "left_alone"));
+        assert_eq!(value("tktrot_unserved_contexts_total", "unserved", alone), Some(3.0));
+        let held = Some(("alarm", "own-keys"));
+        assert_eq!(value("tktrot_alarm", "unserved", held), Some(1.0));
+        assert_eq!(value("tktrot_severity", "unserved", None), Some(1.0));
         let stuck = Some(("alarm", "writer-stuck"));
         assert_eq!(value("tktrot_alarm", "nginx", stuck), Some(0.0));
         assert_eq!(value("tktrot_readable", "other", None), Some(0.0));

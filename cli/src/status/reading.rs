@@ -279,7 +279,8 @@ fn key(facts: &KeyFacts, view: &View, now: Time) -> Key {
 /// Those that map the ring, and those that told it of themselves.
 fn users(view: &View, processes: &Processes) -> Vec<User> {
     let blocks = view.users();
-    let counts = |pid| blocks.iter().any(|block| block.pid == pid);
+    let deals = !Counters::of(view).are_only_of_unserved();
+    let counts = |pid| deals && blocks.iter().any(|block| block.pid == pid);
     let mapping = processes.iter().map(|(pid, mapped)| User {
         pid,
         program: mapped.program.clone(),
@@ -293,7 +294,7 @@ fn users(view: &View, processes: &Processes) -> Vec<User> {
         pid: block.pid,
         program: printable(&block.program),
         presence: processes.presence(block.pid),
-        counts: true,
+        counts: deals,
         writes: true,
         locked: None,
     });

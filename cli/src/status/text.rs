@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::alarms::{Alarm, alarms, worst};
+use super::alarms::{Alarm, Remark, alarms, remarks, worst};
 use super::counters::Counters;
 use super::processes::Presence;
 use super::rates::Rates;
@@ -31,6 +31,7 @@ pub fn full(reading: &Reading, rates: Option<&Rates>, width: usize) -> String {
         page.line("alarms", "none");
     }
     alarms.iter().for_each(|alarm| page.alarm(alarm));
+    remarks(reading).iter().for_each(|remark| page.remark(remark));
     page.text
 }
 
@@ -100,7 +101,10 @@ pub fn summaries(rings: &[(String, Result<Reading, String>)]) -> String {
 fn summary(reading: &Reading) -> String {
     let alarms = alarms(reading);
     let told = match (alarms.first(), alarms.len()) {
-        (None, _) => "no alarms".into(),
+        (None, _) => match &*remarks(reading) {
+            [] => "no alarms".into(),
+            [first, ..] => format!("no alarms; remark {}", first.remark.name()),
+        },
         (Some(first), 1) => first.alarm.name().to_owned(),
         (Some(first), many) => format!("{} and {} more", first.alarm.name(), many - 1),
     };
@@ -206,7 +210,8 @@ impl Page {
     fn user(&mut self, user: &User) {
         let does = match (user.presence, user.writes, user.counts) {
             (Presence::Gone, ..) => "gone",
-            (Presence::Hidden, ..) => "not visible; has dealt in tickets",
+            (Presence::Hidden, _, true) => "not visible; has dealt in tickets",
+            (Presence::Hidden, _, false) => "not visible; no tickets yet",
             (Presence::Maps, false, _) => "only looks",
             (Presence::Maps, true, true) => "deals in tickets",
             (Presence::Maps, true, false) => "has the ring, no tickets yet",
@@ -233,12 +238,23 @@ impl Page {
         count(counters.unsealed, "handshakes without a ticket to resume");
         count(counters.errors, "errors");
         count(counters.rotations, "keys made");
-        if counters.repairs > 0 {
-            count(counters.repairs, "repairs after a killed writer");
+        for (number, what) in [
+            (counters.repairs, "repairs after a killed writer"),
+            (counters.generator_failures, "failures of the random number generator"),
+            (counters.tickets_off, "connections with tickets switched off"),
+            (counters.anti_replay, "connections with early data and stateful TLS 1.3 tickets"),
+            (counters.quic, "QUIC listeners that are not served"),
+            (counters.left_alone, "contexts that keep ticket keys of their own"),
+        ] {
+            if number > 0 {
+                count(number, what);
+            }
         }
-        if counters.generator_failures > 0 {
-            count(counters.generator_failures, "failures of the random number generator");
-        }
+    }
+
+    fn remark(&mut self, remark: &Remark) {
+        self.line("remark", &format!("{}: {}", remark.remark.name(), remark.what));
+        self.line("", &format!("=> {}", remark.remedy));
     }
 
     fn alarm(&mut self, alarm: &Alarm) {
@@ -303,12 +319,29 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_served_is_a_remark_beside_tickets_and_an_alarm_without() {
+        let mut reading = healthy();
+        reading.counters.tickets_off = 120;
+        reading.counters.left_alone = 1;
+        let beside = full(&reading, None, 80);
+        reading.counters =
+            Counters { tickets_off: 1, anti_replay: 40, quic: 1, ..Counters::default() };
+        reading.users.iter_mut().for_each(|user| user.program = "haproxy".into());
+        let without = full(&reading, None, 80);
+        let from = |text: &str| text.split_once("counted").unwrap().1.to_owned();
+        insta::assert_snapshot!(format!("{}\n{}", from(&beside), from(&without)));
+    }
+
+    #[test]
     fn several_rings_a_line_each() {
         let worse = Reading { times_are_valid: false, capacity: 3, ..healthy() };
+        let mut remarked = healthy();
+        remarked.counters.quic = 1;
         let rings = [
             ("haproxy".to_owned(), Ok(idle())),
             ("nginx".to_owned(), Ok(healthy())),
             ("old".to_owned(), Ok(worse)),
+            ("remarked".to_owned(), Ok(remarked)),
             ("x".to_owned(), Err("/run/tktrot/x.ring: it is not a ring".to_owned())),
         ];
         insta::assert_snapshot!(summaries(&rings));

@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::Rounds;
 use crate::severity::Severity;
-use crate::status::alarms::{alarms, worst};
+use crate::status::alarms::{alarms, remarks, worst};
 use crate::status::observer::Observer;
 use crate::status::rates::Rates;
 use crate::status::reading::Reading;
@@ -43,7 +43,10 @@ fn line(reading: &Reading, rates: &Rates) -> (String, Severity) {
     let key =
         active.map_or("none".into(), |key| format!("{} for {}", key.name, words(key.encrypts_for)));
     let names: Vec<_> = alarms.iter().map(|alarm| alarm.alarm.name()).collect();
-    let names = if names.is_empty() { "no alarms".into() } else { names.join(" ") };
+    let mut names = if names.is_empty() { "no alarms".into() } else { names.join(" ") };
+    for remark in remarks(reading) {
+        names = format!("{names}  remark {}", remark.remark.name());
+    }
     let line = format!(
         "{severity:5}  key {key}  users {}  per second {}  {names}",
         reading.servers().count(),
@@ -71,5 +74,10 @@ mod tests {
         assert!(text.starts_with("look ") && text.ends_with("  ring-full"), "{text}");
         assert_eq!(severity, Severity::Doubtful);
         assert!(line(&idle(), &rates).0.contains("key none  users 1"));
+        let mut reading = healthy();
+        reading.counters.quic = 1;
+        let (text, severity) = line(&reading, &rates);
+        assert!(text.ends_with("  no alarms  remark quic-listener"), "{text}");
+        assert_eq!(severity, Severity::Fine);
     }
 }

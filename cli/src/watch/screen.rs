@@ -10,7 +10,7 @@ use ratatui::widgets::{Block, Gauge, Paragraph, Sparkline, Wrap};
 
 use super::history::History;
 use crate::severity::Severity;
-use crate::status::alarms::{Alarm, alarms, worst};
+use crate::status::alarms::{Alarm, Remark, alarms, remarks, worst};
 use crate::status::rates::Rates;
 use crate::status::reading::Reading;
 use crate::status::span::words;
@@ -66,7 +66,8 @@ fn draw_reading(frame: &mut Frame, area: Rect, reading: &Reading, history: &Hist
 
     let width = usize::from(inner.width);
     let facts = facts(reading, width);
-    let told = alarm_lines(&alarms, width);
+    let mut told = alarm_lines(&alarms, width);
+    told.extend(remark_lines(&remarks(reading), width));
     let fixed = facts.len() + 1 + GRAPHS_AT_LEAST;
     let told = shortened(told, usize::from(inner.height).saturating_sub(fixed));
     let [facts_area, gauge_area, graphs_area, told_area] = Layout::vertical([
@@ -164,6 +165,16 @@ fn alarm_lines(alarms: &[Alarm], width: usize) -> Vec<Line<'static>> {
     lines
 }
 
+fn remark_lines(remarks: &[Remark], width: usize) -> Vec<Line<'static>> {
+    let told = remarks.iter().map(|remark| {
+        let what = format!("remark {}: {}", remark.remark.name(), remark.what);
+        let remedy = format!("=> {}", remark.remedy);
+        let what = hanging("", &what, width, Style::new());
+        what.into_iter().chain(hanging("", &remedy, width, Modifier::DIM.into()))
+    });
+    told.flatten().collect()
+}
+
 /// Broken to a width, with a mark in front of the first line.
 fn hanging(mark: &str, told: &str, width: usize, style: Style) -> Vec<Line<'static>> {
     const INDENT: usize = 6;
@@ -250,6 +261,16 @@ mod tests {
             ..healthy()
         };
         insta::assert_snapshot!(screen(80, 24, Ok(reading)));
+    }
+
+    #[test]
+    fn a_remark_follows_the_alarms_and_changes_no_colour() {
+        let mut reading = healthy();
+        reading.counters.anti_replay = 2;
+        let screen = screen(100, 30, Ok(reading));
+        let (before, after) = screen.split_once("no alarms").unwrap();
+        assert!(before.contains(" ok ┐"), "{screen}");
+        assert!(after.contains("remark early-data: 2 connections had early data on"), "{screen}");
     }
 
     #[test]

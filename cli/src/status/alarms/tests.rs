@@ -144,6 +144,82 @@ fn plain_keys_are_told_by_name() {
     assert!(told[0].what.contains("11111111") && told[0].remedy.contains("imported"));
 }
 
+/// Once and often, each reason in its words; what was served beside makes remarks of them.
+#[test]
+fn what_is_not_served_is_an_alarm_only_while_nothing_else_is() {
+    type Count = fn(&mut Counters) -> &mut u64;
+    let reasons: [(Kind, Count, [&str; 2], &str); 4] = [
+        (
+            Kind::TicketsOff,
+            |counters| &mut counters.tickets_off,
+            [
+                "1 connection had tickets switched off (SSL_OP_NO_TICKET): it got none of",
+                "120 connections had tickets switched off (SSL_OP_NO_TICKET): they got none of",
+            ],
+            "remove \"ssl_session_tickets off\" from the configuration of nginx",
+        ),
+        (
+            Kind::EarlyData,
+            |counters| &mut counters.anti_replay,
+            [
+                "1 connection had early data on and OpenSSL's own replay protection: its TLS 1.3 tickets are",
+                "120 connections had early data on and OpenSSL's own replay protection: their TLS 1.3 tickets are",
+            ],
+            "SSL_OP_NO_ANTI_REPLAY",
+        ),
+        (
+            Kind::QuicListener,
+            |counters| &mut counters.quic,
+            ["1 QUIC listener is not served", "120 QUIC listeners are not served"],
+            "nothing helps yet",
+        ),
+        (
+            Kind::OwnKeys,
+            |counters| &mut counters.left_alone,
+            [
+                "1 context keeps ticket keys of its own",
+                "120 contexts keep ticket keys of their own",
+            ],
+            "TKTROT_TAKEOVER=no",
+        ),
+    ];
+    for (kind, count, words, remedy) in reasons {
+        for (number, words) in [1, 120].into_iter().zip(words) {
+            let mut reading = idle();
+            *count(&mut reading.counters) = number;
+            let told = alarms(&reading);
+            assert_eq!(found(&reading), [(kind, Severity::Doubtful)]);
+            assert_eq!(remarks(&reading), []);
+            assert!(told[0].what.starts_with(words), "{told:?}");
+            assert!(told[0].remedy.contains(remedy), "{told:?}");
+
+            reading.counters.issued = 1;
+            assert_eq!(found(&reading), []);
+            let told = remarks(&reading);
+            assert_eq!((told.len(), told[0].remark), (1, kind));
+            assert!(told[0].what.starts_with(words), "{told:?}");
+            assert!(told[0].remedy.contains(remedy), "{told:?}");
+        }
+    }
+    assert_eq!(remarks(&healthy()), []);
+}
+
+#[test]
+fn what_switches_tickets_off_is_named_for_each_server_that_is_there() {
+    let remedy = |programs: &[&str]| {
+        let named = programs.iter().map(|program| User { program: (*program).into(), ..user(1) });
+        let mut reading = Reading { users: named.collect(), ..idle() };
+        reading.counters.tickets_off = 1;
+        alarms(&reading)[0].remedy.clone()
+    };
+    assert_eq!(
+        remedy(&["haproxy", "haproxy", "apache2"]),
+        "unless it is meant: remove no-tls-tickets from the configuration of haproxy, remove \
+         \"SSLSessionTickets off\" from the configuration of apache2; `tktrot check --pid PID` looks for it"
+    );
+    assert!(remedy(&["stunnel4"]).contains("remove from the server's configuration what"));
+}
+
 #[test]
 fn the_worst_comes_first_and_names_are_the_same_everywhere() {
     let reading = Reading { capacity: 3, overdue: MINUTE, writer_lock: Lock::Dead, ..healthy() };

@@ -1,23 +1,30 @@
 //! One line per event, to where the operator asked: `TKTROT_LOG`.
 //!
 //! Lines never hold a secret; a key is named by 8 hex digits. Writing a line
-//! never fails the caller.
+//! never fails the caller, waits for nobody, and leaves errno as it was. It goes
+//! to no descriptor that has become another one's ([`descriptor`]): what cannot
+//! be written to standard error goes to the system's log ([`syslog`]).
 
-use std::ffi::CString;
+mod descriptor;
+mod syslog;
+
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use once_cell::race::OnceBox;
 
+use descriptor::Identity;
+
 /// Where lines go.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Target {
-    /// File descriptor 2.
+    /// File descriptor 2, as long as it is what it was or plainly the server's log; then
+    /// the system's log.
     #[default]
     Stderr,
     /// syslog(3), facility daemon.
@@ -45,10 +52,12 @@ enum Sink {
     Nothing,
     /// The file, and what it was when it was opened: a daemon may close all
     /// descriptors, and the number may come to be a client's connection.
-    File(File, (u64, u64)),
+    File(File, Identity),
 }
 
 static SINK: OnceBox<Sink> = OnceBox::new();
+/// What standard error was when the log was opened; `None` if it was closed.
+static STDERR: OnceBox<Option<Identity>> = OnceBox::new();
 
 /// Opens the target, with the privileges of this moment. The first call of a
 /// process tree decides; later ones change nothing.
@@ -58,6 +67,7 @@ static SINK: OnceBox<Sink> = OnceBox::new();
 /// The file cannot be opened; lines then go to stderr.
 pub fn open(target: &Target) -> io::Result<()> {
     let mut failure = None;
+    stderr();
     SINK.get_or_init(|| {
         Box::new(match target {
             Target::Stderr => Sink::Stderr,
@@ -79,12 +89,13 @@ fn open_file(path: &PathBuf) -> io::Result<Sink> {
         .mode(0o600)
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY)
         .open(path)?;
-    let facts = file.metadata()?;
-    Ok(Sink::File(file, (facts.dev(), facts.ino())))
+    let identity = Identity::of(file.as_raw_fd()).ok_or_else(io::Error::last_os_error)?;
+    Ok(Sink::File(file, identity))
 }
 
 /// Writes one line.
 pub fn line(level: Level, message: fmt::Arguments<'_>) {
+    let _errno = Errno::kept();
     let word = match level {
         Level::Error => "error",
         Level::Warning => "warning",
@@ -92,13 +103,12 @@ pub fn line(level: Level, message: fmt::Arguments<'_>) {
     };
     let text = format!("tktrot[{}]: {word}: {message}", std::process::id()).replace('\n', " ");
     match SINK.get() {
-        None | Some(Sink::Stderr) => write_stderr(&text),
+        None | Some(Sink::Stderr) => write_stderr(level, &text),
         Some(Sink::Nothing) => {}
-        Some(Sink::Syslog) => write_syslog(level, &text),
+        Some(Sink::Syslog) => syslog::send(level, &text),
         Some(Sink::File(file, identity)) => {
-            let facts = file.metadata().map(|facts| (facts.dev(), facts.ino()));
-            if facts.is_ok_and(|facts| facts == *identity) {
-                write_whole(file.as_raw_fd(), &text);
+            if Identity::of(file.as_raw_fd()).as_ref() == Some(identity) {
+                descriptor::write(file.as_raw_fd(), identity, format!("{text}\n").as_bytes());
             }
         }
     }
@@ -107,44 +117,40 @@ pub fn line(level: Level, message: fmt::Arguments<'_>) {
 /// Writes one line to stderr, whatever the target: the last words of a server
 /// that strict mode stops.
 pub fn last_words(message: fmt::Arguments<'_>) {
-    write_stderr(&format!("tktrot[{}]: fatal: {message}", std::process::id()).replace('\n', " "));
+    let _errno = Errno::kept();
+    let text = format!("tktrot[{}]: fatal: {message}", std::process::id()).replace('\n', " ");
+    write_stderr(Level::Error, &text);
 }
 
-fn write_stderr(text: &str) {
-    if !is_connection(libc::STDERR_FILENO) {
-        write_whole(libc::STDERR_FILENO, text);
+/// What standard error was at the first call.
+fn stderr() -> Option<Identity> {
+    *STDERR.get_or_init(|| Box::new(Identity::of(libc::STDERR_FILENO)))
+}
+
+fn write_stderr(level: Level, text: &str) {
+    let first = stderr();
+    let fd = libc::STDERR_FILENO;
+    let ours = |now: &Identity| Some(*now) == first || now.is_a_log(fd);
+    match Identity::of(fd).filter(ours) {
+        Some(now) => descriptor::write(fd, &now, format!("{text}\n").as_bytes()),
+        None => syslog::send(level, text),
     }
 }
 
-/// True if a daemon closed the descriptor and got it again for a connection.
-fn is_connection(fd: RawFd) -> bool {
-    let mut domain: libc::c_int = 0;
-    let mut len = size_of::<libc::c_int>() as libc::socklen_t;
-    // SAFETY: getsockopt writes at most `len` bytes into `domain`.
-    let rc = unsafe {
-        let value = (&raw mut domain).cast();
-        libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_DOMAIN, value, &mut len)
-    };
-    rc == 0 && (domain == libc::AF_INET || domain == libc::AF_INET6)
+/// Puts errno back at the end.
+struct Errno(libc::c_int);
+
+impl Errno {
+    fn kept() -> Errno {
+        // SAFETY: this thread's own.
+        Errno(unsafe { *libc::__errno_location() })
+    }
 }
 
-fn write_whole(fd: RawFd, text: &str) {
-    let line = format!("{text}\n");
-    // SAFETY: the buffer is valid for its length. One write, so that lines of
-    // several processes do not mix; its failure is nobody's concern.
-    unsafe { libc::write(fd, line.as_ptr().cast(), line.len()) };
-}
-
-fn write_syslog(level: Level, text: &str) {
-    let priority = match level {
-        Level::Error => libc::LOG_ERR,
-        Level::Warning => libc::LOG_WARNING,
-        Level::Notice => libc::LOG_NOTICE,
-    };
-    if let Ok(text) = CString::new(text) {
-        // SAFETY: a constant format with the one string that it takes. No
-        // openlog: the server's own settings stay.
-        unsafe { libc::syslog(libc::LOG_DAEMON | priority, c"%s".as_ptr(), text.as_ptr()) };
+impl Drop for Errno {
+    fn drop(&mut self) {
+        // SAFETY: this thread's own.
+        unsafe { *libc::__errno_location() = self.0 };
     }
 }
 
