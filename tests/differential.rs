@@ -36,8 +36,9 @@ fn bare(library: &'static str) -> Result<&'static Written> {
     static SYSTEM: OnceLock<std::result::Result<Written, String>> = OnceLock::new();
     static OLDER: OnceLock<std::result::Result<Written, String>> = OnceLock::new();
     let cell = if library == "system" { &SYSTEM } else { &OLDER };
-    let written =
-        cell.get_or_init(|| run(library, Mode::Bare, library != "system").map_err(|error| error.to_string()));
+    let written = cell.get_or_init(|| {
+        run(library, Mode::Bare, library != "system").map_err(|error| error.to_string())
+    });
     written.as_ref().map_err(|error| error.clone().into())
 }
 
@@ -138,7 +139,8 @@ mod comparison {
 
     #[test]
     fn a_resumption_explains_what_follows_from_it_and_nothing_else() {
-        let explained = "## resumes where it did not\na | linked | all\n    first: full => resumed\n";
+        let explained =
+            "## resumes where it did not\na | linked | all\n    first: full => resumed\n";
         let resumed = BARE.replace("first: full", "first: resumed").replace("one, two", "one");
         assert_eq!(check(&resumed, explained), Ok(()));
         for (from, to) in [
@@ -163,8 +165,12 @@ mod comparison {
 
     #[test]
     fn a_line_that_is_no_entry_is_refused() {
-        for text in ["a b c\n", "## why\n    key: a => b\n", "a | linked | all\n    key: a => b\n",
-                     "## why\na | linked | all\n    key: a\n"] {
+        for text in [
+            "a b c\n",
+            "## why\n    key: a => b\n",
+            "a | linked | all\n    key: a => b\n",
+            "## why\na | linked | all\n    key: a\n",
+        ] {
             assert!(Expected::parse(text).is_err(), "{text}");
         }
     }

@@ -62,6 +62,7 @@ static void cleared_then_by_id(int version)
     SSL_CTX_flush_sessions(server, 0x7fffffff);
     SSL_SESSION_free(visit("b's ticket at b", server, client, of_b, "b.test"));
     SSL_SESSION_free(visit("b's ticket at a", server, client, of_b, "a.test"));
+    SSL_SESSION_free(visit("b's ticket without name", server, client, of_b, NULL));
 }
 
 /* Copies of a connection that has not begun, of one that was, and of both freed. */

@@ -142,7 +142,7 @@ void ask_for_certificate(SSL_CTX *ctx, int mode)
 
 void say_counts(const char *key, SSL_CTX *ctx)
 {
-    say(key, "accept %ld good %ld renegotiate %ld hits %ld cb_hits %ld misses %ld timeouts %ld number %ld",
+    say(key, "accept %ld, good %ld, renegotiate %ld, hits %ld, cb_hits %ld, misses %ld, timeouts %ld, number %ld",
         SSL_CTX_sess_accept(ctx), SSL_CTX_sess_accept_good(ctx),
         SSL_CTX_sess_accept_renegotiate(ctx), SSL_CTX_sess_hits(ctx), SSL_CTX_sess_cb_hits(ctx),
         SSL_CTX_sess_misses(ctx), SSL_CTX_sess_timeouts(ctx), SSL_CTX_sess_number(ctx));
