@@ -48,6 +48,9 @@ static void run(const struct scenario *scenario)
     NEED(child >= 0);
     if (child == 0) {
         alarm(LIMIT_SECONDS);
+        /* Whoever runs us in the background may have set them. */
+        for (int number = 1; number < 32; number++)
+            signal(number, SIG_DFL);
         dup2(errors, 2);
         int before = count_descriptors();
         scenario->run(scenario->version);
