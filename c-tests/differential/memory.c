@@ -4,7 +4,7 @@
 
 #include <malloc.h>
 
-enum { MANY = 10000, FEW = 1500, NOISE = 256 * 1024 };
+enum { MANY = 10000, FEW = 800, NOISE = 256 * 1024 };
 
 /* In use on the heap; what was mapped beside it shows in the other. */
 static size_t heap(void)
