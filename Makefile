@@ -22,7 +22,8 @@ PROGRAMS := $(patsubst examples/%.c,$(C_DIR)/%,$(wildcard examples/*.c)) \
             $(patsubst c-tests/%.c,$(C_DIR)/%,$(wildcard c-tests/*.c)) \
             $(patsubst c-tests/servers/%.c,$(C_DIR)/servers/%,$(wildcard c-tests/servers/*.c)) \
             $(C_DIR)/servers/module/host $(C_DIR)/servers/module/tls.so \
-            $(C_DIR)/faults/faults.so $(C_DIR)/confined/allow $(C_DIR)/confined/confines_itself
+            $(C_DIR)/faults/faults.so $(C_DIR)/confined/allow $(C_DIR)/confined/confines_itself \
+            $(C_DIR)/differential/bare $(C_DIR)/differential/linked
 
 # The shim whose writers die where a test says has a directory of its own, so
 # that it and the other do not replace each other.
@@ -90,6 +91,18 @@ $(C_DIR)/faults/%.so: c-tests/faults/%.c
 $(C_DIR)/confined/%: c-tests/confined/%.c $(SERVER_HEADERS)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(WARNINGS) -o $@ $< -lseccomp -lssl -lcrypto
+
+# Everything that a server does, without the library and with it (tests/differential.rs).
+DIFFERENTIAL := $(wildcard c-tests/differential/*.c)
+
+$(C_DIR)/differential/bare: $(DIFFERENTIAL) c-tests/differential/differential.h
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(WARNINGS) -o $@ $(DIFFERENTIAL) -lssl -lcrypto -lm -pthread
+
+$(C_DIR)/differential/linked: $(DIFFERENTIAL) c-tests/differential/differential.h include/tktrot.h | $(C_DIR)/lib
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(WARNINGS) -DLINKED -Iinclude -o $@ $(DIFFERENTIAL) -L$(C_DIR)/lib -ltktrot \
+	    -Wl,-rpath,'$$ORIGIN/../lib' -lssl -lcrypto -lm -pthread
 
 sanitize: $(SANITIZED)
 
@@ -182,7 +195,7 @@ CRASH := $(TEST) --features tktrot/kill-points --test crash
 
 names = $(basename $(notdir $(wildcard $(1)/*.rs))) $(notdir $(patsubst %/main.rs,%,$(wildcard $(1)/*/main.rs)))
 
-COMPUTING := models c_programs sanitizers tls_libraries hammer instructions
+COMPUTING := models c_programs differential sanitizers tls_libraries hammer instructions
 WAITING   := $(filter-out crash $(COMPUTING),$(call names,tests))
 # Fleets of hosts: what is counted in seconds, they do in seconds only on a machine that does little
 # else.

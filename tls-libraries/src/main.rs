@@ -10,6 +10,8 @@
 
 mod bench;
 mod build;
+#[path = "../../c-tests/differential/compare.rs"]
+mod compare;
 mod library;
 mod program;
 mod source;
