@@ -490,6 +490,11 @@ typedef void *(*tkt_get_ex_data_fn)(const void*, int);
 typedef void (*tkt_thread_stop_fn)(void*);
 
 /**
+ * `ERR_get_state`.
+ */
+typedef void *(*tkt_err_state_fn)(void);
+
+/**
  * The functions of a TLS library that are called; fill it with
  * `TKT_TLS_API_INIT`. Those that not every TLS library has may be NULL.
  */
@@ -629,6 +634,10 @@ typedef struct tkt_tls_api {
    * OpenSSL 3.0 and later: for a thread that has used a library context of somebody else.
    */
   tkt_thread_stop_fn openssl_thread_stop_ex;
+  /**
+   * OpenSSL 1.1.1, where a mark is a flag of the newest error: see [`super::errors`].
+   */
+  tkt_err_state_fn err_get_state;
 } tkt_tls_api;
 
 #ifdef __cplusplus
@@ -886,7 +895,7 @@ int tkt_install_api(struct ssl_ctx_st *ctx,
         TKT_CAST(tkt_hmac_copy_fn, HMAC_CTX_copy), ERR_set_mark, ERR_pop_to_mark,          \
         0, 0, 0, 0, 0, X509_up_ref, X509_free,                                             \
         TKT_CAST(tkt_client_random_fn, SSL_get_client_random), 0, SSL_get_certificate,     \
-        SSL_get_session, SSL_SESSION_get0_id_context, 0                                    \
+        SSL_get_session, SSL_SESSION_get0_id_context, 0, 0                                 \
     }
 #elif defined(OPENSSL_VERSION_NUMBER) && OPENSSL_VERSION_NUMBER >= 0x30000000L
 #define TKT_TLS_API_INIT                                                                   \
@@ -920,7 +929,7 @@ int tkt_install_api(struct ssl_ctx_st *ctx,
         TKT_CAST(tkt_client_random_fn, SSL_get_client_random),                             \
         TKT_CAST(tkt_get_ex_data_fn, CRYPTO_get_ex_data), SSL_get_certificate,             \
         SSL_get_session, SSL_SESSION_get0_id_context,                                      \
-        TKT_CAST(tkt_thread_stop_fn, OPENSSL_thread_stop_ex)                               \
+        TKT_CAST(tkt_thread_stop_fn, OPENSSL_thread_stop_ex), 0                            \
     }
 #else
 #define TKT_TLS_API_INIT                                                                   \
@@ -948,6 +957,7 @@ int tkt_install_api(struct ssl_ctx_st *ctx,
         0, 0, 0, 0, 0, X509_up_ref, X509_free,                                             \
         TKT_CAST(tkt_client_random_fn, SSL_get_client_random),                             \
         TKT_CAST(tkt_get_ex_data_fn, CRYPTO_get_ex_data), SSL_get_certificate,             \
-        SSL_get_session, SSL_SESSION_get0_id_context, 0                                    \
+        SSL_get_session, SSL_SESSION_get0_id_context, 0,                                   \
+        TKT_CAST(tkt_err_state_fn, ERR_get_state)                                          \
     }
 #endif

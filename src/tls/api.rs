@@ -160,6 +160,9 @@ pub type CryptoGetExData = Option<unsafe extern "C" fn(*const c_void, c_int) -> 
 /// `SSL_get_client_random`.
 pub type GetClientRandom = Option<unsafe extern "C" fn(*const SSL, *mut c_uchar, usize) -> usize>;
 
+/// `ERR_get_state`.
+pub type ErrGetState = Option<unsafe extern "C" fn() -> *mut c_void>;
+
 /// `OPENSSL_thread_stop_ex`; the argument is an `OSSL_LIB_CTX`.
 pub type ThreadStop = Option<unsafe extern "C" fn(*mut c_void)>;
 
@@ -310,6 +313,8 @@ pub struct TlsApi {
         Option<unsafe extern "C" fn(*const SSL_SESSION, *mut c_uint) -> *const c_uchar>,
     /// OpenSSL 3.0 and later: for a thread that has used a library context of somebody else.
     pub openssl_thread_stop_ex: ThreadStop,
+    /// OpenSSL 1.1.1, where a mark is a flag of the newest error: see [`super::errors`].
+    pub err_get_state: ErrGetState,
 }
 
 /// How the callback is installed, and in which form it is called.
@@ -343,8 +348,17 @@ impl TlsApi {
             let mut api: TlsApi = std::mem::zeroed();
             std::ptr::copy_nonoverlapping(table.cast::<u8>(), (&raw mut api).cast(), size);
             api.size = size_of::<TlsApi>();
-            Some(api)
+            Some(api.with_what_it_is_known_to_have())
         }
+    }
+
+    /// Without what means something else in this version.
+    pub fn with_what_it_is_known_to_have(self) -> TlsApi {
+        const OPENSSL_1_1_1: std::ops::Range<c_ulong> = 0x1010_1000..0x1010_2000;
+        // SAFETY: takes nothing and returns a number.
+        let version = self.openssl_version_num.map_or(0, |version| unsafe { version() });
+        let err_get_state = self.err_get_state.filter(|_| OPENSSL_1_1_1.contains(&version));
+        TlsApi { err_get_state, ..self }
     }
 
     /// The first function that is missing though we cannot do without it.

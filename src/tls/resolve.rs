@@ -426,7 +426,9 @@ fn table(handle: *mut c_void) -> TlsApi {
         ssl_get_session: find!(handle, c"SSL_get_session"),
         ssl_session_get0_id_context: find!(handle, c"SSL_SESSION_get0_id_context"),
         openssl_thread_stop_ex: find!(handle, c"OPENSSL_thread_stop_ex"),
+        err_get_state: find!(handle, c"ERR_get_state"),
     }
+    .with_what_it_is_known_to_have()
 }
 
 /// The library's functions that the shim stands in front of.
