@@ -236,6 +236,14 @@ static void names(void)
  * Nobody but the context has them, so each is freed when the next one comes, and the
  * one after that may lie where it lay: it is another one all the same.
  */
+static X509 *certificate_number(int i)
+{
+    X509 *cert = X509_dup(test_cert);
+    ASN1_INTEGER_set(X509_get_serialNumber(cert), 200 + i);
+    CHECK(X509_sign(cert, test_key, EVP_sha256()) > 0, "it cannot be signed");
+    return cert;
+}
+
 static void replaced_certificates(int version)
 {
     enum { REPLACEMENTS = 12, FORMER = 3 };
@@ -243,12 +251,12 @@ static void replaced_certificates(int version)
     SSL_CTX *ctx = new_server();
     SSL_SESSION *former[FORMER] = {NULL};
     serve(ctx, &cfg);
+    X509 *next = certificate_number(0);
     for (int i = 0; i < REPLACEMENTS; i++) {
-        X509 *cert = X509_dup(test_cert);
-        ASN1_INTEGER_set(X509_get_serialNumber(cert), 200 + i);
-        CHECK(X509_sign(cert, test_key, EVP_sha256()) > 0, "it cannot be signed");
-        CHECK_INT(SSL_CTX_use_certificate(ctx, cert), 1);
-        X509_free(cert);
+        CHECK_INT(SSL_CTX_use_certificate(ctx, next), 1);
+        X509_free(next);
+        /* Where the one lay that was freed just now, if nobody else holds that. */
+        next = certificate_number(i + 1);
         struct outcome full = CONNECT(ctx, version, NULL, 0);
         for (int at = 0; at < FORMER; at++)
             CHECK(!former[at] || !resumes(ctx, version, former[at]),
@@ -259,6 +267,7 @@ static void replaced_certificates(int version)
     }
     for (int at = 0; at < FORMER; at++)
         SSL_SESSION_free(former[at]);
+    X509_free(next);
     SSL_CTX_free(ctx);
 }
 
