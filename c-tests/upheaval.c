@@ -176,7 +176,8 @@ int main(int argc, char **argv)
     const long long end = now_ms() + 1000LL * seconds;
     const long enough = rounds(3000, 300);
     unsigned changes = 0;
-    for (; seconds ? now_ms() < end : sum(handshakes) < enough; changes++) {
+    for (; seconds ? now_ms() < end : sum(handshakes) < enough || changes <= 8 * CONTEXTS;
+         changes++) {
         change(changes);
         sleep_ms(1);
     }

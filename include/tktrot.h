@@ -65,8 +65,7 @@ struct ossl_param_st;
 #define TKT_ERR_RING -4
 
 /**
- * As many contexts as can be are attached already (992), and this one is like
- * none of them.
+ * No callback is left for one more context: tkt_install() says how many there are.
  */
 #define TKT_ERR_POOL -5
 
@@ -723,14 +722,14 @@ int tkt_config_from_env_sized(struct tkt_config *cfg, size_t size);
  * `ctx` from being changed meanwhile: tickets are bound to that certificate. A
  * certificate that replaces it later is noticed with the first connection that
  * was made with it; if every connection is switched to another SSL_CTX before
- * its ticket is seen, call this again.
+ * its ticket is seen, and with BoringSSL, call this again.
  *
  * An SSL_CTX of a library context of its own (SSL_CTX_new_ex(3)) needs
  * `cfg->libctx` and `cfg->properties`.
  *
- * Where 992 contexts are attached already, contexts with the same settings,
- * session timeout, certificate and client verification share one callback; a
- * context that is like none of them gets `TKT_ERR_POOL`.
+ * Beyond 992 contexts, those with the same settings, session timeout,
+ * certificate and client verification share one of 32 more callbacks; where none
+ * of these is left, and none fits, the result is `TKT_ERR_POOL`.
  *
  * Returns `TKT_OK`, or with nothing changed: `TKT_ERR_ARGUMENT`,
  * `TKT_ERR_CONFIG`, `TKT_ERR_TLS`, `TKT_ERR_POOL`, `TKT_ERR_MEMORY`; in strict
@@ -750,7 +749,8 @@ int tkt_install(struct ssl_ctx_st *ctx, const struct tkt_config *cfg);
  * Ends what tkt_install() began: `ctx` issues no tickets from now on, and opens
  * none; every handshake is a full one. The callback stays in place and answers
  * so, because a handshake may be on its way to it on another thread; a host that
- * wants other ticket keys sets them after this call. After the last
+ * wants other ticket keys first sets both forms of the callback to NULL, while no
+ * handshake runs. After the last
  * context of a ring, its keys are erased at once, unless another process
  * uses them for tickets; the ring stays open.
  *

@@ -129,11 +129,15 @@ pub fn tend(now: Time) {
 /// threads at once; or make a call for which its filter ends the process. So they end, and
 /// handshakes rotate from now on. Waits for that, which takes microseconds, but not for ever.
 pub fn leave() {
-    let ours = |duty: &&Duty| duty.is_of_this_process() && duty.runs.load(Ordering::SeqCst);
-    if duties().find(ours).is_none() || process::borrows_memory() {
+    if process::borrows_memory() {
         return;
     }
     LEAVING.store(process::generation(), Ordering::SeqCst);
+    let ours = |duty: &&Duty| duty.is_of_this_process() && duty.runs.load(Ordering::SeqCst);
+    if duties().find(ours).is_none() {
+        // One that would start later might make a call that the filter kills for.
+        return;
+    }
     // SAFETY: wakes who sleeps on a word of ours.
     unsafe {
         let wake = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
@@ -146,18 +150,37 @@ pub fn leave() {
         // An interruption is a look more.
         let _ = nap(BETWEEN_LOOKS);
     }
+    tell_filter();
+}
+
+/// The filter was refused, or was none: threads may be there again.
+pub fn stay() {
+    if process::borrows_memory() {
+        return;
+    }
+    LEAVING.store(0, Ordering::SeqCst);
+    for duty in duties().filter(|duty| duty.is_of_this_process()) {
+        if !duty.runs.load(Ordering::SeqCst) {
+            duty.again_at.store(0, Ordering::SeqCst);
+            AGAIN_AT.store(0, Ordering::SeqCst);
+        }
+    }
+}
+
+fn tell_filter() {
     static SAID: OnceOnly = OnceOnly::new();
     if SAID.first() {
         warning!(
-            "the server confines itself by a filter of system calls: its upkeep thread \
-             ends; handshakes rotate, and keys that are over stay until one comes; \
+            "the server confines itself by a filter of system calls: it has no upkeep thread \
+             from now on; handshakes rotate, and keys that are over stay until one comes; \
              TKTROT_UPKEEP=callback if that is meant"
         );
     }
 }
 
+/// A filter is there, of this process or of the one that it was forked from.
 fn is_leaving() -> bool {
-    LEAVING.load(Ordering::SeqCst) == process::generation()
+    LEAVING.load(Ordering::SeqCst) != 0
 }
 
 fn duties() -> impl Iterator<Item = &'static Duty> {
@@ -200,6 +223,7 @@ impl Duty {
 
     fn launch(&'static self) {
         if is_leaving() {
+            tell_filter();
             return;
         }
         self.number.store(0, Ordering::SeqCst);
@@ -279,6 +303,13 @@ extern "C" fn run(duty: *mut c_void) -> *mut c_void {
     let number = unsafe { libc::syscall(libc::SYS_gettid) };
     duty.number.store(number as i32, Ordering::SeqCst);
     if !may_run {
+        static SAID: OnceOnly = OnceOnly::new();
+        if SAID.first() {
+            warning!(
+                "the upkeep thread cannot confine itself and stops; handshakes rotate, and keys \
+                 that are over stay until one comes"
+            );
+        }
         duty.ended();
         return ptr::null_mut();
     }

@@ -84,12 +84,3 @@ fn without_the_shim_every_context_of_two_libssl_has_its_own_keys() -> Result {
     versions(&run(two_libssl("own")?, &[])?);
     Ok(())
 }
-
-/// The code that calls a library goes, and code that calls another comes to lie there.
-#[test]
-fn under_the_shim_a_module_where_another_was_has_its_own_libssl() -> Result {
-    let command = two_libssl("reloaded")?;
-    let output = run(command, &[("LD_PRELOAD", artifacts::shim()?)])?;
-    assert!(output.status.success(), "{}\n{}", output.status, said(&output));
-    Ok(())
-}

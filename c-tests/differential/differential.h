@@ -39,6 +39,12 @@
 
 #define IS_3 (OPENSSL_VERSION_NUMBER >= 0x30000000L)
 
+/* What these replace is deprecated, and may not be there. */
+#if OPENSSL_VERSION_NUMBER >= 0x30400000L
+#define SSL_CTX_flush_sessions SSL_CTX_flush_sessions_ex
+#define SSL_SESSION_get_time SSL_SESSION_get_time_ex
+#endif
+
 /* --- scenarios --- */
 
 struct scenario {

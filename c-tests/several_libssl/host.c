@@ -3,7 +3,6 @@
  * serving at the same time.
  *
  *   host own|shared MODULE...    each context has its own keys, or all have the same
- *   host reloaded ONE OTHER      one after the other, each where the other was
  */
 
 #define _GNU_SOURCE
@@ -29,45 +28,9 @@ static void *run(void *arg)
     return NULL;
 }
 
-/*
- * The libraries stay; the modules, with the code that calls them, come and go, and
- * the one lies where the other lay: the address of a call tells nothing of it.
- */
-static void reload(char **names)
-{
-    enum { RELOADS = 12 };
-    unsigned long versions[2] = {0};
-    void *former = NULL;
-    int same_place = 0;
-    for (int i = 0; i < RELOADS; i++) {
-        struct served served;
-        void *handle = dlopen(names[i % 2], RTLD_NOW | RTLD_LOCAL);
-        CHECK(handle, "%s", dlerror());
-        serve_fn *serve;
-        *(void **)&serve = dlsym(handle, "serve");
-        CHECK(serve, "%s", dlerror());
-        same_place += *(void **)&serve == former;
-        former = *(void **)&serve;
-        serve(&served);
-        CHECK(served.full > 0 && served.resumed == served.full && served.elsewhere == served.full,
-              "libssl 0x%08lx: %d full, %d resumed, %d at another context", served.version,
-              served.full, served.resumed, served.elsewhere);
-        CHECK(i < 2 || versions[i % 2] == served.version, "not the library of before");
-        versions[i % 2] = served.version;
-        CHECK_INT(dlclose(handle), 0);
-    }
-    CHECK(versions[0] != versions[1], "both are 0x%08lx", versions[0]);
-    CHECK(same_place > 0, "no module lay where the other had been: nothing was tried");
-    printf("%d reloads, %d times where the other had been\n", RELOADS, same_place);
-}
-
 int main(int argc, char **argv)
 {
     alarm(LIMIT_SECONDS);
-    if (argc == 4 && strcmp(argv[1], "reloaded") == 0) {
-        reload(argv + 2);
-        return 0;
-    }
     CHECK(argc > 2 && argc - 2 <= MOST, "usage: host own|shared MODULE...");
     int is_shared = strcmp(argv[1], "shared") == 0;
     size_t count = (size_t)argc - 2;

@@ -41,6 +41,10 @@ pub fn guest() -> Option<&'static Guest> {
 /// This process is about to give up the right to make threads: if it has keys,
 /// theirs starts now. Other threads of it wait meanwhile, and give it up after.
 pub fn last_chance_for_threads() {
+    // The child of a call that ran no fork handlers may find the lock taken.
+    if process::borrows_memory() {
+        return;
+    }
     let Some(guest) = GUEST.get().and_then(Option::as_ref) else { return };
     let Some(keyring) = guest.keyring.get() else { return };
     if guest.config.upkeep == Upkeep::Thread {

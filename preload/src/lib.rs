@@ -2,7 +2,7 @@
 //! servers that nobody wants to patch.
 //!
 //! - [`hooks`]: the functions that stand in front of libssl's, and pass on
-//! - [`limits`]: the one in front of setrlimit(2)
+//! - [`limits`]: those in front of what servers confine themselves by
 //! - [`guest`]: whether we are wanted in this process, and with which settings
 //! - [`context`]: what the hooks know of each SSL_CTX, and what they decide
 //!

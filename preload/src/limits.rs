@@ -23,11 +23,11 @@ use tktrot::{go_on_with_caller, upkeep};
 use crate::guest;
 use crate::hooks::shielded;
 
-/// A process that may have no more than itself.
-const ALONE: libc::rlim_t = 1;
+/// A process that may have no thread more, whoever else its user is.
+const ALONE: libc::rlim_t = 0;
 
-/// Does `ours`, and leaves errno as it was: the original sets it only where it fails.
-fn before_original(ours: impl FnOnce()) {
+/// Does `ours`, before or after the original, and leaves errno as that has it.
+fn beside_original(ours: impl FnOnce()) {
     // SAFETY: this thread's own.
     let errno = unsafe { *libc::__errno_location() };
     shielded((), ours);
@@ -41,11 +41,11 @@ fn before_original(ours: impl FnOnce()) {
 unsafe fn limit(pid: pid_t, resource: c_int, new: *const rlimit, old: *mut rlimit) -> c_int {
     // SAFETY: the server vouches for `new`; the other only asks for a number.
     let (forbids, of_us) = unsafe {
-        let forbids = |it: &rlimit| resource == RLIMIT_NPROC as c_int && it.rlim_cur <= ALONE;
+        let forbids = |it: &rlimit| resource == RLIMIT_NPROC as c_int && it.rlim_cur == ALONE;
         (new.as_ref().is_some_and(forbids), || pid == 0 || pid == libc::getpid())
     };
     if forbids && of_us() {
-        before_original(guest::last_chance_for_threads);
+        beside_original(guest::last_chance_for_threads);
     }
     // SAFETY: the server's own call, as the C library makes it.
     unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, new, old) as c_int }
@@ -119,11 +119,18 @@ pub unsafe extern "C" fn prctl(
     fourth: c_ulong,
     fifth: c_ulong,
 ) -> c_int {
-    if option == PR_SET_SECCOMP {
-        before_original(upkeep::leave);
+    // Without a filter, it only asks whether there could be one.
+    let confines = option == PR_SET_SECCOMP && third != 0;
+    if confines {
+        beside_original(upkeep::leave);
     }
     // SAFETY: the server's own call, as the C library makes it.
-    unsafe { libc::syscall(libc::SYS_prctl, option, second, third, fourth, fifth) as c_int }
+    let result =
+        unsafe { libc::syscall(libc::SYS_prctl, option, second, third, fourth, fifth) as c_int };
+    if confines && result != 0 {
+        beside_original(upkeep::stay);
+    }
+    result
 }
 
 /// `seccomp_load(3)`.
@@ -138,13 +145,17 @@ pub unsafe extern "C" fn seccomp_load(filter: *mut c_void) -> c_int {
 }
 
 unsafe extern "C" fn load_filter(filter: *mut c_void, caller: *const c_void) -> c_int {
-    before_original(upkeep::leave);
+    beside_original(upkeep::leave);
     let original = shielded(None, || resolve::function_for(caller, c"seccomp_load"));
     type SeccompLoad = unsafe extern "C" fn(*mut c_void) -> c_int;
     // SAFETY: null becomes None; else the function of that documented name, and the server's own call.
-    unsafe {
+    let result = unsafe {
         let original = original.unwrap_or(ptr::null());
         std::mem::transmute::<*const c_void, Option<SeccompLoad>>(original)
             .map_or(-libc::EFAULT, |original| original(filter))
+    };
+    if result != 0 {
+        beside_original(upkeep::stay);
     }
+    result
 }

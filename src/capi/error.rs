@@ -17,8 +17,7 @@ pub const TKT_ERR_CONFIG: c_int = -2;
 pub const TKT_ERR_TLS: c_int = -3;
 /// Strict mode only: the ring, or its protection, is not as asked for.
 pub const TKT_ERR_RING: c_int = -4;
-/// As many contexts as can be are attached already (992), and this one is like
-/// none of them.
+/// No callback is left for one more context: tkt_install() says how many there are.
 pub const TKT_ERR_POOL: c_int = -5;
 /// The context is not attached.
 pub const TKT_ERR_NOT_INSTALLED: c_int = -6;

@@ -64,6 +64,18 @@ impl Identity {
     }
 }
 
+/// True if it is a client's connection: a server that inetd started has one from the beginning.
+pub fn is_connection(fd: RawFd) -> bool {
+    let mut domain: libc::c_int = 0;
+    let mut len = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: getsockopt writes at most `len` bytes into `domain`.
+    let rc = unsafe {
+        let value = (&raw mut domain).cast();
+        libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_DOMAIN, value, &mut len)
+    };
+    rc == 0 && (domain == libc::AF_INET || domain == libc::AF_INET6)
+}
+
 fn is_appended_to(fd: RawFd) -> bool {
     // SAFETY: only asks the kernel.
     let flags = unsafe { libc::fcntl(fd, libc::F_GETFL) };

@@ -11,7 +11,7 @@ mod syslog;
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -89,8 +89,22 @@ fn open_file(path: &PathBuf) -> io::Result<Sink> {
         .mode(0o600)
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY)
         .open(path)?;
+    let file = beyond_the_standard_ones(file)?;
     let identity = Identity::of(file.as_raw_fd()).ok_or_else(io::Error::last_os_error)?;
     Ok(Sink::File(file, identity))
+}
+
+/// A server may be started without standard descriptors: then they are free, and
+/// somebody else's soon.
+fn beyond_the_standard_ones(file: File) -> io::Result<File> {
+    if file.as_raw_fd() > libc::STDERR_FILENO {
+        return Ok(file);
+    }
+    // SAFETY: a descriptor of ours; on success the new one is nobody else's.
+    unsafe {
+        let fd = libc::fcntl(file.as_raw_fd(), libc::F_DUPFD_CLOEXEC, libc::STDERR_FILENO + 1);
+        if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(File::from_raw_fd(fd)) }
+    }
 }
 
 /// Writes one line.
@@ -130,7 +144,9 @@ fn stderr() -> Option<Identity> {
 fn write_stderr(level: Level, text: &str) {
     let first = stderr();
     let fd = libc::STDERR_FILENO;
-    let ours = |now: &Identity| Some(*now) == first || now.is_a_log(fd);
+    let ours = |now: &Identity| {
+        !descriptor::is_connection(fd) && (Some(*now) == first || now.is_a_log(fd))
+    };
     match Identity::of(fd).filter(ours) {
         Some(now) => descriptor::write(fd, &now, format!("{text}\n").as_bytes()),
         None => syslog::send(level, text),

@@ -524,14 +524,16 @@ impl TlsApi {
     }
 
     /// True if the session of a connection has a session id context
-    /// (SSL_CTX_set_session_id_context(3)), or nobody tells.
+    /// (SSL_CTX_set_session_id_context(3)), or needs none, or nobody tells.
     ///
     /// # Safety
     ///
     /// `ssl` is a live SSL of this library, its session made.
     pub unsafe fn has_id_context(&self, ssl: *const SSL) -> bool {
-        let (Some(session), Some(id_context)) =
-            (self.ssl_get_session, self.ssl_session_get0_id_context)
+        // BoringSSL and AWS-LC, which have no such function, ask for no id context.
+        let asks_for_one = self.ssl_client_hello_get0_ext.is_some();
+        let (Some(session), Some(id_context), true) =
+            (self.ssl_get_session, self.ssl_session_get0_id_context, asks_for_one)
         else {
             return true;
         };

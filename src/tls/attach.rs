@@ -24,6 +24,7 @@ use crate::unnoticed::Unnoticed;
 
 /// What a context owns of ours: stored in its ex_data, freed with it.
 struct Tenancy {
+    ctx: *const SSL_CTX,
     /// Its own place, if it has one; else it is a [`Member`] of others.
     place: Option<usize>,
     /// What serves now, and the form in which its callback is installed.
@@ -73,8 +74,12 @@ impl fmt::Display for NotAttached {
                 write!(f, "there is no {name} in {home}: is a provider loaded that has it?")
             }
             NotAttached::PoolUsedUp => {
-                let places = pool::OF_ONE;
-                write!(f, "{places} contexts are attached already, none of them like this one")
+                let (places, shared) = (pool::OF_ONE, pool::PLACES - pool::OF_ONE);
+                write!(
+                    f,
+                    "{places} contexts have a callback of their own, {shared} more are shared by \
+                     contexts that are alike, and none of those fits this one"
+                )
             }
             NotAttached::Refused => write!(f, "the TLS library refused the ticket key callback"),
         }
@@ -156,7 +161,8 @@ pub unsafe fn attach<'c>(
         let mut tenancy = api.ctx_data(ctx, index).cast::<Tenancy>();
         if tenancy.is_null() {
             let (place, attachments) = (pool::vacant(), Vec::new());
-            tenancy = Box::into_raw(Box::new(Tenancy { place, serving: None, attachments }));
+            let new = Tenancy { ctx, place, serving: None, attachments };
+            tenancy = Box::into_raw(Box::new(new));
             if index < 0 || !api.set_ctx_data(ctx, index, tenancy.cast()) {
                 drop(Box::from_raw(tenancy));
                 return Err(NotAttached::Refused);
@@ -278,10 +284,13 @@ pub unsafe fn retire(library: &Library, ctx: *mut SSL_CTX) -> Option<(&'static K
         if tenancy.place.is_some() {
             (*attachment).set_serving(false);
         } else {
-            // The others go on.
-            let retired = join(&lock, ctx, (*attachment).retired())?;
-            (*retired).set_serving(false);
-            set_callback(&library.api, ctx, door, Some((*retired).place));
+            // The others go on. Where there is no place for the retired ones, it has
+            // to do without the callback.
+            let retired = join(&lock, ctx, (*attachment).retired());
+            set_callback(&library.api, ctx, door, retired.map(|retired| (*retired).place));
+            if !is_shared_by_others(&lock, ctx, attachment) {
+                (*attachment).set_serving(false);
+            }
         }
         // A later installation sets the callback once more, which changes nothing.
         tenancy.serving = None;
@@ -301,6 +310,30 @@ pub unsafe fn detach(library: &Library, ctx: *mut SSL_CTX) -> Option<(&'static K
     // SAFETY: the caller vouches for `ctx`; the lock is held.
     let keyring = unsafe { take_callback_away(library, ctx) }?;
     Some((keyring, !is_in_use(keyring)))
+}
+
+/// True if a context other than `ctx` is served by a shared attachment.
+///
+/// # Safety
+///
+/// The attachment lives.
+unsafe fn is_shared_by_others(
+    lock: &Exclusive,
+    ctx: *mut SSL_CTX,
+    attachment: *mut Attachment,
+) -> bool {
+    let others = with_members(lock, |members| {
+        let others = members
+            .iter()
+            .filter(|member| ptr::eq(member.attachment, attachment) && !ptr::eq(member.ctx, ctx));
+        others.map(|member| member.ctx).collect::<Vec<_>>()
+    });
+    // SAFETY: the caller vouches for the attachment; a member lives.
+    others.into_iter().any(|other| unsafe {
+        tenancy((*attachment).library, other.cast_mut())
+            .and_then(|tenancy| tenancy.serving)
+            .is_some_and(|(serving, _)| ptr::eq(serving, attachment))
+    })
 }
 
 fn is_in_use(keyring: &Keyring) -> bool {
@@ -428,7 +461,7 @@ pub fn index(cell: &AtomicI32, make: impl FnOnce() -> c_int) -> c_int {
 
 /// The context is freed: no connection of it is left, so no callback runs.
 unsafe extern "C" fn free_tenancy(
-    ctx: *mut c_void,
+    _parent: *mut c_void,
     tenancy: *mut c_void,
     _ad: *mut c_void,
     _index: c_int,
@@ -442,12 +475,13 @@ unsafe extern "C" fn free_tenancy(
     let lock = process::exclusive();
     // SAFETY: stored by `attach`, and ex_data calls this once per object.
     let tenancy = unsafe { Box::from_raw(tenancy.cast::<Tenancy>()) };
-    let mut unused = tenancy.attachments;
+    let mut unused = tenancy.attachments.clone();
     if let Some(place) = tenancy.place {
         pool::seat(place, ptr::null_mut());
     }
     with_members(&lock, |members| {
-        let its = |member: &mut Member| ptr::eq(member.ctx.cast::<c_void>(), ctx);
+        // BoringSSL does not tell whose data are freed.
+        let its = |member: &mut Member| ptr::eq(member.ctx, tenancy.ctx);
         let left: Vec<_> = members.extract_if(.., its).collect();
         for Member { attachment, .. } in left {
             if !members.iter().any(|member| ptr::eq(member.attachment, attachment)) {

@@ -48,9 +48,6 @@ const UNKNOWN: u8 = 0;
 const SET: u8 = 1;
 const UNSET: u8 = 2;
 
-/// Some context of this process has none.
-static ONE_IS_UNSET: AtomicBool = AtomicBool::new(false);
-
 /// Of which context an attachment is.
 pub(super) enum Whose {
     /// Of this one, which lives while the attachment does.
@@ -194,19 +191,13 @@ impl Attachment {
         if self.id_context.load(Ordering::Relaxed) != learned {
             self.id_context.store(learned, Ordering::Relaxed);
         }
-        if !is_set {
-            ONE_IS_UNSET.store(true, Ordering::Relaxed);
-        }
     }
 
-    /// True if the context may lack a session id context: none of its sessions has
-    /// told yet, and others of the process lack one, or the last one had none.
+    /// True if the context may lack a session id context that it needs: the last
+    /// session of it had none, or none has told yet.
     pub(super) fn may_lack_id_context(&self) -> bool {
-        match self.id_context.load(Ordering::Relaxed) {
-            SET => false,
-            UNSET => true,
-            _ => ONE_IS_UNSET.load(Ordering::Relaxed),
-        }
+        let needs_one = self.library.api.ssl_client_hello_get0_ext.is_some();
+        needs_one && self.id_context.load(Ordering::Relaxed) != SET
     }
 
     /// False if the context was uninstalled: its callback stays, because a

@@ -19,7 +19,7 @@ use super::attachment::Attachment;
 use super::connection;
 use super::pool;
 use super::source::{Home, Source};
-use crate::process;
+use crate::process::{self, Exclusive};
 use crate::rotate::{Generator, NotRandom};
 
 /// One loaded TLS library.
@@ -69,9 +69,10 @@ pub fn library_at(caller: *const c_void, anchor: &CStr) -> Option<&'static Libra
             return Some(library);
         }
     }
-    let valid = if may_be_unloaded(caller) { unloads() } else { Site::FOR_EVER };
+    let may_go = may_be_unloaded(caller);
+    let valid = if may_go { unloads(&process::exclusive()) } else { Site::FOR_EVER };
     let library = library_of(caller, anchor)?;
-    let Some(_lock) = process::try_exclusive() else { return Some(library) };
+    let _lock = process::exclusive();
     let ours = |known: &&Site| [0, site].contains(&known.address.load(Ordering::Relaxed));
     if let Some(free) = probes().find(ours).filter(|_| site != 0) {
         free.remember(site, library, valid);
@@ -106,7 +107,7 @@ impl Site {
         let valid = self.valid.load(Ordering::Acquire);
         let library = self.library.load(Ordering::Acquire);
         let same = self.valid.load(Ordering::Relaxed) == valid;
-        let sure = same && (valid == Self::FOR_EVER || valid == unloads());
+        let sure = same && (valid == Self::FOR_EVER || valid == unloads(&process::exclusive()));
         // SAFETY: only ever null or a pointer to a leaked Library.
         if sure { unsafe { library.as_ref() } } else { None }
     }
@@ -131,8 +132,9 @@ fn may_be_unloaded(caller: *const c_void) -> bool {
 }
 
 /// How often something was unloaded since the process began (dl_iterate_phdr(3)),
-/// doubled.
-fn unloads() -> u64 {
+/// doubled. The loader's lock is taken for that, which no fork of this process may
+/// interrupt: the child would find it taken.
+fn unloads(_lock: &Exclusive) -> u64 {
     unsafe extern "C" fn first(
         info: *mut libc::dl_phdr_info,
         size: usize,

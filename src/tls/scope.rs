@@ -190,14 +190,18 @@ impl Scope {
         // only compared, until it is known that somebody holds it.
         unsafe {
             let mut facts = Facts::read(api, ctx, self.bind);
-            let own = api.ssl_get_certificate.map_or(ptr::null(), |get| get(ssl).cast_const());
-            if facts.certificate != own {
+            let can_hold = api.x509_up_ref.is_some() && api.x509_free.is_some();
+            if let Some(get) = api.ssl_get_certificate.filter(|_| can_hold)
+                && !facts.certificate.is_null()
+                && facts.certificate != get(ssl).cast_const()
+            {
                 let holds =
                     |part: &ContextPart| ptr::eq(part.certificate.certificate, facts.certificate);
-                if !facts.certificate.is_null() && self.find(reading.as_ref()?, holds).is_none() {
-                    let newest = self.find(reading.as_ref()?, |_| true);
-                    facts.certificate = newest
-                        .map_or(ptr::null(), |(_, part)| part.certificate.certificate.cast_const());
+                if self.find(reading.as_ref()?, holds).is_none() {
+                    // The one of before; never none: the ticket would be bound to less.
+                    let held = |part: &ContextPart| !part.certificate.certificate.is_null();
+                    let (_, newest) = self.find(reading.as_ref()?, held)?;
+                    facts.certificate = newest.certificate.certificate.cast_const();
                 }
             }
             self.of_facts((api, source), facts, reading, now)

@@ -293,8 +293,8 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
             self.attachment.count(Counter::Expired);
             return NONE;
         }
-        let mut scope = None;
-        if key.plain {
+        let bind = self.attachment.scope.bind();
+        if key.plain || !bind.verify {
             // Who sealed it may have asked for no certificate, and so sealed what
             // libssl ends the handshake for where one is asked for.
             let may_lack_it = self.attachment.may_lack_id_context();
@@ -303,7 +303,9 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
                 self.attachment.count(Counter::WrongScope);
                 return NONE;
             }
-        } else {
+        }
+        let mut scope = None;
+        if !key.plain {
             let sources = (&library.api, self.attachment.source());
             // SAFETY: the connection of this call.
             let part = unsafe { self.attachment.scope_of_connection(self.ssl, now) };
@@ -311,7 +313,6 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
                 self.attachment.count(Counter::Errors);
                 return NONE;
             };
-            let bind = self.attachment.scope.bind();
             // SAFETY: the connection of this call, which libssl itself tells
             // the names that it would accept.
             if !unsafe { part.is_policy_of(sources, self.ssl, bind) } {
