@@ -722,7 +722,7 @@ int tkt_config_from_env_sized(struct tkt_config *cfg, size_t size);
  * `ctx` from being changed meanwhile: tickets are bound to that certificate. A
  * certificate that replaces it later is noticed with the first connection that
  * was made with it; if every connection is switched to another SSL_CTX before
- * its ticket is seen, and with BoringSSL, call this again.
+ * its ticket is seen, call this again.
  *
  * An SSL_CTX of a library context of its own (SSL_CTX_new_ex(3)) needs
  * `cfg->libctx` and `cfg->properties`.

@@ -78,7 +78,10 @@ fn each_names_a_test_that_there_is() -> Result<()> {
                 let around = format!("src/{}.rs", file.trim_end_matches("/tests"));
                 function(if there { &own } else { &around }, test);
             }
-            ["test", file, test] => function(&format!("tests/{file}.rs"), test),
+            ["test", file, path] => match path.rsplit_once("::") {
+                Some((module, test)) => function(&format!("tests/{file}/{module}.rs"), test),
+                None => function(&format!("tests/{file}.rs"), path),
+            },
             ["c", program] => {
                 assert!(root().join(format!("c-tests/{program}.c")).is_file(), "{name}: {program}");
             }

@@ -104,7 +104,7 @@ impl RobustMutex {
         let mut slept = Duration::ZERO;
         loop {
             let attempt = self.try_lock();
-            let waited = began.zip(monotonic()).map_or(slept, |(then, now)| now - then);
+            let waited = began.zip(monotonic()).map_or(slept, |(then, now)| now - then).max(slept);
             if attempt != Attempt::Busy || waited >= limit {
                 return attempt;
             }

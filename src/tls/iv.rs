@@ -59,9 +59,11 @@ impl Pool {
         // SAFETY: the caller's promise.
         let drawn = unsafe { &mut *self.0.get() };
         drawn.left = 0;
-        drawn.ivs = [[0; 16]; IVS];
         // The memory may never be read again, and is to be wiped all the same.
-        std::hint::black_box(drawn);
+        for iv in &mut drawn.ivs {
+            // SAFETY: a valid, exclusive reference.
+            unsafe { std::ptr::write_volatile(iv, [0; 16]) };
+        }
     }
 
     #[cfg(test)]

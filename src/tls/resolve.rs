@@ -9,7 +9,9 @@
 use std::ffi::{CStr, c_char, c_int, c_long, c_void};
 use std::mem::MaybeUninit;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{
+    AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+};
 
 use openssl_sys::{SSL, SSL_CTX, SSL_METHOD};
 
@@ -69,19 +71,39 @@ pub fn library_at(caller: *const c_void, anchor: &CStr) -> Option<&'static Libra
             return Some(library);
         }
     }
-    let may_go = may_be_unloaded(caller);
-    let valid = if may_go { unloads(&process::exclusive()) } else { Site::FOR_EVER };
+    // Nothing is waited for: a host's table may have a hook of ours in it, which
+    // is called with the lock held.
+    let valid = match may_be_unloaded(caller) {
+        true => process::try_exclusive().map(|lock| unloads(&lock)),
+        false => Some(Site::FOR_EVER),
+    };
     let library = library_of(caller, anchor)?;
-    let _lock = process::exclusive();
-    let ours = |known: &&Site| [0, site].contains(&known.address.load(Ordering::Relaxed));
-    if let Some(free) = probes().find(ours).filter(|_| site != 0) {
-        free.remember(site, library, valid);
+    if let Some(valid) = valid.filter(|_| site != 0) {
+        alone_at_the_sites(|| {
+            let ours = |known: &&Site| [0, site].contains(&known.address.load(Ordering::Relaxed));
+            if let Some(free) = probes().find(ours) {
+                free.remember(site, library, valid);
+            }
+        });
     }
     Some(library)
 }
 
-/// A few suffice, one more resolves anew each time. Changed under
-/// [`process::exclusive`] only.
+/// Does something to the sites, unless another thread is at it. One that was at it
+/// when this process was forked is not there.
+fn alone_at_the_sites(act: impl FnOnce()) {
+    static BUSY: AtomicU32 = AtomicU32::new(0);
+    let (now, before) = (process::generation(), BUSY.load(Ordering::Relaxed));
+    let taken = before != now
+        && BUSY.compare_exchange(before, now, Ordering::Acquire, Ordering::Relaxed).is_ok();
+    if taken {
+        act();
+        BUSY.store(0, Ordering::Release);
+    }
+}
+
+/// A few suffice, one more resolves anew each time. Changed by
+/// [`alone_at_the_sites`] only.
 static SITES: [Site; 64] = [const { Site::new() }; 64];
 
 /// A call site, and the library that it was found to use.
@@ -107,7 +129,8 @@ impl Site {
         let valid = self.valid.load(Ordering::Acquire);
         let library = self.library.load(Ordering::Acquire);
         let same = self.valid.load(Ordering::Relaxed) == valid;
-        let sure = same && (valid == Self::FOR_EVER || valid == unloads(&process::exclusive()));
+        let nothing_went = || process::try_exclusive().is_some_and(|lock| valid == unloads(&lock));
+        let sure = same && (valid == Self::FOR_EVER || nothing_went());
         // SAFETY: only ever null or a pointer to a leaked Library.
         if sure { unsafe { library.as_ref() } } else { None }
     }

@@ -190,7 +190,10 @@ impl Scope {
         // only compared, until it is known that somebody holds it.
         unsafe {
             let mut facts = Facts::read(api, ctx, self.bind);
-            let can_hold = api.x509_up_ref.is_some() && api.x509_free.is_some();
+            // In BoringSSL each connection has a copy of its own, and the context's is
+            // read under a lock of its own.
+            let is_openssl = api.ssl_client_hello_get0_ext.is_some();
+            let can_hold = is_openssl && api.x509_up_ref.is_some() && api.x509_free.is_some();
             if let Some(get) = api.ssl_get_certificate.filter(|_| can_hold)
                 && !facts.certificate.is_null()
                 && facts.certificate != get(ssl).cast_const()

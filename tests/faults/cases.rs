@@ -144,6 +144,7 @@ pub const LEFT_OUT: &[(&str, &[&str])] = &[
             "send",
             "fcntl",
             "isatty",
+            "getsockopt",
             "sigemptyset",
             "sigaddset",
             "sigismember",

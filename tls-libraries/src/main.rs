@@ -10,8 +10,6 @@
 
 mod bench;
 mod build;
-#[path = "../../c-tests/differential/compare.rs"]
-mod compare;
 mod library;
 mod program;
 mod source;

@@ -7,8 +7,7 @@ use std::{env, fs};
 use anyhow::{Context, Result};
 
 use crate::build::{self, Built};
-use crate::compare::{self, Expected, Mode, Programs};
-use crate::library::{Form, Library, Recipe};
+use crate::library::{Form, Library};
 
 /// Those that say something about a TLS library.
 pub const NAMES: &[&str] = &["contract", "scope", "generator", "api"];
@@ -16,11 +15,6 @@ pub const NAMES: &[&str] = &["contract", "scope", "generator", "api"];
 /// A server that knows nothing of libtktrot, for the shim, and what it loads.
 const HOST: &str = "several_libssl/host";
 const MODULE: &str = "several_libssl/module";
-
-/// A server that is run without the library and with it: its directory, and its programs.
-const DIFFERENTIAL: &str = "differential";
-const BARE: &str = "differential/bare";
-const LINKED: &str = "differential/linked";
 
 /// What came of one program.
 #[derive(Debug)]
@@ -41,54 +35,26 @@ pub struct Row {
 
 /// The columns of [`Row::cells`].
 pub fn columns() -> Vec<&'static str> {
-    NAMES.iter().copied().chain(["shim", "differential"]).collect()
+    NAMES.iter().copied().chain(["shim"]).collect()
 }
 
 /// Compiles everything there is for a library.
 pub fn compile_all(library: &Library, built: &Built) -> Result<()> {
-    let own = |name: &str| [crate::root().join(format!("c-tests/{name}.c"))];
     for name in NAMES {
-        compile(library, built, name, &own(name), &[])?;
+        compile(library, built, name, &[])?;
     }
     if !library.is_static() {
-        compile(library, built, HOST, &own(HOST), &[])?;
-        compile(library, built, MODULE, &own(MODULE), &["-shared", "-fPIC"])?;
-    }
-    if is_openssl(library) {
-        let sources = sources_of(DIFFERENTIAL)?;
-        compile(library, built, BARE, &sources, &[])?;
-        compile(library, built, LINKED, &sources, &["-DLINKED"])?;
+        compile(library, built, HOST, &[])?;
+        compile(library, built, MODULE, &["-shared", "-fPIC"])?;
     }
     Ok(())
 }
 
-/// The differential test is about OpenSSL: what else there is has other functions.
-fn is_openssl(library: &Library) -> bool {
-    matches!(library.recipe, Recipe::System | Recipe::OpenSsl { .. })
-}
-
-/// The C files of a directory of c-tests/, sorted.
-fn sources_of(directory: &str) -> Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(crate::root().join("c-tests").join(directory))?;
-    let paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
-    let is_c = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "c");
-    let mut sources: Vec<_> = paths.into_iter().filter(is_c).collect();
-    sources.sort();
-    Ok(sources)
-}
-
 /// Compiles a program of c-tests/ for the library.
-fn compile(
-    library: &Library,
-    built: &Built,
-    name: &str,
-    from: &[PathBuf],
-    options: &[&str],
-) -> Result<()> {
+fn compile(library: &Library, built: &Built, name: &str, options: &[&str]) -> Result<()> {
     let to = build::directory(library).join(name);
-    let stamp = build::stamp(library);
-    let others: Vec<&Path> = from.iter().map(PathBuf::as_path).chain([&*stamp]).collect();
-    if is_newer(&to, &others)? {
+    let from = crate::root().join(format!("c-tests/{name}.c"));
+    if is_newer(&to, &[&from, &build::stamp(library)])? {
         return Ok(());
     }
     fs::create_dir_all(to.parent().context("a program without a directory")?)?;
@@ -100,11 +66,11 @@ fn compile(
     for headers in &built.headers {
         cc.arg("-I").arg(headers);
     }
-    cc.arg("-o").arg(&to).args(from);
+    cc.arg("-o").arg(&to).arg(from);
     // Each takes only the libraries that it calls.
     cc.arg("-Wl,--as-needed").arg("-L").arg(&c).arg("-ltktrot");
     cc.arg(format!("-Wl,-rpath,{}", c.display()));
-    cc.args(&built.link).args(["-pthread", "-ldl", "-lm"]);
+    cc.args(&built.link).args(["-pthread", "-ldl"]);
     crate::run(&mut cc)?;
     Ok(())
 }
@@ -114,7 +80,7 @@ fn is_newer(file: &Path, others: &[&Path]) -> Result<bool> {
     let time = |path: &Path| fs::metadata(path).and_then(|data| data.modified());
     let Ok(built) = time(file) else { return Ok(false) };
     let mut sources = vec![env::current_exe()?, crate::root().join("include/tktrot.h")];
-    for directory in ["c-tests", "c-tests/several_libssl", "c-tests/differential"] {
+    for directory in ["c-tests", "c-tests/several_libssl"] {
         for entry in fs::read_dir(crate::root().join(directory))? {
             sources.push(entry?.path());
         }
@@ -140,8 +106,6 @@ pub fn run_all(library: &Library) -> Result<Vec<Row>> {
         }
         let runs = is_first && !library.is_static();
         cells.push(if runs { under_shim(library, *form)? } else { Cell::None });
-        let runs = is_first && is_openssl(library);
-        cells.push(if runs { differential(library)? } else { Cell::None });
         rows.push(Row { form: *form, cells });
     }
     Ok(rows)
@@ -167,28 +131,4 @@ fn under_shim(library: &Library, form: Form) -> Result<Cell> {
     command.arg("shared").arg(build::directory(library).join(MODULE));
     command.env("LD_PRELOAD", crate::target().join("release/libtktrot_preload.so"));
     run(library, form, "shim", command)
-}
-
-/// Runs the differential test without the library, under the shim and linked, and compares.
-fn differential(library: &Library) -> Result<Cell> {
-    eprintln!("{}: {DIFFERENTIAL}", library.name);
-    let directory = build::directory(library);
-    let programs = Programs {
-        bare: &directory.join(BARE),
-        linked: &directory.join(LINKED),
-        shim: &crate::target().join("release/libtktrot_preload.so"),
-    };
-    let expected = crate::root().join("c-tests/differential/expected.txt");
-    let expected = Expected::parse(&fs::read_to_string(expected)?).map_err(anyhow::Error::msg)?;
-    let run = |mode| {
-        let rings = tempfile::Builder::new().prefix("tktrot-test-").tempdir_in("/dev/shm")?;
-        programs.run(mode, rings.path(), true).map_err(anyhow::Error::msg)
-    };
-    let bare = run(Mode::Bare)?;
-    let mut said = bare.cannot_run();
-    for mode in [Mode::Preloaded, Mode::Linked] {
-        let found = compare::differences(&bare, &run(mode)?);
-        said.extend(expected.check(library.name, mode, &found).err());
-    }
-    Ok(if said.is_empty() { Cell::Passed } else { Cell::Failed(said.join("\n")) })
 }
