@@ -1,5 +1,4 @@
 //! What a server sees of the library: nothing but what `c-tests/differential/expected.txt` explains.
-//! `make test-tls` does the same with more TLS libraries.
 
 use std::path::PathBuf;
 use std::sync::OnceLock;

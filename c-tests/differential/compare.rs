@@ -1,7 +1,7 @@
 //! Runs the differential test, and compares what it writes with and without libtktrot. Each
 //! difference must be one that `expected.txt` explains, and whatever that explains must be there.
 //!
-//! Used by `tests/differential.rs` and by `tls-libraries`.
+//! Used by `tests/differential.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write};

@@ -16,6 +16,11 @@ pub const NAMES: &[&str] = &["contract", "scope", "generator", "api"];
 const HOST: &str = "several_libssl/host";
 const MODULE: &str = "several_libssl/module";
 
+/// A server that `tests/differential.rs` runs without the library and with it.
+const DIFFERENTIAL: &str = "differential";
+const BARE: &str = "differential/bare";
+const LINKED: &str = "differential/linked";
+
 /// What came of one program.
 #[derive(Debug)]
 pub enum Cell {
@@ -40,21 +45,47 @@ pub fn columns() -> Vec<&'static str> {
 
 /// Compiles everything there is for a library.
 pub fn compile_all(library: &Library, built: &Built) -> Result<()> {
+    let own = |name: &str| [crate::root().join(format!("c-tests/{name}.c"))];
     for name in NAMES {
-        compile(library, built, name, &[])?;
+        compile(library, built, name, &own(name), &[])?;
     }
     if !library.is_static() {
-        compile(library, built, HOST, &[])?;
-        compile(library, built, MODULE, &["-shared", "-fPIC"])?;
+        compile(library, built, HOST, &own(HOST), &[])?;
+        compile(library, built, MODULE, &own(MODULE), &["-shared", "-fPIC"])?;
+    }
+    if library.name == OF_TESTS {
+        let sources = sources_of(DIFFERENTIAL)?;
+        compile(library, built, BARE, &sources, &[])?;
+        compile(library, built, LINKED, &sources, &["-DLINKED"])?;
     }
     Ok(())
 }
 
+/// The library that `tests/differential.rs` needs beside the system's.
+const OF_TESTS: &str = "openssl-1.1.1";
+
+/// The C files of a directory of c-tests/, sorted.
+fn sources_of(directory: &str) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(crate::root().join("c-tests").join(directory))?;
+    let paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    let is_c = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "c");
+    let mut sources: Vec<_> = paths.into_iter().filter(is_c).collect();
+    sources.sort();
+    Ok(sources)
+}
+
 /// Compiles a program of c-tests/ for the library.
-fn compile(library: &Library, built: &Built, name: &str, options: &[&str]) -> Result<()> {
+fn compile(
+    library: &Library,
+    built: &Built,
+    name: &str,
+    from: &[PathBuf],
+    options: &[&str],
+) -> Result<()> {
     let to = build::directory(library).join(name);
-    let from = crate::root().join(format!("c-tests/{name}.c"));
-    if is_newer(&to, &[&from, &build::stamp(library)])? {
+    let stamp = build::stamp(library);
+    let others: Vec<&Path> = from.iter().map(PathBuf::as_path).chain([&*stamp]).collect();
+    if is_newer(&to, &others)? {
         return Ok(());
     }
     fs::create_dir_all(to.parent().context("a program without a directory")?)?;
@@ -66,11 +97,11 @@ fn compile(library: &Library, built: &Built, name: &str, options: &[&str]) -> Re
     for headers in &built.headers {
         cc.arg("-I").arg(headers);
     }
-    cc.arg("-o").arg(&to).arg(from);
+    cc.arg("-o").arg(&to).args(from);
     // Each takes only the libraries that it calls.
     cc.arg("-Wl,--as-needed").arg("-L").arg(&c).arg("-ltktrot");
     cc.arg(format!("-Wl,-rpath,{}", c.display()));
-    cc.args(&built.link).args(["-pthread", "-ldl"]);
+    cc.args(&built.link).args(["-pthread", "-ldl", "-lm"]);
     crate::run(&mut cc)?;
     Ok(())
 }
@@ -80,7 +111,7 @@ fn is_newer(file: &Path, others: &[&Path]) -> Result<bool> {
     let time = |path: &Path| fs::metadata(path).and_then(|data| data.modified());
     let Ok(built) = time(file) else { return Ok(false) };
     let mut sources = vec![env::current_exe()?, crate::root().join("include/tktrot.h")];
-    for directory in ["c-tests", "c-tests/several_libssl"] {
+    for directory in ["c-tests", "c-tests/several_libssl", "c-tests/differential"] {
         for entry in fs::read_dir(crate::root().join(directory))? {
             sources.push(entry?.path());
         }
