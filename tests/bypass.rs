@@ -3,6 +3,7 @@
 
 use std::fs;
 
+use testbed::certificate::Certificate;
 use testbed::client::{Client, Handshake, Ticket, TlsVersion};
 use testbed::haproxy::Haproxy;
 use testbed::nginx::Nginx;
@@ -12,7 +13,7 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// Two frontends with one certificate and one session id context; the second requires a client
 /// certificate.
-fn open_and_closed(rings: &RingDir, variables: &[(&str, &str)]) -> Result<Haproxy> {
+fn open_and_closed(rings: &RingDir, variables: &[(&str, &str)]) -> Result<(Haproxy, Certificate)> {
     let mut builder = Haproxy::builder()?.preload(artifacts::shim()?).ring(rings);
     let (certificate, both) = builder.certificate("site")?;
     let (crt, ca) = (both.display(), certificate.cert.display());
@@ -21,7 +22,7 @@ fn open_and_closed(rings: &RingDir, variables: &[(&str, &str)]) -> Result<Haprox
     }
     let open = format!("crt {crt}");
     let closed = format!("crt {crt} ca-file {ca} verify required");
-    Ok(builder.frontend(&open).frontend(&closed).start()?)
+    Ok((builder.frontend(&open).frontend(&closed).start()?, certificate))
 }
 
 /// A client without certificate comes to the closed frontend with a ticket of the open one.
@@ -47,7 +48,7 @@ fn last(mut handshake: Handshake) -> Result<Ticket> {
 fn haproxy_refuses_a_ticket_of_its_open_frontend_where_a_client_certificate_is_required()
 -> Result<()> {
     let rings = RingDir::new()?;
-    let haproxy = open_and_closed(&rings, &[])?;
+    let (haproxy, _) = open_and_closed(&rings, &[])?;
     for version in TlsVersion::ALL {
         for sni in [None, Some("localhost")] {
             let outcome = attack(&haproxy, version, sni)?;
@@ -83,7 +84,14 @@ fn haproxy_refuses_it_also_where_one_certificate_of_a_list_has_the_policy() -> R
 #[test]
 fn not_bound_to_the_policy_it_lets_the_ticket_in() -> Result<()> {
     let rings = RingDir::new()?;
-    let haproxy = open_and_closed(&rings, &[("TKTROT_BIND", "cert,sni")])?;
+    let (haproxy, certificate) = open_and_closed(&rings, &[("TKTROT_BIND", "cert,sni")])?;
+    // Whether it has a session id context is known from its first session on: that of somebody who
+    // may come in.
+    Client::with_certificate(TlsVersion::V12, &certificate)?.connect(
+        haproxy.addr(1),
+        None,
+        None,
+    )?;
     for version in TlsVersion::ALL {
         for sni in [None, Some("localhost")] {
             let handshake = attack(&haproxy, version, sni)??;

@@ -13,11 +13,12 @@ use std::time::{Duration, Instant};
 use openssl::error::ErrorStack;
 use openssl::ex_data::Index;
 use openssl::ssl::{
-    self, ErrorCode, Ssl, SslContext, SslContextBuilder, SslMethod, SslOptions, SslSession,
-    SslSessionCacheMode, SslStream, SslVerifyMode, SslVersion,
+    self, ErrorCode, Ssl, SslContext, SslContextBuilder, SslFiletype, SslMethod, SslOptions,
+    SslSession, SslSessionCacheMode, SslStream, SslVerifyMode, SslVersion,
 };
 use openssl::x509::X509;
 
+use crate::certificate::Certificate;
 use crate::wait::PATIENCE;
 
 pub use error::{Error, ErrorKind, Stage};
@@ -95,17 +96,33 @@ type Received = Arc<Mutex<Vec<SslSession>>>;
 impl Client {
     /// A client that speaks `version` and nothing else. It does not verify certificates.
     pub fn new(version: TlsVersion) -> Result<Client, ErrorStack> {
-        Client::with_options(version, SslOptions::empty())
+        Client::with_options(version, SslOptions::empty(), None)
+    }
+
+    /// A client that shows a certificate where it is asked for one.
+    pub fn with_certificate(
+        version: TlsVersion,
+        certificate: &Certificate,
+    ) -> Result<Client, ErrorStack> {
+        Client::with_options(version, SslOptions::empty(), Some(certificate))
     }
 
     /// A client that does not ask for tickets, so TLS 1.2 resumes by session id.
     pub fn without_tickets(version: TlsVersion) -> Result<Client, ErrorStack> {
-        Client::with_options(version, SslOptions::NO_TICKET)
+        Client::with_options(version, SslOptions::NO_TICKET, None)
     }
 
-    fn with_options(version: TlsVersion, options: SslOptions) -> Result<Client, ErrorStack> {
+    fn with_options(
+        version: TlsVersion,
+        options: SslOptions,
+        certificate: Option<&Certificate>,
+    ) -> Result<Client, ErrorStack> {
         let mut context = version.client_context()?;
         context.set_options(options);
+        if let Some(Certificate { cert, key }) = certificate {
+            context.set_certificate_file(cert, SslFiletype::PEM)?;
+            context.set_private_key_file(key, SslFiletype::PEM)?;
+        }
         context.set_session_cache_mode(
             SslSessionCacheMode::CLIENT | SslSessionCacheMode::NO_INTERNAL_STORE,
         );
