@@ -26,15 +26,6 @@ use crate::hooks::shielded;
 /// A process that may have no thread more, whoever else its user is.
 const ALONE: libc::rlim_t = 0;
 
-/// Does `ours`, before or after the original, and leaves errno as that has it.
-fn beside_original(ours: impl FnOnce()) {
-    // SAFETY: this thread's own.
-    let errno = unsafe { *libc::__errno_location() };
-    shielded((), ours);
-    // SAFETY: as above.
-    unsafe { *libc::__errno_location() = errno };
-}
-
 /// # Safety
 ///
 /// As for prlimit(2).
@@ -45,7 +36,7 @@ unsafe fn limit(pid: pid_t, resource: c_int, new: *const rlimit, old: *mut rlimi
         (new.as_ref().is_some_and(forbids), || pid == 0 || pid == libc::getpid())
     };
     if forbids && of_us() {
-        beside_original(guest::last_chance_for_threads);
+        shielded((), guest::last_chance_for_threads);
     }
     // SAFETY: the server's own call, as the C library makes it.
     unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, new, old) as c_int }
@@ -122,13 +113,13 @@ pub unsafe extern "C" fn prctl(
     // Without a filter, it only asks whether there could be one.
     let confines = option == PR_SET_SECCOMP && third != 0;
     if confines {
-        beside_original(upkeep::leave);
+        shielded((), upkeep::leave);
     }
     // SAFETY: the server's own call, as the C library makes it.
     let result =
         unsafe { libc::syscall(libc::SYS_prctl, option, second, third, fourth, fifth) as c_int };
     if confines && result != 0 {
-        beside_original(upkeep::stay);
+        shielded((), upkeep::stay);
     }
     result
 }
@@ -145,7 +136,7 @@ pub unsafe extern "C" fn seccomp_load(filter: *mut c_void) -> c_int {
 }
 
 unsafe extern "C" fn load_filter(filter: *mut c_void, caller: *const c_void) -> c_int {
-    beside_original(upkeep::leave);
+    shielded((), upkeep::leave);
     let original = shielded(None, || resolve::function_for(caller, c"seccomp_load"));
     type SeccompLoad = unsafe extern "C" fn(*mut c_void) -> c_int;
     // SAFETY: null becomes None; else the function of that documented name, and the server's own call.
@@ -155,7 +146,7 @@ unsafe extern "C" fn load_filter(filter: *mut c_void, caller: *const c_void) -> 
             .map_or(-libc::EFAULT, |original| original(filter))
     };
     if result != 0 {
-        beside_original(upkeep::stay);
+        shielded((), upkeep::stay);
     }
     result
 }
