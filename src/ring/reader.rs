@@ -17,7 +17,7 @@
 //! a copy behind that nobody wipes.
 
 use super::Ring;
-use super::layout::{AES_128, LINE, PLAIN, Slot};
+use super::layout::{AES_128, IMPORTED, LINE, PLAIN, Slot};
 use crate::atomics::{AtomicU64, Ordering, fence, spin_loop};
 use crate::clock::Time;
 use crate::schedule::{KeyState, KeyTimes};
@@ -38,7 +38,7 @@ pub struct Key {
     pub times: KeyTimes,
     /// The node that made it.
     pub node: u64,
-    /// True if its tickets carry no associated data.
+    /// True if servers that do not run libtktrot may have it, too.
     pub plain: bool,
     /// True if its secrets are 16 bytes and then zeroes: AES-128-CBC, and HMAC with a key that is
     /// the same without those zeroes (RFC 2104 §2 pads with them). Such a key only decrypts.
@@ -91,6 +91,13 @@ pub struct Identity {
 }
 
 impl Located<'_> {
+    /// True if it came out of a file: nothing bound its tickets when they were
+    /// issued, so every context opens them, whatever it binds its own to.
+    #[inline]
+    pub fn imported(&self) -> bool {
+        self.node == IMPORTED && self.plain
+    }
+
     /// Reads its cipher key; false if the key is no longer there.
     pub fn read_aes(&self, aes: &mut Secret<32>) -> bool {
         copy_words(&self.slot.aes, aes.expose_mut());
