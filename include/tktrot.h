@@ -183,12 +183,14 @@ typedef struct tkt_config {
   uint32_t capacity;
   /**
    * Seconds that a key encrypts, 1 to 86400, with `allow_long` 604800.
-   * Default: 3600.
+   * Default: 3600. Of several contexts and processes with one ring, the
+   * shortest applies to all.
    */
   uint32_t rotate_every;
   /**
    * Seconds that a ticket lives, at most 7 days (more counts as that).
-   * Default: the timeout of the SSL_CTX.
+   * Default: the timeout of the SSL_CTX. The shortest applies to all, as for
+   * `rotate_every`.
    */
   uint32_t lifetime;
   /**

@@ -15,6 +15,7 @@ use crate::ring::writer::{Entry, NotPublished, Writer};
 use crate::rotate::{Failure, Keyring, PATIENCE};
 use crate::schedule::{KeyState, KeyTimes};
 use crate::secret::{KeyName, wipe_stack};
+use crate::terms::Overruled;
 
 /// The right to steer a ring, for one act: it holds the writer lock. Nothing
 /// of its [`Keyring`] that takes the lock may be called meanwhile.
@@ -74,10 +75,10 @@ impl<C: Clock> Governed<'_, C> {
         self.writer.entries()
     }
 
-    /// Writes what the configuration sets into the ring. [`Keyring::configure`]
-    /// leaves a governed ring alone.
-    pub fn configure(&self, config: &Config) {
-        self.keyring.set_policy(config);
+    /// As [`Keyring::configure`], for the agent: what it sets counts as what any
+    /// other process does, and what servers leave open is its to say.
+    pub fn configure(&self, config: &Config) -> Vec<Overruled> {
+        self.keyring.configure_agent(&self.writer, config)
     }
 
     /// Makes a key of this node's own with these times, which are in order.

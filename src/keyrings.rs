@@ -11,7 +11,8 @@ use crate::process;
 use crate::ring::Ring;
 use crate::ring::file::Place;
 use crate::rotate::{Generator, Keyring};
-use crate::{notice, warning};
+use crate::terms::Overruled;
+use crate::warning;
 
 /// What opening a keyring came to.
 pub struct Opened {
@@ -29,6 +30,8 @@ struct Known {
     problems: Vec<String>,
     /// The [`process::generation`] that opened it.
     opened_by: u32,
+    /// What [`Overruled`] was told of already.
+    said: [OnceOnly; 4],
     next: *const Known,
 }
 
@@ -75,7 +78,9 @@ pub fn open(config: &Config, generator: &'static dyn Generator) -> Result<Opened
     let keyring = Keyring::new(ring, BootClock, generator);
     let next = KNOWN.load(Ordering::Relaxed);
     let opened_by = process::generation();
-    let known = Box::leak(Box::new(Known { place, keyring, problems, opened_by, next }));
+    let said = std::array::from_fn(|_| OnceOnly::new());
+    let known = Known { place, keyring, problems, opened_by, said, next };
+    let known = Box::leak(Box::new(known));
     KNOWN.store(known, Ordering::Release);
     Ok(known.configured(config))
 }
@@ -97,9 +102,11 @@ fn lock_again() {
     }
 }
 
-/// At exit: a program that only looked at its configuration made its rings in vain.
+/// At exit: what this process asked for no longer counts. And a program that only
+/// looked at its configuration made its rings in vain.
 fn leave_no_trace() {
     for known in every() {
+        known.keyring.ring().forget(std::process::id());
         if known.opened_by == process::generation() && !process::has_forked() {
             known.place.remove_unused(known.keyring.ring());
         }
@@ -114,17 +121,17 @@ pub fn all() -> impl Iterator<Item = &'static Keyring> {
 impl Known {
     fn configured(&'static self, config: &Config) -> Opened {
         let mut problems = self.problems.clone();
-        if let Err(failure) = self.keyring.configure(config) {
+        let overruled = self.keyring.configure(config).unwrap_or_else(|failure| {
             let problem = format!("the ring could not be configured: {failure}");
             tell(config, &problem, "; what it was told before applies, or the defaults");
             problems.push(problem);
-        }
-        let governed = self.keyring.is_governed();
-        if governed {
-            tell_who_governs(config);
-        }
+            Vec::new()
+        });
+        self.tell_what_is_overruled(&overruled);
+        let is_shortened = |overruled: &Overruled| matches!(overruled, Overruled::Lifetime { .. });
+        let is_shortened = overruled.iter().any(is_shortened);
         let kept = self.keyring.policy().lifetime;
-        let cut = |lifetime: &Duration| !governed && *lifetime > kept;
+        let cut = |lifetime: &Duration| !is_shortened && *lifetime > kept;
         if let Some(lifetime) = config.lifetime.filter(cut) {
             let problem = format!(
                 "{} has room for {} keys only, which keeps them for {}s instead of {}s; remove \
@@ -140,13 +147,21 @@ impl Known {
         warn_of_what_is_not_bound(config.bind.unwrap_or(Bind::ALL));
         Opened { keyring: &self.keyring, problems }
     }
-}
 
-fn tell_who_governs(config: &Config) {
-    static SAID: OnceOnly = OnceOnly::new();
-    let asks = config.rotate_every.is_some() || config.lifetime.is_some();
-    if asks && SAID.first() {
-        notice!("an agent governs the ring: keys rotate and live as its settings say, not these");
+    /// Each kind once. Strict mode stops for none of it: a server that is reloaded
+    /// with a longer R meets itself.
+    fn tell_what_is_overruled(&self, overruled: &[Overruled]) {
+        for one in overruled {
+            let said = match one {
+                Overruled::Rotate { .. } => &self.said[0],
+                Overruled::Lifetime { .. } => &self.said[1],
+                Overruled::NotPlain { .. } => &self.said[2],
+                Overruled::NoLongerPlain => &self.said[3],
+            };
+            if said.first() {
+                warning!("{}: {one}", self.place.path().display());
+            }
+        }
     }
 }
 
@@ -154,8 +169,9 @@ fn warn_of_what_is_not_bound(bind: Bind) {
     static SAID: OnceOnly = OnceOnly::new();
     if bind == Bind::NONE && SAID.first() {
         warning!(
-            "bind=none: new keys are plain, and a ticket opens wherever one of them is, whatever \
-             client certificates are asked for there"
+            "bind=none: a ticket opens wherever its key is and nothing binds tickets, whatever \
+             client certificates are asked for there; keys are plain if no process of the ring \
+             binds its tickets"
         );
     } else if !bind.verify && SAID.first() {
         warning!(

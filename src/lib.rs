@@ -22,6 +22,7 @@
 //! | [`schedule`] | pure: (key times, policy, now) → the next step |
 //! | [`ring`] | the shared memory: format, safe opening, readers, writers |
 //! | [`rotate`] | embedded rotation: what the schedule says, done to a ring |
+//! | [`terms`] | what the processes of a ring ask for, and what then applies |
 //! | [`govern`] | a ring whose keys an agent steers, for a fleet |
 //! | [`import`] | keys that other servers made, so that their tickets go on |
 //! | [`upkeep`] | the thread that rotates when no handshake happens |
@@ -58,6 +59,7 @@ pub mod rotate;
 pub mod schedule;
 pub mod seat;
 pub mod secret;
+pub mod terms;
 pub mod tls;
 pub mod unnoticed;
 pub mod upkeep;

@@ -2,11 +2,11 @@
 //! handshake or the upkeep thread, brings the ring up to date.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::clock::{BootClock, Clock, Time, nanos};
-use crate::config::{Bind, Config, DEFAULT_LIFETIME, DEFAULT_ROTATE_EVERY};
+use crate::config::{DEFAULT_LIFETIME, DEFAULT_ROTATE_EVERY};
 use crate::log::OnceOnly;
 use crate::ring::Ring;
 use crate::ring::layout::Header;
@@ -15,6 +15,7 @@ use crate::ring::stats::{Counter, Problem};
 use crate::ring::writer::{Entry, NotLocked, NotPublished, Writer};
 use crate::schedule::{self, KeyState, KeyTimes, MAX_LIFETIME, Policy, Step};
 use crate::secret::{KeyName, Secret, wipe_stack};
+use crate::terms::OwnAsk;
 use crate::{atomics, error, notice, process, warning};
 
 /// How long something that may wait (a deliberate rotation, a start) waits for
@@ -92,6 +93,10 @@ pub struct Keyring<C: Clock = BootClock> {
     evicting: OnceOnly,
     lock_broken: OnceOnly,
     clock_failing: OnceOnly,
+    /// See [`crate::terms`].
+    pub(crate) own_ask: OwnAsk,
+    /// True if the ring is looser than this process asks for, and was not to be had.
+    pub(crate) is_loose: AtomicBool,
 }
 
 impl<C: Clock> Keyring<C> {
@@ -108,6 +113,8 @@ impl<C: Clock> Keyring<C> {
             evicting: OnceOnly::new(),
             lock_broken: OnceOnly::new(),
             clock_failing: OnceOnly::new(),
+            own_ask: OwnAsk::default(),
+            is_loose: AtomicBool::new(false),
         }
     }
 
@@ -133,49 +140,29 @@ impl<C: Clock> Keyring<C> {
         self.ring.count(block, counter);
     }
 
+    /// True if this process has dealt in tickets, as [`Keyring::settle`] has it.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.settled.load(Ordering::Relaxed) == process::generation()
+    }
+
     /// Once per process: a block to count in. True if this call was the one.
     pub fn settle(&self) -> bool {
         let generation = process::generation();
         let settled = self.settled.load(Ordering::Relaxed);
         let relaxed = Ordering::Relaxed;
-        if settled == generation
-            || self.settled.compare_exchange(settled, generation, relaxed, relaxed).is_err()
-        {
+        if settled == generation {
+            if self.is_loose.load(Ordering::Relaxed) {
+                self.tighten();
+            }
+            return false;
+        }
+        if self.settled.compare_exchange(settled, generation, relaxed, relaxed).is_err() {
             return false;
         }
         let block = self.ring.claim_block(std::process::id(), process::executable().as_bytes());
         self.block.store(block, relaxed);
+        self.tell(block);
         true
-    }
-
-    /// Writes what the configuration sets into the ring; what it leaves open
-    /// stays as the ring has it. Takes effect at once. A ring that is governed
-    /// has its agent's policy, and keeps it.
-    pub fn configure(&self, config: &Config) -> Result<(), Failure> {
-        let writer = self.ring.write_within(PATIENCE).map_err(Failure::Lock)?;
-        if !self.is_governed() {
-            self.set_policy(config);
-            writer.set_deadline(Time(0));
-        }
-        Ok(())
-    }
-
-    /// For who holds the writer lock.
-    pub(crate) fn set_policy(&self, config: &Config) {
-        let header = self.ring.header();
-        let known = header.rotate_every.load(Ordering::Relaxed) != 0;
-        let default = (!known).then_some(DEFAULT_ROTATE_EVERY);
-        if let Some(rotate_every) = config.rotate_every.or(default) {
-            header.rotate_every.store(nanos(rotate_every), Ordering::Relaxed);
-            let lead = config.lead.unwrap_or(Duration::ZERO);
-            header.lead.store(nanos(lead), Ordering::Relaxed);
-        }
-        if let Some(lifetime) = config.lifetime {
-            header.lifetime.store(nanos(lifetime), Ordering::Relaxed);
-        }
-        if let Some(bind) = config.bind {
-            header.plain.store(u32::from(bind == Bind::NONE), Ordering::Relaxed);
-        }
     }
 
     /// What the ring's header asks for.
@@ -194,10 +181,13 @@ impl<C: Clock> Keyring<C> {
     pub fn expect_lifetime_with(&self, timeout: Duration, generator: &dyn Generator) {
         let header = self.ring.header();
         let timeout = timeout.min(MAX_LIFETIME);
-        if header.lifetime.load(Ordering::Relaxed) != 0 {
+        if header.seen_lifetime.load(Ordering::Relaxed) >= nanos(timeout) {
             return;
         }
-        if header.seen_lifetime.load(Ordering::Relaxed) >= nanos(timeout) {
+        let is_set = header.lifetime.load(Ordering::Relaxed) != 0;
+        if is_set && header.own_lifetimes.load(Ordering::Relaxed) == 0 {
+            // For who wants to know whether that is enough.
+            header.seen_lifetime.fetch_max(nanos(timeout), Ordering::Relaxed);
             return;
         }
         let Some(writer) = self.enter(self.ring.try_write()) else { return };
@@ -609,11 +599,17 @@ pub fn policy_of(header: &Header, capacity: u32) -> Policy {
         value => Some(Duration::from_nanos(value)),
     };
     let rotate_every = read(&header.rotate_every).unwrap_or(DEFAULT_ROTATE_EVERY);
-    let lifetime = read(&header.lifetime).or(read(&header.seen_lifetime));
+    let (set, seen) = (read(&header.lifetime), read(&header.seen_lifetime));
+    let own = seen.unwrap_or(DEFAULT_LIFETIME);
+    let lifetime = match set {
+        Some(set) if header.own_lifetimes.load(Ordering::Relaxed) == 0 => set,
+        Some(set) => set.min(own),
+        None => own,
+    };
     let longest = Policy::longest_lifetime(rotate_every, capacity);
     Policy {
         rotate_every,
-        lifetime: lifetime.unwrap_or(DEFAULT_LIFETIME).min(longest),
+        lifetime: lifetime.min(longest),
         lead: read(&header.lead).unwrap_or_else(|| Policy::default_lead(rotate_every)),
     }
 }

@@ -25,3 +25,5 @@ pub mod rotate;
 pub mod schedule;
 #[path = "../../src/secret.rs"]
 pub mod secret;
+#[path = "../../src/terms.rs"]
+pub mod terms;

@@ -62,10 +62,12 @@ pub struct tkt_config {
     /// rotation and lifetime need.
     pub capacity: u32,
     /// Seconds that a key encrypts, 1 to 86400, with `allow_long` 604800.
-    /// Default: 3600.
+    /// Default: 3600. Of several contexts and processes with one ring, the
+    /// shortest applies to all.
     pub rotate_every: u32,
     /// Seconds that a ticket lives, at most 7 days (more counts as that).
-    /// Default: the timeout of the SSL_CTX.
+    /// Default: the timeout of the SSL_CTX. The shortest applies to all, as for
+    /// `rotate_every`.
     pub lifetime: u32,
     /// Seconds before a switch of keys by which the key after the next is in
     /// the ring, at most half of `rotate_every`. Default: the longer of 5 s

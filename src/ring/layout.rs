@@ -74,7 +74,12 @@ pub struct Header {
     pub plain: AtomicU32,
     /// How often the ring was opened, its making included.
     pub opened: AtomicU32,
-    pub(super) _pad0: [AtomicU64; 3],
+    /// How often by versions that know this word: [`super::asks`].
+    pub opened_asking: AtomicU32,
+    /// 1: a process leaves L to its contexts, so that keys are kept no longer
+    /// than `seen_lifetime`, whatever `lifetime` says.
+    pub own_lifetimes: AtomicU32,
+    pub(super) _pad0: [AtomicU64; 2],
 
     /// The slots of the node's line, oldest first: four times slot + 1 in 16 bits, 0 for none.
     pub line: AtomicU64,
@@ -132,7 +137,9 @@ pub struct Slot {
 
 /// [`Slot::node`] of a key that came out of a file; no node has this id.
 pub const IMPORTED: u64 = 0;
-/// [`Slot::flags`]: the key's tickets carry no associated data.
+/// [`Slot::flags`]: the key may be given to servers that do not run libtktrot.
+/// Earlier versions also seal with it, and open what it sealed, without
+/// associated data, whatever their contexts bind to.
 pub const PLAIN: u32 = 1;
 /// [`Slot::flags`]: an imported key with secrets of 16 bytes, then zeroes: AES-128-CBC.
 pub const AES_128: u32 = 2;
@@ -145,8 +152,12 @@ pub const KNOWN_FLAGS: u32 = PLAIN | AES_128;
 pub struct Block {
     /// The process that counts here now; 0: none yet.
     pub pid: atomic::AtomicU32,
-    _reserved: atomic::AtomicU32,
-    /// The name of its executable, cut to 16 bytes.
+    /// What it tells of itself ([`super::asks`]): its id and flags. In a thread's
+    /// block: the PID namespace of the process whose block is as many before it
+    /// as there are of processes. 0: an earlier version.
+    pub told: atomic::AtomicU32,
+    /// The name of its executable, cut to 16 bytes. In a thread's block: the R
+    /// and the L that the process of `told` asks for, in nanoseconds.
     pub program: [atomic::AtomicU64; 2],
     /// By [`super::stats::Counter`].
     pub counters: [atomic::AtomicU64; COUNTERS],
@@ -172,6 +183,8 @@ const _: () = {
     assert!(offset_of!(Header, lead) == 80);
     assert!(offset_of!(Header, plain) == 88);
     assert!(offset_of!(Header, opened) == 92);
+    assert!(offset_of!(Header, opened_asking) == 96);
+    assert!(offset_of!(Header, own_lifetimes) == 100);
     assert!(offset_of!(Header, line) == 120);
     assert!(offset_of!(Header, deadline) == 128);
     assert!(offset_of!(Header, governed_until) == 136);
@@ -197,6 +210,7 @@ const _: () = {
 
     assert!(size_of::<Block>() == 128 && align_of::<Block>() == 128);
     assert!(offset_of!(Block, pid) == 0);
+    assert!(offset_of!(Block, told) == 4);
     assert!(offset_of!(Block, program) == 8);
     assert!(offset_of!(Block, counters) == 24);
 };

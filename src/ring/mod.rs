@@ -11,9 +11,11 @@
 //! - [`writer`]: publish, erase, repair, under the writer lock
 //! - [`lease`]: who leads the upkeep, and whether an agent governs the ring
 //! - [`stats`]: counters, a cache line per process
+//! - [`asks`]: what each process asks for
 //! - [`view`]: what an onlooker sees, without a lock
 //! - [`unused`]: a ring that nobody had a use for leaves no trace
 
+pub mod asks;
 pub mod file;
 pub mod layout;
 pub mod lease;
@@ -81,6 +83,7 @@ impl Ring {
         }
         header.node.store(random_node()?, Ordering::Relaxed);
         header.opened.store(1, Ordering::Relaxed);
+        header.opened_asking.store(1, Ordering::Relaxed);
         header.magic.store(layout::MAGIC, Ordering::Release);
         Ok(())
     }

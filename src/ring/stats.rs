@@ -7,6 +7,7 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::Ring;
+use super::asks;
 use super::layout::{BLOCKS, Block, COUNTERS};
 use crate::clock::Time;
 
@@ -51,7 +52,7 @@ const _: () = assert!((Counter::LeftAlone as usize) < COUNTERS);
 
 /// The first blocks are for processes, which share them if there are too many;
 /// each of the others for one thread alone.
-const OF_PROCESSES: usize = BLOCKS / 2;
+pub(super) const OF_PROCESSES: usize = BLOCKS / 2;
 
 /// What can go wrong with a ring at run time: shown in its header by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,13 +90,25 @@ impl Ring {
     /// Gives this process a block, unless it has one: a free one, else that of
     /// a process that is gone, else one to share. Lock-free; returns the index.
     pub fn claim_block(&self, pid: u32, program: &[u8]) -> usize {
-        let blocks = &self.blocks()[..OF_PROCESSES];
+        let blocks = self.process_blocks();
+        if blocks.is_empty() {
+            // In a model.
+            return 0;
+        }
         let claimed = blocks.iter().position(|block| block.pid.load(Ordering::Relaxed) == pid);
+        let of_the_dead = |(index, block): (usize, &Block)| {
+            let owner = block.pid.load(Ordering::Relaxed);
+            self.is_over(index, owner) && take(&block.pid, owner, pid)
+        };
         let index = claimed
             .or_else(|| blocks.iter().position(|block| take(&block.pid, 0, pid)))
-            .or_else(|| blocks.iter().position(|block| take_from_the_dead(&block.pid, pid)))
+            .or_else(|| blocks.iter().enumerate().position(of_the_dead))
             .unwrap_or(pid as usize % OF_PROCESSES);
-        name_block(&blocks[index], program);
+        let block = &blocks[index];
+        if block.pid.load(Ordering::Relaxed) == pid && asks::told_by(block, pid).is_none() {
+            block.told.store(asks::told_nothing(pid), Ordering::Relaxed);
+        }
+        name_block(block, program);
         index
     }
 
@@ -107,10 +120,13 @@ impl Ring {
         free.or_else(|| blocks.iter().find(|block| take_from_the_dead(&block.pid, pid)))
     }
 
-    /// True if a process other than `pid` that lives has a block.
+    /// True if a process other than `pid` that lives deals in tickets.
     pub fn is_used_by_others(&self, pid: u32) -> bool {
-        let mut owners = self.blocks().iter().map(|block| block.pid.load(Ordering::Relaxed));
-        owners.any(|owner| owner != 0 && owner != pid && !is_gone(owner))
+        self.blocks().iter().enumerate().any(|(index, block)| {
+            let owner = block.pid.load(Ordering::Relaxed);
+            let deals = index >= OF_PROCESSES || asks::deals(block, owner);
+            owner != 0 && owner != pid && deals && !is_gone(owner)
+        })
     }
 
     /// Counts one event in this process's block.
@@ -121,7 +137,7 @@ impl Ring {
 
     /// The processes' blocks.
     pub(super) fn process_blocks(&self) -> &[Block] {
-        &self.blocks()[..OF_PROCESSES]
+        self.blocks().get(..OF_PROCESSES).unwrap_or_default()
     }
 
     /// The sums over all blocks.
@@ -172,7 +188,8 @@ fn take_from_the_dead(pid: &AtomicU32, to: u32) -> bool {
     is_gone(owner) && take(pid, owner, to)
 }
 
-fn is_gone(pid: u32) -> bool {
+/// True if there is no such process in this PID namespace.
+pub(super) fn is_gone(pid: u32) -> bool {
     // SAFETY: signal 0 only asks whether the process exists.
     let rc = unsafe { libc::kill(pid as libc::pid_t, 0) };
     rc != 0 && std::io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH)

@@ -109,9 +109,9 @@ impl Place {
                 word.store(now, Ordering::Relaxed);
             }
         }
-        header
-            .opened
-            .store(header.opened.load(Ordering::Relaxed).saturating_add(1), Ordering::Relaxed);
+        for count in [&header.opened, &header.opened_asking] {
+            count.store(count.load(Ordering::Relaxed).saturating_add(1), Ordering::Relaxed);
+        }
         Ok(true)
     }
 }

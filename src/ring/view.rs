@@ -5,6 +5,7 @@ use std::fs::File;
 use std::os::fd::AsFd;
 
 use super::Ring;
+use super::asks::{self, Binds};
 use super::file::{Place, Refused, boot_id, may_be_same_boot};
 use super::layout::{Block, Header, PLAIN, Slot};
 use super::lock::Holder;
@@ -35,7 +36,7 @@ pub struct KeyFacts {
     pub times: KeyTimes,
     /// The node that made it; [`super::layout::IMPORTED`] if it came out of a file.
     pub node: u64,
-    /// True if its tickets carry no associated data.
+    /// True if servers that do not run libtktrot may have it, too.
     pub plain: bool,
 }
 
@@ -46,6 +47,11 @@ pub struct User {
     pub pid: u32,
     /// The name of its executable, cut to 16 bytes.
     pub program: String,
+    /// True if it has dealt in tickets.
+    pub deals: bool,
+    /// What its contexts bind their tickets to; `None` if it does not tell, as
+    /// earlier versions.
+    pub binds: Option<Binds>,
 }
 
 impl Place {
@@ -114,7 +120,7 @@ impl View {
         self.ring.encrypting(now, key)
     }
 
-    /// The processes that have counted.
+    /// The processes that have told of themselves, or counted.
     pub fn users(&self) -> Vec<User> {
         self.ring.process_blocks().iter().filter_map(Block::user).collect()
     }
@@ -157,7 +163,7 @@ impl Slot {
 }
 
 impl Block {
-    fn user(&self) -> Option<User> {
+    pub(super) fn user(&self) -> Option<User> {
         let pid = self.pid.load(Ordering::Relaxed);
         let bytes: Vec<u8> = self
             .program
@@ -165,7 +171,8 @@ impl Block {
             .flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes())
             .collect();
         let program = String::from_utf8_lossy(&bytes).trim_end_matches('\0').to_owned();
-        (pid != 0).then_some(User { pid, program })
+        let (deals, binds) = (asks::deals(self, pid), asks::binds(self, pid));
+        (pid != 0).then_some(User { pid, program, deals, binds })
     }
 }
 

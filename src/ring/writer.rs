@@ -37,7 +37,7 @@ pub struct Entry {
     pub times: KeyTimes,
     /// The node that made it.
     pub node: u64,
-    /// True if its tickets carry no associated data.
+    /// True if servers that do not run libtktrot may have it, too.
     pub plain: bool,
 }
 

@@ -36,8 +36,8 @@ fn at_an_early_rotation() {
     let prepare = |keyring: &Keyring<Hands<'_>>, now: &AtomicU64| {
         keyring.tick_patiently();
         advance(now, ROTATE / 4);
-        let longer = Config { lifetime: Some(LIFETIME * 2), ..Config::default() };
-        keyring.configure(&longer).unwrap();
+        let shorter = Config { rotate_every: Some(ROTATE / 2), ..Config::default() };
+        keyring.configure(&shorter).unwrap();
     };
     survives_death_at_every_store(prepare, tend, Keeps::Used);
 }

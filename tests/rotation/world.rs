@@ -98,10 +98,7 @@ impl World {
                 process.expect_lifetime(*timeout);
                 Deed { by_hand: true, ..Deed::default() }
             }),
-            Act::Configure(who, settings) => self.with(who, |_, process| {
-                process.configure(&config(settings)).unwrap();
-                Deed { by_hand: true, ..Deed::default() }
-            }),
+            Act::Configure(who, settings) => self.reload(who, settings),
             Act::Govern(who, steer) => self.with(who, |world, process| {
                 let works = world.source.works();
                 agent::steer(process.govern().unwrap(), steer, &world.policy(), works)
@@ -144,13 +141,25 @@ impl World {
         }
     }
 
+    /// A process with other settings takes the place of one. In truth all are this process, so
+    /// that whoever was set last is the one who asks.
+    fn reload(&mut self, who: &Index, settings: &Settings) -> Deed {
+        if !self.processes.is_empty() {
+            let ring = self.place.open(self.geometry).unwrap();
+            let process = Keyring::new(ring, self.clock, self.source);
+            process.configure(&config(settings)).unwrap();
+            let place = who.index(self.processes.len());
+            self.processes[place] = process;
+        }
+        Deed { by_hand: true, ..Deed::default() }
+    }
+
     /// Opening a ring verifies it: each start says, too, that its contents are sound.
     fn start(&mut self) -> Deed {
         if self.processes.len() < 5 {
             let ring = self.place.open(self.geometry).unwrap();
-            let process = Keyring::new(ring, self.clock, self.source);
-            process.configure(&Config::default()).unwrap();
-            self.processes.push(process);
+            // It asks for no more than what the ring has.
+            self.processes.push(Keyring::new(ring, self.clock, self.source));
         }
         Deed::default()
     }

@@ -3,6 +3,7 @@
 
 mod bad_values;
 mod effects;
+mod others;
 
 use std::path::Path;
 

@@ -74,7 +74,9 @@ impl Started {
         );
         let lock = lock(&view).with_context(|| format!("{}", path.display()))?;
         let governed = keyring.govern().map_err(|why| anyhow!("{}: {why}", path.display()))?;
-        governed.configure(&settings.config);
+        for overruled in governed.configure(&settings.config) {
+            tracing::warn!(ring = %path.display(), "{overruled}");
+        }
         drop(governed);
         let limits = limits(fleet, keyring.ring().capacity(), keyring.policy(), &settings.config);
         warn_of_little_room(&place, &limits, &keyring.policy());

@@ -36,6 +36,8 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     }
     let (place, keyring) = arguments.ring.open(&settings)?;
     let path = place.path();
+    // What those asked for that have ended no longer counts, from this key on.
+    keyring.reconsider().map_err(|failure| anyhow!("{}: {failure}", path.display()))?;
     keyring.rotate().map_err(|failure| anyhow!("{}: {failure}", path.display()))?;
     println!("{}: a new key encrypts; the former ones decrypt to their ends", path.display());
     if keyring.is_governed() {

@@ -4,17 +4,35 @@ use std::cmp::Reverse;
 
 use anyhow::{Result, ensure};
 use tktrot::clock::Time;
+use tktrot::ring::asks::Binds;
 use tktrot::ring::reader::Key;
-use tktrot::ring::view::View;
+use tktrot::ring::view::{User, View};
 use tktrot::schedule::KeyState;
 use tktrot::secret::KeyName;
 
 use super::{Keys, haproxy};
 
-const HOW: &str = "only plain keys can be used by servers without libtktrot: start the ring's \
-                   servers with TKTROT_BIND=none (bind = \"none\" in tktrot.toml). Then no ticket is \
-                   bound to where it was issued, and opens also where a client certificate is \
-                   required (docs/security.md)";
+const HOW: &str = "only plain keys can be used by servers without libtktrot, and only a ring has \
+                   them none of whose processes binds its tickets: start all its servers with \
+                   TKTROT_BIND=none (bind = \"none\" in tktrot.toml). Then no ticket is bound to \
+                   where it was issued, and opens also where a client certificate is required \
+                   (docs/security.md)";
+
+/// Who binds its tickets, as far as it is told.
+fn because_of(view: &View) -> String {
+    let binds = |user: &User| user.binds.is_some_and(Binds::bind);
+    let users: Vec<_> = view.users().into_iter().filter(binds).collect();
+    match &*users {
+        [] => String::new(),
+        [one] => format!(", because process {} ({}) binds its tickets", one.pid, one.program),
+        [one, ..] => format!(
+            ", because {} processes bind their tickets, among them {} ({})",
+            users.len(),
+            one.pid,
+            one.program
+        ),
+    }
+}
 
 /// Plain keys, each in a box of its own.
 pub struct Selection {
@@ -48,7 +66,7 @@ impl Selection {
         let mut active = Box::new(Key::blank());
         ensure!(view.encrypting(now, &mut active), "no key encrypts: no server uses this ring");
         let makes_plain = view.header().plain.load(std::sync::atomic::Ordering::Relaxed) != 0;
-        ensure!(makes_plain, "its keys are bound to where tickets are issued; {HOW}");
+        ensure!(makes_plain, "its keys are not plain{}; {HOW}", because_of(view));
         ensure!(
             active.plain,
             "the key that encrypts was made before TKTROT_BIND=none: `tktrot rotate` makes one \

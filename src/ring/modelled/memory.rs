@@ -89,6 +89,8 @@ impl Header {
             lead: AtomicU64::new(0),
             plain: AtomicU32::new(0),
             opened: AtomicU32::new(0),
+            opened_asking: AtomicU32::new(0),
+            own_lifetimes: AtomicU32::new(0),
             _pad0: words(),
             line: AtomicU64::new(0),
             deadline: AtomicU64::new(0),

@@ -160,6 +160,14 @@ impl Engine {
     /// Servers ask for other keys. Another R begins with the next start of the agent: all hosts of
     /// a fleet have the same one.
     pub fn adapt(&mut self, policy: Policy, ring: &HostRing) -> Vec<Note> {
+        if policy.rotate_every != self.rotate_every {
+            tracing::warn!(
+                asked = policy.rotate_every.as_secs(),
+                fleet = self.rotate_every.as_secs(),
+                "servers ask for another rotation than the fleet has; it begins when the agents of \
+                 all hosts are started again, with the same `rotate`"
+            );
+        }
         let policy = Policy { rotate_every: self.rotate_every, ..policy };
         self.handle(Event::Policy(policy), ring)
     }

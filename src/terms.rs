@@ -1,0 +1,391 @@
+//! What a ring does with the keys that are made in it: of all that its living
+//! processes ask for, the shortest and the strictest.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use std::time::Duration;
+
+use crate::clock::{Clock, Time, nanos};
+use crate::config::{Bind, Config, DEFAULT_LIFETIME, DEFAULT_ROTATE_EVERY};
+use crate::ring::asks::{Ask, Asker, Binds, shorter};
+use crate::ring::layout::Header;
+use crate::ring::writer::Writer;
+use crate::rotate::{Failure, Keyring, PATIENCE};
+use crate::schedule::KeyState;
+use crate::{atomics, process};
+
+/// What the header of a ring says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Terms {
+    rotate_every: Option<Duration>,
+    /// `None`: the longest timeout of a context.
+    lifetime: Option<Duration>,
+    /// No longer than the longest timeout of a context, whatever `lifetime` is.
+    own_lifetimes: bool,
+    plain: bool,
+}
+
+impl Terms {
+    /// Where nobody asks for anything.
+    const FREE: Terms =
+        Terms { rotate_every: None, lifetime: None, own_lifetimes: false, plain: true };
+
+    fn of(header: &Header) -> Terms {
+        let span = |word: &atomics::AtomicU64| match word.load(Ordering::Relaxed) {
+            0 => None,
+            nanos => Some(Duration::from_nanos(nanos)),
+        };
+        Terms {
+            rotate_every: span(&header.rotate_every),
+            lifetime: span(&header.lifetime),
+            own_lifetimes: header.own_lifetimes.load(Ordering::Relaxed) != 0,
+            plain: header.plain.load(Ordering::Relaxed) != 0,
+        }
+    }
+
+    /// With one more process. One that sets no R asks for the default, and one
+    /// that sets no L for its contexts' timeouts; but in a governed ring they leave
+    /// that to the agent, and one without contexts always does.
+    fn with(self, ask: &Ask, governed: bool) -> Terms {
+        let decides = !governed && ask.binds != Binds::default();
+        let rotate_every = ask.rotate_every.or(decides.then_some(DEFAULT_ROTATE_EVERY));
+        Terms {
+            rotate_every: shorter(self.rotate_every, rotate_every),
+            lifetime: shorter(self.lifetime, ask.lifetime),
+            own_lifetimes: self.own_lifetimes || (decides && ask.lifetime.is_none()),
+            plain: self.plain && !ask.binds.bind(),
+        }
+    }
+
+    /// With a process of an earlier version, which tells nothing: as it is now.
+    fn with_present(self, present: Terms) -> Terms {
+        Terms {
+            rotate_every: shorter(self.rotate_every, present.rotate_every),
+            lifetime: shorter(self.lifetime, present.lifetime),
+            own_lifetimes: self.own_lifetimes || present.lifetime.is_none(),
+            // It binds its tickets, or it does not; with plain keys it would not.
+            plain: false,
+        }
+    }
+}
+
+/// What this process asks for: all its contexts together, however many keyrings of
+/// this ring come and go.
+#[derive(Default)]
+pub(crate) struct OwnAsk {
+    rotate_every: AtomicU64,
+    lifetime: AtomicU64,
+    binds: AtomicU32,
+    /// The [`process::generation`] that told it, as one that opens the ring.
+    told_by: AtomicU32,
+}
+
+impl OwnAsk {
+    pub(crate) fn get(&self) -> Ask {
+        let span = |word: &AtomicU64| match word.load(Ordering::Relaxed) {
+            0 => None,
+            nanos => Some(Duration::from_nanos(nanos)),
+        };
+        let binds = Binds(self.binds.load(Ordering::Relaxed) as u8);
+        Ask { rotate_every: span(&self.rotate_every), lifetime: span(&self.lifetime), binds }
+    }
+
+    /// Asks for that, too. False if that changes nothing, and it was told before.
+    fn add(&self, more: Ask) -> bool {
+        let (before, generation) = (self.get(), process::generation());
+        let ask = before.with(more);
+        let word = |span: Option<Duration>| span.map_or(0, nanos);
+        self.rotate_every.store(word(ask.rotate_every), Ordering::Relaxed);
+        self.lifetime.store(word(ask.lifetime), Ordering::Relaxed);
+        self.binds.store(ask.binds.0.into(), Ordering::Relaxed);
+        let told_by = self.told_by.swap(generation, Ordering::Relaxed);
+        ask != before || told_by != generation
+    }
+}
+
+/// A setting that does not apply as it was asked for, because another process, or
+/// another context of this one, asks for what is shorter, or stricter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Overruled {
+    /// R.
+    Rotate {
+        /// As it was asked for.
+        asked: Duration,
+        /// As it is.
+        applies: Duration,
+        /// Who wants it so.
+        by: String,
+    },
+    /// L.
+    Lifetime {
+        /// As it was asked for.
+        asked: Duration,
+        /// As it is.
+        applies: Duration,
+        /// Who wants it so.
+        by: String,
+    },
+    /// Keys are not plain, though nothing here is bound.
+    NotPlain {
+        /// Why.
+        by: String,
+    },
+    /// Keys were plain until now.
+    NoLongerPlain,
+}
+
+impl fmt::Display for Overruled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const THEN: &str = "the shorter one applies to all servers of a ring. Set the same for all of \
+                            them and restart them, or `tktrot rotate` once those that ask for less \
+                            have ended; or give this one a ring of its own (TKTROT_RING)";
+        match self {
+            Overruled::Rotate { asked, applies, by } => write!(
+                f,
+                "keys rotate every {}s, not every {}s (TKTROT_ROTATE), because of {by}: {THEN}",
+                applies.as_secs_f64(),
+                asked.as_secs_f64()
+            ),
+            Overruled::Lifetime { asked, applies, by } => write!(
+                f,
+                "keys are kept for {}s, not for {}s (TKTROT_LIFETIME), because of {by}: {THEN}",
+                applies.as_secs_f64(),
+                asked.as_secs_f64()
+            ),
+            Overruled::NotPlain { by } => {
+                write!(f, "keys are not plain, and cannot be exported, because of {by}")
+            }
+            Overruled::NoLongerPlain => f.write_str(
+                "the ring's keys were plain (bind=none in all its processes) and are no longer, \
+                 because this one binds its tickets: they cannot be exported any more",
+            ),
+        }
+    }
+}
+
+impl<C: Clock> Keyring<C> {
+    /// Tells the ring what the configuration of one of this process's contexts
+    /// asks for, and lets it do what is the shortest and the strictest of what its
+    /// living processes ask for. Takes effect at once. Returns what does not
+    /// apply as it was asked for.
+    pub fn configure(&self, config: &Config) -> Result<Vec<Overruled>, Failure> {
+        let ask = asked(config, Some(config.bind.unwrap_or(Bind::ALL)));
+        if !self.own_ask.add(ask) {
+            return Ok(self.overruled(config, false));
+        }
+        let writer = self.ring().write_within(PATIENCE).map_err(Failure::Lock)?;
+        let overruled = self.settle_terms(&writer, config);
+        writer.set_deadline(Time(0));
+        Ok(overruled)
+    }
+
+    /// The same for an agent, which has no contexts. For who holds the writer lock.
+    pub(crate) fn configure_agent(&self, writer: &Writer<'_>, config: &Config) -> Vec<Overruled> {
+        self.own_ask.add(asked(config, config.bind));
+        self.settle_terms(writer, config)
+    }
+
+    /// Lets what processes asked for that have ended no longer count.
+    pub fn reconsider(&self) -> Result<(), Failure> {
+        let writer = self.ring().write_within(PATIENCE).map_err(Failure::Lock)?;
+        let before = Terms::of(self.ring().header());
+        if before.rotate_every.is_some() {
+            self.set_terms(&writer, None);
+            writer.set_deadline(Time(0));
+        }
+        Ok(())
+    }
+
+    /// For a process that begins to deal in tickets: tells what it asks for, which
+    /// the process it was forked from may have told, and ended.
+    pub(crate) fn tell(&self, block: usize) {
+        self.ring().tell(block, std::process::id(), &self.own_ask.get(), true);
+        self.tighten();
+    }
+
+    /// If others made the ring looser since than this process asks for, which is so
+    /// only while none that had told it was there: tightens it. Waits for no more
+    /// than the moment that a writer needs: if that is not enough, it is for the
+    /// next ticket to do.
+    pub(crate) fn tighten(&self) {
+        const TRIES: usize = 1000;
+        let header = self.ring().header();
+        let (ask, governed) = (self.own_ask.get(), self.is_governed());
+        let are_strict = |terms: Terms| terms.with(&ask, governed) == terms;
+        for _ in 0..TRIES {
+            if are_strict(Terms::of(header)) {
+                self.is_loose.store(false, Ordering::Relaxed);
+                return;
+            }
+            match self.ring().try_write() {
+                Ok(writer) => {
+                    self.store(&writer, Terms::of(header).with(&ask, governed));
+                    writer.set_deadline(Time(0));
+                }
+                Err(_) => atomics::spin_loop(),
+            }
+        }
+        self.is_loose.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns what of this configuration does not apply.
+    fn settle_terms(&self, writer: &Writer<'_>, config: &Config) -> Vec<Overruled> {
+        let (pid, ring) = (std::process::id(), self.ring());
+        let was_plain = Terms::of(ring.header()).plain;
+        let block = ring.claim_to_ask(pid, process::executable().as_bytes());
+        ring.tell(block, pid, &self.own_ask.get(), false);
+        self.set_terms(writer, config.rotate_every.map(|_| config.lead));
+        self.overruled(config, was_plain)
+    }
+
+    /// `lead` is that of a configuration with an R.
+    fn set_terms(&self, writer: &Writer<'_>, lead: Option<Option<Duration>>) {
+        let (header, pid) = (self.ring().header(), std::process::id());
+        let before = Terms::of(header);
+        let mut others = self.ring().askers_but(pid);
+        if others.is_empty() && !self.is_settled() {
+            // Nobody lives whose contexts told their timeouts.
+            header.seen_lifetime.store(0, Ordering::Relaxed);
+        }
+        // Who comes to deal in tickets meanwhile tells it first, and looks then.
+        for _ in 0..3 {
+            let terms = self.wanted(&others, before);
+            self.store(writer, terms);
+            fence(Ordering::SeqCst);
+            others = self.ring().askers_but(pid);
+            if self.wanted(&others, before) == terms {
+                break;
+            }
+        }
+        let after = Terms::of(header);
+        let own = self.own_ask.get().rotate_every;
+        match lead {
+            Some(lead) if own == after.rotate_every => {
+                header.lead.store(lead.map_or(0, nanos), Ordering::Relaxed);
+            }
+            _ if after.rotate_every != before.rotate_every => {
+                header.lead.store(0, Ordering::Relaxed);
+            }
+            _ => {}
+        }
+    }
+
+    fn wanted(&self, others: &[Asker], before: Terms) -> Terms {
+        let (header, own) = (self.ring().header(), self.own_ask.get());
+        let governed = self.is_governed();
+        let one = |terms: Terms, asker: &Asker| match &asker.ask {
+            Some(ask) => terms.with(ask, governed),
+            None => terms.with_present(before),
+        };
+        let all = others.iter().fold(Terms::FREE.with(&own, governed), one);
+        let asks = others.iter().filter_map(|asker| asker.ask).chain([own]);
+        let some_want_plain =
+            asks.fold(Binds::default(), |all, ask| all.with(ask.binds)).have_none();
+        // One of an earlier version that has opened the ring may live and have no
+        // block yet. With plain keys it would bind nothing.
+        let all_ask =
+            header.opened.load(Ordering::Relaxed) == header.opened_asking.load(Ordering::Relaxed);
+        Terms {
+            rotate_every: all.rotate_every.or(Some(DEFAULT_ROTATE_EVERY)),
+            plain: all.plain && some_want_plain && (all_ask || before.plain),
+            ..all
+        }
+    }
+
+    /// What is plain and encrypts ends where keys are no longer to be plain: servers without
+    /// libtktrot have it, and contexts that bind seal nothing with it.
+    fn store(&self, writer: &Writer<'_>, terms: Terms) {
+        let header = self.ring().header();
+        let word = |span: Option<Duration>| span.map_or(0, nanos);
+        header.rotate_every.store(word(terms.rotate_every), Ordering::Relaxed);
+        header.lifetime.store(word(terms.lifetime), Ordering::Relaxed);
+        header.own_lifetimes.store(terms.own_lifetimes.into(), Ordering::Relaxed);
+        let was_plain = header.plain.swap(terms.plain.into(), Ordering::Relaxed) != 0;
+        let now = self.now();
+        if !was_plain || terms.plain || now == Time::NEVER || self.is_governed() {
+            return;
+        }
+        for entry in self.own(writer, &[]) {
+            if entry.plain && entry.times.state(now) == KeyState::Active {
+                writer.retire(entry.index, now);
+            }
+        }
+    }
+
+    fn overruled(&self, config: &Config, was_plain: bool) -> Vec<Overruled> {
+        let header = self.ring().header();
+        let terms = Terms::of(header);
+        let others = || self.ring().askers_but(std::process::id());
+        let mut found = Vec::new();
+        let longer = |asked: &Duration, applies: Duration| *asked > applies;
+        if let Some(applies) = terms.rotate_every
+            && let Some(asked) = config.rotate_every.filter(|asked| longer(asked, applies))
+        {
+            let by = who(
+                &others(),
+                |ask| ask.rotate_every == Some(applies),
+                |ask| ask.rotate_every.is_none(),
+            );
+            found.push(Overruled::Rotate { asked, applies, by });
+        }
+        if let Some(asked) = config.lifetime {
+            let applies = self.policy().lifetime;
+            let seen = Duration::from_nanos(header.seen_lifetime.load(Ordering::Relaxed));
+            let own = if seen.is_zero() { DEFAULT_LIFETIME } else { seen };
+            // Else the ring is too small for more.
+            let by_others = terms.lifetime.is_some_and(|lifetime| asked > lifetime)
+                || (terms.own_lifetimes && asked > own);
+            if longer(&asked, applies) && by_others {
+                let by = who(
+                    &others(),
+                    |ask| ask.lifetime == Some(applies),
+                    |ask| ask.lifetime.is_none(),
+                );
+                found.push(Overruled::Lifetime { asked, applies, by });
+            }
+        }
+        let bind = config.bind.unwrap_or(Bind::ALL);
+        if bind == Bind::NONE && !terms.plain {
+            let binds = |other: &Asker| other.ask.is_none_or(|ask| ask.binds.bind());
+            let by = match others().into_iter().find(binds) {
+                Some(other) if other.ask.is_some() => format!("{other}, which binds its tickets"),
+                Some(other) => format!("{other}, which is of an earlier version"),
+                None if self.own_ask.get().binds.bind() => "another context of this process".into(),
+                None => "an earlier version that has opened the ring; remove it while no server \
+                         uses it, and it is made anew"
+                    .into(),
+            };
+            found.push(Overruled::NotPlain { by });
+        }
+        if was_plain && !terms.plain && bind != Bind::NONE {
+            found.push(Overruled::NoLongerPlain);
+        }
+        found
+    }
+}
+
+fn asked(config: &Config, bind: Option<Bind>) -> Ask {
+    let binds = bind.map_or(Binds::default(), Binds::of);
+    Ask { rotate_every: config.rotate_every, lifetime: config.lifetime, binds }
+}
+
+/// Who asks for less: who says so, or who leaves it open.
+fn who(
+    others: &[Asker],
+    says_so: impl Fn(&Ask) -> bool,
+    leaves_it: impl Fn(&Ask) -> bool,
+) -> String {
+    let find = |is_it: &dyn Fn(&Ask) -> bool| {
+        others.iter().find(|other| other.ask.as_ref().is_some_and(is_it))
+    };
+    if let Some(other) = find(&says_so) {
+        return format!("{other}, which asks for that");
+    }
+    if let Some(other) = find(&leaves_it) {
+        return format!("{other}, which sets nothing");
+    }
+    match others.iter().find(|other| other.ask.is_none()) {
+        Some(other) => format!("{other}, which is of an earlier version"),
+        None => "another context of this process".into(),
+    }
+}
