@@ -246,7 +246,8 @@ typedef struct tkt_counters {
    */
   uint64_t issued;
   /**
-   * Tickets opened with the active key.
+   * Tickets opened with the active key; `not_resumed` of these and the next
+   * were not resumed.
    */
   uint64_t resumed_active;
   /**
@@ -314,6 +315,12 @@ typedef struct tkt_counters {
    * Contexts that keep ticket keys of their own.
    */
   uint64_t left_alone;
+  /**
+   * Tickets that were opened, and that the TLS library then did not resume:
+   * its session id context differs, the session has expired, or the ticket is
+   * bound to another scope.
+   */
+  uint64_t not_resumed;
 } tkt_counters;
 
 /**

@@ -27,7 +27,8 @@ pub struct tkt_counters {
     pub size: usize,
     /// Tickets sealed.
     pub issued: u64,
-    /// Tickets opened with the active key.
+    /// Tickets opened with the active key; `not_resumed` of these and the next
+    /// were not resumed.
     pub resumed_active: u64,
     /// Tickets opened with a retired key.
     pub resumed_retired: u64,
@@ -62,6 +63,10 @@ pub struct tkt_counters {
     pub quic: u64,
     /// Contexts that keep ticket keys of their own.
     pub left_alone: u64,
+    /// Tickets that were opened, and that the TLS library then did not resume:
+    /// its session id context differs, the session has expired, or the ticket is
+    /// bound to another scope.
+    pub not_resumed: u64,
 }
 
 /// Makes a new key that encrypts from now on, in every process of the ring
@@ -181,6 +186,7 @@ fn facts_of(keyring: &Keyring) -> tkt_counters {
         anti_replay: totals.of(Counter::AntiReplay),
         quic: totals.of(Counter::Quic),
         left_alone: totals.of(Counter::LeftAlone),
+        not_resumed: totals.of(Counter::Refused),
     }
 }
 

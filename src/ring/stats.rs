@@ -13,9 +13,10 @@ use crate::clock::Time;
 
 /// What is counted, per process.
 ///
-/// The callback sees the name of a ticket's key, never whether its MAC holds:
-/// "resumed" counts the tickets that were given to the TLS library with their
-/// key. The variants' numbers are part of the ring's format.
+/// The callback sees the name of a ticket's key, never whether its MAC holds: so
+/// tickets that were given to the TLS library with their key are counted as
+/// opened, and once more as [`Counter::Refused`] if that then did not resume
+/// them. What was resumed is the difference. The variants' numbers are part of the ring's format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Counter {
@@ -46,9 +47,13 @@ pub enum Counter {
     Quic = 10,
     /// Contexts that keep ticket keys of their own.
     LeftAlone = 11,
+    /// Tickets that were opened, and that the TLS library then did not resume: bound
+    /// to another scope where that could not be told, or refused by it (another
+    /// session id context, a session that expired).
+    Refused = 12,
 }
 
-const _: () = assert!((Counter::LeftAlone as usize) < COUNTERS);
+const _: () = assert!((Counter::Refused as usize) < COUNTERS);
 
 /// The first blocks are for processes, which share them if there are too many;
 /// each of the others for one thread alone.

@@ -6,9 +6,10 @@
 use std::time::Duration;
 
 use serde::Serialize;
+use tktrot::schedule::Policy;
 
 use super::processes::Presence;
-use super::reading::{Key, Lock, Maker, Reading, State, What};
+use super::reading::{Key, Lock, Maker, Reading, State, User, What};
 use super::span::words;
 use super::unserved::{Unserved, unserved};
 use crate::severity::Severity;
@@ -61,11 +62,14 @@ pub enum Kind {
     EarlyData,
     QuicListener,
     OwnKeys,
+    Unbound,
+    NotResumed,
+    TicketsOutliveKeys,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 16] = [
+    pub const ALL: [Kind; 19] = [
         Kind::TimesInvalid,
         Kind::WriterStuck,
         Kind::WriterDead,
@@ -82,6 +86,9 @@ impl Kind {
         Kind::EarlyData,
         Kind::QuicListener,
         Kind::OwnKeys,
+        Kind::Unbound,
+        Kind::NotResumed,
+        Kind::TicketsOutliveKeys,
     ];
 
     /// As JSON and metrics have it.
@@ -103,6 +110,9 @@ impl Kind {
             Kind::EarlyData => "early-data",
             Kind::QuicListener => "quic-listener",
             Kind::OwnKeys => "own-keys",
+            Kind::Unbound => "unbound",
+            Kind::NotResumed => "not-resumed",
+            Kind::TicketsOutliveKeys => "tickets-outlive-keys",
         }
     }
 
@@ -119,7 +129,7 @@ impl Kind {
 
 /// All that is wrong, the worst first.
 pub fn alarms(reading: &Reading) -> Vec<Alarm> {
-    const CHECKS: [fn(&Reading) -> Option<Alarm>; 11] = [
+    const CHECKS: [fn(&Reading) -> Option<Alarm>; 14] = [
         times,
         writer,
         overdue,
@@ -131,6 +141,9 @@ pub fn alarms(reading: &Reading) -> Vec<Alarm> {
         memory,
         users,
         plain,
+        unbound,
+        not_resumed,
+        outlived,
     ];
     let mut found: Vec<_> = CHECKS.iter().filter_map(|check| check(reading)).collect();
     if !reading.counters.has_served() {
@@ -307,7 +320,7 @@ fn full(reading: &Reading) -> Option<Alarm> {
 }
 
 fn upkeep(reading: &Reading) -> Option<Alarm> {
-    let deals = |user: &super::reading::User| user.counts;
+    let deals = |user: &User| user.counts;
     let is_led = matches!(reading.upkeep_lock, Lock::Held(_));
     let is_seen_to = is_led || reading.is_governed();
     if is_seen_to || !reading.upkeep_thread_expected || !counts_time(reading) {
@@ -363,24 +376,109 @@ fn users(reading: &Reading) -> Option<Alarm> {
 }
 
 fn plain(reading: &Reading) -> Option<Alarm> {
-    let is_plain = |key: &&Key| key.plain && key.state != State::Expired;
-    let plain: Vec<_> = reading.keys.iter().filter(is_plain).collect();
+    let plain: Vec<_> = reading.keys.iter().filter(|key| is_plain(key)).collect();
     if plain.is_empty() {
         return None;
     }
-    let imported = plain.iter().all(|key| key.maker == Maker::Imported);
-    let names: Vec<_> = plain.iter().map(|key| key.name.as_str()).collect();
+    let names = plain.iter().map(|key| key.name.as_str()).collect::<Vec<_>>().join(", ");
+    if plain.iter().all(|key| key.maker == Maker::Imported) {
+        return Kind::PlainKeys.doubtful(
+            format!(
+                "tickets of imported keys open at every service that has the keys, whatever its \
+                 label, certificate or demand for client certificates: {names}"
+            ),
+            "nothing, if they were imported on purpose: they end by themselves",
+        );
+    }
     Kind::PlainKeys.doubtful(
         format!(
-            "tickets of plain keys open at every service that has the keys, whatever its label, \
-             certificate or demand for client certificates: {}",
-            names.join(", ")
+            "nothing binds tickets here (TKTROT_BIND=none), and keys are plain, for servers \
+             without libtktrot: a ticket opens at every service that has its key, whatever its \
+             label, certificate or demand for client certificates: {names}"
         ),
-        if imported {
-            "nothing, if they were imported on purpose: they end by themselves"
-        } else {
-            "unset TKTROT_BIND=none, unless servers without libtktrot share the keys"
-        },
+        "unset TKTROT_BIND=none, unless servers without libtktrot share the keys",
+    )
+}
+
+fn is_plain(key: &Key) -> bool {
+    key.plain && key.state != State::Expired
+}
+
+/// Where its keys are plain, that is said already.
+fn unbound(reading: &Reading) -> Option<Alarm> {
+    if reading.keys.iter().any(|key| is_plain(key) && key.maker == Maker::Here) {
+        return None;
+    }
+    let is_unbound = |user: &&User| user.binds.iter().flatten().any(|bind| bind == "none");
+    let unbound: Vec<_> = reading
+        .servers()
+        .filter(is_unbound)
+        .map(|user| format!("{} ({})", user.pid, user.program))
+        .collect();
+    if unbound.is_empty() {
+        return None;
+    }
+    Kind::Unbound.doubtful(
+        format!(
+            "these processes bind their tickets to nothing, not even to a label, and resume each \
+             other's whatever client certificates they ask for: {}",
+            unbound.join(", ")
+        ),
+        "unset TKTROT_BIND=none for them, unless it is meant; those that bind are not concerned",
+    )
+}
+
+/// What is less may be clients that offer a ticket for too long.
+const NOTABLE: u64 = 20;
+
+fn not_resumed(reading: &Reading) -> Option<Alarm> {
+    let (opened, refused) = (reading.counters.opened(), reading.counters.not_resumed);
+    if refused < NOTABLE || refused.saturating_mul(10) <= opened {
+        return None;
+    }
+    Kind::NotResumed.doubtful(
+        format!(
+            "{refused} of {opened} tickets were opened, but refused by the server: its session id \
+             context differs between processes (mariadb, Ruby and puma set a random one), the \
+             session expired, or the ticket is bound to another scope"
+        ),
+        "give all processes of a service the same session id context \
+         (SSL_CTX_set_session_id_context), and services that are to be kept apart another ring or \
+         TKTROT_LABEL; `tktrot probe` shows which servers refuse whose tickets",
+    )
+}
+
+/// Tickets that would live longer than their keys.
+fn outlived(reading: &Reading) -> Option<Alarm> {
+    let (kept, promised) = (reading.exposure.lifetime, reading.promised?);
+    if promised <= kept {
+        return None;
+    }
+    let (short, long) = (words(kept), words(promised));
+    let room = Policy::longest_lifetime(reading.exposure.rotate_every, reading.capacity);
+    let remedy = if room < promised {
+        let keys = Policy::keys_kept(reading.exposure.rotate_every, promised) + 1;
+        format!(
+            "set TKTROT_CAPACITY to {keys} or more and start the servers with a new ring, or \
+             TKTROT_ROTATE longer, or the servers' session timeout to {short}"
+        )
+    } else if reading.is_governed() {
+        format!(
+            "set `lifetime` in the agent's settings, and TKTROT_LIFETIME where servers have it, to \
+             {long}; or the servers' session timeout to {short}"
+        )
+    } else {
+        format!(
+            "set TKTROT_LIFETIME to {long} for all servers of the ring, or unset it, and restart \
+             them; or set their session timeout to {short}"
+        )
+    };
+    Kind::TicketsOutliveKeys.doubtful(
+        format!(
+            "tickets say that they live for {long}, and their keys are kept for {short}: many \
+             cannot be resumed for as long as they promise"
+        ),
+        remedy,
     )
 }
 

@@ -13,10 +13,12 @@ pub struct Counters {
     /// resumption. So full handshakes cannot be counted by them.
     pub issued: u64,
     /// Tickets that came back and were given to the TLS library with their key, the active one.
-    /// Whether their MAC then held, only the library knows.
+    /// Those that it then did not resume are in `not_resumed`, too.
     pub resumed_active: u64,
     /// The same, with a retired key.
     pub resumed_retired: u64,
+    /// Tickets that were opened, and that the TLS library then did not resume.
+    pub not_resumed: u64,
     /// Tickets of a key that is not in the ring.
     pub unknown: u64,
     /// Tickets of a key that is over.
@@ -52,6 +54,7 @@ impl Counters {
             issued: totals.of(Counter::Issued),
             resumed_active: totals.of(Counter::ResumedActive),
             resumed_retired: totals.of(Counter::ResumedRetired),
+            not_resumed: totals.of(Counter::Refused),
             unknown: totals.of(Counter::Unknown),
             expired: totals.of(Counter::Expired),
             wrong_scope: totals.of(Counter::WrongScope),
@@ -68,31 +71,39 @@ impl Counters {
     }
 
     /// Tickets that came back and found their key.
-    pub fn resumed(&self) -> u64 {
+    pub fn opened(&self) -> u64 {
         self.resumed_active.saturating_add(self.resumed_retired)
+    }
+
+    /// Tickets that came back and were resumed.
+    pub fn resumed(&self) -> u64 {
+        self.opened().saturating_sub(self.not_resumed)
     }
 
     /// True if any ticket of libtktrot's was given out or opened.
     pub fn has_served(&self) -> bool {
-        self.issued > 0 || self.resumed() > 0
+        self.issued > 0 || self.opened() > 0
     }
 
     /// True if what counted here only met what cannot be served, and no ticket.
     pub fn are_only_of_unserved(&self) -> bool {
         let unserved = [self.tickets_off, self.anti_replay, self.quic, self.left_alone];
-        let of_tickets = [self.refused(), self.errors, self.unsealed];
+        let of_tickets = [self.turned_away(), self.errors, self.unsealed];
         let none = |counts: &[u64]| counts.iter().all(|count| *count == 0);
         !none(&unserved) && none(&of_tickets) && !self.has_served()
     }
 
-    /// Tickets that came back and were turned away; a full handshake followed.
-    pub fn refused(&self) -> u64 {
-        self.unknown.saturating_add(self.expired).saturating_add(self.wrong_scope)
+    /// Tickets that came back and were turned away, before they were opened or after; a full
+    /// handshake followed.
+    pub fn turned_away(&self) -> u64 {
+        let unopened = [self.unknown, self.expired, self.wrong_scope];
+        let unopened = unopened.into_iter().fold(0_u64, u64::saturating_add);
+        unopened.saturating_add(self.not_resumed.min(self.opened()))
     }
 
-    /// The part of the tickets that came back which found their key; `None` if none came.
+    /// The part of the tickets that came back which were resumed; `None` if none came.
     pub fn resumption_ratio(&self) -> Option<f64> {
-        let offered = self.resumed().saturating_add(self.refused());
+        let offered = self.resumed().saturating_add(self.turned_away());
         (offered > 0).then(|| self.resumed() as f64 / offered as f64)
     }
 }

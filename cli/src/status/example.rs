@@ -39,6 +39,7 @@ pub fn user(pid: u32) -> User {
         counts: true,
         writes: true,
         locked: Some(true),
+        binds: Some(vec!["all".into()]),
     }
 }
 
@@ -69,6 +70,7 @@ pub fn healthy() -> Reading {
         upkeep_thread_expected: true,
         users: vec![User { counts: false, ..user(4711) }, user(4712)],
         hidden_processes: 0,
+        promised: Some(5 * MINUTE),
         counters: Counters {
             issued: 1200,
             resumed_active: 500,
@@ -76,6 +78,7 @@ pub fn healthy() -> Reading {
             unknown: 200,
             expired: 30,
             wrong_scope: 20,
+            not_resumed: 0,
             errors: 0,
             unsealed: 0,
             tickets_off: 0,
@@ -106,6 +109,7 @@ pub fn idle() -> Reading {
         overdue: 5000 * HOUR,
         upkeep_lock: Lock::Free,
         users: vec![User { counts: false, ..user(4711) }],
+        promised: None,
         counters: Counters::default(),
         ..healthy()
     }

@@ -32,7 +32,9 @@ pub struct Told {
     alarms: Vec<Alarm>,
     remarks: Vec<Remark>,
     active_key: Option<String>,
-    /// Of the tickets that came back, the part that found its key.
+    /// Tickets that came back and were resumed.
+    resumed: u64,
+    /// Of the tickets that came back, the part that was resumed.
     resumption_ratio: Option<f64>,
     #[serde(flatten)]
     reading: Reading,
@@ -49,6 +51,7 @@ impl Ring {
             alarms,
             remarks: remarks(reading),
             active_key: reading.active_key().map(|key| key.name.clone()),
+            resumed: reading.counters.resumed(),
             resumption_ratio: reading.counters.resumption_ratio(),
             reading: reading.clone(),
             rates,
@@ -93,6 +96,11 @@ mod tests {
         };
         let mut remarked = healthy();
         remarked.counters.left_alone = 2;
+        let mut refused = healthy();
+        refused.counters.not_resumed = 250;
+        refused.users[0].binds = None;
+        refused.users[1].binds = Some(vec!["cert,verify".into(), "none".into()]);
+        refused.promised = Some(5 * HOUR);
         let mut unserved = idle();
         unserved.counters.tickets_off = 3;
         let rates = Rates::between(&healthy().counters, &healthy().counters, HOUR);
@@ -104,6 +112,7 @@ mod tests {
             Ring::read(&governed(), None),
             Ring::read(&remarked, None),
             Ring::read(&unserved, None),
+            Ring::read(&refused, None),
         ];
         let document = serde_json::to_value(Document::of(rings)).unwrap();
         let flaws: Vec<_> = schema.iter_errors(&document).map(|flaw| flaw.to_string()).collect();
@@ -119,6 +128,13 @@ mod tests {
         assert_eq!(document["rings"][5]["severity"], "fine");
         assert_eq!(document["rings"][6]["alarms"][0]["alarm"], "tickets-off");
         assert_eq!(document["rings"][6]["counters"]["tickets_off"], 3);
+
+        let refused = &document["rings"][7];
+        assert_eq!((&refused["resumed"], &refused["resumption_ratio"]), (&500.into(), &0.5.into()));
+        assert_eq!(refused["users"][1]["binds"], serde_json::json!(["cert,verify", "none"]));
+        let kinds: Vec<_> = refused["alarms"].as_array().unwrap().iter().collect();
+        let kinds: Vec<_> = kinds.iter().map(|alarm| alarm["alarm"].as_str().unwrap()).collect();
+        assert_eq!(kinds, ["unbound", "not-resumed", "tickets-outlive-keys"]);
 
         let mut other = document;
         other["rings"][0]["unheard_of"] = 1.into();

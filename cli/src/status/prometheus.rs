@@ -19,7 +19,7 @@ const STATES: [(State, &str); 4] = [
 /// A figure of a ring, if it has it.
 type Gauge = (&'static str, &'static str, fn(&Reading) -> Option<f64>);
 
-const GAUGES: [Gauge; 11] = [
+const GAUGES: [Gauge; 12] = [
     (
         "exposure_seconds",
         "A stolen key opens at most the sessions of so many last seconds (R + L).",
@@ -31,6 +31,11 @@ const GAUGES: [Gauge; 11] = [
     ("lifetime_seconds", "How long a key decrypts after that (L).", |reading| {
         Some(reading.exposure.lifetime.as_secs_f64())
     }),
+    (
+        "promised_seconds",
+        "How long tickets say that they live, of the context that says the longest.",
+        |reading| Some(reading.promised?.as_secs_f64()),
+    ),
     ("governed", "1 if an agent governs the ring, 0 if servers rotate its keys.", |reading| {
         Some(f64::from(u8::from(reading.is_governed())))
     }),
@@ -60,7 +65,7 @@ const GAUGES: [Gauge; 11] = [
 /// A counter of a ring, and the label by which it is told from others of its name.
 type Count = (&'static str, &'static str, &'static [(&'static str, fn(&Counters) -> u64)]);
 
-const COUNTERS: [(Count, &str); 9] = [
+const COUNTERS: [(Count, &str); 10] = [
     (
         (
             "issued",
@@ -69,10 +74,11 @@ const COUNTERS: [(Count, &str); 9] = [
         ),
         "",
     ),
+    (("resumed", "Tickets that came back and were resumed.", &[("", Counters::resumed)]), ""),
     (
         (
-            "resumed",
-            "Tickets that came back and found their key.",
+            "opened",
+            "Tickets that came back and found their key, whether they were then resumed or not.",
             &[
                 ("active", |counters| counters.resumed_active),
                 ("retired", |counters| counters.resumed_retired),
@@ -83,11 +89,12 @@ const COUNTERS: [(Count, &str); 9] = [
     (
         (
             "refused",
-            "Tickets that came back and were turned away.",
+            "Tickets that came back and were turned away; not_resumed: after they were opened.",
             &[
                 ("unknown", |counters| counters.unknown),
                 ("expired", |counters| counters.expired),
                 ("wrong_scope", |counters| counters.wrong_scope),
+                ("not_resumed", |counters| counters.not_resumed),
             ],
         ),
         "reason",
@@ -156,10 +163,15 @@ pub fn text(rings: &[(String, Option<Reading>)]) -> Result<String> {
         }
     }
     let keys = gauge(&registry, "keys", "Keys in the ring.", &["ring", "state"])?;
+    let help = "Processes with contexts that bind their tickets to this.";
+    let binding = gauge(&registry, "binding", help, &["ring", "bind"])?;
     let told = gauge(&registry, "alarm", "1 if the alarm holds.", &["ring", "alarm"])?;
     for (name, reading) in &read {
         for (state, label) in STATES {
             keys.with_label_values(&[name.as_str(), label]).set(reading.count(state) as f64);
+        }
+        for bind in reading.servers().flat_map(|user| user.binds.iter().flatten()) {
+            binding.with_label_values(&[name.as_str(), bind.as_str()]).inc();
         }
         let held = alarms(reading);
         for kind in Kind::ALL {
@@ -204,8 +216,11 @@ mod tests {
         let mut unserved = idle();
         unserved.counters.tickets_off = 120;
         unserved.counters.left_alone = 3;
+        let mut refused = healthy();
+        refused.counters.not_resumed = 300;
         let rings = [
             ("nginx".to_owned(), Some(healthy())),
+            ("refused".to_owned(), Some(refused)),
             ("unserved".to_owned(), Some(unserved)),
             ("od\"d\\".to_owned(), Some(idle())),
             ("other".to_owned(), None),
@@ -228,7 +243,15 @@ mod tests {
         assert_eq!(value("tktrot_active_key_age_seconds", "nginx", None), Some(720.0));
         assert_eq!(value("tktrot_keys", "nginx", Some(("state", "retired"))), Some(1.0));
         assert_eq!(value("tktrot_issued_total", "nginx", None), Some(1200.0));
-        assert_eq!(value("tktrot_resumed_total", "nginx", Some(("key", "retired"))), Some(250.0));
+        assert_eq!(value("tktrot_opened_total", "nginx", Some(("key", "retired"))), Some(250.0));
+        assert_eq!(value("tktrot_resumed_total", "nginx", None), Some(750.0));
+        assert_eq!(value("tktrot_opened_total", "refused", Some(("key", "active"))), Some(500.0));
+        assert_eq!(value("tktrot_resumed_total", "refused", None), Some(450.0));
+        let refused = Some(("reason", "not_resumed"));
+        assert_eq!(value("tktrot_refused_total", "refused", refused), Some(300.0));
+        assert_eq!(value("tktrot_alarm", "refused", Some(("alarm", "not-resumed"))), Some(1.0));
+        assert_eq!(value("tktrot_binding", "nginx", Some(("bind", "all"))), Some(2.0));
+        assert_eq!(value("tktrot_promised_seconds", "nginx", None), Some(300.0));
         let refused = Some(("reason", "unknown"));
         assert_eq!(value("tktrot_refused_total", "nginx", refused), Some(200.0));
         assert_eq!(value("tktrot_severity", "nginx", None), Some(0.0));

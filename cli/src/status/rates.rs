@@ -17,7 +17,7 @@ pub struct Rates {
     pub over: Duration,
     /// Tickets sealed.
     pub issued: f64,
-    /// Tickets that came back and found their key.
+    /// Tickets that came back and were resumed.
     pub resumed: f64,
     /// Tickets that came back and were turned away.
     pub refused: f64,
@@ -35,7 +35,7 @@ impl Rates {
             over,
             issued: per_second(|counters| counters.issued),
             resumed: per_second(Counters::resumed),
-            refused: per_second(Counters::refused),
+            refused: per_second(Counters::turned_away),
         }
     }
 }
@@ -47,7 +47,8 @@ mod tests {
     #[test]
     fn rates_are_per_second_and_a_new_ring_has_none() {
         let before = Counters { issued: 10, resumed_active: 5, unknown: 1, ..Counters::default() };
-        let after = Counters { issued: 30, resumed_retired: 9, expired: 2, ..before };
+        let after =
+            Counters { issued: 30, resumed_retired: 11, not_resumed: 2, unknown: 1, ..before };
         let over = Duration::from_secs(4);
         let rates = Rates::between(&before, &after, over);
         assert_eq!((rates.issued, rates.resumed, rates.refused), (5.0, 2.25, 0.5));

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 use tktrot::clock::Time;
+use tktrot::ring::asks::Binds;
 use tktrot::ring::layout::IMPORTED;
 use tktrot::ring::lock::Holder;
 use tktrot::ring::stats::Problem;
-use tktrot::ring::view::{KeyFacts, View};
+use tktrot::ring::view::{self as ring, KeyFacts, View};
 use tktrot::rotate::policy_of;
 use tktrot::schedule::KeyState;
 
@@ -48,6 +49,10 @@ pub struct Reading {
     pub users: Vec<User>,
     /// Processes of which this user may not see whether they map the ring.
     pub hidden_processes: usize,
+    /// How long tickets say that they live, of the context that says the longest; null if none was
+    /// issued since the processes began that have the ring.
+    #[serde(rename = "promised_seconds", serialize_with = "seconds_if_any")]
+    pub promised: Option<Duration>,
     pub counters: Counters,
     pub last_problem: Option<LastProblem>,
 }
@@ -94,7 +99,7 @@ pub struct Key {
     pub name: String,
     pub state: State,
     pub maker: Maker,
-    /// True if its tickets carry no associated data.
+    /// True if servers that do not run libtktrot may have it, too.
     pub plain: bool,
     /// Since when it encrypts, or did.
     #[serde(rename = "age_seconds", serialize_with = "seconds")]
@@ -129,6 +134,9 @@ pub struct User {
     pub writes: bool,
     /// Whether it keeps the ring locked in memory; null if that cannot be seen.
     pub locked: Option<bool>,
+    /// What its contexts bind their tickets to, each that there is; null if it does not tell: it
+    /// is of an earlier version, or has neither opened the ring nor had a client.
+    pub binds: Option<Vec<String>>,
 }
 
 /// The last thing that went wrong at run time.
@@ -174,6 +182,7 @@ impl Reading {
             upkeep_thread_expected,
             users: users(view, processes),
             hidden_processes: processes.hidden(),
+            promised: promised(view),
             counters: Counters::of(view),
             last_problem: view
                 .last_problem()
@@ -252,6 +261,13 @@ fn exposure(view: &View, keys: &[KeyFacts]) -> Exposure {
     }
 }
 
+fn promised(view: &View) -> Option<Duration> {
+    match view.header().seen_lifetime.load(Ordering::Relaxed) {
+        0 => None,
+        nanos => Some(Duration::from_nanos(nanos)),
+    }
+}
+
 fn key(facts: &KeyFacts, view: &View, now: Time) -> Key {
     let node = view.header().node.load(Ordering::Relaxed);
     let times = facts.times;
@@ -280,7 +296,9 @@ fn key(facts: &KeyFacts, view: &View, now: Time) -> Key {
 fn users(view: &View, processes: &Processes) -> Vec<User> {
     let blocks = view.users();
     let deals = !Counters::of(view).are_only_of_unserved();
-    let counts = |pid| deals && blocks.iter().any(|block| block.pid == pid);
+    let counts = |pid| deals && blocks.iter().any(|block| block.pid == pid && block.deals);
+    let names = |block: &ring::User| block.binds.map(Binds::names);
+    let binds = |pid| blocks.iter().find(|block| block.pid == pid).and_then(names);
     let mapping = processes.iter().map(|(pid, mapped)| User {
         pid,
         program: mapped.program.clone(),
@@ -288,15 +306,22 @@ fn users(view: &View, processes: &Processes) -> Vec<User> {
         counts: counts(pid),
         writes: mapped.writes,
         locked: mapped.locked,
+        binds: binds(pid),
     });
-    let others = blocks.iter().filter(|block| processes.presence(block.pid) != Presence::Maps);
+    let others = blocks.iter().filter(|block| match processes.presence(block.pid) {
+        Presence::Maps => false,
+        Presence::Hidden => true,
+        // One that only opened it, as the parent of a daemon, is of no interest.
+        Presence::Gone => block.deals,
+    });
     let others = others.map(|block| User {
         pid: block.pid,
         program: printable(&block.program),
         presence: processes.presence(block.pid),
-        counts: deals,
+        counts: deals && block.deals,
         writes: true,
         locked: None,
+        binds: names(block),
     });
     let mut users: Vec<_> = mapping.chain(others).collect();
     users.sort_by_key(|user| user.pid);

@@ -216,8 +216,15 @@ impl Page {
             (Presence::Maps, true, true) => "deals in tickets",
             (Presence::Maps, true, false) => "has the ring, no tickets yet",
         };
+        let bound = match &user.binds {
+            _ if user.presence == Presence::Gone => String::new(),
+            None if user.counts => "  bind unknown".to_owned(),
+            None => String::new(),
+            Some(binds) if binds.is_empty() => String::new(),
+            Some(binds) => format!("  bind {}", binds.join(" and ")),
+        };
         let unlocked = if user.locked == Some(false) { "  not locked in memory" } else { "" };
-        self.line("", &format!("{:7}  {:15}  {does}{unlocked}", user.pid, user.program));
+        self.line("", &format!("{:7}  {:15}  {does}{bound}{unlocked}", user.pid, user.program));
     }
 
     fn counters(&mut self, counters: &Counters) {
@@ -229,12 +236,13 @@ impl Page {
         });
         count(counters.resumed(), &format!("tickets resumed{ratio}"));
         let (active, retired) = (counters.resumed_active, counters.resumed_retired);
-        count(active, "  by the active key");
-        count(retired, "  by a retired key");
-        count(counters.refused(), "tickets turned away");
+        count(active, "  opened by the active key");
+        count(retired, "  opened by a retired key");
+        count(counters.turned_away(), "tickets turned away");
         count(counters.unknown, "  of an unknown key");
         count(counters.expired, "  of a key that is over");
         count(counters.wrong_scope, "  of another scope");
+        count(counters.not_resumed, "  opened, but refused by the server");
         count(counters.unsealed, "handshakes without a ticket to resume");
         count(counters.errors, "errors");
         count(counters.rotations, "keys made");
@@ -316,6 +324,22 @@ mod tests {
         let text = full(&reading, Some(&rates), 80);
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn who_binds_to_what_and_what_the_server_refused() {
+        let mut reading = healthy();
+        reading.counters.not_resumed = 150;
+        let some = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect());
+        let user = |pid, binds| User { binds, ..super::super::example::user(pid) };
+        reading.users = vec![
+            user(1, some(&["all"])),
+            user(2, some(&["cert,verify", "none"])),
+            user(3, some(&[])),
+            user(4, None),
+        ];
+        let text = full(&reading, None, 80);
+        insta::assert_snapshot!(text.split_once("users").unwrap().1);
     }
 
     #[test]

@@ -16,7 +16,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 fn nginx(ring: &RingDir, rotate: &str) -> Result<Nginx> {
     let builder = Nginx::builder().workers(2).preload(artifacts::shim()?).ring(ring);
-    Ok(builder.env("TKTROT_ROTATE", rotate).env("TKTROT_LIFETIME", "60s").start()?)
+    Ok(builder.env("TKTROT_ROTATE", rotate).env("TKTROT_LIFETIME", "5m").start()?)
 }
 
 fn count(reading: &Value, counter: &str) -> u64 {
@@ -43,7 +43,7 @@ fn keys_users_and_counters_are_those_of_the_server() -> Result<()> {
     let client = Client::new(TlsVersion::V13)?;
     let ticket = client.connect(nginx.addr(), None, None)?.tickets.pop().ok_or("no ticket")?;
     let first = reading(&ring)?;
-    assert_eq!(first["exposure"]["seconds"], 62.0);
+    assert_eq!(first["exposure"]["seconds"], 302.0);
     assert_eq!((count(&first, "issued"), count(&first, "resumed_active")), (2, 0), "{first:#}");
     assert!(matches!(state_of(&first, &ticket), Some("active" | "retired")), "{first:#}");
 
@@ -58,7 +58,10 @@ fn keys_users_and_counters_are_those_of_the_server() -> Result<()> {
         assert_eq!((&user["program"], &user["presence"]), (&"nginx".into(), &"maps".into()));
         assert_eq!(user["locked"], true, "{user}");
     }
-    assert_eq!(users.iter().filter(|user| user["counts"] == true).count(), 1, "{users:?}");
+    let deal: Vec<_> = users.iter().filter(|user| user["counts"] == true).collect();
+    assert_eq!(deal.len(), 1, "{users:?}");
+    assert_eq!(deal[0]["binds"], serde_json::json!(["all"]), "{users:?}");
+    assert_eq!(first["promised_seconds"], 300.0, "nginx' ssl_session_timeout");
 
     // Across a rotation the key is another one, and the old one opens its ticket.
     let later = wait::until(LIMIT, "a rotation", || {
@@ -123,12 +126,56 @@ fn text_json_and_metrics_say_the_same() -> Result<()> {
         (r"in (1 h|\d+ min( \d+ s)?)\b", "in [LEFT]"),
         (r"for (1 h|\d+ min( \d+ s)?)\b", "for [LEFT]"),
         // Who of the workers had which client, and what may be seen, is not ours to say.
-        (r"(has the ring, no tickets yet|deals in tickets)", "[DOES]"),
+        (r"(has the ring, no tickets yet|deals in tickets)(  bind all)?", "[DOES]"),
         (r"; \d+ more (is|are) not visible[^\n]*(\n +[^\n\[]*)?", ""),
     ] {
         filters.add_filter(pattern, name);
     }
     filters.bind(|| insta::assert_snapshot!(said.stdout));
+    Ok(())
+}
+
+/// What tickets promise, the ring does not keep; what each server binds to, and that one binds nothing.
+#[test]
+fn tickets_that_outlive_their_keys_and_bindings_are_told_for_each_server() -> Result<()> {
+    let ring = RingDir::new()?;
+    let start = |bind| -> Result<Nginx> {
+        let builder = Nginx::builder().preload(artifacts::shim()?).ring(&ring);
+        let builder = builder.env("TKTROT_LIFETIME", "60s").env("TKTROT_BIND", bind);
+        let nginx = builder.start()?;
+        Client::new(TlsVersion::V13)?.connect(nginx.addr(), None, None)?;
+        Ok(nginx)
+    };
+    let some = start("cert,verify")?;
+    assert_eq!(alarms(&reading(&ring)?), ["tickets-outlive-keys"]);
+    let none = start("none")?;
+    let both = reading(&ring)?;
+    let mut told = alarms(&both);
+    told.sort_unstable();
+    assert_eq!(told, ["tickets-outlive-keys", "unbound"], "{both:#}");
+    let users = both["users"].as_array().ok_or("no users")?;
+    for (nginx, bind) in [(&some, "cert,verify"), (&none, "none")] {
+        let workers = nginx.worker_pids()?;
+        let worker = users.iter().find(|user| {
+            user["counts"] == true
+                && user["pid"].as_i64().is_some_and(|pid| workers.contains(&(pid as i32)))
+        });
+        assert_eq!(worker.ok_or("no worker")?["binds"], serde_json::json!([bind]), "{both:#}");
+    }
+    let said = tktrot(&ring, &["status", "nginx"])?;
+    let text = said.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    for part in
+        ["bind cert,verify", "bind none", "set TKTROT_LIFETIME to 5 min", "unset TKTROT_BIND=none"]
+    {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let metrics = tktrot(&ring, &["status", "--prometheus"])?.stdout;
+    for metric in [
+        "tktrot_binding{bind=\"none\"",
+        "tktrot_alarm{alarm=\"tickets-outlive-keys\",ring=\"nginx\"} 1",
+    ] {
+        assert!(metrics.contains(metric), "{metric}: {metrics}");
+    }
     Ok(())
 }
 

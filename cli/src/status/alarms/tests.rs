@@ -144,6 +144,67 @@ fn plain_keys_are_told_by_name() {
     assert!(told[0].what.contains("11111111") && told[0].remedy.contains("imported"));
 }
 
+#[test]
+fn keys_that_others_may_have_are_told_apart_from_those_that_came_out_of_files() {
+    let mut reading = healthy();
+    reading.keys[1].plain = true;
+    reading.users[1].binds = Some(vec!["none".into()]);
+    let told = alarms(&reading);
+    assert_eq!(found(&reading), [(Kind::PlainKeys, Severity::Doubtful)]);
+    assert!(told[0].what.contains("22222222") && told[0].remedy.contains("TKTROT_BIND"));
+}
+
+#[test]
+fn who_binds_to_nothing_beside_others_is_named() {
+    let mut reading = healthy();
+    reading.users[1].binds = Some(vec!["all".into(), "none".into()]);
+    let told = alarms(&reading);
+    assert_eq!(found(&reading), [(Kind::Unbound, Severity::Doubtful)]);
+    assert!(told[0].what.ends_with("4712 (nginx)"), "{told:?}");
+    reading.users[1].presence = Presence::Gone;
+    assert_eq!(found(&reading), []);
+}
+
+/// Some, or a small part, are clients that offer a ticket for too long.
+#[test]
+fn tickets_that_were_opened_and_then_refused_are_told_if_they_are_many() {
+    let with = |opened, not_resumed| {
+        let mut reading = healthy();
+        reading.counters =
+            Counters { issued: 100, resumed_active: opened, not_resumed, ..Counters::default() };
+        reading
+    };
+    for (opened, refused) in [(19, 19), (200, 20), (1000, 100), (1000, 0)] {
+        assert_eq!(found(&with(opened, refused)), [], "{refused} of {opened}");
+    }
+    for (opened, refused) in [(20, 20), (199, 20), (1000, 101)] {
+        let reading = with(opened, refused);
+        let told = alarms(&reading);
+        assert_eq!(found(&reading), [(Kind::NotResumed, Severity::Doubtful)]);
+        let words = format!(
+            "{refused} of {opened} tickets were opened, but refused by the server: its session id context differs"
+        );
+        assert!(told[0].what.starts_with(&words), "{told:?}");
+        assert!(told[0].what.contains("mariadb") && told[0].remedy.contains("session_id_context"));
+    }
+}
+
+#[test]
+fn tickets_that_outlive_their_keys_are_an_alarm_that_says_what_to_set() {
+    let promised = |promised| Reading { promised: Some(promised), ..healthy() };
+    assert_eq!(found(&promised(2 * HOUR)), []);
+    let reading = promised(5 * HOUR);
+    let told = alarms(&reading);
+    assert_eq!(found(&reading), [(Kind::TicketsOutliveKeys, Severity::Doubtful)]);
+    assert!(told[0].what.contains("for 5 h") && told[0].what.contains("for 2 h"), "{told:?}");
+    assert!(told[0].remedy.starts_with("set TKTROT_LIFETIME to 5 h"), "{told:?}");
+    let governed = Reading { promised: Some(5 * HOUR), ..governed() };
+    assert!(alarms(&governed)[0].remedy.contains("agent's settings"));
+    // 64 keys of an hour, of which some are needed beside those that are kept.
+    let small = promised(61 * HOUR);
+    assert!(alarms(&small)[0].remedy.starts_with("set TKTROT_CAPACITY to 65"), "{small:?}");
+}
+
 /// Once and often, each reason in its words; what was served beside makes remarks of them.
 #[test]
 fn what_is_not_served_is_an_alarm_only_while_nothing_else_is() {
