@@ -358,8 +358,10 @@ impl<C: Clock> Keyring<C> {
     /// For when this process has no more use for the ring: erases every key,
     /// unless another process deals in tickets with it, or an agent governs it,
     /// for which they are those of a fleet. New ones are made when somebody asks
-    /// for one.
+    /// for one. What it asked of the ring no longer counts.
     pub fn abandon(&self) -> Result<(), Failure> {
+        self.own_ask.clear();
+        self.ring.forget(std::process::id());
         if self.ring.is_used_by_others(std::process::id()) {
             return Ok(());
         }

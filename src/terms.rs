@@ -9,7 +9,7 @@ use crate::clock::{Clock, Time, nanos};
 use crate::config::{Bind, Config, DEFAULT_LIFETIME, DEFAULT_ROTATE_EVERY};
 use crate::ring::asks::{Ask, Asker, Binds, shorter};
 use crate::ring::layout::Header;
-use crate::ring::writer::Writer;
+use crate::ring::writer::{Entry, Writer};
 use crate::rotate::{Failure, Keyring, PATIENCE};
 use crate::schedule::KeyState;
 use crate::{atomics, process};
@@ -90,8 +90,8 @@ impl OwnAsk {
         Ask { rotate_every: span(&self.rotate_every), lifetime: span(&self.lifetime), binds }
     }
 
-    /// Asks for that, too. False if that changes nothing, and it was told before.
-    fn add(&self, more: Ask) -> bool {
+    /// Asks for that, too.
+    fn add(&self, more: Ask) -> Added {
         let (before, generation) = (self.get(), process::generation());
         let ask = before.with(more);
         let word = |span: Option<Duration>| span.map_or(0, nanos);
@@ -99,8 +99,29 @@ impl OwnAsk {
         self.lifetime.store(word(ask.lifetime), Ordering::Relaxed);
         self.binds.store(ask.binds.0.into(), Ordering::Relaxed);
         let told_by = self.told_by.swap(generation, Ordering::Relaxed);
-        ask != before || told_by != generation
+        match told_by {
+            _ if ask != before => Added::More,
+            0 => Added::More,
+            same if same == generation => Added::Nothing,
+            _ => Added::AsParent,
+        }
     }
+
+    /// Asks for nothing any more.
+    pub(crate) fn clear(&self) {
+        self.told_by.store(0, Ordering::Relaxed);
+        self.rotate_every.store(0, Ordering::Relaxed);
+        self.lifetime.store(0, Ordering::Relaxed);
+        self.binds.store(0, Ordering::Relaxed);
+    }
+}
+
+/// What is new in what a process asks for.
+enum Added {
+    Nothing,
+    /// That it asks, which the process told that it was forked from.
+    AsParent,
+    More,
 }
 
 /// A setting that does not apply as it was asked for, because another process, or
@@ -170,8 +191,17 @@ impl<C: Clock> Keyring<C> {
     /// apply as it was asked for.
     pub fn configure(&self, config: &Config) -> Result<Vec<Overruled>, Failure> {
         let ask = asked(config, Some(config.bind.unwrap_or(Bind::ALL)));
-        if !self.own_ask.add(ask) {
-            return Ok(self.overruled(config, false));
+        match self.own_ask.add(ask) {
+            Added::Nothing => return Ok(self.overruled(config, false)),
+            Added::AsParent => {
+                // It may be confined: who else lives is not asked.
+                let pid = std::process::id();
+                let block = self.ring().claim_block(pid, process::executable().as_bytes());
+                self.ring().tell(block, pid, &self.own_ask.get(), false);
+                self.tighten();
+                return Ok(self.overruled(config, false));
+            }
+            Added::More => {}
         }
         let writer = self.ring().write_within(PATIENCE).map_err(Failure::Lock)?;
         let overruled = self.settle_terms(&writer, config);
@@ -185,11 +215,11 @@ impl<C: Clock> Keyring<C> {
         self.settle_terms(writer, config)
     }
 
-    /// Lets what processes asked for that have ended no longer count.
+    /// Lets what processes asked for that have ended no longer count. Where none that
+    /// lives has told anything, all stays: there may be one that is yet to tell.
     pub fn reconsider(&self) -> Result<(), Failure> {
         let writer = self.ring().write_within(PATIENCE).map_err(Failure::Lock)?;
-        let before = Terms::of(self.ring().header());
-        if before.rotate_every.is_some() {
+        if !self.ring().askers_but(0).is_empty() {
             self.set_terms(&writer, None);
             writer.set_deadline(Time(0));
         }
@@ -292,21 +322,26 @@ impl<C: Clock> Keyring<C> {
         }
     }
 
-    /// What is plain and encrypts ends where keys are no longer to be plain: servers without
-    /// libtktrot have it, and contexts that bind seal nothing with it.
+    /// A key that encrypts and is kept for longer than keys are from now on, or plain where they are
+    /// to be that no longer, encrypts no longer: nothing is sealed with it for who asks for less.
     fn store(&self, writer: &Writer<'_>, terms: Terms) {
         let header = self.ring().header();
+        let kept = self.policy().lifetime;
         let word = |span: Option<Duration>| span.map_or(0, nanos);
         header.rotate_every.store(word(terms.rotate_every), Ordering::Relaxed);
         header.lifetime.store(word(terms.lifetime), Ordering::Relaxed);
         header.own_lifetimes.store(terms.own_lifetimes.into(), Ordering::Relaxed);
         let was_plain = header.plain.swap(terms.plain.into(), Ordering::Relaxed) != 0;
         let now = self.now();
-        if !was_plain || terms.plain || now == Time::NEVER || self.is_governed() {
+        if now == Time::NEVER || self.is_governed() {
             return;
         }
+        let longest = self.policy().lifetime;
+        let is_too_long = |entry: &Entry| longest < kept && entry.times.retention() > longest;
+        let is_plain = |entry: &Entry| was_plain && !terms.plain && entry.plain;
         for entry in self.own(writer, &[]) {
-            if entry.plain && entry.times.state(now) == KeyState::Active {
+            let is_active = entry.times.state(now) == KeyState::Active;
+            if is_active && (is_too_long(&entry) || is_plain(&entry)) {
                 writer.retire(entry.index, now);
             }
         }

@@ -364,6 +364,43 @@ fn a_child_whose_parent_has_ended_seals_nothing_with_what_others_made_meanwhile(
 }
 
 #[test]
+fn nothing_is_sealed_with_a_key_that_is_kept_for_longer_than_is_asked_for() {
+    let bench = bench();
+    let other = bench.other(|process| {
+        process.configure(&set(Some(HOUR), Some(DAY))).unwrap();
+        assert_eq!(seal(process).times.retention(), DAY);
+    });
+    bench.clock.advance(SECOND);
+    let (process, _) = bench.opens(&set(Some(HOUR), Some(MINUTE)));
+    let key = seal(&process);
+    assert_eq!(key.times.retention(), MINUTE);
+    assert_eq!(key.times.encrypt_from, bench.clock.now());
+    // Who sets nothing is served as long as its tickets live.
+    drop(other);
+    process.ring().forget(std::process::id());
+    let _other = bench.other(|process| {
+        process.configure(&set(Some(HOUR), Some(DAY))).unwrap();
+        assert_eq!(seal(process).times.retention(), DAY);
+    });
+    let (process, _) = bench.opens(&Config::default());
+    assert_eq!(seal(&process).times.retention(), DEFAULT_LIFETIME);
+}
+
+/// `tktrot rotate`, before the workers of a daemon have had a client.
+#[test]
+fn where_nobody_has_told_anything_a_rotation_by_hand_changes_no_setting() {
+    let bench = bench();
+    let asked = Config { bind: Some(Bind::NONE), ..set(Some(12 * HOUR), Some(DAY)) };
+    let (process, _) = bench.opens(&asked);
+    process.ring().forget(std::process::id());
+    let operator = bench.open();
+    operator.reconsider().unwrap();
+    operator.rotate().unwrap();
+    assert_eq!((rotation(&process), lifetime(&process)), (12 * HOUR, DAY));
+    assert!(seal(&process).plain);
+}
+
+#[test]
 fn an_agent_asks_as_others_do_and_decides_what_servers_leave_open() {
     let bench = bench();
     let server = bench.other_asks(&Config::default());

@@ -16,6 +16,7 @@ use super::stats::{OF_PROCESSES, is_gone};
 use crate::clock::nanos;
 use crate::config::Bind;
 use crate::process;
+use crate::schedule::{MAX_LIFETIME, MIN_ROTATE_EVERY};
 
 /// Bits of [`Block::told`], above those of [`Binds`].
 const DEALS: u32 = 1 << 8;
@@ -208,11 +209,14 @@ impl Ring {
         if told & ASKS == 0 {
             return None;
         }
-        let span = |word: usize| match more.program[word].load(Ordering::Relaxed) {
-            0 => None,
-            nanos => Some(Duration::from_nanos(nanos)),
+        // What no setting asks for, a ring that somebody prepared may have.
+        let span = |word: usize, least: Duration| {
+            let span = Duration::from_nanos(more.program[word].load(Ordering::Relaxed));
+            (least..=MAX_LIFETIME).contains(&span).then_some(span)
         };
-        Some(Ask { rotate_every: span(0), lifetime: span(1), binds: Binds(told as u8) })
+        let (rotate_every, lifetime) =
+            (span(0, MIN_ROTATE_EVERY), span(1, Duration::from_nanos(1)));
+        Some(Ask { rotate_every, lifetime, binds: Binds(told as u8) })
     }
 
     /// True if the process of a block is certainly gone: in another PID namespace
@@ -324,6 +328,19 @@ mod tests {
         assert_eq!((askers[0].pid, askers[0].ask), (INIT, None));
         assert!(deals(&ring.blocks()[block], INIT));
         assert_eq!(binds(&ring.blocks()[block], INIT), None);
+    }
+
+    #[test]
+    fn what_no_setting_asks_for_is_not_asked_for() {
+        let ring = ring();
+        let block = come(&ring, INIT, &ask(60, Bind::ALL));
+        for word in &ring.blocks()[block + OF_PROCESSES].program {
+            word.store(u64::MAX, Ordering::Relaxed);
+        }
+        let prepared = ring.ask_in(block).unwrap();
+        assert_eq!((prepared.rotate_every, prepared.lifetime), (None, None));
+        ring.blocks()[block + OF_PROCESSES].program[0].store(1, Ordering::Relaxed);
+        assert_eq!(ring.ask_in(block).unwrap().rotate_every, None);
     }
 
     #[test]
