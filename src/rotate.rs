@@ -385,6 +385,7 @@ impl<C: Clock> Keyring<C> {
             // To other processes, whose clock works, no key is over.
             return;
         }
+        self.hold_terms(writer);
         self.align(writer, now, &[]);
         for entry in writer.entries() {
             if entry.times.state(now) == KeyState::Expired {

@@ -258,6 +258,16 @@ impl<C: Clock> Keyring<C> {
         self.is_loose.store(true, Ordering::Relaxed);
     }
 
+    /// For who tends the ring: an earlier version writes its own settings over those
+    /// of all. What this process does not set it leaves as it is.
+    pub(crate) fn hold_terms(&self, writer: &Writer<'_>) {
+        let (terms, ask) = (Terms::of(self.ring().header()), self.own_ask.get());
+        let held = terms.with(&ask, true);
+        if held != terms {
+            self.store(writer, held);
+        }
+    }
+
     /// Returns what of this configuration does not apply.
     fn settle_terms(&self, writer: &Writer<'_>, config: &Config) -> Vec<Overruled> {
         let (pid, ring) = (std::process::id(), self.ring());

@@ -319,6 +319,26 @@ fn a_living_process_of_an_earlier_version_is_not_weakened() {
     assert_eq!((rotation(&process), overruled), (DAY, vec![]));
 }
 
+/// It writes what it is set to over what all others have, and lets the ring be tended.
+#[test]
+fn what_an_earlier_version_makes_looser_is_tightened_before_the_next_ticket() {
+    let bench = bench();
+    let (process, _) = bench.opens(&set(Some(MINUTE), Some(MINUTE)));
+    seal(&process);
+    let header = process.ring().header();
+    header.rotate_every.store(nanos(DAY), Ordering::Relaxed);
+    header.lifetime.store(nanos(DAY), Ordering::Relaxed);
+    header.plain.store(1, Ordering::Relaxed);
+    header.deadline.store(0, Ordering::Relaxed);
+    bench.clock.advance(SECOND);
+    let key = seal(&process);
+    assert!(!key.plain);
+    assert!(key.times.encrypt_until <= bench.clock.now() + MINUTE);
+    assert_eq!(key.times.retention(), MINUTE);
+    assert_eq!((rotation(&process), lifetime(&process)), (MINUTE, MINUTE));
+    assert_eq!(header.plain.load(Ordering::Relaxed), 0);
+}
+
 /// A master of an earlier version that has issued no ticket has no block to be seen by.
 #[test]
 fn where_an_earlier_version_has_been_keys_do_not_become_plain() {

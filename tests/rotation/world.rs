@@ -141,15 +141,15 @@ impl World {
         }
     }
 
-    /// A process with other settings takes the place of one. In truth all are this process, so
-    /// that whoever was set last is the one who asks.
+    /// Other settings for all: each process is started again. One of them says so to the ring, as all
+    /// are this process, and whoever was set last is the one who asks.
     fn reload(&mut self, who: &Index, settings: &Settings) -> Deed {
         if !self.processes.is_empty() {
-            let ring = self.place.open(self.geometry).unwrap();
-            let process = Keyring::new(ring, self.clock, self.source);
-            process.configure(&config(settings)).unwrap();
-            let place = who.index(self.processes.len());
-            self.processes[place] = process;
+            for process in &mut self.processes {
+                let ring = self.place.open(self.geometry).unwrap();
+                *process = Keyring::new(ring, self.clock, self.source);
+            }
+            who.get(&self.processes).configure(&config(settings)).unwrap();
         }
         Deed { by_hand: true, ..Deed::default() }
     }
