@@ -123,7 +123,11 @@ impl Known {
         let mut problems = self.problems.clone();
         let overruled = self.keyring.configure(config).unwrap_or_else(|failure| {
             let problem = format!("the ring could not be configured: {failure}");
-            tell(config, &problem, "; what it was told before applies, or the defaults");
+            tell(
+                config,
+                &problem,
+                "; until the first ticket what it was told before applies, or the defaults",
+            );
             problems.push(problem);
             Vec::new()
         });

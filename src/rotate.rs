@@ -184,8 +184,11 @@ impl<C: Clock> Keyring<C> {
         if header.seen_lifetime.load(Ordering::Relaxed) >= nanos(timeout) {
             return;
         }
-        let is_set = header.lifetime.load(Ordering::Relaxed) != 0;
-        if is_set && header.own_lifetimes.load(Ordering::Relaxed) == 0 {
+        let is_set = || {
+            let is_set = header.lifetime.load(Ordering::Relaxed) != 0;
+            is_set && header.own_lifetimes.load(Ordering::Relaxed) == 0
+        };
+        if is_set() {
             // For who wants to know whether that is enough.
             header.seen_lifetime.fetch_max(nanos(timeout), Ordering::Relaxed);
             return;
@@ -195,7 +198,9 @@ impl<C: Clock> Keyring<C> {
         self.tend_with(&writer, self.now(), generator);
         drop(writer);
         let kept = self.policy().lifetime;
-        if kept < timeout && self.clamped.swap(nanos(timeout), Ordering::Relaxed) != nanos(timeout)
+        if kept < timeout
+            && !is_set()
+            && self.clamped.swap(nanos(timeout), Ordering::Relaxed) != nanos(timeout)
         {
             warning!(
                 "tickets live {}s, but the ring keeps keys for {}s only; \

@@ -151,7 +151,7 @@ pub enum Overruled {
         /// Why.
         by: String,
     },
-    /// Keys were plain until now.
+    /// Keys were plain until now, and others that live want them so.
     NoLongerPlain,
 }
 
@@ -402,7 +402,12 @@ impl<C: Clock> Keyring<C> {
             };
             found.push(Overruled::NotPlain { by });
         }
-        if was_plain && !terms.plain && bind != Bind::NONE {
+        // Where nobody wants plain keys any more, nobody misses them.
+        let some_want_plain = || {
+            let asks = others().into_iter().filter_map(|other| other.ask);
+            asks.chain([self.own_ask.get()]).any(|ask| ask.binds.have_none())
+        };
+        if was_plain && !terms.plain && bind != Bind::NONE && some_want_plain() {
             found.push(Overruled::NoLongerPlain);
         }
         found

@@ -280,6 +280,12 @@ fn keys_are_plain_only_while_no_living_process_binds_its_tickets() {
     assert_eq!(overruled, []);
     process.rotate().unwrap();
     assert!(seal(&process).plain);
+
+    // Where nobody lives who wants them plain, it is no news that they are not.
+    process.ring().forget(std::process::id());
+    let (process, overruled) = bench.opens(&Config::default());
+    assert_eq!(overruled, []);
+    assert!(!seal(&process).plain);
 }
 
 #[test]
@@ -404,6 +410,25 @@ fn nothing_is_sealed_with_a_key_that_is_kept_for_longer_than_is_asked_for() {
     });
     let (process, _) = bench.opens(&Config::default());
     assert_eq!(seal(&process).times.retention(), DEFAULT_LIFETIME);
+}
+
+/// Somebody had the lock for so long.
+#[test]
+fn what_could_not_be_told_at_the_start_is_told_with_the_first_ticket() {
+    let bench = bench();
+    let process = bench.open();
+    let stuck = bench.open();
+    let writer = stuck.ring().try_write().unwrap();
+    assert!(process.configure(&set(Some(SECOND), Some(MINUTE))).is_err());
+    drop(writer);
+    process.expect_lifetime(5 * MINUTE);
+    assert!(process.settle());
+    let key = seal(&process);
+    assert_eq!(key.times.encrypt_until, bench.clock.now() + SECOND);
+    assert_eq!(key.times.retention(), MINUTE);
+    let header = process.ring().header();
+    assert_eq!(header.lifetime.load(Ordering::Relaxed), nanos(MINUTE));
+    assert_eq!(header.own_lifetimes.load(Ordering::Relaxed), 0);
 }
 
 /// `tktrot rotate`, before the workers of a daemon have had a client.

@@ -17,7 +17,7 @@ pub enum Outcome {
     PrivateRing,
     /// No ring at all: the server's own keys serve, and no worker makes a ring of its own.
     OwnKeys,
-    /// The ring is there and every ticket resumes, but for the moment its schedule is not ours.
+    /// The ring is there and every ticket resumes; its schedule is ours with the first ticket.
     NotConfigured,
     /// The ring is there, but connections get the server's own keys, as without us.
     NotAttached,

@@ -176,7 +176,7 @@ fn a_schedule_that_is_none() -> Result<()> {
         scribbled(at..at + 8, &nanoseconds.to_ne_bytes(), &reason)?;
     }
     let node = offset_of!(Header, node)..offset_of!(Header, rotate_every);
-    let others = offset_of!(Header, lifetime)..offset_of!(Header, plain) + 4;
+    let others = offset_of!(Header, lifetime)..offset_of!(Header, own_lifetimes) + 4;
     for fields in [node, others] {
         is_survived(fields.clone(), &noise(fields.len(), 9))?;
         is_survived(fields.clone(), &vec![0xff; fields.len()])?;

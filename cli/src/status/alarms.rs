@@ -451,7 +451,7 @@ fn not_resumed(reading: &Reading) -> Option<Alarm> {
 /// Tickets that would live longer than their keys.
 fn outlived(reading: &Reading) -> Option<Alarm> {
     let (kept, promised) = (reading.exposure.lifetime, reading.promised?);
-    if promised <= kept {
+    if promised <= kept || reading.keys.is_empty() {
         return None;
     }
     let (short, long) = (words(kept), words(promised));

@@ -49,8 +49,8 @@ pub struct Reading {
     pub users: Vec<User>,
     /// Processes of which this user may not see whether they map the ring.
     pub hidden_processes: usize,
-    /// How long tickets say that they live, of the context that says the longest; null if none was
-    /// issued since the processes began that have the ring.
+    /// How long tickets say that they live, of the context that says the longest; null if no
+    /// context has told it since the processes began that have the ring.
     #[serde(rename = "promised_seconds", serialize_with = "seconds_if_any")]
     pub promised: Option<Duration>,
     pub counters: Counters,
