@@ -22,10 +22,17 @@ static size_t resident_pages(void)
     return pages;
 }
 
+/* C_TESTS_ROUNDS asks for another number of rounds, and for the figures, which differ from run to run. */
+static int asked_for(void)
+{
+    const char *text = getenv("C_TESTS_ROUNDS");
+    return text ? atoi(text) : 0;
+}
+
 /* The first rounds fill what is kept for good; malloc keeps a little for itself, now here, now there. */
 static void repeat(int version, void (*round)(int version, int number))
 {
-    int all = rounds(MANY, FEW), first = all / 5;
+    int asked = asked_for(), all = asked > 0 ? asked : rounds(MANY, FEW), first = all / 5;
     size_t heap_before = 0, resident_before = 0;
     int descriptors = 0;
     for (int i = 0; i < first; i++)
@@ -35,10 +42,16 @@ static void repeat(int version, void (*round)(int version, int number))
     descriptors = count_descriptors();
     for (int i = first; i < all; i++)
         round(version, i);
-    long heap_grown = (long)(heap() - heap_before), pages = (long)(resident_pages() - resident_before);
+    size_t heap_after = heap(), resident_after = resident_pages();
+    int descriptors_after = count_descriptors();
+    long heap_grown = (long)(heap_after - heap_before), pages = (long)(resident_after - resident_before);
+    if (asked > 0)
+        say("figures", "rounds %d to %d, heap %zu to %zu bytes, resident %zu to %zu pages, descriptors %d to %d",
+            first, all, heap_before, heap_after, resident_before, resident_after, descriptors,
+            descriptors_after);
     say("heap", "%s", heap_grown > NOISE ? "grows" : "flat");
     say("resident memory", "%s", pages > 2048 ? "grows" : "flat");
-    say("descriptors", "%+d", count_descriptors() - descriptors);
+    say("descriptors", "%+d", descriptors_after - descriptors);
 }
 
 static SSL_CTX *server, *client;
