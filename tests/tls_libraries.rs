@@ -84,3 +84,27 @@ fn without_the_shim_every_context_of_two_libssl_has_its_own_keys() -> Result {
     versions(&run(two_libssl("own")?, &[])?);
     Ok(())
 }
+
+/// Plugins with the system's libssl and with 1.1.1's, which take turns at one address.
+fn reloaded() -> Result<Command> {
+    let mut command = Command::new(artifacts::tls_program("system", "several_libssl/reloaded")?);
+    for library in ["system", OLD] {
+        command.arg(artifacts::tls_program(library, "several_libssl/plugin")?);
+    }
+    Ok(command)
+}
+
+/// Where a plugin lay, another one is loaded: what is remembered of the caller's address is forgotten.
+#[test]
+fn a_plugin_in_the_place_of_another_is_served_by_its_own_libssl() -> Result {
+    let bare = run(reloaded()?, &[])?;
+    assert!(bare.status.success(), "{}\n{}", bare.status, said(&bare));
+    let rings = RingDir::new()?;
+    let variables = [("LD_PRELOAD", artifacts::shim()?), ("TKTROT_DIR", rings.path())];
+    let preloaded = run(reloaded()?, &variables)?;
+    assert!(preloaded.status.success(), "{}\n{}", preloaded.status, said(&preloaded));
+    assert_eq!(said(&preloaded), said(&bare));
+    // What shows that it was the shim.
+    assert_eq!(std::fs::read_dir(rings.path())?.count(), 1);
+    Ok(())
+}

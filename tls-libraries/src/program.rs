@@ -16,6 +16,10 @@ pub const NAMES: &[&str] = &["contract", "scope", "generator", "api"];
 const HOST: &str = "several_libssl/host";
 const MODULE: &str = "several_libssl/module";
 
+/// What loads and unloads plugins with different libraries, and such a plugin (`tests/tls_libraries.rs`).
+const RELOADED: &str = "several_libssl/reloaded";
+const PLUGIN: &str = "several_libssl/plugin";
+
 /// A server that `tests/differential.rs` runs without the library and with it.
 const DIFFERENTIAL: &str = "differential";
 const BARE: &str = "differential/bare";
@@ -53,7 +57,11 @@ pub fn compile_all(library: &Library, built: &Built) -> Result<()> {
         compile(library, built, HOST, &own(HOST), &[])?;
         compile(library, built, MODULE, &own(MODULE), &["-shared", "-fPIC"])?;
     }
-    if library.name == OF_TESTS {
+    if OF_TESTS.contains(&library.name) {
+        compile(library, built, RELOADED, &own(RELOADED), &[])?;
+        compile(library, built, PLUGIN, &own(PLUGIN), &["-shared", "-fPIC"])?;
+    }
+    if library.name == "openssl-1.1.1" {
         let sources = sources_of(DIFFERENTIAL)?;
         compile(library, built, BARE, &sources, &[])?;
         compile(library, built, LINKED, &sources, &["-DLINKED"])?;
@@ -61,8 +69,8 @@ pub fn compile_all(library: &Library, built: &Built) -> Result<()> {
     Ok(())
 }
 
-/// The library that `tests/differential.rs` needs beside the system's.
-const OF_TESTS: &str = "openssl-1.1.1";
+/// The libraries that `make test` runs with.
+const OF_TESTS: &[&str] = &["system", "openssl-1.1.1"];
 
 /// The C files of a directory of c-tests/, sorted.
 fn sources_of(directory: &str) -> Result<Vec<PathBuf>> {
