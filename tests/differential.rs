@@ -57,6 +57,7 @@ fn compare(library: &'static str, mode: Mode) -> Result {
 fn two_bare_runs_are_the_same_and_every_scenario_runs() -> Result {
     let (one, other) = (bare("system")?, run("system", Mode::Bare, true)?);
     assert_eq!(one.cannot_run(), [""; 0]);
+    assert_eq!(expected()?.check_absent("system", one), Ok(()));
     assert_eq!(differences(one, &other), []);
     Ok(())
 }
@@ -75,6 +76,7 @@ fn linked_a_server_sees_only_what_is_expected() -> Result {
 fn with_openssl_1_1_1_two_bare_runs_are_the_same() -> Result {
     let (one, other) = (bare(OLD)?, run(OLD, Mode::Bare, true)?);
     assert_eq!(one.cannot_run(), [""; 0]);
+    assert_eq!(expected()?.check_absent(OLD, one), Ok(()));
     assert_eq!(differences(one, &other), []);
     Ok(())
 }
@@ -160,6 +162,33 @@ mod comparison {
         assert!(check("[b]\nlines: 0\n", "").is_err());
         assert!(check(&BARE.replace("exit status: 0\n", ""), "").is_err());
         assert!(Written::parse("[a]\nkey: 1\nkey: 2\n").is_err());
+    }
+
+    #[test]
+    fn what_a_library_has_nothing_for_is_listed_and_nothing_else_is() {
+        let bare = Written::parse("[a/1.2]\nscenario: not in this version\n[a/1.3]\nfirst: full\n");
+        let check = |text: &str| {
+            Expected::parse(text).unwrap().check_absent("system", bare.as_ref().unwrap())
+        };
+        assert_eq!(check("a/1.2 | not in this version | openssl-4.0 system\n"), Ok(()));
+        for text in [
+            "",
+            "a/1.2 | not in this version | openssl-4.0\n",
+            "a/* | not in this version | system\n",
+        ] {
+            assert!(check(text).is_err(), "{text}");
+        }
+        assert!(Expected::parse("a | not in this version | system\n    key: a => b\n").is_err());
+    }
+
+    #[test]
+    fn what_a_library_has_nothing_for_may_be_explained_for_all() {
+        let all = "## why\na | linked | all\n    first, events: two => four\n";
+        let absent = |library: &str| format!("{all}a | not in this version | {library}\n");
+        assert_eq!(check(BARE, &absent("system")), Ok(()));
+        assert!(check(BARE, &absent("openssl-4.0")).is_err());
+        let changed = BARE.replace("one, two, three", "one, three, four");
+        assert!(check(&changed, &absent("system")).is_err());
     }
 
     #[test]

@@ -95,6 +95,13 @@ impl Written {
         reasons.chain((count < FEWEST).then(|| format!("only {count} scenarios"))).collect()
     }
 
+    /// The scenarios that the TLS library has nothing for, as they say themselves.
+    fn absent(&self) -> BTreeSet<&str> {
+        let says_so = |(key, value): &(String, String)| key == "scenario" && value == ABSENT;
+        let absent = self.scenarios.iter().filter(|(_, lines)| lines.iter().any(says_so));
+        absent.map(|(name, _)| name.as_str()).collect()
+    }
+
     fn of(&self, scenario: &str) -> Option<&[(String, String)]> {
         let found = self.scenarios.iter().find(|(name, _)| name == scenario);
         found.map(|(_, lines)| &lines[..])
@@ -112,6 +119,9 @@ pub struct Difference {
 
 /// There are more, and none is to get lost.
 const FEWEST: usize = 200;
+
+/// What a scenario says that cannot be.
+const ABSENT: &str = "not in this version";
 
 const NO_LINE: &str = "(no line)";
 
@@ -231,10 +241,13 @@ fn leaves_something(line: &Difference) -> bool {
 /// # more of it
 /// a_scenario/* another | preloaded linked | all
 ///     key: WORDS THAT ARE GONE => WORDS THAT ARE NEW
+/// a_third/* | not in this version | a-library
 /// ```
 #[derive(Debug)]
 pub struct Expected {
     entries: Vec<Entry>,
+    /// A library, and a scenario that it has nothing for.
+    absent: BTreeSet<(String, String)>,
 }
 
 #[derive(Debug)]
@@ -256,7 +269,8 @@ impl Entry {
 
 impl Expected {
     pub fn parse(text: &str) -> Result<Self, String> {
-        let (mut entries, mut reason, mut heads) = (Vec::new(), "", Vec::new());
+        let (mut entries, mut absent) = (Vec::new(), BTreeSet::new());
+        let (mut reason, mut heads) = ("", Vec::new());
         let mut of: (Vec<String>, Vec<String>) = Default::default();
         for (number, line) in text.lines().enumerate() {
             let wrong = |what: &str| format!("expected.txt:{}: {what}: {line}", number + 1);
@@ -282,21 +296,49 @@ impl Expected {
                     return Err(wrong("not `scenarios | modes | libraries`"));
                 };
                 let words = |part: &str| part.split(' ').map(String::from).collect::<Vec<_>>();
-                of = (words(modes), words(libraries));
                 let both = |name: String| match name.strip_suffix("/*") {
                     Some(name) => vec![format!("{name}/1.2"), format!("{name}/1.3")],
                     None => vec![name],
                 };
                 heads = words(scenarios).into_iter().flat_map(both).collect();
+                if modes == ABSENT {
+                    let heads = std::mem::take(&mut heads);
+                    let pairs =
+                        |name: String| heads.iter().map(move |head| (name.clone(), head.clone()));
+                    absent.extend(words(libraries).into_iter().flat_map(pairs));
+                } else {
+                    of = (words(modes), words(libraries));
+                }
             }
         }
-        Ok(Expected { entries })
+        Ok(Expected { entries, absent })
+    }
+
+    /// Whether the scenarios that the library has nothing for are those that are listed: one that
+    /// says so everywhere would show no difference any more.
+    pub fn check_absent(&self, library: &str, bare: &Written) -> Result<(), String> {
+        let listed = self.absent.iter().filter(|(name, _)| name == library);
+        let listed: BTreeSet<&str> = listed.map(|(_, scenario)| scenario.as_str()).collect();
+        let absent = bare.absent();
+        let only = |one: &BTreeSet<&str>, other: &BTreeSet<&str>| {
+            one.difference(other).copied().collect::<Vec<_>>().join(" ")
+        };
+        let (new, gone) = (only(&absent, &listed), only(&listed, &absent));
+        match new.is_empty() && gone.is_empty() {
+            true => Ok(()),
+            false => Err(format!(
+                "{library}: {ABSENT}, and not listed: {new}; listed, and there: {gone}"
+            )),
+        }
     }
 
     /// Whether the differences are those that are explained, all of them and no others; if not, says
     /// which, to be read.
     pub fn check(&self, library: &str, mode: Mode, found: &[Difference]) -> Result<(), String> {
-        let entries = self.entries.iter().filter(|entry| entry.is_for(library, mode));
+        let is_absent =
+            |entry: &Entry| self.absent.contains(&(library.to_owned(), entry.scenario.clone()));
+        let entries = self.entries.iter();
+        let entries = entries.filter(|entry| entry.is_for(library, mode) && !is_absent(entry));
         let mut open: BTreeMap<_, _> = entries
             .map(|entry| ((&*entry.scenario, &*entry.key, entry.change.clone()), &entry.reason))
             .collect();

@@ -78,6 +78,10 @@ impl Library {
     pub fn is_static(&self) -> bool {
         matches!(self.recipe, Recipe::Cmake(Cmake { is_shared: false, .. }))
     }
+
+    pub fn is_openssl(&self) -> bool {
+        !matches!(self.recipe, Recipe::Cmake(_))
+    }
 }
 
 const BOTH: &[Form] = &[Form::Evp, Form::HmacCtrl];

@@ -10,6 +10,7 @@
 
 mod bench;
 mod build;
+mod differential;
 mod library;
 mod program;
 mod source;

@@ -7,6 +7,7 @@ use std::{env, fs};
 use anyhow::{Context, Result};
 
 use crate::build::{self, Built};
+use crate::differential;
 use crate::library::{Form, Library};
 
 /// Those that say something about a TLS library.
@@ -19,11 +20,6 @@ const MODULE: &str = "several_libssl/module";
 /// What loads and unloads plugins with different libraries, and such a plugin (`tests/tls_libraries.rs`).
 const RELOADED: &str = "several_libssl/reloaded";
 const PLUGIN: &str = "several_libssl/plugin";
-
-/// A server that `tests/differential.rs` runs without the library and with it.
-const DIFFERENTIAL: &str = "differential";
-const BARE: &str = "differential/bare";
-const LINKED: &str = "differential/linked";
 
 /// What came of one program.
 #[derive(Debug)]
@@ -44,7 +40,7 @@ pub struct Row {
 
 /// The columns of [`Row::cells`].
 pub fn columns() -> Vec<&'static str> {
-    NAMES.iter().copied().chain(["shim"]).collect()
+    NAMES.iter().copied().chain(["shim", "differential"]).collect()
 }
 
 /// Compiles everything there is for a library.
@@ -61,10 +57,10 @@ pub fn compile_all(library: &Library, built: &Built) -> Result<()> {
         compile(library, built, RELOADED, &own(RELOADED), &[])?;
         compile(library, built, PLUGIN, &own(PLUGIN), &["-shared", "-fPIC"])?;
     }
-    if library.name == "openssl-1.1.1" {
-        let sources = sources_of(DIFFERENTIAL)?;
-        compile(library, built, BARE, &sources, &[])?;
-        compile(library, built, LINKED, &sources, &["-DLINKED"])?;
+    if library.is_openssl() {
+        let sources = sources_of(differential::DIRECTORY)?;
+        compile(library, built, differential::BARE, &sources, &[])?;
+        compile(library, built, differential::LINKED, &sources, &["-DLINKED"])?;
     }
     Ok(())
 }
@@ -145,6 +141,8 @@ pub fn run_all(library: &Library) -> Result<Vec<Row>> {
         }
         let runs = is_first && !library.is_static();
         cells.push(if runs { under_shim(library, *form)? } else { Cell::None });
+        let runs = is_first && library.is_openssl();
+        cells.push(if runs { differential::run(library)? } else { Cell::None });
         rows.push(Row { form: *form, cells });
     }
     Ok(rows)
