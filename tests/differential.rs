@@ -25,7 +25,8 @@ fn run(library: &str, mode: Mode, is_brief: bool) -> Result<Written> {
         })
     };
     let (bare, linked) = (program("bare")?, program("linked")?);
-    let programs = Programs { bare: &bare, linked: &linked, shim: artifacts::shim()? };
+    let shim = artifacts::shim()?;
+    let programs = Programs { bare: &bare, linked: &linked, shim, configuration: None };
     let rings = RingDir::new()?;
     Ok(programs.run(mode, rings.path(), is_brief)?)
 }

@@ -35,6 +35,8 @@ pub struct Programs<'a> {
     pub bare: &'a Path,
     pub linked: &'a Path,
     pub shim: &'a Path,
+    /// OpenSSL's, if it is not the system's.
+    pub configuration: Option<&'a Path>,
 }
 
 impl Programs<'_> {
@@ -46,6 +48,7 @@ impl Programs<'_> {
         if mode == Mode::Preloaded {
             command.env("LD_PRELOAD", self.shim);
         }
+        command.envs(self.configuration.map(|file| ("OPENSSL_CONF", file)));
         if is_brief {
             command.env("C_TESTS_BRIEF", "1");
         }

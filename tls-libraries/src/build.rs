@@ -50,8 +50,15 @@ pub fn build(library: &Library) -> Result<Built> {
     match &library.recipe {
         Recipe::System => system(library),
         Recipe::OpenSsl { .. } => openssl(library, Purpose::Tests),
+        Recipe::Fips { feature } => fips(library, feature),
         Recipe::Cmake(recipe) => cmake(library, recipe),
     }
+}
+
+/// The configuration that programs run with, if it is not the system's.
+pub fn configuration(library: &Library) -> Option<PathBuf> {
+    let is_fips = matches!(library.recipe, Recipe::Fips { .. });
+    is_fips.then(|| directory(library).join("build/openssl.cnf"))
 }
 
 fn system(library: &Library) -> Result<Built> {
@@ -99,6 +106,66 @@ pub fn openssl(library: &Library, purpose: Purpose) -> Result<Built> {
         link: shared_in(&to, &to),
     })
 }
+
+/// Builds a FIPS provider for the system's OpenSSL, installs it, as its security policy says, with that
+/// one's own command, and makes it all the cryptography there is.
+fn fips(library: &Library, feature: &str) -> Result<Built> {
+    let source = source::fetch(feature, "openssl-src")?;
+    let options = ["enable-fips", "no-tests", "no-apps", "no-docs", "no-legacy", "no-quic"];
+    once(library, &directory(library), &source, &options.join(" "), |to| {
+        // The crate leaves out what the makefiles link a module with; they are not made without.
+        let from = to.join("source");
+        crate::run(Command::new("cp").arg("-r").arg(source.directory.join("openssl")).arg(&from))?;
+        for left_out in ["util/providers.num", "util/mk-fipsmodule-cnf.pl"] {
+            fs::write(from.join(left_out), "")?;
+        }
+        let mut config = Command::new("sh");
+        config.arg("source/config").args(options).current_dir(to);
+        crate::run(&mut config)?;
+        let archive = "providers/libfips.a";
+        let entry = "providers/fips/fips-dso-fips_entry.o";
+        for goals in [&["build_generated"][..], &[archive, entry]] {
+            crate::run(outer_make("make").args(["-j", &jobs()]).args(goals).current_dir(to))?;
+        }
+        let exported = "FIPS { global: OSSL_provider_init; local: *; };\n";
+        fs::write(to.join("fips.versions"), exported)?;
+        let mut cc = Command::new("cc");
+        cc.args(["-shared", "-Wl,-Bsymbolic", "-Wl,-z,defs", "-o", "fips.so", entry, archive]);
+        cc.args(["-Wl,--version-script=fips.versions", "-ldl", "-pthread"]);
+        crate::run(cc.current_dir(to))?;
+        let module = to.join("fips.so");
+        let mut install = Command::new("openssl");
+        install.arg("fipsinstall").arg("-module").arg(&module).args(["-out", "fipsmodule.cnf"]);
+        crate::run(install.current_dir(to))?;
+        let installed = fs::read_to_string(to.join("fipsmodule.cnf"))?;
+        let module = format!("module = {}", module.display());
+        fs::write(to.join("openssl.cnf"), format!("{FIPS_ONLY}{installed}{module}\n"))?;
+        fs::remove_dir_all(from).context("the copy of the source cannot be removed")
+    })?;
+    let version = source.version.split_once('+').map_or("?", |(_, carried)| carried);
+    Ok(Built {
+        version: version.to_owned(),
+        headers: Vec::new(),
+        link: vec!["-lssl".into(), "-lcrypto".into()],
+    })
+}
+
+/// The configuration of fips_module(7); base has no cryptography, but encodes keys. What the
+/// installation wrote follows: the section fips_sect.
+const FIPS_ONLY: &str = "\
+config_diagnostics = 1
+openssl_conf = openssl_init
+[openssl_init]
+providers = provider_sect
+alg_section = algorithm_sect
+[provider_sect]
+fips = fips_sect
+base = base_sect
+[base_sect]
+activate = 1
+[algorithm_sect]
+default_properties = fips=yes
+";
 
 /// Makes the shared library of an archive, which is position-independent. OpenSSL's makefiles
 /// would, but the crates leave out what they need for it from 3.0 on. Every name has the first

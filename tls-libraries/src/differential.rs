@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::thread;
 
 use anyhow::{Context, Result};
 
@@ -24,21 +25,37 @@ pub fn run(library: &Library) -> Result<Cell> {
     let directory = build::directory(library);
     let shim = crate::target().join("release/libtktrot_preload.so");
     let (bare, linked) = (directory.join(BARE), directory.join(LINKED));
-    let programs = Programs { bare: &bare, linked: &linked, shim: &shim };
+    let configuration = build::configuration(library);
+    let programs = Programs {
+        bare: &bare,
+        linked: &linked,
+        shim: &shim,
+        configuration: configuration.as_deref(),
+    };
     let path = crate::root().join("c-tests/differential/expected.txt");
     let text = fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?;
     let said = Expected::parse(&text).and_then(|expected| check(library, &programs, &expected));
     Ok(said.map_or_else(Cell::Failed, |()| Cell::Passed))
 }
 
-/// All that is wrong in either form is said.
+/// All that is wrong in either form is said. The forms run side by side.
 fn check(library: &Library, programs: &Programs<'_>, expected: &Expected) -> Result<(), String> {
-    let bare = run_in(library, programs, Mode::Bare)?;
+    let run = |mode| run_in(library, programs, mode);
+    let (bare, others) = thread::scope(|scope| {
+        let others =
+            [Mode::Preloaded, Mode::Linked].map(|mode| (mode, scope.spawn(move || run(mode))));
+        let ended = |(mode, other): (Mode, thread::ScopedJoinHandle<'_, _>)| {
+            let crashed = |_| Err(format!("{}: the comparison crashed", mode.name()));
+            (mode, other.join().unwrap_or_else(crashed))
+        };
+        (run(Mode::Bare), others.map(ended))
+    });
+    let bare = bare?;
     let mut said = bare.cannot_run();
     said.extend(expected.check_absent(library.name, &bare).err());
-    for mode in [Mode::Preloaded, Mode::Linked] {
-        let found = differences(&bare, &run_in(library, programs, mode)?);
-        said.extend(expected.check(library.name, mode, &found).err());
+    for (mode, other) in others {
+        let found = other.map(|other| differences(&bare, &other));
+        said.extend(found.and_then(|found| expected.check(library.name, mode, &found)).err());
     }
     if said.is_empty() { Ok(()) } else { Err(said.join("\n")) }
 }

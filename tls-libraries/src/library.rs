@@ -24,6 +24,8 @@ pub enum Recipe {
         /// The number in the shared libraries' names.
         soname: &'static str,
     },
+    /// The system's, with nothing but the FIPS provider of a crate's OpenSSL for its cryptography.
+    Fips { feature: &'static str },
     /// Of a crate whose source is built with CMake: AWS-LC, BoringSSL.
     Cmake(&'static Cmake),
 }
@@ -92,6 +94,12 @@ const SMALL: &[&str] = &["no-asm", "no-apps", "no-docs", "no-module", "no-legacy
 /// All of them, in the order of the table.
 pub const LIBRARIES: &[Library] = &[
     Library { name: "system", title: "OpenSSL, Debian's", recipe: Recipe::System, forms: BOTH },
+    Library {
+        name: "system-fips",
+        title: "OpenSSL, Debian's, FIPS provider",
+        recipe: Recipe::Fips { feature: "openssl-3.5" },
+        forms: &[Form::Evp],
+    },
     Library {
         name: "openssl-1.1.1",
         title: "OpenSSL",

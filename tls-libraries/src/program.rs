@@ -21,6 +21,10 @@ const MODULE: &str = "several_libssl/module";
 const RELOADED: &str = "several_libssl/reloaded";
 const PLUGIN: &str = "several_libssl/plugin";
 
+/// A server that has a FIPS provider only, and the same linked with the library.
+const FIPS_SERVER: &str = "fips/server";
+const FIPS_LINKED: &str = "fips/linked";
+
 /// What came of one program.
 #[derive(Debug)]
 pub enum Cell {
@@ -61,6 +65,10 @@ pub fn compile_all(library: &Library, built: &Built) -> Result<()> {
         let sources = sources_of(differential::DIRECTORY)?;
         compile(library, built, differential::BARE, &sources, &[])?;
         compile(library, built, differential::LINKED, &sources, &["-DLINKED"])?;
+    }
+    if build::configuration(library).is_some() {
+        compile(library, built, FIPS_SERVER, &own(FIPS_SERVER), &[])?;
+        compile(library, built, FIPS_LINKED, &own(FIPS_SERVER), &["-DLINKED"])?;
     }
     Ok(())
 }
@@ -115,7 +123,7 @@ fn is_newer(file: &Path, others: &[&Path]) -> Result<bool> {
     let time = |path: &Path| fs::metadata(path).and_then(|data| data.modified());
     let Ok(built) = time(file) else { return Ok(false) };
     let mut sources = vec![env::current_exe()?, crate::root().join("include/tktrot.h")];
-    for directory in ["c-tests", "c-tests/several_libssl", "c-tests/differential"] {
+    for directory in ["c-tests", "c-tests/several_libssl", "c-tests/differential", "c-tests/fips"] {
         for entry in fs::read_dir(crate::root().join(directory))? {
             sources.push(entry?.path());
         }
@@ -140,7 +148,11 @@ pub fn run_all(library: &Library) -> Result<Vec<Row>> {
             cells.push(if runs { run(library, *form, name, command)? } else { Cell::None });
         }
         let runs = is_first && !library.is_static();
-        cells.push(if runs { under_shim(library, *form)? } else { Cell::None });
+        cells.push(match runs {
+            true if build::configuration(library).is_some() => with_fips_only(library, *form)?,
+            true => under_shim(library, *form)?,
+            false => Cell::None,
+        });
         let runs = is_first && library.is_openssl();
         cells.push(if runs { differential::run(library)? } else { Cell::None });
         rows.push(Row { form: *form, cells });
@@ -154,6 +166,7 @@ fn run(library: &Library, form: Form, name: &str, mut command: Command) -> Resul
     let rings = tempfile::Builder::new().prefix("tktrot-test-").tempdir_in("/dev/shm")?;
     command.env("PATH", "/usr/local/bin:/usr/bin:/bin").env("TKTROT_DIR", rings.path());
     command.env("TKTROT_LOG", "none");
+    command.envs(build::configuration(library).map(|file| ("OPENSSL_CONF", file)));
     let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
     if output.status.success() {
         return Ok(Cell::Passed);
@@ -168,4 +181,26 @@ fn under_shim(library: &Library, form: Form) -> Result<Cell> {
     command.arg("shared").arg(build::directory(library).join(MODULE));
     command.env("LD_PRELOAD", crate::target().join("release/libtktrot_preload.so"));
     run(library, form, "shim", command)
+}
+
+/// As [`under_shim`]; and a server that makes sure that the FIPS provider is all it has, while keys
+/// rotate, in the default library context and in one of its own: bare, under the shim and linked.
+fn with_fips_only(library: &Library, form: Form) -> Result<Cell> {
+    let mut all = vec![under_shim(library, form)?];
+    let own = build::configuration(library).context("there is no configuration")?;
+    for context in [None, Some(own)] {
+        for (program, keys) in
+            [(FIPS_SERVER, "own"), (FIPS_SERVER, "shared"), (FIPS_LINKED, "shared")]
+        {
+            let mut command = Command::new(build::directory(library).join(program));
+            command.arg(keys).args(&context).env("TKTROT_ROTATE", "1s").env("TKTROT_RING", "fips");
+            if (program, keys) == (FIPS_SERVER, "shared") {
+                command.env("LD_PRELOAD", crate::target().join("release/libtktrot_preload.so"));
+            }
+            let name = format!("{program} {keys}, own library context: {}", context.is_some());
+            all.push(run(library, form, &name, command)?);
+        }
+    }
+    let is_red = |cell: &Cell| matches!(cell, Cell::Failed(_));
+    Ok(all.into_iter().find(is_red).unwrap_or(Cell::Passed))
 }

@@ -28,6 +28,9 @@ looks at each call of the ticket key callback, *scope* offers tickets where they
 `tktrot.h`; *shim* is a server that knows nothing of libtktrot; *differential* is a server that does \
 everything that servers do, bare, under the shim and linked, and sees nothing but what \
 `c-tests/differential/expected.txt` explains (it is written for OpenSSL). A static library is passed with `TKT_TLS_API_INIT`, and is out of the shim's reach. \
+The line *FIPS provider* is Debian's OpenSSL with a configuration that leaves it nothing but the FIPS provider \
+of the version named there. That was built from OpenSSL's source, and so is no validated one. *shim* is there also \
+a server that makes sure of what it has (`c-tests/fips`), while keys rotate, under the shim and linked. \
 A dash: there is no such case, or the form above has it.";
 
 /// The lines of the table.
