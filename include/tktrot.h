@@ -157,7 +157,8 @@ typedef struct tkt_config {
    */
   size_t size;
   /**
-   * Name or absolute path of the ring. Default: the executable's base name.
+   * Name or absolute path of the ring. Default: the base name by which the
+   * program was started, a link's for one.
    */
   const char *ring;
   /**

@@ -34,6 +34,7 @@
 //! | [`atomics`] | those of the modules that are model-checked |
 //! | [`seat`], [`quiescent`] | what each thread has of its own; when shared contexts may be freed |
 //! | [`process`], [`log`] | being a guest: fork, exit, signals, log lines |
+//! | [`program`] | what the running program is called |
 //! | [`unnoticed`] | being a guest: the server's thread stays as it was |
 //!
 //! Dependencies point one way: `secret, clock → schedule → ring → rotate, tls
@@ -53,6 +54,7 @@ pub mod keyrings;
 pub mod kill_points;
 pub mod log;
 pub mod process;
+pub mod program;
 pub mod quiescent;
 pub mod ring;
 pub mod rotate;

@@ -13,15 +13,14 @@
 //!   exit handler.
 
 use std::cell::UnsafeCell;
-use std::ffi::{CStr, OsStr, c_char};
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use once_cell::race::OnceBox;
+
+pub use crate::program::name as executable;
 
 static GENERATION: AtomicU32 = AtomicU32::new(1);
 static FORKED: AtomicBool = AtomicBool::new(false);
@@ -263,45 +262,6 @@ extern "C" fn in_child() {
         again();
     }
     in_parent();
-}
-
-/// Tells the PID namespace of this process from others, as it was at the first
-/// call; 0 where /proc does not tell.
-pub fn pid_namespace() -> u32 {
-    static NAMESPACE: AtomicU32 = AtomicU32::new(u32::MAX);
-    match NAMESPACE.load(Ordering::Relaxed) {
-        u32::MAX => {
-            let facts = std::fs::metadata("/proc/self/ns/pid");
-            let inode = facts.map_or(0, |facts| std::os::unix::fs::MetadataExt::ino(&facts) as u32);
-            NAMESPACE.store(inode, Ordering::Relaxed);
-            inode
-        }
-        known => known,
-    }
-}
-
-/// The base name of the running executable, as it was at the first call: a
-/// worker in a root directory of its own sees no /proc.
-pub fn executable() -> &'static str {
-    static EXECUTABLE: OnceBox<String> = OnceBox::new();
-    EXECUTABLE.get_or_init(|| {
-        let path = std::env::current_exe().unwrap_or_else(|_| started_as());
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        // What /proc/self/exe says of a file that an upgrade replaced.
-        let name = name.strip_suffix(" (deleted)").unwrap_or(&name);
-        Box::new(if name.is_empty() { "unknown".into() } else { name.into() })
-    })
-}
-
-/// The path by which the kernel was asked to start this program (getauxval(3)),
-/// for where there is no /proc.
-fn started_as() -> PathBuf {
-    // SAFETY: takes a number; the kernel put the string on the stack, where it stays.
-    let name = unsafe {
-        let name = libc::getauxval(libc::AT_EXECFN) as *const c_char;
-        if name.is_null() { c"" } else { CStr::from_ptr(name) }
-    };
-    Path::new(OsStr::from_bytes(name.to_bytes())).to_owned()
 }
 
 #[cfg(all(test, not(loom)))]

@@ -352,3 +352,19 @@ fn config_check_names_line_and_column() -> Result {
     );
     Ok(())
 }
+
+/// A program that is a link is told by the name that its ring will have; `TKTROT_ONLY` by either.
+#[test]
+fn check_tells_both_names_of_a_link() -> Result {
+    let dir = tempfile::tempdir()?;
+    let link = dir.path().join("shop");
+    symlink("/usr/bin/openssl", &link)?;
+    let wrong = "WRONG  name            shop; the file is openssl";
+    let fine = "ok     name            shop; the file is openssl";
+    for (only, line) in [("", fine), ("shop", fine), ("nginx,openssl", fine), ("nginx", wrong)] {
+        let output = tktrot()?.env("TKTROT_ONLY", only).arg("check").arg(&link).output()?;
+        let (_, text) = says(&output);
+        assert!(text.contains(line), "{only:?}: {text}");
+    }
+    Ok(())
+}

@@ -15,6 +15,8 @@ pub mod kill_points;
 pub mod log;
 #[path = "../../src/process.rs"]
 pub mod process;
+#[path = "../../src/program.rs"]
+pub mod program;
 #[path = "../../src/quiescent.rs"]
 pub mod quiescent;
 #[path = "../../src/ring/mod.rs"]

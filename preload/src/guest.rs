@@ -9,7 +9,7 @@ use tktrot::log::{OnceOnly, Target};
 use tktrot::rotate::Keyring;
 use tktrot::tls::primed;
 use tktrot::tls::resolve::Library;
-use tktrot::{error, keyrings, log, process, upkeep, warning};
+use tktrot::{error, keyrings, log, process, program, upkeep, warning};
 
 /// `EX_CONFIG` of sysexits.h: how strict mode ends a server.
 const EX_CONFIG: libc::c_int = 78;
@@ -56,7 +56,7 @@ pub fn last_chance_for_threads() {
 impl Guest {
     fn arrive() -> Option<Self> {
         let (config, problems) = Config::from_env();
-        if config.disabled || !config.is_meant_for(process::executable()) {
+        if config.disabled || !program::names().iter().any(|name| config.is_meant_for(name)) {
             return None;
         }
         let opened = log::open(&config.log);

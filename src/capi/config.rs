@@ -46,7 +46,8 @@ pub const TKT_UPKEEP_CALLBACK: u32 = 1;
 pub struct tkt_config {
     /// `sizeof(tkt_config)`, so that the struct can grow.
     pub size: usize,
-    /// Name or absolute path of the ring. Default: the executable's base name.
+    /// Name or absolute path of the ring. Default: the base name by which the
+    /// program was started, a link's for one.
     pub ring: *const c_char,
     /// Directory of rings given by name; must be on tmpfs. Default: for root
     /// /run/tktrot (/dev/shm/tktrot where /run is no tmpfs), else

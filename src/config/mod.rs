@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::log::Target;
-use crate::process;
+use crate::program;
 use crate::ring::file::Place;
 use crate::ring::layout::{Geometry, MAX_CAPACITY, MIN_CAPACITY};
 use crate::schedule::Policy;
@@ -262,7 +262,7 @@ impl Config {
 
     /// Where the ring lies.
     pub fn place(&self) -> Place {
-        let name = self.ring.clone().unwrap_or_else(|| process::executable().into());
+        let name = self.ring.clone().unwrap_or_else(|| program::name().into());
         if name.as_bytes().contains(&b'/') {
             let path = PathBuf::from(name);
             let dir = path.parent().map_or_else(PathBuf::new, PathBuf::from);
@@ -279,9 +279,9 @@ impl Config {
         }
     }
 
-    /// True if this executable is meant.
-    pub fn is_meant_for(&self, executable: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|name| name == executable)
+    /// True if a program of this name is meant.
+    pub fn is_meant_for(&self, program: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|name| name == program)
     }
 }
 

@@ -2,6 +2,7 @@
 //! shell, helper and client that the server starts.
 
 mod bystanders;
+mod names;
 mod opt_out;
 mod python;
 mod traced;

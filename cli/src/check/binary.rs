@@ -1,6 +1,6 @@
 //! An executable file: whether the loader will preload into it, and which TLS library it has.
 
-use std::ffi::{CString, OsStr};
+use std::ffi::{CString, OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -34,7 +34,7 @@ const LINKED_IN: [(&[u8], &str); 4] = [
     (b"OpenSSL 1.1.1", "OpenSSL 1.1.1"),
 ];
 
-/// The file that a command name stands for.
+/// Where a command name leads: often a link.
 pub fn locate(program: &OsStr) -> Result<PathBuf> {
     let found = if program.as_bytes().contains(&b'/') {
         Some(PathBuf::from(program)).filter(|path| path.is_file())
@@ -46,8 +46,33 @@ pub fn locate(program: &OsStr) -> Result<PathBuf> {
         dirs.map(|dir| dir.join(program)).find(|path| path.is_file())
     };
     let shown = Path::new(program).display();
-    let path = found.with_context(|| format!("{shown}: there is no such program"))?;
+    found.with_context(|| format!("{shown}: there is no such program"))
+}
+
+/// The file that a path stands for.
+pub fn file(path: &Path) -> Result<PathBuf> {
     path.canonicalize().with_context(|| format!("{}", path.display()))
+}
+
+/// What the program will be called that is started at `path`, and is `file`: where that is not plain,
+/// or not what `only` (TKTROT_ONLY) names.
+pub fn name(path: &Path, file: &Path, only: &[OsString]) -> Option<Finding> {
+    let subject = "name";
+    // A script is called as its interpreter.
+    if fs::read(file).is_ok_and(|data| data.starts_with(b"#!")) {
+        return None;
+    }
+    let (given, own) = (path.file_name()?, file.file_name()?);
+    let (shown, own_shown) = (given.to_string_lossy(), own.to_string_lossy());
+    let both = match given == own {
+        true => shown.into_owned(),
+        false => format!("{shown}; the file is {own_shown}"),
+    };
+    if !only.is_empty() && !only.iter().any(|name| name == given || name == own) {
+        let advice = "TKTROT_ONLY names others only: add it";
+        return Some(Finding::wrong(subject, both, advice));
+    }
+    (given != own).then(|| Finding::fine(subject, both))
 }
 
 /// Looks at an executable and, as far as the loader tells, at its libraries.

@@ -50,11 +50,13 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
             (running::executable(pid)?, running::inspect(pid)?, running::configuration(pid))
         }
         (None, [program, rest @ ..]) => {
-            let program = binary::locate(program)?;
+            let path = binary::locate(program)?;
+            let program = binary::file(&path)?;
             let dir = std::env::current_dir().ok();
             let start = Start { root: "/".into(), dir, arguments: rest.to_vec() };
             let configured = configuration::inspect(&program, &start);
-            (program, Vec::new(), configured)
+            let name = binary::name(&path, &program, &settings.config.only);
+            (program, Vec::from_iter(name), configured)
         }
         (None, []) => unreachable!("clap requires one of them"),
     };
