@@ -133,11 +133,36 @@ pub fn leave() {
         return;
     }
     LEAVING.store(process::generation(), Ordering::SeqCst);
-    let ours = |duty: &&Duty| duty.is_of_this_process() && duty.runs.load(Ordering::SeqCst);
-    if duties().find(ours).is_none() {
-        // One that would start later might make a call that the filter kills for.
-        return;
+    // One that would start later might make a call that the filter kills for.
+    if is_at_work() {
+        wait_for_the_end();
+        tell_filter();
     }
+}
+
+/// The calling thread is about to give up rights that are its alone (capset(2)). A
+/// thread of ours would keep them; and when such a server changes its user next, for
+/// which glibc makes every thread do the same (nptl(7)), it may where the others may
+/// not, or the reverse, and glibc ends the process. So it ends. True if there
+/// was one: after [`stay`] a ticket starts another, with the rights that are left.
+pub fn step_aside() -> bool {
+    let is_there = !process::borrows_memory() && !is_leaving() && is_at_work();
+    // Of what has none, none can be taken; nor did its early thread have any.
+    if !is_there || confine::has_no_capabilities() {
+        return false;
+    }
+    LEAVING.store(process::generation(), Ordering::SeqCst);
+    wait_for_the_end();
+    true
+}
+
+fn is_at_work() -> bool {
+    let is_ours = |duty: &Duty| duty.is_of_this_process() && duty.runs.load(Ordering::SeqCst);
+    duties().any(is_ours)
+}
+
+/// Of threads that are told to end.
+fn wait_for_the_end() {
     // SAFETY: wakes who sleeps on a word of ours.
     unsafe {
         let wake = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
@@ -150,7 +175,6 @@ pub fn leave() {
         // An interruption is a look more.
         let _ = nap(BETWEEN_LOOKS);
     }
-    tell_filter();
 }
 
 /// The filter was refused, or was none: threads may be there again.

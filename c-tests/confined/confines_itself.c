@@ -17,6 +17,8 @@
  *     capabilities gives up what it has of them
  *     privileges   wants no new privileges (PR_SET_NO_NEW_PRIVS)
  *     filter       that, and a filter of system calls for its thread, which allows nearly all
+ *     login        at SIGHUP becomes nobody who keeps one capability, and root again by that, as
+ *                  ProFTPD does when a user logs in
  *     filter-all   one for all of its threads at once, by libseccomp
  *
  * Each step must do what it says, and leave errno as it is: without the shim all do.
@@ -102,6 +104,29 @@ static void drop_capabilities(void)
     must(syscall(SYS_capset, &header, none) == 0);
 }
 
+/* Of glibc, declared in libcap's header. */
+extern int capset(void *header, const void *data);
+
+static void keep(unsigned int effective, unsigned int permitted)
+{
+    struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+    struct __user_cap_data_struct some[2] = {{effective, permitted, 0}};
+    errno = ENOTTY;
+    must(capset(&header, some) == 0 && errno == ENOTTY);
+}
+
+static void log_in(int signal)
+{
+    const unsigned int setuids = 1U << CAP_SETUID;
+    (void)signal;
+    must(setreuid(NOBODY, 0) == 0);
+    keep(0, setuids);
+    must(prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) == 0);
+    must(setreuid(NOBODY, NOBODY) == 0);
+    keep(setuids, setuids);
+    must(setresuid(-1, 0, -1) == 0);
+}
+
 static void want_no_privileges(void)
 {
     must(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
@@ -166,6 +191,8 @@ static void take(void)
         drop_capabilities();
     } else if (is("privileges")) {
         want_no_privileges();
+    } else if (is("login")) {
+        signal(SIGHUP, log_in);
     } else if (is("filter")) {
         filter();
     } else if (is("filter-all")) {

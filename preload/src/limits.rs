@@ -7,7 +7,9 @@
 //! ([`tktrot::confine`]), or keys would outlive their end wherever nobody
 //! connects. Others, or the same ones later, set up a filter of system calls
 //! (prctl(2), or seccomp_load(3) of libseccomp): a thread of ours that is there by
-//! then would not be under it, or keep it from all threads, so it ends.
+//! then would not be under it, or keep it from all threads, so it ends. Some give
+//! up capabilities of one thread (capset(2)), which ours would keep: it goes, and
+//! the next ticket starts another.
 //!
 //! Those originals that are system calls are made as such: looking them up would
 //! take locks that a forked child may find taken. In a process without a ring of
@@ -119,6 +121,22 @@ pub unsafe extern "C" fn prctl(
     let result =
         unsafe { libc::syscall(libc::SYS_prctl, option, second, third, fourth, fifth) as c_int };
     if confines && result != 0 {
+        shielded((), upkeep::stay);
+    }
+    result
+}
+
+/// `capset(2)`, which is for the calling thread alone; libcap and libcap-ng call it.
+///
+/// # Safety
+///
+/// As for the original.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn capset(header: *mut c_void, data: *const c_void) -> c_int {
+    let stepped_aside = shielded(false, upkeep::step_aside);
+    // SAFETY: the server's own call, as the C library makes it.
+    let result = unsafe { libc::syscall(libc::SYS_capset, header, data) as c_int };
+    if stepped_aside {
         shielded((), upkeep::stay);
     }
     result

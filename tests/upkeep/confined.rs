@@ -144,3 +144,29 @@ fn a_later_ticket_starts_the_thread_that_could_not_be_started() -> Result {
     assert_eq!(log::ours(&said).len(), 1, "{said}");
     Ok(())
 }
+
+/// Rights that belong to one thread, given up after the first ticket: with a thread of ours that kept
+/// them glibc would end the server when it changes its user then.
+#[test]
+fn a_thread_of_ours_keeps_no_capability_that_the_server_gives_up() -> Result {
+    let ring = RingDir::new()?;
+    let server = server(&["login"], &ring)?;
+    let process = process(&server)?;
+    visit(&server)?;
+    process.wait_for_threads(NAME, 1, 1)?;
+    server.hang_up()?;
+    let own = || rights(&process).into_iter().find(|thread| thread.name == NAME);
+    const SETUID: u64 = 1 << 7;
+    wait::until(LIMIT, "the login", || (own()?.capabilities == SETUID).then_some(()))
+        .map_err(|error| format!("{error}: {:?}, {}", rights(&process), server.stderr()))?;
+    wait::until(LIMIT, "the upkeep thread", || {
+        visit(&server).ok()?;
+        ours(&process)
+    })?;
+    process.wait_for_threads(NAME, 1, 1)?;
+    let capabilities: Vec<u64> =
+        rights(&process).iter().map(|thread| thread.capabilities).collect();
+    assert_eq!(capabilities, [SETUID; 2]);
+    assert_eq!(server.stderr(), "");
+    Ok(())
+}
