@@ -90,7 +90,8 @@ fn build() -> Result<PathBuf> {
     Ok(target_dir())
 }
 
-fn target_dir() -> PathBuf {
+/// The target directory, whatever is in it.
+pub fn target_dir() -> PathBuf {
     root().join(env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from))
 }
 

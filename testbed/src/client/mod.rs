@@ -72,8 +72,13 @@ pub struct Client {
     version: TlsVersion,
     context: SslContext,
     /// What it says instead of an HTTP request.
-    words: Option<Arc<str>>,
+    words: Option<Arc<[u8]>>,
+    preface: Option<Preface>,
+    content_with_eof: bool,
 }
+
+/// What is said before TLS begins, as by who asks a mail server for `STARTTLS`.
+pub type Preface = fn(&mut TcpStream) -> io::Result<()>;
 
 /// A connection that went well from TCP to the last byte of the response.
 #[derive(Clone, Debug)]
@@ -132,13 +137,32 @@ impl Client {
                 received.lock().unwrap().push(session);
             }
         });
-        Ok(Client { version, context: context.build(), words: None })
+        Ok(Client {
+            version,
+            context: context.build(),
+            words: None,
+            preface: None,
+            content_with_eof: false,
+        })
     }
 
     /// Lets the client say this instead of an HTTP request. The server must end the connection
     /// upon it, as mail servers do upon `QUIT`.
-    pub fn saying(mut self, words: &str) -> Client {
-        self.words = Some(words.into());
+    pub fn saying(mut self, words: impl AsRef<[u8]>) -> Client {
+        self.words = Some(words.as_ref().into());
+        self
+    }
+
+    /// Lets the client say this before TLS begins.
+    pub fn after(mut self, preface: Preface) -> Client {
+        self.preface = Some(preface);
+        self
+    }
+
+    /// Lets the client take an end without a close_notify for an end, as the server's protocol says
+    /// itself when all was said.
+    pub fn content_with_eof(mut self) -> Client {
+        self.content_with_eof = true;
         self
     }
 
@@ -186,19 +210,22 @@ impl Client {
             unsafe { ssl.set_session(session) }.map_err(setup)?;
         }
 
-        let tcp = open(addr).map_err(|error| Error::io(Stage::Connect, &error))?;
+        let mut tcp = open(addr).map_err(|error| Error::io(Stage::Connect, &error))?;
+        if let Some(preface) = self.preface {
+            preface(&mut tcp).map_err(|error| Error::io(Stage::Connect, &error))?;
+        }
         let mut stream = SslStream::new(ssl, tcp).map_err(setup)?;
         stream.connect().map_err(|error| Error::ssl(Stage::Handshake, &error))?;
         let resumed = stream.ssl().session_reused();
         let certificate = stream.ssl().peer_certificate();
 
         let request = match &self.words {
-            Some(words) => words.to_string(),
-            None => request(sni.unwrap_or("localhost")),
+            Some(words) => words.to_vec(),
+            None => request(sni.unwrap_or("localhost")).into_bytes(),
         };
         let failed = |error: ssl::Error| Error::ssl(Stage::Request, &error);
-        stream.ssl_write(request.as_bytes()).map_err(failed)?;
-        let (response, ended_cleanly) = read_response(&mut stream)?;
+        stream.ssl_write(&request).map_err(failed)?;
+        let (response, ended_cleanly) = read_response(&mut stream, self.content_with_eof)?;
         // Without our own close_notify libssl would drop the session when the connection is freed.
         // The peer may be gone already, which no longer matters.
         let _ = stream.shutdown();
@@ -249,8 +276,11 @@ fn request(host: &str) -> String {
 }
 
 /// Reads up to the server's close_notify. A server that closes without one is tolerated when the
-/// response is complete; the flag says whether there was one.
-fn read_response(stream: &mut SslStream<TcpStream>) -> Result<(Vec<u8>, bool), Error> {
+/// response is complete, or the client is content with that; the flag says whether there was one.
+fn read_response(
+    stream: &mut SslStream<TcpStream>,
+    content_with_eof: bool,
+) -> Result<(Vec<u8>, bool), Error> {
     let mut response = Vec::new();
     let mut chunk = [0; 4096];
     loop {
@@ -259,7 +289,8 @@ fn read_response(stream: &mut SslStream<TcpStream>) -> Result<(Vec<u8>, bool), E
             Err(error) if error.code() == ErrorCode::ZERO_RETURN => return Ok((response, true)),
             Err(error) => {
                 let error = Error::ssl(Stage::Request, &error);
-                let at_end = error.kind == ErrorKind::Killed && is_complete(&response);
+                let at_end =
+                    error.kind == ErrorKind::Killed && (content_with_eof || is_complete(&response));
                 return if at_end { Ok((response, false)) } else { Err(error) };
             }
         }

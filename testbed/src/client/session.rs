@@ -65,7 +65,7 @@ impl Session {
     }
 
     /// The same, as it was received: offered whatever became of this one.
-    pub(super) fn anew(&self) -> Session {
+    pub fn anew(&self) -> Session {
         Session { withdrawn: Arc::default(), ..self.clone() }
     }
 
