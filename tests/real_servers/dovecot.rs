@@ -8,7 +8,7 @@ use testbed::client::Client;
 use testbed::foreground::give;
 
 use crate::Result;
-use crate::journey::{journey, strangers_stay_out};
+use crate::journey::{answers_stay_the_same, journey, strangers_stay_out};
 use crate::kind::{Asks, Kind, PLAIN, Place, Reload};
 
 const DOVECOT: Kind = Kind {
@@ -87,18 +87,19 @@ fn dovecot_that_asks_nobody() -> Result {
     journey(DOVECOT, Asks::Nobody)
 }
 
+/// It knows of a certificate only by the call of its verify callback, of which there is none when a
+/// session resumes: who resumed could not log in.
 #[test]
 fn dovecot_that_asks_anybody() -> Result {
-    journey(DOVECOT, Asks::Anybody)
+    answers_stay_the_same(DOVECOT, Asks::Anybody)
 }
 
 #[test]
 fn dovecot_that_asks_everybody() -> Result {
-    journey(DOVECOT, Asks::Everybody)
+    answers_stay_the_same(DOVECOT, Asks::Everybody)
 }
 
 #[test]
 fn dovecot_keeps_strangers_out() -> Result {
-    strangers_stay_out(DOVECOT, Asks::Nobody)?;
-    strangers_stay_out(DOVECOT, Asks::Anybody)
+    strangers_stay_out(DOVECOT, Asks::Nobody)
 }

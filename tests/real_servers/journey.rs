@@ -59,6 +59,31 @@ pub fn journey(kind: Kind, asks: Asks) -> Result {
     Ok(())
 }
 
+/// For servers to which a client that resumes is not the client that it was: whatever comes of its
+/// handshakes, what it is answered is the same as in a full one, without the shim and with it.
+pub fn answers_stay_the_same(kind: Kind, asks: Asks) -> Result {
+    for shim in [false, true] {
+        let mut trip = Trip::start(kind, asks, shim)?;
+        let addr = trip.started.server.addr();
+        for _ in 0..2 {
+            for visitor in &mut trip.visitors {
+                visitor.comes(addr, &mut trip.tally)?;
+                for _ in 0..TIMES {
+                    visitor.returns(addr, false, &mut trip.tally)?;
+                }
+                let who = visitor.who;
+                assert!(!visitor.slipped, "shim: {shim}, {who:?}\n{}", trip.started.log());
+            }
+            trip.started.restart(None)?;
+        }
+        println!("{} {asks:?}, shim: {shim}: {:?}", kind.ring, trip.tally);
+        if shim {
+            assert_eq!(trip.started.counters()?.tally(), trip.tally);
+        }
+    }
+    Ok(())
+}
+
 struct Trip {
     started: Started,
     visitors: Vec<Visitor>,
