@@ -504,6 +504,46 @@ typedef void (*tkt_thread_stop_fn)(void*);
 typedef void *(*tkt_err_state_fn)(void);
 
 /**
+ * `SSL_ctrl`.
+ */
+typedef long (*tkt_ssl_ctrl_fn)(struct ssl_st*, int, long, void*);
+
+/**
+ * `EVP_Digest`.
+ */
+typedef int (*tkt_digest_fn)(const void*,
+                             size_t,
+                             unsigned char*,
+                             unsigned int*,
+                             const struct evp_md_st*,
+                             struct engine_st*);
+
+/**
+ * `SSL_CTX_get_cert_store`; an X509_STORE is opaque here.
+ */
+typedef void *(*tkt_cert_store_fn)(const struct ssl_ctx_st*);
+
+/**
+ * `X509_STORE_up_ref`, `X509_STORE_lock` and `X509_STORE_unlock`.
+ */
+typedef int (*tkt_store_do_fn)(void*);
+
+/**
+ * `X509_STORE_free`.
+ */
+typedef void (*tkt_store_free_fn)(void*);
+
+/**
+ * `X509_STORE_get0_objects`: a stack of X509_OBJECT.
+ */
+typedef const void *(*tkt_store_objects_fn)(void*);
+
+/**
+ * `X509_OBJECT_get0_X509`.
+ */
+typedef struct x509_st *(*tkt_object_cert_fn)(const void*);
+
+/**
  * The functions of a TLS library that are called; fill it with
  * `TKT_TLS_API_INIT`. Those that not every TLS library has may be NULL.
  */
@@ -647,6 +687,23 @@ typedef struct tkt_tls_api {
    * OpenSSL 1.1.1, where a mark is a flag of the newest error: see [`super::errors`].
    */
   tkt_err_state_fn err_get_state;
+  /**
+   * This and the next two tell all certificates of a context. Without them there is one.
+   */
+  tkt_ssl_ctrl_fn ssl_ctrl;
+  struct ssl_st *(*ssl_new)(struct ssl_ctx_st*);
+  void (*ssl_free)(struct ssl_st*);
+  tkt_digest_fn evp_digest;
+  /**
+   * This and the next six tell whom a context trusts. Without them that is not bound.
+   */
+  tkt_cert_store_fn ssl_ctx_get_cert_store;
+  tkt_store_do_fn x509_store_up_ref;
+  tkt_store_free_fn x509_store_free;
+  tkt_store_do_fn x509_store_lock;
+  tkt_store_do_fn x509_store_unlock;
+  tkt_store_objects_fn x509_store_get0_objects;
+  tkt_object_cert_fn x509_object_get0_x509;
 } tkt_tls_api;
 
 #ifdef __cplusplus
@@ -905,7 +962,8 @@ int tkt_install_api(struct ssl_ctx_st *ctx,
         TKT_CAST(tkt_hmac_copy_fn, HMAC_CTX_copy), ERR_set_mark, ERR_pop_to_mark,          \
         0, 0, 0, 0, 0, X509_up_ref, X509_free,                                             \
         TKT_CAST(tkt_client_random_fn, SSL_get_client_random), 0, SSL_get_certificate,     \
-        SSL_get_session, SSL_SESSION_get0_id_context, 0, 0                                 \
+        SSL_get_session, SSL_SESSION_get0_id_context, 0, 0, 0, 0, 0,                       \
+        TKT_CAST(tkt_digest_fn, EVP_Digest), 0, 0, 0, 0, 0, 0, 0                           \
     }
 #elif defined(OPENSSL_VERSION_NUMBER) && OPENSSL_VERSION_NUMBER >= 0x30000000L
 #define TKT_TLS_API_INIT                                                                   \
@@ -939,7 +997,16 @@ int tkt_install_api(struct ssl_ctx_st *ctx,
         TKT_CAST(tkt_client_random_fn, SSL_get_client_random),                             \
         TKT_CAST(tkt_get_ex_data_fn, CRYPTO_get_ex_data), SSL_get_certificate,             \
         SSL_get_session, SSL_SESSION_get0_id_context,                                      \
-        TKT_CAST(tkt_thread_stop_fn, OPENSSL_thread_stop_ex), 0                            \
+        TKT_CAST(tkt_thread_stop_fn, OPENSSL_thread_stop_ex), 0, SSL_ctrl, SSL_new,        \
+        SSL_free,                                                                          \
+        TKT_CAST(tkt_digest_fn, EVP_Digest),                                               \
+        TKT_CAST(tkt_cert_store_fn, SSL_CTX_get_cert_store),                               \
+        TKT_CAST(tkt_store_do_fn, X509_STORE_up_ref),                                      \
+        TKT_CAST(tkt_store_free_fn, X509_STORE_free),                                      \
+        TKT_CAST(tkt_store_do_fn, X509_STORE_lock),                                        \
+        TKT_CAST(tkt_store_do_fn, X509_STORE_unlock),                                      \
+        TKT_CAST(tkt_store_objects_fn, X509_STORE_get0_objects),                           \
+        TKT_CAST(tkt_object_cert_fn, X509_OBJECT_get0_X509)                                \
     }
 #else
 #define TKT_TLS_API_INIT                                                                   \
@@ -968,6 +1035,14 @@ int tkt_install_api(struct ssl_ctx_st *ctx,
         TKT_CAST(tkt_client_random_fn, SSL_get_client_random),                             \
         TKT_CAST(tkt_get_ex_data_fn, CRYPTO_get_ex_data), SSL_get_certificate,             \
         SSL_get_session, SSL_SESSION_get0_id_context, 0,                                   \
-        TKT_CAST(tkt_err_state_fn, ERR_get_state)                                          \
+        TKT_CAST(tkt_err_state_fn, ERR_get_state), SSL_ctrl, SSL_new, SSL_free,            \
+        TKT_CAST(tkt_digest_fn, EVP_Digest),                                               \
+        TKT_CAST(tkt_cert_store_fn, SSL_CTX_get_cert_store),                               \
+        TKT_CAST(tkt_store_do_fn, X509_STORE_up_ref),                                      \
+        TKT_CAST(tkt_store_free_fn, X509_STORE_free),                                      \
+        TKT_CAST(tkt_store_do_fn, X509_STORE_lock),                                        \
+        TKT_CAST(tkt_store_do_fn, X509_STORE_unlock),                                      \
+        TKT_CAST(tkt_store_objects_fn, X509_STORE_get0_objects),                           \
+        TKT_CAST(tkt_object_cert_fn, X509_OBJECT_get0_X509)                                \
     }
 #endif

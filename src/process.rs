@@ -264,6 +264,21 @@ extern "C" fn in_child() {
     in_parent();
 }
 
+/// Tells the PID namespace of this process from others, as it was at the first
+/// call; 0 where /proc does not tell.
+pub fn pid_namespace() -> u32 {
+    static NAMESPACE: AtomicU32 = AtomicU32::new(u32::MAX);
+    match NAMESPACE.load(Ordering::Relaxed) {
+        u32::MAX => {
+            let facts = std::fs::metadata("/proc/self/ns/pid");
+            let inode = facts.map_or(0, |facts| std::os::unix::fs::MetadataExt::ino(&facts) as u32);
+            NAMESPACE.store(inode, Ordering::Relaxed);
+            inode
+        }
+        known => known,
+    }
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;

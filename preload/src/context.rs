@@ -1,23 +1,26 @@
 //! What the hooks know of each SSL_CTX, and what they decide for it. The state
 //! lies in the context's ex_data and is freed with it.
 
-use std::ffi::{c_int, c_long, c_void};
+use std::ffi::{c_int, c_long, c_uchar, c_uint, c_void};
 use std::fmt;
+use std::mem;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, Ordering};
 
-use openssl_sys::{SSL, SSL_CTX, SSL_METHOD};
+use openssl_sys::{SSL, SSL_CTX, SSL_METHOD, SSL_SESSION};
 use tktrot::log::OnceOnly;
 use tktrot::ring::stats::Counter;
 use tktrot::rotate::Keyring;
 use tktrot::tls::attach::{self, Connections};
 use tktrot::tls::attachment::Attachment;
 use tktrot::tls::connection;
-use tktrot::tls::resolve::{Library, Originals};
+use tktrot::tls::resolve::{Library, OpenedSession, Originals, SealsSession};
+use tktrot::tls::shown::Found;
 use tktrot::tls::source::Home;
 use tktrot::{error, notice, process, warning};
 
 use crate::guest::{Guest, guest};
+use crate::hooks::unnoticed;
 
 /// Keys that a server set itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +65,21 @@ struct Context {
     attachment: AtomicPtr<Attachment>,
     /// Where its cryptography comes from.
     home: Home,
+    /// The server gave it a session id context.
+    has_id_context: AtomicBool,
+    /// The server's own callbacks for sessions in tickets: ours call them.
+    callbacks: SessionCallbacks,
+}
+
+/// What a server set with `SSL_CTX_set_session_ticket_cb`: as in libssl itself,
+/// nobody uses the context while it does.
+#[derive(Default)]
+struct SessionCallbacks {
+    seals: AtomicPtr<c_void>,
+    opened: AtomicPtr<c_void>,
+    argument: AtomicPtr<c_void>,
+    /// Ours are in place.
+    ours: AtomicBool,
 }
 
 /// A context was made: the ring is opened now, with the privileges of now, and
@@ -136,7 +154,7 @@ pub unsafe fn used(library: &'static Library, ctx: *mut SSL_CTX) -> bool {
         let mut attachment = None;
         if !keeps_its_own {
             // SAFETY: the caller vouches for `ctx`.
-            attachment = unsafe { attach(guest, library, ctx, &context.home) };
+            attachment = unsafe { attach(guest, library, ctx, context) };
         }
         let attachment = attachment.map_or(ptr::null(), ptr::from_ref);
         context.attachment.store(attachment.cast_mut(), Ordering::Release);
@@ -170,14 +188,190 @@ pub unsafe fn connected(library: &'static Library, ctx: *mut SSL_CTX, ssl: *mut 
         context.and_then(|context| context.attachment.load(Ordering::Acquire).as_ref())
     };
     let Some(attachment) = attachment else { return };
+    let now = attachment.keyring.now();
     // SAFETY: the caller vouches for both.
     unsafe {
-        if let Some(part) = attachment.scope_of_context(ctx, attachment.keyring.now()) {
-            connection::begin(library, ssl, part);
+        if let Some(part) = attachment.scope_of_new_connection((ctx, ssl), now) {
+            connection::begin(ssl, attachment, part);
         }
+        give_id_context(library, ssl);
         if let Some(unserved) = Unserved::of(library, ssl) {
             unserved.count(attachment.keyring);
         }
+    }
+}
+
+/// The server is about to change the policy of a connection, or to switch its context.
+///
+/// # Safety
+///
+/// `ssl` is a live SSL of `library` that this thread uses.
+pub unsafe fn policy_changes(library: &'static Library, ssl: *mut SSL) {
+    // SAFETY: the caller vouches for `ssl`.
+    unsafe {
+        if let Some(attachment) = connection::served_by(library, ssl) {
+            attachment.keep_policy(ssl, attachment.keyring.now());
+        }
+    }
+}
+
+/// The server gave a context a session id context, or took it away.
+///
+/// # Safety
+///
+/// `ctx` is a live SSL_CTX of `library`.
+pub unsafe fn has_id_context(library: &'static Library, ctx: *mut SSL_CTX, is_set: bool) {
+    if guest().is_some() {
+        // SAFETY: the caller vouches for `ctx`.
+        let context = unsafe { state(library, ctx, false, &Home::DEFAULT) };
+        if let Some(context) = context {
+            context.has_id_context.store(is_set, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The server gave a connection a session id context.
+///
+/// # Safety
+///
+/// `ssl` is a live SSL of `library` that this thread uses.
+pub unsafe fn connection_has_id_context(library: &'static Library, ssl: *mut SSL) {
+    // SAFETY: the caller vouches for `ssl`.
+    if let Some(has) = unsafe { connection::id_context(library, ssl) } {
+        *has = true;
+    }
+}
+
+/// Gives a connection a session id context if it asks for client certificates
+/// and has none: libssl ends every handshake that comes with a session then,
+/// whoever's keys its ticket was sealed with
+/// (SSL_CTX_set_session_id_context(3)). What its tickets are bound to tells it
+/// from others. But not where the server has a callback that looks at
+/// certificates: a resumed handshake has none to show, and Dovecot refuses who
+/// did not pass by there.
+///
+/// # Safety
+///
+/// `ssl` is a live SSL of `library` that this thread uses.
+pub unsafe fn give_id_context(library: &'static Library, ssl: *mut SSL) {
+    let Originals { ssl_get_ssl_ctx, ssl_set_session_id_context, ssl_get_verify_callback, .. } =
+        library.originals;
+    let (Some(ctx_of), Some(set), Some(verifier)) =
+        (ssl_get_ssl_ctx, ssl_set_session_id_context, ssl_get_verify_callback)
+    else {
+        return;
+    };
+    // SAFETY: the caller vouches for `ssl`, which holds its context.
+    unsafe {
+        let Some(attachment) = connection::served_by(library, ssl) else { return };
+        if !library.api.asks_for_certificate(ssl) || verifier(ssl).is_some() {
+            return;
+        }
+        let context = state(library, ctx_of(ssl), false, &Home::DEFAULT);
+        let has_one = context.is_none_or(|it| it.has_id_context.load(Ordering::Relaxed))
+            || connection::id_context(library, ssl).is_none_or(|has| *has);
+        if has_one {
+            return;
+        }
+        let part = connection::part(library, ssl);
+        if let Some(id) = part.and_then(|part| attachment.id_context_of(part)) {
+            set(ssl, id.as_ptr(), id.len() as c_uint);
+        }
+    }
+}
+
+/// The server sets callbacks of its own for sessions in tickets. Ours call them.
+///
+/// # Safety
+///
+/// `ctx` is a live SSL_CTX of `library`, and the functions are of those types.
+pub unsafe fn session_callbacks(
+    library: &'static Library,
+    ctx: *mut SSL_CTX,
+    seals: SealsSession,
+    opened: OpenedSession,
+    argument: *mut c_void,
+) -> Verdict {
+    if guest().is_none() {
+        return Verdict::Pass;
+    }
+    // SAFETY: the caller vouches for `ctx`.
+    let Some(context) = (unsafe { state(library, ctx, false, &Home::DEFAULT) }) else {
+        return Verdict::Pass;
+    };
+    let address = |function: Option<usize>| function.unwrap_or(0) as *mut c_void;
+    let SessionCallbacks { seals: own_seals, opened: own_opened, argument: own, ours } =
+        &context.callbacks;
+    own_seals.store(address(seals.map(|function| function as usize)), Ordering::Relaxed);
+    own_opened.store(address(opened.map(|function| function as usize)), Ordering::Relaxed);
+    own.store(argument, Ordering::Relaxed);
+    if !ours.load(Ordering::Relaxed) {
+        return Verdict::Pass;
+    }
+    // SAFETY: the caller vouches for `ctx`.
+    unsafe { see_sessions(library, ctx, context) };
+    Verdict::Swallow
+}
+
+/// Puts our callbacks for sessions in tickets in front of the server's own.
+/// False if the library has none.
+///
+/// # Safety
+///
+/// `ctx` is a live SSL_CTX of `library`, which the server does not change now, and `context` its state.
+unsafe fn see_sessions(library: &Library, ctx: *mut SSL_CTX, context: &Context) -> bool {
+    let Some(set) = library.originals.ssl_ctx_set_session_ticket_cb else { return false };
+    let seals: SealsSession = Some(session_is_sealed);
+    let seals = seals.filter(|_| !context.callbacks.seals.load(Ordering::Relaxed).is_null());
+    let argument = ptr::from_ref(context).cast_mut().cast();
+    // SAFETY: the caller vouches for `ctx`; the state lives as long.
+    let set = unsafe { set(ctx, seals, Some(session_was_opened), argument) } == 1;
+    context.callbacks.ours.store(set, Ordering::Relaxed);
+    set
+}
+
+/// Only there to call the server's own.
+unsafe extern "C-unwind" fn session_is_sealed(ssl: *mut SSL, context: *mut c_void) -> c_int {
+    // SAFETY: what `see_sessions` gave; the server's function, of that type.
+    unsafe {
+        let SessionCallbacks { seals, argument, .. } = &(*context.cast::<Context>()).callbacks;
+        let seals = mem::transmute::<*mut c_void, SealsSession>(seals.load(Ordering::Relaxed));
+        seals.map_or(1, |seals| seals(ssl, argument.load(Ordering::Relaxed)))
+    }
+}
+
+unsafe extern "C-unwind" fn session_was_opened(
+    ssl: *mut SSL,
+    session: *mut SSL_SESSION,
+    name: *const c_uchar,
+    name_len: usize,
+    status: c_int,
+    context: *mut c_void,
+) -> c_int {
+    // SAFETY: what `see_sessions` gave, and what libssl hands in; the server's
+    // function, of that type.
+    unsafe {
+        let context = &*context.cast::<Context>();
+        let attachment = context.attachment.load(Ordering::Acquire).as_ref();
+        let find = |attachment: &Attachment| {
+            unnoticed(attachment.library, Found::as_told(session, status), || {
+                Found::new(attachment, ssl, session, status)
+            })
+        };
+        let found = attachment.map_or(Found::as_told(session, status), find);
+        let SessionCallbacks { opened, argument, .. } = &context.callbacks;
+        let own = mem::transmute::<*mut c_void, OpenedSession>(opened.load(Ordering::Relaxed));
+        let answer = match own {
+            Some(own) => {
+                let argument = argument.load(Ordering::Relaxed);
+                found.allow(own(ssl, found.session, name, name_len, found.status, argument))
+            }
+            None => found.answer(),
+        };
+        if let Some(attachment) = attachment {
+            unnoticed(attachment.library, (), || found.count(attachment, ssl, answer));
+        }
+        answer
     }
 }
 
@@ -296,10 +490,14 @@ unsafe fn attach<'c>(
     guest: &'static Guest,
     library: &'static Library,
     ctx: *mut SSL_CTX,
-    home: &Home,
+    context: &Context,
 ) -> Option<&'c Attachment> {
     let keyring = guest.keyring_at_use(library)?;
-    let attachment = Attachment::new(&guest.config, library, keyring, home);
+    let mut attachment = Attachment::new(&guest.config, library, keyring, &context.home);
+    // SAFETY: the caller vouches for `ctx`.
+    if unsafe { see_sessions(library, ctx, context) } {
+        attachment = attachment.that_sees_sessions();
+    }
     // SAFETY: the caller vouches for `ctx`; `connected` lets each connection
     // keep what it is then.
     match unsafe { attach::attach(ctx, attachment, Connections::KeepTheirs) } {
@@ -350,6 +548,8 @@ unsafe fn state<'c>(
                 decided: AtomicBool::new(false),
                 attachment: AtomicPtr::new(ptr::null_mut()),
                 home: home.clone(),
+                has_id_context: AtomicBool::new(false),
+                callbacks: SessionCallbacks::default(),
             }));
             if api.set_ctx_data(ctx, index, new.cast()) {
                 return new.as_ref();

@@ -8,7 +8,7 @@
 //! is unwound through these functions, as if they were not there.
 
 use std::cell::Cell;
-use std::ffi::{CStr, c_char, c_int, c_long, c_void};
+use std::ffi::{CStr, c_char, c_int, c_long, c_uchar, c_uint, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use openssl_sys::{SSL, SSL_CTX, SSL_METHOD};
@@ -17,7 +17,7 @@ use tktrot::tls::api::{
     AnyFunction, CTRL_SET_TICKET_KEY_CB, CTRL_SET_TICKET_KEYS, EvpCallback, HmacCallback,
 };
 use tktrot::tls::errors::Mark;
-use tktrot::tls::resolve::{self, Library};
+use tktrot::tls::resolve::{self, Library, OpenedSession, SealsSession};
 use tktrot::tls::source::Home;
 use tktrot::unnoticed::Unnoticed;
 
@@ -285,6 +285,254 @@ unsafe extern "C-unwind" fn ssl_ctx_set_tlsext_ticket_key_cb(
     result
 }
 
+/// `SSL_set_verify(3)`.
+///
+/// # Safety
+///
+/// As for the original.
+#[unsafe(no_mangle)]
+#[unsafe(naked)]
+pub unsafe extern "C-unwind" fn SSL_set_verify(ssl: *mut SSL, mode: c_int, callback: AnyFunction) {
+    go_on_with_caller!(3, ssl_set_verify)
+}
+
+unsafe extern "C-unwind" fn ssl_set_verify(
+    ssl: *mut SSL,
+    mode: c_int,
+    callback: AnyFunction,
+    caller: *const c_void,
+) {
+    let library = library(caller, c"SSL_set_verify");
+    policy_changes(library, ssl);
+    let original = original!(library.originals.ssl_set_verify, caller, c"SSL_set_verify");
+    let outer = WITHIN.replace(library);
+    if let Some(original) = original {
+        // SAFETY: the server's own call.
+        unsafe { original(ssl, mode, callback) };
+    }
+    WITHIN.set(outer);
+    if let Some(library) = library.filter(|_| !ssl.is_null()) {
+        // SAFETY: not null, so the server vouches for it.
+        unnoticed(library, (), || unsafe { context::give_id_context(library, ssl) });
+    }
+}
+
+/// `SSL_set_verify_depth(3)`.
+///
+/// # Safety
+///
+/// As for the original.
+#[unsafe(no_mangle)]
+#[unsafe(naked)]
+pub unsafe extern "C-unwind" fn SSL_set_verify_depth(ssl: *mut SSL, depth: c_int) {
+    go_on_with_caller!(2, ssl_set_verify_depth)
+}
+
+unsafe extern "C-unwind" fn ssl_set_verify_depth(
+    ssl: *mut SSL,
+    depth: c_int,
+    caller: *const c_void,
+) {
+    let library = library(caller, c"SSL_set_verify_depth");
+    policy_changes(library, ssl);
+    let original =
+        original!(library.originals.ssl_set_verify_depth, caller, c"SSL_set_verify_depth");
+    let outer = WITHIN.replace(library);
+    if let Some(original) = original {
+        // SAFETY: the server's own call.
+        unsafe { original(ssl, depth) };
+    }
+    WITHIN.set(outer);
+}
+
+/// `SSL_set_client_CA_list(3)`.
+///
+/// # Safety
+///
+/// As for the original.
+#[unsafe(no_mangle)]
+#[unsafe(naked)]
+pub unsafe extern "C-unwind" fn SSL_set_client_CA_list(ssl: *mut SSL, names: *mut c_void) {
+    go_on_with_caller!(2, ssl_set_client_ca_list)
+}
+
+unsafe extern "C-unwind" fn ssl_set_client_ca_list(
+    ssl: *mut SSL,
+    names: *mut c_void,
+    caller: *const c_void,
+) {
+    let library = library(caller, c"SSL_set_client_CA_list");
+    policy_changes(library, ssl);
+    let original =
+        original!(library.originals.ssl_set_client_ca_list, caller, c"SSL_set_client_CA_list");
+    let outer = WITHIN.replace(library);
+    if let Some(original) = original {
+        // SAFETY: the server's own call.
+        unsafe { original(ssl, names) };
+    }
+    WITHIN.set(outer);
+}
+
+/// `SSL_set_SSL_CTX`, with which servername and ClientHello callbacks switch
+/// to the context of a name.
+///
+/// # Safety
+///
+/// As for the original.
+#[unsafe(no_mangle)]
+#[unsafe(naked)]
+pub unsafe extern "C-unwind" fn SSL_set_SSL_CTX(ssl: *mut SSL, ctx: *mut SSL_CTX) -> *mut SSL_CTX {
+    go_on_with_caller!(2, ssl_set_ssl_ctx)
+}
+
+unsafe extern "C-unwind" fn ssl_set_ssl_ctx(
+    ssl: *mut SSL,
+    ctx: *mut SSL_CTX,
+    caller: *const c_void,
+) -> *mut SSL_CTX {
+    let library = library(caller, c"SSL_set_SSL_CTX");
+    policy_changes(library, ssl);
+    let original = original!(library.originals.ssl_set_ssl_ctx, caller, c"SSL_set_SSL_CTX");
+    let outer = WITHIN.replace(library);
+    let result = match original {
+        // SAFETY: the server's own call.
+        Some(original) => unsafe { original(ssl, ctx) },
+        None => std::ptr::null_mut(),
+    };
+    WITHIN.set(outer);
+    result
+}
+
+/// `SSL_CTX_set_session_id_context(3)`.
+///
+/// # Safety
+///
+/// As for the original.
+#[unsafe(no_mangle)]
+#[unsafe(naked)]
+pub unsafe extern "C-unwind" fn SSL_CTX_set_session_id_context(
+    ctx: *mut SSL_CTX,
+    id: *const c_uchar,
+    len: c_uint,
+) -> c_int {
+    go_on_with_caller!(3, ssl_ctx_set_session_id_context)
+}
+
+unsafe extern "C-unwind" fn ssl_ctx_set_session_id_context(
+    ctx: *mut SSL_CTX,
+    id: *const c_uchar,
+    len: c_uint,
+    caller: *const c_void,
+) -> c_int {
+    let library = library(caller, c"SSL_CTX_set_session_id_context");
+    let original = original!(
+        library.originals.ssl_ctx_set_session_id_context,
+        caller,
+        c"SSL_CTX_set_session_id_context"
+    );
+    let outer = WITHIN.replace(library);
+    let result = match original {
+        // SAFETY: the server's own call.
+        Some(original) => unsafe { original(ctx, id, len) },
+        None => 0,
+    };
+    WITHIN.set(outer);
+    if let Some(library) = library.filter(|_| !ctx.is_null() && result == 1) {
+        // SAFETY: not null, so the server vouches for it.
+        unnoticed(library, (), || unsafe { context::has_id_context(library, ctx, len > 0) });
+    }
+    result
+}
+
+/// `SSL_set_session_id_context(3)`.
+///
+/// # Safety
+///
+/// As for the original.
+#[unsafe(no_mangle)]
+#[unsafe(naked)]
+pub unsafe extern "C-unwind" fn SSL_set_session_id_context(
+    ssl: *mut SSL,
+    id: *const c_uchar,
+    len: c_uint,
+) -> c_int {
+    go_on_with_caller!(3, ssl_set_session_id_context)
+}
+
+unsafe extern "C-unwind" fn ssl_set_session_id_context(
+    ssl: *mut SSL,
+    id: *const c_uchar,
+    len: c_uint,
+    caller: *const c_void,
+) -> c_int {
+    let library = library(caller, c"SSL_set_session_id_context");
+    let original = original!(
+        library.originals.ssl_set_session_id_context,
+        caller,
+        c"SSL_set_session_id_context"
+    );
+    let outer = WITHIN.replace(library);
+    let result = match original {
+        // SAFETY: the server's own call.
+        Some(original) => unsafe { original(ssl, id, len) },
+        None => 0,
+    };
+    WITHIN.set(outer);
+    if let Some(library) = library.filter(|_| !ssl.is_null() && result == 1 && len > 0) {
+        // SAFETY: not null, so the server vouches for it.
+        unnoticed(library, (), || unsafe { context::connection_has_id_context(library, ssl) });
+    }
+    result
+}
+
+/// `SSL_CTX_set_session_ticket_cb(3)`.
+///
+/// # Safety
+///
+/// As for the original.
+#[unsafe(no_mangle)]
+#[unsafe(naked)]
+pub unsafe extern "C-unwind" fn SSL_CTX_set_session_ticket_cb(
+    ctx: *mut SSL_CTX,
+    seals: SealsSession,
+    opened: OpenedSession,
+    argument: *mut c_void,
+) -> c_int {
+    go_on_with_caller!(4, ssl_ctx_set_session_ticket_cb)
+}
+
+unsafe extern "C-unwind" fn ssl_ctx_set_session_ticket_cb(
+    ctx: *mut SSL_CTX,
+    seals: SealsSession,
+    opened: OpenedSession,
+    argument: *mut c_void,
+    caller: *const c_void,
+) -> c_int {
+    let library = library(caller, c"SSL_CTX_set_session_ticket_cb");
+    if let Some(library) = library.filter(|_| !ctx.is_null()) {
+        // SAFETY: not null, so the server vouches for it, and for its functions.
+        let verdict = unnoticed(library, Verdict::Pass, || unsafe {
+            context::session_callbacks(library, ctx, seals, opened, argument)
+        });
+        if verdict == Verdict::Swallow {
+            return 1;
+        }
+    }
+    let original = original!(
+        library.originals.ssl_ctx_set_session_ticket_cb,
+        caller,
+        c"SSL_CTX_set_session_ticket_cb"
+    );
+    let outer = WITHIN.replace(library);
+    let result = match original {
+        // SAFETY: the server's own call.
+        Some(original) => unsafe { original(ctx, seals, opened, argument) },
+        None => 0,
+    };
+    WITHIN.set(outer);
+    result
+}
+
 /// The TLS library whose function of that name the caller means.
 fn library(caller: *const c_void, function: &CStr) -> Option<&'static Library> {
     shielded(None, || match WITHIN.get() {
@@ -342,9 +590,16 @@ fn own_keys(
     })
 }
 
+fn policy_changes(library: Option<&'static Library>, ssl: *mut SSL) {
+    if let Some(library) = library.filter(|_| !ssl.is_null()) {
+        // SAFETY: not null, so the server vouches for it.
+        unnoticed(library, (), || unsafe { context::policy_changes(library, ssl) });
+    }
+}
+
 /// Does something of ours on the server's thread, and leaves that as it was, the
 /// library's error queue included.
-fn unnoticed<T>(library: &Library, otherwise: T, ours: impl FnOnce() -> T) -> T {
+pub fn unnoticed<T>(library: &Library, otherwise: T, ours: impl FnOnce() -> T) -> T {
     shielded(otherwise, || {
         let _mark = Mark::set(&library.api);
         ours()

@@ -163,6 +163,36 @@ pub type GetClientRandom = Option<unsafe extern "C" fn(*const SSL, *mut c_uchar,
 /// `ERR_get_state`.
 pub type ErrGetState = Option<unsafe extern "C" fn() -> *mut c_void>;
 
+/// `EVP_Digest`.
+pub type EvpDigest = Option<
+    unsafe extern "C" fn(
+        *const c_void,
+        usize,
+        *mut c_uchar,
+        *mut c_uint,
+        *const EVP_MD,
+        *mut Engine,
+    ) -> c_int,
+>;
+
+/// `SSL_CTX_get_cert_store`; an X509_STORE is opaque here.
+pub type CtxCertStore = Option<unsafe extern "C" fn(*const SSL_CTX) -> *mut c_void>;
+
+/// `X509_STORE_up_ref`, `X509_STORE_lock` and `X509_STORE_unlock`.
+pub type X509StoreDo = Option<unsafe extern "C" fn(*mut c_void) -> c_int>;
+
+/// `X509_STORE_free`.
+pub type X509StoreFree = Option<unsafe extern "C" fn(*mut c_void)>;
+
+/// `X509_STORE_get0_objects`: a stack of X509_OBJECT.
+pub type X509StoreObjects = Option<unsafe extern "C" fn(*mut c_void) -> *const c_void>;
+
+/// `X509_OBJECT_get0_X509`.
+pub type X509ObjectX509 = Option<unsafe extern "C" fn(*const c_void) -> *mut X509>;
+
+/// `SSL_ctrl`.
+pub type SslCtrl = Option<unsafe extern "C" fn(*mut SSL, c_int, c_long, *mut c_void) -> c_long>;
+
 /// `OPENSSL_thread_stop_ex`; the argument is an `OSSL_LIB_CTX`.
 pub type ThreadStop = Option<unsafe extern "C" fn(*mut c_void)>;
 
@@ -315,6 +345,19 @@ pub struct TlsApi {
     pub openssl_thread_stop_ex: ThreadStop,
     /// OpenSSL 1.1.1, where a mark is a flag of the newest error: see [`super::errors`].
     pub err_get_state: ErrGetState,
+    /// This and the next two tell all certificates of a context. Without them there is one.
+    pub ssl_ctrl: SslCtrl,
+    pub ssl_new: Option<unsafe extern "C" fn(*mut SSL_CTX) -> *mut SSL>,
+    pub ssl_free: Option<unsafe extern "C" fn(*mut SSL)>,
+    pub evp_digest: EvpDigest,
+    /// This and the next six tell whom a context trusts. Without them that is not bound.
+    pub ssl_ctx_get_cert_store: CtxCertStore,
+    pub x509_store_up_ref: X509StoreDo,
+    pub x509_store_free: X509StoreFree,
+    pub x509_store_lock: X509StoreDo,
+    pub x509_store_unlock: X509StoreDo,
+    pub x509_store_get0_objects: X509StoreObjects,
+    pub x509_object_get0_x509: X509ObjectX509,
 }
 
 /// How the callback is installed, and in which form it is called.

@@ -9,6 +9,7 @@ use openssl_sys::{SSL, SSL_CTX};
 
 use super::connection;
 use super::errors;
+use super::policy::Policy;
 use super::primed;
 use super::resolve::Library;
 use super::scope::{Bound, ContextPart, Scope};
@@ -41,6 +42,8 @@ pub struct Attachment {
     /// False: its tickets are nobody's any more, and none are made.
     serves: AtomicBool,
     id_context: AtomicU8,
+    /// Somebody passes on what libssl shows of sessions ([`super::shown`]).
+    sees_sessions: bool,
 }
 
 /// Whether a context has a session id context, as its last session told.
@@ -93,7 +96,19 @@ impl Attachment {
             number,
             serves,
             id_context,
+            sees_sessions: false,
         }
+    }
+
+    /// That one, where somebody passes on what libssl shows of sessions.
+    pub fn that_sees_sessions(mut self) -> Self {
+        self.sees_sessions = true;
+        self
+    }
+
+    /// True if what libssl shows of sessions is passed on ([`super::shown`]).
+    pub fn sees_sessions(&self) -> bool {
+        self.sees_sessions
     }
 
     /// True if a context is served by the other one as by this.
@@ -117,6 +132,7 @@ impl Attachment {
             && ptr::eq(self.keyring, other.keyring)
             && self.scope.is_as(&other.scope)
             && (self.renew, self.upkeep) == (other.renew, other.upkeep)
+            && self.sees_sessions == other.sees_sessions
             && self.source().home() == other.source().home()
     }
 
@@ -134,6 +150,29 @@ impl Attachment {
         }
     }
 
+    /// A session id context for connections of that part; `None` if the TLS
+    /// library fails.
+    pub fn id_context_of(&self, part: &ContextPart) -> Option<[u8; 32]> {
+        self.source().sha256_of(&self.library.api, part.encoded())
+    }
+
+    /// The part of the scope of a connection that was made just now; `None` if
+    /// the TLS library fails.
+    ///
+    /// # Safety
+    ///
+    /// `ssl` is a live SSL of this library that nobody else has yet, made of
+    /// `ctx`, which nobody changes now.
+    pub unsafe fn scope_of_new_connection(
+        &self,
+        made_of: (*const SSL_CTX, *mut SSL),
+        now: Time,
+    ) -> Option<Arc<ContextPart>> {
+        let sources = (&self.library.api, self.source());
+        // SAFETY: passed on from the caller.
+        unsafe { self.scope.of_new_connection(sources, made_of, now) }
+    }
+
     /// The context's part of the scope as the context is now; `None` if the TLS
     /// library fails.
     ///
@@ -143,33 +182,118 @@ impl Attachment {
     /// runs inside a call of the server that reads it.
     pub unsafe fn scope_of_context(
         &self,
-        ctx: *const SSL_CTX,
+        ctx: *mut SSL_CTX,
         now: Time,
     ) -> Option<Arc<ContextPart>> {
         // SAFETY: passed on from the caller.
         unsafe { self.scope.of_context((&self.library.api, self.source()), ctx, now) }
     }
 
-    /// The context's part of the scope of a connection; `None` if the TLS
-    /// library fails, or it cannot be known.
+    /// What a ticket of a connection has to be bound to, to be opened: to the
+    /// policy that holds before anything switches it. `None` if the TLS library
+    /// fails, or it cannot be known.
     ///
     /// # Safety
     ///
-    /// `ssl` is the connection of the callback that runs.
-    pub unsafe fn scope_of_connection(&self, ssl: *mut SSL, now: Time) -> Option<Bound<'_>> {
+    /// `ssl` is the connection of the callback that runs, at enc = 0.
+    pub unsafe fn scope_at_opening(&self, ssl: *mut SSL, now: Time) -> Option<Bound<'_>> {
+        // SAFETY: passed on from the caller.
+        unsafe {
+            // A second ClientHello comes after the callbacks that the first one called.
+            let so_far = connection::handshake_so_far(self.library, ssl);
+            let before = so_far.and_then(|handshake| handshake.part);
+            if let Some(before) = before.and_then(|number| self.scope.of_number(number)) {
+                return Some(before);
+            }
+            let bound = self.scope_of_now(ssl, now)?;
+            if let Some(handshake) = connection::handshake(self.library, ssl) {
+                handshake.part = Some(bound.number());
+            }
+            Some(bound)
+        }
+    }
+
+    /// What a ticket is bound to that is sealed now. `None` if the TLS library
+    /// fails, or it cannot be known.
+    ///
+    /// The policy may have been switched since a ticket of this handshake would
+    /// have been opened: then it is bound to the one of then, so that it can be
+    /// opened, if that asks for nothing. Else somebody could use it who has
+    /// shown less than that one asks for; it is bound to the one of now.
+    ///
+    /// # Safety
+    ///
+    /// `ssl` is the connection of the callback that runs, at enc = 1.
+    pub unsafe fn scope_at_sealing(&self, ssl: *mut SSL, now: Time) -> Option<Bound<'_>> {
+        // SAFETY: passed on from the caller.
+        unsafe {
+            let bound = self.scope_of_now(ssl, now)?;
+            // For tickets that come later, after post-handshake authentication, this one's
+            // policy is that of before.
+            let handshake = match self.library.api.is_tls_1_3(ssl) {
+                true => connection::handshake(self.library, ssl),
+                false => connection::handshake_so_far(self.library, ssl),
+            };
+            let before = match handshake {
+                Some(handshake) => *handshake.part.get_or_insert(bound.number()),
+                None => return Some(bound),
+            };
+            if before == bound.number() {
+                return Some(bound);
+            }
+            let before = self.scope.of_number(before).filter(|before| !before.policy().asks());
+            Some(before.map_or(bound, |before| Bound::Own(before.into_shared())))
+        }
+    }
+
+    /// The policy of a connection is about to be switched, perhaps in a handshake: it is
+    /// kept what it was before.
+    ///
+    /// # Safety
+    ///
+    /// `ssl` is a live SSL of this library that this thread uses.
+    pub unsafe fn keep_policy(&self, ssl: *mut SSL, now: Time) {
+        // SAFETY: passed on from the caller.
+        unsafe {
+            let under_way = connection::handshake_under_way(self.library, ssl);
+            if under_way.is_none_or(|handshake| handshake.part.is_some()) {
+                return;
+            }
+            let before = self.scope_of_now(ssl, now).map(|bound| bound.number());
+            if let Some(handshake) = connection::handshake_so_far(self.library, ssl) {
+                handshake.part = before;
+            }
+        }
+    }
+
+    /// With the policy that a connection has now.
+    ///
+    /// # Safety
+    ///
+    /// `ssl` is a live SSL of this library that this thread uses.
+    unsafe fn scope_of_now(&self, ssl: *mut SSL, now: Time) -> Option<Bound<'_>> {
         let api = &self.library.api;
+        let sources = (api, self.source());
         // SAFETY: the caller vouches for `ssl`; it was made of the context,
         // which lives while its attachment does.
         unsafe {
+            let policy = match self.scope.bind().verify {
+                true => Policy::of_connection(api, ssl),
+                false => Policy::NONE,
+            };
             // Before the context was attached anew, it may have had another.
             let own = connection::part(self.library, ssl).filter(|part| self.scope.made(part));
-            match (own, &self.whose) {
-                (Some(part), _) => Some(Bound::Kept(part)),
+            let part = match (own, &self.whose) {
+                (Some(part), _) | (None, Whose::Common { part: Some(part), .. }) => part,
                 (None, Whose::Its(ctx)) => {
-                    self.scope.of_connections_context((api, self.source()), (*ctx, ssl), now)
+                    return self.scope.of_connections_context(sources, (*ctx, ssl), policy, now);
                 }
-                (None, Whose::Common { part, .. }) => part.as_ref().map(Bound::Kept),
+                (None, Whose::Common { part: None, .. }) => return None,
+            };
+            if part.policy() == policy {
+                return Some(Bound::Kept(part));
             }
+            self.scope.with_policy(sources, part.of_context(), policy, seat::reading(), now)
         }
     }
 
@@ -226,6 +350,7 @@ impl Attachment {
             number,
             serves,
             id_context,
+            sees_sessions: self.sees_sessions,
         }
     }
 

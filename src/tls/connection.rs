@@ -1,6 +1,5 @@
 //! What a connection keeps of ours, in its ex_data: what its context was when
-//! it was made, and between the opening and the renewal of a ticket, the
-//! server name.
+//! it was made, and what its present handshake has shown so far.
 
 use std::ffi::{c_int, c_long, c_void};
 use std::ptr;
@@ -9,34 +8,80 @@ use std::sync::Arc;
 use openssl_sys::SSL;
 
 use super::api::TlsApi;
+use super::attachment::Attachment;
 use super::resolve::Library;
 use super::scope::ContextPart;
-use super::sni::{HostName, ServerName};
+use super::sni::ServerName;
+use crate::ring::stats::Counter;
 
 /// One connection's.
 #[derive(Default)]
 struct Connection {
     part: Option<Arc<ContextPart>>,
-    opened: Option<Box<Opened>>,
+    /// What serves it: lives as long as its context, and so as the connection.
+    attachment: Option<&'static Attachment>,
+    handshake: Option<Handshake>,
+    /// The server gave it a session id context of its own.
+    has_id_context: bool,
 }
 
-/// A ticket was opened, and is to be renewed.
-struct Opened {
-    /// The ClientHello's random bytes: another handshake of the same connection
-    /// (SSL_clear(3)) has others.
+/// What a handshake has shown. Another one of the same connection
+/// (SSL_clear(3), renegotiation) starts anew.
+pub struct Handshake {
+    /// The ClientHello's random bytes, which tell it from others. A second
+    /// ClientHello (RFC 8446 §4.1.2) has the same.
     random: [u8; 32],
-    /// The name that the client asked for; `None` if it asked for none.
-    host: Option<HostName>,
+    /// The number of the part with the policy that holds before anything
+    /// switches it: when a ticket is opened, if one is.
+    pub part: Option<u64>,
+    /// What became of its ticket.
+    pub opened: Opened,
+    /// The name that the client asked for, for the renewal of a TLS 1.2 ticket.
+    host: Option<Host>,
 }
 
-/// Keeps, with a connection that was made just now, what its context was then.
+/// What became of the ticket of a handshake.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Opened {
+    /// It had none, or none that could be opened.
+    No,
+    /// The TLS library has its key, and will show what it finds. It counts as that.
+    Handed(Counter),
+    /// It counted as one that is resumed.
+    Counted,
+}
+
+enum Host {
+    None,
+    Name(Box<[u8]>),
+}
+
+/// Keeps, with a connection that was made just now, what its context was then,
+/// and what serves that.
 ///
 /// # Safety
 ///
-/// `ssl` is a live SSL of `library` that no other thread has yet.
-pub unsafe fn begin(library: &'static Library, ssl: *mut SSL, part: Arc<ContextPart>) {
+/// `ssl` is a live SSL of the attachment's library, made of its context, that
+/// no other thread has yet.
+pub unsafe fn begin(ssl: *mut SSL, attachment: &Attachment, part: Arc<ContextPart>) {
+    // SAFETY: passed on from the caller; it lives as long as its context, which the
+    // connection holds.
+    unsafe {
+        let attachment: &'static Attachment = &*ptr::from_ref(attachment);
+        if let Some(connection) = made(attachment.library, ssl) {
+            (connection.part, connection.attachment) = (Some(part), Some(attachment));
+        }
+    }
+}
+
+/// What serves a connection; `None` if it was made out of our sight.
+///
+/// # Safety
+///
+/// As for [`part`].
+pub unsafe fn served_by<'c>(library: &Library, ssl: *mut SSL) -> Option<&'c Attachment> {
     // SAFETY: passed on from the caller.
-    unsafe { with(library, ssl, |connection| connection.part = Some(part)) };
+    unsafe { of(library, ssl) }?.attachment
 }
 
 /// What the context of a connection was when that was made; `None` if it was
@@ -44,44 +89,91 @@ pub unsafe fn begin(library: &'static Library, ssl: *mut SSL, part: Arc<ContextP
 ///
 /// # Safety
 ///
-/// `ssl` is the connection of the callback that runs, and the result is not
-/// used when that has ended.
+/// `ssl` is a live SSL of `library` that this thread uses, and the result is
+/// not used when that has ended.
 pub unsafe fn part<'c>(library: &Library, ssl: *mut SSL) -> Option<&'c Arc<ContextPart>> {
     // SAFETY: passed on from the caller.
     unsafe { of(library, ssl) }?.part.as_ref()
 }
 
-/// Keeps the name of a connection whose ticket is being opened, for its
-/// renewal. A malformed one is not kept: such a handshake ends before that.
+/// The server gives the connection a session id context, or asks whether it did.
 ///
 /// # Safety
 ///
-/// `ssl` is the connection of the callback that runs.
-pub unsafe fn remember(library: &'static Library, ssl: *mut SSL, name: &ServerName<'_>) {
-    let host = match name {
-        ServerName::None => None,
-        ServerName::Name(name) => Some(name.clone()),
-        ServerName::Malformed(_) => return,
-    };
+/// As for [`part`].
+pub unsafe fn id_context<'c>(library: &'static Library, ssl: *mut SSL) -> Option<&'c mut bool> {
+    // SAFETY: passed on from the caller.
+    unsafe { of(library, ssl) }.map(|connection| &mut connection.has_id_context)
+}
+
+/// What the present handshake has shown, from now on if nothing did before.
+/// `None` if nothing can be kept.
+///
+/// # Safety
+///
+/// `ssl` is the connection of the callback that runs, and the result is not
+/// used when that has ended, nor beside another one.
+pub unsafe fn handshake<'c>(library: &'static Library, ssl: *mut SSL) -> Option<&'c mut Handshake> {
     // SAFETY: passed on from the caller.
     unsafe {
-        let Some(random) = client_random(&library.api, ssl) else { return };
-        let opened = Some(Box::new(Opened { random, host }));
-        with(library, ssl, |connection| connection.opened = opened);
+        let random = client_random(&library.api, ssl)?;
+        let slot = &mut made(library, ssl)?.handshake;
+        if slot.as_ref().is_none_or(|handshake| handshake.random != random) {
+            *slot = Some(Handshake { random, part: None, opened: Opened::No, host: None });
+        }
+        slot.as_mut()
     }
 }
 
-/// The name that was kept in this handshake, once. `None` if there is none.
+/// As [`handshake`]; `None` if it has shown nothing so far.
 ///
 /// # Safety
 ///
-/// `ssl` is the connection of the callback that runs.
-pub unsafe fn recall(library: &Library, ssl: *mut SSL) -> Option<ServerName<'static>> {
+/// As for [`handshake`].
+pub unsafe fn handshake_so_far<'c>(library: &Library, ssl: *mut SSL) -> Option<&'c mut Handshake> {
     // SAFETY: passed on from the caller.
     unsafe {
-        let opened = of(library, ssl)?.opened.take()?;
-        let same = client_random(&library.api, ssl) == Some(opened.random);
-        same.then(|| opened.host.map_or(ServerName::None, ServerName::Name))
+        let handshake = of(library, ssl)?.handshake.as_mut()?;
+        let random = client_random(&library.api, ssl)?;
+        (handshake.random == random).then_some(handshake)
+    }
+}
+
+/// As [`handshake`], for a connection that keeps something already, and is in a
+/// handshake whose ClientHello was read: a ClientHello callback comes before.
+///
+/// # Safety
+///
+/// As for [`handshake`].
+pub unsafe fn handshake_under_way<'c>(
+    library: &'static Library,
+    ssl: *mut SSL,
+) -> Option<&'c mut Handshake> {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        of(library, ssl)?;
+        let began = client_random(&library.api, ssl)? != [0; 32];
+        if began { handshake(library, ssl) } else { None }
+    }
+}
+
+impl Handshake {
+    /// Keeps the name of a connection whose ticket is being opened, for its
+    /// renewal. A malformed one is not kept: such a handshake ends before that.
+    pub fn remember(&mut self, name: &ServerName<'_>) {
+        self.host = match name {
+            ServerName::None => Some(Host::None),
+            ServerName::Name(name) => Some(Host::Name(Box::from(*name))),
+            ServerName::Malformed(_) => None,
+        };
+    }
+
+    /// The name that was kept. `None` if there is none.
+    pub fn recall(&self) -> Option<ServerName<'_>> {
+        self.host.as_ref().map(|host| match host {
+            Host::None => ServerName::None,
+            Host::Name(name) => ServerName::Name(name),
+        })
     }
 }
 
@@ -107,25 +199,25 @@ unsafe fn of<'c>(library: &Library, ssl: *mut SSL) -> Option<&'c mut Connection>
     unsafe { library.api.ssl_get_ex_data?(ssl, index).cast::<Connection>().as_mut() }
 }
 
+/// As [`of`], made if there is none.
+///
 /// # Safety
 ///
 /// As for [`of`].
-unsafe fn with(library: &'static Library, ssl: *mut SSL, then: impl FnOnce(&mut Connection)) {
+unsafe fn made<'c>(library: &'static Library, ssl: *mut SSL) -> Option<&'c mut Connection> {
     // SAFETY: passed on from the caller.
     if let Some(connection) = unsafe { of(library, ssl) } {
-        return then(connection);
+        return Some(connection);
     }
-    let (index, Some(set)) = (library.indices.connection(), library.api.ssl_set_ex_data) else {
-        return;
-    };
-    let mut new = Box::<Connection>::default();
-    then(&mut new);
-    let new = Box::into_raw(new);
+    let (index, set) = (library.indices.connection(), library.api.ssl_set_ex_data?);
+    let new = Box::into_raw(Box::<Connection>::default());
     // SAFETY: the caller vouches for `ssl`; a box of ours for the index's free function.
     unsafe {
         if index < 0 || set(ssl, index, new.cast()) != 1 {
             drop(Box::from_raw(new));
+            return None;
         }
+        new.as_mut()
     }
 }
 
@@ -135,7 +227,7 @@ pub fn new_index(library: &'static Library) -> c_int {
     library.api.new_ssl_index(argument, Some(duplicate), Some(free))
 }
 
-/// A duplicate (SSL_dup(3)) is made of the same context, and opened nothing.
+/// A duplicate (SSL_dup(3)) is made of the same context, and has no handshake yet.
 unsafe extern "C" fn duplicate(
     to: *mut c_void,
     _from_object: *const c_void,
@@ -154,8 +246,11 @@ unsafe extern "C" fn duplicate(
             from.write(own);
             return 1;
         }
-        let part = from.read().as_ref().and_then(|connection| connection.part.clone());
-        let same = part.map(|part| Box::new(Connection { part: Some(part), opened: None }));
+        let same = from.read().as_ref().map(|connection| {
+            let (part, has_id_context) = (connection.part.clone(), connection.has_id_context);
+            // It may be of another context: the one that the other was switched to.
+            Box::new(Connection { part, attachment: None, handshake: None, has_id_context })
+        });
         from.write(same.map_or(ptr::null_mut(), Box::into_raw));
     }
     1

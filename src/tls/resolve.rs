@@ -6,16 +6,16 @@
 //! it calls its own function through the PLT), and behind us in the global
 //! scope. From the function, its library; from the library, the whole table.
 
-use std::ffi::{CStr, c_char, c_int, c_long, c_void};
+use std::ffi::{CStr, c_char, c_int, c_long, c_uchar, c_uint, c_void};
 use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::atomic::{
     AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering,
 };
 
-use openssl_sys::{SSL, SSL_CTX, SSL_METHOD};
+use openssl_sys::{SSL, SSL_CTX, SSL_METHOD, SSL_SESSION};
 
-use super::api::TlsApi;
+use super::api::{AnyFunction, TlsApi};
 use super::attach;
 use super::attachment::Attachment;
 use super::connection;
@@ -255,6 +255,27 @@ pub fn all() -> impl Iterator<Item = &'static Library> {
     std::iter::successors(first, |library| unsafe { library.next.load(Ordering::Relaxed).as_ref() })
 }
 
+/// What is called before a session is sealed into a ticket (SSL_CTX_set_session_ticket_cb(3)).
+pub type SealsSession = Option<unsafe extern "C-unwind" fn(*mut SSL, *mut c_void) -> c_int>;
+
+/// What is called after a ticket was opened, or not: with the session, the
+/// key's name and its length, and a status.
+pub type OpenedSession = Option<
+    unsafe extern "C-unwind" fn(
+        *mut SSL,
+        *mut SSL_SESSION,
+        *const c_uchar,
+        usize,
+        c_int,
+        *mut c_void,
+    ) -> c_int,
+>;
+
+/// `SSL_CTX_set_session_ticket_cb`.
+pub type SetSessionTicketCb = Option<
+    unsafe extern "C-unwind" fn(*mut SSL_CTX, SealsSession, OpenedSession, *mut c_void) -> c_int,
+>;
+
 /// The functions that the preload shim stands in front of, as their library
 /// defines them; `None` where it does not. A thread may be cancelled in them,
 /// as if the shim were not there.
@@ -271,6 +292,21 @@ pub struct Originals {
     /// What a connection was told about tickets.
     pub ssl_get_options: Option<unsafe extern "C" fn(*const SSL) -> u64>,
     pub ssl_get_max_early_data: Option<unsafe extern "C" fn(*const SSL) -> u32>,
+    pub ssl_set_verify: Option<unsafe extern "C-unwind" fn(*mut SSL, c_int, AnyFunction)>,
+    pub ssl_set_verify_depth: Option<unsafe extern "C-unwind" fn(*mut SSL, c_int)>,
+    pub ssl_set_client_ca_list: Option<unsafe extern "C-unwind" fn(*mut SSL, *mut c_void)>,
+    pub ssl_set_ssl_ctx:
+        Option<unsafe extern "C-unwind" fn(*mut SSL, *mut SSL_CTX) -> *mut SSL_CTX>,
+    pub ssl_ctx_set_session_id_context:
+        Option<unsafe extern "C-unwind" fn(*mut SSL_CTX, *const c_uchar, c_uint) -> c_int>,
+    pub ssl_set_session_id_context:
+        Option<unsafe extern "C-unwind" fn(*mut SSL, *const c_uchar, c_uint) -> c_int>,
+    pub ssl_ctx_set_session_ticket_cb: SetSessionTicketCb,
+    /// What a session has of its client.
+    pub ssl_get_verify_callback: Option<unsafe extern "C" fn(*const SSL) -> AnyFunction>,
+    pub ssl_get_ssl_ctx: Option<unsafe extern "C" fn(*const SSL) -> *mut SSL_CTX>,
+    pub ssl_session_get0_peer: Option<unsafe extern "C" fn(*const SSL_SESSION) -> *mut c_void>,
+    pub ssl_session_get0_peer_rpk: Option<unsafe extern "C" fn(*const SSL_SESSION) -> *mut c_void>,
     /// Only asked, as the next: QUIC listeners have it.
     pub ossl_quic_server_method: Option<unsafe extern "C" fn() -> *const SSL_METHOD>,
     /// Where it is the clients' method, too, that one tells nothing.
@@ -452,6 +488,17 @@ fn table(handle: *mut c_void) -> TlsApi {
         ssl_session_get0_id_context: find!(handle, c"SSL_SESSION_get0_id_context"),
         openssl_thread_stop_ex: find!(handle, c"OPENSSL_thread_stop_ex"),
         err_get_state: find!(handle, c"ERR_get_state"),
+        ssl_ctrl: find!(handle, c"SSL_ctrl"),
+        ssl_new: find!(handle, c"SSL_new"),
+        ssl_free: find!(handle, c"SSL_free"),
+        evp_digest: find!(handle, c"EVP_Digest"),
+        ssl_ctx_get_cert_store: find!(handle, c"SSL_CTX_get_cert_store"),
+        x509_store_up_ref: find!(handle, c"X509_STORE_up_ref"),
+        x509_store_free: find!(handle, c"X509_STORE_free"),
+        x509_store_lock: find!(handle, c"X509_STORE_lock"),
+        x509_store_unlock: find!(handle, c"X509_STORE_unlock"),
+        x509_store_get0_objects: find!(handle, c"X509_STORE_get0_objects"),
+        x509_object_get0_x509: find!(handle, c"X509_OBJECT_get0_X509"),
     }
     .with_what_it_is_known_to_have()
 }
@@ -463,6 +510,17 @@ fn originals(handle: *mut c_void) -> Originals {
         ssl_ctx_new_ex: find!(handle, c"SSL_CTX_new_ex"),
         ssl_new: find!(handle, c"SSL_new"),
         ssl_ctx_ctrl: find!(handle, c"SSL_CTX_ctrl"),
+        ssl_set_verify: find!(handle, c"SSL_set_verify"),
+        ssl_set_verify_depth: find!(handle, c"SSL_set_verify_depth"),
+        ssl_set_client_ca_list: find!(handle, c"SSL_set_client_CA_list"),
+        ssl_set_ssl_ctx: find!(handle, c"SSL_set_SSL_CTX"),
+        ssl_ctx_set_session_id_context: find!(handle, c"SSL_CTX_set_session_id_context"),
+        ssl_set_session_id_context: find!(handle, c"SSL_set_session_id_context"),
+        ssl_ctx_set_session_ticket_cb: find!(handle, c"SSL_CTX_set_session_ticket_cb"),
+        ssl_get_verify_callback: find!(handle, c"SSL_get_verify_callback"),
+        ssl_get_ssl_ctx: find!(handle, c"SSL_get_SSL_CTX"),
+        ssl_session_get0_peer: find!(handle, c"SSL_SESSION_get0_peer"),
+        ssl_session_get0_peer_rpk: find!(handle, c"SSL_SESSION_get0_peer_rpk"),
         ssl_get_options: find!(handle, c"SSL_get_options"),
         ssl_get_max_early_data: find!(handle, c"SSL_get_max_early_data"),
         ossl_quic_server_method: find!(handle, c"OSSL_QUIC_server_method"),

@@ -3,20 +3,20 @@
 //! else fails its MAC and becomes a full handshake.
 //!
 //! It is made of the service's label, and as far as `bind` says: the leaf
-//! certificate and the client-verification policy of the *initial* SSL_CTX,
-//! the one given to `SSL_new`, and the server name of the connection. The
-//! initial one, because that is what both sealing and opening can see,
-//! whatever a servername callback switches to in between.
+//! certificates of the *initial* SSL_CTX, the one given to `SSL_new`; the
+//! client-verification policy of the connection, with whom the context trusts; and
+//! its server name. All of
+//! them as they are before anything switches them, because that is what both
+//! sealing and opening can see, whatever a servername callback does in between.
 //!
 //! The context's part is made where the server protects its context: inside
 //! its own `SSL_new` (the shim stands there, and each connection keeps what its
-//! context was then) or `tkt_install`. A certificate that was looked at is held
-//! by reference: so its address says that it is the same.
+//! context was then) or `tkt_install`.
 //!
 //! The encoding cannot be read in two ways: a version, then each part as tag,
 //! length (big endian, four bytes) and bytes.
 
-use std::ffi::{c_int, c_uchar, c_uint, c_void};
+use std::ffi::c_void;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
@@ -24,7 +24,10 @@ use std::time::Duration;
 
 use openssl_sys::{SSL, SSL_CTX, X509};
 
+use super::anchors::{self, Anchors};
 use super::api::TlsApi;
+use super::leaves::{Addresses, Leaves};
+use super::policy::Policy;
 use super::sni::ServerName;
 use super::source::Source;
 use crate::clock::Time;
@@ -33,25 +36,24 @@ use crate::process;
 use crate::quiescent::{Epoch, Reading};
 use crate::seat;
 
-const VERSION: &[u8] = b"tktrot scope 1";
-/// `EVP_MAX_MD_SIZE`.
-const MAX_DIGEST: usize = 64;
+const VERSION: &[u8] = b"tktrot scope 2";
 /// How long a list of names is taken for unchanged while its address and length are: it cannot be
 /// held, and memory that is freed and used again can look the same.
 const TRUST: Duration = Duration::from_secs(1);
 /// How many states of one context are remembered at once: certificates that were replaced, policies
-/// that are switched between. More are made anew for each connection.
+/// of its connections. More are made anew for each connection.
 const STATES: usize = 8;
 
 #[derive(Clone, Copy)]
 #[repr(u8)]
 enum Part {
     Label = 1,
-    Certificate = 2,
+    Certificates = 2,
     Verification = 3,
     NoServerName = 4,
     ServerName = 5,
     MalformedServerName = 6,
+    Anchors = 7,
 }
 
 /// The scope of one attached context.
@@ -69,19 +71,31 @@ pub struct Scope {
     displaced_at: AtomicU64,
 }
 
-/// A context's part of the associated data, as the context was at some moment.
+/// A part of the associated data: that of a context as it was at some moment,
+/// with the policy of one of its connections.
 pub struct ContextPart {
     /// What no other content of this process, before or after, has.
     number: u64,
     /// Of the scope that made it.
     scope: u64,
-    facts: Facts,
-    /// Of `facts`, if it is held.
-    certificate: Held,
-    policy: Vec<u8>,
+    of_context: OfContext,
+    policy: Policy,
     encoded: Vec<u8>,
     /// When it was last made, and came out the same.
     checked: AtomicU64,
+}
+
+/// What a context has, as it was at some moment.
+#[derive(Clone)]
+pub struct OfContext {
+    leaves: Arc<Leaves>,
+    anchors: Arc<Anchors>,
+}
+
+/// Where that is.
+struct Places {
+    leaves: Addresses,
+    store: *mut c_void,
 }
 
 /// What a ticket is bound to: kept by the connection or the scope, or one's own.
@@ -94,36 +108,10 @@ pub enum Bound<'s> {
     Own(Arc<ContextPart>),
 }
 
-/// What tells that a context's part may have changed.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Facts {
-    certificate: *const X509,
-    verification: Verification,
-}
-
-/// A client-verification policy.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Verification {
-    mode: c_int,
-    depth: c_int,
-    client_cas: *const c_void,
-    client_ca_count: c_int,
-}
-
-/// A reference to a certificate; null for none.
-struct Held {
-    certificate: *mut X509,
-    free: Option<unsafe extern "C" fn(*mut X509)>,
-}
-
-// SAFETY: the certificate is a reference-counted object of the TLS library
-// that any thread may read and free; the addresses in `facts` are only compared.
+// SAFETY: certificates are held; the address in `policy` is only compared.
 unsafe impl Send for ContextPart {}
 // SAFETY: as above.
 unsafe impl Sync for ContextPart {}
-
-/// `SSL_VERIFY_NONE`: no client certificate is asked for.
-const SSL_VERIFY_NONE: c_int = 0;
 
 impl Scope {
     /// The scope of a context of a service.
@@ -151,7 +139,36 @@ impl Scope {
         self.bind
     }
 
-    /// The context's part as the context is now. `None` if the TLS library fails.
+    /// The part of a connection that was made just now, and of all that are made
+    /// of its context while that is as it is. `None` if the TLS library fails.
+    ///
+    /// # Safety
+    ///
+    /// `ssl` is a live SSL of the library that `api` is of, which nobody else
+    /// has yet, made of `ctx`, which nobody changes now.
+    pub unsafe fn of_new_connection(
+        &self,
+        (api, source): (&TlsApi, &Source),
+        (ctx, ssl): (*const SSL_CTX, *mut SSL),
+        now: Time,
+    ) -> Option<Arc<ContextPart>> {
+        // SAFETY: passed on from the caller. The connection has references to
+        // its certificates, and its context, which has the names, is protected.
+        unsafe {
+            let (mut places, mut policy) = (Places::NONE, Policy::NONE);
+            if self.bind.cert {
+                places.leaves = Addresses::of_connection(api, ssl);
+            }
+            if self.bind.verify {
+                policy = Policy::of_connection(api, ssl);
+                places.store = anchors::store_of(api, ctx);
+            }
+            self.of_context_with((api, source), &places, policy, now)
+        }
+    }
+
+    /// The context's part as the context is now, with its own policy. `None` if
+    /// the TLS library fails.
     ///
     /// # Safety
     ///
@@ -160,83 +177,177 @@ impl Scope {
     pub unsafe fn of_context(
         &self,
         (api, source): (&TlsApi, &Source),
-        ctx: *const SSL_CTX,
+        ctx: *mut SSL_CTX,
         now: Time,
     ) -> Option<Arc<ContextPart>> {
-        // SAFETY: the caller vouches for `ctx`.
-        let facts = unsafe { Facts::read(api, ctx, self.bind) };
         // SAFETY: passed on from the caller.
-        let part = unsafe { self.of_facts((api, source), facts, seat::reading(), now) };
-        part.map(Bound::into_shared)
-    }
-
-    /// The context's part in a callback of a connection that did not keep its
-    /// own: as the context was when this was last told, but with the policy that
-    /// it has now, and with a certificate that has replaced the one of then if
-    /// the connection holds that, too. `None` if the TLS library fails.
-    ///
-    /// # Safety
-    ///
-    /// `ctx` is a live SSL_CTX of the library that `api` is of, and `ssl` a
-    /// live connection that was made of it.
-    pub unsafe fn of_connections_context(
-        &self,
-        (api, source): (&TlsApi, &Source),
-        (ctx, ssl): (*const SSL_CTX, *const SSL),
-        now: Time,
-    ) -> Option<Bound<'_>> {
-        let reading = seat::reading();
-        // SAFETY: the caller vouches for both; the address of a certificate is
-        // only compared, until it is known that somebody holds it.
         unsafe {
-            let mut facts = Facts::read(api, ctx, self.bind);
-            // In BoringSSL each connection has a copy of its own, and the context's is
-            // read under a lock of its own.
-            let is_openssl = api.ssl_client_hello_get0_ext.is_some();
-            let can_hold = is_openssl && api.x509_up_ref.is_some() && api.x509_free.is_some();
-            if let Some(get) = api.ssl_get_certificate.filter(|_| can_hold)
-                && !facts.certificate.is_null()
-                && facts.certificate != get(ssl).cast_const()
-            {
-                let holds =
-                    |part: &ContextPart| ptr::eq(part.certificate.certificate, facts.certificate);
-                if self.find(reading.as_ref()?, holds).is_none() {
-                    // The one of before; never none: the ticket would be bound to less.
-                    let held = |part: &ContextPart| !part.certificate.certificate.is_null();
-                    let (_, newest) = self.find(reading.as_ref()?, held)?;
-                    facts.certificate = newest.certificate.certificate.cast_const();
+            if let Some((new, free)) = api.ssl_new.zip(api.ssl_free).filter(|_| self.bind.cert) {
+                let ssl = new(ctx);
+                if !ssl.is_null() {
+                    let part = self.of_new_connection((api, source), (ctx, ssl), now);
+                    free(ssl);
+                    return part;
                 }
             }
-            self.of_facts((api, source), facts, reading, now)
+            let (mut places, mut policy) = (Places::NONE, Policy::NONE);
+            if let Some(get) = api.ssl_ctx_get0_certificate.filter(|_| self.bind.cert) {
+                places.leaves = Addresses::one(get(ctx));
+            }
+            if self.bind.verify {
+                policy = Policy::of_context(api, ctx);
+                places.store = anchors::store_of(api, ctx);
+            }
+            self.of_context_with((api, source), &places, policy, now)
         }
     }
 
     /// # Safety
     ///
-    /// What `facts` points to is alive, if need be because of `reading`.
-    unsafe fn of_facts(
+    /// All that is told is alive.
+    unsafe fn of_context_with(
         &self,
         (api, source): (&TlsApi, &Source),
-        facts: Facts,
-        reading: Option<Reading<'static>>,
+        places: &Places,
+        policy: Policy,
+        now: Time,
+    ) -> Option<Arc<ContextPart>> {
+        let reading = seat::reading();
+        // SAFETY: what is found is kept no longer than `reading`; the rest is
+        // passed on from the caller.
+        unsafe {
+            let mut known = None;
+            if let Some(reading) = &reading {
+                let same = |part: &ContextPart| {
+                    part.of_context.is_at(places) && part.policy == policy && part.is_sure(now)
+                };
+                if let Some((place, part)) = self.find(reading, same) {
+                    self.is_newest(place);
+                    return Some(Arc::clone(part));
+                }
+                let is_at = |part: &ContextPart| part.of_context.is_at(places);
+                known = self.find(reading, is_at).map(|(_, part)| part.of_context.clone());
+            }
+            let of_context = match known {
+                Some(known) => known,
+                None => OfContext::take((api, source), places)?,
+            };
+            let part = self.with_policy((api, source), &of_context, policy, reading, now);
+            part.map(Bound::into_shared)
+        }
+    }
+
+    /// The part in a callback of a connection that did not keep its context's:
+    /// with the certificates that the context had when that was last told, or
+    /// those that have replaced them if the connection has them, too. `None` if
+    /// the TLS library fails.
+    ///
+    /// # Safety
+    ///
+    /// `ctx` is a live SSL_CTX of the library that `api` is of, and `ssl` the
+    /// connection of the callback that runs, which was made of it. The names of
+    /// the policy are alive.
+    pub unsafe fn of_connections_context(
+        &self,
+        (api, source): (&TlsApi, &Source),
+        (ctx, ssl): (*const SSL_CTX, *mut SSL),
+        policy: Policy,
         now: Time,
     ) -> Option<Bound<'_>> {
-        let found = |part: &ContextPart| part.facts == facts && part.is_sure(now);
+        let reading = seat::reading();
+        // SAFETY: the address of a certificate is only compared, until it is
+        // known that somebody holds it; what is found is kept as `reading` is.
+        unsafe {
+            let get = api.ssl_ctx_get0_certificate.filter(|_| self.bind.cert);
+            let current = get.map_or(ptr::null_mut(), |get| get(ctx));
+            let mut of_context = None;
+            if let Some(known) = &reading {
+                let has = |part: &ContextPart| part.of_context.leaves.have(current);
+                let is_it =
+                    |part: &ContextPart| has(part) && part.policy == policy && part.is_sure(now);
+                if let Some((place, part)) = self.find(known, is_it) {
+                    self.is_newest(place);
+                    return reading.map(|reading| Bound::Read(part, reading));
+                }
+                of_context = self.find(known, has).map(|(_, part)| part.of_context.clone());
+            }
+            let of_context = match of_context {
+                Some(of_context) => of_context,
+                None => self.replaced((api, source), (ctx, current, ssl), reading.as_ref())?,
+            };
+            self.with_policy((api, source), &of_context, policy, reading, now)
+        }
+    }
+
+    /// What a context has whose current certificate nobody holds.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Scope::of_connections_context`].
+    unsafe fn replaced(
+        &self,
+        (api, source): (&TlsApi, &Source),
+        (ctx, current, ssl): (*const SSL_CTX, *mut X509, *mut SSL),
+        reading: Option<&Reading<'_>>,
+    ) -> Option<OfContext> {
+        // SAFETY: what the connection has, it holds. In BoringSSL each connection
+        // has copies of its own, and the context's are read under a lock of its own.
+        unsafe {
+            let is_openssl = api.ssl_client_hello_get0_ext.is_some();
+            let holds = |get: unsafe extern "C" fn(*const SSL) -> *mut X509| get(ssl) == current;
+            let leaves = if !self.bind.cert {
+                Leaves::NONE
+            } else if is_openssl && api.ssl_get_certificate.is_some_and(holds) {
+                Leaves::take(api, source, &Addresses::of_connection(api, ssl))?
+            } else if !is_openssl || api.ssl_get_certificate.is_none() {
+                Leaves::take(api, source, &Addresses::one(current))?
+            } else {
+                // The ones of before; never none: the ticket would be bound to less.
+                let some = |part: &ContextPart| !part.of_context.leaves.have(ptr::null_mut());
+                return self.find(reading?, some).map(|(_, newest)| newest.of_context.clone());
+            };
+            // Whom it trusted when it was installed.
+            let newest = reading.and_then(|reading| self.find(reading, |_| true));
+            let anchors = match newest {
+                Some((_, newest)) => Arc::clone(&newest.of_context.anchors),
+                None if !self.bind.verify => Arc::new(Anchors::NONE),
+                None => Arc::new(Anchors::take(api, source, anchors::store_of(api, ctx))?),
+            };
+            Some(OfContext { leaves: Arc::new(leaves), anchors })
+        }
+    }
+
+    /// The part of a context with that policy.
+    ///
+    /// # Safety
+    ///
+    /// The names of the policy are alive.
+    pub unsafe fn with_policy<'s>(
+        &'s self,
+        (api, source): (&TlsApi, &Source),
+        of_context: &OfContext,
+        policy: Policy,
+        reading: Option<Reading<'s>>,
+        now: Time,
+    ) -> Option<Bound<'s>> {
         let Some(reading) = reading else {
             // SAFETY: passed on from the caller.
-            let part = unsafe { self.make((api, source), facts, now) }?;
+            let part = unsafe { self.make((api, source), of_context, policy, now) }?;
             return Some(Bound::Own(Arc::new(part)));
         };
         // SAFETY: what is found is kept no longer than `reading`.
         unsafe {
-            if let Some((place, part)) = self.find(&reading, found) {
+            let is_it = |part: &ContextPart| {
+                part.policy == policy && part.of_context.is(of_context) && part.is_sure(now)
+            };
+            if let Some((place, part)) = self.find(&reading, is_it) {
                 self.is_newest(place);
                 return Some(Bound::Read(part, reading));
             }
-            let mut part = self.make((api, source), facts, now)?;
+            let mut part = self.make((api, source), of_context, policy, now)?;
             let same = |known: &ContextPart| known.encoded == part.encoded;
             if let Some((place, known)) = self.find(&reading, same) {
-                if known.facts == facts {
+                if known.policy == policy && known.of_context.is(of_context) {
                     known.checked.store(now.0, Ordering::Relaxed);
                     self.is_newest(place);
                     return Some(Bound::Read(known, reading));
@@ -248,6 +359,14 @@ impl Scope {
             self.remember(&part);
             Some(Bound::Own(part))
         }
+    }
+
+    /// The part of that number, if it is remembered.
+    pub fn of_number(&self, number: u64) -> Option<Bound<'_>> {
+        let reading = seat::reading()?;
+        // SAFETY: what is found is kept no longer than `reading`.
+        let found = unsafe { self.find(&reading, |part| part.number == number) };
+        found.map(|(_, part)| part).map(|part| Bound::Read(part, reading))
     }
 
     /// The first state with that property, the newest first, and its place.
@@ -325,7 +444,7 @@ impl Scope {
     pub fn of_connection<'n>(&self, name: &'n ServerName<'_>) -> Option<(PartHead, &'n [u8])> {
         let (part, bytes) = match name {
             ServerName::None => (Part::NoServerName, &[][..]),
-            ServerName::Name(name) => (Part::ServerName, &**name),
+            ServerName::Name(name) => (Part::ServerName, *name),
             ServerName::Malformed(raw) => (Part::MalformedServerName, *raw),
         };
         self.bind.sni.then(|| (head(part, bytes), bytes))
@@ -333,38 +452,30 @@ impl Scope {
 
     /// # Safety
     ///
-    /// What `facts` points to is alive.
+    /// The names of the policy are alive.
     unsafe fn make(
         &self,
         (api, source): (&TlsApi, &Source),
-        facts: Facts,
+        of_context: &OfContext,
+        policy: Policy,
         now: Time,
     ) -> Option<ContextPart> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        // SAFETY: the caller vouches for the certificate.
-        let certificate = unsafe { Held::take(api, facts.certificate.cast_mut()) };
-        let mut policy = Vec::new();
         let mut encoded = VERSION.to_vec();
         add(&mut encoded, Part::Label, &self.label);
         if self.bind.cert {
-            let mut digest = Vec::new();
-            if !facts.certificate.is_null() {
-                // SAFETY: the caller vouches for the certificate.
-                digest = digest_with((api, source), |md, out, len| unsafe {
-                    api.x509_digest
-                        .is_some_and(|digest| digest(facts.certificate, md, out, len) == 1)
-                })?;
-            }
-            add(&mut encoded, Part::Certificate, &digest);
+            add(&mut encoded, Part::Certificates, of_context.leaves.encoded());
         }
         if self.bind.verify {
-            // SAFETY: the caller vouches for the list.
-            policy = unsafe { facts.verification.encode((api, source)) }?;
-            add(&mut encoded, Part::Verification, &policy);
+            // SAFETY: passed on from the caller.
+            add(&mut encoded, Part::Verification, &unsafe { policy.encode(api, source) }?);
+            if policy.asks() {
+                add(&mut encoded, Part::Anchors, of_context.anchors.encoded());
+            }
         }
         let (number, checked) = (NEXT.fetch_add(1, Ordering::Relaxed), AtomicU64::new(now.0));
-        let scope = self.number;
-        Some(ContextPart { number, scope, facts, certificate, policy, encoded, checked })
+        let (scope, of_context) = (self.number, of_context.clone());
+        Some(ContextPart { number, scope, of_context, policy, encoded, checked })
     }
 }
 
@@ -384,49 +495,52 @@ impl ContextPart {
         &self.encoded
     }
 
-    /// True if the context asked for client certificates.
-    pub fn asks_for_certificate(&self) -> bool {
-        self.facts.verification.mode != SSL_VERIFY_NONE
+    /// What the context has in it.
+    pub fn of_context(&self) -> &OfContext {
+        &self.of_context
     }
 
-    /// Its number, which no other has.
+    /// The policy in it.
+    pub fn policy(&self) -> Policy {
+        self.policy
+    }
+
+    /// Its number: whatever else has it is the same.
     pub fn number(&self) -> u64 {
         self.number
     }
 
-    /// True if the connection is verified, as far as that is known now, as the
-    /// context says. A client_hello callback may have changed that; a ticket
-    /// says nothing of what it was when it was issued, so it must not be resumed
-    /// then.
-    ///
-    /// # Safety
-    ///
-    /// `ssl` is a live connection of the library that `api` is of, and the list
-    /// of names that it has is alive.
-    pub unsafe fn is_policy_of(
-        &self,
-        (api, source): (&TlsApi, &Source),
-        ssl: *const SSL,
-        bind: Bind,
-    ) -> bool {
-        if !bind.verify {
-            return true;
-        }
-        // SAFETY: passed on from the caller.
-        let present = unsafe { Verification::of_connection(api, ssl) };
-        self.facts.verification == present
-            || self.facts.verification.mode == present.mode
-                // SAFETY: passed on from the caller.
-                && unsafe { present.encode((api, source)) }.is_some_and(|it| it == self.policy)
-    }
-
-    /// True if what has these facts is still what was looked at.
+    /// True if its policy is still what was looked at.
     fn is_sure(&self, now: Time) -> bool {
-        let Facts { certificate, verification } = self.facts;
-        let held = ptr::eq(self.certificate.certificate, certificate);
-        let unchanged = held && verification.client_ca_count == 0;
+        let unchanged = self.policy.is_all_in_itself();
         unchanged || Time(self.checked.load(Ordering::Relaxed)).until(now) < TRUST
     }
+}
+
+impl OfContext {
+    /// # Safety
+    ///
+    /// What is told is alive.
+    unsafe fn take((api, source): (&TlsApi, &Source), places: &Places) -> Option<Self> {
+        // SAFETY: passed on from the caller.
+        let (leaves, anchors) = unsafe {
+            let leaves = Leaves::take(api, source, &places.leaves)?;
+            (leaves, Anchors::take(api, source, places.store)?)
+        };
+        Some(OfContext { leaves: Arc::new(leaves), anchors: Arc::new(anchors) })
+    }
+
+    fn is_at(&self, places: &Places) -> bool {
+        self.leaves.are(&places.leaves) && self.anchors.are_of(places.store)
+    }
+
+    fn is(&self, other: &OfContext) -> bool {
+        Arc::ptr_eq(&self.leaves, &other.leaves) && Arc::ptr_eq(&self.anchors, &other.anchors)
+    }
+}
+
+impl Places {
+    const NONE: Places = Places { leaves: Addresses::NONE, store: ptr::null_mut() };
 }
 
 impl std::ops::Deref for Bound<'_> {
@@ -441,150 +555,14 @@ impl std::ops::Deref for Bound<'_> {
 }
 
 impl Bound<'_> {
-    /// A reference that may outlive the scope's.
-    fn into_shared(self) -> Arc<ContextPart> {
+    /// A reference that may outlive the scope's. (Of two readings the second one
+    /// ends first: what is found meanwhile is taken out of it with this.)
+    pub fn into_shared(self) -> Arc<ContextPart> {
         match self {
             Bound::Kept(part) | Bound::Read(part, _) => Arc::clone(part),
             Bound::Own(part) => part,
         }
     }
-}
-
-impl Held {
-    /// # Safety
-    ///
-    /// `certificate` is null or a live certificate of the library that `api` is of.
-    unsafe fn take(api: &TlsApi, certificate: *mut X509) -> Self {
-        let held = |(up_ref, free): (unsafe extern "C" fn(*mut X509) -> c_int, _)| {
-            // SAFETY: the caller vouches for it.
-            (unsafe { up_ref(certificate) } == 1).then_some(free)
-        };
-        let free = api.x509_up_ref.zip(api.x509_free).filter(|_| !certificate.is_null());
-        match free.and_then(held) {
-            Some(free) => Held { certificate, free: Some(free) },
-            None => Held { certificate: ptr::null_mut(), free: None },
-        }
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        if let Some(free) = self.free {
-            // SAFETY: our reference, taken above.
-            unsafe { free(self.certificate) };
-        }
-    }
-}
-
-impl Facts {
-    /// # Safety
-    ///
-    /// `ctx` is a live SSL_CTX of the library that `api` is of.
-    unsafe fn read(api: &TlsApi, ctx: *const SSL_CTX, bind: Bind) -> Self {
-        let certificate = api.ssl_ctx_get0_certificate.filter(|_| bind.cert);
-        // SAFETY: the caller vouches for `ctx`.
-        unsafe {
-            let verification =
-                if bind.verify { Verification::of_context(api, ctx) } else { Verification::NONE };
-            let certificate = certificate.map_or(ptr::null(), |get| get(ctx).cast_const());
-            Facts { certificate, verification }
-        }
-    }
-}
-
-impl Verification {
-    const NONE: Self = Verification {
-        mode: SSL_VERIFY_NONE,
-        depth: 0,
-        client_cas: ptr::null(),
-        client_ca_count: 0,
-    };
-
-    /// # Safety
-    ///
-    /// `ctx` is a live SSL_CTX of the library that `api` is of.
-    unsafe fn of_context(api: &TlsApi, ctx: *const SSL_CTX) -> Self {
-        // SAFETY: the caller vouches for `ctx`.
-        unsafe {
-            Self::new(
-                api,
-                api.ssl_ctx_get_verify_mode.map(|get| get(ctx)),
-                api.ssl_ctx_get_verify_depth.map(|get| get(ctx)),
-                api.ssl_ctx_get_client_ca_list.map(|get| get(ctx)),
-            )
-        }
-    }
-
-    /// # Safety
-    ///
-    /// `ssl` is a live connection of the library that `api` is of.
-    unsafe fn of_connection(api: &TlsApi, ssl: *const SSL) -> Self {
-        // SAFETY: the caller vouches for `ssl`.
-        unsafe {
-            Self::new(
-                api,
-                api.ssl_get_verify_mode.map(|get| get(ssl)),
-                api.ssl_get_verify_depth.map(|get| get(ssl)),
-                api.ssl_get_client_ca_list.map(|get| get(ssl)),
-            )
-        }
-    }
-
-    /// # Safety
-    ///
-    /// `client_cas` is null or a live list of the library that `api` is of.
-    unsafe fn new(
-        api: &TlsApi,
-        mode: Option<c_int>,
-        depth: Option<c_int>,
-        client_cas: Option<*const c_void>,
-    ) -> Self {
-        let mode = mode.unwrap_or(SSL_VERIFY_NONE);
-        if mode == SSL_VERIFY_NONE {
-            // nginx sets the depth everywhere; nobody is told the names.
-            return Self::NONE;
-        }
-        let client_cas = client_cas.unwrap_or(ptr::null());
-        let count = api.sk_num.filter(|_| !client_cas.is_null());
-        Verification {
-            mode,
-            depth: depth.unwrap_or(0),
-            client_cas,
-            // SAFETY: the caller vouches for the list.
-            client_ca_count: count.map_or(0, |num| unsafe { num(client_cas) }),
-        }
-    }
-
-    /// Mode, depth, and a digest of each name. `None` if the TLS library fails.
-    ///
-    /// # Safety
-    ///
-    /// The list of names is alive.
-    unsafe fn encode(&self, (api, source): (&TlsApi, &Source)) -> Option<Vec<u8>> {
-        let mut encoded = [self.mode.to_be_bytes(), self.depth.to_be_bytes()].concat();
-        for index in 0..usize::try_from(self.client_ca_count).unwrap_or(0) {
-            // SAFETY: the caller vouches for the list, which has so many names.
-            encoded.extend(digest_with((api, source), |md, out, len| unsafe {
-                let name = api.sk_value.map(|value| value(self.client_cas, index));
-                let name = name.filter(|name| !name.is_null());
-                name.zip(api.x509_name_digest)
-                    .is_some_and(|(name, digest)| digest(name.cast(), md, out, len) == 1)
-            })?);
-        }
-        Some(encoded)
-    }
-}
-
-/// A SHA-256 digest that one of the TLS library's functions makes.
-fn digest_with(
-    (api, source): (&TlsApi, &Source),
-    digest: impl FnOnce(*const openssl_sys::EVP_MD, *mut c_uchar, *mut c_uint) -> bool,
-) -> Option<Vec<u8>> {
-    let sha256 = source.sha256(api);
-    let mut bytes = [0; MAX_DIGEST];
-    let mut len = 0;
-    let made = !sha256.is_null() && digest(sha256, bytes.as_mut_ptr(), &mut len);
-    (made && len == 32).then(|| bytes[..32].to_vec())
 }
 
 /// Tag and length of a part.
@@ -606,26 +584,25 @@ mod tests {
     use super::*;
     use crate::tls::source::Home;
 
-    const NOTHING: Facts = Facts {
-        certificate: ptr::null(),
-        verification: Verification { mode: 1, depth: -1, ..Verification::NONE },
-    };
-
     fn encoded(label: &[u8], bind: Bind) -> Vec<u8> {
-        // SAFETY: an all-None table is valid, and nothing in NOTHING is pointed to.
+        let scope = Scope::new(label, bind);
+        // SAFETY: an all-None table is valid, and the policy has no names.
         unsafe {
             let api: TlsApi = std::mem::zeroed();
             let source = Source::new(Home::DEFAULT);
-            Scope::new(label, bind).make((&api, &source), NOTHING, Time(0)).unwrap().encoded.clone()
+            let (leaves, anchors) = (Arc::new(Leaves::NONE), Arc::new(Anchors::NONE));
+            let of_context = OfContext { leaves, anchors };
+            let policy = Policy::of_mode(1, -1);
+            scope.make((&api, &source), &of_context, policy, Time(0)).unwrap().encoded.clone()
         }
     }
 
     #[test]
     fn the_encoding_is_fixed() {
-        assert_eq!(encoded(b"shop", Bind::NONE), b"tktrot scope 1\x01\0\0\0\x04shop");
+        assert_eq!(encoded(b"shop", Bind::NONE), b"tktrot scope 2\x01\0\0\0\x04shop");
         assert_eq!(
             encoded(b"", Bind::ALL),
-            b"tktrot scope 1\x01\0\0\0\0\x02\0\0\0\0\x03\0\0\0\x08\0\0\0\x01\xff\xff\xff\xff"
+            b"tktrot scope 2\x01\0\0\0\0\x02\0\0\0\0\x03\0\0\0\x08\0\0\0\x01\xff\xff\xff\xff\x07\0\0\0\0"
         );
     }
 
@@ -639,8 +616,8 @@ mod tests {
         let none = encode(ServerName::None);
         let empty = encode(ServerName::Malformed(b""));
         assert_ne!(none, empty);
-        assert_ne!(encode(ServerName::Malformed(b"a")), encode(ServerName::from_host(b"a")));
+        assert_ne!(encode(ServerName::Malformed(b"a")), encode(ServerName::Name(b"a")));
         let unbound = Scope::new(b"", Bind { sni: false, ..Bind::ALL });
-        assert!(unbound.of_connection(&ServerName::from_host(b"a")).is_none());
+        assert!(unbound.of_connection(&ServerName::Name(b"a")).is_none());
     }
 }

@@ -1,5 +1,6 @@
 //! The server name that a client asked for, wherever the TLS library has it
-//! at the moment.
+//! at the moment, and as it was sent: servers compare names in ways of their
+//! own, and one that tells two spellings apart may treat them differently.
 //!
 //! When a ticket is opened, only the ClientHello has the name; when one is
 //! sealed, only `SSL_get_servername`; and when a TLS 1.2 ticket is renewed,
@@ -8,7 +9,6 @@
 //! other way to it.)
 
 use std::ffi::CStr;
-use std::ops::Deref;
 use std::ptr;
 
 use openssl_sys::SSL;
@@ -25,44 +25,23 @@ const HOST_NAME: u8 = 0;
 const LONGEST: usize = 255;
 
 /// What the client asked for.
-#[derive(Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "stays on the stack: handshakes allocate nothing")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServerName<'h> {
     /// No server_name extension.
     None,
-    /// One host name, in its one spelling.
-    Name(HostName),
+    /// One host name.
+    Name(&'h [u8]),
     /// An extension that does not hold one host name: its bytes as they are.
     Malformed(&'h [u8]),
-}
-
-/// A host name in lower case, without a dot at its end: names that mean the
-/// same host are the same bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HostName {
-    bytes: [u8; LONGEST],
-    len: usize,
-}
-
-impl Deref for HostName {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.bytes[..self.len]
-    }
 }
 
 impl<'h> ServerName<'h> {
     /// The name in a host name's bytes.
     pub fn from_host(host: &'h [u8]) -> Self {
-        let trimmed = host.strip_suffix(b".").unwrap_or(host);
-        if trimmed.is_empty() || trimmed.len() > LONGEST || trimmed.contains(&0) {
-            return ServerName::Malformed(host);
+        match host.is_empty() || host.len() > LONGEST || host.contains(&0) {
+            true => ServerName::Malformed(host),
+            false => ServerName::Name(host),
         }
-        let mut bytes = [0; LONGEST];
-        bytes[..trimmed.len()].copy_from_slice(trimmed);
-        bytes[..trimmed.len()].make_ascii_lowercase();
-        ServerName::Name(HostName { bytes, len: trimmed.len() })
     }
 
     /// The name in a server_name extension (RFC 6066 §3): a list of exactly one host name.
@@ -114,7 +93,7 @@ impl<'h> ServerName<'h> {
         unsafe {
             let reused = api.ssl_session_reused.is_some_and(|reused| reused(ssl) == 1);
             if reused && !api.is_tls_1_3(ssl) && api.ssl_client_hello_get0_ext.is_some() {
-                return connection::recall(library, ssl);
+                return connection::handshake_so_far(library, ssl)?.recall();
             }
             Some(Self::negotiated(api, ssl))
         }
@@ -152,12 +131,15 @@ mod tests {
     }
 
     #[test]
-    fn spellings_of_one_host_are_one_name() {
+    fn a_name_is_what_was_sent() {
         let name = ServerName::from_host(b"example.org");
-        assert_eq!(ServerName::from_host(b"EXAMPLE.Org."), name);
-        assert_eq!(ServerName::from_extension(&extension(0, b"Example.org")), name);
-        assert_ne!(ServerName::from_host(b"example.org.."), name);
-        assert!(matches!(name, ServerName::Name(name) if &*name == b"example.org"));
+        assert_eq!(name, ServerName::Name(b"example.org"));
+        assert_eq!(ServerName::from_extension(&extension(0, b"example.org")), name);
+        // A server may tell them apart, and ask for a certificate at one of them only.
+        for other in [&b"example.org."[..], b"Example.org", b"EXAMPLE.ORG"] {
+            assert_ne!(ServerName::from_host(other), name);
+            assert_ne!(ServerName::from_extension(&extension(0, other)), name);
+        }
     }
 
     #[test]
@@ -179,6 +161,6 @@ mod tests {
         for raw in bad.into_iter().chain([long.as_slice()]) {
             assert_eq!(ServerName::from_extension(raw), ServerName::Malformed(raw));
         }
-        assert!(matches!(ServerName::from_host(b"."), ServerName::Malformed(_)));
+        assert!(matches!(ServerName::from_host(b""), ServerName::Malformed(_)));
     }
 }

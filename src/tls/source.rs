@@ -3,7 +3,7 @@
 //! fetched there once. A fetch for each ticket, which is what `EVP_sha256()`
 //! means in OpenSSL 3, costs more than the ticket's cipher.
 
-use std::ffi::{CString, c_char, c_uint, c_void};
+use std::ffi::{CString, c_char, c_uchar, c_uint, c_void};
 use std::fmt;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -12,6 +12,9 @@ use openssl_sys::{EVP_CIPHER, EVP_CIPHER_CTX, EVP_MD};
 
 use super::api::{Door, RandBytes, RandBytesEx, TlsApi};
 use crate::secret::Secret;
+
+/// `EVP_MAX_MD_SIZE`.
+const MAX_DIGEST: usize = 64;
 
 /// A library context and a property query.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -176,6 +179,29 @@ impl Source {
         }
         // SAFETY: takes nothing and returns the library's constant.
         api.evp_sha256.map_or(ptr::null(), |get| unsafe { get() })
+    }
+
+    /// A SHA-256 digest that one of the TLS library's functions makes; `None` if
+    /// that says no.
+    pub fn digest_with(
+        &self,
+        api: &TlsApi,
+        digest: impl FnOnce(*const EVP_MD, *mut c_uchar, *mut c_uint) -> bool,
+    ) -> Option<[u8; 32]> {
+        let sha256 = self.sha256(api);
+        let mut bytes = [0; MAX_DIGEST];
+        let mut len = 0;
+        let made = !sha256.is_null() && digest(sha256, bytes.as_mut_ptr(), &mut len);
+        bytes.first_chunk().copied().filter(|_| made && len == 32)
+    }
+
+    /// The SHA-256 digest of those bytes; `None` if the TLS library fails.
+    pub fn sha256_of(&self, api: &TlsApi, bytes: &[u8]) -> Option<[u8; 32]> {
+        let evp_digest = api.evp_digest?;
+        // SAFETY: bytes, and room for a digest.
+        self.digest_with(api, |md, out, len| unsafe {
+            evp_digest(bytes.as_ptr().cast(), bytes.len(), out, len, md, ptr::null_mut()) == 1
+        })
     }
 
     /// AES in CBC mode; null if there is none.

@@ -7,20 +7,23 @@
 //! which would end the handshake.
 
 use std::ffi::{c_int, c_uchar};
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use openssl_sys::{EVP_CIPHER_CTX, HMAC_CTX, SSL};
 
 use super::attachment::Attachment;
+use super::connection::{self, Opened};
+use super::errors;
 use super::iv::{self, Iv};
 use super::primed::{self, Of};
 use super::scope::ContextPart;
 use super::sni::ServerName;
 use super::source::Direction;
-use super::{connection, errors};
 use crate::clock::Time;
-use crate::config::Renew;
+use crate::config::{Bind, Renew};
 use crate::log::OnceOnly;
+use crate::ring::layout::IMPORTED;
 use crate::ring::reader::Located;
 use crate::ring::stats::Counter;
 use crate::schedule::KeyState;
@@ -53,7 +56,7 @@ pub trait TicketMac {
 /// What a ticket is sealed with and bound to.
 struct Bound<'b> {
     key: &'b Located<'b>,
-    /// The context's part of the scope; `None` for a plain key.
+    /// A part of the scope; `None` for a ticket without associated data.
     scope: Option<&'b ContextPart>,
     server_name: &'b ServerName<'b>,
 }
@@ -145,8 +148,8 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
         self.attachment.settle();
         // SAFETY: passed on from the caller.
         unsafe {
-            let sealed = if self.would_be_refused() { None } else { self.seal() };
-            match sealed {
+            self.tell_refused();
+            match self.seal() {
                 Some(sealed) => self.hand_out(&sealed),
                 None => {
                     self.attachment.count(Counter::Unsealed);
@@ -156,30 +159,46 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
         }
     }
 
-    /// True where libssl ends the handshake that comes with such a ticket: it
-    /// has no session id context, and client certificates are asked for
+    /// A ticket was opened in this handshake, which became a full one all the
+    /// same: that is known when it is given a new one.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Call::answer`], at enc = 1.
+    unsafe fn tell_refused(&self) {
+        let Attachment { library, .. } = self.attachment;
+        // SAFETY: the connection of this call.
+        unsafe {
+            let reused = library.api.ssl_session_reused.is_none_or(|reused| reused(self.ssl) == 1);
+            let handshake = connection::handshake_so_far(library, self.ssl).filter(|_| !reused);
+            let opened = handshake.map(|handshake| mem::replace(&mut handshake.opened, Opened::No));
+            if opened == Some(Opened::Counted) {
+                self.attachment.count(Counter::Refused);
+            }
+        }
+    }
+
+    /// True where libssl would end the handshake that comes with such a ticket:
+    /// it has no session id context, and client certificates are asked for
     /// (SSL_CTX_set_session_id_context(3)). The server's own keys would have
     /// failed its clients, too, but only those that come back to this process.
     ///
     /// # Safety
     ///
     /// As for [`Call::answer`], at enc = 1.
-    unsafe fn would_be_refused(&self) -> bool {
-        let Attachment { library, keyring, .. } = self.attachment;
+    unsafe fn would_be_refused(&self, scope: Option<&ContextPart>) -> bool {
+        let Attachment { library, .. } = self.attachment;
         // SAFETY: the connection of this call, whose session is being sealed.
         let is_set = unsafe { library.api.has_id_context(self.ssl) };
         self.attachment.learn_id_context(is_set);
         if is_set {
             return false;
         }
-        let now = keyring.now();
-        // SAFETY: the connection of this call.
-        let asks = unsafe {
-            library.api.asks_for_certificate(self.ssl)
-                || self
-                    .attachment
-                    .scope_of_connection(self.ssl, now)
-                    .is_some_and(|part| part.asks_for_certificate())
+        // Where it can be opened, or if it can be anywhere, where it was made.
+        let asks = match scope.filter(|_| self.attachment.scope.bind().verify) {
+            Some(part) => part.policy().asks(),
+            // SAFETY: the connection of this call.
+            None => unsafe { library.api.asks_for_certificate(self.ssl) },
         };
         if asks {
             static SAID: OnceOnly = OnceOnly::new();
@@ -198,38 +217,52 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
     ///
     /// As for [`Call::answer`], at enc = 1.
     unsafe fn seal(&mut self) -> Option<Sealed> {
-        let keyring = self.attachment.keyring;
+        let attachment = self.attachment;
+        let keyring = attachment.keyring;
         let now = keyring.now();
         primed::tend(now);
-        keyring.expect_lifetime_with(self.attachment.timeout(), self.attachment);
+        keyring.expect_lifetime_with(attachment.timeout(), attachment);
+        let mut scope = None;
+        if attachment.scope.bind() != Bind::NONE {
+            // SAFETY: the connection of this call.
+            scope = unsafe { attachment.scope_at_sealing(self.ssl, now) };
+            if scope.is_none() {
+                attachment.count(Counter::Errors);
+                return None;
+            }
+        }
+        // SAFETY: passed on from the caller.
+        if unsafe { self.would_be_refused(scope.as_deref()) } {
+            return None;
+        }
         let mut sealed = None;
         // A key that is revoked right now has a successor: nothing was primed with it yet.
         for _ in 0..3 {
-            let key = keyring.sealing_with(now, self.attachment)?;
+            let key = keyring.sealing_with(now, attachment)?;
             // SAFETY: passed on from the caller.
-            sealed = unsafe { self.seal_with(&key, now) };
+            sealed = unsafe { self.seal_with(&key, scope.as_deref(), now) };
             if sealed.is_some() || key.is_there() {
                 break;
             }
         }
-        self.attachment.count(if sealed.is_some() { Counter::Issued } else { Counter::Errors });
+        attachment.count(if sealed.is_some() { Counter::Issued } else { Counter::Errors });
         sealed
     }
 
     /// # Safety
     ///
     /// As for [`Call::answer`], at enc = 1.
-    unsafe fn seal_with(&mut self, key: &Located<'_>, now: Time) -> Option<Sealed> {
+    unsafe fn seal_with(
+        &mut self,
+        key: &Located<'_>,
+        scope: Option<&ContextPart>,
+        now: Time,
+    ) -> Option<Sealed> {
         let Attachment { library, .. } = self.attachment;
         // SAFETY: the connection of this call.
         let server_name = unsafe { ServerName::at_sealing(library, self.ssl) }?;
         let iv = iv::fresh(&library.api, self.attachment.source())?;
-        let scope = match key.plain {
-            true => None,
-            // SAFETY: the connection of this call.
-            false => Some(unsafe { self.attachment.scope_of_connection(self.ssl, now) }?),
-        };
-        let bound = Bound { key, scope: scope.as_deref(), server_name: &server_name };
+        let bound = Bound { key, scope, server_name: &server_name };
         let primed = self.prime(&bound, &iv, Direction::Encrypt, now);
         primed.then_some(Sealed { name: key.name, iv })
     }
@@ -284,6 +317,13 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
         let now = keyring.now();
         keyring.tick_with(now, self.attachment);
         primed::tend(now);
+        let bind = self.attachment.scope.bind();
+        let mut scope = None;
+        if bind != Bind::NONE {
+            // SAFETY: the connection of this call. What holds for it now is to be known when
+            // the next ticket is sealed, whatever becomes of this one.
+            scope = unsafe { self.attachment.scope_at_opening(self.ssl, now) };
+        }
         let Some(key) = keyring.ring().locate(&name) else {
             self.attachment.count(Counter::Unknown);
             return NONE;
@@ -293,8 +333,11 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
             self.attachment.count(Counter::Expired);
             return NONE;
         }
-        let bind = self.attachment.scope.bind();
-        if key.plain || !bind.verify {
+        // Binding is the context's own: whatever others of the ring ask for, its tickets are
+        // bound, but those from before, whose keys came out of a file.
+        let is_bound = bind != Bind::NONE && key.node != IMPORTED;
+        let is_checked = is_bound && bind.verify || self.attachment.sees_sessions();
+        if !is_checked {
             // Who sealed it may have asked for no certificate, and so sealed what
             // libssl ends the handshake for where one is asked for.
             let may_lack_it = self.attachment.may_lack_id_context();
@@ -304,46 +347,59 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
                 return NONE;
             }
         }
-        let mut scope = None;
-        if !key.plain {
-            let sources = (&library.api, self.attachment.source());
-            // SAFETY: the connection of this call.
-            let part = unsafe { self.attachment.scope_of_connection(self.ssl, now) };
-            let Some(part) = part else {
-                self.attachment.count(Counter::Errors);
-                return NONE;
-            };
-            // SAFETY: the connection of this call, which libssl itself tells
-            // the names that it would accept.
-            if !unsafe { part.is_policy_of(sources, self.ssl, bind) } {
-                self.attachment.count(Counter::WrongScope);
-                return NONE;
-            }
-            scope = Some(part);
+        if is_bound && scope.is_none() {
+            self.attachment.count(Counter::Errors);
+            return NONE;
         }
         // SAFETY: the connection of this call.
         let server_name = unsafe { ServerName::at_opening(&library.api, self.ssl) };
-        let bound = Bound { key: &key, scope: scope.as_deref(), server_name: &server_name };
-        let primed = self.prime(&bound, &iv, Direction::Decrypt, now);
-        self.attachment.count(match (primed, state) {
-            (false, _) => Counter::Errors,
-            (true, KeyState::Retired) => Counter::ResumedRetired,
-            (true, _) => Counter::ResumedActive,
-        });
-        if !primed {
+        let scope = scope.as_deref().filter(|_| is_bound);
+        let bound = Bound { key: &key, scope, server_name: &server_name };
+        if !self.prime(&bound, &iv, Direction::Decrypt, now) {
+            self.attachment.count(Counter::Errors);
             return NONE;
         }
+        let opened = match state {
+            KeyState::Retired => Counter::ResumedRetired,
+            _ => Counter::ResumedActive,
+        };
+        // SAFETY: the connection of this call.
+        unsafe { self.note_opened(opened, &server_name) };
         match renew {
-            Renew::Always => {
-                // SAFETY: the connection of this call.
-                unsafe { connection::remember(library, self.ssl, &server_name) };
-                RENEW
-            }
+            Renew::Always => RENEW,
             // A TLS 1.2 renewal extends nothing, and an OpenSSL client that is
             // sent one drops the session it had. Keys outlive their tickets.
             // SAFETY: the connection of this call.
             Renew::Auto if unsafe { library.api.is_tls_1_3(self.ssl) } => RENEW,
             Renew::Auto | Renew::Never => USE,
+        }
+    }
+
+    /// The TLS library has what it needs to open the ticket. Where it shows what
+    /// it found, that is counted, else this; once for a handshake, which may
+    /// have two ClientHellos.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Call::answer`], at enc = 0.
+    unsafe fn note_opened(&self, opened: Counter, server_name: &ServerName<'_>) {
+        let Attachment { library, renew, .. } = self.attachment;
+        // SAFETY: the connection of this call.
+        let handshake = unsafe { connection::handshake(library, self.ssl) };
+        let known = handshake.as_ref().map_or(Opened::No, |handshake| handshake.opened);
+        let mut becomes = known;
+        if known != Opened::Counted {
+            becomes = Opened::Handed(opened);
+            if !self.attachment.sees_sessions() {
+                becomes = Opened::Counted;
+                self.attachment.count(opened);
+            }
+        }
+        if let Some(handshake) = handshake {
+            handshake.opened = becomes;
+            if *renew == Renew::Always {
+                handshake.remember(server_name);
+            }
         }
     }
 
