@@ -60,7 +60,7 @@ macro_rules! programs {
     };
 }
 
-programs!(api settings contract generator forks fork_storm exits pool scope many_contexts turnover ivs primed unnoticed upheaval);
+programs!(api settings contract generator forks fork_storm exits pool scope bypass many_contexts turnover ivs primed unnoticed upheaval);
 
 /// It calls no function of the library then: its contexts are attached by the shim.
 #[test]
@@ -68,6 +68,16 @@ fn under_the_shim_every_one_of_1200_listeners_has_the_rings_keys() -> Result {
     let shim = artifacts::shim()?.display().to_string();
     let command = Command::new(artifacts::program("many_contexts")?);
     let said = run("many_contexts", command, &[("LD_PRELOAD", &shim)])?;
+    assert_eq!(log::ours(&said), [""; 0], "{said}");
+    Ok(())
+}
+
+/// Who may come in is what would hold without a ticket, whoever says so and when.
+#[test]
+fn under_the_shim_no_ticket_gets_anybody_further() -> Result {
+    let shim = artifacts::shim()?.display().to_string();
+    let command = Command::new(artifacts::program("bypass")?);
+    let said = run("bypass", command, &[("LD_PRELOAD", &shim)])?;
     assert_eq!(log::ours(&said), [""; 0], "{said}");
     Ok(())
 }

@@ -11,7 +11,7 @@ use crate::differential;
 use crate::library::{Form, Library};
 
 /// Those that say something about a TLS library.
-pub const NAMES: &[&str] = &["contract", "scope", "generator", "api"];
+pub const NAMES: &[&str] = &["contract", "scope", "bypass", "generator", "api"];
 
 /// A server that knows nothing of libtktrot, for the shim, and what it loads.
 const HOST: &str = "several_libssl/host";
