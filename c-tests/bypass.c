@@ -1,11 +1,14 @@
 /*
  * A ticket never lets anybody further than a full handshake would. Every pair of
  * policies and of ways to set them, for who issued the ticket and for where it
- * is presented: on the context, on the connection, by a servername callback, by
- * a ClientHello callback; for a client without a certificate, and with one of
- * either CA. The ticket is issued by another context, or by another process.
+ * is presented: on the context, on the connection, by a ClientHello callback, by
+ * a servername callback; and some of all their combinations, drawn anew each
+ * time. For a client without a certificate, and with one of either CA. The
+ * ticket is issued by another context, or by another process.
  *
- *   bypass        linked, or under the shim if that is preloaded
+ *   bypass [evp|hmac]     linked, or under the shim if that is preloaded
+ *
+ * BYPASS_SEED in the environment repeats a run.
  */
 
 #define _GNU_SOURCE
@@ -17,23 +20,20 @@
 enum policy { NOBODY_ASKED, OPTIONAL, REQUIRED, REQUIRED_OF_OTHER_CA, POLICIES };
 static const char *const POLICY_NAMES[] = {"none", "optional", "required", "other CA"};
 
-enum way { ON_CONTEXT, ON_CONNECTION, BY_HELLO, BY_NAME, BY_NAME_FROM_STRICT, CONNECTION_THEN_NAME, WAYS };
-static const char *const WAY_NAMES[] = {
-    "on the context", "on the connection",      "by ClientHello callback",
-    "by servername",  "by servername, from required", "on the connection, then servername",
-};
+enum { NOT_SET = -1 };
 
 enum client { ANONYMOUS, OF_CA, OF_OTHER_CA, CLIENTS };
 
+/* Who sets which policy, in the order of a connection's life; NOT_SET, or an enum policy. */
 struct place {
-    enum policy policy;
-    enum way way;
+    int on_context, on_connection, by_hello, by_name;
+    int keeps_policy; /* the servername callback switches the context, and sets no policy */
 };
 
-/* A listener, and the virtual host that its callbacks switch to. */
+/* A listener, and the contexts that its callbacks switch to. */
 struct listener {
     struct place place;
-    SSL_CTX *ctx, *vhost;
+    SSL_CTX *ctx, *of_hello, *of_name;
 };
 
 static int preloaded;
@@ -120,75 +120,80 @@ static STACK_OF(X509_NAME) *names_of(enum policy policy)
     return names;
 }
 
-static SSL_CTX *context_with(enum policy policy)
+static SSL_CTX *context_with(enum policy policy, enum policy trusted)
 {
     SSL_CTX *ctx = new_server();
     SSL_CTX_set_verify(ctx, mode_of(policy), NULL);
     SSL_CTX_set_client_CA_list(ctx, names_of(policy));
-    CHECK_INT(X509_STORE_add_cert(SSL_CTX_get_cert_store(ctx), authority_of(policy)), 1);
+    CHECK_INT(X509_STORE_add_cert(SSL_CTX_get_cert_store(ctx), authority_of(trusted)), 1);
     return ctx;
 }
 
-/* As careful servers do: what SSL_set_SSL_CTX leaves as it was is set, too. */
-static void switch_to_vhost(SSL *ssl)
+/* What holds when libssl would take a session. */
+static enum policy before(struct place place)
 {
-    struct listener *at = SSL_get_app_data(ssl);
-    CHECK(SSL_set_SSL_CTX(ssl, at->vhost) == at->vhost, "the context cannot be switched");
-    if (at->place.way == CONNECTION_THEN_NAME)
+    int at_first = place.on_connection != NOT_SET ? place.on_connection : place.on_context;
+    return place.by_hello != NOT_SET ? place.by_hello : at_first;
+}
+
+static enum policy at_last(struct place place)
+{
+    return place.by_name == NOT_SET || place.keeps_policy ? before(place)
+                                                          : (enum policy)place.by_name;
+}
+
+static const char *described(struct place place)
+{
+    static char texts[2][200];
+    static int which;
+    const int set[] = {place.on_context, place.on_connection, place.by_hello, place.by_name};
+    static const char *const WHERE[] = {"on the context", "on the connection", "by ClientHello",
+                                        "by servername"};
+    char *text = texts[which++ % 2];
+    *text = '\0';
+    for (int i = 0; i < 4; i++)
+        if (set[i] != NOT_SET)
+            sprintf(text + strlen(text), "%s\"%s\" %s", i ? ", " : "", POLICY_NAMES[set[i]], WHERE[i]);
+    return strcat(text, place.keeps_policy ? " (context only)" : "");
+}
+
+/* As careful servers do: what SSL_set_SSL_CTX leaves as it was is set, too. */
+static void switch_to(SSL *ssl, SSL_CTX *ctx, enum policy policy, int keeps_policy)
+{
+    CHECK(SSL_set_SSL_CTX(ssl, ctx) == ctx, "the context cannot be switched");
+    if (keeps_policy)
         return;
-    SSL_set_verify(ssl, SSL_CTX_get_verify_mode(at->vhost), NULL);
-    SSL_set_client_CA_list(ssl, names_of(at->place.policy));
+    SSL_set_verify(ssl, SSL_CTX_get_verify_mode(ctx), NULL);
+    SSL_set_client_CA_list(ssl, names_of(policy));
 }
 
 static int on_servername(SSL *ssl, int *alert, void *arg)
 {
     (void)alert, (void)arg;
-    switch_to_vhost(ssl);
+    struct listener *at = SSL_get_app_data(ssl);
+    switch_to(ssl, at->of_name, at_last(at->place), at->place.keeps_policy);
     return SSL_TLSEXT_ERR_OK;
 }
 
 static void on_hello(SSL *ssl, const unsigned char *name, size_t len)
 {
     (void)name, (void)len;
-    switch_to_vhost(ssl);
-}
-
-/* What a listener has that is not what is to hold. */
-static enum policy contrary(enum policy policy)
-{
-    return policy == NOBODY_ASKED ? REQUIRED : NOBODY_ASKED;
-}
-
-static enum policy at_first(struct place place)
-{
-    switch (place.way) {
-    case BY_HELLO:
-    case BY_NAME:
-        return NOBODY_ASKED;
-    case BY_NAME_FROM_STRICT:
-        return REQUIRED;
-    case ON_CONTEXT:
-        return place.policy;
-    default:
-        return contrary(place.policy);
-    }
+    struct listener *at = SSL_get_app_data(ssl);
+    switch_to(ssl, at->of_hello, at->place.by_hello, 0);
 }
 
 static struct listener listen_at(struct place place, enum form form)
 {
-    struct listener at = {place, context_with(at_first(place)), context_with(place.policy)};
-    switch (place.way) {
-    case BY_HELLO:
+    /* What is set on the connection has names of its own, and the context's authorities. */
+    int trusted = place.on_connection != NOT_SET ? place.on_connection : place.on_context;
+    struct listener at = {place, context_with(place.on_context, trusted), NULL, NULL};
+    if (place.by_hello != NOT_SET) {
+        at.of_hello = context_with(place.by_hello, place.by_hello);
         use_client_hello(at.ctx);
-        break;
-    case BY_NAME:
-    case BY_NAME_FROM_STRICT:
-    case CONNECTION_THEN_NAME:
+    }
+    if (place.by_name != NOT_SET) {
+        at.of_name = context_with(at_last(place), at_last(place));
         SSL_CTX_set_tlsext_servername_callback(at.ctx, on_servername);
-        break;
-    default:
-        /* The connection's own names, and the context's authorities. */
-        X509_STORE_add_cert(SSL_CTX_get_cert_store(at.ctx), authority_of(place.policy));
     }
     if (!preloaded) {
         tkt_config cfg = config_of("bypass");
@@ -201,7 +206,8 @@ static struct listener listen_at(struct place place, enum form form)
 static void close_listener(struct listener *at)
 {
     SSL_CTX_free(at->ctx);
-    SSL_CTX_free(at->vhost);
+    SSL_CTX_free(at->of_hello);
+    SSL_CTX_free(at->of_name);
 }
 
 /* --- handshakes --- */
@@ -218,9 +224,9 @@ static SSL *connection_at(struct listener *at)
     SSL *ssl = SSL_new(at->ctx);
     CHECK(ssl, "no connection can be made");
     SSL_set_app_data(ssl, at);
-    if (at->place.way == ON_CONNECTION || at->place.way == CONNECTION_THEN_NAME) {
-        SSL_set_verify(ssl, mode_of(at->place.policy), NULL);
-        SSL_set_client_CA_list(ssl, names_of(at->place.policy));
+    if (at->place.on_connection != NOT_SET) {
+        SSL_set_verify(ssl, mode_of(at->place.on_connection), NULL);
+        SSL_set_client_CA_list(ssl, names_of(at->place.on_connection));
     }
     return ssl;
 }
@@ -270,11 +276,43 @@ static struct visit full_handshake(struct listener *at, enum client as, int vers
 
 /* --- tickets of another context, or another process --- */
 
-enum { PLACES = POLICIES * WAYS };
+enum { WAYS = 6, NAMED = POLICIES * WAYS, DRAWN = 8, PLACES = NAMED + DRAWN };
+static struct place places[PLACES];
 
-static struct place place_at(int which)
+/* What a listener has that is not what is to hold. */
+static enum policy contrary(enum policy policy)
 {
-    return (struct place){which % POLICIES, which / POLICIES};
+    return policy == NOBODY_ASKED ? REQUIRED : NOBODY_ASKED;
+}
+
+static int drawn_or_not(void)
+{
+    return rand() % 2 ? rand() % POLICIES : NOT_SET;
+}
+
+static void choose_places(void)
+{
+    const char *seed = getenv("BYPASS_SEED");
+    unsigned drawn = seed ? (unsigned)strtoul(seed, NULL, 10) : (unsigned)now_ms();
+    printf("BYPASS_SEED=%u\n", drawn);
+    srand(drawn);
+    for (int at = 0; at < NAMED; at++) {
+        int policy = at % POLICIES, other = contrary(policy);
+        const struct place ways[WAYS] = {
+            {policy, NOT_SET, NOT_SET, NOT_SET, 0},
+            {other, policy, NOT_SET, NOT_SET, 0},
+            {NOBODY_ASKED, NOT_SET, policy, NOT_SET, 0},
+            {NOBODY_ASKED, NOT_SET, NOT_SET, policy, 0},
+            {REQUIRED, NOT_SET, NOT_SET, policy, 0},
+            {other, policy, NOT_SET, other, 1},
+        };
+        places[at] = ways[at / POLICIES];
+    }
+    for (int at = NAMED; at < PLACES; at++) {
+        struct place place = {rand() % POLICIES, drawn_or_not(), drawn_or_not(), drawn_or_not(), 0};
+        place.keeps_policy = place.by_name != NOT_SET && rand() % 4 == 0;
+        places[at] = place;
+    }
 }
 
 /* Twice: a linked library sees what a servername callback changed once a ticket is offered. */
@@ -305,7 +343,7 @@ static void issue(tickets of, enum form form, int version)
 {
     for (int at = 0; at < PLACES; at += step())
         for (enum client as = 0; as < CLIENTS; as++)
-            of[at][as] = ticket_of(place_at(at), form, as, version);
+            of[at][as] = ticket_of(places[at], form, as, version);
 }
 
 static void write_all(int to, const void *bytes, size_t len)
@@ -360,9 +398,16 @@ static void issue_elsewhere(tickets of, enum form form, int version)
 
 static long cells, resumptions, by_servername, known_already;
 
-static int is_switched_by_name(enum way way)
+/* A servername callback brings another policy in. */
+static int changes_by_name(struct place place)
 {
-    return way == BY_NAME || way == BY_NAME_FROM_STRICT;
+    return at_last(place) != before(place);
+}
+
+/* What its tickets are bound to: never to less than what was asked for. */
+static enum policy bound_to(struct place place)
+{
+    return before(place) == NOBODY_ASKED ? before(place) : at_last(place);
 }
 
 /*
@@ -373,13 +418,7 @@ static int is_switched_by_name(enum way way)
  */
 static int is_decided_too_late(struct place issued, struct place presented)
 {
-    if (!is_switched_by_name(presented.way))
-        return 0;
-    enum policy before = is_switched_by_name(issued.way) ? at_first(issued) : issued.policy;
-    /* What is bound to less than the listener's asks for is bound to what held then. */
-    if (is_switched_by_name(issued.way) && before != issued.policy && before != NOBODY_ASKED)
-        before = issued.policy;
-    return before == at_first(presented);
+    return changes_by_name(presented) && bound_to(issued) == before(presented);
 }
 
 /*
@@ -390,23 +429,24 @@ static int is_decided_too_late(struct place issued, struct place presented)
 static int has_shown_more(struct place issued, struct place presented, enum client as,
                           const struct visit *seen)
 {
-    return presented.policy == NOBODY_ASKED && is_switched_by_name(issued.way) &&
-           at_first(issued) == NOBODY_ASKED && seen->seen_as == as && seen->verified == X509_V_OK;
+    return at_last(presented) == NOBODY_ASKED && changes_by_name(issued) &&
+           before(issued) == NOBODY_ASKED && seen->seen_as == as && seen->verified == X509_V_OK;
 }
 
-/* The same place, and a client that may come in there, resumes. */
+/*
+ * The same place, and a client that may come in there, resumes; but where the
+ * listener asks for a certificate that the virtual host does not want, or of
+ * another CA: whoever has shown less may not be taken for one who has shown that.
+ */
 static int has_to_resume(struct place place)
 {
-    int changes = is_switched_by_name(place.way) && place.policy != at_first(place);
-    /* The listener asks for a certificate that the virtual host does not want, or of another
-     * CA: whoever has shown less may not be taken for one who has shown that. */
-    return !changes || at_first(place) == NOBODY_ASKED;
+    return !changes_by_name(place) || before(place) == NOBODY_ASKED;
 }
 
 static void present(int a, int b, enum client as, struct listener *at, int version,
                     SSL_SESSION *ticket)
 {
-    struct place issued = place_at(a), presented = place_at(b);
+    struct place issued = places[a], presented = places[b];
     struct visit full = full_handshake(at, as, version);
     struct visit seen = visit(at, as, version, ticket);
     cells++;
@@ -418,14 +458,13 @@ static void present(int a, int b, enum client as, struct listener *at, int versi
     int more = seen.resumed && !excused && has_shown_more(issued, presented, as, &seen);
     known_already += !same && more;
     CHECK(same || excused || more,
-          "TLS 0x%04x, client %d, ticket of \"%s\" %s, at \"%s\" %s: done %d, resumed %d, seen as %d, "
-          "verified %ld; a full handshake: %d, %d, %ld",
-          version, as, POLICY_NAMES[issued.policy], WAY_NAMES[issued.way],
-          POLICY_NAMES[presented.policy], WAY_NAMES[presented.way], seen.done, seen.resumed,
-          seen.seen_as, seen.verified, full.done, full.seen_as, full.verified);
+          "TLS 0x%04x, client %d, ticket of %s, at %s: done %d, resumed %d, seen as %d, verified %ld; "
+          "a full handshake: %d, %d, %ld",
+          version, as, described(issued), described(presented), seen.done, seen.resumed, seen.seen_as,
+          seen.verified, full.done, full.seen_as, full.verified);
     if (a == b && full.done && has_to_resume(presented))
-        CHECK(seen.resumed, "TLS 0x%04x, client %d, \"%s\" %s: its own ticket is not resumed", version,
-              as, POLICY_NAMES[issued.policy], WAY_NAMES[issued.way]);
+        CHECK(seen.resumed, "TLS 0x%04x, client %d, %s: its own ticket is not resumed", version, as,
+              described(presented));
     SSL_SESSION_free(full.session);
     SSL_SESSION_free(seen.session);
 }
@@ -435,7 +474,7 @@ static void matrix(enum form form, int version, int elsewhere)
     tickets of = {0};
     (elsewhere ? issue_elsewhere : issue)(of, form, version);
     for (int b = 0; b < PLACES; b += step()) {
-        struct listener at = listen_at(place_at(b), form);
+        struct listener at = listen_at(places[b], form);
         for (int a = 0; a < PLACES; a += step())
             for (enum client as = 0; as < CLIENTS; as++)
                 if (of[a][as])
@@ -454,6 +493,7 @@ int main(int argc, char **argv)
     preloaded = preload && strstr(preload, "tktrot_preload");
     on_client_hello = on_hello;
     make_identities();
+    choose_places();
     for (int elsewhere = 0; elsewhere < rounds(2, 1); elsewhere++)
         FOR_EACH_VERSION(version)
             for (enum form form = 0; form < FORMS; form++)

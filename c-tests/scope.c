@@ -392,6 +392,46 @@ static void several_certificates(enum form form, int version)
     SSL_CTX_free(one);
 }
 
+/* --- a certificate that comes from a callback --- */
+
+static int give_certificate(SSL *ssl, void *arg)
+{
+    (void)arg;
+    return SSL_use_certificate(ssl, certificate(0)) == 1 && SSL_use_PrivateKey(ssl, test_key) == 1;
+}
+
+static SSL_CTX *server_without_certificate(enum form form)
+{
+    tkt_config cfg = config_of("scope");
+    SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
+    CHECK(ctx, "no SSL_CTX can be made");
+    SSL_CTX_set_session_id_context(ctx, (const unsigned char *)"test", 4);
+    SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
+    SSL_CTX_set_cert_cb(ctx, give_certificate, NULL);
+    install_form(form, ctx, &cfg);
+    return ctx;
+}
+
+/* The context has none, and its tickets are bound to that. */
+static void certificate_from_callback(enum form form, int version)
+{
+    tkt_config cfg = config_of("scope");
+    SSL_CTX *a = server_without_certificate(form), *b = server_without_certificate(form);
+    SSL_CTX *other = server_with(certificate(0));
+    install_form(form, other, &cfg);
+    SSL_SESSION *ticket = ticket_for(a, version, "a.test");
+    for (int again = 0; again < 2; again++) {
+        CHECK_INT(resumes_at(a, version, "a.test", ticket), 1);
+        CHECK_INT(resumes_at(b, version, "a.test", ticket), 1);
+        CHECK_INT(resumes_at(b, version, "b.test", ticket), 0);
+        CHECK_INT(resumes_at(other, version, "a.test", ticket), 0);
+    }
+    SSL_SESSION_free(ticket);
+    SSL_CTX_free(a);
+    SSL_CTX_free(b);
+    SSL_CTX_free(other);
+}
+
 /* --- a client without a certificate --- */
 
 /*
@@ -450,6 +490,7 @@ int main(int argc, char **argv)
         {
             replaced_certificate(form, version);
             several_certificates(form, version);
+            certificate_from_callback(form, version);
             CHECK_INT(gets_in(0, form, version), 0);
             /* The same without that part gets in: this test can see it. */
             CHECK_INT(gets_in(TKT_BIND_CERT | TKT_BIND_SNI, form, version), 1);
