@@ -9,6 +9,7 @@
 
 #define _GNU_SOURCE
 #include "handshake.h"
+#include <openssl/rsa.h>
 
 /* --- the parts --- */
 

@@ -785,11 +785,17 @@ int tkt_config_from_env_sized(struct tkt_config *cfg, size_t size);
  * ring is opened here, once per process, and inherited. Calling it again for
  * the same context replaces the settings of that context. Thread-safe.
  *
- * Call it when the certificate of `ctx` is set, under whatever lock protects
- * `ctx` from being changed meanwhile: tickets are bound to that certificate. A
- * certificate that replaces it later is noticed with the first connection that
- * was made with it; if every connection is switched to another SSL_CTX before
- * its ticket is seen, call this again.
+ * Call it when the certificates of `ctx` and the CAs that it trusts are set,
+ * under whatever lock protects `ctx` from being changed meanwhile: tickets are
+ * bound to them, and an SSL is made of `ctx` to see them all, and freed. When
+ * the current certificate is replaced later, that is noticed with the first
+ * connection that was made with it. Call this again if another one is, or the
+ * CAs are, or if every connection is switched to another SSL_CTX before its
+ * ticket is seen. (In the child of a fork what was known before counts as long
+ * as the current certificate is the same: no SSL is made there.)
+ *
+ * A host that asks for client certificates sets a session id context
+ * (SSL_CTX_set_session_id_context(3)); without one there are no tickets.
  *
  * An SSL_CTX of a library context of its own (SSL_CTX_new_ex(3)) needs
  * `cfg->libctx` and `cfg->properties`.

@@ -35,6 +35,11 @@ pub fn generation() -> u32 {
     GENERATION.load(Ordering::Relaxed)
 }
 
+/// True in the child of a fork that happened since the library is in use.
+pub fn is_child() -> bool {
+    generation() != 1
+}
+
 /// True once this process has forked: children share what it opened.
 pub fn has_forked() -> bool {
     FORKED.load(Ordering::Relaxed)

@@ -18,6 +18,7 @@ use tktrot::tls::api::{
 };
 use tktrot::tls::errors::Mark;
 use tktrot::tls::resolve::{self, Library, OpenedSession, SealsSession};
+use tktrot::tls::scope::is_looking;
 use tktrot::tls::source::Home;
 use tktrot::unnoticed::Unnoticed;
 
@@ -112,7 +113,7 @@ pub unsafe extern "C-unwind" fn SSL_new(ctx: *mut SSL_CTX) -> *mut SSL {
 
 unsafe extern "C-unwind" fn ssl_new(ctx: *mut SSL_CTX, caller: *const c_void) -> *mut SSL {
     let library = library(caller, c"SSL_new");
-    let known = library.filter(|_| !ctx.is_null());
+    let known = library.filter(|_| !ctx.is_null() && !is_looking());
     // SAFETY: not null, so the server vouches for it.
     let served = known.filter(|it| unnoticed(it, false, || unsafe { context::used(it, ctx) }));
     let original = original!(library.originals.ssl_new, caller, c"SSL_new");

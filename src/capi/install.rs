@@ -36,7 +36,8 @@ use crate::{go_on_with_caller, keyrings, log, warning};
 /// the current certificate is replaced later, that is noticed with the first
 /// connection that was made with it. Call this again if another one is, or the
 /// CAs are, or if every connection is switched to another SSL_CTX before its
-/// ticket is seen.
+/// ticket is seen. (In the child of a fork what was known before counts as long
+/// as the current certificate is the same: no SSL is made there.)
 ///
 /// A host that asks for client certificates sets a session id context
 /// (SSL_CTX_set_session_id_context(3)); without one there are no tickets.

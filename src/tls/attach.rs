@@ -148,10 +148,14 @@ pub unsafe fn attach<'c>(
     keyring.tick_patiently_with(&attachment);
 
     let now = keyring.now();
-    let part = match connections {
-        // SAFETY: passed on from the caller.
-        Connections::KeepNone => unsafe { attachment.scope_of_context(ctx, now) },
-        Connections::KeepTheirs => None,
+    // SAFETY: passed on from the caller; what served the context before lives as long.
+    let (looked, part) = unsafe {
+        let looked = match connections {
+            Connections::KeepNone => attachment.look_at(ctx, self::attachment(library, ctx)),
+            Connections::KeepTheirs => None,
+        };
+        let part = looked.as_ref().and_then(|it| attachment.scope_of_context((ctx, it), now));
+        (looked, part)
     };
     let lock = process::exclusive();
     let index = index(&library.indices.tenancy, || api.new_ctx_index(Some(free_tenancy)));
@@ -206,10 +210,10 @@ pub unsafe fn attach<'c>(
     drop(lock);
     // SAFETY: it lives as long as the context does.
     let serving = unsafe { &*serving };
-    if connections == Connections::KeepNone {
+    if let Some(looked) = &looked {
         // It may be one of before, which is to know what the context is now.
         // SAFETY: passed on from the caller.
-        unsafe { serving.scope_of_context(ctx, now) };
+        unsafe { serving.scope_of_context((ctx, looked), now) };
     }
     Ok(serving)
 }

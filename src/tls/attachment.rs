@@ -12,13 +12,13 @@ use super::errors;
 use super::policy::Policy;
 use super::primed;
 use super::resolve::Library;
-use super::scope::{Bound, ContextPart, Scope};
+use super::scope::{Bound, ContextPart, OfContext, Scope};
 use super::source::{Home, Source};
 use crate::clock::Time;
 use crate::config::{Bind, Config, Renew, Upkeep};
 use crate::ring::stats::Counter;
 use crate::rotate::{Generator, Keyring, NotRandom};
-use crate::{seat, upkeep};
+use crate::{process, seat, upkeep};
 
 /// One context's share in the keys, or that of several that are alike.
 pub struct Attachment {
@@ -173,20 +173,46 @@ impl Attachment {
         unsafe { self.scope.of_new_connection(sources, made_of, now) }
     }
 
-    /// The context's part of the scope as the context is now; `None` if the TLS
-    /// library fails.
+    /// What a context has now that is to be served; `None` if the TLS library
+    /// fails. In the child of a fork it is what was known `before`, if that has
+    /// the same current certificate: to look means to make a connection, and a
+    /// lock of the TLS library may have been held by a thread that is not there
+    /// any more.
     ///
     /// # Safety
     ///
     /// `ctx` is a live SSL_CTX of this library, and nobody changes it now: this
     /// runs inside a call of the server that reads it.
-    pub unsafe fn scope_of_context(
+    pub unsafe fn look_at(
         &self,
         ctx: *mut SSL_CTX,
+        before: Option<&Attachment>,
+    ) -> Option<OfContext> {
+        let api = &self.library.api;
+        let same =
+            |before: &&Attachment| process::is_child() && before.scope.bind() == self.scope.bind();
+        // SAFETY: passed on from the caller.
+        unsafe {
+            let current = api.ssl_ctx_get0_certificate.filter(|_| self.scope.bind().cert);
+            let current = current.map_or(ptr::null_mut(), |get| get(ctx));
+            let known = before.filter(same).and_then(|before| before.scope.known(current));
+            known.or_else(|| self.scope.look_at((api, self.source()), ctx))
+        }
+    }
+
+    /// The context's part of the scope, with what it has; `None` if the TLS
+    /// library fails.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Attachment::look_at`].
+    pub unsafe fn scope_of_context(
+        &self,
+        of: (*const SSL_CTX, &OfContext),
         now: Time,
     ) -> Option<Arc<ContextPart>> {
         // SAFETY: passed on from the caller.
-        unsafe { self.scope.of_context((&self.library.api, self.source()), ctx, now) }
+        unsafe { self.scope.of_context((&self.library.api, self.source()), of, now) }
     }
 
     /// What a ticket of a connection has to be bound to, to be opened: to the

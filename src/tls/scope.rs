@@ -16,6 +16,7 @@
 //! The encoding cannot be read in two ways: a version, then each part as tag,
 //! length (big endian, four bytes) and bytes.
 
+use std::cell::Cell;
 use std::ffi::c_void;
 use std::ptr;
 use std::sync::Arc;
@@ -167,38 +168,72 @@ impl Scope {
         }
     }
 
-    /// The context's part as the context is now, with its own policy. `None` if
-    /// the TLS library fails.
+    /// What a context has now. `None` if the TLS library fails.
     ///
     /// # Safety
     ///
     /// `ctx` is a live SSL_CTX of the library that `api` is of, and nobody
     /// changes it now: this runs inside a call of the server that reads it.
-    pub unsafe fn of_context(
+    pub unsafe fn look_at(
         &self,
         (api, source): (&TlsApi, &Source),
         ctx: *mut SSL_CTX,
+    ) -> Option<OfContext> {
+        let mut places = Places::NONE;
+        // SAFETY: passed on from the caller.
+        unsafe {
+            if self.bind.verify {
+                places.store = anchors::store_of(api, ctx);
+            }
+            if !self.bind.cert {
+                return OfContext::take((api, source), &places);
+            }
+            let ssl = match api.ssl_new.zip(api.ssl_free) {
+                Some((new, _)) => looking(|| new(ctx)),
+                None => ptr::null_mut(),
+            };
+            if ssl.is_null() {
+                let current = api.ssl_ctx_get0_certificate.map(|get| get(ctx));
+                places.leaves = Addresses::one(current.unwrap_or(ptr::null_mut()));
+                return OfContext::take((api, source), &places);
+            }
+            places.leaves = Addresses::of_connection(api, ssl);
+            let of_context = OfContext::take((api, source), &places);
+            if let Some(free) = api.ssl_free {
+                free(ssl);
+            }
+            of_context
+        }
+    }
+
+    /// What is known of a context whose current certificate is that one.
+    pub fn known(&self, current: *mut X509) -> Option<OfContext> {
+        let reading = seat::reading()?;
+        // SAFETY: what is found is kept no longer than `reading`.
+        let known = unsafe { self.find(&reading, |part| part.of_context.leaves.have(current)) };
+        known.map(|(_, part)| part.of_context.clone())
+    }
+
+    /// The context's part with what it has, and with its own policy. `None` if
+    /// the TLS library fails.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Scope::look_at`].
+    pub unsafe fn of_context(
+        &self,
+        sources: (&TlsApi, &Source),
+        (ctx, of_context): (*const SSL_CTX, &OfContext),
         now: Time,
     ) -> Option<Arc<ContextPart>> {
         // SAFETY: passed on from the caller.
         unsafe {
-            if let Some((new, free)) = api.ssl_new.zip(api.ssl_free).filter(|_| self.bind.cert) {
-                let ssl = new(ctx);
-                if !ssl.is_null() {
-                    let part = self.of_new_connection((api, source), (ctx, ssl), now);
-                    free(ssl);
-                    return part;
-                }
-            }
-            let (mut places, mut policy) = (Places::NONE, Policy::NONE);
-            if let Some(get) = api.ssl_ctx_get0_certificate.filter(|_| self.bind.cert) {
-                places.leaves = Addresses::one(get(ctx));
-            }
-            if self.bind.verify {
-                policy = Policy::of_context(api, ctx);
-                places.store = anchors::store_of(api, ctx);
-            }
-            self.of_context_with((api, source), &places, policy, now)
+            let policy = match self.bind.verify {
+                true => Policy::of_context(sources.0, ctx),
+                false => Policy::NONE,
+            };
+            let part = self.with_policy(sources, of_context, policy, seat::reading(), now);
+            part.map(Bound::into_shared)
         }
     }
 
@@ -515,6 +550,23 @@ impl ContextPart {
         let unchanged = self.policy.is_all_in_itself();
         unchanged || Time(self.checked.load(Ordering::Relaxed)).until(now) < TRUST
     }
+}
+
+thread_local! {
+    static LOOKING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// True while a connection is made to look at its context, for who stands in
+/// front of `SSL_new`: a host's table may have that one.
+pub fn is_looking() -> bool {
+    LOOKING.get()
+}
+
+fn looking<T>(act: impl FnOnce() -> T) -> T {
+    LOOKING.set(true);
+    let done = act();
+    LOOKING.set(false);
+    done
 }
 
 impl OfContext {

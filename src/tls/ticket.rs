@@ -23,7 +23,6 @@ use super::source::Direction;
 use crate::clock::Time;
 use crate::config::{Bind, Renew};
 use crate::log::OnceOnly;
-use crate::ring::layout::IMPORTED;
 use crate::ring::reader::Located;
 use crate::ring::stats::Counter;
 use crate::schedule::KeyState;
@@ -335,7 +334,7 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
         }
         // Binding is the context's own: whatever others of the ring ask for, its tickets are
         // bound, but those from before, whose keys came out of a file.
-        let is_bound = bind != Bind::NONE && key.node != IMPORTED;
+        let is_bound = bind != Bind::NONE && !key.imported();
         let is_checked = is_bound && bind.verify || self.attachment.sees_sessions();
         if !is_checked {
             // Who sealed it may have asked for no certificate, and so sealed what

@@ -74,6 +74,7 @@ pub const LEFT_OUT: &[(&str, &[&str])] = &[
         "touch no more than memory that the caller gives",
         &[
             "bcmp",
+            "memcmp",
             "memcpy",
             "memmove",
             "memset",
