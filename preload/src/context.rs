@@ -332,9 +332,11 @@ unsafe fn see_sessions(library: &Library, ctx: *mut SSL_CTX, context: &Context) 
 
 /// Only there to call the server's own.
 unsafe extern "C-unwind" fn session_is_sealed(ssl: *mut SSL, context: *mut c_void) -> c_int {
-    // SAFETY: what `see_sessions` gave; the server's function, of that type.
+    // SAFETY: what `see_sessions` gave, or null while another thread sets it (libssl sets
+    // the functions first); the server's function, of that type.
     unsafe {
-        let SessionCallbacks { seals, argument, .. } = &(*context.cast::<Context>()).callbacks;
+        let Some(context) = context.cast::<Context>().as_ref() else { return 1 };
+        let SessionCallbacks { seals, argument, .. } = &context.callbacks;
         let seals = mem::transmute::<*mut c_void, SealsSession>(seals.load(Ordering::Relaxed));
         seals.map_or(1, |seals| seals(ssl, argument.load(Ordering::Relaxed)))
     }
@@ -348,10 +350,11 @@ unsafe extern "C-unwind" fn session_was_opened(
     status: c_int,
     context: *mut c_void,
 ) -> c_int {
-    // SAFETY: what `see_sessions` gave, and what libssl hands in; the server's
-    // function, of that type.
+    // SAFETY: as above, and what libssl hands in.
     unsafe {
-        let context = &*context.cast::<Context>();
+        let Some(context) = context.cast::<Context>().as_ref() else {
+            return Found::as_told(session, status).answer();
+        };
         let attachment = context.attachment.load(Ordering::Acquire).as_ref();
         let find = |attachment: &Attachment| {
             unnoticed(attachment.library, Found::as_told(session, status), || {
