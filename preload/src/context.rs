@@ -13,7 +13,7 @@ use tktrot::ring::stats::Counter;
 use tktrot::rotate::Keyring;
 use tktrot::tls::attach::{self, Connections};
 use tktrot::tls::attachment::Attachment;
-use tktrot::tls::connection;
+use tktrot::tls::connection::{self, IdContext};
 use tktrot::tls::resolve::{Library, OpenedSession, Originals, SealsSession};
 use tktrot::tls::shown::Found;
 use tktrot::tls::source::Home;
@@ -237,13 +237,13 @@ pub unsafe fn has_id_context(library: &'static Library, ctx: *mut SSL_CTX, is_se
 /// `ssl` is a live SSL of `library` that this thread uses.
 pub unsafe fn connection_has_id_context(library: &'static Library, ssl: *mut SSL) {
     // SAFETY: the caller vouches for `ssl`.
-    if let Some(has) = unsafe { connection::id_context(library, ssl) } {
-        *has = true;
+    if let Some(id_context) = unsafe { connection::id_context(library, ssl) } {
+        *id_context = IdContext::Servers;
     }
 }
 
 /// Gives a connection a session id context if it asks for client certificates
-/// and has none: libssl ends every handshake that comes with a session then,
+/// and has none, or takes ours away again: libssl ends every handshake that comes with a session then,
 /// whoever's keys its ticket was sealed with
 /// (SSL_CTX_set_session_id_context(3)). What its tickets are bound to tells it
 /// from others. But not where the server has a callback that looks at
@@ -264,18 +264,24 @@ pub unsafe fn give_id_context(library: &'static Library, ssl: *mut SSL) {
     // SAFETY: the caller vouches for `ssl`, which holds its context.
     unsafe {
         let Some(attachment) = connection::served_by(library, ssl) else { return };
-        if !library.api.asks_for_certificate(ssl) || verifier(ssl).is_some() {
+        let Some(given) = connection::id_context(library, ssl) else { return };
+        let is_wanted = library.api.asks_for_certificate(ssl) && verifier(ssl).is_none();
+        if !is_wanted {
+            if *given == IdContext::Ours && set(ssl, ptr::null(), 0) == 1 {
+                *given = IdContext::None;
+            }
             return;
         }
         let context = state(library, ctx_of(ssl), false, &Home::DEFAULT);
-        let has_one = context.is_none_or(|it| it.has_id_context.load(Ordering::Relaxed))
-            || connection::id_context(library, ssl).is_none_or(|has| *has);
-        if has_one {
+        let has_one = context.is_none_or(|it| it.has_id_context.load(Ordering::Relaxed));
+        if has_one || *given != IdContext::None {
             return;
         }
         let part = connection::part(library, ssl);
-        if let Some(id) = part.and_then(|part| attachment.id_context_of(part)) {
-            set(ssl, id.as_ptr(), id.len() as c_uint);
+        if let Some(id) = part.and_then(|part| attachment.id_context_of(part))
+            && set(ssl, id.as_ptr(), id.len() as c_uint) == 1
+        {
+            *given = IdContext::Ours;
         }
     }
 }
