@@ -1,7 +1,7 @@
 //! What the hooks know of each SSL_CTX, and what they decide for it. The state
 //! lies in the context's ex_data and is freed with it.
 
-use std::ffi::{c_int, c_long, c_uchar, c_uint, c_void};
+use std::ffi::{c_int, c_long, c_uchar, c_void};
 use std::fmt;
 use std::mem;
 use std::ptr;
@@ -13,7 +13,7 @@ use tktrot::ring::stats::Counter;
 use tktrot::rotate::Keyring;
 use tktrot::tls::attach::{self, Connections};
 use tktrot::tls::attachment::Attachment;
-use tktrot::tls::connection::{self, IdContext};
+use tktrot::tls::connection;
 use tktrot::tls::resolve::{Library, OpenedSession, Originals, SealsSession};
 use tktrot::tls::shown::Found;
 use tktrot::tls::source::Home;
@@ -65,8 +65,6 @@ struct Context {
     attachment: AtomicPtr<Attachment>,
     /// Where its cryptography comes from.
     home: Home,
-    /// The server gave it a session id context.
-    has_id_context: AtomicBool,
     /// The server's own callbacks for sessions in tickets: ours call them.
     callbacks: SessionCallbacks,
 }
@@ -194,7 +192,6 @@ pub unsafe fn connected(library: &'static Library, ctx: *mut SSL_CTX, ssl: *mut 
         if let Some(part) = attachment.scope_of_new_connection((ctx, ssl), now) {
             connection::begin(ssl, attachment, part);
         }
-        give_id_context(library, ssl);
         if let Some(unserved) = Unserved::of(library, ssl) {
             unserved.count(attachment.keyring);
         }
@@ -211,77 +208,6 @@ pub unsafe fn policy_changes(library: &'static Library, ssl: *mut SSL) {
     unsafe {
         if let Some(attachment) = connection::served_by(library, ssl) {
             attachment.keep_policy(ssl, attachment.keyring.now());
-        }
-    }
-}
-
-/// The server gave a context a session id context, or took it away.
-///
-/// # Safety
-///
-/// `ctx` is a live SSL_CTX of `library`.
-pub unsafe fn has_id_context(library: &'static Library, ctx: *mut SSL_CTX, is_set: bool) {
-    if guest().is_some() {
-        // SAFETY: the caller vouches for `ctx`.
-        let context = unsafe { state(library, ctx, false, &Home::DEFAULT) };
-        if let Some(context) = context {
-            context.has_id_context.store(is_set, Ordering::Relaxed);
-        }
-    }
-}
-
-/// The server gave a connection a session id context.
-///
-/// # Safety
-///
-/// `ssl` is a live SSL of `library` that this thread uses.
-pub unsafe fn connection_has_id_context(library: &'static Library, ssl: *mut SSL) {
-    // SAFETY: the caller vouches for `ssl`.
-    if let Some(id_context) = unsafe { connection::id_context(library, ssl) } {
-        *id_context = IdContext::Servers;
-    }
-}
-
-/// Gives a connection a session id context if it asks for client certificates
-/// and has none, or takes ours away again: libssl ends every handshake that comes with a session then,
-/// whoever's keys its ticket was sealed with
-/// (SSL_CTX_set_session_id_context(3)). What its tickets are bound to tells it
-/// from others. But not where the server has a callback that looks at
-/// certificates: a resumed handshake has none to show, and Dovecot refuses who
-/// did not pass by there.
-///
-/// # Safety
-///
-/// `ssl` is a live SSL of `library` that this thread uses.
-pub unsafe fn give_id_context(library: &'static Library, ssl: *mut SSL) {
-    let Originals { ssl_get_ssl_ctx, ssl_set_session_id_context, ssl_get_verify_callback, .. } =
-        library.originals;
-    let (Some(ctx_of), Some(set), Some(verifier)) =
-        (ssl_get_ssl_ctx, ssl_set_session_id_context, ssl_get_verify_callback)
-    else {
-        return;
-    };
-    // SAFETY: the caller vouches for `ssl`, which holds its context.
-    unsafe {
-        let Some(attachment) = connection::served_by(library, ssl) else { return };
-        let Some(given) = connection::id_context(library, ssl) else { return };
-        let is_wanted = library.api.asks_for_certificate(ssl) && verifier(ssl).is_none();
-        if !is_wanted {
-            if *given == IdContext::Ours && set(ssl, ptr::null(), 0) == 1 {
-                *given = IdContext::None;
-            }
-            return;
-        }
-        let context = state(library, ctx_of(ssl), false, &Home::DEFAULT);
-        let has_one = context.is_none_or(|it| it.has_id_context.load(Ordering::Relaxed));
-        if has_one || *given != IdContext::None {
-            return;
-        }
-        let part = connection::part(library, ssl);
-        if let Some(id) = part.and_then(|part| attachment.id_context_of(part))
-            && set(ssl, id.as_ptr(), id.len() as c_uint) == 1
-        {
-            *given = IdContext::Ours;
         }
     }
 }
@@ -557,7 +483,6 @@ unsafe fn state<'c>(
                 decided: AtomicBool::new(false),
                 attachment: AtomicPtr::new(ptr::null_mut()),
                 home: home.clone(),
-                has_id_context: AtomicBool::new(false),
                 callbacks: SessionCallbacks::default(),
             }));
             if api.set_ctx_data(ctx, index, new.cast()) {

@@ -8,7 +8,7 @@
 //! is unwound through these functions, as if they were not there.
 
 use std::cell::Cell;
-use std::ffi::{CStr, c_char, c_int, c_long, c_uchar, c_uint, c_void};
+use std::ffi::{CStr, c_char, c_int, c_long, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use openssl_sys::{SSL, SSL_CTX, SSL_METHOD};
@@ -312,10 +312,6 @@ unsafe extern "C-unwind" fn ssl_set_verify(
         unsafe { original(ssl, mode, callback) };
     }
     WITHIN.set(outer);
-    if let Some(library) = library.filter(|_| !ssl.is_null()) {
-        // SAFETY: not null, so the server vouches for it.
-        unnoticed(library, (), || unsafe { context::give_id_context(library, ssl) });
-    }
 }
 
 /// `SSL_set_verify_depth(3)`.
@@ -401,88 +397,6 @@ unsafe extern "C-unwind" fn ssl_set_ssl_ctx(
         None => std::ptr::null_mut(),
     };
     WITHIN.set(outer);
-    result
-}
-
-/// `SSL_CTX_set_session_id_context(3)`.
-///
-/// # Safety
-///
-/// As for the original.
-#[unsafe(no_mangle)]
-#[unsafe(naked)]
-pub unsafe extern "C-unwind" fn SSL_CTX_set_session_id_context(
-    ctx: *mut SSL_CTX,
-    id: *const c_uchar,
-    len: c_uint,
-) -> c_int {
-    go_on_with_caller!(3, ssl_ctx_set_session_id_context)
-}
-
-unsafe extern "C-unwind" fn ssl_ctx_set_session_id_context(
-    ctx: *mut SSL_CTX,
-    id: *const c_uchar,
-    len: c_uint,
-    caller: *const c_void,
-) -> c_int {
-    let library = library(caller, c"SSL_CTX_set_session_id_context");
-    let original = original!(
-        library.originals.ssl_ctx_set_session_id_context,
-        caller,
-        c"SSL_CTX_set_session_id_context"
-    );
-    let outer = WITHIN.replace(library);
-    let result = match original {
-        // SAFETY: the server's own call.
-        Some(original) => unsafe { original(ctx, id, len) },
-        None => 0,
-    };
-    WITHIN.set(outer);
-    if let Some(library) = library.filter(|_| !ctx.is_null() && result == 1) {
-        // SAFETY: not null, so the server vouches for it.
-        unnoticed(library, (), || unsafe { context::has_id_context(library, ctx, len > 0) });
-    }
-    result
-}
-
-/// `SSL_set_session_id_context(3)`.
-///
-/// # Safety
-///
-/// As for the original.
-#[unsafe(no_mangle)]
-#[unsafe(naked)]
-pub unsafe extern "C-unwind" fn SSL_set_session_id_context(
-    ssl: *mut SSL,
-    id: *const c_uchar,
-    len: c_uint,
-) -> c_int {
-    go_on_with_caller!(3, ssl_set_session_id_context)
-}
-
-unsafe extern "C-unwind" fn ssl_set_session_id_context(
-    ssl: *mut SSL,
-    id: *const c_uchar,
-    len: c_uint,
-    caller: *const c_void,
-) -> c_int {
-    let library = library(caller, c"SSL_set_session_id_context");
-    let original = original!(
-        library.originals.ssl_set_session_id_context,
-        caller,
-        c"SSL_set_session_id_context"
-    );
-    let outer = WITHIN.replace(library);
-    let result = match original {
-        // SAFETY: the server's own call.
-        Some(original) => unsafe { original(ssl, id, len) },
-        None => 0,
-    };
-    WITHIN.set(outer);
-    if let Some(library) = library.filter(|_| !ssl.is_null() && result == 1 && len > 0) {
-        // SAFETY: not null, so the server vouches for it.
-        unnoticed(library, (), || unsafe { context::connection_has_id_context(library, ssl) });
-    }
     result
 }
 

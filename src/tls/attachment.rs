@@ -150,12 +150,6 @@ impl Attachment {
         }
     }
 
-    /// A session id context for connections of that part; `None` if the TLS
-    /// library fails.
-    pub fn id_context_of(&self, part: &ContextPart) -> Option<[u8; 32]> {
-        self.source().sha256_of(&self.library.api, part.encoded())
-    }
-
     /// The part of the scope of a connection that was made just now; `None` if
     /// the TLS library fails.
     ///
@@ -267,7 +261,9 @@ impl Attachment {
             if before == bound.number() {
                 return Some(bound);
             }
-            let before = self.scope.of_number(before).filter(|before| !before.policy().asks());
+            let in_1_3 = self.library.api.is_tls_1_3(ssl);
+            let asks = |before: &Bound<'_>| before.policy().asks_in_handshake(in_1_3);
+            let before = self.scope.of_number(before).filter(|before| !asks(before));
             Some(before.map_or(bound, |before| Bound::Own(before.into_shared())))
         }
     }

@@ -21,19 +21,6 @@ struct Connection {
     /// What serves it: lives as long as its context, and so as the connection.
     attachment: Option<&'static Attachment>,
     handshake: Option<Handshake>,
-    id_context: IdContext,
-}
-
-/// Who gave a connection the session id context that is not its context's.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum IdContext {
-    /// Nobody.
-    #[default]
-    None,
-    /// The server.
-    Servers,
-    /// We did.
-    Ours,
 }
 
 /// What a handshake has shown. Another one of the same connection
@@ -105,16 +92,6 @@ pub unsafe fn served_by<'c>(library: &Library, ssl: *mut SSL) -> Option<&'c Atta
 pub unsafe fn part<'c>(library: &Library, ssl: *mut SSL) -> Option<&'c Arc<ContextPart>> {
     // SAFETY: passed on from the caller.
     unsafe { of(library, ssl) }?.part.as_ref()
-}
-
-/// Who gave it a session id context.
-///
-/// # Safety
-///
-/// As for [`part`].
-pub unsafe fn id_context<'c>(library: &Library, ssl: *mut SSL) -> Option<&'c mut IdContext> {
-    // SAFETY: passed on from the caller.
-    unsafe { of(library, ssl) }.map(|connection| &mut connection.id_context)
 }
 
 /// What the present handshake has shown, from now on if nothing did before.
@@ -258,9 +235,9 @@ unsafe extern "C" fn duplicate(
             return 1;
         }
         let same = from.read().as_ref().map(|connection| {
-            let (part, id_context) = (connection.part.clone(), connection.id_context);
+            let part = connection.part.clone();
             // It may be of another context: the one that the other was switched to.
-            Box::new(Connection { part, attachment: None, handshake: None, id_context })
+            Box::new(Connection { part, attachment: None, handshake: None })
         });
         from.write(same.map_or(ptr::null_mut(), Box::into_raw));
     }

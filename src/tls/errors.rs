@@ -13,8 +13,8 @@ use super::api::TlsApi;
 /// for an entry, however often it was set.
 pub struct Mark<'a> {
     api: &'a TlsApi,
-    /// The application had a mark where we set ours: it is set again.
-    marked: Option<*mut State>,
+    /// The application had a mark where we set ours, in this state: it is set again. Else null.
+    marked: *mut State,
 }
 
 /// `ERR_STATE` of OpenSSL 1.1.1 (err.h), the last version that has it so. A mark
@@ -46,6 +46,7 @@ impl<'a> Mark<'a> {
             let is_marked = state.newest().is_some_and(|flags| *flags & MARKED != 0);
             is_marked.then(|| std::ptr::from_mut(state))
         });
+        let marked = marked.unwrap_or(std::ptr::null_mut());
         if let Some(set) = api.err_set_mark {
             // SAFETY: takes nothing. An empty queue cannot be marked, and is
             // emptied again below.
@@ -62,8 +63,8 @@ impl Drop for Mark<'_> {
             // SAFETY: takes nothing; our mark, or the bottom of the queue, is there.
             unsafe { pop() };
         }
-        // SAFETY: the calling thread's, which keeps it until it ends.
-        let state = self.marked.and_then(|state| unsafe { state.as_mut() });
+        // SAFETY: null, or the calling thread's, which keeps it until it ends.
+        let state = unsafe { self.marked.as_mut() };
         if let Some(flags) = state.and_then(State::newest) {
             *flags |= MARKED;
         }

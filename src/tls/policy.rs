@@ -11,6 +11,8 @@ use super::source::Source;
 
 /// `SSL_VERIFY_NONE`: no client certificate is asked for.
 const NONE: c_int = 0;
+/// `SSL_VERIFY_POST_HANDSHAKE`.
+const LATER: c_int = 8;
 
 /// What a context or a connection has of it. The list of names cannot be held:
 /// where it is freed and another one made, the same address says little.
@@ -91,11 +93,15 @@ impl Policy {
         self.mode != NONE
     }
 
+    /// True if one is asked for in the handshake: from TLS 1.3 on that may come later.
+    pub fn asks_in_handshake(&self, in_1_3: bool) -> bool {
+        self.asks() && !(in_1_3 && self.mode & LATER != 0)
+    }
+
     /// True if the handshake does not end well without one.
     pub fn requires(&self) -> bool {
-        /// `SSL_VERIFY_FAIL_IF_NO_PEER_CERT` and `SSL_VERIFY_POST_HANDSHAKE`.
+        /// `SSL_VERIFY_FAIL_IF_NO_PEER_CERT`.
         const FAIL_IF_NONE: c_int = 2;
-        const LATER: c_int = 8;
         self.mode & (FAIL_IF_NONE | LATER) == FAIL_IF_NONE
     }
 

@@ -6,7 +6,7 @@
 //! it calls its own function through the PLT), and behind us in the global
 //! scope. From the function, its library; from the library, the whole table.
 
-use std::ffi::{CStr, c_char, c_int, c_long, c_uchar, c_uint, c_void};
+use std::ffi::{CStr, c_char, c_int, c_long, c_uchar, c_void};
 use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::atomic::{
@@ -297,14 +297,8 @@ pub struct Originals {
     pub ssl_set_client_ca_list: Option<unsafe extern "C-unwind" fn(*mut SSL, *mut c_void)>,
     pub ssl_set_ssl_ctx:
         Option<unsafe extern "C-unwind" fn(*mut SSL, *mut SSL_CTX) -> *mut SSL_CTX>,
-    pub ssl_ctx_set_session_id_context:
-        Option<unsafe extern "C-unwind" fn(*mut SSL_CTX, *const c_uchar, c_uint) -> c_int>,
-    pub ssl_set_session_id_context:
-        Option<unsafe extern "C-unwind" fn(*mut SSL, *const c_uchar, c_uint) -> c_int>,
     pub ssl_ctx_set_session_ticket_cb: SetSessionTicketCb,
     /// What a session has of its client.
-    pub ssl_get_verify_callback: Option<unsafe extern "C" fn(*const SSL) -> AnyFunction>,
-    pub ssl_get_ssl_ctx: Option<unsafe extern "C" fn(*const SSL) -> *mut SSL_CTX>,
     pub ssl_session_get0_peer: Option<unsafe extern "C" fn(*const SSL_SESSION) -> *mut c_void>,
     pub ssl_session_get0_peer_rpk: Option<unsafe extern "C" fn(*const SSL_SESSION) -> *mut c_void>,
     /// Only asked, as the next: QUIC listeners have it.
@@ -514,11 +508,7 @@ fn originals(handle: *mut c_void) -> Originals {
         ssl_set_verify_depth: find!(handle, c"SSL_set_verify_depth"),
         ssl_set_client_ca_list: find!(handle, c"SSL_set_client_CA_list"),
         ssl_set_ssl_ctx: find!(handle, c"SSL_set_SSL_CTX"),
-        ssl_ctx_set_session_id_context: find!(handle, c"SSL_CTX_set_session_id_context"),
-        ssl_set_session_id_context: find!(handle, c"SSL_set_session_id_context"),
         ssl_ctx_set_session_ticket_cb: find!(handle, c"SSL_CTX_set_session_ticket_cb"),
-        ssl_get_verify_callback: find!(handle, c"SSL_get_verify_callback"),
-        ssl_get_ssl_ctx: find!(handle, c"SSL_get_SSL_CTX"),
         ssl_session_get0_peer: find!(handle, c"SSL_SESSION_get0_peer"),
         ssl_session_get0_peer_rpk: find!(handle, c"SSL_SESSION_get0_peer_rpk"),
         ssl_get_options: find!(handle, c"SSL_get_options"),
