@@ -8,6 +8,8 @@
  */
 
 #define _GNU_SOURCE
+#include <stdatomic.h>
+
 #include "handshake.h"
 
 enum { THREADS = 8, CONTEXTS = 3, CERTIFICATES = 4 };
@@ -20,7 +22,7 @@ static struct served {
 
 static unsigned char *certificates[CERTIFICATES];
 static int certificate_lens[CERTIFICATES];
-static volatile int stop;
+static atomic_int stop;
 static long handshakes[THREADS], resumptions[THREADS];
 
 /* A certificate that nobody else has: it is freed when the context has another one. */
