@@ -254,7 +254,11 @@ static struct visit visit(struct listener *at, enum client as, int version, SSL_
     converse(server, client, &outcome);
 
     struct visit visit = {outcome.done, outcome.resumed, ANONYMOUS, 0, outcome.session};
+#if HAS_EVP
+    X509 *peer = SSL_get1_peer_certificate(server);
+#else
     X509 *peer = SSL_get_peer_certificate(server);
+#endif
     if (visit.done && peer)
         visit.seen_as = X509_cmp(peer, identities[OF_CA]) == 0 ? OF_CA : OF_OTHER_CA;
     visit.verified = SSL_get_verify_result(server);

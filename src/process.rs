@@ -29,6 +29,7 @@ static OWNER: AtomicU32 = AtomicU32::new(0);
 static EXITING: AtomicBool = AtomicBool::new(false);
 static SETUP: Lock = Lock::new();
 static WORK: Lock = Lock::new();
+static LOOK: Lock = Lock::new();
 
 /// A number that is another one in each forked child; never 0.
 pub fn generation() -> u32 {
@@ -142,6 +143,27 @@ pub fn try_exclusive() -> Option<Exclusive> {
     SETUP.try_lock().then(|| Exclusive { _signals: signals })
 }
 
+/// Held while functions of the TLS library are called that take locks of its own:
+/// nobody forks meanwhile, so that no child finds one taken. What they call back may take
+/// [`exclusive`].
+pub struct Looking {
+    _signals: SignalsBlocked,
+}
+
+/// Waits until no other thread looks. Not re-entrant, and not with [`exclusive`] held.
+pub fn looking() -> Looking {
+    let signals = SignalsBlocked::new();
+    LOOK.lock();
+    Looking { _signals: signals }
+}
+
+impl Drop for Looking {
+    fn drop(&mut self) {
+        // SAFETY: `looking` locked it on this thread, as for Exclusive.
+        unsafe { LOOK.unlock() };
+    }
+}
+
 impl Drop for Exclusive {
     fn drop(&mut self) {
         // SAFETY: `exclusive` locked it on this thread; SignalsBlocked keeps
@@ -239,7 +261,8 @@ static FORKING: Forking = Forking(UnsafeCell::new(None));
 extern "C" fn before_fork() {
     FORKED.store(true, Ordering::Relaxed);
     let signals = SignalsBlocked::new();
-    // Holders of either never fork, and never take them in the other order.
+    // Holders of any never fork, and never take them in another order.
+    LOOK.lock();
     SETUP.lock();
     WORK.lock();
     // SAFETY: this thread holds SETUP.
@@ -247,11 +270,12 @@ extern "C" fn before_fork() {
 }
 
 extern "C" fn in_parent() {
-    // SAFETY: `before_fork` locked both on this thread.
+    // SAFETY: `before_fork` locked them on this thread.
     let signals = unsafe {
         let signals = (*FORKING.0.get()).take();
         WORK.unlock();
         SETUP.unlock();
+        LOOK.unlock();
         signals
     };
     drop(signals);

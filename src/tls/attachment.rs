@@ -190,7 +190,10 @@ impl Attachment {
             let current = api.ssl_ctx_get0_certificate.filter(|_| self.scope.bind().cert);
             let current = current.map_or(ptr::null_mut(), |get| get(ctx));
             let known = before.filter(same).and_then(|before| before.scope.known(current));
-            known.or_else(|| self.scope.look_at((api, self.source()), ctx))
+            known.or_else(|| {
+                let _nobody_forks = process::looking();
+                self.scope.look_at((api, self.source()), ctx)
+            })
         }
     }
 
