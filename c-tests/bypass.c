@@ -49,9 +49,11 @@ static X509 *signed_by(EVP_PKEY *issuer_key, X509 *issuer, EVP_PKEY *key, const 
     X509_gmtime_adj(X509_getm_notBefore(cert), -60);
     X509_gmtime_adj(X509_getm_notAfter(cert), 24 * 3600);
     X509_set_pubkey(cert, key);
-    X509_NAME_add_entry_by_txt(X509_get_subject_name(cert), "CN", MBSTRING_ASC,
-                               (const unsigned char *)name, -1, -1, 0);
-    X509_set_issuer_name(cert, X509_get_subject_name(issuer ? issuer : cert));
+    X509_NAME *subject = X509_NAME_new();
+    X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, (const unsigned char *)name, -1, -1, 0);
+    X509_set_subject_name(cert, subject);
+    X509_set_issuer_name(cert, issuer ? X509_get_subject_name(issuer) : subject);
+    X509_NAME_free(subject);
     if (!issuer) {
         X509_EXTENSION *ca = X509V3_EXT_conf_nid(NULL, NULL, NID_basic_constraints, "CA:TRUE");
         CHECK(ca && X509_add_ext(cert, ca, -1) == 1, "it is no CA's");
