@@ -55,9 +55,11 @@ static X509 *signed_by(EVP_PKEY *issuer_key, X509 *issuer, EVP_PKEY *key, const 
     X509_set_issuer_name(cert, issuer ? X509_get_subject_name(issuer) : subject);
     X509_NAME_free(subject);
     if (!issuer) {
-        X509_EXTENSION *ca = X509V3_EXT_conf_nid(NULL, NULL, NID_basic_constraints, "CA:TRUE");
-        CHECK(ca && X509_add_ext(cert, ca, -1) == 1, "it is no CA's");
-        X509_EXTENSION_free(ca);
+        BASIC_CONSTRAINTS *ca = BASIC_CONSTRAINTS_new();
+        CHECK(ca, "no extension can be made");
+        ca->ca = 0xff;
+        CHECK_INT(X509_add1_ext_i2d(cert, NID_basic_constraints, ca, 0, 0), 1);
+        BASIC_CONSTRAINTS_free(ca);
     }
     CHECK(X509_sign(cert, issuer_key, EVP_sha256()) > 0, "it cannot be signed");
     return cert;
