@@ -24,7 +24,7 @@ const LEGEND: &str = "\
 Each line is the same `libtktrot.so` (under *shim*: `libtktrot_preload.so`), with handshakes in \
 TLS 1.2 and 1.3 by that library on both ends. The C programs are those of `c-tests/`: *contract* \
 looks at each call of the ticket key callback, *scope* offers tickets where they must not open, \
-*generator* lets the random number generator fail, *api* goes through the functions of \
+*bypass* tries every pair of ways to ask for a client's certificate, *generator* lets the random number generator fail, *api* goes through the functions of \
 `tktrot.h`; *shim* is a server that knows nothing of libtktrot; *differential* is a server that does \
 everything that servers do, bare, under the shim and linked, and sees nothing but what \
 `c-tests/differential/expected.txt` explains (it is written for OpenSSL). A static library is passed with `TKT_TLS_API_INIT`, and is out of the shim's reach. \
