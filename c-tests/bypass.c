@@ -40,21 +40,13 @@ static int preloaded;
 static EVP_PKEY *keys[CLIENTS];
 static X509 *authorities[CLIENTS], *identities[CLIENTS];
 
+/* By itself if nobody else issues it. */
 static X509 *signed_by(EVP_PKEY *issuer_key, X509 *issuer, EVP_PKEY *key, const char *name)
 {
-    X509 *cert = X509_new();
-    CHECK(cert, "no certificate can be made");
-    X509_set_version(cert, 2);
-    ASN1_INTEGER_set(X509_get_serialNumber(cert), 7);
-    X509_gmtime_adj(X509_getm_notBefore(cert), -60);
-    X509_gmtime_adj(X509_getm_notAfter(cert), 24 * 3600);
-    X509_set_pubkey(cert, key);
-    X509_NAME *subject = X509_NAME_new();
-    X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, (const unsigned char *)name, -1, -1, 0);
-    X509_set_subject_name(cert, subject);
-    X509_set_issuer_name(cert, issuer ? X509_get_subject_name(issuer) : subject);
-    X509_NAME_free(subject);
-    if (!issuer) {
+    X509 *cert = new_certificate(key, 7, name);
+    if (issuer) {
+        X509_set_issuer_name(cert, X509_get_subject_name(issuer));
+    } else {
         BASIC_CONSTRAINTS *ca = BASIC_CONSTRAINTS_new();
         CHECK(ca, "no extension can be made");
         ca->ca = 0xff;
@@ -63,18 +55,6 @@ static X509 *signed_by(EVP_PKEY *issuer_key, X509 *issuer, EVP_PKEY *key, const 
     }
     CHECK(X509_sign(cert, issuer_key, EVP_sha256()) > 0, "it cannot be signed");
     return cert;
-}
-
-static EVP_PKEY *new_key(void)
-{
-    EVP_PKEY *key = NULL;
-    EVP_PKEY_CTX *p256 = EVP_PKEY_CTX_new_id(EVP_PKEY_EC, NULL);
-    CHECK(p256 && EVP_PKEY_keygen_init(p256) == 1 &&
-              EVP_PKEY_CTX_set_ec_paramgen_curve_nid(p256, NID_X9_62_prime256v1) == 1 &&
-              EVP_PKEY_keygen(p256, &key) == 1,
-          "no key can be made");
-    EVP_PKEY_CTX_free(p256);
-    return key;
 }
 
 static void make_identities(void)
@@ -240,13 +220,7 @@ static struct visit visit(struct listener *at, enum client as, int version, SSL_
     struct outcome outcome = {0};
     pthread_once(&client_ctxs_once, make_client_ctxs);
     SSL *client = SSL_new(client_ctxs[version == TLS1_3_VERSION]), *server = connection_at(at);
-    BIO *near, *far;
-    CHECK(client && BIO_new_bio_pair(&near, 65536, &far, 65536) == 1, "no connection can be made");
-    SSL_set_bio(client, near, near);
-    SSL_set_bio(server, far, far);
-    SSL_set_connect_state(client);
-    SSL_set_accept_state(server);
-    SSL_set_app_data(client, &outcome);
+    join(client, server, &outcome);
     CHECK_INT(SSL_set_tlsext_host_name(client, "a.test"), 1);
     if (as != ANONYMOUS) {
         CHECK_INT(SSL_use_certificate(client, identities[as]), 1);
@@ -267,8 +241,7 @@ static struct visit visit(struct listener *at, enum client as, int version, SSL_
         visit.seen_as = X509_cmp(peer, identities[OF_CA]) == 0 ? OF_CA : OF_OTHER_CA;
     visit.verified = SSL_get_verify_result(server);
     X509_free(peer);
-    SSL_set_shutdown(client, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
-    SSL_set_shutdown(server, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+    part(client, server);
     SSL_SESSION_free(offered);
     SSL_free(client);
     SSL_free(server);

@@ -37,29 +37,50 @@ static inline void forget(struct outcome *outcome)
 static EVP_PKEY *test_key;
 static X509 *test_cert;
 
+/* A P-256 key. */
+static inline EVP_PKEY *new_key(void)
+{
+    EVP_PKEY *key = NULL;
+    EVP_PKEY_CTX *p256 = EVP_PKEY_CTX_new_id(EVP_PKEY_EC, NULL);
+    CHECK(p256 && EVP_PKEY_keygen_init(p256) == 1 &&
+              EVP_PKEY_CTX_set_ec_paramgen_curve_nid(p256, NID_X9_62_prime256v1) == 1 &&
+              EVP_PKEY_keygen(p256, &key) == 1,
+          "no key can be made");
+    EVP_PKEY_CTX_free(p256);
+    return key;
+}
+
+/* What a certificate says of itself, but for names. */
+static inline void fill_in(X509 *cert, EVP_PKEY *key, long serial)
+{
+    X509_set_version(cert, 2);
+    ASN1_INTEGER_set(X509_get_serialNumber(cert), serial);
+    X509_gmtime_adj(X509_getm_notBefore(cert), -60);
+    X509_gmtime_adj(X509_getm_notAfter(cert), 24 * 3600);
+    X509_set_pubkey(cert, key);
+}
+
+/* One of that name, by whom it names itself; not signed yet. */
+static inline X509 *new_certificate(EVP_PKEY *key, long serial, const char *name)
+{
+    X509 *cert = X509_new();
+    X509_NAME *subject = X509_NAME_new();
+    CHECK(cert && subject, "no certificate can be made");
+    fill_in(cert, key, serial);
+    X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, (const unsigned char *)name, -1, -1, 0);
+    X509_set_subject_name(cert, subject);
+    X509_set_issuer_name(cert, subject);
+    X509_NAME_free(subject);
+    return cert;
+}
+
 /* A self-signed P-256 certificate, made once per process. */
 static inline void make_certificate(void)
 {
     if (test_cert)
         return;
-    EVP_PKEY_CTX *p256 = EVP_PKEY_CTX_new_id(EVP_PKEY_EC, NULL);
-    test_cert = X509_new();
-    CHECK(p256 && EVP_PKEY_keygen_init(p256) == 1 &&
-              EVP_PKEY_CTX_set_ec_paramgen_curve_nid(p256, NID_X9_62_prime256v1) == 1 &&
-              EVP_PKEY_keygen(p256, &test_key) == 1 && test_cert,
-          "no key or certificate can be made");
-    EVP_PKEY_CTX_free(p256);
-    X509_set_version(test_cert, 2);
-    ASN1_INTEGER_set(X509_get_serialNumber(test_cert), 1);
-    X509_gmtime_adj(X509_getm_notBefore(test_cert), -60);
-    X509_gmtime_adj(X509_getm_notAfter(test_cert), 24 * 3600);
-    X509_set_pubkey(test_cert, test_key);
-    X509_NAME *name = X509_NAME_new();
-    X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)"localhost",
-                               -1, -1, 0);
-    X509_set_subject_name(test_cert, name);
-    X509_set_issuer_name(test_cert, name);
-    X509_NAME_free(name);
+    test_key = new_key();
+    test_cert = new_certificate(test_key, 1, "localhost");
     CHECK(X509_sign(test_cert, test_key, EVP_sha256()) > 0, "the certificate cannot be signed");
 }
 
@@ -178,16 +199,65 @@ static inline SSL_SESSION *copy_of(SSL_SESSION *session)
 static SSL_CTX *client_ctxs[2];
 static pthread_once_t client_ctxs_once = PTHREAD_ONCE_INIT;
 
+/* A context for clients of one version, whose sessions go to their outcome. */
+static inline SSL_CTX *as_client(SSL_CTX *ctx, int version)
+{
+    CHECK(ctx, "no SSL_CTX can be made");
+    SSL_CTX_set_min_proto_version(ctx, version);
+    SSL_CTX_set_max_proto_version(ctx, version);
+    SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+    SSL_CTX_sess_set_new_cb(ctx, on_session);
+    return ctx;
+}
+
 static void make_client_ctxs(void)
 {
+    for (int i = 0; i < 2; i++)
+        client_ctxs[i] = as_client(SSL_CTX_new(TLS_client_method()), VERSIONS[i]);
+}
+
+#if HAS_LIBCTX
+static inline void make_nothing(void)
+{
+}
+
+/* A key, a certificate and clients of that library context. */
+static inline void make_all_in(OSSL_LIB_CTX *libctx, const char *properties, EVP_PKEY **key,
+                               X509 **cert)
+{
+    *key = EVP_PKEY_Q_keygen(libctx, properties, "EC", "P-256");
+    *cert = X509_new_ex(libctx, properties);
+    EVP_MD *sha256 = EVP_MD_fetch(libctx, "SHA2-256", properties);
+    CHECK(*key && *cert && sha256, "no key or certificate can be made");
+    fill_in(*cert, *key, 1);
+    CHECK(X509_sign(*cert, *key, sha256) > 0, "the certificate cannot be signed");
+    EVP_MD_free(sha256);
+    pthread_once(&client_ctxs_once, make_nothing);
     for (int i = 0; i < 2; i++) {
-        SSL_CTX *ctx = client_ctxs[i] = SSL_CTX_new(TLS_client_method());
-        CHECK(ctx, "no SSL_CTX can be made");
-        SSL_CTX_set_min_proto_version(ctx, VERSIONS[i]);
-        SSL_CTX_set_max_proto_version(ctx, VERSIONS[i]);
-        SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
-        SSL_CTX_sess_set_new_cb(ctx, on_session);
+        SSL_CTX *ctx = SSL_CTX_new_ex(libctx, properties, TLS_client_method());
+        client_ctxs[i] = as_client(ctx, VERSIONS[i]);
     }
+}
+#endif
+
+/* Joins both sides; the client's sessions go to the outcome. */
+static inline void join(SSL *client, SSL *server, struct outcome *outcome)
+{
+    BIO *near, *far;
+    CHECK(client && server && BIO_new_bio_pair(&near, 65536, &far, 65536) == 1,
+          "no connection can be made");
+    SSL_set_bio(client, near, near);
+    SSL_set_bio(server, far, far);
+    SSL_set_connect_state(client);
+    SSL_set_accept_state(server);
+    SSL_set_app_data(client, outcome);
+}
+
+/* A connection that was not shut down takes its session with it. */
+static inline void part(SSL *client, SSL *server)
+{
+    SSL_set_shutdown(client, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+    SSL_set_shutdown(server, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
 }
 
 /* Connects to host `name` with `session`'s ticket, or without either. The session stays as it is. */
@@ -198,14 +268,7 @@ static inline struct outcome connect_to_host(SSL_CTX *server_ctx, int version, c
     pthread_once(&client_ctxs_once, make_client_ctxs);
     SSL *client = SSL_new(client_ctxs[version == TLS1_3_VERSION]);
     SSL *server = SSL_new(server_ctx);
-    BIO *near, *far;
-    CHECK(client && server && BIO_new_bio_pair(&near, 65536, &far, 65536) == 1,
-          "no connection can be made");
-    SSL_set_bio(client, near, near);
-    SSL_set_bio(server, far, far);
-    SSL_set_connect_state(client);
-    SSL_set_accept_state(server);
-    SSL_set_app_data(client, &outcome);
+    join(client, server, &outcome);
     if (name)
         CHECK_INT(SSL_set_tlsext_host_name(client, name), 1);
     SSL_set_msg_callback(server, on_message);
@@ -219,9 +282,7 @@ static inline struct outcome connect_to_host(SSL_CTX *server_ctx, int version, c
     if (outcome.done && !outcome.session)
         outcome.session = SSL_get1_session(client);
 
-    /* A connection that was not shut down takes its session with it. */
-    SSL_set_shutdown(client, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
-    SSL_set_shutdown(server, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+    part(client, server);
     SSL_SESSION_free(offered);
     SSL_free(client);
     SSL_free(server);

@@ -43,6 +43,9 @@
 #define HAS_HMAC 1
 #endif
 
+/* Library contexts came with the EVP form. */
+#define HAS_LIBCTX HAS_EVP
+
 /* SSL_SESSION_dup() is OpenSSL's. */
 #if IS_BORING || defined(LIBRESSL_VERSION_NUMBER)
 #define HAS_SESSION_DUP 0

@@ -12,13 +12,10 @@
 
 #include "handshake.h"
 
-#if OPENSSL_VERSION_NUMBER >= 0x30000000L && !IS_BORING
-#define HAS_LIBCTX 1
+#if HAS_LIBCTX
 #include <openssl/core_dispatch.h>
 #include <openssl/core_names.h>
 #include <openssl/provider.h>
-#else
-#define HAS_LIBCTX 0
 #endif
 
 static int preloaded;
@@ -153,13 +150,7 @@ static struct outcome again(SSL *server, int version, const char *name, SSL_SESS
     struct outcome outcome = {0};
     pthread_once(&client_ctxs_once, make_client_ctxs);
     SSL *client = SSL_new(client_ctxs[version == TLS1_3_VERSION]);
-    BIO *near, *far;
-    CHECK(client && BIO_new_bio_pair(&near, 65536, &far, 65536) == 1, "no connection");
-    SSL_set_bio(client, near, near);
-    SSL_set_bio(server, far, far);
-    SSL_set_connect_state(client);
-    SSL_set_accept_state(server);
-    SSL_set_app_data(client, &outcome);
+    join(client, server, &outcome);
     CHECK_INT(SSL_set_tlsext_host_name(client, name), 1);
     SSL_SESSION *offered = session ? copy_of(session) : NULL;
     if (offered)
@@ -167,8 +158,7 @@ static struct outcome again(SSL *server, int version, const char *name, SSL_SESS
     converse(server, client, &outcome);
     if (outcome.done && !outcome.session)
         outcome.session = SSL_get1_session(client);
-    SSL_set_shutdown(client, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
-    SSL_set_shutdown(server, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+    part(client, server);
     SSL_SESSION_free(offered);
     SSL_free(client);
     return outcome;
@@ -339,10 +329,6 @@ static void no_id_context(int version)
 /* --- contexts of a library context of their own --- */
 
 #if HAS_LIBCTX
-static void make_nothing(void)
-{
-}
-
 /*
  * A provider whose algorithms are those of the default one, but with the property
  * "fips=yes": what a program that asks for it sees of a module for FIPS 140.
@@ -450,25 +436,9 @@ static void own_library_context(void)
     } else {
         CHECK(libctx && OSSL_PROVIDER_load(libctx, "default"), "no library context");
     }
-    EVP_PKEY *key = EVP_PKEY_Q_keygen(libctx, NULL, "EC", "P-256");
-    X509 *cert = X509_new_ex(libctx, NULL);
-    EVP_MD *sha256 = EVP_MD_fetch(libctx, "SHA256", NULL);
-    CHECK(key && cert && sha256, "no key or certificate can be made");
-    X509_set_version(cert, 2);
-    ASN1_INTEGER_set(X509_get_serialNumber(cert), 1);
-    X509_gmtime_adj(X509_getm_notBefore(cert), -60);
-    X509_gmtime_adj(X509_getm_notAfter(cert), 24 * 3600);
-    X509_set_pubkey(cert, key);
-    CHECK(X509_sign(cert, key, sha256) > 0, "the certificate cannot be signed");
-    pthread_once(&client_ctxs_once, make_nothing);
-    for (int i = 0; i < 2; i++) {
-        client_ctxs[i] = SSL_CTX_new_ex(libctx, NULL, TLS_client_method());
-        SSL_CTX_set_min_proto_version(client_ctxs[i], VERSIONS[i]);
-        SSL_CTX_set_max_proto_version(client_ctxs[i], VERSIONS[i]);
-        SSL_CTX_set_session_cache_mode(client_ctxs[i],
-                                       SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
-        SSL_CTX_sess_set_new_cb(client_ctxs[i], on_session);
-    }
+    EVP_PKEY *key;
+    X509 *cert;
+    make_all_in(libctx, NULL, &key, &cert);
 
     SSL_CTX *one = in_library_context(libctx, cert, key);
     SSL_CTX *two = in_library_context(libctx, cert, key);
@@ -517,7 +487,6 @@ static void own_library_context(void)
         SSL_CTX_free(client_ctxs[i]);
     X509_free(cert);
     EVP_PKEY_free(key);
-    EVP_MD_free(sha256);
 }
 
 static const char *hidden;

@@ -59,19 +59,12 @@ static int handshake(struct served *at, int version, SSL_SESSION **session)
 {
     struct outcome outcome = {0};
     SSL *client = SSL_new(client_ctxs[version == TLS1_3_VERSION]), *server = new_connection(at);
-    BIO *near, *far;
-    CHECK(client && server && BIO_new_bio_pair(&near, 65536, &far, 65536) == 1, "no connection");
-    SSL_set_bio(client, near, near);
-    SSL_set_bio(server, far, far);
-    SSL_set_connect_state(client);
-    SSL_set_accept_state(server);
-    SSL_set_app_data(client, &outcome);
+    join(client, server, &outcome);
     if (*session)
         CHECK_INT(SSL_set_session(client, *session), 1);
     converse(server, client, &outcome);
     CHECK(outcome.done && outcome.reason == 0, "a handshake failed: %s", outcome.error);
-    SSL_set_shutdown(client, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
-    SSL_set_shutdown(server, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+    part(client, server);
     SSL_free(client);
     SSL_free(server);
     SSL_SESSION_free(*session);

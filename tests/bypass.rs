@@ -58,7 +58,7 @@ fn haproxy_refuses_a_ticket_of_its_open_frontend_where_a_client_certificate_is_r
 }
 
 /// The policy is that of one certificate in a list here, and HAProxy switches to its context in
-/// the client_hello callback: the context that tickets are bound to asks for nothing.
+/// the client_hello callback: the one that a connection begins with asks for nothing.
 #[test]
 fn haproxy_refuses_it_also_where_one_certificate_of_a_list_has_the_policy() -> Result<()> {
     let rings = RingDir::new()?;

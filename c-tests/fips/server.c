@@ -24,10 +24,6 @@ static const char *properties; /* what the server's contexts ask for */
 static EVP_PKEY *key;
 static X509 *cert;
 
-static void make_nothing(void)
-{
-}
-
 #define COMES_FROM_FIPS(what, provider)                                                    \
     do {                                                                                   \
         const OSSL_PROVIDER *provider_ = (provider);                                       \
@@ -53,36 +49,6 @@ static void expect_fips(void)
     EVP_MD_free(md);
     EVP_MAC_free(mac);
     ERR_clear_error();
-}
-
-static void make_key_and_certificate(void)
-{
-    key = EVP_PKEY_Q_keygen(libctx, properties, "EC", "P-256");
-    cert = X509_new_ex(libctx, properties);
-    EVP_MD *sha256 = EVP_MD_fetch(libctx, "SHA2-256", properties);
-    CHECK(key && cert && sha256, "no key or certificate can be made");
-    X509_set_version(cert, 2);
-    ASN1_INTEGER_set(X509_get_serialNumber(cert), 1);
-    X509_gmtime_adj(X509_getm_notBefore(cert), -60);
-    X509_gmtime_adj(X509_getm_notAfter(cert), 24 * 3600);
-    X509_set_pubkey(cert, key);
-    CHECK(X509_sign(cert, key, sha256) > 0, "the certificate cannot be signed");
-    EVP_MD_free(sha256);
-}
-
-/* Clients are of the same library context. */
-static void make_clients(void)
-{
-    pthread_once(&client_ctxs_once, make_nothing);
-    for (int i = 0; i < 2; i++) {
-        client_ctxs[i] = SSL_CTX_new_ex(libctx, properties, TLS_client_method());
-        CHECK(client_ctxs[i], "no SSL_CTX can be made");
-        SSL_CTX_set_min_proto_version(client_ctxs[i], VERSIONS[i]);
-        SSL_CTX_set_max_proto_version(client_ctxs[i], VERSIONS[i]);
-        SSL_CTX_set_session_cache_mode(client_ctxs[i],
-                                       SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
-        SSL_CTX_sess_set_new_cb(client_ctxs[i], on_session);
-    }
 }
 
 #ifdef LINKED
@@ -198,8 +164,7 @@ int main(int argc, char **argv)
     /* As SSL_CTX_new does. OpenSSL 3.0 adds the default provider where one is asked for before. */
     CHECK_INT(OPENSSL_init_ssl(0, NULL), 1);
     expect_fips();
-    make_key_and_certificate();
-    make_clients();
+    make_all_in(libctx, properties, &key, &cert);
     SSL_CTX *one = new_context(is_shared), *other = new_context(is_shared);
     FOR_EACH_VERSION(version)
     {
