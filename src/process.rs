@@ -12,15 +12,13 @@
 //!   its end the library would free what it keeps for a thread, beside its own
 //!   exit handler.
 
-use std::cell::UnsafeCell;
+use std::cell::{Cell, UnsafeCell};
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use once_cell::race::OnceBox;
-
-pub use crate::program::name as executable;
 
 static GENERATION: AtomicU32 = AtomicU32::new(1);
 static FORKED: AtomicBool = AtomicBool::new(false);
@@ -143,9 +141,13 @@ pub fn try_exclusive() -> Option<Exclusive> {
     SETUP.try_lock().then(|| Exclusive { _signals: signals })
 }
 
-/// Held while functions of the TLS library are called that take locks of its own:
-/// nobody forks meanwhile, so that no child finds one taken. What they call back may take
-/// [`exclusive`].
+thread_local! {
+    static LOOKING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Held while a connection is made to look at its context, for which the TLS library
+/// takes locks of its own: nobody forks meanwhile, so that no child finds one taken. What it
+/// calls back may take [`exclusive`].
 pub struct Looking {
     _signals: SignalsBlocked,
 }
@@ -154,11 +156,19 @@ pub struct Looking {
 pub fn looking() -> Looking {
     let signals = SignalsBlocked::new();
     LOOK.lock();
+    LOOKING.set(true);
     Looking { _signals: signals }
+}
+
+/// True while this thread does, for who stands in front of `SSL_new`: a host's table may
+/// have that one.
+pub fn is_looking() -> bool {
+    LOOKING.get()
 }
 
 impl Drop for Looking {
     fn drop(&mut self) {
+        LOOKING.set(false);
         // SAFETY: `looking` locked it on this thread, as for Exclusive.
         unsafe { LOOK.unlock() };
     }

@@ -16,7 +16,7 @@ use crate::ring::writer::{Entry, NotLocked, NotPublished, Writer};
 use crate::schedule::{self, KeyState, KeyTimes, MAX_LIFETIME, Policy, Step};
 use crate::secret::{KeyName, Secret, wipe_stack};
 use crate::terms::OwnAsk;
-use crate::{atomics, error, notice, process, warning};
+use crate::{atomics, error, notice, process, program, warning};
 
 /// How long something that may wait (a deliberate rotation, a start) waits for
 /// the writer lock.
@@ -136,7 +136,7 @@ impl<C: Clock> Keyring<C> {
     /// Counts an event of a process that may deal in no tickets: so it is not
     /// settled by that, which would keep it without an upkeep thread when it does.
     pub fn count_unsettled(&self, counter: Counter) {
-        let block = self.ring.claim_block(std::process::id(), process::executable().as_bytes());
+        let block = self.ring.claim_block(std::process::id(), program::name().as_bytes());
         self.ring.count(block, counter);
     }
 
@@ -159,7 +159,7 @@ impl<C: Clock> Keyring<C> {
         if self.settled.compare_exchange(settled, generation, relaxed, relaxed).is_err() {
             return false;
         }
-        let block = self.ring.claim_block(std::process::id(), process::executable().as_bytes());
+        let block = self.ring.claim_block(std::process::id(), program::name().as_bytes());
         self.block.store(block, relaxed);
         self.tell(block);
         true

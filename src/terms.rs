@@ -12,7 +12,7 @@ use crate::ring::layout::Header;
 use crate::ring::writer::{Entry, Writer};
 use crate::rotate::{Failure, Keyring, PATIENCE};
 use crate::schedule::KeyState;
-use crate::{atomics, process};
+use crate::{atomics, process, program};
 
 /// What the header of a ring says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,7 +196,7 @@ impl<C: Clock> Keyring<C> {
             Added::AsParent => {
                 // It may be confined: who else lives is not asked.
                 let pid = std::process::id();
-                let block = self.ring().claim_block(pid, process::executable().as_bytes());
+                let block = self.ring().claim_block(pid, program::name().as_bytes());
                 self.ring().tell(block, pid, &self.own_ask.get(), false);
                 self.tighten();
                 return Ok(self.overruled(config, false));
@@ -272,7 +272,7 @@ impl<C: Clock> Keyring<C> {
     fn settle_terms(&self, writer: &Writer<'_>, config: &Config) -> Vec<Overruled> {
         let (pid, ring) = (std::process::id(), self.ring());
         let was_plain = Terms::of(ring.header()).plain;
-        let block = ring.claim_to_ask(pid, process::executable().as_bytes());
+        let block = ring.claim_to_ask(pid, program::name().as_bytes());
         ring.tell(block, pid, &self.own_ask.get(), false);
         self.set_terms(writer, config.rotate_every.map(|_| config.lead));
         self.overruled(config, was_plain)

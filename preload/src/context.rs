@@ -17,7 +17,7 @@ use tktrot::tls::connection;
 use tktrot::tls::resolve::{Library, OpenedSession, Originals, SealsSession};
 use tktrot::tls::shown::Found;
 use tktrot::tls::source::Home;
-use tktrot::{error, notice, process, warning};
+use tktrot::{error, notice, process, program, warning};
 
 use crate::guest::{Guest, guest};
 use crate::hooks::unnoticed;
@@ -231,11 +231,10 @@ pub unsafe fn session_callbacks(
     let Some(context) = (unsafe { state(library, ctx, false, &Home::DEFAULT) }) else {
         return Verdict::Pass;
     };
-    let address = |function: Option<usize>| function.unwrap_or(0) as *mut c_void;
     let SessionCallbacks { seals: own_seals, opened: own_opened, argument: own, ours } =
         &context.callbacks;
-    own_seals.store(address(seals.map(|function| function as usize)), Ordering::Relaxed);
-    own_opened.store(address(opened.map(|function| function as usize)), Ordering::Relaxed);
+    own_seals.store(seals.map_or(ptr::null_mut(), |it| it as *mut c_void), Ordering::Relaxed);
+    own_opened.store(opened.map_or(ptr::null_mut(), |it| it as *mut c_void), Ordering::Relaxed);
     own.store(argument, Ordering::Relaxed);
     if !ours.load(Ordering::Relaxed) {
         return Verdict::Pass;
@@ -346,7 +345,7 @@ pub unsafe fn own_keys(
 fn tell_takeover(own: OwnKeys) {
     static SAID: OnceOnly = OnceOnly::new();
     if SAID.first() {
-        let executable = process::executable();
+        let executable = program::name();
         notice!("takeover: {executable}'s own {own} is replaced; TKTROT_TAKEOVER=no keeps it");
     }
 }

@@ -12,30 +12,42 @@ use std::ffi::{CStr, c_char, c_int, c_long, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use openssl_sys::{SSL, SSL_CTX, SSL_METHOD};
-use tktrot::go_on_with_caller;
 use tktrot::tls::api::{
     AnyFunction, CTRL_SET_TICKET_KEY_CB, CTRL_SET_TICKET_KEYS, EvpCallback, HmacCallback,
 };
 use tktrot::tls::errors::Mark;
 use tktrot::tls::resolve::{self, Library, OpenedSession, SealsSession};
-use tktrot::tls::scope::is_looking;
 use tktrot::tls::source::Home;
 use tktrot::unnoticed::Unnoticed;
+use tktrot::{go_on_with_caller, process};
 
 use crate::context::{self, OwnKeys, Verdict};
 
-/// The function that a call is passed on to: the library's, or where that is not known, whatever the
-/// caller would reach without us.
-macro_rules! original {
-    ($library:ident.$table:ident.$field:ident, $caller:ident, $name:literal) => {
-        match $library {
+/// Passes a call on to the library's function, or where that is not known, to whatever the
+/// caller would reach without us. Where there is none, `otherwise` is the result.
+macro_rules! pass_on {
+    (
+        $library:ident.$table:ident.$field:ident($($argument:expr),+),
+        $caller:ident,
+        $name:literal,
+        $otherwise:expr
+    ) => {{
+        let original = match $library {
             Some(library) => library.$table.$field,
             // SAFETY: a function of that documented name, whose type the field has; null becomes None.
             None => unsafe {
                 std::mem::transmute::<*const c_void, Option<_>>(function_for($caller, $name))
             },
-        }
-    };
+        };
+        let outer = WITHIN.replace($library);
+        let result = match original {
+            // SAFETY: the server's own call.
+            Some(original) => unsafe { original($($argument),+) },
+            None => $otherwise,
+        };
+        WITHIN.set(outer);
+        result
+    }};
 }
 
 /// `SSL_CTX_new(3)`.
@@ -54,14 +66,12 @@ unsafe extern "C-unwind" fn ssl_ctx_new(
     caller: *const c_void,
 ) -> *mut SSL_CTX {
     let library = library(caller, c"SSL_CTX_new");
-    let original = original!(library.originals.ssl_ctx_new, caller, c"SSL_CTX_new");
-    let outer = WITHIN.replace(library);
-    let ctx = match original {
-        // SAFETY: the server's own call.
-        Some(original) => unsafe { original(method) },
-        None => std::ptr::null_mut(),
-    };
-    WITHIN.set(outer);
+    let ctx = pass_on!(
+        library.originals.ssl_ctx_new(method),
+        caller,
+        c"SSL_CTX_new",
+        std::ptr::null_mut()
+    );
     made(library, ctx, method, (std::ptr::null_mut(), std::ptr::null()));
     ctx
 }
@@ -88,14 +98,12 @@ unsafe extern "C-unwind" fn ssl_ctx_new_ex(
     caller: *const c_void,
 ) -> *mut SSL_CTX {
     let library = library(caller, c"SSL_CTX_new_ex");
-    let original = original!(library.originals.ssl_ctx_new_ex, caller, c"SSL_CTX_new_ex");
-    let outer = WITHIN.replace(library);
-    let ctx = match original {
-        // SAFETY: the server's own call.
-        Some(original) => unsafe { original(libctx, properties, method) },
-        None => std::ptr::null_mut(),
-    };
-    WITHIN.set(outer);
+    let ctx = pass_on!(
+        library.originals.ssl_ctx_new_ex(libctx, properties, method),
+        caller,
+        c"SSL_CTX_new_ex",
+        std::ptr::null_mut()
+    );
     made(library, ctx, method, (libctx, properties));
     ctx
 }
@@ -113,17 +121,10 @@ pub unsafe extern "C-unwind" fn SSL_new(ctx: *mut SSL_CTX) -> *mut SSL {
 
 unsafe extern "C-unwind" fn ssl_new(ctx: *mut SSL_CTX, caller: *const c_void) -> *mut SSL {
     let library = library(caller, c"SSL_new");
-    let known = library.filter(|_| !ctx.is_null() && !is_looking());
+    let known = library.filter(|_| !ctx.is_null() && !process::is_looking());
     // SAFETY: not null, so the server vouches for it.
     let served = known.filter(|it| unnoticed(it, false, || unsafe { context::used(it, ctx) }));
-    let original = original!(library.originals.ssl_new, caller, c"SSL_new");
-    let outer = WITHIN.replace(library);
-    let ssl = match original {
-        // SAFETY: the server's own call.
-        Some(original) => unsafe { original(ctx) },
-        None => std::ptr::null_mut(),
-    };
-    WITHIN.set(outer);
+    let ssl = pass_on!(library.originals.ssl_new(ctx), caller, c"SSL_new", std::ptr::null_mut());
     if let Some(library) = served.filter(|_| !ssl.is_null()) {
         // SAFETY: the original has just made it, of that context.
         unnoticed(library, (), || unsafe { context::connected(library, ctx, ssl) });
@@ -158,15 +159,12 @@ unsafe extern "C-unwind" fn ssl_ctx_callback_ctrl(
     {
         return 1;
     }
-    let original = original!(library.api.ssl_ctx_callback_ctrl, caller, c"SSL_CTX_callback_ctrl");
-    let outer = WITHIN.replace(library);
-    let result = match original {
-        // SAFETY: the server's own call.
-        Some(original) => unsafe { original(ctx, command, callback) },
-        None => 0,
-    };
-    WITHIN.set(outer);
-    result
+    pass_on!(
+        library.api.ssl_ctx_callback_ctrl(ctx, command, callback),
+        caller,
+        c"SSL_CTX_callback_ctrl",
+        0
+    )
 }
 
 /// `SSL_CTX_ctrl(3)`: among others `SSL_CTX_set_tlsext_ticket_keys(3)`.
@@ -198,15 +196,7 @@ unsafe extern "C-unwind" fn ssl_ctx_ctrl(
         // Fixed keys never displace a callback: they can be set in any case.
         own_keys(library, ctx, OwnKeys::Fixed, true);
     }
-    let original = original!(library.originals.ssl_ctx_ctrl, caller, c"SSL_CTX_ctrl");
-    let outer = WITHIN.replace(library);
-    let result = match original {
-        // SAFETY: the server's own call.
-        Some(original) => unsafe { original(ctx, command, number, data) },
-        None => 0,
-    };
-    WITHIN.set(outer);
-    result
+    pass_on!(library.originals.ssl_ctx_ctrl(ctx, command, number, data), caller, c"SSL_CTX_ctrl", 0)
 }
 
 /// `SSL_CTX_set_tlsext_ticket_key_evp_cb(3)`.
@@ -232,19 +222,12 @@ unsafe extern "C-unwind" fn ssl_ctx_set_tlsext_ticket_key_evp_cb(
     if own_keys(library, ctx, OwnKeys::EvpCallback, callback.is_some()) == Verdict::Swallow {
         return 1;
     }
-    let original = original!(
-        library.api.ssl_ctx_set_tlsext_ticket_key_evp_cb,
+    pass_on!(
+        library.api.ssl_ctx_set_tlsext_ticket_key_evp_cb(ctx, callback),
         caller,
-        c"SSL_CTX_set_tlsext_ticket_key_evp_cb"
-    );
-    let outer = WITHIN.replace(library);
-    let result = match original {
-        // SAFETY: the server's own call.
-        Some(original) => unsafe { original(ctx, callback) },
-        None => 0,
-    };
-    WITHIN.set(outer);
-    result
+        c"SSL_CTX_set_tlsext_ticket_key_evp_cb",
+        0
+    )
 }
 
 /// `SSL_CTX_set_tlsext_ticket_key_cb`: a real function in BoringSSL and AWS-LC,
@@ -271,19 +254,12 @@ unsafe extern "C-unwind" fn ssl_ctx_set_tlsext_ticket_key_cb(
     if own_keys(library, ctx, OwnKeys::HmacCallback, callback.is_some()) == Verdict::Swallow {
         return 1;
     }
-    let original = original!(
-        library.api.ssl_ctx_set_tlsext_ticket_key_cb,
+    pass_on!(
+        library.api.ssl_ctx_set_tlsext_ticket_key_cb(ctx, callback),
         caller,
-        c"SSL_CTX_set_tlsext_ticket_key_cb"
-    );
-    let outer = WITHIN.replace(library);
-    let result = match original {
-        // SAFETY: the server's own call.
-        Some(original) => unsafe { original(ctx, callback) },
-        None => 0,
-    };
-    WITHIN.set(outer);
-    result
+        c"SSL_CTX_set_tlsext_ticket_key_cb",
+        0
+    )
 }
 
 /// `SSL_set_verify(3)`.
@@ -305,13 +281,7 @@ unsafe extern "C-unwind" fn ssl_set_verify(
 ) {
     let library = library(caller, c"SSL_set_verify");
     policy_changes(library, ssl);
-    let original = original!(library.originals.ssl_set_verify, caller, c"SSL_set_verify");
-    let outer = WITHIN.replace(library);
-    if let Some(original) = original {
-        // SAFETY: the server's own call.
-        unsafe { original(ssl, mode, callback) };
-    }
-    WITHIN.set(outer);
+    pass_on!(library.originals.ssl_set_verify(ssl, mode, callback), caller, c"SSL_set_verify", ());
 }
 
 /// `SSL_set_verify_depth(3)`.
@@ -332,14 +302,12 @@ unsafe extern "C-unwind" fn ssl_set_verify_depth(
 ) {
     let library = library(caller, c"SSL_set_verify_depth");
     policy_changes(library, ssl);
-    let original =
-        original!(library.originals.ssl_set_verify_depth, caller, c"SSL_set_verify_depth");
-    let outer = WITHIN.replace(library);
-    if let Some(original) = original {
-        // SAFETY: the server's own call.
-        unsafe { original(ssl, depth) };
-    }
-    WITHIN.set(outer);
+    pass_on!(
+        library.originals.ssl_set_verify_depth(ssl, depth),
+        caller,
+        c"SSL_set_verify_depth",
+        ()
+    );
 }
 
 /// `SSL_set_client_CA_list(3)`.
@@ -360,14 +328,12 @@ unsafe extern "C-unwind" fn ssl_set_client_ca_list(
 ) {
     let library = library(caller, c"SSL_set_client_CA_list");
     policy_changes(library, ssl);
-    let original =
-        original!(library.originals.ssl_set_client_ca_list, caller, c"SSL_set_client_CA_list");
-    let outer = WITHIN.replace(library);
-    if let Some(original) = original {
-        // SAFETY: the server's own call.
-        unsafe { original(ssl, names) };
-    }
-    WITHIN.set(outer);
+    pass_on!(
+        library.originals.ssl_set_client_ca_list(ssl, names),
+        caller,
+        c"SSL_set_client_CA_list",
+        ()
+    );
 }
 
 /// `SSL_set_SSL_CTX`, with which servername and ClientHello callbacks switch
@@ -389,15 +355,12 @@ unsafe extern "C-unwind" fn ssl_set_ssl_ctx(
 ) -> *mut SSL_CTX {
     let library = library(caller, c"SSL_set_SSL_CTX");
     policy_changes(library, ssl);
-    let original = original!(library.originals.ssl_set_ssl_ctx, caller, c"SSL_set_SSL_CTX");
-    let outer = WITHIN.replace(library);
-    let result = match original {
-        // SAFETY: the server's own call.
-        Some(original) => unsafe { original(ssl, ctx) },
-        None => std::ptr::null_mut(),
-    };
-    WITHIN.set(outer);
-    result
+    pass_on!(
+        library.originals.ssl_set_ssl_ctx(ssl, ctx),
+        caller,
+        c"SSL_set_SSL_CTX",
+        std::ptr::null_mut()
+    )
 }
 
 /// `SSL_CTX_set_session_ticket_cb(3)`.
@@ -433,19 +396,12 @@ unsafe extern "C-unwind" fn ssl_ctx_set_session_ticket_cb(
             return 1;
         }
     }
-    let original = original!(
-        library.originals.ssl_ctx_set_session_ticket_cb,
+    pass_on!(
+        library.originals.ssl_ctx_set_session_ticket_cb(ctx, seals, opened, argument),
         caller,
-        c"SSL_CTX_set_session_ticket_cb"
-    );
-    let outer = WITHIN.replace(library);
-    let result = match original {
-        // SAFETY: the server's own call.
-        Some(original) => unsafe { original(ctx, seals, opened, argument) },
-        None => 0,
-    };
-    WITHIN.set(outer);
-    result
+        c"SSL_CTX_set_session_ticket_cb",
+        0
+    )
 }
 
 /// The TLS library whose function of that name the caller means.

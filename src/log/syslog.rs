@@ -6,7 +6,7 @@ use std::mem::{offset_of, zeroed};
 use std::os::fd::RawFd;
 
 use super::Level;
-use crate::process;
+use crate::program;
 
 /// Where the system's log listens (syslog(3)).
 const PATH: &[u8] = b"/dev/log";
@@ -23,7 +23,7 @@ pub fn send(level: Level, text: &str) {
             Level::Warning => libc::LOG_WARNING,
             Level::Notice => libc::LOG_NOTICE,
         };
-    send_to(PATH, format!("<{priority}>{}: {text}", process::executable()).as_bytes());
+    send_to(PATH, format!("<{priority}>{}: {text}", program::name()).as_bytes());
 }
 
 fn send_to(path: &[u8], line: &[u8]) {

@@ -40,11 +40,6 @@ impl Binds {
         Binds(self.0 | other.0)
     }
 
-    /// True if no context binds its tickets, and there is one.
-    pub fn are_none(self) -> bool {
-        self == Binds::of(Bind::NONE)
-    }
-
     /// True if there is a context that binds its tickets.
     pub fn bind(self) -> bool {
         self.0 & !Binds::of(Bind::NONE).0 != 0
@@ -292,9 +287,9 @@ mod tests {
         let some = Bind { cert: true, verify: true, sni: false };
         let binds = Binds::of(Bind::ALL).with(Binds::of(some)).with(Binds::of(Bind::NONE));
         assert_eq!(binds.names(), ["all", "cert,verify", "none"]);
-        assert!(binds.bind() && binds.have_none() && !binds.are_none());
-        assert!(Binds::of(Bind::NONE).are_none() && !Binds::of(Bind::NONE).bind());
-        assert!(!Binds::default().bind() && !Binds::default().are_none());
+        assert!(binds.bind() && binds.have_none());
+        assert!(Binds::of(Bind::NONE).have_none() && !Binds::of(Bind::NONE).bind());
+        assert!(!Binds::default().bind() && !Binds::default().have_none());
     }
 
     #[test]

@@ -575,19 +575,26 @@ impl TlsApi {
     pub unsafe fn has_id_context(&self, ssl: *const SSL) -> bool {
         // BoringSSL and AWS-LC, which have no such function, ask for no id context.
         let asks_for_one = self.ssl_client_hello_get0_ext.is_some();
-        let (Some(session), Some(id_context), true) =
-            (self.ssl_get_session, self.ssl_session_get0_id_context, asks_for_one)
-        else {
-            return true;
-        };
+        let Some(get) = self.ssl_get_session.filter(|_| asks_for_one) else { return true };
         // SAFETY: the caller vouches for `ssl`, which keeps its session.
         unsafe {
-            let (session, mut len) = (session(ssl), 0);
-            if !session.is_null() {
-                id_context(session, &mut len);
-            }
-            session.is_null() || len > 0
+            let session = get(ssl);
+            session.is_null() || self.session_has_id_context(session)
         }
+    }
+
+    /// True if a session has a session id context, or nobody tells.
+    ///
+    /// # Safety
+    ///
+    /// `session` is a live SSL_SESSION of this library.
+    pub unsafe fn session_has_id_context(&self, session: *const SSL_SESSION) -> bool {
+        self.ssl_session_get0_id_context.is_none_or(|get| {
+            let mut len = 0;
+            // SAFETY: the caller vouches for `session`.
+            unsafe { get(session, &mut len) };
+            len > 0
+        })
     }
 
     /// True if the connection speaks TLS 1.3.

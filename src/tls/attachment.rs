@@ -190,10 +190,7 @@ impl Attachment {
             let current = api.ssl_ctx_get0_certificate.filter(|_| self.scope.bind().cert);
             let current = current.map_or(ptr::null_mut(), |get| get(ctx));
             let known = before.filter(same).and_then(|before| before.scope.known(current));
-            known.or_else(|| {
-                let _nobody_forks = process::looking();
-                self.scope.look_at((api, self.source()), ctx)
-            })
+            known.or_else(|| self.scope.look_at((api, self.source()), ctx))
         }
     }
 
@@ -253,7 +250,8 @@ impl Attachment {
             let bound = self.scope_of_now(ssl, now)?;
             // For tickets that come later, after post-handshake authentication, this one's
             // policy is that of before.
-            let handshake = match self.library.api.is_tls_1_3(ssl) {
+            let in_1_3 = self.library.api.is_tls_1_3(ssl);
+            let handshake = match in_1_3 {
                 true => connection::handshake(self.library, ssl),
                 false => connection::handshake_so_far(self.library, ssl),
             };
@@ -264,7 +262,6 @@ impl Attachment {
             if before == bound.number() {
                 return Some(bound);
             }
-            let in_1_3 = self.library.api.is_tls_1_3(ssl);
             let asks = |before: &Bound<'_>| before.policy().asks_in_handshake(in_1_3);
             let before = self.scope.of_number(before).filter(|before| !asks(before));
             Some(before.map_or(bound, |before| Bound::Own(before.into_shared())))
@@ -302,10 +299,7 @@ impl Attachment {
         // SAFETY: the caller vouches for `ssl`; it was made of the context,
         // which lives while its attachment does.
         unsafe {
-            let policy = match self.scope.bind().verify {
-                true => Policy::of_connection(api, ssl),
-                false => Policy::NONE,
-            };
+            let policy = self.scope.policy(|| Policy::of_connection(api, ssl));
             // Before the context was attached anew, it may have had another.
             let own = connection::part(self.library, ssl).filter(|part| self.scope.made(part));
             let part = match (own, &self.whose) {

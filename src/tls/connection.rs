@@ -127,8 +127,8 @@ pub unsafe fn handshake_so_far<'c>(library: &Library, ssl: *mut SSL) -> Option<&
     }
 }
 
-/// As [`handshake`], for a connection that keeps something already, and is in a
-/// handshake whose ClientHello was read: a ClientHello callback comes before.
+/// As [`handshake`]; `None` before a ClientHello was read, for which its callback is
+/// too early.
 ///
 /// # Safety
 ///
@@ -139,7 +139,6 @@ pub unsafe fn handshake_under_way<'c>(
 ) -> Option<&'c mut Handshake> {
     // SAFETY: passed on from the caller.
     unsafe {
-        of(library, ssl)?;
         let began = client_random(&library.api, ssl)? != [0; 32];
         if began { handshake(library, ssl) } else { None }
     }

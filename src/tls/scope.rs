@@ -16,7 +16,6 @@
 //! The encoding cannot be read in two ways: a version, then each part as tag,
 //! length (big endian, four bytes) and bytes.
 
-use std::cell::Cell;
 use std::ffi::c_void;
 use std::ptr;
 use std::sync::Arc;
@@ -140,6 +139,11 @@ impl Scope {
         self.bind
     }
 
+    /// That policy, if tickets are bound to it.
+    pub fn policy(&self, read: impl FnOnce() -> Policy) -> Policy {
+        if self.bind.verify { read() } else { Policy::NONE }
+    }
+
     /// The part of a connection that was made just now, and of all that are made
     /// of its context while that is as it is. `None` if the TLS library fails.
     ///
@@ -156,14 +160,14 @@ impl Scope {
         // SAFETY: passed on from the caller. The connection has references to
         // its certificates, and its context, which has the names, is protected.
         unsafe {
-            let (mut places, mut policy) = (Places::NONE, Policy::NONE);
+            let mut places = Places::NONE;
             if self.bind.cert {
                 places.leaves = Addresses::of_connection(api, ssl);
             }
             if self.bind.verify {
-                policy = Policy::of_connection(api, ssl);
                 places.store = anchors::store_of(api, ctx);
             }
+            let policy = self.policy(|| Policy::of_connection(api, ssl));
             self.of_context_with((api, source), &places, policy, now)
         }
     }
@@ -179,27 +183,23 @@ impl Scope {
         (api, source): (&TlsApi, &Source),
         ctx: *mut SSL_CTX,
     ) -> Option<OfContext> {
+        let _nobody_forks = process::looking();
         let mut places = Places::NONE;
         // SAFETY: passed on from the caller.
         unsafe {
             if self.bind.verify {
                 places.store = anchors::store_of(api, ctx);
             }
-            if !self.bind.cert {
-                return OfContext::take((api, source), &places);
+            let made = api.ssl_new.zip(api.ssl_free).filter(|_| self.bind.cert);
+            let made = made.map(|(new, free)| (new(ctx), free)).filter(|(ssl, _)| !ssl.is_null());
+            if let Some((ssl, _)) = made {
+                places.leaves = Addresses::of_connection(api, ssl);
+            } else if let Some(get) = api.ssl_ctx_get0_certificate.filter(|_| self.bind.cert) {
+                places.leaves = Addresses::one(get(ctx));
             }
-            let ssl = match api.ssl_new.zip(api.ssl_free) {
-                Some((new, _)) => looking(|| new(ctx)),
-                None => ptr::null_mut(),
-            };
-            if ssl.is_null() {
-                let current = api.ssl_ctx_get0_certificate.map(|get| get(ctx));
-                places.leaves = Addresses::one(current.unwrap_or(ptr::null_mut()));
-                return OfContext::take((api, source), &places);
-            }
-            places.leaves = Addresses::of_connection(api, ssl);
+            // The connection holds what it tells, until it is held here.
             let of_context = OfContext::take((api, source), &places);
-            if let Some(free) = api.ssl_free {
+            if let Some((ssl, free)) = made {
                 free(ssl);
             }
             of_context
@@ -228,10 +228,7 @@ impl Scope {
     ) -> Option<Arc<ContextPart>> {
         // SAFETY: passed on from the caller.
         unsafe {
-            let policy = match self.bind.verify {
-                true => Policy::of_context(sources.0, ctx),
-                false => Policy::NONE,
-            };
+            let policy = self.policy(|| Policy::of_context(sources.0, ctx));
             let part = self.with_policy(sources, of_context, policy, seat::reading(), now);
             part.map(Bound::into_shared)
         }
@@ -550,23 +547,6 @@ impl ContextPart {
         let unchanged = self.policy.is_all_in_itself();
         unchanged || Time(self.checked.load(Ordering::Relaxed)).until(now) < TRUST
     }
-}
-
-thread_local! {
-    static LOOKING: Cell<bool> = const { Cell::new(false) };
-}
-
-/// True while a connection is made to look at its context, for who stands in
-/// front of `SSL_new`: a host's table may have that one.
-pub fn is_looking() -> bool {
-    LOOKING.get()
-}
-
-fn looking<T>(act: impl FnOnce() -> T) -> T {
-    LOOKING.set(true);
-    let done = act();
-    LOOKING.set(false);
-    done
 }
 
 impl OfContext {

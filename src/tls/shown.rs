@@ -3,7 +3,7 @@
 //! is known here, and what no ticket may bring about is stopped, whatever it
 //! was bound to.
 
-use std::ffi::{c_int, c_uint, c_void};
+use std::ffi::{c_int, c_void};
 use std::ptr;
 
 use openssl_sys::{SSL, SSL_SESSION};
@@ -127,11 +127,7 @@ unsafe fn lacks_what_is_asked_for(
         let is_none = |get: Get| get(session).is_null();
         let has_no_certificate = originals.ssl_session_get0_peer.is_some_and(is_none);
         let has_no_raw_key = originals.ssl_session_get0_peer_rpk.is_none_or(is_none);
-        let has_no_id_context = library.api.ssl_session_get0_id_context.is_some_and(|get| {
-            let mut len: c_uint = 0;
-            get(session, &mut len);
-            len == 0
-        });
+        let has_no_id_context = !library.api.session_has_id_context(session);
         has_no_id_context || policy.requires() && has_no_certificate && has_no_raw_key
     }
 }
