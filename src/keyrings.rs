@@ -106,7 +106,7 @@ fn lock_again() {
 /// looked at its configuration made its rings in vain.
 fn leave_no_trace() {
     for known in every() {
-        known.keyring.ring().forget(std::process::id());
+        known.keyring.ring().forget(process::id());
         if known.opened_by == process::generation() && !process::has_forked() {
             known.place.remove_unused(known.keyring.ring());
         }

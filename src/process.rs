@@ -16,9 +16,11 @@ use std::cell::{Cell, UnsafeCell};
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::sync::Once;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use once_cell::race::OnceBox;
+
+use crate::clock;
 
 static GENERATION: AtomicU32 = AtomicU32::new(1);
 static FORKED: AtomicBool = AtomicBool::new(false);
@@ -275,6 +277,7 @@ extern "C" fn before_fork() {
     LOOK.lock();
     SETUP.lock();
     WORK.lock();
+    clock::before_fork();
     // SAFETY: this thread holds SETUP.
     unsafe { *FORKING.0.get() = Some(signals) };
 }
@@ -296,6 +299,7 @@ extern "C" fn in_child() {
     GENERATION.store(next, Ordering::Relaxed);
     FORKED.store(false, Ordering::Relaxed);
     OWNER.store(std::process::id(), Ordering::Relaxed);
+    clock::after_fork();
     // SAFETY: the thread that forked, and now is this one, holds SETUP.
     if let Some(again) = unsafe { *IN_EACH_CHILD.0.get() } {
         again();
@@ -303,19 +307,76 @@ extern "C" fn in_child() {
     in_parent();
 }
 
-/// Tells the PID namespace of this process from others, as it was at the first
-/// call; 0 where /proc does not tell.
-pub fn pid_namespace() -> u32 {
-    static NAMESPACE: AtomicU32 = AtomicU32::new(u32::MAX);
-    match NAMESPACE.load(Ordering::Relaxed) {
-        u32::MAX => {
-            let facts = std::fs::metadata("/proc/self/ns/pid");
-            let inode = facts.map_or(0, |facts| std::os::unix::fs::MetadataExt::ino(&facts) as u32);
-            NAMESPACE.store(inode, Ordering::Relaxed);
-            inode
-        }
-        known => known,
+/// A process of this machine: no other one that lives has the same, whatever PID
+/// namespace it is in (pid_namespaces(7)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ProcessId(pub u64);
+
+impl ProcessId {
+    /// Of a PID namespace, by its inode, the process of that number in it.
+    pub fn new(namespace: u32, pid: u32) -> Self {
+        ProcessId(u64::from(namespace) << 32 | u64::from(pid))
     }
+
+    /// Its number, in its own PID namespace.
+    pub fn pid(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// The inode of its PID namespace, or a random number where /proc does not tell.
+    pub fn namespace(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    /// False for nobody.
+    pub fn is_some(self) -> bool {
+        self.0 != 0
+    }
+
+    /// True if its number is one in this process' namespace.
+    pub fn is_of_this_namespace(self) -> bool {
+        self.namespace() == id().namespace()
+    }
+}
+
+/// This process.
+pub fn id() -> ProcessId {
+    static NAMESPACE: AtomicU32 = AtomicU32::new(0);
+    static LOOKED: AtomicU64 = AtomicU64::new(0);
+    let pid = std::process::id();
+    let this = u64::from(generation()) << 32 | u64::from(pid);
+    // A child is in its parent's, unless it is the first one in another. Whoever has no
+    // /proc any more stays with what it knew.
+    let is_new = LOOKED.swap(this, Ordering::Relaxed) != this && pid == 1;
+    let known = NAMESPACE.load(Ordering::Relaxed);
+    if known != 0 && !is_new {
+        return ProcessId::new(known, pid);
+    }
+    let namespace = pid_namespace().unwrap_or_else(|| match known {
+        0 => nobodys_namespace(),
+        known => known,
+    });
+    // Of two threads that look at once, both are right, or the first one is.
+    let found =
+        match NAMESPACE.compare_exchange(known, namespace, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => namespace,
+            Err(first) => first,
+        };
+    ProcessId::new(found, pid)
+}
+
+fn pid_namespace() -> Option<u32> {
+    let facts = std::fs::metadata("/proc/self/ns/pid").ok()?;
+    Some(std::os::unix::fs::MetadataExt::ino(&facts) as u32)
+}
+
+/// No namespace has it: the kernel numbers them from 0xf0000000 on.
+fn nobodys_namespace() -> u32 {
+    let mut number = [0u8; 4];
+    // SAFETY: the buffer is valid for its length.
+    let got = unsafe { libc::getrandom(number.as_mut_ptr().cast(), number.len(), 0) };
+    let number = if got == 4 { u32::from_ne_bytes(number) } else { std::process::id() };
+    number & 0x7fff_ffff | 1
 }
 
 #[cfg(all(test, not(loom)))]

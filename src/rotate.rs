@@ -136,7 +136,7 @@ impl<C: Clock> Keyring<C> {
     /// Counts an event of a process that may deal in no tickets: so it is not
     /// settled by that, which would keep it without an upkeep thread when it does.
     pub fn count_unsettled(&self, counter: Counter) {
-        let block = self.ring.claim_block(std::process::id(), program::name().as_bytes());
+        let block = self.claim_block();
         self.ring.count(block, counter);
     }
 
@@ -159,10 +159,15 @@ impl<C: Clock> Keyring<C> {
         if self.settled.compare_exchange(settled, generation, relaxed, relaxed).is_err() {
             return false;
         }
-        let block = self.ring.claim_block(std::process::id(), program::name().as_bytes());
+        let block = self.claim_block();
         self.block.store(block, relaxed);
         self.tell(block);
         true
+    }
+
+    /// The block of this process.
+    pub(crate) fn claim_block(&self) -> usize {
+        self.ring.claim_block(process::id(), program::name().as_bytes(), self.now())
     }
 
     /// What the ring's header asks for.
@@ -366,8 +371,8 @@ impl<C: Clock> Keyring<C> {
     /// for one. What it asked of the ring no longer counts.
     pub fn abandon(&self) -> Result<(), Failure> {
         self.own_ask.clear();
-        self.ring.forget(std::process::id());
-        if self.ring.is_used_by_others(std::process::id()) {
+        self.ring.forget(process::id());
+        if self.ring.is_used_by_others(process::id(), self.now()) {
             return Ok(());
         }
         let writer = self.ring.write_within(PATIENCE).map_err(Failure::Lock)?;

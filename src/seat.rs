@@ -15,6 +15,8 @@ use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use once_cell::race::OnceBox;
 
+use crate::clock::{BootClock, Clock};
+use crate::process;
 use crate::quiescent::{Epoch, Epochs, Reading};
 use crate::ring::Ring;
 use crate::ring::layout::Block;
@@ -152,7 +154,7 @@ impl Seat {
 
     #[cold]
     fn seek_block(&self, ring: &'static Ring) -> Option<&'static Block> {
-        let block = ring.claim_thread_block(std::process::id());
+        let block = ring.claim_thread_block(process::id(), BootClock.now());
         let found = block.map_or(ptr::null(), ptr::from_ref);
         self.block.store(found.cast_mut(), Ordering::Relaxed);
         self.ring.store(ptr::from_ref(ring).cast_mut(), Ordering::Relaxed);
@@ -273,8 +275,8 @@ mod tests {
         });
         let there = there.join().unwrap();
         assert!(!ptr::eq(here, there));
-        assert_eq!(there.pid.load(Ordering::Relaxed), 0);
-        assert_eq!(here.pid.load(Ordering::Relaxed), std::process::id());
+        assert_eq!(there.owner.load(Ordering::Relaxed), 0);
+        assert_eq!(here.owner.load(Ordering::Relaxed), process::id().0);
         assert!(ptr::eq(mine().unwrap().block_in(&rings[0]).unwrap(), here));
     }
 

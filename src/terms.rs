@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::clock::{Clock, Time, nanos};
 use crate::config::{Bind, Config, DEFAULT_LIFETIME, DEFAULT_ROTATE_EVERY};
+use crate::process::ProcessId;
 use crate::ring::asks::{Ask, Asker, Binds, shorter};
 use crate::ring::layout::Header;
 use crate::ring::writer::{Entry, Writer};
@@ -195,9 +196,7 @@ impl<C: Clock> Keyring<C> {
             Added::Nothing => return Ok(self.overruled(config, false)),
             Added::AsParent => {
                 // It may be confined: who else lives is not asked.
-                let pid = std::process::id();
-                let block = self.ring().claim_block(pid, program::name().as_bytes());
-                self.ring().tell(block, pid, &self.own_ask.get(), false);
+                self.tell_as(self.claim_block(), false);
                 self.tighten();
                 return Ok(self.overruled(config, false));
             }
@@ -219,7 +218,7 @@ impl<C: Clock> Keyring<C> {
     /// lives has told anything, all stays: there may be one that is yet to tell.
     pub fn reconsider(&self) -> Result<(), Failure> {
         let writer = self.ring().write_within(PATIENCE).map_err(Failure::Lock)?;
-        if !self.ring().askers_but(0).is_empty() {
+        if !self.ring().askers_but(ProcessId(0), self.now()).is_empty() {
             self.set_terms(&writer, None);
             writer.set_deadline(Time(0));
         }
@@ -229,8 +228,12 @@ impl<C: Clock> Keyring<C> {
     /// For a process that begins to deal in tickets: tells what it asks for, which
     /// the process it was forked from may have told, and ended.
     pub(crate) fn tell(&self, block: usize) {
-        self.ring().tell(block, std::process::id(), &self.own_ask.get(), true);
+        self.tell_as(block, true);
         self.tighten();
+    }
+
+    fn tell_as(&self, block: usize, deals: bool) {
+        self.ring().tell(block, process::id(), &self.own_ask.get(), deals, self.now());
     }
 
     /// If others made the ring looser since than this process asks for, which is so
@@ -270,19 +273,19 @@ impl<C: Clock> Keyring<C> {
 
     /// Returns what of this configuration does not apply.
     fn settle_terms(&self, writer: &Writer<'_>, config: &Config) -> Vec<Overruled> {
-        let (pid, ring) = (std::process::id(), self.ring());
-        let was_plain = Terms::of(ring.header()).plain;
-        let block = ring.claim_to_ask(pid, program::name().as_bytes());
-        ring.tell(block, pid, &self.own_ask.get(), false);
+        let was_plain = Terms::of(self.ring().header()).plain;
+        let program = program::name();
+        let block = self.ring().claim_to_ask(process::id(), program.as_bytes(), self.now());
+        self.tell_as(block, false);
         self.set_terms(writer, config.rotate_every.map(|_| config.lead));
         self.overruled(config, was_plain)
     }
 
     /// `lead` is that of a configuration with an R.
     fn set_terms(&self, writer: &Writer<'_>, lead: Option<Option<Duration>>) {
-        let (header, pid) = (self.ring().header(), std::process::id());
+        let (header, own) = (self.ring().header(), process::id());
         let before = Terms::of(header);
-        let mut others = self.ring().askers_but(pid);
+        let mut others = self.ring().askers_but(own, self.now());
         if others.is_empty() && !self.is_settled() {
             // Nobody lives whose contexts told their timeouts.
             header.seen_lifetime.store(0, Ordering::Relaxed);
@@ -292,7 +295,7 @@ impl<C: Clock> Keyring<C> {
             let terms = self.wanted(&others, before);
             self.store(writer, terms);
             fence(Ordering::SeqCst);
-            others = self.ring().askers_but(pid);
+            others = self.ring().askers_but(own, self.now());
             if self.wanted(&others, before) == terms {
                 break;
             }
@@ -360,7 +363,7 @@ impl<C: Clock> Keyring<C> {
     fn overruled(&self, config: &Config, was_plain: bool) -> Vec<Overruled> {
         let header = self.ring().header();
         let terms = Terms::of(header);
-        let others = || self.ring().askers_but(std::process::id());
+        let others = || self.ring().askers_but(process::id(), self.now());
         let mut found = Vec::new();
         let longer = |asked: &Duration, applies: Duration| *asked > applies;
         if let Some(applies) = terms.rotate_every
@@ -394,7 +397,7 @@ impl<C: Clock> Keyring<C> {
             let binds = |other: &Asker| other.ask.is_none_or(|ask| ask.binds.bind());
             let by = match others().into_iter().find(binds) {
                 Some(other) if other.ask.is_some() => format!("{other}, which binds its tickets"),
-                Some(other) => format!("{other}, which is of an earlier version"),
+                Some(other) => format!("{other}, which has told nothing"),
                 None if self.own_ask.get().binds.bind() => "another context of this process".into(),
                 None => "an earlier version that has opened the ring; remove it while no server \
                          uses it, and it is made anew"
@@ -435,7 +438,7 @@ fn who(
         return format!("{other}, which sets nothing");
     }
     match others.iter().find(|other| other.ask.is_none()) {
-        Some(other) => format!("{other}, which is of an earlier version"),
+        Some(other) => format!("{other}, which has told nothing"),
         None => "another context of this process".into(),
     }
 }

@@ -1,8 +1,8 @@
 //! The upkeep thread: rotates and erases on time when no handshake happens.
 //!
-//! Each process that deals in tickets has one. One of them has the lead, a robust
-//! lock in the ring, and sees to the ring; all see to what their own process
-//! keeps of its keys. The thread runs with all
+//! Each process that deals in tickets has one. One of them has the lead, for as long as
+//! it shows that it is at work, and sees to the ring; all see to what their own
+//! process keeps of its keys, and show that it lives. The thread runs with all
 //! signals blocked, so that none is delivered to it instead of to the server.
 //!
 //! It is started by the thread that serves, at its first ticket, and so has that
@@ -30,6 +30,9 @@ use crate::{confine, error, warning};
 /// The longest sleep: another process may have moved the deadline, and after
 /// a suspension of the machine a sleep ends late.
 const NAP: Duration = Duration::from_secs(1);
+/// How much later than the one that leads the others do what is due, if that one does
+/// not: it is stopped, or paused.
+const GRACE: Duration = Duration::from_millis(300);
 const STACK: usize = 256 * 1024;
 /// How long after a thread could not be started, or ended, a ticket may try
 /// again: at first, and when that went on failing.
@@ -364,18 +367,28 @@ fn tell_end(why: &io::Error) {
 
 /// Ends where it cannot sleep, or the server confines itself.
 fn attend(keyring: &Keyring) -> io::Result<()> {
-    let mut leads = false;
+    let (ring, process) = (keyring.ring(), process::id());
+    let header = ring.header();
+    let mut shown = None;
     while !is_leaving() {
         let permit = Working::begin();
-        leads = keyring.ring().header().leads(leads);
+        if shown.is_none() {
+            // SAFETY: a keyring's ring stays mapped for as long as the process lives.
+            shown = unsafe { ring.show_life(process) };
+        }
+        let now = keyring.now();
+        let leads = header.leads(process, now);
+        let due = ring.deadline() + if leads { Duration::ZERO } else { GRACE };
         // Neither waits for a lock: a fork may wait for the permit.
-        if leads {
-            keyring.tick(keyring.now());
+        if now >= due {
+            keyring.tick(now);
         }
         let next = CHORE.get().map_or(Time::NEVER, |chore| chore(keyring.now()));
         drop(permit);
-        sleep_until(keyring.ring().deadline().min(next), keyring.now())?;
+        let due = ring.deadline() + if leads { Duration::ZERO } else { GRACE };
+        sleep_until(due.min(next), keyring.now())?;
     }
+    header.leave_lead(process);
     Ok(())
 }
 
@@ -399,7 +412,7 @@ fn sleep_until(deadline: Time, now: Time) -> io::Result<()> {
 fn sleep_by_the_clock(until: Time) -> io::Result<()> {
     // SAFETY: a valid absolute time; a failure only means a shorter sleep.
     let rc = unsafe {
-        let until = timespec(Duration::from_nanos(until.0));
+        let until = timespec(BootClock::in_namespace(until));
         libc::clock_nanosleep(libc::CLOCK_BOOTTIME, libc::TIMER_ABSTIME, &until, ptr::null_mut())
     };
     match rc {
@@ -455,19 +468,26 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_ends_leaves_the_lead_to_another() {
+    fn who_is_silent_leaves_the_lead_to_another() {
+        use crate::process::ProcessId;
+        use crate::ring::lease::SILENCE;
         let ring = ring();
-        thread::scope(|scope| {
-            assert!(scope.spawn(|| ring.header().leads(false)).join().unwrap());
-        });
-        // A thread that ends before the ring is unmapped: its C library knows where the lock is.
-        let leads_while_another_does_not = || {
-            assert!(ring.header().leads(false));
-            thread::scope(|scope| {
-                assert!(!scope.spawn(|| ring.header().leads(false)).join().unwrap());
-            });
-        };
-        thread::scope(|scope| scope.spawn(leads_while_another_does_not).join().unwrap());
+        let leads = |process, now| ring.header().leads(ProcessId(process), now);
+        let mut now = Time(1 << 40);
+        assert!(leads(1, now));
+        for _ in 0..10 {
+            now = now + SILENCE / 2;
+            assert!(leads(1, now) && !leads(2, now));
+        }
+        now = now + SILENCE;
+        assert!(leads(2, now) && !leads(1, now));
+        ring.header().leave_lead(ProcessId(1));
+        assert!(!leads(1, now));
+        ring.header().leave_lead(ProcessId(2));
+        assert!(leads(1, now));
+        // A clock that went wrong, or a ring that was prepared.
+        ring.header().led_at.store(u64::MAX / 2, Ordering::Relaxed);
+        assert!(leads(2, now));
     }
 
     /// By signals with a handler, as those that glibc sends.

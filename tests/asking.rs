@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tktrot::clock::{Clock, VirtualClock, nanos};
+use tktrot::clock::{Clock, Time, VirtualClock, nanos};
 use tktrot::config::{Bind, Config, DEFAULT_LIFETIME, DEFAULT_ROTATE_EVERY};
 use tktrot::govern::LEASE;
 use tktrot::ring::file::Place;
@@ -18,6 +18,8 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
+/// Any time: nobody here is in another PID namespace.
+const NOW: Time = Time(1);
 
 type Process = Keyring<&'static VirtualClock>;
 
@@ -282,7 +284,7 @@ fn keys_are_plain_only_while_no_living_process_binds_its_tickets() {
     assert!(seal(&process).plain);
 
     // Where nobody lives who wants them plain, it is no news that they are not.
-    process.ring().forget(std::process::id());
+    process.ring().forget(tktrot::process::id());
     let (process, overruled) = bench.opens(&Config::default());
     assert_eq!(overruled, []);
     assert!(!seal(&process).plain);
@@ -306,11 +308,11 @@ fn a_living_process_of_an_earlier_version_is_not_weakened() {
     let other = bench.other(|process| {
         process.configure(&set(Some(MINUTE), Some(MINUTE))).unwrap();
         // What such a process has: a block, and nothing in it but what it counts.
-        process.ring().forget(std::process::id());
+        process.ring().forget(tktrot::process::id());
         let view = bench.place.look().unwrap().unwrap();
-        assert_eq!(view.users(), []);
+        assert_eq!(view.users(NOW), []);
         process.count_unsettled(tktrot::ring::stats::Counter::Issued);
-        process.ring().disown(std::process::id());
+        process.ring().disown(tktrot::process::id());
     });
     let loose = Config { bind: Some(Bind::NONE), ..set(Some(DAY), Some(DAY)) };
     let (process, overruled) = bench.opens(&loose);
@@ -370,7 +372,7 @@ fn a_child_whose_parent_has_ended_seals_nothing_with_what_others_made_meanwhile(
     // This process as the child of one that asked for this.
     let strict = set(Some(MINUTE), Some(MINUTE));
     let (child, _) = bench.opens(&strict);
-    child.ring().forget(std::process::id());
+    child.ring().forget(tktrot::process::id());
 
     let loose = Config { bind: Some(Bind::NONE), ..set(Some(DAY), Some(DAY)) };
     let _other = bench.other(|process| {
@@ -403,7 +405,7 @@ fn nothing_is_sealed_with_a_key_that_is_kept_for_longer_than_is_asked_for() {
     assert_eq!(key.times.encrypt_from, bench.clock.now());
     // Who sets nothing is served as long as its tickets live.
     drop(other);
-    process.ring().forget(std::process::id());
+    process.ring().forget(tktrot::process::id());
     let _other = bench.other(|process| {
         process.configure(&set(Some(HOUR), Some(DAY))).unwrap();
         assert_eq!(seal(process).times.retention(), DAY);
@@ -437,7 +439,7 @@ fn where_nobody_has_told_anything_a_rotation_by_hand_changes_no_setting() {
     let bench = bench();
     let asked = Config { bind: Some(Bind::NONE), ..set(Some(12 * HOUR), Some(DAY)) };
     let (process, _) = bench.opens(&asked);
-    process.ring().forget(std::process::id());
+    process.ring().forget(tktrot::process::id());
     let operator = bench.open();
     operator.reconsider().unwrap();
     operator.rotate().unwrap();
@@ -468,7 +470,7 @@ fn an_agent_asks_as_others_do_and_decides_what_servers_leave_open() {
     assert_eq!((rotation(&agent), lifetime(&agent)), (12 * HOUR, DAY));
 
     // Without an agent, servers that set nothing have the defaults.
-    agent.ring().forget(std::process::id());
+    agent.ring().forget(tktrot::process::id());
     bench.clock.advance(LEASE);
     let _next = bench.other_asks(&Config::default());
     assert_eq!((rotation(&agent), lifetime(&agent)), (DEFAULT_ROTATE_EVERY, DEFAULT_LIFETIME));
@@ -481,8 +483,8 @@ fn who_only_opens_rings_again_and_again_uses_up_nothing() {
         drop(bench.other_asks(&set(Some(MINUTE), None)));
     }
     let view = bench.place.look().unwrap().unwrap();
-    assert!(view.users().len() <= 1, "{:?}", view.users());
+    assert!(view.users(NOW).len() <= 1, "{:?}", view.users(NOW));
     let (process, _) = bench.opens(&set(Some(HOUR), None));
     assert_eq!(rotation(&process), HOUR);
-    assert!(!process.ring().is_used_by_others(std::process::id()));
+    assert!(!process.ring().is_used_by_others(tktrot::process::id(), NOW));
 }

@@ -14,6 +14,8 @@ use super::Ring;
 use super::layout::Geometry;
 use super::map::Mapping;
 use super::memory::Memory;
+use super::origin::Origin;
+use super::random_number;
 use super::unused::Made;
 
 /// A ring that cannot be used, and why.
@@ -59,30 +61,39 @@ impl Place {
         }
     }
 
-    /// Opens the ring, or creates it for `capacity` keys.
+    /// Opens the ring, or creates it for `capacity` keys. Whoever opens it at the same
+    /// time, in whatever container, has the same one in the end.
     ///
     /// The file must be regular, have one link, belong to this user or root,
     /// give nobody else any right, lie on tmpfs or ramfs, and hold a sound
-    /// ring of this version. The keys of another boot are erased.
+    /// ring of this version that was made as this file.
     pub fn open(&self, geometry: Geometry) -> Result<Ring, Refused> {
-        let boot_id = boot_id();
         let mut dir_made = false;
         // Again and again, because another process may create or remove it meanwhile.
         for _ in 0..8 {
             let (dir, made) = self.open_dir()?;
             dir_made |= made;
-            if let Some(file) = self.open_existing(&dir, libc::O_RDWR)? {
-                if let Some(ring) = self.verify(&file, boot_id)? {
-                    return Ok(ring);
-                }
-            } else if let Some((file, mut ring)) = self.create(&dir, geometry, boot_id)? {
-                let id = |facts: Metadata| (facts.dev(), facts.ino());
-                ring.made =
-                    file.metadata().ok().map(|facts| Made { file: id(facts), dir: dir_made });
+            let opened = match self.open_existing(&dir, libc::O_RDWR)? {
+                Some(file) => self.verify(&file)?.map(|ring| (file, ring)),
+                None => self.create(&dir, geometry)?.map(|(file, mut ring)| {
+                    ring.made = id_of(&file).map(|file| Made { file, dir: dir_made });
+                    (file, ring)
+                }),
+            };
+            if let Some((file, ring)) = opened
+                && self.names(&file)
+            {
                 return Ok(ring);
             }
         }
         Err(self.refused("it appears and disappears while it is opened"))
+    }
+
+    /// True if this is where the file lies, and no other does.
+    fn names(&self, file: &File) -> bool {
+        let id = |facts: Metadata| (facts.dev(), facts.ino());
+        let here = fs::symlink_metadata(self.path()).ok().map(id);
+        here.is_some() && here == id_of(file)
     }
 
     /// Opens the ring if there is one: for who has something to do to it, not with it.
@@ -92,7 +103,7 @@ impl Place {
     /// As for [`Place::open`].
     pub fn open_present(&self) -> Result<Option<Ring>, Refused> {
         match self.present(libc::O_RDWR)? {
-            Some(file) => self.verify(&file, boot_id()),
+            Some(file) => self.verify(&file),
             None => Ok(None),
         }
     }
@@ -191,24 +202,18 @@ impl Place {
         Ok(Some(file))
     }
 
-    /// Makes the ring under a name of its own and moves it into place when it
+    /// Makes the ring under a name that nobody else has and moves it into place when it
     /// is complete; `None` if another process was faster, or removed the directory.
-    fn create(
-        &self,
-        dir: &File,
-        geometry: Geometry,
-        boot_id: [u64; 2],
-    ) -> Result<Option<(File, Ring)>, Refused> {
-        let unfinished = format!(".{}.{}.new", self.file, std::process::id());
+    fn create(&self, dir: &File, geometry: Geometry) -> Result<Option<(File, Ring)>, Refused> {
+        let failed = |error| self.failed("it cannot be created", &error);
+        let unfinished = format!(".{}.{:016x}.new", self.file, random_number().map_err(failed)?);
         let flags = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW;
-        // A process of this id may have died here before.
-        let _ = remove_at(dir, &unfinished);
         let file = match open_at(dir, unfinished.as_ref(), flags) {
             Ok(file) => file,
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
-            Err(error) => return Err(self.failed("it cannot be created", &error)),
+            Err(error) => return Err(failed(error)),
         };
-        let made = self.fill(&file, geometry, boot_id).and_then(|ring| {
+        let made = self.fill(&file, geometry).and_then(|ring| {
             match rename_at(dir, &unfinished, &self.file) {
                 Ok(()) => Ok(Some((file, ring))),
                 Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(None),
@@ -221,12 +226,13 @@ impl Place {
         made
     }
 
-    fn fill(&self, file: &File, geometry: Geometry, boot_id: [u64; 2]) -> Result<Ring, Refused> {
+    fn fill(&self, file: &File, geometry: Geometry) -> Result<Ring, Refused> {
         self.reserve(file, geometry.size())?;
         let mapping = Mapping::of_file(file.as_fd(), geometry.size())
             .map_err(|error| self.failed("mmap", &error))?;
         let ring = Ring::new(Memory::new(mapping, geometry));
-        ring.format(boot_id).map_err(|failure| self.refused(failure.to_string()))?;
+        let origin = Origin::of(file).map_err(|error| self.failed("fstat", &error))?;
+        ring.format(origin).map_err(|failure| self.refused(failure.to_string()))?;
         Ok(ring)
     }
 
@@ -264,17 +270,9 @@ fn uninterrupted(mut call: impl FnMut() -> libc::c_int) -> io::Result<libc::c_in
     }
 }
 
-/// False if the two are known (see [`boot_id`]) and differ.
-pub(super) fn may_be_same_boot(one: [u64; 2], other: [u64; 2]) -> bool {
-    one == other || one == [0; 2] || other == [0; 2]
-}
-
-/// The id of this boot (random(4)); zero where /proc does not tell.
-pub(super) fn boot_id() -> [u64; 2] {
-    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
-    let id = u128::from_str_radix(&digits, 16).unwrap_or(0);
-    [id as u64, (id >> 64) as u64]
+/// Device and inode.
+fn id_of(file: &File) -> Option<(u64, u64)> {
+    file.metadata().ok().map(|facts| (facts.dev(), facts.ino()))
 }
 
 fn effective_user() -> u32 {

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! 0      1024                 17408              + 4 × buckets       + 128 × capacity
-//! │ Header │ 128 × Block (stats) │ bucket heads, u32 │ Slot, Slot, Slot, … │
+//! │ Header │ 128 × Block (stats) │ bucket heads, u32 │ Slot, Slot, Slot, … │ 64 × Member │ 32 × Turn │
 //! ```
 //!
 //! Every word is an atomic: processes read while another one writes.
@@ -11,7 +11,7 @@
 use std::mem::size_of;
 use std::sync::atomic;
 
-use super::lock::RobustMutex;
+use super::mutex::RobustMutex;
 use crate::atomics::{AtomicU32, AtomicU64};
 use crate::schedule::LONGEST_LINE;
 
@@ -19,7 +19,7 @@ use crate::schedule::LONGEST_LINE;
 pub const MAGIC: u64 = u64::from_le_bytes(*b"tktrot\0\x01");
 
 /// The version of this layout. Another one is refused, never converted.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Who can share the locks in the header: the C library, which defines them,
 /// and the width of a pointer.
@@ -33,6 +33,10 @@ pub const MIN_CAPACITY: u32 = 8;
 pub const MAX_CAPACITY: u32 = 16384;
 /// How many processes count on a cache line of their own.
 pub const BLOCKS: usize = 128;
+/// How many processes are members of a ring.
+pub const MEMBERS: usize = BLOCKS / 2;
+/// How many threads can be on their way to the writer lock at once.
+pub const TURNS: usize = 32;
 /// How many counters a process has.
 pub const COUNTERS: usize = 13;
 /// How many keys of a node can be in its line.
@@ -58,8 +62,10 @@ pub struct Header {
     pub capacity: AtomicU32,
     /// Heads of the look-up chains: a power of two.
     pub buckets: AtomicU32,
-    /// The boot that the times belong to.
-    pub boot_id: [AtomicU64; 2],
+    /// The file that it was made as: [`super::origin`].
+    pub inode: AtomicU64,
+    /// See `inode`.
+    pub born: AtomicU64,
     /// The node whose keys encrypt here.
     pub node: AtomicU64,
     /// R in nanoseconds.
@@ -101,12 +107,16 @@ pub struct Header {
     pub last_error_at: AtomicU64,
     pub(super) _pad2: [AtomicU64; 11],
 
-    /// Held by whoever writes.
-    pub writer: RobustMutex,
-    pub(super) _pad3: [AtomicU64; 8],
-    /// Held, for as long as it lives, by the upkeep thread that works.
-    pub leader: RobustMutex,
-    pub(super) _pad4: [AtomicU64; 8],
+    /// Whose turn it is to write: a [`Turn::number`]; 0: nobody's.
+    pub writer: AtomicU64,
+    /// How many turns there were.
+    pub turns: AtomicU64,
+    pub(super) _pad3: [AtomicU64; 14],
+    /// The process whose upkeep thread sees to the ring: a [`crate::process::ProcessId`].
+    pub leader: AtomicU64,
+    /// When that last showed that it is at work.
+    pub led_at: AtomicU64,
+    pub(super) _pad4: [AtomicU64; 14],
     pub(super) _pad5: [AtomicU64; 48],
 }
 
@@ -146,21 +156,50 @@ pub const AES_128: u32 = 2;
 /// All flags that this version knows.
 pub const KNOWN_FLAGS: u32 = PLAIN | AES_128;
 
-/// What one process counts; cumulative over the processes that had the block.
+/// What one process counts, or one thread; cumulative over those that had the block.
 /// Nothing rests on it, so models leave it out.
 #[repr(C, align(128))]
 pub struct Block {
-    /// The process that counts here now; 0: none yet.
-    pub pid: atomic::AtomicU32,
-    /// What it tells of itself ([`super::asks`]): its id and flags. In a thread's
-    /// block: the PID namespace of the process whose block is as many before it
-    /// as there are of processes. 0: an earlier version.
-    pub told: atomic::AtomicU32,
-    /// The name of its executable, cut to 16 bytes. In a thread's block: the R
-    /// and the L that the process of `told` asks for, in nanoseconds.
+    /// The process that counts here now: a [`crate::process::ProcessId`]; 0: none yet.
+    pub owner: atomic::AtomicU64,
+    /// The name of its executable, cut to 16 bytes.
     pub program: [atomic::AtomicU64; 2],
     /// By [`super::stats::Counter`].
     pub counters: [atomic::AtomicU64; COUNTERS],
+}
+
+/// What a process tells of itself ([`super::asks`]): the one whose block has the same
+/// number.
+#[repr(C, align(128))]
+pub struct Member {
+    /// Which process: a [`crate::process::ProcessId`].
+    pub process: atomic::AtomicU64,
+    /// What its contexts bind their tickets to, and flags.
+    pub told: atomic::AtomicU64,
+    /// When it last told anything.
+    pub told_at: atomic::AtomicU64,
+    /// The R that it asks for, in nanoseconds; 0: none.
+    pub rotate_every: atomic::AtomicU64,
+    /// The L that it asks for, in nanoseconds; 0: none.
+    pub lifetime: atomic::AtomicU64,
+    /// The upkeep thread's, where it has one.
+    pub life: RobustMutex,
+    /// Not 0 while somebody is at `life`, and never what it was for the one before him.
+    pub shown_by: atomic::AtomicU64,
+    pub(super) _pad: [atomic::AtomicU64; 2],
+}
+
+/// A place where a thread shows that it lives, while it has the writer lock or is on
+/// its way to it: [`super::turns`].
+#[repr(C, align(128))]
+pub struct Turn {
+    /// The number of its turn; 0: the place is free.
+    pub number: atomic::AtomicU64,
+    /// Its process: a [`crate::process::ProcessId`].
+    pub process: atomic::AtomicU64,
+    /// Its own.
+    pub life: RobustMutex,
+    pub(super) _pad: [atomic::AtomicU64; 6],
 }
 
 // An atomic of a model has another size.
@@ -175,7 +214,8 @@ const _: () = {
     assert!(offset_of!(Header, size) == 16);
     assert!(offset_of!(Header, capacity) == 24);
     assert!(offset_of!(Header, buckets) == 28);
-    assert!(offset_of!(Header, boot_id) == 32);
+    assert!(offset_of!(Header, inode) == 32);
+    assert!(offset_of!(Header, born) == 40);
     assert!(offset_of!(Header, node) == 48);
     assert!(offset_of!(Header, rotate_every) == 56);
     assert!(offset_of!(Header, lifetime) == 64);
@@ -194,7 +234,9 @@ const _: () = {
     assert!(offset_of!(Header, last_error) == 272);
     assert!(offset_of!(Header, last_error_at) == 280);
     assert!(offset_of!(Header, writer) == 376);
+    assert!(offset_of!(Header, turns) == 384);
     assert!(offset_of!(Header, leader) == 504);
+    assert!(offset_of!(Header, led_at) == 512);
 
     assert!(size_of::<Slot>() == 128 && align_of::<Slot>() == 128);
     assert!(offset_of!(Slot, seq) == 0);
@@ -209,10 +251,23 @@ const _: () = {
     assert!(offset_of!(Slot, hmac) == 96);
 
     assert!(size_of::<Block>() == 128 && align_of::<Block>() == 128);
-    assert!(offset_of!(Block, pid) == 0);
-    assert!(offset_of!(Block, told) == 4);
+    assert!(offset_of!(Block, owner) == 0);
     assert!(offset_of!(Block, program) == 8);
     assert!(offset_of!(Block, counters) == 24);
+
+    assert!(size_of::<Member>() == 128 && align_of::<Member>() == 128);
+    assert!(offset_of!(Member, process) == 0);
+    assert!(offset_of!(Member, told) == 8);
+    assert!(offset_of!(Member, told_at) == 16);
+    assert!(offset_of!(Member, rotate_every) == 24);
+    assert!(offset_of!(Member, lifetime) == 32);
+    assert!(offset_of!(Member, life) == 40);
+    assert!(offset_of!(Member, shown_by) == 104);
+
+    assert!(size_of::<Turn>() == 128 && align_of::<Turn>() == 128);
+    assert!(offset_of!(Turn, number) == 0);
+    assert!(offset_of!(Turn, process) == 8);
+    assert!(offset_of!(Turn, life) == 16);
 };
 
 /// Where the parts of a ring lie, as its capacity decides.
@@ -247,9 +302,19 @@ impl Geometry {
         self.buckets_at() + self.buckets as usize * size_of::<AtomicU32>()
     }
 
+    /// Offset of what processes tell of themselves.
+    pub const fn members_at(self) -> usize {
+        self.slots_at() + self.capacity as usize * size_of::<Slot>()
+    }
+
+    /// Offset of the places of those that write.
+    pub const fn turns_at(self) -> usize {
+        self.members_at() + MEMBERS * size_of::<Member>()
+    }
+
     /// Bytes of the whole ring.
     pub const fn size(self) -> usize {
-        self.slots_at() + self.capacity as usize * size_of::<Slot>()
+        self.turns_at() + TURNS * size_of::<Turn>()
     }
 }
 

@@ -8,9 +8,12 @@ use std::time::Duration;
 
 use super::Ring;
 use super::layout::Header;
-use super::lock::Attempt;
 use super::view::View;
 use crate::clock::Time;
+use crate::process::ProcessId;
+
+/// How long who leads the upkeep may show nothing.
+pub const SILENCE: Duration = Duration::from_secs(2);
 
 /// How long a ring stays governed without a sign of life of its agent.
 pub const LEASE: Duration = Duration::from_secs(3);
@@ -26,11 +29,29 @@ impl Header {
         (!left.is_zero() && left <= 2 * LEASE).then_some(left)
     }
 
-    /// True if the calling thread, one that does the upkeep, leads: it sees to the
-    /// ring. `so_far` is what this told it before: it has the lead until its
-    /// process is gone. Never waits.
-    pub fn leads(&self, so_far: bool) -> bool {
-        so_far || matches!(self.leader.try_lock(), Attempt::Owned | Attempt::Inherited)
+    /// True if this process leads, by the thread that does the upkeep and calls: it
+    /// sees to the ring. Who leads shows it with each call; who shows nothing for
+    /// [`SILENCE`], killed, stopped or paused, leads no more. One that goes on then
+    /// leads for a moment beside another, which does no harm: what they do, they do
+    /// under the writer lock. Never waits.
+    pub fn leads(&self, process: ProcessId, now: Time) -> bool {
+        // Acquire: who sees who leads, sees when he last showed it.
+        let leader = self.leader.load(Ordering::Acquire);
+        let led_at = Time(self.led_at.load(Ordering::Relaxed));
+        // Nobody has led at a time that is yet to come.
+        let is_silent = led_at + SILENCE <= now || led_at > now + SILENCE;
+        if leader != process.0 && leader != 0 && !is_silent {
+            return false;
+        }
+        self.led_at.store(now.0, Ordering::Relaxed);
+        let (taken, not) = (Ordering::AcqRel, Ordering::Relaxed);
+        self.leader.compare_exchange(leader, process.0, taken, not).is_ok()
+    }
+
+    /// Leaves the lead to another one, at once.
+    pub fn leave_lead(&self, process: ProcessId) {
+        let relaxed = Ordering::Relaxed;
+        let _ = self.leader.compare_exchange(process.0, 0, relaxed, relaxed);
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::io;
 
-use super::layout::{BLOCKS, Block, Geometry, Header, Slot};
+use super::layout::{BLOCKS, Block, Geometry, Header, MEMBERS, Member, Slot};
+#[cfg(not(any(loom, miri)))]
+use super::layout::{TURNS, Turn};
 use super::map::Mapping;
 use crate::atomics::AtomicU32;
 
@@ -66,6 +68,19 @@ impl Memory {
     #[inline]
     pub fn slots(&self) -> &[Slot] {
         self.part(self.geometry.slots_at(), self.geometry.capacity as usize)
+    }
+
+    /// What processes tell of themselves.
+    #[inline]
+    pub fn members(&self) -> &[Member] {
+        self.part(self.geometry.members_at(), MEMBERS)
+    }
+
+    /// The places of those that write.
+    #[cfg(not(any(loom, miri)))]
+    #[inline]
+    pub fn turns(&self) -> &[Turn] {
+        self.part(self.geometry.turns_at(), TURNS)
     }
 
     /// `count` consecutive `T`s at `offset`, where the geometry put them.

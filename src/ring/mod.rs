@@ -2,10 +2,12 @@
 //!
 //! - [`layout`]: the binary format, every offset asserted
 //! - [`file`]: where a ring lies, and what is refused there
+//! - [`origin`]: the file that a ring was made as
 //! - [`verify`]: whether what lies there is a ring
 //! - [`map`]: its memory, locked and undumpable
 //! - [`memory`]: the parts of a ring in it
-//! - [`lock`], [`mutex`]: the robust mutexes in its header
+//! - [`lock`], [`turns`]: the right to write
+//! - [`mutex`]: what shows that a thread lives
 //! - `modelled`: what stands for memory and mutex in a model (docs/models.md)
 //! - [`reader`]: look-up without a lock
 //! - [`writer`]: publish, erase, repair, under the writer lock
@@ -23,13 +25,17 @@ pub mod lock;
 pub mod map;
 #[cfg_attr(loom, path = "modelled/memory.rs")]
 mod memory;
-// Models and Miri have no C library: in them, the lock is one word.
+// Models and Miri have no C library.
 #[cfg_attr(any(loom, miri), path = "modelled/mutex.rs")]
 mod mutex;
+pub mod origin;
 pub mod reader;
 pub mod stats;
 #[cfg(all(test, not(loom)))]
 mod tests;
+// Models and Miri have no kernel that tells of a death: in them, the lock is one word.
+#[cfg_attr(any(loom, miri), path = "modelled/turns.rs")]
+mod turns;
 pub mod unused;
 pub mod verify;
 pub mod view;
@@ -40,8 +46,11 @@ use std::io;
 use crate::atomics::{AtomicU32, Ordering};
 use crate::clock::Time;
 use crate::secret::KeyName;
-use layout::{Block, Geometry, Header, Slot};
+#[cfg(not(any(loom, miri)))]
+use layout::Turn;
+use layout::{Block, Geometry, Header, Member, Slot};
 use memory::Memory;
+use origin::Origin;
 
 /// A ring in memory that processes share.
 pub struct Ring {
@@ -55,7 +64,7 @@ impl Ring {
     /// have a file, and for tests. Children of this process share it.
     pub fn private(geometry: Geometry) -> io::Result<Self> {
         let ring = Ring::new(Memory::anonymous(geometry)?);
-        ring.format([0; 2])?;
+        ring.format(Origin::default())?;
         Ok(ring)
     }
 
@@ -65,23 +74,16 @@ impl Ring {
 
     /// Makes zeroed memory, which no one else maps yet, an empty ring. The
     /// error says what could not be had.
-    fn format(&self, boot_id: [u64; 2]) -> io::Result<()> {
+    fn format(&self, origin: Origin) -> io::Result<()> {
         let (header, geometry) = (self.header(), self.memory.geometry());
-        for lock in [&header.writer, &header.leader] {
-            lock.init().map_err(|errno| {
-                let why = io::Error::from_raw_os_error(errno);
-                io::Error::other(format!("no lock can be made in it: {why}"))
-            })?;
-        }
         header.version.store(layout::VERSION, Ordering::Relaxed);
         header.lock_abi.store(layout::LOCK_ABI, Ordering::Relaxed);
         header.size.store(geometry.size() as u64, Ordering::Relaxed);
         header.capacity.store(geometry.capacity, Ordering::Relaxed);
         header.buckets.store(geometry.buckets, Ordering::Relaxed);
-        for (word, value) in header.boot_id.iter().zip(boot_id) {
-            word.store(value, Ordering::Relaxed);
-        }
-        header.node.store(random_node()?, Ordering::Relaxed);
+        header.set_origin(origin);
+        // A node is whoever writes a ring: its id is random, and never 0.
+        header.node.store(random_number()? | 1, Ordering::Relaxed);
         header.opened.store(1, Ordering::Relaxed);
         header.opened_asking.store(1, Ordering::Relaxed);
         header.magic.store(layout::MAGIC, Ordering::Release);
@@ -123,6 +125,15 @@ impl Ring {
         self.memory.blocks()
     }
 
+    fn members(&self) -> &[Member] {
+        self.memory.members()
+    }
+
+    #[cfg(not(any(loom, miri)))]
+    fn turns(&self) -> &[Turn] {
+        self.memory.turns()
+    }
+
     fn buckets(&self) -> &[AtomicU32] {
         self.memory.buckets()
     }
@@ -144,13 +155,12 @@ impl Ring {
     }
 }
 
-/// A node is whoever writes a ring: its id is random, and never 0. Not a
-/// secret, so it comes from the kernel, before there is a TLS library.
-fn random_node() -> io::Result<u64> {
-    let mut id = [0; 8];
+/// From the kernel, before there is a TLS library: nothing that is a secret.
+fn random_number() -> io::Result<u64> {
+    let mut number = [0; 8];
     // SAFETY: the buffer is valid for its length; so few bytes come whole (getrandom(2)).
-    match unsafe { libc::getrandom(id.as_mut_ptr().cast(), id.len(), 0) } {
-        8 => Ok(u64::from_le_bytes(id) | 1),
+    match unsafe { libc::getrandom(number.as_mut_ptr().cast(), number.len(), 0) } {
+        8 => Ok(u64::from_le_bytes(number)),
         _ => {
             let why = io::Error::last_os_error();
             Err(io::Error::other(format!("the kernel gives no random number for it: {why}")))

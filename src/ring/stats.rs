@@ -4,12 +4,12 @@
 //! and to be known by. A block's figures stay when its thread or process ends,
 //! and the next one that gets the block counts on.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use super::Ring;
-use super::asks;
-use super::layout::{BLOCKS, Block, COUNTERS};
+use super::layout::{Block, COUNTERS, MEMBERS};
 use crate::clock::Time;
+use crate::process::ProcessId;
 
 /// What is counted, per process.
 ///
@@ -57,7 +57,7 @@ const _: () = assert!((Counter::Refused as usize) < COUNTERS);
 
 /// The first blocks are for processes, which share them if there are too many;
 /// each of the others for one thread alone.
-pub(super) const OF_PROCESSES: usize = BLOCKS / 2;
+pub(super) const OF_PROCESSES: usize = MEMBERS;
 
 /// What can go wrong with a ring at run time: shown in its header by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,43 +94,53 @@ impl Totals {
 impl Ring {
     /// Gives this process a block, unless it has one: a free one, else that of
     /// a process that is gone, else one to share. Lock-free; returns the index.
-    pub fn claim_block(&self, pid: u32, program: &[u8]) -> usize {
+    pub fn claim_block(&self, process: ProcessId, program: &[u8], now: Time) -> usize {
         let blocks = self.process_blocks();
         if blocks.is_empty() {
             // In a model.
             return 0;
         }
-        let claimed = blocks.iter().position(|block| block.pid.load(Ordering::Relaxed) == pid);
-        let of_the_dead = |(index, block): (usize, &Block)| {
-            let owner = block.pid.load(Ordering::Relaxed);
-            self.is_over(index, owner) && take(&block.pid, owner, pid)
-        };
+        let claimed =
+            blocks.iter().position(|block| block.owner.load(Ordering::Relaxed) == process.0);
         let index = claimed
-            .or_else(|| blocks.iter().position(|block| take(&block.pid, 0, pid)))
-            .or_else(|| blocks.iter().enumerate().position(of_the_dead))
-            .unwrap_or(pid as usize % OF_PROCESSES);
-        let block = &blocks[index];
-        if block.pid.load(Ordering::Relaxed) == pid && asks::told_by(block, pid).is_none() {
-            block.told.store(asks::told_nothing(pid), Ordering::Relaxed);
+            .or_else(|| blocks.iter().position(|block| block.take(ProcessId(0), process)))
+            .or_else(|| {
+                blocks.iter().position(|block| self.take_from_the_dead(block, process, now))
+            })
+            .unwrap_or(process.pid() as usize % OF_PROCESSES);
+        let (block, member) = (&blocks[index], &self.members()[index]);
+        if block.owner.load(Ordering::Relaxed) == process.0 {
+            if member.begin(process, now) {
+                // Threads of that dead one counted here.
+                for block in &self.blocks()[OF_PROCESSES..] {
+                    block.take(process, ProcessId(0));
+                }
+            }
         }
-        name_block(block, program);
+        block.set_program(program);
         index
     }
 
     /// A block in which only the calling thread counts, until it gives it back;
-    /// `None` if all are taken. `pid` is this process. Lock-free.
-    pub fn claim_thread_block(&self, pid: u32) -> Option<&Block> {
+    /// `None` if all are taken. `process` is this one. Lock-free.
+    pub fn claim_thread_block(&self, process: ProcessId, now: Time) -> Option<&Block> {
         let blocks = &self.blocks()[OF_PROCESSES..];
-        let free = blocks.iter().find(|block| take(&block.pid, 0, pid));
-        free.or_else(|| blocks.iter().find(|block| take_from_the_dead(&block.pid, pid)))
+        let free = blocks.iter().find(|block| block.take(ProcessId(0), process));
+        free.or_else(|| blocks.iter().find(|block| self.take_from_the_dead(block, process, now)))
     }
 
-    /// True if a process other than `pid` that lives deals in tickets.
-    pub fn is_used_by_others(&self, pid: u32) -> bool {
+    /// Not one of its own: two threads would have it.
+    fn take_from_the_dead(&self, block: &Block, process: ProcessId, now: Time) -> bool {
+        let owner = ProcessId(block.owner.load(Ordering::Relaxed));
+        owner != process && self.is_over(owner, now) && block.take(owner, process)
+    }
+
+    /// True if a process other than that one lives and deals in tickets.
+    pub fn is_used_by_others(&self, process: ProcessId, now: Time) -> bool {
         self.blocks().iter().enumerate().any(|(index, block)| {
-            let owner = block.pid.load(Ordering::Relaxed);
-            let deals = index >= OF_PROCESSES || asks::deals(block, owner);
-            owner != 0 && owner != pid && deals && !is_gone(owner)
+            let owner = ProcessId(block.owner.load(Ordering::Relaxed));
+            let deals = self.members().get(index).is_none_or(|member| member.deals(owner));
+            owner.is_some() && owner != process && deals && !self.is_over(owner, now)
         })
     }
 
@@ -175,22 +185,33 @@ impl Block {
         counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
+    fn take(&self, from: ProcessId, to: ProcessId) -> bool {
+        let (taken, not) = (Ordering::Acquire, Ordering::Relaxed);
+        self.owner.compare_exchange(from.0, to.0, taken, not).is_ok()
+    }
+
     /// Leaves it to the next thread.
     pub fn give_back(&self) {
         // Release: who takes it counts on from what was counted.
-        self.pid.store(0, Ordering::Release);
+        self.owner.store(0, Ordering::Release);
     }
-}
 
-fn take(pid: &AtomicU32, from: u32, to: u32) -> bool {
-    pid.compare_exchange(from, to, Ordering::Acquire, Ordering::Relaxed).is_ok()
-}
+    fn set_program(&self, program: &[u8]) {
+        let mut bytes = [0u8; 16];
+        let length = program.len().min(bytes.len());
+        bytes[..length].copy_from_slice(&program[..length]);
+        for (word, chunk) in self.program.iter().zip(bytes.chunks_exact(8)) {
+            let value = u64::from_le_bytes(chunk.try_into().expect("chunks of 8"));
+            word.store(value, Ordering::Relaxed);
+        }
+    }
 
-/// Of another PID namespace, a process may look dead; what two threads then count in one block is
-/// too little, and nothing else.
-fn take_from_the_dead(pid: &AtomicU32, to: u32) -> bool {
-    let owner = pid.load(Ordering::Relaxed);
-    is_gone(owner) && take(pid, owner, to)
+    /// The name of its process' executable, cut to 16 bytes.
+    pub(super) fn program(&self) -> String {
+        let words = self.program.iter().map(|word| word.load(Ordering::Relaxed));
+        let bytes: Vec<u8> = words.flat_map(u64::to_le_bytes).collect();
+        String::from_utf8_lossy(&bytes).trim_end_matches('\0').to_owned()
+    }
 }
 
 /// True if there is no such process in this PID namespace.
@@ -200,69 +221,82 @@ pub(super) fn is_gone(pid: u32) -> bool {
     rc != 0 && std::io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH)
 }
 
-fn name_block(block: &Block, program: &[u8]) {
-    let mut bytes = [0u8; 16];
-    let length = program.len().min(bytes.len());
-    bytes[..length].copy_from_slice(&program[..length]);
-    for (word, chunk) in block.program.iter().zip(bytes.chunks_exact(8)) {
-        let value = u64::from_le_bytes(chunk.try_into().expect("chunks of 8"));
-        AtomicU64::store(word, value, Ordering::Relaxed);
-    }
-}
-
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::ring::layout::Geometry;
+    use crate::process;
+    use crate::ring::layout::{BLOCKS, Geometry};
 
-    /// No process has this number: Linux' largest is 2^22.
-    const NOBODY: u32 = 1 << 23;
+    const NOW: Time = Time(1 << 40);
 
     fn ring() -> Ring {
         Ring::private(Geometry::new(8).unwrap()).unwrap()
     }
 
+    /// A process of this PID namespace.
+    fn numbered(pid: u64) -> ProcessId {
+        ProcessId(process::id().0 & !0xffff_ffff | pid)
+    }
+
+    /// No process has this number: Linux' largest is 2^22.
+    fn nobody() -> ProcessId {
+        numbered(1 << 23)
+    }
+
     #[test]
     fn no_two_threads_have_one_block_and_what_they_counted_stays() {
-        let (ring, pid) = (ring(), std::process::id());
-        let shared = ring.claim_block(pid, b"a program");
-        let all: Vec<_> = (0..BLOCKS).map_while(|_| ring.claim_thread_block(pid)).collect();
+        let (ring, own) = (ring(), process::id());
+        let shared = ring.claim_block(own, b"a program", NOW);
+        let all: Vec<_> = (0..BLOCKS).map_while(|_| ring.claim_thread_block(own, NOW)).collect();
         assert_eq!(all.len(), BLOCKS - OF_PROCESSES);
-        assert!(ring.claim_thread_block(pid).is_none());
+        assert!(ring.claim_thread_block(own, NOW).is_none());
         ring.count(shared, Counter::Issued);
         all.iter().for_each(|block| block.count_alone(Counter::Issued));
         let sum = |ring: &Ring| ring.totals().of(Counter::Issued) as usize;
         assert_eq!(sum(&ring), 1 + all.len());
 
         all[3].give_back();
-        let again = ring.claim_thread_block(pid).unwrap();
+        let again = ring.claim_thread_block(own, NOW).unwrap();
         assert!(std::ptr::eq(again, all[3]));
         again.count_alone(Counter::Issued);
         assert_eq!(sum(&ring), 2 + all.len());
-        assert_eq!(
-            ring.process_blocks().iter().filter(|b| b.pid.load(Ordering::Relaxed) != 0).count(),
-            1
-        );
+        let taken = |block: &&Block| block.owner.load(Ordering::Relaxed) != 0;
+        assert_eq!(ring.process_blocks().iter().filter(taken).count(), 1);
     }
 
     #[test]
     fn the_block_of_a_dead_process_is_taken_when_no_other_is_free() {
-        let (ring, pid) = (ring(), std::process::id());
-        let first = ring.claim_thread_block(NOBODY).unwrap();
+        let (ring, own) = (ring(), process::id());
+        let first = ring.claim_thread_block(nobody(), NOW).unwrap();
         let mut last = first;
-        while let Some(block) = ring.claim_thread_block(pid) {
+        while let Some(block) = ring.claim_thread_block(own, NOW) {
             last = block;
         }
         assert!(std::ptr::eq(first, last));
-        assert_eq!(last.pid.load(Ordering::Relaxed), pid);
+        assert_eq!(last.owner.load(Ordering::Relaxed), own.0);
+    }
+
+    #[test]
+    fn equal_numbers_in_two_pid_namespaces_are_two_processes() {
+        let (ring, own) = (ring(), process::id());
+        let other = ProcessId(own.0 ^ 1 << 40);
+        let blocks = [own, other].map(|process| ring.claim_block(process, b"same", NOW));
+        assert_ne!(blocks[0], blocks[1]);
+        ring.tell(blocks[1], other, &Default::default(), true, NOW);
+        assert!(ring.is_used_by_others(own, NOW));
+        // All threads' blocks are those of the other one, and nobody can say that it is gone.
+        while ring.claim_thread_block(other, NOW).is_some() {}
+        assert!(ring.claim_thread_block(own, NOW).is_none());
+        ring.forget(own);
+        assert!(ring.is_used_by_others(own, NOW));
     }
 
     #[test]
     fn more_processes_than_blocks_share_them_but_never_a_threads() {
         let ring = ring();
-        let thread = ring.claim_thread_block(std::process::id()).unwrap();
-        for pid in 1..=BLOCKS as u32 {
-            let block = ring.claim_block(pid, b"many");
+        let thread = ring.claim_thread_block(process::id(), NOW).unwrap();
+        for pid in 1..=BLOCKS as u64 {
+            let block = ring.claim_block(numbered(pid), b"many", NOW);
             assert!(block < OF_PROCESSES);
             ring.count(block, Counter::Unknown);
         }

@@ -9,10 +9,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Ring;
-use super::file::{Place, Refused, may_be_same_boot};
+use super::file::{Place, Refused};
 use super::layout::{Geometry, Header, LOCK_ABI, MAGIC, VERSION};
 use super::map::Mapping;
 use super::memory::Memory;
+use super::origin::Origin;
 use super::writer::NotLocked;
 use crate::clock::nanos;
 use crate::schedule::{MAX_LIFETIME, MIN_ROTATE_EVERY};
@@ -23,7 +24,7 @@ const WRITER_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Place {
     /// The ring in a file; `None` if the file was removed meanwhile.
-    pub(super) fn verify(&self, file: &File, boot_id: [u64; 2]) -> Result<Option<Ring>, Refused> {
+    pub(super) fn verify(&self, file: &File) -> Result<Option<Ring>, Refused> {
         self.size_of(file)?;
         // The header's page first: it tells the size of the rest.
         self.reserve(file, size_of::<Header>())?;
@@ -32,7 +33,7 @@ impl Place {
         let mapping = Mapping::of_file(file.as_fd(), geometry.size())
             .map_err(|error| self.failed("mmap", &error))?;
         let ring = Ring::new(Memory::new(mapping, geometry));
-        Ok(self.admit(file, &ring, boot_id)?.then_some(ring))
+        Ok(self.admit(file, &ring)?.then_some(ring))
     }
 
     /// The bytes of a file that is large enough for a header.
@@ -67,16 +68,20 @@ impl Place {
             let wanted = geometry.size();
             return Err(self.refused(format!("it has the wrong size ({size} bytes, not {wanted})")));
         }
+        let here = Origin::of(file).map_err(|error| self.failed("fstat", &error))?;
+        if !head.origin.may_be(here) {
+            return Err(self.refused(
+                "it is a copy, and a ring is good only in the file that it was made as: its keys \
+                 end by the clock of that run of the machine; remove it if no server uses it",
+            ));
+        }
         Ok(geometry)
     }
 
-    /// Checks the locks, and under the writer lock the contents; empties those of another boot.
-    /// False if the file was removed before we had the lock: [`Place::remove_unused`].
-    fn admit(&self, file: &File, ring: &Ring, boot_id: [u64; 2]) -> Result<bool, Refused> {
+    /// Checks the contents, under the writer lock. False if the file was
+    /// removed before we had the lock: [`Place::remove_unused`].
+    fn admit(&self, file: &File, ring: &Ring) -> Result<bool, Refused> {
         let header = ring.header();
-        if !header.writer.is_one() || !header.leader.is_one() {
-            return Err(self.refused("a lock in it is none; remove it if no server uses it"));
-        }
         let writer = ring.write_within(WRITER_PATIENCE).map_err(|error| match error {
             NotLocked::Busy => self.refused("its writer lock is held and not given back"),
             NotLocked::Broken(errno) => {
@@ -99,16 +104,6 @@ impl Place {
         if let Some(defect) = defect {
             return Err(self.refused(format!("{defect}; remove it if no server uses it")));
         }
-        let made_in = ring.header().boot();
-        if !may_be_same_boot(made_in, boot_id) {
-            writer.clear();
-        }
-        // Who cannot tell the boot leaves what is there.
-        if boot_id != [0; 2] {
-            for (word, now) in ring.header().boot_id.iter().zip(boot_id) {
-                word.store(now, Ordering::Relaxed);
-            }
-        }
         for count in [&header.opened, &header.opened_asking] {
             count.store(count.load(Ordering::Relaxed).saturating_add(1), Ordering::Relaxed);
         }
@@ -125,14 +120,10 @@ struct HeaderFacts {
     size: u64,
     capacity: u32,
     buckets: u32,
+    origin: Origin,
 }
 
 impl Header {
-    /// The id of the boot that its times are of; zero if who made it could not tell.
-    pub(super) fn boot(&self) -> [u64; 2] {
-        [0, 1].map(|word| self.boot_id[word].load(Ordering::Relaxed))
-    }
-
     fn copy_of(mapping: &Mapping) -> HeaderFacts {
         assert!(mapping.size() >= size_of::<Header>());
         // SAFETY: the mapping is page-aligned and holds a Header, which is
@@ -145,6 +136,7 @@ impl Header {
             size: header.size.load(Ordering::Relaxed),
             capacity: header.capacity.load(Ordering::Relaxed),
             buckets: header.buckets.load(Ordering::Relaxed),
+            origin: header.origin(),
         }
     }
 }

@@ -5,9 +5,9 @@ use std::fs::File;
 use std::os::fd::AsFd;
 
 use super::Ring;
-use super::asks::{self, Binds};
-use super::file::{Place, Refused, boot_id, may_be_same_boot};
-use super::layout::{Block, Header, PLAIN, Slot};
+use super::asks::Binds;
+use super::file::{Place, Refused};
+use super::layout::{Block, Header, Member, PLAIN, Slot};
 use super::lock::Holder;
 use super::map::Mapping;
 use super::memory::Memory;
@@ -15,6 +15,7 @@ use super::reader::Key;
 use super::stats::{Problem, Totals};
 use crate::atomics::{Ordering, fence};
 use crate::clock::Time;
+use crate::process::ProcessId;
 use crate::schedule::KeyTimes;
 use crate::secret::KeyName;
 
@@ -43,15 +44,16 @@ pub struct KeyFacts {
 /// What a process that deals in tickets told the ring of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
-    /// The process that counts in this block, or did so last.
-    pub pid: u32,
+    /// The process that counts, or did so last.
+    pub process: ProcessId,
     /// The name of its executable, cut to 16 bytes.
     pub program: String,
     /// True if it has dealt in tickets.
     pub deals: bool,
-    /// What its contexts bind their tickets to; `None` if it does not tell, as
-    /// earlier versions.
+    /// What its contexts bind their tickets to; `None` if it does not tell.
     pub binds: Option<Binds>,
+    /// True if it is known to be gone.
+    pub is_over: bool,
 }
 
 impl Place {
@@ -86,11 +88,6 @@ impl View {
         self.ring.capacity()
     }
 
-    /// False if the ring's times are those of another boot. Who opens it next empties it.
-    pub fn is_of_this_boot(&self) -> bool {
-        may_be_same_boot(self.header().boot(), boot_id())
-    }
-
     /// The last thing that went wrong at run time, and when.
     pub fn last_problem(&self) -> Option<(Problem, Time)> {
         let header = self.header();
@@ -121,8 +118,18 @@ impl View {
     }
 
     /// The processes that have told of themselves, or counted.
-    pub fn users(&self) -> Vec<User> {
-        self.ring.process_blocks().iter().filter_map(Block::user).collect()
+    pub fn users(&self, now: Time) -> Vec<User> {
+        let user = |(block, member): (&Block, &Member)| {
+            let process = ProcessId(block.owner.load(Ordering::Relaxed));
+            process.is_some().then(|| User {
+                process,
+                program: block.program(),
+                deals: member.deals(process),
+                binds: member.binds(process),
+                is_over: self.ring.is_over(process, now),
+            })
+        };
+        self.ring.process_blocks().iter().zip(self.ring.members()).filter_map(user).collect()
     }
 
     /// The sums of all that was counted.
@@ -132,12 +139,13 @@ impl View {
 
     /// Who has the writer lock.
     pub fn writer(&self) -> Holder {
-        self.header().writer.holder()
+        self.ring.holder()
     }
 
-    /// Who leads the upkeep.
-    pub fn leader(&self) -> Holder {
-        self.header().leader.holder()
+    /// The process that leads the upkeep, or did so last and is not known to be gone.
+    pub fn leader(&self, now: Time) -> Option<ProcessId> {
+        let leader = ProcessId(self.header().leader.load(Ordering::Relaxed));
+        (leader.is_some() && !self.ring.is_over(leader, now)).then_some(leader)
     }
 
     /// The moment up to which the ring needs no writer.
@@ -162,27 +170,15 @@ impl Slot {
     }
 }
 
-impl Block {
-    pub(super) fn user(&self) -> Option<User> {
-        let pid = self.pid.load(Ordering::Relaxed);
-        let bytes: Vec<u8> = self
-            .program
-            .iter()
-            .flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes())
-            .collect();
-        let program = String::from_utf8_lossy(&bytes).trim_end_matches('\0').to_owned();
-        let (deals, binds) = (asks::deals(self, pid), asks::binds(self, pid));
-        (pid != 0).then_some(User { pid, program, deals, binds })
-    }
-}
-
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
-    use std::{fs, process};
 
     use super::*;
+    use crate::process;
     use crate::ring::layout::Geometry;
+    use crate::ring::origin;
     use crate::ring::stats::Counter;
     use crate::ring::tests::numbered;
 
@@ -220,22 +216,27 @@ mod tests {
         let (late, early) = (key(1, 200), key(2, 100));
         writer.publish(&late).unwrap();
         writer.publish(&early).unwrap();
-        let block = ring.claim_block(process::id(), b"a program");
+        let block = ring.claim_block(process::id(), b"a program", Time(1));
         ring.count(block, Counter::Issued);
 
         let view = place.look().unwrap().unwrap();
         let names: Vec<_> = view.keys().iter().map(|key| key.name).collect();
         assert_eq!(names, [early.name, late.name]);
-        let users = view.users();
+        let users = view.users(Time(1));
         assert_eq!(
-            (users.len(), users[0].pid, &*users[0].program),
+            (users.len(), users[0].process, &*users[0].program),
             (1, process::id(), "a program")
         );
         assert_eq!(view.totals().of(Counter::Issued), 1);
-        assert!(matches!(view.writer(), Holder::Thread(_)));
+        assert!(
+            matches!(view.writer(), Holder::Thread { process, .. } if process == process::id())
+        );
         drop(writer);
         assert_eq!(view.writer(), Holder::Nobody);
-        assert_eq!(view.leader(), Holder::Nobody);
+        let now = Time(1 << 40);
+        assert_eq!(view.leader(now), None);
+        assert!(ring.header().leads(process::id(), now));
+        assert_eq!(view.leader(now), Some(process::id()));
     }
 
     #[test]
@@ -259,41 +260,31 @@ mod tests {
     }
 
     #[test]
-    fn another_boot_and_the_last_problem_are_seen() {
+    fn the_last_problem_is_seen() {
         let (_dir, place) = place();
         let ring = ring(&place);
         let view = place.look().unwrap().unwrap();
-        assert!(view.is_of_this_boot());
         assert_eq!(view.last_problem(), None);
         ring.note_problem(Problem::Full, Time(5));
-        ring.header().boot_id[1].fetch_xor(1, Ordering::Relaxed);
-        assert!(!view.is_of_this_boot());
         assert_eq!(view.last_problem(), Some((Problem::Full, Time(5))));
     }
 
     #[test]
-    fn who_cannot_tell_the_boot_empties_no_ring_and_another_boot_does() {
+    fn a_copy_is_refused_and_so_is_what_takes_the_place_of_a_ring() {
         let (_dir, place) = place();
-        let ring = ring(&place);
-        assert!(ring.try_write().unwrap().publish(&key(1, u64::MAX / 2)).is_ok());
-        let set = |id: [u64; 2]| {
-            for (word, value) in ring.header().boot_id.iter().zip(id) {
-                word.store(value, Ordering::Relaxed);
-            }
-        };
-        let view = place.look().unwrap().unwrap();
-        let keys = view.keys().len();
-        assert!(keys > 0);
-        // As a process in a root directory without /proc made it.
-        set([0; 2]);
-        assert!(view.is_of_this_boot());
-        drop(place.open_present().unwrap().unwrap());
-        assert_eq!(view.keys().len(), keys);
-        assert_eq!(view.header().boot(), boot_id(), "known from now on");
-        set([7, 7]);
-        assert!(!view.is_of_this_boot());
-        drop(place.open_present().unwrap().unwrap());
-        assert_eq!(view.keys().len(), 0);
+        assert!(ring(&place).try_write().unwrap().publish(&key(1, u64::MAX / 2)).is_ok());
+        let copy = Place { file: "copy.ring".into(), ..place.clone() };
+        fs::copy(place.path(), copy.path()).unwrap();
+        let is_copy = |text: String| assert!(text.contains("it is a copy"), "{text}");
+        is_copy(copy.look().err().unwrap().to_string());
+        is_copy(copy.open(Geometry::new(8).unwrap()).err().unwrap().to_string());
+        fs::rename(copy.path(), place.path()).unwrap();
+        is_copy(place.open_present().err().unwrap().to_string());
+        // What was refused is as it was.
+        assert!(fs::read(place.path()).unwrap().len() > 1024);
+        let file = fs::OpenOptions::new().write(true).open(place.path()).unwrap();
+        origin::adopt(&file).unwrap();
+        assert_eq!(place.look().unwrap().unwrap().keys().len(), 1);
     }
 
     #[test]

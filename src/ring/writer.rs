@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::Ring;
 use super::layout::{AES_128, IMPORTED, KNOWN_FLAGS, LINE, PLAIN, Slot};
-use super::lock::Attempt;
+use super::lock::Taken;
 use super::reader::Key;
 use crate::atomics::{AtomicU32, AtomicU64, Ordering, fence};
 use crate::clock::Time;
@@ -23,6 +23,7 @@ use crate::secret::KeyName;
 /// the lock gives it back.
 pub struct Writer<'r> {
     ring: &'r Ring,
+    taken: Taken,
     _same_thread: PhantomData<*const ()>,
 }
 
@@ -62,39 +63,28 @@ pub enum NotLocked {
 impl Ring {
     /// The right to write, if nobody has it; never waits.
     pub fn try_write(&self) -> Result<Writer<'_>, NotLocked> {
-        self.enter(self.header().writer.try_lock())
+        self.take_lock().map(|taken| self.enter(taken))
     }
 
     /// The right to write; waits no longer than `limit`.
     pub fn write_within(&self, limit: Duration) -> Result<Writer<'_>, NotLocked> {
-        self.enter(self.header().writer.lock_within(limit))
+        self.take_lock_within(limit).map(|taken| self.enter(taken))
     }
 
-    fn enter(&self, attempt: Attempt) -> Result<Writer<'_>, NotLocked> {
-        let writer = Writer { ring: self, _same_thread: PhantomData };
-        match attempt {
-            Attempt::Owned => Ok(writer),
-            Attempt::Inherited => {
-                writer.repair();
-                Ok(writer)
-            }
-            Attempt::Busy => {
-                std::mem::forget(writer);
-                Err(NotLocked::Busy)
-            }
-            Attempt::Broken(errno) => {
-                std::mem::forget(writer);
-                Err(NotLocked::Broken(errno))
-            }
+    fn enter(&self, taken: Taken) -> Writer<'_> {
+        let inherited = taken.inherited;
+        let writer = Writer { ring: self, taken, _same_thread: PhantomData };
+        if inherited {
+            writer.repair();
         }
+        writer
     }
 }
 
 impl Drop for Writer<'_> {
     fn drop(&mut self) {
-        // SAFETY: a Writer that is dropped came out of `enter` with the lock
-        // owned, and is not Send, so this is the thread that took it.
-        unsafe { self.ring.header().writer.unlock() };
+        // A Writer is not Send, so this is the thread that took it.
+        self.ring.give_back(&self.taken);
     }
 }
 

@@ -7,9 +7,8 @@ use std::sync::OnceLock;
 use testbed::RingDir;
 use testbed::client::{Client, TlsVersion};
 use tktrot::ring::layout::{AES_128, Geometry, Header, MAX_CAPACITY, Slot};
-use tktrot::ring::lock::RobustMutex;
 
-use crate::files::write;
+use crate::files::write_ring;
 use crate::{Result, is_refused, nginx, serves_and_resumes_across_workers};
 
 /// The bytes of a ring that served an nginx, which has ended.
@@ -49,7 +48,7 @@ fn scribbled(place: Range<usize>, bytes: &[u8], reason: &str) -> Result<()> {
     ring[place].copy_from_slice(bytes);
     let dir = RingDir::new()?;
     let path = dir.path().join("web.ring");
-    write(&path, &ring, 0o600)?;
+    write_ring(&path, &ring, 0o600)?;
     is_refused(&path, reason)
 }
 
@@ -64,7 +63,7 @@ fn the_unharmed_copy_is_taken() -> Result<()> {
     // Or else the other tests would show nothing.
     let dir = RingDir::new()?;
     let path = dir.path().join("web.ring");
-    write(&path, sound_ring()?, 0o600)?;
+    write_ring(&path, sound_ring()?, 0o600)?;
     let server = nginx(&path)?.env("TKTROT_STRICT", "1").start()?;
     serves_and_resumes_across_workers(&server)?;
     assert_eq!(testbed::log::ours(&server.stderr()), [""; 0]);
@@ -142,17 +141,22 @@ fn a_line_that_leads_nowhere() -> Result<()> {
     scribbled(at..at + 8, &60u64.to_ne_bytes(), "the line names an empty slot")
 }
 
+/// A lock that names no turn, a lead of nobody and places of no thread are taken over.
 #[test]
 fn locks_that_are_none() -> Result<()> {
-    let length = size_of::<RobustMutex>();
-    for at in [offset_of!(Header, writer), offset_of!(Header, leader)] {
+    let locks = offset_of!(Header, writer)..size_of::<Header>();
+    let members = geometry()?.members_at()..geometry()?.turns_at();
+    for place in [locks, members] {
         for seed in 5..8 {
-            scribbled(at..at + length, &noise(length, seed), "lock")?;
+            is_survived(place.clone(), &noise(place.len(), seed))?;
         }
-        scribbled(at..at + length, &vec![0xff; length], "lock")?;
-        scribbled(at..at + length, &vec![0; length], "lock")?;
+        is_survived(place.clone(), &vec![0xff; place.len()])?;
+        is_survived(place.clone(), &vec![0; place.len()])?;
     }
-    Ok(())
+    // Where all places are somebody's, nobody gets the lock.
+    let turns = geometry()?.turns_at()..geometry()?.size();
+    is_survived(turns.clone(), &vec![0; turns.len()])?;
+    scribbled(turns.clone(), &vec![0xff; turns.len()], "its writer lock is held")
 }
 
 /// A sound ring with these bytes in this place loses keys at worst: servers start on it, and resume.
@@ -161,7 +165,7 @@ fn is_survived(place: Range<usize>, bytes: &[u8]) -> Result<()> {
     ring[place.clone()].copy_from_slice(bytes);
     let dir = RingDir::new()?;
     let path = dir.path().join("web.ring");
-    write(&path, &ring, 0o600)?;
+    write_ring(&path, &ring, 0o600)?;
     let server = nginx(&path)?.start().map_err(|error| format!("{place:?}: {error}"))?;
     serves_and_resumes_across_workers(&server).map_err(|error| format!("{place:?}: {error}"))?;
     assert_eq!(testbed::log::ours(&server.stderr()), [""; 0], "{place:?}");

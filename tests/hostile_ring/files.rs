@@ -6,6 +6,7 @@ use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
 use testbed::RingDir;
+use tktrot::ring::origin;
 
 use crate::contents::sound_ring;
 use crate::{Result, is_refused};
@@ -16,7 +17,7 @@ const STRANGER: u32 = 12345;
 /// A sound ring, which one thing will make unfit.
 fn ring_in(dir: &RingDir) -> Result<PathBuf> {
     let path = dir.path().join("web.ring");
-    write(&path, sound_ring()?, 0o600)?;
+    write_ring(&path, sound_ring()?, 0o600)?;
     Ok(path)
 }
 
@@ -24,6 +25,12 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     fs::write(path, bytes)?;
     fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
     Ok(())
+}
+
+/// A file of a ring that claims to have been made there.
+pub fn write_ring(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    write(path, bytes, mode)?;
+    Ok(origin::adopt(&fs::OpenOptions::new().write(true).open(path)?)?)
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use anyhow::{Result, ensure};
-use tktrot::clock::Time;
+use tktrot::clock::{BootClock, Clock, Time};
 use tktrot::ring::asks::Binds;
 use tktrot::ring::reader::Key;
 use tktrot::ring::view::{User, View};
@@ -20,15 +20,17 @@ const HOW: &str = "only plain keys can be used by servers without libtktrot, and
 
 /// Who binds its tickets, as far as it is told.
 fn because_of(view: &View) -> String {
-    let binds = |user: &User| user.binds.is_some_and(Binds::bind);
-    let users: Vec<_> = view.users().into_iter().filter(binds).collect();
+    let binds = |user: &User| !user.is_over && user.binds.is_some_and(Binds::bind);
+    let users: Vec<_> = view.users(BootClock.now()).into_iter().filter(binds).collect();
     match &*users {
         [] => String::new(),
-        [one] => format!(", because process {} ({}) binds its tickets", one.pid, one.program),
+        [one] => {
+            format!(", because process {} ({}) binds its tickets", one.process.pid(), one.program)
+        }
         [one, ..] => format!(
             ", because {} processes bind their tickets, among them {} ({})",
             users.len(),
-            one.pid,
+            one.process.pid(),
             one.program
         ),
     }

@@ -175,9 +175,8 @@ fn times(reading: &Reading) -> Option<Alarm> {
         return None;
     }
     Kind::TimesInvalid.wrong(
-        "the ring's times are those of another boot of this host, or the clock cannot be read: \
-         nobody knows how old its keys are",
-        "restart the servers that use it: the first one that opens it empties it",
+        "the clock (CLOCK_BOOTTIME) cannot be read: nobody knows how old the ring's keys are",
+        "look at what confines this program and the servers",
     )
 }
 
@@ -189,32 +188,25 @@ fn writer(reading: &Reading) -> Option<Alarm> {
             "nothing: the next writer repairs the ring; `tktrot rotate` is one, if none comes",
         ),
         Lock::Held(_) if !reading.writer_is_stuck => None,
-        Lock::Held(holder) => match holder.process {
-            None => Kind::WriterStuck.wrong(
-                format!(
-                    "thread {} holds the writer lock and is not on this host's /proc: it is in \
-                     another PID namespace, or its death went unnoticed",
-                    holder.thread
-                ),
-                "look for it in the containers that share the ring; if it is in none, stop the \
-                 servers, remove the ring and start them",
+        Lock::Held(holder) => Kind::WriterStuck.wrong(
+            format!(
+                "{} holds the writer lock and does not give it back{}: nobody else can rotate or \
+                 erase keys",
+                holder.name(),
+                if holder.stopped { ", because it is stopped" } else { "" }
             ),
-            Some(process) => Kind::WriterStuck.wrong(
-                format!(
-                    "process {process} ({}) holds the writer lock and does not give it back{}: \
-                     nobody else can rotate or erase keys",
-                    holder.program,
-                    if holder.stopped { ", because it is stopped" } else { "" }
-                ),
-                if holder.stopped {
-                    format!("kill -CONT {process}; or kill -KILL {process}: the lock survives it")
-                } else {
-                    format!(
-                        "find out what it waits for, or kill -KILL {process}: the lock survives it"
-                    )
-                },
-            ),
-        },
+            match holder.process {
+                Some(pid) if holder.stopped => {
+                    format!("kill -CONT {pid}; or kill -KILL {pid}: the lock survives it")
+                }
+                Some(pid) => {
+                    format!("find out what it waits for, or kill -KILL {pid}: the lock survives it")
+                }
+                None => "look for it in the containers that share the ring: it may be paused; the \
+                         lock survives its end"
+                    .into(),
+            },
+        ),
     }
 }
 
@@ -361,8 +353,8 @@ fn memory(reading: &Reading) -> Option<Alarm> {
 }
 
 fn users(reading: &Reading) -> Option<Alarm> {
-    let may_be_hidden = reading.hidden_processes > 0
-        || reading.users.iter().any(|u| u.presence == Presence::Hidden);
+    let may_be = |user: &User| matches!(user.presence, Presence::Hidden | Presence::Elsewhere);
+    let may_be_hidden = reading.hidden_processes > 0 || reading.users.iter().any(may_be);
     if reading.keys.is_empty() || may_be_hidden || reading.servers().next().is_some() {
         return None;
     }

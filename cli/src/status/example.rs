@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::counters::Counters;
-use super::processes::{Presence, Thread};
+use super::processes::{Owner, Presence};
 use super::reading::{Exposure, Key, Lock, Maker, Reading, State, User};
 
 pub const MINUTE: Duration = Duration::from_secs(60);
@@ -61,9 +61,10 @@ pub fn healthy() -> Reading {
         overdue: Duration::ZERO,
         writer_lock: Lock::Free,
         writer_is_stuck: false,
-        upkeep_lock: Lock::Held(Thread {
-            thread: 4713,
+        upkeep_lock: Lock::Held(Owner {
+            thread: None,
             process: Some(4712),
+            own_pid: 4712,
             program: "nginx".into(),
             stopped: false,
         }),

@@ -7,6 +7,8 @@ use std::os::unix::fs::MetadataExt;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
+use tktrot::process::ProcessId;
+use tktrot::ring::view::User;
 
 /// A file as /proc/PID/maps names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +46,8 @@ pub struct Mapped {
     pub writes: bool,
     /// Whether all of it is locked in memory; `None` where the kernel does not tell.
     pub locked: Option<bool>,
+    /// By which rings know it; `None` where that may not be seen.
+    pub id: Option<ProcessId>,
 }
 
 /// All processes of this host, as far as they may be looked at.
@@ -61,6 +65,8 @@ pub enum Presence {
     Maps,
     /// There is one, but this user may not see whether it maps the ring.
     Hidden,
+    /// It is in another PID namespace, as that of another container, and not in this /proc.
+    Elsewhere,
     /// It ended, or no longer has the ring.
     Gone,
 }
@@ -98,10 +104,24 @@ impl Processes {
         self.hidden.len()
     }
 
-    /// What is known of the process with this id.
-    pub fn presence(&self, pid: u32) -> Presence {
-        if self.mapping.contains_key(&pid) {
+    /// The number by which this /proc knows a process that maps the ring.
+    pub fn find(&self, process: ProcessId) -> Option<u32> {
+        let of_its_own = || self.mapping.iter().find(|(_, mapped)| mapped.id == Some(process));
+        match process.is_of_this_namespace() {
+            true => self.mapping.contains_key(&process.pid()).then_some(process.pid()),
+            false => of_its_own().map(|(pid, _)| *pid),
+        }
+    }
+
+    /// What is known of a process that a ring tells of.
+    pub fn presence(&self, user: &User) -> Presence {
+        let pid = user.process.pid();
+        if self.find(user.process).is_some() {
             Presence::Maps
+        } else if user.is_over {
+            Presence::Gone
+        } else if !user.process.is_of_this_namespace() {
+            Presence::Elsewhere
         } else if self.hidden.contains(&pid) || is_kept_from_proc(pid) {
             Presence::Hidden
         } else {
@@ -127,7 +147,16 @@ fn mapped(pid: u32, file: FileId) -> io::Result<Option<Mapped>> {
     let smaps = fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap_or_default();
     let program = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     let program = printable(program.trim_end());
-    Ok(Some(Mapped { program, writes, locked: locked(&smaps, file, writes) }))
+    Ok(Some(Mapped { program, writes, locked: locked(&smaps, file, writes), id: id_of(pid) }))
+}
+
+/// By which number, and in which PID namespace, a process knows itself (proc(5), NSpid).
+fn id_of(pid: u32) -> Option<ProcessId> {
+    let namespace = fs::metadata(format!("/proc/{pid}/ns/pid")).ok()?.ino() as u32;
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    let own = line.and_then(|line| line.split_whitespace().last()?.parse().ok());
+    Some(ProcessId::new(namespace, own.unwrap_or(pid)))
 }
 
 /// Whether the file is mapped so that it can be written; `None` if it is not mapped.
@@ -158,30 +187,49 @@ fn locked(smaps: &str, file: FileId, writes: bool) -> Option<bool> {
     all
 }
 
-/// A thread that holds a lock of the ring.
+/// Who has a lock of the ring, or the lead.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Thread {
-    pub thread: u32,
-    /// Its process; `None` if it is not in this /proc.
+pub struct Owner {
+    /// The thread that has it, by its number in its own PID namespace; `None` if that is not told.
+    pub thread: Option<u32>,
+    /// Its number in this /proc; `None` if it is not there.
     pub process: Option<u32>,
+    /// Its number in its own PID namespace.
+    pub own_pid: u32,
     pub program: String,
-    /// True if a signal or a debugger has stopped it.
+    /// True if a signal or a debugger has stopped it, as far as it can be seen.
     pub stopped: bool,
 }
 
-impl Thread {
-    /// What /proc tells of the thread with this id.
-    pub fn find(thread: u32) -> Thread {
-        let status = fs::read_to_string(format!("/proc/{thread}/status")).unwrap_or_default();
-        let field = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name));
-            line.map(|line| line.trim_start_matches(':').trim())
+impl Owner {
+    /// What /proc and the ring tell of a process.
+    pub fn find(process: ProcessId, processes: &Processes, users: &[User]) -> Owner {
+        let here = process.is_of_this_namespace().then(|| process.pid());
+        let here = here.filter(|pid| fs::exists(format!("/proc/{pid}")).unwrap_or(false));
+        let pid = processes.find(process).or(here);
+        let own_pid = process.pid();
+        let Some(pid) = pid else {
+            let told = users.iter().find(|user| user.process == process);
+            let program = told.map_or_else(String::new, |user| printable(&user.program));
+            return Owner { thread: None, process: None, own_pid, program, stopped: false };
         };
-        let process: Option<u32> = field("Tgid").and_then(|id| id.parse().ok());
-        let program = process.and_then(|id| fs::read_to_string(format!("/proc/{id}/comm")).ok());
-        let stopped = field("State").is_some_and(|state| state.starts_with(['T', 't']));
-        let program = printable(program.unwrap_or_default().trim_end());
-        Thread { thread, process, program, stopped }
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let state = status.lines().find_map(|line| line.strip_prefix("State:"));
+        let stopped = state.is_some_and(|state| state.trim().starts_with(['T', 't']));
+        let program = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        let program = printable(program.trim_end());
+        Owner { thread: None, process: Some(pid), own_pid, program, stopped }
+    }
+
+    /// As it is named to an operator.
+    pub fn name(&self) -> String {
+        match self.process {
+            Some(pid) => format!("process {pid} ({})", self.program),
+            None if self.program.is_empty() => {
+                format!("process {} of another container", self.own_pid)
+            }
+            None => format!("process {} of another container ({})", self.own_pid, self.program),
+        }
     }
 }
 
@@ -231,11 +279,26 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_is_found_with_its_process() {
-        let found = Thread::find(std::process::id());
-        assert_eq!((found.process, found.stopped), (Some(std::process::id()), false));
-        assert!(!found.program.is_empty());
-        // Beyond PID_MAX_LIMIT (proc_sys_kernel(5)).
-        assert_eq!(Thread::find(1 << 23).process, None);
+    fn an_owner_is_named_by_its_number_here_or_by_its_own_elsewhere() {
+        let none = Processes::default();
+        let own = tktrot::process::id();
+        let here = Owner::find(own, &none, &[]);
+        assert_eq!((here.process, here.stopped), (Some(std::process::id()), false));
+        assert!(!here.program.is_empty());
+        assert_eq!(id_of(std::process::id()), Some(own));
+
+        let process = ProcessId(own.0 ^ 1 << 40);
+        let told =
+            User { process, program: "nginx".into(), deals: true, binds: None, is_over: false };
+        let there = Owner::find(process, &none, std::slice::from_ref(&told));
+        let name = format!("process {} of another container (nginx)", own.pid());
+        assert_eq!((there.process, there.name()), (None, name));
+        assert_eq!(none.presence(&told), Presence::Elsewhere);
+        assert_eq!(none.presence(&User { is_over: true, ..told }), Presence::Gone);
+        // This one, of which nobody can say that it is in another container.
+        let mapped = Mapped { program: "x".into(), writes: true, locked: None, id: Some(process) };
+        let seen = Processes { mapping: [(4711, mapped)].into(), hidden: Vec::new() };
+        assert_eq!(Owner::find(process, &seen, &[]).process, Some(4711));
+        assert_eq!(seen.find(own), None);
     }
 }

@@ -15,7 +15,7 @@ use tktrot::rotate::policy_of;
 use tktrot::schedule::KeyState;
 
 use super::counters::Counters;
-use super::processes::{Presence, Processes, Thread, printable};
+use super::processes::{Owner, Presence, Processes, printable};
 use super::snapshot::Snapshot;
 use super::span::{seconds, seconds_if_any};
 
@@ -25,7 +25,7 @@ pub struct Reading {
     pub name: String,
     pub path: String,
     pub capacity: u32,
-    /// False if its times are those of another boot, or there is no clock to read them by.
+    /// False if there is no clock to read its times by.
     pub times_are_valid: bool,
     pub exposure: Exposure,
     /// How much is left of the lease of the agent that governs the ring; null if none does.
@@ -42,7 +42,7 @@ pub struct Reading {
     pub writer_lock: Lock,
     /// True if one thread had the writer lock on every look.
     pub writer_is_stuck: bool,
-    /// The upkeep thread that works has it.
+    /// The process whose upkeep thread sees to the ring.
     pub upkeep_lock: Lock,
     /// False if the settings leave the upkeep to handshakes.
     pub upkeep_thread_expected: bool,
@@ -117,7 +117,7 @@ pub struct Key {
 #[serde(rename_all = "lowercase", tag = "state")]
 pub enum Lock {
     Free,
-    Held(Thread),
+    Held(Owner),
     /// Its holder died with it.
     Dead,
 }
@@ -125,6 +125,7 @@ pub enum Lock {
 /// A process that has the ring, or had it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct User {
+    /// Its number in this /proc; of one that is elsewhere, that of its own PID namespace.
     pub pid: u32,
     pub program: String,
     pub presence: Presence,
@@ -165,22 +166,30 @@ impl Reading {
         upkeep_thread_expected: bool,
     ) -> Reading {
         let now = snapshot.now;
+        let told = view.users(now);
+        let owner = |process| Owner::find(process, processes, &told);
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
         Reading {
             name: printable(&name),
             path: printable(&path.to_string_lossy()),
             capacity: view.capacity(),
-            times_are_valid: view.is_of_this_boot() && now != Time::NEVER,
+            times_are_valid: now != Time::NEVER,
             exposure: exposure(view, &snapshot.keys),
             governed_for: snapshot.governed,
             keys: snapshot.keys.iter().map(|facts| key(facts, view, now)).collect(),
             writer_due_in: (snapshot.deadline != Time::NEVER).then(|| now.until(snapshot.deadline)),
             overdue: snapshot.deadline.until(now),
-            writer_lock: Lock::of(snapshot.writer),
+            writer_lock: match snapshot.writer {
+                Holder::Nobody => Lock::Free,
+                Holder::Thread { process, thread } => {
+                    Lock::Held(Owner { thread: Some(thread), ..owner(process) })
+                }
+                Holder::Dead => Lock::Dead,
+            },
             writer_is_stuck: snapshot.stuck,
-            upkeep_lock: Lock::of(view.leader()),
+            upkeep_lock: view.leader(now).map_or(Lock::Free, |leader| Lock::Held(owner(leader))),
             upkeep_thread_expected,
-            users: users(view, processes),
+            users: users(view, &told, processes),
             hidden_processes: processes.hidden(),
             promised: promised(view),
             counters: Counters::of(view),
@@ -238,16 +247,6 @@ impl What {
     }
 }
 
-impl Lock {
-    fn of(holder: Holder) -> Lock {
-        match holder {
-            Holder::Nobody => Lock::Free,
-            Holder::Thread(thread) => Lock::Held(Thread::find(thread)),
-            Holder::Dead => Lock::Dead,
-        }
-    }
-}
-
 fn exposure(view: &View, keys: &[KeyFacts]) -> Exposure {
     let policy = policy_of(view.header(), view.capacity());
     // How long an imported key was in use before is not known here.
@@ -293,35 +292,35 @@ fn key(facts: &KeyFacts, view: &View, now: Time) -> Key {
 }
 
 /// Those that map the ring, and those that told it of themselves.
-fn users(view: &View, processes: &Processes) -> Vec<User> {
-    let blocks = view.users();
+fn users(view: &View, told: &[ring::User], processes: &Processes) -> Vec<User> {
     let deals = !Counters::of(view).are_only_of_unserved();
-    let counts = |pid| deals && blocks.iter().any(|block| block.pid == pid && block.deals);
-    let names = |block: &ring::User| block.binds.map(Binds::names);
-    let binds = |pid| blocks.iter().find(|block| block.pid == pid).and_then(names);
-    let mapping = processes.iter().map(|(pid, mapped)| User {
-        pid,
-        program: mapped.program.clone(),
-        presence: Presence::Maps,
-        counts: counts(pid),
-        writes: mapped.writes,
-        locked: mapped.locked,
-        binds: binds(pid),
+    let names = |user: &ring::User| user.binds.map(Binds::names);
+    let mapping = processes.iter().map(|(pid, mapped)| {
+        let told = told.iter().find(|user| processes.find(user.process) == Some(pid));
+        User {
+            pid,
+            program: mapped.program.clone(),
+            presence: Presence::Maps,
+            counts: deals && told.is_some_and(|user| user.deals),
+            writes: mapped.writes,
+            locked: mapped.locked,
+            binds: told.and_then(names),
+        }
     });
-    let others = blocks.iter().filter(|block| match processes.presence(block.pid) {
+    let others = told.iter().filter(|user| match processes.presence(user) {
         Presence::Maps => false,
-        Presence::Hidden => true,
+        Presence::Hidden | Presence::Elsewhere => true,
         // One that only opened it, as the parent of a daemon, is of no interest.
-        Presence::Gone => block.deals,
+        Presence::Gone => user.deals,
     });
-    let others = others.map(|block| User {
-        pid: block.pid,
-        program: printable(&block.program),
-        presence: processes.presence(block.pid),
-        counts: deals && block.deals,
+    let others = others.map(|user| User {
+        pid: user.process.pid(),
+        program: printable(&user.program),
+        presence: processes.presence(user),
+        counts: deals && user.deals,
         writes: true,
         locked: None,
-        binds: names(block),
+        binds: names(user),
     });
     let mut users: Vec<_> = mapping.chain(others).collect();
     users.sort_by_key(|user| user.pid);

@@ -43,7 +43,7 @@ impl Snapshot {
             stuck &= next.writer == last.writer && next.deadline == last.deadline;
             last = next;
         }
-        let stuck = stuck && matches!(last.writer, Holder::Thread(_));
+        let stuck = stuck && matches!(last.writer, Holder::Thread { .. });
         Snapshot { stuck, ..last }
     }
 }
@@ -64,7 +64,7 @@ fn look(view: &View, clock: &impl Clock) -> Snapshot {
         stuck: false,
     };
     // Somebody who wrote meanwhile may be gone again, and the keys be partly as before.
-    Snapshot { between: before != after || matches!(after.0, Holder::Thread(_)), ..snapshot }
+    Snapshot { between: before != after || matches!(after.0, Holder::Thread { .. }), ..snapshot }
 }
 
 #[cfg(test)]

@@ -143,10 +143,7 @@ pub fn hidden(processes: usize) -> String {
 
 fn upkeep(reading: &Reading) -> String {
     match &reading.upkeep_lock {
-        Lock::Held(holder) => match holder.process {
-            Some(process) => format!("thread {} of {process} ({})", holder.thread, holder.program),
-            None => format!("thread {}, which is not in this host's /proc", holder.thread),
-        },
+        Lock::Held(leader) => format!("a thread of {}", leader.name()),
         Lock::Free | Lock::Dead if reading.is_governed() => "no thread; the agent does it".into(),
         Lock::Free | Lock::Dead if reading.keys.is_empty() => "not needed yet".into(),
         Lock::Free | Lock::Dead => "no thread; handshakes do it".into(),
@@ -210,6 +207,8 @@ impl Page {
     fn user(&mut self, user: &User) {
         let does = match (user.presence, user.writes, user.counts) {
             (Presence::Gone, ..) => "gone",
+            (Presence::Elsewhere, _, true) => "in another container; deals in tickets",
+            (Presence::Elsewhere, _, false) => "in another container; no tickets yet",
             (Presence::Hidden, _, true) => "not visible; has dealt in tickets",
             (Presence::Hidden, _, false) => "not visible; no tickets yet",
             (Presence::Maps, false, _) => "only looks",

@@ -2,7 +2,6 @@
 //! changed in a sound one.
 
 use std::fs;
-use std::mem::offset_of;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::LazyLock;
 use std::sync::atomic::Ordering;
@@ -13,7 +12,8 @@ use tktrot::clock::{Time, VirtualClock};
 use tktrot::log::Target;
 use tktrot::ring::Ring;
 use tktrot::ring::file::Place;
-use tktrot::ring::layout::{Geometry, Header, MIN_CAPACITY};
+use tktrot::ring::layout::{Geometry, Header, MIN_CAPACITY, TURNS, Turn};
+use tktrot::ring::origin;
 use tktrot::ring::reader::Key;
 use tktrot::rotate::Keyring;
 use tktrot::schedule::KeyTimes;
@@ -33,7 +33,6 @@ const HOUR: Duration = Duration::from_secs(3600);
 const NOW: Time = Time(10 * 3600 * 1_000_000_000);
 const NODE: u64 = 9;
 
-/// Of this boot, as its times would mean nothing else.
 static SOUND: LazyLock<Vec<u8>> = LazyLock::new(sound);
 
 /// See [`WHOLE`] and [`CHANGES`].
@@ -50,6 +49,11 @@ pub fn ring_file(bytes: &[u8]) -> bool {
     fs::write(place.path(), &file).expect("tmpfs has room");
     let private = fs::Permissions::from_mode(0o600);
     fs::set_permissions(place.path(), private).expect("a file of ours");
+    if file.len() >= size_of::<Header>() {
+        // Else all that is looked at is that it is a copy.
+        let written = fs::OpenOptions::new().write(true).open(place.path());
+        origin::adopt(&written.expect("a file of ours")).expect("tmpfs has room");
+    }
 
     look_at(&place);
     let opened = place.open_present();
@@ -117,14 +121,11 @@ fn changed(changes: &[u8]) -> Vec<u8> {
 }
 
 /// Who opens a ring waits for two seconds for a lock that is held: too long for a fuzzer. So
-/// whoever has it has died; what that does not change is that it is no free one.
+/// whoever has it has died: no place shows life. That the lock is none, is not changed.
 fn let_go(file: &mut [u8]) {
-    let at = offset_of!(Header, writer);
-    let Some(word) = file.get_mut(at..at + 4) else { return };
-    let word: &mut [u8; 4] = word.try_into().expect("four bytes");
-    let held = u32::from_ne_bytes(*word);
-    if held != 0 {
-        *word = (held | libc::FUTEX_OWNER_DIED).to_ne_bytes();
+    let turns = TURNS * size_of::<Turn>();
+    if let Some(at) = file.len().checked_sub(turns) {
+        file[at..].fill(0);
     }
 }
 
@@ -144,8 +145,8 @@ fn look_at(place: &Place) {
         if view.encrypting(NOW, &mut key) {
             assert!(key.times.encrypt_from <= NOW && NOW < key.times.encrypt_until);
         }
-        let seen = (view.users().len(), view.totals(), view.rotations(), view.last_problem());
-        let held = (view.writer(), view.leader(), view.deadline(), view.is_of_this_boot());
+        let seen = (view.users(NOW).len(), view.totals(), view.rotations(), view.last_problem());
+        let held = (view.writer(), view.leader(NOW), view.deadline());
         std::hint::black_box((seen.0, seen.2, held));
     }
     assert!(fs::read(place.path()).expect("the file") == before, "a look changed the ring");

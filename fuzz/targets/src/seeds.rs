@@ -466,8 +466,9 @@ fn rings() -> Vec<Seed> {
     let slot = |field: usize, bytes: &[u8]| changes(&[(slots + field, bytes)]);
     vec![
         ("good-unchanged", changes(&[])),
-        ("good-another-boot", header(offset_of!(Header, boot_id), &[1; 16])),
-        ("good-dead-writer", header(offset_of!(Header, writer), &[1, 0, 0, 0x40])),
+        ("good-dead-writer", header(offset_of!(Header, writer), &[1])),
+        ("good-lead-of-nobody", header(offset_of!(Header, leader), &[255; 16])),
+        ("good-members", changes(&[(geometry.members_at(), &[255; 128])])),
         ("good-counters", changes(&[(geometry.blocks_at(), &[255; 128])])),
         ("good-endless-lease", header(offset_of!(Header, governed_until), &[255; 8])),
         ("good-settings", header(offset_of!(Header, lifetime), &[255; 28])),
@@ -483,9 +484,9 @@ fn rings() -> Vec<Seed> {
             ])
         }),
         ("bad-magic", header(0, &[0; 8])),
-        ("bad-version", header(offset_of!(Header, version), &[2])),
+        ("bad-version", header(offset_of!(Header, version), &[3])),
         ("bad-capacity", header(offset_of!(Header, capacity), &[255; 4])),
-        ("bad-lock", header(offset_of!(Header, writer), &[255; 40])),
+        ("good-lock-of-nobody", header(offset_of!(Header, writer), &[255; 16])),
         ("bad-line", header(offset_of!(Header, line), &[60, 0, 255, 255])),
         ("bad-rotation", header(offset_of!(Header, rotate_every), &[1])),
         ("bad-odd-slot", slot(offset_of!(Slot, seq), &[1])),

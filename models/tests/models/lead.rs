@@ -1,51 +1,43 @@
 //! Who leads the upkeep of a ring: one at most, and somebody again when that
-//! one is dead.
+//! one shows nothing any more.
 
 use std::sync::Arc;
 
-use loom::sync::atomic::{AtomicU32, Ordering};
 use loom::thread;
 
-use models::kill_points;
+use models::clock::Time;
+use models::process::ProcessId;
 use models::ring::Ring;
+use models::ring::lease::SILENCE;
 
 use crate::explore;
 use crate::keys::ring;
 
+const NOW: Time = Time(1 << 40);
+
 /// As an upkeep thread that comes by twice; says whether it leads.
-fn attend(ring: &Ring, leaders: &AtomicU32) -> bool {
-    let mut leads = false;
-    for _ in 0..2 {
-        let led = leads;
-        leads = ring.header().leads(leads);
-        assert!(leads || !led, "a lead was lost");
-        if leads && !led {
-            assert_eq!(leaders.fetch_add(1, Ordering::Relaxed), 0, "two lead");
-        }
-    }
-    leads
+fn attend(ring: &Ring, process: u64, now: Time) -> bool {
+    let [first, second] = [0; 2].map(|_| ring.header().leads(ProcessId(process), now));
+    assert!(second || !first, "a lead was lost");
+    second
 }
 
 #[test]
-fn one_leads_and_when_it_dies_another_does() {
+fn one_leads_and_when_it_is_silent_another_does() {
     explore(3, || {
-        let (ring, leaders) = (ring(1), Arc::new(AtomicU32::new(0)));
-        let threads = [0, 1].map(|_| {
-            let (ring, leaders) = (Arc::clone(&ring), Arc::clone(&leaders));
-            thread::spawn(move || {
-                let leads = attend(&ring, &leaders);
-                if leads {
-                    // Its process ends: the kernel hands the lock on.
-                    leaders.fetch_sub(1, Ordering::Relaxed);
-                    kill_points::die();
-                    // SAFETY: it leads, so it has the lock.
-                    unsafe { ring.header().leader.unlock() };
-                }
-                leads
-            })
-        });
-        let led = threads.map(|thread| thread.join().unwrap());
-        assert!(led.contains(&true), "nobody leads");
-        assert!(attend(&ring, &leaders), "the dead one leads on");
+        let ring = ring(1);
+        let round = |now: Time| {
+            let threads = [1, 2].map(|process| {
+                let ring = Arc::clone(&ring);
+                thread::spawn(move || attend(&ring, process, now))
+            });
+            let led = threads.map(|thread| thread.join().unwrap());
+            assert_eq!(led.into_iter().filter(|led| *led).count(), 1, "{led:?} lead");
+        };
+        round(NOW);
+        assert!(!attend(&ring, 3, NOW), "a lead was taken from one that shows it");
+        assert!(attend(&ring, 3, NOW + SILENCE), "a silent one leads on");
+        assert!(!attend(&ring, 1, NOW + SILENCE) && !attend(&ring, 2, NOW + SILENCE));
+        round(NOW + SILENCE + SILENCE);
     });
 }

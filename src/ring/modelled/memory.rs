@@ -4,8 +4,7 @@
 use std::io;
 
 use crate::atomics::{AtomicU32, AtomicU64};
-use crate::ring::layout::{Block, Geometry, Header, Slot};
-use crate::ring::lock::RobustMutex;
+use crate::ring::layout::{Block, Geometry, Header, Member, Slot};
 use crate::ring::map::Mapping;
 
 /// The parts of a ring.
@@ -57,6 +56,11 @@ impl Memory {
         &[]
     }
 
+    /// Nobody tells anything.
+    pub fn members(&self) -> &[Member] {
+        &[]
+    }
+
     /// The heads of the look-up chains.
     pub fn buckets(&self) -> &[AtomicU32] {
         &self.buckets
@@ -81,7 +85,8 @@ impl Header {
             size: AtomicU64::new(0),
             capacity: AtomicU32::new(0),
             buckets: AtomicU32::new(0),
-            boot_id: words(),
+            inode: AtomicU64::new(0),
+            born: AtomicU64::new(0),
             node: AtomicU64::new(0),
             rotate_every: AtomicU64::new(0),
             lifetime: AtomicU64::new(0),
@@ -102,9 +107,11 @@ impl Header {
             last_error: AtomicU64::new(0),
             last_error_at: AtomicU64::new(0),
             _pad2: words(),
-            writer: RobustMutex::new(),
+            writer: AtomicU64::new(0),
+            turns: AtomicU64::new(0),
             _pad3: words(),
-            leader: RobustMutex::new(),
+            leader: AtomicU64::new(0),
+            led_at: AtomicU64::new(0),
             _pad4: words(),
             _pad5: words(),
         }

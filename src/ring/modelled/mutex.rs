@@ -1,17 +1,21 @@
-//! Instead of the C library's robust mutex, for models and Miri, which have
-//! neither it nor the kernel that tells of its owner's death: one word with the
-//! same outcomes. What it leaves out is who waits first.
-
-use std::time::Duration;
+//! Instead of the C library's robust mutex, for Miri, which has neither it nor the
+//! kernel that tells of its owner's death: one word. Models have a lock of their own,
+//! and no threads that die unnoticed.
 
 use crate::atomics::{AtomicU32, Ordering};
-use crate::ring::lock::{Attempt, Holder};
 
-const FREE: u32 = 0;
-const HELD: u32 = 1;
-const LEFT_BY_THE_DEAD: u32 = 2;
+/// What it tells of the thread whose it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sign {
+    /// It is nobody's.
+    None,
+    /// The thread lives; there are no numbers here.
+    Lives(u32),
+    /// It is gone.
+    Died,
+}
 
-/// A lock in 64 bytes, as the real one.
+/// 64 bytes, as the real one.
 #[repr(C, align(8))]
 pub struct RobustMutex {
     state: AtomicU32,
@@ -19,76 +23,31 @@ pub struct RobustMutex {
 }
 
 impl RobustMutex {
-    #[cfg(loom)]
-    pub(super) fn new() -> Self {
-        RobustMutex { state: AtomicU32::new(FREE), _room: [0; 60] }
-    }
-
-    /// Makes it free.
-    pub fn init(&self) -> Result<(), i32> {
-        self.state.store(FREE, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// True if the word is one that this lock has.
-    pub fn is_one(&self) -> bool {
-        self.state.load(Ordering::Relaxed) <= LEFT_BY_THE_DEAD
-    }
-
-    /// Who has the lock; there are no thread ids here.
-    pub fn holder(&self) -> Holder {
-        match self.state.load(Ordering::Relaxed) {
-            FREE => Holder::Nobody,
-            HELD => Holder::Thread(1),
-            _ => Holder::Dead,
-        }
-    }
-
-    /// Takes the lock if it is free; never waits.
-    pub fn try_lock(&self) -> Attempt {
-        let take = |from| {
-            let (taken, not) = (Ordering::Acquire, Ordering::Relaxed);
-            self.state.compare_exchange(from, HELD, taken, not).is_ok()
-        };
-        if take(FREE) {
-            Attempt::Owned
-        } else if take(LEFT_BY_THE_DEAD) {
-            Attempt::Inherited
-        } else {
-            Attempt::Busy
-        }
-    }
-
-    /// Waits for the lock, however long: there is no time here.
-    pub fn lock_within(&self, _limit: Duration) -> Attempt {
-        loop {
-            match self.try_lock() {
-                Attempt::Busy => pause(),
-                attempt => return attempt,
-            }
-        }
-    }
-
-    /// Gives the lock back; a dead owner leaves it to the next one.
+    /// See the real one.
     ///
     /// # Safety
     ///
-    /// The calling thread has it.
-    pub unsafe fn unlock(&self) {
-        #[cfg(loom)]
-        let left = if crate::kill_points::is_dead() { LEFT_BY_THE_DEAD } else { FREE };
-        #[cfg(not(loom))]
-        let left = FREE;
-        self.state.store(left, Ordering::Release);
+    /// See the real one.
+    pub unsafe fn take(&self) -> Result<(), i32> {
+        self.state.store(1, Ordering::Relaxed);
+        Ok(())
     }
-}
 
-#[cfg(loom)]
-fn pause() {
-    loom::thread::yield_now();
-}
+    /// See the real one.
+    ///
+    /// # Safety
+    ///
+    /// See the real one.
+    pub unsafe fn give_back(&self) {
+        self.state.store(0, Ordering::Release);
+    }
 
-#[cfg(not(loom))]
-fn pause() {
-    std::thread::yield_now();
+    /// See the real one.
+    pub fn sign(&self) -> Sign {
+        match self.state.load(Ordering::Acquire) {
+            0 => Sign::None,
+            1 => Sign::Lives(1),
+            _ => Sign::Died,
+        }
+    }
 }
