@@ -58,7 +58,7 @@ impl Terms {
         }
     }
 
-    /// With a process of an earlier version, which tells nothing: as it is now.
+    /// With a process that has told nothing: as it is now.
     fn with_present(self, present: Terms) -> Terms {
         Terms {
             rotate_every: shorter(self.rotate_every, present.rotate_every),
@@ -261,8 +261,8 @@ impl<C: Clock> Keyring<C> {
         self.is_loose.store(true, Ordering::Relaxed);
     }
 
-    /// For who tends the ring: an earlier version writes its own settings over those
-    /// of all. What this process does not set it leaves as it is.
+    /// For who tends the ring: others may have thought that this process is gone. What it
+    /// does not set it leaves as it is.
     pub(crate) fn hold_terms(&self, writer: &Writer<'_>) {
         let (terms, ask) = (Terms::of(self.ring().header()), self.own_ask.get());
         let held = terms.with(&ask, true);
@@ -314,7 +314,7 @@ impl<C: Clock> Keyring<C> {
     }
 
     fn wanted(&self, others: &[Asker], before: Terms) -> Terms {
-        let (header, own) = (self.ring().header(), self.own_ask.get());
+        let own = self.own_ask.get();
         let governed = self.is_governed();
         let one = |terms: Terms, asker: &Asker| match &asker.ask {
             Some(ask) => terms.with(ask, governed),
@@ -324,13 +324,9 @@ impl<C: Clock> Keyring<C> {
         let asks = others.iter().filter_map(|asker| asker.ask).chain([own]);
         let some_want_plain =
             asks.fold(Binds::default(), |all, ask| all.with(ask.binds)).have_none();
-        // One of an earlier version that has opened the ring may live and have no
-        // block yet. With plain keys it would bind nothing.
-        let all_ask =
-            header.opened.load(Ordering::Relaxed) == header.opened_asking.load(Ordering::Relaxed);
         Terms {
             rotate_every: all.rotate_every.or(Some(DEFAULT_ROTATE_EVERY)),
-            plain: all.plain && some_want_plain && (all_ask || before.plain),
+            plain: all.plain && some_want_plain,
             ..all
         }
     }
@@ -398,10 +394,7 @@ impl<C: Clock> Keyring<C> {
             let by = match others().into_iter().find(binds) {
                 Some(other) if other.ask.is_some() => format!("{other}, which binds its tickets"),
                 Some(other) => format!("{other}, which has told nothing"),
-                None if self.own_ask.get().binds.bind() => "another context of this process".into(),
-                None => "an earlier version that has opened the ring; remove it while no server \
-                         uses it, and it is made anew"
-                    .into(),
+                None => "another context of this process".into(),
             };
             found.push(Overruled::NotPlain { by });
         }

@@ -80,11 +80,10 @@ pub struct Header {
     pub plain: AtomicU32,
     /// How often the ring was opened, its making included.
     pub opened: AtomicU32,
-    /// How often by versions that know this word: [`super::asks`].
-    pub opened_asking: AtomicU32,
     /// 1: a process leaves L to its contexts, so that keys are kept no longer
     /// than `seen_lifetime`, whatever `lifetime` says.
     pub own_lifetimes: AtomicU32,
+    pub(super) _pad: AtomicU32,
     pub(super) _pad0: [AtomicU64; 2],
 
     /// The slots of the node's line, oldest first: four times slot + 1 in 16 bits, 0 for none.
@@ -223,8 +222,7 @@ const _: () = {
     assert!(offset_of!(Header, lead) == 80);
     assert!(offset_of!(Header, plain) == 88);
     assert!(offset_of!(Header, opened) == 92);
-    assert!(offset_of!(Header, opened_asking) == 96);
-    assert!(offset_of!(Header, own_lifetimes) == 100);
+    assert!(offset_of!(Header, own_lifetimes) == 96);
     assert!(offset_of!(Header, line) == 120);
     assert!(offset_of!(Header, deadline) == 128);
     assert!(offset_of!(Header, governed_until) == 136);

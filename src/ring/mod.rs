@@ -85,7 +85,6 @@ impl Ring {
         // A node is whoever writes a ring: its id is random, and never 0.
         header.node.store(random_number()? | 1, Ordering::Relaxed);
         header.opened.store(1, Ordering::Relaxed);
-        header.opened_asking.store(1, Ordering::Relaxed);
         header.magic.store(layout::MAGIC, Ordering::Release);
         Ok(())
     }

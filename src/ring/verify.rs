@@ -104,9 +104,8 @@ impl Place {
         if let Some(defect) = defect {
             return Err(self.refused(format!("{defect}; remove it if no server uses it")));
         }
-        for count in [&header.opened, &header.opened_asking] {
-            count.store(count.load(Ordering::Relaxed).saturating_add(1), Ordering::Relaxed);
-        }
+        let opened = header.opened.load(Ordering::Relaxed).saturating_add(1);
+        header.opened.store(opened, Ordering::Relaxed);
         Ok(true)
     }
 }

@@ -81,7 +81,7 @@ fn a_header_that_is_none() -> Result<()> {
 #[test]
 fn a_header_of_another_version() -> Result<()> {
     let at = offset_of!(Header, version);
-    scribbled(at..at + 4, &2u32.to_ne_bytes(), "it is a ring of version 2, not 1")?;
+    scribbled(at..at + 4, &1u32.to_ne_bytes(), "it is a ring of version 1, not 2")?;
     let at = offset_of!(Header, lock_abi);
     scribbled(at..at + 4, &[0xff; 4], "it was made for another C library or word size")
 }
@@ -103,7 +103,7 @@ fn a_capacity_that_cannot_be() -> Result<()> {
 
 #[test]
 fn slots_that_no_writer_left() -> Result<()> {
-    let (first, end) = (geometry()?.slots_at(), sound_ring()?.len());
+    let (first, end) = (geometry()?.slots_at(), geometry()?.members_at());
     let length = end - first;
     // With the first odd sequence number a slot seems half written.
     scribbled(first..end, &noise(length, 2), "remove it if no server uses it")?;

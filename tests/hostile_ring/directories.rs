@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use testbed::RingDir;
+use tktrot::ring::origin;
 
 use crate::contents::sound_ring;
 use crate::files::write;
@@ -108,7 +109,11 @@ fn one_that_is_full_and_holds_a_ring_with_holes() -> Result<()> {
         let full = Tmpfs::mount("size=256k,mode=0700")?;
         let (path, sound) = (full.path().join("web.ring"), sound_ring()?);
         write(&path, &sound[..present], 0o600)?;
-        File::options().write(true).open(&path)?.set_len(sound.len() as u64)?;
+        let file = File::options().write(true).open(&path)?;
+        file.set_len(sound.len() as u64)?;
+        if present != 0 {
+            origin::adopt(&file)?;
+        }
         fill_up(&full)?;
         is_refused(&path, "no room for it")?;
     }
