@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::Ring;
 use super::layout::{Block, Member};
-use super::mutex::Sign;
+use super::mutex::{Sign, Taking};
 use super::stats::is_gone;
 use crate::clock::{Time, nanos};
 use crate::config::Bind;
@@ -291,9 +291,9 @@ impl Member {
             return false;
         }
         let former = self.shown_by.load(Ordering::Relaxed);
-        // One of several threads removes what tells of the dead one.
+        // One of several threads removes what is left of the dead one.
         // SAFETY: it lives no more; and this thread leaves at once.
-        if is_of_the_dead && unsafe { self.take_life(former) } {
+        if (is_of_the_dead || former != 0) && unsafe { self.take_life(former) } {
             // SAFETY: taken just now.
             unsafe { self.leave_life() };
         }
@@ -305,7 +305,8 @@ impl Member {
 
     /// # Safety
     ///
-    /// `former`, if not 0, is of one that is dead; the rest is as for [`RobustMutex::take`].
+    /// `former`, if not 0, is of one that is dead; the rest is as for
+    /// [`super::mutex::RobustMutex::try_take`].
     unsafe fn take_life(&self, former: u64) -> bool {
         let own = former.wrapping_add(1).max(1);
         let (taken, not) = (Ordering::Acquire, Ordering::Relaxed);
@@ -313,7 +314,7 @@ impl Member {
             return false;
         }
         // SAFETY: nobody else's, by the exchange; passed on from the caller.
-        let shows = unsafe { self.life.take() }.is_ok();
+        let shows = unsafe { self.life.try_take() } == Taking::Taken;
         if !shows {
             self.shown_by.store(0, Ordering::Release);
         }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! 0      1024                 17408              + 4 × buckets       + 128 × capacity
-//! │ Header │ 128 × Block (stats) │ bucket heads, u32 │ Slot, Slot, Slot, … │ 64 × Member │ 32 × Turn │
+//! │ Header │ 128 × Block (stats) │ bucket heads, u32 │ Slot, Slot, Slot, … │ 64 × Member │ 64 × Gate │
 //! ```
 //!
 //! Every word is an atomic: processes read while another one writes.
@@ -35,8 +35,8 @@ pub const MAX_CAPACITY: u32 = 16384;
 pub const BLOCKS: usize = 128;
 /// How many processes are members of a ring.
 pub const MEMBERS: usize = BLOCKS / 2;
-/// How many threads can be on their way to the writer lock at once.
-pub const TURNS: usize = 32;
+/// From how many PID namespaces a ring can be written.
+pub const GATES: usize = 64;
 /// How many counters a process has.
 pub const COUNTERS: usize = 13;
 /// How many keys of a node can be in its line.
@@ -106,9 +106,9 @@ pub struct Header {
     pub last_error_at: AtomicU64,
     pub(super) _pad2: [AtomicU64; 11],
 
-    /// Whose turn it is to write: a [`Turn::number`]; 0: nobody's.
+    /// Of whoever has the writer lock: [`super::gates`]; 0: nobody has.
     pub writer: AtomicU64,
-    /// How many turns there were.
+    /// How often it was taken.
     pub turns: AtomicU64,
     pub(super) _pad3: [AtomicU64; 14],
     /// The process whose upkeep thread sees to the ring: a [`crate::process::ProcessId`].
@@ -188,17 +188,18 @@ pub struct Member {
     pub(super) _pad: [atomic::AtomicU64; 2],
 }
 
-/// A place where a thread shows that it lives, while it has the writer lock or is on
-/// its way to it: [`super::turns`].
+/// What the threads of one PID namespace pass to write: [`super::gates`].
 #[repr(C, align(128))]
-pub struct Turn {
-    /// The number of its turn; 0: the place is free.
-    pub number: atomic::AtomicU64,
-    /// Its process: a [`crate::process::ProcessId`].
+pub struct Gate {
+    /// That namespace; 0: nobody's yet.
+    pub namespace: atomic::AtomicU64,
+    /// Who passed it last: a [`crate::process::ProcessId`].
     pub process: atomic::AtomicU64,
-    /// Its own.
-    pub life: RobustMutex,
-    pub(super) _pad: [atomic::AtomicU64; 6],
+    /// When.
+    pub used_at: atomic::AtomicU64,
+    /// Held by who has passed.
+    pub mutex: RobustMutex,
+    pub(super) _pad: [atomic::AtomicU64; 5],
 }
 
 // An atomic of a model has another size.
@@ -262,10 +263,11 @@ const _: () = {
     assert!(offset_of!(Member, life) == 40);
     assert!(offset_of!(Member, shown_by) == 104);
 
-    assert!(size_of::<Turn>() == 128 && align_of::<Turn>() == 128);
-    assert!(offset_of!(Turn, number) == 0);
-    assert!(offset_of!(Turn, process) == 8);
-    assert!(offset_of!(Turn, life) == 16);
+    assert!(size_of::<Gate>() == 128 && align_of::<Gate>() == 128);
+    assert!(offset_of!(Gate, namespace) == 0);
+    assert!(offset_of!(Gate, process) == 8);
+    assert!(offset_of!(Gate, used_at) == 16);
+    assert!(offset_of!(Gate, mutex) == 24);
 };
 
 /// Where the parts of a ring lie, as its capacity decides.
@@ -305,14 +307,14 @@ impl Geometry {
         self.slots_at() + self.capacity as usize * size_of::<Slot>()
     }
 
-    /// Offset of the places of those that write.
-    pub const fn turns_at(self) -> usize {
+    /// Offset of the gates to the writer lock.
+    pub const fn gates_at(self) -> usize {
         self.members_at() + MEMBERS * size_of::<Member>()
     }
 
     /// Bytes of the whole ring.
     pub const fn size(self) -> usize {
-        self.turns_at() + TURNS * size_of::<Turn>()
+        self.gates_at() + GATES * size_of::<Gate>()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Ring;
-pub use super::turns::Taken;
+pub use super::gates::Taken;
 use super::writer::NotLocked;
 use crate::process::ProcessId;
 

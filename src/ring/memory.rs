@@ -4,7 +4,7 @@ use std::io;
 
 use super::layout::{BLOCKS, Block, Geometry, Header, MEMBERS, Member, Slot};
 #[cfg(not(any(loom, miri)))]
-use super::layout::{TURNS, Turn};
+use super::layout::{GATES, Gate};
 use super::map::Mapping;
 use crate::atomics::AtomicU32;
 
@@ -76,11 +76,11 @@ impl Memory {
         self.part(self.geometry.members_at(), MEMBERS)
     }
 
-    /// The places of those that write.
+    /// The gates to the writer lock.
     #[cfg(not(any(loom, miri)))]
     #[inline]
-    pub fn turns(&self) -> &[Turn] {
-        self.part(self.geometry.turns_at(), TURNS)
+    pub fn gates(&self) -> &[Gate] {
+        self.part(self.geometry.gates_at(), GATES)
     }
 
     /// `count` consecutive `T`s at `offset`, where the geometry put them.

@@ -6,7 +6,7 @@
 //! - [`verify`]: whether what lies there is a ring
 //! - [`map`]: its memory, locked and undumpable
 //! - [`memory`]: the parts of a ring in it
-//! - [`lock`], [`turns`]: the right to write
+//! - [`lock`], [`gates`]: the right to write
 //! - [`mutex`]: what shows that a thread lives
 //! - `modelled`: what stands for memory and mutex in a model (docs/models.md)
 //! - [`reader`]: look-up without a lock
@@ -34,8 +34,8 @@ pub mod stats;
 #[cfg(all(test, not(loom)))]
 mod tests;
 // Models and Miri have no kernel that tells of a death: in them, the lock is one word.
-#[cfg_attr(any(loom, miri), path = "modelled/turns.rs")]
-mod turns;
+#[cfg_attr(any(loom, miri), path = "modelled/gates.rs")]
+mod gates;
 pub mod unused;
 pub mod verify;
 pub mod view;
@@ -47,9 +47,10 @@ use crate::atomics::{AtomicU32, Ordering};
 use crate::clock::Time;
 use crate::secret::KeyName;
 #[cfg(not(any(loom, miri)))]
-use layout::Turn;
+use layout::Gate;
 use layout::{Block, Geometry, Header, Member, Slot};
 use memory::Memory;
+use mutex::RobustMutex;
 use origin::Origin;
 
 /// A ring in memory that processes share.
@@ -76,6 +77,12 @@ impl Ring {
     /// error says what could not be had.
     fn format(&self, origin: Origin) -> io::Result<()> {
         let (header, geometry) = (self.header(), self.memory.geometry());
+        for mutex in self.mutexes() {
+            mutex.init().map_err(|errno| {
+                let why = io::Error::from_raw_os_error(errno);
+                io::Error::other(format!("no lock can be made in it: {why}"))
+            })?;
+        }
         header.version.store(layout::VERSION, Ordering::Relaxed);
         header.lock_abi.store(layout::LOCK_ABI, Ordering::Relaxed);
         header.size.store(geometry.size() as u64, Ordering::Relaxed);
@@ -124,13 +131,21 @@ impl Ring {
         self.memory.blocks()
     }
 
+    /// All there are in it.
+    fn mutexes(&self) -> impl Iterator<Item = &RobustMutex> {
+        let lives = self.members().iter().map(|member| &member.life);
+        #[cfg(not(any(loom, miri)))]
+        let lives = lives.chain(self.gates().iter().map(|gate| &gate.mutex));
+        lives
+    }
+
     fn members(&self) -> &[Member] {
         self.memory.members()
     }
 
     #[cfg(not(any(loom, miri)))]
-    fn turns(&self) -> &[Turn] {
-        self.memory.turns()
+    fn gates(&self) -> &[Gate] {
+        self.memory.gates()
     }
 
     fn buckets(&self) -> &[AtomicU32] {

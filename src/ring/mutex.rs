@@ -1,9 +1,9 @@
-//! What tells that a thread lives: a robust mutex that it holds, and that nobody
-//! else ever asks for (pthread_mutexattr_setrobust(3)). When the thread is gone the
-//! kernel marks it, whatever PID namespace the thread was in.
+//! What tells that a thread lives: a robust mutex that it holds
+//! (pthread_mutexattr_setrobust(3)). When the thread is gone the kernel marks it,
+//! and who looks at it from another PID namespace sees that, too.
 //!
-//! That nobody else asks is what makes it true. The kernel knows the holder by its
-//! number in its own namespace alone: of a waiter that is killed it would free a
+//! Only threads of one PID namespace may ask for it. The kernel knows the holder by
+//! its number in its own namespace alone: of a waiter that is killed it would free a
 //! lock that a thread of the same number, in another container, holds.
 
 use std::cell::UnsafeCell;
@@ -21,6 +21,17 @@ pub enum Sign {
     Died,
 }
 
+/// What an attempt to take a mutex came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taking {
+    /// The caller has it.
+    Taken,
+    /// Somebody else has it.
+    Busy,
+    /// The bytes are not a mutex that works: the errno value.
+    Broken(i32),
+}
+
 /// A process-shared, robust `pthread_mutex_t` in 64 bytes.
 #[repr(C, align(8))]
 pub struct RobustMutex {
@@ -35,17 +46,13 @@ const _: () = assert!(size_of::<RobustMutex>() == 64);
 unsafe impl Sync for RobustMutex {}
 
 impl RobustMutex {
-    /// Makes it anew, and the calling thread's. The error is an errno value.
-    ///
-    /// # Safety
-    ///
-    /// It is no living thread's, and no other thread takes it until this one gives
-    /// it back; and it stays mapped for as long as this one has it.
-    pub unsafe fn take(&self) -> Result<(), i32> {
+    /// Makes the bytes a mutex, of nobody. Only for memory that no one else uses yet.
+    /// The error is an errno value.
+    pub fn init(&self) -> Result<(), i32> {
         let mut attributes = MaybeUninit::<libc::pthread_mutexattr_t>::uninit();
         let attr = attributes.as_mut_ptr();
         // SAFETY: `attr` is initialised by the first call before the others
-        // use it, and destroyed once; the mutex is nobody's (caller's duty, and
+        // use it, and destroyed once; the mutex is not in use (caller's duty, and
         // nothing is lost: a pthread mutex has no allocation).
         unsafe {
             check(libc::pthread_mutexattr_init(attr))?;
@@ -56,8 +63,51 @@ impl RobustMutex {
                     })
                     .and_then(|()| check(libc::pthread_mutex_init(self.raw(), attr)));
             libc::pthread_mutexattr_destroy(attr);
-            made?;
-            check(libc::pthread_mutex_trylock(self.raw()))
+            made
+        }
+    }
+
+    /// True if the bytes are a mutex of the kind that [`RobustMutex::init`]
+    /// makes, in whatever state. The C library does what the kind in those
+    /// bytes says: another one could wait for ever, or abort the process.
+    pub fn is_one(&self) -> bool {
+        let fresh = RobustMutex::zeroed();
+        // What a fresh one sets is its kind; everything else is state, and zero.
+        let kept = |(fresh, found): (&AtomicU32, &AtomicU32)| {
+            let fresh = fresh.load(Ordering::Relaxed);
+            fresh == 0 || fresh == found.load(Ordering::Relaxed)
+        };
+        fresh.init().is_ok() && fresh.words().iter().zip(self.words()).all(kept)
+    }
+
+    const fn zeroed() -> Self {
+        RobustMutex {
+            mutex: UnsafeCell::new(MaybeUninit::zeroed()),
+            _room: [0; 64 - size_of::<libc::pthread_mutex_t>()],
+        }
+    }
+
+    /// Makes it the calling thread's, if it is nobody's, or of one that is dead; never
+    /// waits.
+    ///
+    /// # Safety
+    ///
+    /// Whoever else ever has it is of the PID namespace of this thread; and it stays
+    /// mapped for as long as this one has it.
+    pub unsafe fn try_take(&self) -> Taking {
+        // SAFETY: the mutex lies in a live mapping; see `init` and `is_one`.
+        match unsafe { libc::pthread_mutex_trylock(self.raw()) } {
+            0 => Taking::Taken,
+            // SAFETY: EOWNERDEAD makes the caller the owner, who may declare
+            // the mutex consistent.
+            libc::EOWNERDEAD => match unsafe { libc::pthread_mutex_consistent(self.raw()) } {
+                0 => Taking::Taken,
+                error => Taking::Broken(error),
+            },
+            libc::EBUSY => Taking::Busy,
+            // The same thread again, out of a signal handler: it is busy.
+            libc::EDEADLK => Taking::Busy,
+            error => Taking::Broken(error),
         }
     }
 
@@ -65,14 +115,13 @@ impl RobustMutex {
     ///
     /// # Safety
     ///
-    /// The calling thread has it, by [`RobustMutex::take`].
+    /// The calling thread has it, by [`RobustMutex::try_take`].
     pub unsafe fn give_back(&self) {
         // SAFETY: passed on from the caller.
         unsafe { libc::pthread_mutex_unlock(self.raw()) };
     }
 
-    /// What it tells, without touching it. Before the first [`RobustMutex::take`]
-    /// it has to be zeroes.
+    /// What it tells, without touching it.
     pub fn sign(&self) -> Sign {
         // Where the C library has its futex word; the bits in it are the
         // kernel's (get_robust_list(2), linux/futex.h).
@@ -107,27 +156,41 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_mutex_is_told_from_other_bytes_in_whatever_state_it_is() {
+        let mutex = RobustMutex::zeroed();
+        assert!(!mutex.is_one());
+        mutex.init().unwrap();
+        assert!(mutex.is_one());
+        // SAFETY: of this process, and mapped.
+        assert_eq!(unsafe { mutex.try_take() }, Taking::Taken);
+        assert!(mutex.is_one());
+        // SAFETY: taken above by this thread.
+        unsafe { mutex.give_back() };
+        assert!(mutex.is_one());
+    }
+
+    #[test]
     fn a_thread_lives_until_it_says_otherwise_or_ends() {
-        let mutex: &RobustMutex = Box::leak(Box::new(RobustMutex {
-            mutex: UnsafeCell::new(MaybeUninit::zeroed()),
-            _room: [0; 64 - size_of::<libc::pthread_mutex_t>()],
-        }));
+        let mutex: &RobustMutex = Box::leak(Box::new(RobustMutex::zeroed()));
+        mutex.init().unwrap();
         assert_eq!(mutex.sign(), Sign::None);
+        // SAFETY: of this process, and never unmapped.
+        let take = || unsafe { mutex.try_take() };
         for _ in 0..2 {
-            // SAFETY: nobody's; given back below.
-            unsafe { mutex.take() }.unwrap();
+            assert_eq!(take(), Taking::Taken);
             // SAFETY: gettid takes nothing and cannot fail.
             let thread = unsafe { libc::syscall(libc::SYS_gettid) } as u32;
             assert_eq!(mutex.sign(), Sign::Lives(thread));
+            std::thread::scope(|scope| {
+                assert_eq!(scope.spawn(take).join().unwrap(), Taking::Busy);
+            });
             // SAFETY: taken above.
             unsafe { mutex.give_back() };
             assert_eq!(mutex.sign(), Sign::None);
         }
-        // SAFETY: nobody's.
-        let take = || unsafe { mutex.take() };
         for _ in 0..2 {
-            std::thread::scope(|scope| scope.spawn(take).join().unwrap()).unwrap();
-            assert_eq!(mutex.sign(), Sign::Died);
+            let taking = std::thread::scope(|scope| scope.spawn(take).join().unwrap());
+            assert_eq!((taking, mutex.sign()), (Taking::Taken, Sign::Died));
         }
     }
 }

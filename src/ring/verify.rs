@@ -13,6 +13,7 @@ use super::file::{Place, Refused};
 use super::layout::{Geometry, Header, LOCK_ABI, MAGIC, VERSION};
 use super::map::Mapping;
 use super::memory::Memory;
+use super::mutex::RobustMutex;
 use super::origin::Origin;
 use super::writer::NotLocked;
 use crate::clock::nanos;
@@ -82,6 +83,9 @@ impl Place {
     /// removed before we had the lock: [`Place::remove_unused`].
     fn admit(&self, file: &File, ring: &Ring) -> Result<bool, Refused> {
         let header = ring.header();
+        if !ring.mutexes().all(RobustMutex::is_one) {
+            return Err(self.refused("a lock in it is none; remove it if no server uses it"));
+        }
         let writer = ring.write_within(WRITER_PATIENCE).map_err(|error| match error {
             NotLocked::Busy => self.refused("its writer lock is held and not given back"),
             NotLocked::Broken(errno) => {

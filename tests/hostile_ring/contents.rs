@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use testbed::RingDir;
 use testbed::client::{Client, TlsVersion};
-use tktrot::ring::layout::{AES_128, Geometry, Header, MAX_CAPACITY, Slot};
+use tktrot::ring::layout::{AES_128, Gate, Geometry, Header, MAX_CAPACITY, Member, Slot};
 
 use crate::files::write_ring;
 use crate::{Result, is_refused, nginx, serves_and_resumes_across_workers};
@@ -141,22 +141,29 @@ fn a_line_that_leads_nowhere() -> Result<()> {
     scribbled(at..at + 8, &60u64.to_ne_bytes(), "the line names an empty slot")
 }
 
-/// A lock that names no turn, a lead of nobody and places of no thread are taken over.
+/// A lock and a lead of nobody are taken over; a mutex is one, or the ring is none.
 #[test]
 fn locks_that_are_none() -> Result<()> {
     let locks = offset_of!(Header, writer)..size_of::<Header>();
-    let members = geometry()?.members_at()..geometry()?.turns_at();
-    for place in [locks, members] {
-        for seed in 5..8 {
-            is_survived(place.clone(), &noise(place.len(), seed))?;
-        }
-        is_survived(place.clone(), &vec![0xff; place.len()])?;
-        is_survived(place.clone(), &vec![0; place.len()])?;
+    for seed in 5..8 {
+        is_survived(locks.clone(), &noise(locks.len(), seed))?;
     }
-    // Where all places are somebody's, nobody gets the lock.
-    let turns = geometry()?.turns_at()..geometry()?.size();
-    is_survived(turns.clone(), &vec![0; turns.len()])?;
-    scribbled(turns.clone(), &vec![0xff; turns.len()], "its writer lock is held")
+    is_survived(locks.clone(), &vec![0xff; locks.len()])?;
+    is_survived(locks.clone(), &vec![0; locks.len()])?;
+    let members = geometry()?.members_at()..geometry()?.gates_at();
+    let gates = geometry()?.gates_at()..geometry()?.size();
+    for place in [members, gates] {
+        for seed in 5..8 {
+            scribbled(place.clone(), &noise(place.len(), seed), "lock")?;
+        }
+        scribbled(place.clone(), &vec![0xff; place.len()], "lock")?;
+        scribbled(place.clone(), &vec![0; place.len()], "lock")?;
+    }
+    // All but the mutexes.
+    let member = geometry()?.members_at()..geometry()?.members_at() + offset_of!(Member, life);
+    is_survived(member.clone(), &noise(member.len(), 8))?;
+    let gate = geometry()?.gates_at()..geometry()?.gates_at() + offset_of!(Gate, mutex);
+    is_survived(gate.clone(), &noise(gate.len(), 8))
 }
 
 /// A sound ring with these bytes in this place loses keys at worst: servers start on it, and resume.

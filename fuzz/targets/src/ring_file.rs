@@ -2,6 +2,7 @@
 //! changed in a sound one.
 
 use std::fs;
+use std::mem::offset_of;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::LazyLock;
 use std::sync::atomic::Ordering;
@@ -12,7 +13,7 @@ use tktrot::clock::{Time, VirtualClock};
 use tktrot::log::Target;
 use tktrot::ring::Ring;
 use tktrot::ring::file::Place;
-use tktrot::ring::layout::{Geometry, Header, MIN_CAPACITY, TURNS, Turn};
+use tktrot::ring::layout::{GATES, Gate, Geometry, Header, MIN_CAPACITY};
 use tktrot::ring::origin;
 use tktrot::ring::reader::Key;
 use tktrot::rotate::Keyring;
@@ -121,11 +122,16 @@ fn changed(changes: &[u8]) -> Vec<u8> {
 }
 
 /// Who opens a ring waits for two seconds for a lock that is held: too long for a fuzzer. So
-/// whoever has it has died: no place shows life. That the lock is none, is not changed.
+/// whoever has passed a gate has died there; what that does not change is that it is no free one.
 fn let_go(file: &mut [u8]) {
-    let turns = TURNS * size_of::<Turn>();
-    if let Some(at) = file.len().checked_sub(turns) {
-        file[at..].fill(0);
+    let gates = GATES * size_of::<Gate>();
+    let Some(first) = file.len().checked_sub(gates) else { return };
+    for gate in file[first..].chunks_exact_mut(size_of::<Gate>()) {
+        let word = &mut gate[offset_of!(Gate, mutex)..][..4];
+        let held = u32::from_ne_bytes(word.try_into().expect("four bytes"));
+        if held != 0 {
+            word.copy_from_slice(&(held | libc::FUTEX_OWNER_DIED).to_ne_bytes());
+        }
     }
 }
 

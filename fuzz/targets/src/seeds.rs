@@ -468,7 +468,7 @@ fn rings() -> Vec<Seed> {
         ("good-unchanged", changes(&[])),
         ("good-dead-writer", header(offset_of!(Header, writer), &[1])),
         ("good-lead-of-nobody", header(offset_of!(Header, leader), &[255; 16])),
-        ("good-members", changes(&[(geometry.members_at(), &[255; 128])])),
+        ("good-members", changes(&[(geometry.members_at(), &[255; 40])])),
         ("good-counters", changes(&[(geometry.blocks_at(), &[255; 128])])),
         ("good-endless-lease", header(offset_of!(Header, governed_until), &[255; 8])),
         ("good-settings", header(offset_of!(Header, lifetime), &[255; 28])),

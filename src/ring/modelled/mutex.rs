@@ -15,6 +15,17 @@ pub enum Sign {
     Died,
 }
 
+/// What an attempt to take a mutex came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taking {
+    /// The caller has it.
+    Taken,
+    /// Somebody else has it.
+    Busy,
+    /// The bytes are not a mutex that works: the errno value.
+    Broken(i32),
+}
+
 /// 64 bytes, as the real one.
 #[repr(C, align(8))]
 pub struct RobustMutex {
@@ -24,13 +35,27 @@ pub struct RobustMutex {
 
 impl RobustMutex {
     /// See the real one.
+    pub fn init(&self) -> Result<(), i32> {
+        self.state.store(0, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// See the real one.
+    pub fn is_one(&self) -> bool {
+        self.state.load(Ordering::Relaxed) <= 1
+    }
+
+    /// See the real one.
     ///
     /// # Safety
     ///
     /// See the real one.
-    pub unsafe fn take(&self) -> Result<(), i32> {
-        self.state.store(1, Ordering::Relaxed);
-        Ok(())
+    pub unsafe fn try_take(&self) -> Taking {
+        let (taken, not) = (Ordering::Acquire, Ordering::Relaxed);
+        match self.state.compare_exchange(0, 1, taken, not) {
+            Ok(_) => Taking::Taken,
+            Err(_) => Taking::Busy,
+        }
     }
 
     /// See the real one.
