@@ -49,6 +49,7 @@ pub fn has_forked() -> bool {
 /// Asks for the notices of fork and exit. Called once the TLS library has
 /// registered its own exit handler, so that ours runs before it.
 pub fn watch() {
+    notice_end_of_main();
     static WATCHED: Once = Once::new();
     WATCHED.call_once(|| {
         OWNER.store(std::process::id(), Ordering::Relaxed);
@@ -60,6 +61,54 @@ pub fn watch() {
             libc::atexit(at_exit);
         }
     });
+}
+
+/// The [`generation`] whose main thread may have ended before its process; 0 for none.
+static MAIN_ENDED: AtomicU32 = AtomicU32::new(0);
+
+/// If the calling thread is the main thread, its end will be noted (pthread_exit(3));
+/// whichever it is, it may call.
+pub fn notice_end_of_main() {
+    // Two threads at once may make two; one is used.
+    static AT_ITS_END: OnceBox<Option<libc::pthread_key_t>> = OnceBox::new();
+    let made = AT_ITS_END.get_or_init(|| {
+        let mut key = 0;
+        // SAFETY: a valid place; the function is one of this library, which is never unloaded.
+        let rc = unsafe { libc::pthread_key_create(&mut key, Some(thread_ends)) };
+        Box::new((rc == 0).then_some(key))
+    });
+    if let Some(key) = made {
+        // SAFETY: a key of ours. Only a value that is not null has its end noted.
+        unsafe { libc::pthread_setspecific(*key, (&raw const MAIN_ENDED).cast()) };
+    }
+}
+
+/// Destructors of the C++ and Rust kind are not called for a main thread that ends so.
+unsafe extern "C" fn thread_ends(_value: *mut libc::c_void) {
+    // SAFETY: takes nothing and cannot fail.
+    let thread = unsafe { libc::syscall(libc::SYS_gettid) };
+    if u32::try_from(thread) == Ok(std::process::id()) {
+        MAIN_ENDED.store(generation(), Ordering::Relaxed);
+    }
+}
+
+/// False while the main thread is certainly there: as far as it has been here
+/// ([`notice_end_of_main`]), and did not end by a bare system call.
+pub fn may_have_lost_main() -> bool {
+    MAIN_ENDED.load(Ordering::Relaxed) == generation()
+}
+
+static CONFINED: AtomicBool = AtomicBool::new(false);
+
+/// Notes that a filter of system calls is there, for this process and those that it
+/// forks, or is there no longer.
+pub fn set_confined(is_confined: bool) {
+    CONFINED.store(is_confined, Ordering::Relaxed);
+}
+
+/// True where whoever makes a call that a server has no need of may be ended for it.
+pub fn is_confined() -> bool {
+    CONFINED.load(Ordering::Relaxed)
 }
 
 /// Lets `last` run when this process exits, on the thread that calls exit(3),

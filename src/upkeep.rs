@@ -96,6 +96,7 @@ pub fn start_early(keyring: &'static Keyring, chore: Chore) -> bool {
 }
 
 fn begin(keyring: &'static Keyring, chore: Chore, confined: bool) {
+    process::notice_end_of_main();
     CHORE.get_or_init(|| Box::new(chore));
     let duty = Duty::of(keyring);
     duty.confined.store(confined, Ordering::Relaxed);
@@ -131,16 +132,21 @@ pub fn tend(now: Time) {
 /// keep what it gives up; or, being confined already, keep it from confining all
 /// threads at once; or make a call for which its filter ends the process. So they end, and
 /// handshakes rotate from now on. Waits for that, which takes microseconds, but not for ever.
-pub fn leave() {
+///
+/// One that would start later might make such a call, too, and so might a line in the log: if
+/// a thread `is_expected`, its lack is told now, and nothing any more from then on.
+pub fn leave(is_expected: bool) {
     if process::borrows_memory() {
         return;
     }
     LEAVING.store(process::generation(), Ordering::SeqCst);
-    // One that would start later might make a call that the filter kills for.
     if is_at_work() {
         wait_for_the_end();
+    }
+    if is_expected {
         tell_filter();
     }
+    process::set_confined(true);
 }
 
 /// The calling thread is about to give up rights that are its alone (capset(2)). A
@@ -186,6 +192,7 @@ pub fn stay() {
         return;
     }
     LEAVING.store(0, Ordering::SeqCst);
+    process::set_confined(false);
     for duty in duties().filter(|duty| duty.is_of_this_process()) {
         if !duty.runs.load(Ordering::SeqCst) {
             duty.again_at.store(0, Ordering::SeqCst);
@@ -250,7 +257,6 @@ impl Duty {
 
     fn launch(&'static self) {
         if is_leaving() {
-            tell_filter();
             return;
         }
         self.number.store(0, Ordering::SeqCst);
@@ -325,7 +331,8 @@ extern "C" fn run(duty: *mut c_void) -> *mut c_void {
     // SAFETY: `create` passes a `&'static Duty`.
     let duty: &'static Duty = unsafe { &*duty.cast::<Duty>() };
     // Before anything else. What should be confined and cannot be is not there.
-    let may_run = !duty.confined.load(Ordering::Relaxed) || confine::to_upkeep();
+    let confined = duty.confined.load(Ordering::Relaxed);
+    let may_run = !confined || confine::to_upkeep();
     // SAFETY: cannot fail; older C libraries have no function for it.
     let number = unsafe { libc::syscall(libc::SYS_gettid) };
     duty.number.store(number as i32, Ordering::SeqCst);
@@ -344,7 +351,7 @@ extern "C" fn run(duty: *mut c_void) -> *mut c_void {
     // which is not there in a chroot.
     // SAFETY: the calling thread, and a name of less than 16 bytes.
     unsafe { libc::pthread_setname_np(libc::pthread_self(), c"tktrot".as_ptr()) };
-    match catch_unwind(AssertUnwindSafe(|| attend(duty.keyring))) {
+    match catch_unwind(AssertUnwindSafe(|| attend(duty.keyring, !confined))) {
         Ok(Ok(())) => {}
         Ok(Err(why)) => tell_end(&why),
         Err(_) => {
@@ -365,12 +372,13 @@ fn tell_end(why: &io::Error) {
     }
 }
 
-/// Ends where it cannot sleep, or the server confines itself.
-fn attend(keyring: &Keyring) -> io::Result<()> {
+/// Ends where it cannot sleep, where the server confines itself, and with the last
+/// thread of the server.
+fn attend(keyring: &Keyring, looks: bool) -> io::Result<()> {
     let (ring, process) = (keyring.ring(), process::id());
     let header = ring.header();
     let mut shown = None;
-    while !is_leaving() {
+    while !is_leaving() && !(looks && is_left_alone()) {
         let permit = Working::begin();
         if shown.is_none() {
             // SAFETY: a keyring's ring stays mapped for as long as the process lives.
@@ -390,6 +398,36 @@ fn attend(keyring: &Keyring) -> io::Result<()> {
     }
     header.leave_lead(process);
     Ok(())
+}
+
+/// True if the main thread has ended (pthread_exit(3)) and none of the server's is
+/// left: without a thread of ours, the process would have ended. False where /proc
+/// does not tell. It is asked without a descriptor: the server may be about to open
+/// a file that is to have a certain number.
+fn is_left_alone() -> bool {
+    process::may_have_lost_main() && main_has_ended() && {
+        let ours = duties().filter(|duty| duty.has_a_thread()).count();
+        // The main thread counts until the process ends.
+        threads().is_some_and(|threads| threads <= ours + 1)
+    }
+}
+
+/// A thread that has ended has no executable (proc(5), /proc/PID/exe).
+fn main_has_ended() -> bool {
+    let mut name = [0u8; 1];
+    // SAFETY: a NUL-terminated name and a valid buffer.
+    let length =
+        unsafe { libc::readlink(c"/proc/self/exe".as_ptr(), name.as_mut_ptr().cast(), name.len()) };
+    length == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::ENOENT)
+}
+
+/// How many there are: as many subdirectories has /proc/self/task.
+fn threads() -> Option<usize> {
+    // SAFETY: zero is a valid stat, and the call fills it.
+    let mut facts: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: a NUL-terminated name and a valid buffer.
+    let rc = unsafe { libc::stat(c"/proc/self/task".as_ptr(), &mut facts) };
+    (rc == 0).then(|| (facts.st_nlink as usize).saturating_sub(2))
 }
 
 /// Sleeps until the deadline, but no longer than [`NAP`]; or less, if something
@@ -488,6 +526,18 @@ mod tests {
         // A clock that went wrong, or a ring that was prepared.
         ring.header().led_at.store(u64::MAX / 2, Ordering::Relaxed);
         assert!(leads(2, now));
+    }
+
+    #[test]
+    fn nobody_is_left_alone_whose_main_thread_lives() {
+        assert!(!main_has_ended() && !process::may_have_lost_main() && !is_left_alone());
+        let before = threads().unwrap();
+        assert!(before >= 1);
+        thread::scope(|scope| {
+            let several = [(); 8].map(|()| scope.spawn(|| threads().unwrap()));
+            let seen = several.map(|thread| thread.join().unwrap());
+            assert!(seen.iter().all(|threads| *threads >= 2), "{seen:?}");
+        });
     }
 
     /// By signals with a handler, as those that glibc sends.

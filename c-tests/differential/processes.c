@@ -3,8 +3,12 @@
 #include "differential.h"
 
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sched.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 /* A child's connection: resumes the session that came before, and writes its own. */
@@ -244,6 +248,114 @@ static void no_descriptors(int version)
     setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+static SSL_CTX *served, *serving;
+
+/* The end of a child that is to end by itself. */
+static void say_end(pid_t pid)
+{
+    int status = 0;
+    pid_t ended = 0;
+    for (int i = 0; i < 2000 && ended == 0; i++, usleep(10000))
+        ended = waitpid(pid, &status, WNOHANG);
+    if (ended == 0) {
+        kill(pid, SIGKILL);
+        NEED(waitpid(pid, &status, 0) == pid);
+    }
+    say("end", ended == pid ? "%x" : "does not come (%x)", status);
+}
+
+static void *last_thread(void *unused)
+{
+    (void)unused;
+    usleep(100000);
+    say("connection", "%s", outcome_name(quick(serving, served, NULL, "a.test", NULL)));
+    return NULL;
+}
+
+/* The main thread leaves the process to another one, with whose end it ends. */
+static void main_thread_ends(int version)
+{
+    pthread_t thread;
+    serving = new_quiet_server(version), served = new_client(version);
+    fflush(stdout);
+    pid_t pid = fork();
+    NEED(pid >= 0);
+    if (pid == 0) {
+        say("first connection", "%s", outcome_name(quick(serving, served, NULL, "a.test", NULL)));
+        NEED(pthread_create(&thread, NULL, last_thread, NULL) == 0 && pthread_detach(thread) == 0);
+        pthread_exit(NULL);
+    }
+    say_end(pid);
+}
+
+/* Nothing but read, write and exit of the one thread from then on. */
+static void strict_mode(int version)
+{
+    SSL_CTX *server = new_quiet_server(version), *client = new_client(version);
+    fflush(stdout);
+    pid_t pid = fork();
+    NEED(pid >= 0);
+    if (pid == 0) {
+        say("connection", "%s", outcome_name(quick(server, client, NULL, "a.test", NULL)));
+        fflush(stdout);
+        NEED(prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT, 0, 0, 0) == 0);
+        syscall(SYS_exit, 3);
+    }
+    say_end(pid);
+}
+
+#define DENIED(call)                                                                       \
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call, 0, 1),                                       \
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS)
+
+/*
+ * A server that has all it needs, but for connections, lets itself be killed for anything else:
+ * files, other processes, and where it has the shim also threads.
+ */
+static void filtered_before_the_first(int version)
+{
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0),
+        DENIED(SYS_openat),
+        DENIED(SYS_statx),
+        DENIED(SYS_newfstatat),
+        DENIED(SYS_fstatfs),
+        DENIED(SYS_prlimit64),
+        DENIED(SYS_socket),
+#ifdef SYS_open
+        DENIED(SYS_open),
+        DENIED(SYS_readlink),
+#endif
+#ifndef LINKED
+        DENIED(SYS_kill),
+        DENIED(SYS_clone),
+        DENIED(SYS_clone3),
+        DENIED(SYS_prctl),
+        DENIED(SYS_clock_nanosleep),
+        DENIED(SYS_gettid),
+#endif
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
+    SSL_CTX *server = new_quiet_server(version), *client = new_client(version);
+    ready(server);
+    /* What the TLS library itself opens when it is first used. */
+    NEED(quick(new_quiet_server(version), client, NULL, NULL, NULL) == 1);
+    fflush(stdout);
+    pid_t pid = fork();
+    NEED(pid >= 0);
+    if (pid == 0) {
+        SSL_SESSION *session = NULL;
+        NEED(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+        NEED(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+        say("first", "%s", outcome_name(quick(server, client, NULL, "a.test", &session)));
+        say("second", "%s", outcome_name(quick(server, client, session, "a.test", NULL)));
+        fflush(stdout);
+        syscall(SYS_exit_group, 0);
+    }
+    say_end(pid);
+}
+
 const struct scenario PROCESSES[] = {
     IN_BOTH(forked),
     IN_BOTH(forked_in_service),
@@ -256,5 +368,8 @@ const struct scenario PROCESSES[] = {
     IN_13(standard_error_reused),
     IN_13(descriptors_closed),
     IN_13(no_descriptors),
+    IN_13(main_thread_ends),
+    IN_13(strict_mode),
+    IN_BOTH(filtered_before_the_first),
     {0},
 };

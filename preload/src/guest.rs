@@ -53,6 +53,17 @@ pub fn last_chance_for_threads() {
     }
 }
 
+/// This process is about to confine itself by a filter of system calls: see
+/// [`upkeep::leave`].
+pub fn last_chance_for_calls() {
+    if process::borrows_memory() {
+        return;
+    }
+    let guest = GUEST.get().and_then(Option::as_ref);
+    let has_keys = guest.filter(|guest| guest.keyring.get().is_some());
+    upkeep::leave(has_keys.is_some_and(|guest| guest.config.upkeep == Upkeep::Thread));
+}
+
 impl Guest {
     fn arrive() -> Option<Self> {
         let (config, problems) = Config::from_env();

@@ -113,9 +113,10 @@ pub unsafe extern "C" fn prctl(
     fifth: c_ulong,
 ) -> c_int {
     // Without a filter, it only asks whether there could be one.
-    let confines = option == PR_SET_SECCOMP && third != 0;
+    let is_strict = second == c_ulong::from(libc::SECCOMP_MODE_STRICT);
+    let confines = option == PR_SET_SECCOMP && (third != 0 || is_strict);
     if confines {
-        shielded((), upkeep::leave);
+        shielded((), guest::last_chance_for_calls);
     }
     // SAFETY: the server's own call, as the C library makes it.
     let result =
@@ -154,7 +155,7 @@ pub unsafe extern "C" fn seccomp_load(filter: *mut c_void) -> c_int {
 }
 
 unsafe extern "C" fn load_filter(filter: *mut c_void, caller: *const c_void) -> c_int {
-    shielded((), upkeep::leave);
+    shielded((), guest::last_chance_for_calls);
     let original = shielded(None, || resolve::function_for(caller, c"seccomp_load"));
     type SeccompLoad = unsafe extern "C" fn(*mut c_void) -> c_int;
     // SAFETY: null becomes None; else the function of that documented name, and the server's own call.

@@ -3,7 +3,8 @@
 //! Lines never hold a secret; a key is named by 8 hex digits. Writing a line
 //! never fails the caller, waits for nobody, and leaves errno as it was. It goes
 //! to no descriptor that has become another one's ([`descriptor`]): what cannot
-//! be written to standard error goes to the system's log ([`syslog`]).
+//! be written to standard error goes to the system's log ([`syslog`]). In a process
+//! that has confined itself there are none.
 
 mod descriptor;
 mod syslog;
@@ -19,6 +20,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use once_cell::race::OnceBox;
 
 use descriptor::Identity;
+
+use crate::process;
 
 /// Where lines go.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -109,6 +112,9 @@ fn beyond_the_standard_ones(file: File) -> io::Result<File> {
 
 /// Writes one line.
 pub fn line(level: Level, message: fmt::Arguments<'_>) {
+    if process::is_confined() {
+        return;
+    }
     let _errno = Errno::kept();
     let word = match level {
         Level::Error => "error",

@@ -385,18 +385,28 @@ impl Object {
         Some(Object { base: info.dli_fbase as usize, path: info.dli_fname })
     }
 
+    /// The main program: that where its headers are (getauxval(3)).
+    fn is_main_program(&self) -> bool {
+        // SAFETY: takes a number, and cannot fail.
+        let headers = unsafe { libc::getauxval(libc::AT_PHDR) };
+        Object::of(headers as *const c_void).is_some_and(|main| main.base == self.base)
+    }
+
     /// A handle whose scope is the object's. It keeps the object loaded until
     /// it is closed.
     fn open(&self) -> Option<*mut c_void> {
         let flags = libc::RTLD_LAZY | libc::RTLD_NOLOAD;
-        // SAFETY: `path` is the loader's own string for a loaded object; with
-        // RTLD_NOLOAD nothing is loaded. The main program goes by no name.
-        unsafe {
-            let named = libc::dlopen(self.path, flags);
-            let handle =
-                if named.is_null() { libc::dlopen(std::ptr::null(), flags) } else { named };
+        // The main program goes by no name: to find it by that which it was started by, the
+        // loader would open the file, if that is still what it was.
+        let names = [self.path, ptr::null()];
+        let names = if self.is_main_program() { &names[1..] } else { &names[..] };
+        let open = |name: &*const libc::c_char| {
+            // SAFETY: null, or the loader's own string for a loaded object; with
+            // RTLD_NOLOAD nothing is loaded.
+            let handle = unsafe { libc::dlopen(*name, flags) };
             (!handle.is_null()).then_some(handle)
-        }
+        };
+        names.iter().find_map(open)
     }
 }
 
