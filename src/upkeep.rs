@@ -391,6 +391,9 @@ fn attend(keyring: &Keyring, looks: bool) -> io::Result<()> {
         if now >= due {
             keyring.tick(now);
         }
+        if looks {
+            say_if_removed(keyring);
+        }
         let next = CHORE.get().map_or(Time::NEVER, |chore| chore(keyring.now()));
         drop(permit);
         let due = ring.deadline() + if leads { Duration::ZERO } else { GRACE };
@@ -398,6 +401,18 @@ fn attend(keyring: &Keyring, looks: bool) -> io::Result<()> {
     }
     header.leave_lead(process);
     Ok(())
+}
+
+/// Once for all processes that have it.
+fn say_if_removed(keyring: &Keyring) {
+    let ring = keyring.ring();
+    if !ring.is_noted_removed() && ring.lost_its_file() && ring.note_removed() {
+        warning!(
+            "the ring's file was removed: servers that have it go on with its keys, those that \
+             start or reload from now on make another ring, and no ticket of the one opens with the \
+             other; restart all of them (`tktrot status` shows both)"
+        );
+    }
 }
 
 /// True if the main thread has ended (pthread_exit(3)) and none of the server's is

@@ -9,12 +9,14 @@ mod check;
 mod commands;
 mod generator;
 mod keyfile;
+mod orphans;
 mod probe;
 mod rings;
 mod settings;
 mod severity;
 mod shim;
 mod status;
+mod truncated;
 mod watch;
 
 use std::process::ExitCode;
@@ -52,11 +54,19 @@ fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
         }
     };
-    cli.command
-        .run(cli.config.as_deref())
-        .unwrap_or_else(|error| {
-            eprintln!("tktrot: {error:#}");
-            Severity::Wrong
-        })
-        .into()
+    if !cli.command.stays() {
+        truncated::survive();
+    }
+    let severity = cli.command.run(cli.config.as_deref()).unwrap_or_else(|error| {
+        eprintln!("tktrot: {error:#}");
+        Severity::Wrong
+    });
+    if truncated::happened() {
+        eprintln!(
+            "tktrot: a ring was truncated while it was looked at: what is said of it above may be \
+             wrong, and what was to be done to it was not done"
+        );
+        return Severity::Wrong.into();
+    }
+    severity.into()
 }

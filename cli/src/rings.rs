@@ -15,6 +15,7 @@ use tktrot::ring::view::View;
 use tktrot::rotate::Keyring;
 
 use crate::generator::OpenSsl;
+use crate::orphans;
 use crate::settings::Settings;
 
 /// How a command is told which ring.
@@ -48,7 +49,15 @@ impl RingArgument {
         }
         let dir = directory(&settings.config);
         let place = |name| Config { ring: Some(name), ..settings.config.clone() }.place();
-        let places: Vec<_> = names(&dir)?.into_iter().map(place).collect();
+        let mut places: Vec<_> = names(&dir)?.into_iter().map(place).collect();
+        // Those that only processes have any more.
+        for orphan in orphans::in_dir(&dir) {
+            let name = orphan.path.file_stem().unwrap_or_default().to_owned();
+            let place = place(name);
+            if !places.contains(&place) {
+                places.push(place);
+            }
+        }
         ensure!(!places.is_empty(), none_in(&dir));
         Ok(places)
     }
@@ -84,7 +93,8 @@ impl RingArgument {
     }
 }
 
-fn keyring(place: &Place, ring: Ring) -> Result<Keyring> {
+/// The keys of an open ring, to act on.
+pub fn keyring(place: &Place, ring: Ring) -> Result<Keyring> {
     ring.protect().with_context(|| {
         format!("{}: its memory cannot be locked; raise RLIMIT_MEMLOCK", place.path().display())
     })?;
@@ -166,7 +176,7 @@ fn none_in(dir: &Path) -> String {
 }
 
 /// A refusal, with what the user lacks where it is a right.
-fn explained(place: &Place, refused: &Refused) -> anyhow::Error {
+pub fn explained(place: &Place, refused: &Refused) -> anyhow::Error {
     let text = refused.to_string();
     let is_a_right = text.contains("Permission denied") || text.contains("belongs to user");
     // The innermost one that may be asked whose it is.

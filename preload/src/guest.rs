@@ -1,9 +1,10 @@
 //! We are guests in somebody else's process: whether we are wanted here, with
 //! which settings, and what happens when they cannot be met.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
-use once_cell::race::{OnceBox, OnceRef};
+use once_cell::race::OnceBox;
 use tktrot::config::{Config, Upkeep};
 use tktrot::log::{OnceOnly, Target};
 use tktrot::rotate::Keyring;
@@ -19,7 +20,8 @@ const EX_CONFIG: libc::c_int = 78;
 pub struct Guest {
     /// What the environment says.
     pub config: Config,
-    keyring: OnceRef<'static, Keyring>,
+    /// A leaked one, or null.
+    keyring: AtomicPtr<Keyring>,
     /// Keys could not be had when a context was made, or its library was not known.
     in_vain: AtomicBool,
     /// A connection was about to be made: the server's start is over.
@@ -46,7 +48,7 @@ pub fn last_chance_for_threads() {
         return;
     }
     let Some(guest) = GUEST.get().and_then(Option::as_ref) else { return };
-    let Some(keyring) = guest.keyring.get() else { return };
+    let Some(keyring) = guest.known_keyring() else { return };
     if guest.config.upkeep == Upkeep::Thread {
         let _lock = process::exclusive();
         upkeep::start_early(keyring, primed::sweep);
@@ -60,7 +62,7 @@ pub fn last_chance_for_calls() {
         return;
     }
     let guest = GUEST.get().and_then(Option::as_ref);
-    let has_keys = guest.filter(|guest| guest.keyring.get().is_some());
+    let has_keys = guest.filter(|guest| guest.known_keyring().is_some());
     upkeep::leave(has_keys.is_some_and(|guest| guest.config.upkeep == Upkeep::Thread));
 }
 
@@ -73,7 +75,7 @@ impl Guest {
         let opened = log::open(&config.log);
         let guest = Guest {
             config,
-            keyring: OnceRef::new(),
+            keyring: AtomicPtr::new(ptr::null_mut()),
             in_vain: AtomicBool::new(false),
             in_service: AtomicBool::new(false),
         };
@@ -92,14 +94,17 @@ impl Guest {
     /// must not come to have a ring of its own where the master had none.
     pub fn keyring_at_use(&self, library: &'static Library) -> Option<&'static Keyring> {
         let in_vain = self.in_vain.load(Ordering::Relaxed);
-        if in_vain { self.keyring.get() } else { self.keyring(library) }
+        let known = self.known_keyring();
+        if in_vain || known.is_some() { known } else { self.keyring(library) }
     }
 
     /// The keys of this process; opened at the first call, with the privileges
-    /// of that moment. `None` if there is no way to have any.
+    /// of that moment, and again after the ring's file was removed: a server that reloads
+    /// makes its contexts anew. `None` if there is no way to have any.
     pub fn keyring(&self, library: &'static Library) -> Option<&'static Keyring> {
-        if let Some(keyring) = self.keyring.get() {
-            return Some(keyring);
+        let known = self.known_keyring();
+        if known.is_some_and(|keyring| !keyring.ring().lost_its_file()) {
+            return known;
         }
         match keyrings::open(&self.config, library) {
             Ok(opened) => {
@@ -107,7 +112,7 @@ impl Guest {
                     self.stop_if_strict(problem);
                 }
                 // Another thread opened the same one, if any.
-                let _ = self.keyring.set(opened.keyring);
+                self.keyring.store(ptr::from_ref(opened.keyring).cast_mut(), Ordering::Release);
                 self.in_vain.store(false, Ordering::Relaxed);
                 Some(opened.keyring)
             }
@@ -143,7 +148,9 @@ impl Guest {
 
     /// The keys of this process, if it has any by now.
     pub fn known_keyring(&self) -> Option<&'static Keyring> {
-        self.keyring.get()
+        // SAFETY: null or a leaked Keyring, which was complete before it was stored
+        // (Release in `keyring`).
+        unsafe { self.keyring.load(Ordering::Acquire).as_ref() }
     }
 
     /// From now on nothing stops the server, whatever happens.

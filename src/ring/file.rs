@@ -17,6 +17,7 @@ use super::memory::Memory;
 use super::origin::Origin;
 use super::random_number;
 use super::unused::Made;
+use super::view::View;
 
 /// A ring that cannot be used, and why.
 #[derive(Debug)]
@@ -179,6 +180,12 @@ impl Place {
                 };
             }
         };
+        let links = self.check(&file, access)?;
+        Ok((links != 0).then_some(file))
+    }
+
+    /// What may not be is refused; returns how many names the file has.
+    fn check(&self, file: &File, access: libc::c_int) -> Result<u64, Refused> {
         let facts = file.metadata().map_err(|error| self.failed("fstat", &error))?;
         let kind = facts.file_type();
         if kind.is_fifo() {
@@ -187,10 +194,8 @@ impl Place {
         if !kind.is_file() {
             return Err(self.refused("it is not a regular file"));
         }
-        match facts.nlink() {
-            0 => return Ok(None),
-            1 => {}
-            links => return Err(self.refused(format!("it has {links} hard links"))),
+        if facts.nlink() > 1 {
+            return Err(self.refused(format!("it has {} hard links", facts.nlink())));
         }
         if !is_trusted(facts.uid(), access) {
             return Err(self.refused(format!("it belongs to user {}", facts.uid())));
@@ -199,7 +204,30 @@ impl Place {
             let mode = facts.mode() & 0o7777;
             return Err(self.refused(format!("others have rights to it (mode {mode:04o})")));
         }
-        Ok(Some(file))
+        Ok(facts.nlink())
+    }
+
+    /// The ring in a file that was here, and was removed: for who reached it through a
+    /// process that has it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Place::open`].
+    pub fn open_file(&self, file: File) -> Result<Ring, Refused> {
+        self.check(&file, libc::O_RDWR)?;
+        let ring = self.map(&file)?;
+        self.admit(&ring)?;
+        Ok(ring)
+    }
+
+    /// As [`Place::look`], at such a file.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Place::look`].
+    pub fn look_into(&self, file: File) -> Result<View, Refused> {
+        self.check(&file, libc::O_RDONLY)?;
+        self.view(file)
     }
 
     /// Makes the ring under a name that nobody else has and moves it into place when it

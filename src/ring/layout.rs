@@ -83,7 +83,8 @@ pub struct Header {
     /// 1: a process leaves L to its contexts, so that keys are kept no longer
     /// than `seen_lifetime`, whatever `lifetime` says.
     pub own_lifetimes: AtomicU32,
-    pub(super) _pad: AtomicU32,
+    /// 1: the file is gone ([`super::removed`]).
+    pub removed: AtomicU32,
     pub(super) _pad0: [AtomicU64; 2],
 
     /// The slots of the node's line, oldest first: four times slot + 1 in 16 bits, 0 for none.
@@ -224,6 +225,7 @@ const _: () = {
     assert!(offset_of!(Header, plain) == 88);
     assert!(offset_of!(Header, opened) == 92);
     assert!(offset_of!(Header, own_lifetimes) == 96);
+    assert!(offset_of!(Header, removed) == 100);
     assert!(offset_of!(Header, line) == 120);
     assert!(offset_of!(Header, deadline) == 128);
     assert!(offset_of!(Header, governed_until) == 136);

@@ -56,6 +56,14 @@ impl Mapping {
         self.base
     }
 
+    /// The addresses of its first page, and after its last.
+    pub fn range(&self) -> (usize, usize) {
+        // SAFETY: takes a number, and cannot fail.
+        let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
+        let first = self.base.as_ptr() as usize;
+        (first, first + self.len.next_multiple_of(page))
+    }
+
     /// Its size in bytes.
     pub fn size(&self) -> usize {
         self.len

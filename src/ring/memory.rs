@@ -37,6 +37,11 @@ impl Memory {
         self.mapping.hide()
     }
 
+    /// The addresses of its first page, and after its last.
+    pub fn range(&self) -> (usize, usize) {
+        self.mapping.range()
+    }
+
     /// See [`Mapping::lock`].
     pub fn lock(&self) -> io::Result<()> {
         self.mapping.lock()

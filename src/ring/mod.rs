@@ -16,6 +16,7 @@
 //! - [`asks`]: what each process asks for
 //! - [`view`]: what an onlooker sees, without a lock
 //! - [`unused`]: a ring that nobody had a use for leaves no trace
+//! - `removed`: a ring whose file is gone
 
 pub mod asks;
 pub mod file;
@@ -30,6 +31,7 @@ mod memory;
 mod mutex;
 pub mod origin;
 pub mod reader;
+mod removed;
 pub mod stats;
 #[cfg(all(test, not(loom)))]
 mod tests;

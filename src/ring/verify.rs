@@ -15,7 +15,7 @@ use super::map::Mapping;
 use super::memory::Memory;
 use super::mutex::RobustMutex;
 use super::origin::Origin;
-use super::writer::NotLocked;
+use super::writer::{NotLocked, Writer};
 use crate::clock::nanos;
 use crate::schedule::{MAX_LIFETIME, MIN_ROTATE_EVERY};
 use crate::secret::wipe_stack;
@@ -26,6 +26,21 @@ const WRITER_PATIENCE: Duration = Duration::from_secs(2);
 impl Place {
     /// The ring in a file; `None` if the file was removed meanwhile.
     pub(super) fn verify(&self, file: &File) -> Result<Option<Ring>, Refused> {
+        let ring = self.map(file)?;
+        // Under the lock of who removes what nobody used.
+        let writer = self.admit(&ring)?;
+        let is_there = file.metadata().is_ok_and(|facts| facts.nlink() != 0);
+        if is_there {
+            let header = ring.header();
+            let opened = header.opened.load(Ordering::Relaxed).saturating_add(1);
+            header.opened.store(opened, Ordering::Relaxed);
+        }
+        drop(writer);
+        Ok(is_there.then_some(ring))
+    }
+
+    /// The ring in a file, of which nothing but its header was looked at.
+    pub(super) fn map(&self, file: &File) -> Result<Ring, Refused> {
         self.size_of(file)?;
         // The header's page first: it tells the size of the rest.
         self.reserve(file, size_of::<Header>())?;
@@ -33,8 +48,7 @@ impl Place {
         self.reserve(file, geometry.size())?;
         let mapping = Mapping::of_file(file.as_fd(), geometry.size())
             .map_err(|error| self.failed("mmap", &error))?;
-        let ring = Ring::new(Memory::new(mapping, geometry));
-        Ok(self.admit(file, &ring)?.then_some(ring))
+        Ok(Ring::new(Memory::new(mapping, geometry)))
     }
 
     /// The bytes of a file that is large enough for a header.
@@ -79,9 +93,8 @@ impl Place {
         Ok(geometry)
     }
 
-    /// Checks the contents, under the writer lock. False if the file was
-    /// removed before we had the lock: [`Place::remove_unused`].
-    fn admit(&self, file: &File, ring: &Ring) -> Result<bool, Refused> {
+    /// Checks the contents, under the writer lock, which is returned.
+    pub(super) fn admit<'r>(&self, ring: &'r Ring) -> Result<Writer<'r>, Refused> {
         let header = ring.header();
         if !ring.mutexes().all(RobustMutex::is_one) {
             return Err(self.refused("a lock in it is none; remove it if no server uses it"));
@@ -92,9 +105,6 @@ impl Place {
                 self.failed("its writer lock does not work", &io::Error::from_raw_os_error(errno))
             }
         })?;
-        if file.metadata().is_ok_and(|facts| facts.nlink() == 0) {
-            return Ok(false);
-        }
         let rotate_every = header.rotate_every.load(Ordering::Relaxed);
         let sensible = nanos(MIN_ROTATE_EVERY)..=nanos(MAX_LIFETIME);
         if rotate_every != 0 && !sensible.contains(&rotate_every) {
@@ -108,9 +118,7 @@ impl Place {
         if let Some(defect) = defect {
             return Err(self.refused(format!("{defect}; remove it if no server uses it")));
         }
-        let opened = header.opened.load(Ordering::Relaxed).saturating_add(1);
-        header.opened.store(opened, Ordering::Relaxed);
-        Ok(true)
+        Ok(writer)
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 
 use super::Ring;
 use super::asks::Binds;
@@ -64,11 +65,14 @@ impl Place {
     ///
     /// What lies there is not a ring that this version reads, or may not be read.
     pub fn look(&self) -> Result<Option<View>, Refused> {
-        let Some(file) = self.present(libc::O_RDONLY)? else { return Ok(None) };
+        self.present(libc::O_RDONLY)?.map(|file| self.view(file)).transpose()
+    }
+
+    pub(super) fn view(&self, file: File) -> Result<View, Refused> {
         let geometry = self.geometry_of(&file)?;
         let mapping = Mapping::to_read(file.as_fd(), geometry.size())
             .map_err(|error| self.failed("mmap", &error))?;
-        Ok(Some(View { ring: Ring::new(Memory::new(mapping, geometry)), file }))
+        Ok(View { ring: Ring::new(Memory::new(mapping, geometry)), file })
     }
 }
 
@@ -81,6 +85,11 @@ impl View {
     /// The file, for who wants to know its owner or inode.
     pub fn file(&self) -> &File {
         &self.file
+    }
+
+    /// True if the file has no name any more.
+    pub fn is_removed(&self) -> bool {
+        self.file.metadata().is_ok_and(|facts| facts.nlink() == 0)
     }
 
     /// How many keys fit.

@@ -31,7 +31,7 @@ pub fn inspect(pid: u32) -> Result<Vec<Finding>> {
     let maps = fs::read_to_string(&file)
         .with_context(|| format!("{file}: it cannot be read (run this as root)"))?;
     let mapped: BTreeSet<&str> = maps.lines().filter_map(path_of).collect();
-    Ok(vec![shim(&mapped), tls_library(&mapped), rings(&mapped)])
+    Ok(vec![shim(&mapped), tls_library(&mapped), rings(&maps)])
 }
 
 /// Looks for what switches tickets off in the configuration of a process.
@@ -87,8 +87,11 @@ fn arguments(line: &[u8]) -> Vec<OsString> {
 /// The file that a line of /proc/PID/maps names (proc(5)).
 fn path_of(line: &str) -> Option<&str> {
     let path = &line[line.find('/')?..];
-    Some(path.trim_end_matches(" (deleted)"))
+    Some(path.trim_end_matches(DELETED))
 }
+
+/// What the kernel appends to the name of a file that has none any more (proc(5)).
+const DELETED: &str = " (deleted)";
 
 fn shim(mapped: &BTreeSet<&str>) -> Finding {
     match mapped.iter().find(|path| path.contains("libtktrot")) {
@@ -117,9 +120,24 @@ fn tls_library(mapped: &BTreeSet<&str>) -> Finding {
     }
 }
 
-fn rings(mapped: &BTreeSet<&str>) -> Finding {
-    let rings: Vec<_> = mapped.iter().filter(|path| path.ends_with(".ring")).copied().collect();
-    if rings.is_empty() {
+fn rings(maps: &str) -> Finding {
+    let is_ring = |path: &&str| path.ends_with(".ring");
+    let removed = |line: &&str| line.ends_with(DELETED);
+    let lost: BTreeSet<&str> =
+        maps.lines().filter(removed).filter_map(path_of).filter(is_ring).collect();
+    let rings: BTreeSet<&str> = maps.lines().filter_map(path_of).filter(is_ring).collect();
+    let rings: Vec<_> = rings.into_iter().collect();
+    if !lost.is_empty() {
+        let lost: Vec<_> = lost.into_iter().collect();
+        Finding::wrong(
+            "ring",
+            format!(
+                "{}: its file was removed, and nobody that starts later shares it",
+                lost.join(", ")
+            ),
+            "restart the server; `tktrot status` tells what to look for",
+        )
+    } else if rings.is_empty() {
         let advice = "it has made no SSL_CTX yet, or a ring could not be used: see its log for lines of tktrot";
         Finding::doubtful("ring", "none is mapped", advice)
     } else {
@@ -130,6 +148,7 @@ fn rings(mapped: &BTreeSet<&str>) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::severity::Severity;
 
     #[test]
     fn a_command_line_is_taken_apart_and_so_is_the_title_of_nginx() {
@@ -137,6 +156,14 @@ mod tests {
         assert_eq!(arguments(b"haproxy\0"), [""; 0]);
         let title = b"nginx: master process /usr/sbin/nginx -p /x -c y.conf\0\0\0";
         assert_eq!(arguments(title), ["-p", "/x", "-c", "y.conf"]);
+    }
+
+    #[test]
+    fn a_ring_whose_file_is_gone_is_wrong() {
+        let line = "7f0-7f1 rw-s 00000000 00:1a 5  /run/tktrot/web.ring";
+        assert_eq!(rings(line).severity, Severity::Fine);
+        assert_eq!(rings(&format!("{line} (deleted)")).severity, Severity::Wrong);
+        assert_eq!(rings("").severity, Severity::Doubtful);
     }
 
     #[test]

@@ -59,6 +59,11 @@ pub enum Command {
 }
 
 impl Command {
+    /// True if it goes on for long, and with one ring.
+    pub fn stays(&self) -> bool {
+        matches!(self, Command::Agent(_))
+    }
+
     /// Does it; `config` is the settings file, if one was named.
     pub fn run(&self, config: Option<&Path>) -> Result<Severity> {
         match self {

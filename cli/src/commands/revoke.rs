@@ -1,16 +1,19 @@
 //! `tktrot revoke [RING] (--key PREFIX | --all) [--fleet]`.
 
+use std::fs;
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::Path;
 
 use anyhow::{Result, anyhow, bail, ensure};
 use tktrot::ring::file::Place;
 use tktrot::ring::view::KeyFacts;
+use tktrot::rotate::Keyring;
 use tktrot::secret::KeyName;
 
 use crate::agent::ask::{self, Question, Revoked, ask};
-use crate::rings::RingArgument;
-use crate::settings;
+use crate::orphans::{self, Orphan};
+use crate::rings::{RingArgument, look_at};
+use crate::settings::{self, Settings};
 use crate::severity::Severity;
 
 #[derive(clap::Args)]
@@ -55,12 +58,58 @@ impl Which {
     }
 }
 
+/// A ring that is meant: at its place, or in processes alone, its file having been removed.
+enum Target {
+    At(Place),
+    Removed(Orphan),
+}
+
+impl Target {
+    fn name(&self) -> String {
+        match self {
+            Target::At(place) => place.path().display().to_string(),
+            Target::Removed(orphan) => orphan.name(),
+        }
+    }
+
+    fn keys(&self) -> Result<Vec<KeyFacts>> {
+        Ok(match self {
+            Target::At(place) => look_at(place)?.keys(),
+            Target::Removed(orphan) => orphan.look()?.keys(),
+        })
+    }
+
+    fn open(&self, arguments: &Arguments, settings: &Settings) -> Result<Keyring> {
+        match self {
+            Target::At(_) => Ok(arguments.ring.open(settings)?.1),
+            Target::Removed(orphan) => orphan.open(),
+        }
+    }
+}
+
+/// All that are meant by one name.
+fn targets(place: &Place) -> Vec<Target> {
+    let removed: Vec<_> = orphans::of(place).into_iter().map(Target::Removed).collect();
+    let is_there = fs::symlink_metadata(place.path()).is_ok();
+    let named = (is_there || removed.is_empty()).then(|| Target::At(place.clone()));
+    named.into_iter().chain(removed).collect()
+}
+
 pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     let settings = settings::read(config)?;
-    let (place, view) = arguments.ring.look(&settings)?;
+    let place = arguments.ring.place(&settings)?;
     let path = place.path();
     let which = &arguments.which;
-    let meant: Vec<_> = view.keys().into_iter().filter(|key| which.means(&key.name)).collect();
+    let targets = targets(&place);
+    let mut meant = Vec::new();
+    let mut unreached = Vec::new();
+    for target in &targets {
+        match target.keys() {
+            Ok(keys) => meant.extend(keys.into_iter().filter(|key| which.means(&key.name))),
+            Err(error) if matches!(target, Target::Removed(_)) => unreached.push(error),
+            Err(error) => return Err(error),
+        }
+    }
     let names: Vec<_> = meant.iter().map(|key| key.name.to_string()).collect();
     if let Some(prefix) = &which.key {
         ensure!(!meant.is_empty(), "{}: no key's name begins with {prefix}", path.display());
@@ -82,22 +131,42 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
             }
         ))?;
     }
-    if arguments.fleet {
-        return revoke_everywhere(&place, which, &meant);
+    let mut severity = Severity::Fine;
+    for target in &targets {
+        if arguments.fleet && matches!(target, Target::At(_)) {
+            severity = severity.max(revoke_everywhere(&place, which, &meant)?);
+            continue;
+        }
+        let keyring = match target.open(arguments, &settings) {
+            Ok(keyring) => keyring,
+            // It was told of above, or its processes have ended.
+            Err(_) if matches!(target, Target::Removed(_)) => continue,
+            Err(error) => return Err(error),
+        };
+        revoke(&keyring, &target.name(), which)?;
+        if matches!(target, Target::Removed(_)) {
+            severity = severity.max(Severity::Doubtful);
+        } else if keyring.is_governed() {
+            eprintln!(
+                "{}: an agent governs this ring; on other hosts keys live on: --fleet ends them \
+                 there",
+                path.display()
+            );
+        }
     }
-    let (_, keyring) = arguments.ring.open(&settings)?;
+    for error in &unreached {
+        eprintln!("{error:#}");
+    }
+    Ok(if unreached.is_empty() { severity } else { Severity::Wrong })
+}
+
+fn revoke(keyring: &Keyring, name: &str, which: &Which) -> Result<()> {
     let revoked = keyring
         .revoke_those(|name| which.means(name))
-        .map_err(|failure| anyhow!("{}: {failure}", path.display()))?;
+        .map_err(|failure| anyhow!("{name}: {failure}"))?;
     let names: Vec<_> = revoked.iter().map(KeyName::to_string).collect();
-    println!("{}: ended {}: {}", path.display(), count(revoked.len()), names.join(", "));
-    if keyring.is_governed() {
-        eprintln!(
-            "{}: an agent governs this ring; on other hosts keys live on: --fleet ends them there",
-            path.display()
-        );
-    }
-    Ok(Severity::Fine)
+    println!("{name}: ended {}: {}", count(revoked.len()), names.join(", "));
+    Ok(())
 }
 
 /// Not only here: the agent tells its peers.

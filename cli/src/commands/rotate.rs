@@ -1,10 +1,13 @@
 //! `tktrot rotate [RING] [--fleet]`.
 
+use std::fs;
 use std::path::Path;
 
 use anyhow::{Result, anyhow};
+use tktrot::rotate::Keyring;
 
 use crate::agent::ask::{Question, Rotated, ask};
+use crate::orphans::{self, Orphan};
 use crate::rings::RingArgument;
 use crate::settings;
 use crate::severity::Severity;
@@ -34,12 +37,15 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
         );
         return Ok(Severity::Fine);
     }
+    let place = arguments.ring.place(&settings)?;
+    let removed = orphans::of(&place);
+    if !removed.is_empty() && fs::symlink_metadata(place.path()).is_err() {
+        return rotate_removed(&removed);
+    }
     let (place, keyring) = arguments.ring.open(&settings)?;
     let path = place.path();
-    // What those asked for that have ended no longer counts, from this key on.
-    keyring.reconsider().map_err(|failure| anyhow!("{}: {failure}", path.display()))?;
-    keyring.rotate().map_err(|failure| anyhow!("{}: {failure}", path.display()))?;
-    println!("{}: a new key encrypts; the former ones decrypt to their ends", path.display());
+    rotate(&keyring, &path.display().to_string())?;
+    let severity = rotate_removed(&removed)?;
     if keyring.is_governed() {
         eprintln!(
             "{}: an agent governs this ring; other hosts learn of the key within a second, and \
@@ -47,5 +53,21 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
             path.display()
         );
     }
-    Ok(Severity::Fine)
+    Ok(severity)
+}
+
+fn rotate(keyring: &Keyring, name: &str) -> Result<()> {
+    // What those asked for that have ended no longer counts, from this key on.
+    keyring.reconsider().map_err(|failure| anyhow!("{name}: {failure}"))?;
+    keyring.rotate().map_err(|failure| anyhow!("{name}: {failure}"))?;
+    println!("{name}: a new key encrypts; the former ones decrypt to their ends");
+    Ok(())
+}
+
+/// Rings that processes have whose file was removed.
+fn rotate_removed(removed: &[Orphan]) -> Result<Severity> {
+    for orphan in removed {
+        rotate(&orphan.open()?, &orphan.name())?;
+    }
+    Ok(if removed.is_empty() { Severity::Fine } else { Severity::Doubtful })
 }

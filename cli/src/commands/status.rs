@@ -1,12 +1,14 @@
 //! `tktrot status [RING] [--json | --prometheus]`.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
 use tktrot::ring::file::Place;
 
+use crate::orphans::{self, Orphan};
 use crate::rings::RingArgument;
 use crate::settings::{self, Settings};
 use crate::severity::Severity;
@@ -64,40 +66,72 @@ struct Seen {
 pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     let settings = settings::read(config)?;
     let places = arguments.ring.places(&settings)?;
+    let removed: Vec<_> = places.iter().flat_map(orphans::of).collect();
     // One ring that cannot be read is the command's failure, whatever the form.
-    if let [place] = &*places {
+    if let ([place], []) = (&*places, &*removed) {
         Observer::new(place.clone(), &settings).look()?;
     }
-    let seen = look(&places, &settings, arguments.interval);
+    let seen = look(&places, &removed, &settings, arguments.interval);
     let worst = seen.iter().map(Seen::severity).max().unwrap_or(Severity::Fine);
     print!("{}", told(&seen, &arguments.form)?);
     Ok(worst)
 }
 
-fn look(places: &[Place], settings: &Settings, interval: Option<Duration>) -> Vec<Seen> {
-    let mut observers: Vec<_> =
-        places.iter().map(|place| Observer::new(place.clone(), settings)).collect();
-    let mut rates = Vec::new();
+/// A ring to look at, or why that cannot be; by name.
+struct Subject {
+    name: String,
+    path: PathBuf,
+    observer: Result<Observer, String>,
+}
+
+impl Subject {
+    fn at(place: &Place, settings: &Settings) -> Subject {
+        let path = place.path();
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        Subject { name, path, observer: Ok(Observer::new(place.clone(), settings)) }
+    }
+
+    fn removed(orphan: &Orphan, settings: &Settings) -> Subject {
+        let path = orphan.path.clone();
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        let name = format!("{name} (removed, in {})", orphan.owners());
+        let observer = orphan.look().map_err(|error| format!("{error:#}"));
+        let observer = observer.map(|view| Observer::of_removed(path.clone(), view, settings));
+        Subject { name, path, observer }
+    }
+
+    fn read(&mut self) -> Result<Reading, String> {
+        let observer = self.observer.as_mut().map_err(|error| error.clone())?;
+        observer.read().map_err(|error| format!("{error:#}"))
+    }
+
+    fn seen(mut self, with_rates: bool) -> Seen {
+        let reading = self.read().map(|reading| Reading { name: printable(&self.name), ..reading });
+        let rates = self.observer.as_ref().ok().filter(|_| with_rates).map(Observer::rates);
+        let path = printable(&self.path.to_string_lossy());
+        Seen { name: printable(&self.name), path, reading, rates }
+    }
+}
+
+fn look(
+    places: &[Place],
+    removed: &[Orphan],
+    settings: &Settings,
+    interval: Option<Duration>,
+) -> Vec<Seen> {
+    // What is no longer there, and lives on in processes, is told by those alone.
+    let is_there = |place: &&Place| {
+        fs::symlink_metadata(place.path()).is_ok()
+            || removed.iter().all(|orphan| orphan.path != place.path())
+    };
+    let named = places.iter().filter(is_there).map(|place| Subject::at(place, settings));
+    let nameless = removed.iter().map(|orphan| Subject::removed(orphan, settings));
+    let mut subjects: Vec<_> = named.chain(nameless).collect();
     if let Some(interval) = interval {
-        observers.iter_mut().for_each(|observer| drop(observer.read()));
+        subjects.iter_mut().for_each(|subject| drop(subject.read()));
         thread::sleep(interval);
     }
-    let readings: Vec<_> = observers
-        .iter_mut()
-        .map(|observer| {
-            let reading = observer.read().map_err(|error| format!("{error:#}"));
-            rates.push(interval.map(|_| observer.rates()));
-            reading
-        })
-        .collect();
-    let seen = places.iter().zip(readings).zip(rates);
-    seen.map(|((place, reading), rates)| {
-        let path = place.path();
-        let name = path.file_stem().unwrap_or_default().to_string_lossy();
-        let path = printable(&path.to_string_lossy());
-        Seen { name: printable(&name), path, reading, rates }
-    })
-    .collect()
+    subjects.into_iter().map(|subject| subject.seen(interval.is_some())).collect()
 }
 
 fn told(seen: &[Seen], form: &Form) -> Result<String> {

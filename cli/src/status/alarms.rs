@@ -65,11 +65,12 @@ pub enum Kind {
     Unbound,
     NotResumed,
     TicketsOutliveKeys,
+    FileRemoved,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 19] = [
+    pub const ALL: [Kind; 20] = [
         Kind::TimesInvalid,
         Kind::WriterStuck,
         Kind::WriterDead,
@@ -89,6 +90,7 @@ impl Kind {
         Kind::Unbound,
         Kind::NotResumed,
         Kind::TicketsOutliveKeys,
+        Kind::FileRemoved,
     ];
 
     /// As JSON and metrics have it.
@@ -113,6 +115,7 @@ impl Kind {
             Kind::Unbound => "unbound",
             Kind::NotResumed => "not-resumed",
             Kind::TicketsOutliveKeys => "tickets-outlive-keys",
+            Kind::FileRemoved => "file-removed",
         }
     }
 
@@ -129,8 +132,9 @@ impl Kind {
 
 /// All that is wrong, the worst first.
 pub fn alarms(reading: &Reading) -> Vec<Alarm> {
-    const CHECKS: [fn(&Reading) -> Option<Alarm>; 14] = [
+    const CHECKS: [fn(&Reading) -> Option<Alarm>; 15] = [
         times,
+        removed,
         writer,
         overdue,
         generator,
@@ -177,6 +181,21 @@ fn times(reading: &Reading) -> Option<Alarm> {
     Kind::TimesInvalid.wrong(
         "the clock (CLOCK_BOOTTIME) cannot be read: nobody knows how old the ring's keys are",
         "look at what confines this program and the servers",
+    )
+}
+
+fn removed(reading: &Reading) -> Option<Alarm> {
+    if !reading.file_removed {
+        return None;
+    }
+    let who = reading.servers().map(|user| user.pid.to_string()).collect::<Vec<_>>().join(", ");
+    Kind::FileRemoved.wrong(
+        format!(
+            "the ring's file was removed: the processes that have it ({who}) share its keys with \
+             nobody that started later, and no ticket of theirs opens there"
+        ),
+        "restart their servers; find out what removes the file (RemoveIPC= of logind or of a unit, \
+         RuntimeDirectory=, a clean-up of /dev/shm), and set TKTROT_DIR where it does not",
     )
 }
 

@@ -49,6 +49,7 @@ pub fn healthy() -> Reading {
         name: "nginx".into(),
         path: "/run/tktrot/nginx.ring".into(),
         capacity: 64,
+        file_removed: false,
         times_are_valid: true,
         exposure: Exposure { span: 3 * HOUR, rotate_every: HOUR, lifetime: 2 * HOUR },
         governed_for: None,

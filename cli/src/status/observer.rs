@@ -49,6 +49,12 @@ impl Observer {
         Self::of(Source::Open(path, Arc::new(view)), false)
     }
 
+    /// One who has a ring open whose file was removed.
+    pub fn of_removed(path: PathBuf, view: View, settings: &Settings) -> Observer {
+        let expected = settings.config.upkeep == Upkeep::Thread;
+        Self::of(Source::Open(path, Arc::new(view)), expected)
+    }
+
     fn of(source: Source, upkeep_thread_expected: bool) -> Observer {
         Observer {
             source,

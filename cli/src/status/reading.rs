@@ -25,6 +25,8 @@ pub struct Reading {
     pub name: String,
     pub path: String,
     pub capacity: u32,
+    /// True if its file has no name any more: who has it has it, and nobody else ever will.
+    pub file_removed: bool,
     /// False if there is no clock to read its times by.
     pub times_are_valid: bool,
     pub exposure: Exposure,
@@ -173,6 +175,7 @@ impl Reading {
             name: printable(&name),
             path: printable(&path.to_string_lossy()),
             capacity: view.capacity(),
+            file_removed: view.is_removed(),
             times_are_valid: now != Time::NEVER,
             exposure: exposure(view, &snapshot.keys),
             governed_for: snapshot.governed,

@@ -41,6 +41,11 @@ impl Memory {
         Ok(())
     }
 
+    /// Nowhere.
+    pub fn range(&self) -> (usize, usize) {
+        (0, 0)
+    }
+
     /// Nothing to do.
     pub fn lock(&self) -> io::Result<()> {
         Ok(())
@@ -95,7 +100,7 @@ impl Header {
             plain: AtomicU32::new(0),
             opened: AtomicU32::new(0),
             own_lifetimes: AtomicU32::new(0),
-            _pad: AtomicU32::new(0),
+            removed: AtomicU32::new(0),
             _pad0: words(),
             line: AtomicU64::new(0),
             deadline: AtomicU64::new(0),

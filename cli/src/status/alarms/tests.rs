@@ -31,6 +31,13 @@ fn times_that_mean_nothing_are_wrong_and_not_called_overdue() {
 }
 
 #[test]
+fn a_removed_file_is_wrong_and_names_who_has_it() {
+    let reading = Reading { file_removed: true, ..healthy() };
+    assert_eq!(found(&reading), [(Kind::FileRemoved, Severity::Wrong)]);
+    assert!(alarms(&reading)[0].what.contains("4712"), "{:?}", alarms(&reading));
+}
+
+#[test]
 fn a_dead_writer_deserves_a_look_and_a_stuck_one_is_wrong() {
     let reading = Reading { writer_lock: Lock::Dead, ..healthy() };
     assert_eq!(found(&reading), [(Kind::WriterDead, Severity::Doubtful)]);
