@@ -106,6 +106,20 @@ pub fn set_confined(is_confined: bool) {
     CONFINED.store(is_confined, Ordering::Relaxed);
 }
 
+static FILTERS_ARE_SEEN: AtomicBool = AtomicBool::new(false);
+
+/// Notes that somebody stands in front of the calls by which a process confines itself,
+/// and tells it: the shim.
+pub fn filters_are_seen() {
+    FILTERS_ARE_SEEN.store(true, Ordering::Relaxed);
+}
+
+/// True where nobody would tell of a filter, and there may be one: a server that links the
+/// library confines its workers, or itself, without a word.
+pub fn may_be_confined() -> bool {
+    is_confined() || (is_child() && !FILTERS_ARE_SEEN.load(Ordering::Relaxed))
+}
+
 /// True where whoever makes a call that a server has no need of may be ended for it.
 pub fn is_confined() -> bool {
     CONFINED.load(Ordering::Relaxed)

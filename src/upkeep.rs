@@ -378,7 +378,10 @@ fn attend(keyring: &Keyring, looks: bool) -> io::Result<()> {
     let (ring, process) = (keyring.ring(), process::id());
     let header = ring.header();
     let mut shown = None;
-    while !is_leaving() && !(looks && is_left_alone()) {
+    while !is_leaving() {
+        if looks && is_left_alone() {
+            break;
+        }
         let permit = Working::begin();
         if shown.is_none() {
             // SAFETY: a keyring's ring stays mapped for as long as the process lives.
@@ -391,7 +394,7 @@ fn attend(keyring: &Keyring, looks: bool) -> io::Result<()> {
         if now >= due {
             keyring.tick(now);
         }
-        if looks {
+        if looks && !process::may_be_confined() {
             say_if_removed(keyring);
         }
         let next = CHORE.get().map_or(Time::NEVER, |chore| chore(keyring.now()));

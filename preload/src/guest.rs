@@ -72,6 +72,7 @@ impl Guest {
         if config.disabled || !program::names().iter().any(|name| config.is_meant_for(name)) {
             return None;
         }
+        process::filters_are_seen();
         let opened = log::open(&config.log);
         let guest = Guest {
             config,

@@ -350,13 +350,13 @@ mod tests {
     use crate::ring::stats::OF_PROCESSES;
 
     /// No process has these numbers: Linux' largest is 2^22.
-    fn nobody(number: u64) -> ProcessId {
-        ProcessId(process::id().0 & !0xffff_ffff | (1 << 22) + number)
+    fn nobody(number: u32) -> ProcessId {
+        ProcessId::new(process::id().namespace(), (1 << 22) + number)
     }
 
     /// Lives as long as the host does.
     fn init() -> ProcessId {
-        ProcessId(process::id().0 & !0xffff_ffff | 1)
+        ProcessId::new(process::id().namespace(), 1)
     }
 
     /// The same number, in another PID namespace.
@@ -491,7 +491,7 @@ mod tests {
     #[test]
     fn processes_that_share_a_block_ask_together() {
         let ring = ring();
-        for number in 0..OF_PROCESSES as u64 {
+        for number in 0..OF_PROCESSES as u32 {
             // None of them can be told to be dead.
             come(&ring, elsewhere(nobody(number)), &ask(60, Bind::ALL));
         }

@@ -50,16 +50,31 @@ impl Place {
     }
 
     /// The directory for rings where none is configured: for root `/run/tktrot`,
-    /// or `/dev/shm/tktrot` where /run is no tmpfs; else `/dev/shm/tktrot-UID`.
-    /// With it the mode to create it with.
+    /// or `/dev/shm/tktrot` where neither that (a volume of a container) nor /run is on
+    /// tmpfs. Else the directory that systemd made for the service (systemd.exec(5),
+    /// `RuntimeDirectory=`), or that of the user's session with `tktrot` in it, where they are
+    /// this user's and on tmpfs; at last `/dev/shm/tktrot-UID`, which logind removes when a
+    /// user of an id from 1000 on has left (logind.conf(5), `RemoveIPC=`). With it the mode to
+    /// create it with.
     pub fn default_dir() -> (PathBuf, u32) {
-        match effective_user() {
-            0 if fs::File::open("/run").is_ok_and(|run| on_memory(&run)) => {
-                ("/run/tktrot".into(), 0o755)
-            }
-            0 => ("/dev/shm/tktrot".into(), 0o755),
-            uid => (format!("/dev/shm/tktrot-{uid}").into(), 0o700),
+        let user = effective_user();
+        let is_ours = |dir: &Path| is_memory_of(dir, user);
+        if user == 0 {
+            let is_there = is_ours("/run/tktrot".as_ref()) || is_ours("/run".as_ref());
+            return (if is_there { "/run/tktrot" } else { "/dev/shm/tktrot" }.into(), 0o755);
         }
+        let of_service = std::env::var_os("RUNTIME_DIRECTORY").unwrap_or_default();
+        let first = of_service.as_bytes().split(|byte| *byte == b':').next();
+        let of_service = PathBuf::from(OsStr::from_bytes(first.unwrap_or_default()));
+        let of_session = PathBuf::from(format!("/run/user/{user}"));
+        let dir = if of_service.is_absolute() && is_ours(&of_service) {
+            of_service
+        } else if is_ours(&of_session) {
+            of_session.join("tktrot")
+        } else {
+            format!("/dev/shm/tktrot-{user}").into()
+        };
+        (dir, 0o700)
     }
 
     /// Opens the ring, or creates it for `capacity` keys. Whoever opens it at the same
@@ -313,6 +328,14 @@ fn effective_user() -> u32 {
 fn is_trusted(owner: u32, access: libc::c_int) -> bool {
     let user = effective_user();
     owner == user || owner == 0 || (user == 0 && access == libc::O_RDONLY)
+}
+
+/// True for a directory in memory that belongs to that user.
+fn is_memory_of(dir: &Path, user: u32) -> bool {
+    let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
+    let opened = fs::OpenOptions::new().read(true).custom_flags(flags).open(dir);
+    let belongs = |dir: &File| dir.metadata().is_ok_and(|facts| facts.uid() == user);
+    opened.is_ok_and(|dir| on_memory(&dir) && belongs(&dir))
 }
 
 /// True if a file lies on tmpfs or ramfs, which is memory; false if that cannot be told.

@@ -109,12 +109,10 @@ impl Ring {
             })
             .unwrap_or(process.pid() as usize % OF_PROCESSES);
         let (block, member) = (&blocks[index], &self.members()[index]);
-        if block.owner.load(Ordering::Relaxed) == process.0 {
-            if member.begin(process, now) {
-                // Threads of that dead one counted here.
-                for block in &self.blocks()[OF_PROCESSES..] {
-                    block.take(process, ProcessId(0));
-                }
+        if block.owner.load(Ordering::Relaxed) == process.0 && member.begin(process, now) {
+            // Threads of that dead one counted here.
+            for block in &self.blocks()[OF_PROCESSES..] {
+                block.take(process, ProcessId(0));
             }
         }
         block.set_program(program);
@@ -237,8 +235,8 @@ mod tests {
     }
 
     /// A process of this PID namespace.
-    fn numbered(pid: u64) -> ProcessId {
-        ProcessId(process::id().0 & !0xffff_ffff | pid)
+    fn numbered(pid: u32) -> ProcessId {
+        ProcessId::new(process::id().namespace(), pid)
     }
 
     /// No process has this number: Linux' largest is 2^22.
@@ -298,7 +296,7 @@ mod tests {
     fn more_processes_than_blocks_share_them_but_never_a_threads() {
         let ring = ring();
         let thread = ring.claim_thread_block(process::id(), NOW).unwrap();
-        for pid in 1..=BLOCKS as u64 {
+        for pid in 1..=BLOCKS as u32 {
             let block = ring.claim_block(numbered(pid), b"many", NOW);
             assert!(block < OF_PROCESSES);
             ring.count(block, Counter::Unknown);

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::api::TlsApi;
 use super::source::Source;
+use crate::clock::Time;
 use crate::log::OnceOnly;
 use crate::{error, notice, seat};
 
@@ -102,6 +103,17 @@ pub fn fresh(api: &TlsApi, source: &Source) -> Option<Iv> {
     iv
 }
 
+/// What is drawn in advance is drawn twice where a process, or the whole machine, is
+/// copied while it runs (criu, a snapshot of a virtual machine): of the same IV, two
+/// copies make two, each of the nanosecond in which it seals. As unpredictable as
+/// before.
+pub fn of_moment(mut iv: Iv, now: Time) -> Iv {
+    for (byte, moment) in iv.iter_mut().zip(now.0.to_le_bytes()) {
+        *byte ^= moment;
+    }
+    iv
+}
+
 fn take_or_draw((api, source): (&TlsApi, &Source), drew: &mut bool) -> Option<Iv> {
     let mut draw = |bytes: &mut [u8]| {
         *drew = true;
@@ -139,6 +151,14 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+
+    #[test]
+    fn two_copies_of_a_pool_make_different_ivs_of_it() {
+        let drawn: Iv = std::array::from_fn(|at| at as u8);
+        let at = |now| of_moment(drawn, Time(now));
+        assert_ne!(at(1 << 40), at((1 << 40) + 1));
+        assert_eq!(at(0x0102), [2, 0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
+    }
 
     fn pool() -> Pool {
         Pool(UnsafeCell::new(Drawn { source: 0, left: 0, ivs: [[0; 16]; IVS] }))

@@ -260,7 +260,7 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
         let Attachment { library, .. } = self.attachment;
         // SAFETY: the connection of this call.
         let server_name = unsafe { ServerName::at_sealing(library, self.ssl) }?;
-        let iv = iv::fresh(&library.api, self.attachment.source())?;
+        let iv = iv::of_moment(iv::fresh(&library.api, self.attachment.source())?, now);
         let bound = Bound { key, scope, server_name: &server_name };
         let primed = self.prime(&bound, &iv, Direction::Encrypt, now);
         primed.then_some(Sealed { name: key.name, iv })

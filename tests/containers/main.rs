@@ -2,6 +2,7 @@
 //! which all have the same number, and time namespaces, in which clocks differ.
 
 mod contained;
+mod servers;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
