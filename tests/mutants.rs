@@ -7,8 +7,9 @@ use std::process::Command;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-const MUTANTS: [&str; 19] = [
+const MUTANTS: [&str; 23] = [
     "callback-taken-away",
+    "copy-accepted",
     "empty-slot-matched",
     "erased-too-late",
     "error-queue-not-restored",
@@ -16,11 +17,14 @@ const MUTANTS: [&str; 19] = [
     "interrupted-sleep-fatal",
     "lengthened-key",
     "lock-not-repaired",
+    "lock-taken-from-the-living",
     "missing-release",
     "name-not-forgotten",
+    "namespace-time",
     "one-certificate-bound",
     "reference-not-held",
     "scope-part-dropped",
+    "silent-leader",
     "skipped-sequence-check",
     "states-pile-up",
     "switched-policy-ignored",
