@@ -86,7 +86,12 @@ fn each_names_a_test_that_there_is() -> Result<()> {
             }
             ["test", file, path] => match path.rsplit_once("::") {
                 Some((module, test)) => function(&format!("tests/{file}/{module}.rs"), test),
-                None => function(&format!("tests/{file}.rs"), path),
+                None => {
+                    let alone = format!("tests/{file}.rs");
+                    let is_alone = root().join(&alone).is_file();
+                    let within = format!("tests/{file}/main.rs");
+                    function(if is_alone { &alone } else { &within }, path);
+                }
             },
             ["c", program] => {
                 assert!(root().join(format!("c-tests/{program}.c")).is_file(), "{name}: {program}");
