@@ -22,8 +22,8 @@ pub struct Orphan {
     users: Vec<(u32, String)>,
 }
 
-/// All that can be seen, by path.
-pub fn all() -> Vec<Orphan> {
+/// All files that were removed and may be rings, by path.
+fn all() -> Vec<Orphan> {
     // By device and inode, as /proc tells them.
     let mut found: BTreeMap<(String, String), Orphan> = BTreeMap::new();
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -51,10 +51,12 @@ pub fn of(place: &Place) -> Vec<Orphan> {
 
 /// Those that were in one directory.
 pub fn in_dir(dir: &Path) -> Vec<Orphan> {
-    all().into_iter().filter(|orphan| orphan.path.parent() == Some(dir)).collect()
+    let is_ring = |path: &Path| path.extension().is_some_and(|extension| extension == "ring");
+    let is_there = |path: &Path| path.parent() == Some(dir) && is_ring(path);
+    all().into_iter().filter(|orphan| is_there(&orphan.path)).collect()
 }
 
-/// A line of /proc/PID/maps that maps a removed ring.
+/// A line of /proc/PID/maps that maps a removed file so that processes share it.
 struct Mapped<'l> {
     range: &'l str,
     device: &'l str,
@@ -68,8 +70,7 @@ impl<'l> Mapped<'l> {
         let mut fields = line.split_whitespace();
         let (range, permissions) = (fields.next()?, fields.next()?);
         let (device, inode) = (fields.nth(1)?, fields.next()?);
-        let is_ring = path.ends_with(".ring") && permissions.ends_with('s');
-        is_ring.then_some(Mapped { range, device, inode, path })
+        permissions.ends_with('s').then_some(Mapped { range, device, inode, path })
     }
 }
 
@@ -146,7 +147,6 @@ mod tests {
         for other in [
             "7f0-7f1 rw-s 00000000 00:1a 5  /run/tktrot/a b.ring",
             "7f0-7f1 rw-p 00000000 00:1a 5  /run/tktrot/a.ring (deleted)",
-            "7f0-7f1 rw-s 00000000 00:1a 5  /dev/zero (deleted)",
             "7f0-7f1 rw-p 00000000 00:00 0    [heap]",
         ] {
             assert!(Mapped::parse(other).is_none(), "{other}");

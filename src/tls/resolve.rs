@@ -301,6 +301,8 @@ pub struct Originals {
     /// What a session has of its client.
     pub ssl_session_get0_peer: Option<unsafe extern "C" fn(*const SSL_SESSION) -> *mut c_void>,
     pub ssl_session_get0_peer_rpk: Option<unsafe extern "C" fn(*const SSL_SESSION) -> *mut c_void>,
+    /// How long a session lives, in seconds, and so what its ticket says.
+    pub ssl_session_set_timeout: Option<unsafe extern "C" fn(*mut SSL_SESSION, c_long) -> c_long>,
     /// Only asked, as the next: QUIC listeners have it.
     pub ossl_quic_server_method: Option<unsafe extern "C" fn() -> *const SSL_METHOD>,
     /// Where it is the clients' method, too, that one tells nothing.
@@ -521,6 +523,7 @@ fn originals(handle: *mut c_void) -> Originals {
         ssl_ctx_set_session_ticket_cb: find!(handle, c"SSL_CTX_set_session_ticket_cb"),
         ssl_session_get0_peer: find!(handle, c"SSL_SESSION_get0_peer"),
         ssl_session_get0_peer_rpk: find!(handle, c"SSL_SESSION_get0_peer_rpk"),
+        ssl_session_set_timeout: find!(handle, c"SSL_SESSION_set_timeout"),
         ssl_get_options: find!(handle, c"SSL_get_options"),
         ssl_get_max_early_data: find!(handle, c"SSL_get_max_early_data"),
         ossl_quic_server_method: find!(handle, c"OSSL_QUIC_server_method"),

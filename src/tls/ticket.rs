@@ -6,9 +6,10 @@
 //! "no ticket" where the library survives that. Nothing ever answers < 0,
 //! which would end the handshake.
 
-use std::ffi::{c_int, c_uchar};
+use std::ffi::{c_int, c_long, c_uchar};
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use openssl_sys::{EVP_CIPHER_CTX, HMAC_CTX, SSL};
 
@@ -220,7 +221,8 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
         let keyring = attachment.keyring;
         let now = keyring.now();
         primed::tend(now);
-        keyring.expect_lifetime_with(attachment.timeout(), attachment);
+        let timeout = attachment.timeout();
+        keyring.expect_lifetime_with(timeout, attachment);
         let mut scope = None;
         if attachment.scope.bind() != Bind::NONE {
             // SAFETY: the connection of this call.
@@ -240,12 +242,45 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
             let key = keyring.sealing_with(now, attachment)?;
             // SAFETY: passed on from the caller.
             sealed = unsafe { self.seal_with(&key, scope.as_deref(), now) };
-            if sealed.is_some() || key.is_there() {
+            if sealed.is_some() {
+                let left = now.until(key.times.decrypt_until);
+                if left < timeout {
+                    // SAFETY: the connection of this call.
+                    unsafe { self.promise(left) };
+                }
+                break;
+            }
+            if key.is_there() {
                 break;
             }
         }
         attachment.count(if sealed.is_some() { Counter::Issued } else { Counter::Errors });
         sealed
+    }
+
+    /// Where keys are kept for less than sessions live (TKTROT_LIFETIME), the ticket does not
+    /// say that it lives for longer than its key (`ticket_lifetime_hint` of RFC 5077,
+    /// `ticket_lifetime` of RFC 8446). libssl has put the session into the ticket by now, and
+    /// takes from it what the ticket says after this; the session itself is in no cache.
+    ///
+    /// # Safety
+    ///
+    /// The connection of this call, at enc = 1.
+    #[cold]
+    unsafe fn promise(&self, left: Duration) {
+        let Attachment { library, .. } = self.attachment;
+        // Libraries that have no such callback say it before they ask for a key.
+        let is_openssl = library.originals.ssl_ctx_set_session_ticket_cb.is_some();
+        let functions = library.api.ssl_get_session.zip(library.originals.ssl_session_set_timeout);
+        if let Some((get, set)) = functions.filter(|_| is_openssl) {
+            // SAFETY: a live connection, and its session, if it has one.
+            unsafe {
+                let session = get(self.ssl);
+                if !session.is_null() {
+                    set(session, left.as_secs() as c_long);
+                }
+            }
+        }
     }
 
     /// # Safety

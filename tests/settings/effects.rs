@@ -44,6 +44,28 @@ fn the_capacity_decides_the_size_of_the_ring() -> Result<()> {
     Ok(())
 }
 
+/// Where keys are kept for less than sessions live, as elsewhere for as long as without us.
+#[test]
+fn a_ticket_does_not_say_that_it_outlives_its_key() -> Result<()> {
+    let hint = |version, solo: &Solo| -> Result<u64> {
+        Ok(ticket(&Client::new(version)?, solo)?.lifetime_hint().as_secs())
+    };
+    let bare = Solo::openssl().start()?;
+    let ring = RingDir::new()?;
+    let by_default = server(&ring)?.start()?;
+    let short = RingDir::new()?;
+    let short = server(&short)?.env("TKTROT_ROTATE", "60s").env("TKTROT_LIFETIME", "100s");
+    let short = short.start()?;
+    for version in TlsVersion::ALL {
+        let without = hint(version, &bare)?;
+        assert!(without > 160, "{version:?}: {without} s is nothing to shorten");
+        assert_eq!(hint(version, &by_default)?, without, "{version:?}");
+        let with = hint(version, &short)?;
+        assert!((100..=160).contains(&with), "{version:?}: {with} s");
+    }
+    Ok(())
+}
+
 /// Offers the first server's tickets to the second one; the answer must be the same for both
 /// protocol versions.
 fn resumes_at(first: &Solo, second: &Solo) -> Result<bool> {
