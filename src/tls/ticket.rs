@@ -243,10 +243,10 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
             // SAFETY: passed on from the caller.
             sealed = unsafe { self.seal_with(&key, scope.as_deref(), now) };
             if sealed.is_some() {
-                let left = now.until(key.times.decrypt_until);
-                if left < timeout {
+                let kept = key.times.retention();
+                if kept < timeout {
                     // SAFETY: the connection of this call.
-                    unsafe { self.promise(left) };
+                    unsafe { self.promise(kept) };
                 }
                 break;
             }
@@ -259,15 +259,15 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
     }
 
     /// Where keys are kept for less than sessions live (TKTROT_LIFETIME), the ticket does not
-    /// say that it lives for longer than its key (`ticket_lifetime_hint` of RFC 5077,
-    /// `ticket_lifetime` of RFC 8446). libssl has put the session into the ticket by now, and
+    /// say that it lives for longer (`ticket_lifetime_hint` of RFC 5077, `ticket_lifetime` of
+    /// RFC 8446). libssl has put the session into the ticket by now, and
     /// takes from it what the ticket says after this; the session itself is in no cache.
     ///
     /// # Safety
     ///
     /// The connection of this call, at enc = 1.
     #[cold]
-    unsafe fn promise(&self, left: Duration) {
+    unsafe fn promise(&self, kept: Duration) {
         let Attachment { library, .. } = self.attachment;
         // Libraries that have no such callback say it before they ask for a key.
         let is_openssl = library.originals.ssl_ctx_set_session_ticket_cb.is_some();
@@ -277,7 +277,7 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
             unsafe {
                 let session = get(self.ssl);
                 if !session.is_null() {
-                    set(session, left.as_secs() as c_long);
+                    set(session, kept.as_secs() as c_long);
                 }
             }
         }
