@@ -12,6 +12,7 @@ use crate::ring::Ring;
 use crate::ring::layout::Header;
 use crate::ring::reader::{Key, Located};
 use crate::ring::stats::{Counter, Problem};
+use crate::ring::traits::Traits;
 use crate::ring::writer::{Entry, NotLocked, NotPublished, Writer};
 use crate::schedule::{self, KeyState, KeyTimes, MAX_LIFETIME, Policy, Step};
 use crate::secret::{KeyName, Secret, wipe_stack};
@@ -168,6 +169,11 @@ impl<C: Clock> Keyring<C> {
     /// The block of this process.
     pub(crate) fn claim_block(&self) -> usize {
         self.ring.claim_block(process::id(), program::name().as_bytes(), self.now())
+    }
+
+    /// Tells what tickets of a context of this process are bound to.
+    pub fn tell_traits(&self, traits: Traits) {
+        self.ring.tell_traits(self.block.load(Ordering::Relaxed), traits);
     }
 
     /// What the ring's header asks for.

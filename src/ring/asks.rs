@@ -298,6 +298,7 @@ impl Member {
             unsafe { self.leave_life() };
         }
         self.told.store(0, Ordering::Relaxed);
+        self.traits.store(0, Ordering::Relaxed);
         self.told_at.store(now.0, Ordering::Relaxed);
         self.process.store(process.0, Ordering::Release);
         !is_new

@@ -186,7 +186,9 @@ pub struct Member {
     pub life: RobustMutex,
     /// Not 0 while somebody is at `life`, and never what it was for the one before him.
     pub shown_by: atomic::AtomicU64,
-    pub(super) _pad: [atomic::AtomicU64; 2],
+    /// What its contexts bind their tickets to: [`super::traits`].
+    pub traits: atomic::AtomicU64,
+    pub(super) _pad: [atomic::AtomicU64; 1],
 }
 
 /// What the threads of one PID namespace pass to write: [`super::gates`].
@@ -264,6 +266,7 @@ const _: () = {
     assert!(offset_of!(Member, lifetime) == 32);
     assert!(offset_of!(Member, life) == 40);
     assert!(offset_of!(Member, shown_by) == 104);
+    assert!(offset_of!(Member, traits) == 112);
 
     assert!(size_of::<Gate>() == 128 && align_of::<Gate>() == 128);
     assert!(offset_of!(Gate, namespace) == 0);

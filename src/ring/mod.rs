@@ -14,6 +14,7 @@
 //! - [`lease`]: who leads the upkeep, and whether an agent governs the ring
 //! - [`stats`]: counters, a cache line per process
 //! - [`asks`]: what each process asks for
+//! - [`traits`]: in what the contexts of processes differ
 //! - [`view`]: what an onlooker sees, without a lock
 //! - [`unused`]: a ring that nobody had a use for leaves no trace
 //! - `removed`: a ring whose file is gone
@@ -35,6 +36,7 @@ mod removed;
 pub mod stats;
 #[cfg(all(test, not(loom)))]
 mod tests;
+pub mod traits;
 // Models and Miri have no kernel that tells of a death: in them, the lock is one word.
 #[cfg_attr(any(loom, miri), path = "modelled/gates.rs")]
 mod gates;

@@ -14,6 +14,7 @@ use super::map::Mapping;
 use super::memory::Memory;
 use super::reader::Key;
 use super::stats::{Problem, Totals};
+use super::traits::Traits;
 use crate::atomics::{Ordering, fence};
 use crate::clock::Time;
 use crate::process::ProcessId;
@@ -53,6 +54,8 @@ pub struct User {
     pub deals: bool,
     /// What its contexts bind their tickets to; `None` if it does not tell.
     pub binds: Option<Binds>,
+    /// What those bind to, as far as contexts are told apart by it.
+    pub traits: Traits,
     /// True if it is known to be gone.
     pub is_over: bool,
 }
@@ -135,6 +138,7 @@ impl View {
                 program: block.program(),
                 deals: member.deals(process),
                 binds: member.binds(process),
+                traits: member.traits(),
                 is_over: self.ring.is_over(process, now),
             })
         };

@@ -44,6 +44,8 @@ pub struct Attachment {
     id_context: AtomicU8,
     /// Somebody passes on what libssl shows of sessions ([`super::shown`]).
     sees_sessions: bool,
+    /// What the ring was told last of what tickets are bound to, by which process.
+    told: AtomicU64,
 }
 
 /// Whether a context has a session id context, as its last session told.
@@ -97,6 +99,7 @@ impl Attachment {
             serves,
             id_context,
             sees_sessions: false,
+            told: AtomicU64::new(0),
         }
     }
 
@@ -316,6 +319,17 @@ impl Attachment {
         }
     }
 
+    /// Tells the ring what tickets are bound to, when it is not what it was for the last one.
+    #[inline]
+    pub fn tell_traits(&self, bound: &ContextPart) {
+        // A child tells for itself.
+        let this = bound.number() ^ u64::from(process::generation()) << 48;
+        if self.told.load(Ordering::Relaxed) != this {
+            self.told.store(this, Ordering::Relaxed);
+            self.keyring.tell_traits(bound.traits());
+        }
+    }
+
     /// True if its tickets may still be those of that number, bound to that part
     /// of its scope; 0 for none.
     pub fn is_served_by(&self, number: u64, scope: u64) -> bool {
@@ -370,6 +384,7 @@ impl Attachment {
             serves,
             id_context,
             sees_sessions: self.sees_sessions,
+            told: AtomicU64::new(0),
         }
     }
 

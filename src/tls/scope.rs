@@ -34,6 +34,7 @@ use crate::clock::Time;
 use crate::config::Bind;
 use crate::process;
 use crate::quiescent::{Epoch, Reading};
+use crate::ring::traits::{Trait, Traits};
 use crate::seat;
 
 const VERSION: &[u8] = b"tktrot scope 2";
@@ -81,6 +82,7 @@ pub struct ContextPart {
     of_context: OfContext,
     policy: Policy,
     encoded: Vec<u8>,
+    traits: Traits,
     /// When it was last made, and came out the same.
     checked: AtomicU64,
 }
@@ -498,6 +500,7 @@ impl Scope {
         if self.bind.cert {
             add(&mut encoded, Part::Certificates, of_context.leaves.encoded());
         }
+        let before = encoded.len();
         if self.bind.verify {
             // SAFETY: passed on from the caller.
             add(&mut encoded, Part::Verification, &unsafe { policy.encode(api, source) }?);
@@ -505,9 +508,14 @@ impl Scope {
                 add(&mut encoded, Part::Anchors, of_context.anchors.encoded());
             }
         }
+        let traits = Traits::of(|part| match part {
+            Trait::Label => Some(self.label.clone()),
+            Trait::Certificates => self.bind.cert.then(|| of_context.leaves.encoded().to_vec()),
+            Trait::Verification => self.bind.verify.then(|| encoded[before..].to_vec()),
+        });
         let (number, checked) = (NEXT.fetch_add(1, Ordering::Relaxed), AtomicU64::new(now.0));
         let (scope, of_context) = (self.number, of_context.clone());
-        Some(ContextPart { number, scope, of_context, policy, encoded, checked })
+        Some(ContextPart { number, scope, of_context, policy, encoded, traits, checked })
     }
 }
 
@@ -525,6 +533,11 @@ impl ContextPart {
     /// The associated data.
     pub fn encoded(&self) -> &[u8] {
         &self.encoded
+    }
+
+    /// By which it is told from others.
+    pub fn traits(&self) -> Traits {
+        self.traits
     }
 
     /// What the context has in it.

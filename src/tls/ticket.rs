@@ -227,10 +227,11 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
         if attachment.scope.bind() != Bind::NONE {
             // SAFETY: the connection of this call.
             scope = unsafe { attachment.scope_at_sealing(self.ssl, now) };
-            if scope.is_none() {
+            let Some(bound) = &scope else {
                 attachment.count(Counter::Errors);
                 return None;
-            }
+            };
+            attachment.tell_traits(bound);
         }
         // SAFETY: passed on from the caller.
         if unsafe { self.would_be_refused(scope.as_deref()) } {

@@ -444,18 +444,40 @@ const NOTABLE: u64 = 20;
 
 fn not_resumed(reading: &Reading) -> Option<Alarm> {
     let (opened, refused) = (reading.counters.opened(), reading.counters.not_resumed);
-    if refused < NOTABLE || refused.saturating_mul(10) <= opened {
+    let elsewhere = reading.counters.wrong_scope;
+    let notable = |number: u64| number >= NOTABLE && number.saturating_mul(10) > opened;
+    let parts: Vec<_> = reading.contexts_differ_in.iter().map(|part| part.word()).collect();
+    let differ = match &*parts {
+        [] => String::new(),
+        parts => format!(
+            ". The contexts of this ring differ in their {}: tickets of the one do not open at the \
+             other",
+            parts.join(" and ")
+        ),
+    };
+    if notable(refused) {
+        return Kind::NotResumed.doubtful(
+            format!(
+                "{refused} of {opened} tickets were opened, but refused by the server: its session \
+                 id context differs between processes (mariadb, Ruby and puma set a random one), \
+                 the session expired, or the ticket is bound to another scope{differ}"
+            ),
+            "give all processes of a service the same session id context \
+             (SSL_CTX_set_session_id_context), and services that are to be kept apart another ring \
+             or TKTROT_LABEL; `tktrot probe` shows which servers refuse whose tickets",
+        );
+    }
+    if !notable(elsewhere) {
         return None;
     }
     Kind::NotResumed.doubtful(
         format!(
-            "{refused} of {opened} tickets were opened, but refused by the server: its session id \
-             context differs between processes (mariadb, Ruby and puma set a random one), the \
-             session expired, or the ticket is bound to another scope"
+            "{elsewhere} tickets came back to where they were not issued, beside {opened} that were \
+             opened: they are bound to another {}{differ}",
+            if parts.is_empty() { "server name, or to a context that is gone" } else { "context" }
         ),
-        "give all processes of a service the same session id context \
-         (SSL_CTX_set_session_id_context), and services that are to be kept apart another ring or \
-         TKTROT_LABEL; `tktrot probe` shows which servers refuse whose tickets",
+        "give the servers that are to resume each other's tickets the same certificates, label and \
+         demand for client certificates, or leave a part out (TKTROT_BIND); others another ring",
     )
 }
 

@@ -71,6 +71,7 @@ pub fn healthy() -> Reading {
         }),
         upkeep_thread_expected: true,
         users: vec![User { counts: false, ..user(4711) }, user(4712)],
+        contexts_differ_in: Vec::new(),
         hidden_processes: 0,
         promised: Some(5 * MINUTE),
         counters: Counters {

@@ -240,6 +240,8 @@ pub fn printable(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tktrot::ring::traits::Traits;
+
     use super::*;
 
     const RING: FileId = FileId { major: 0, minor: 0x1a, inode: 77 };
@@ -288,8 +290,14 @@ mod tests {
         assert_eq!(id_of(std::process::id()), Some(own));
 
         let process = ProcessId(own.0 ^ 1 << 40);
-        let told =
-            User { process, program: "nginx".into(), deals: true, binds: None, is_over: false };
+        let told = User {
+            process,
+            program: "nginx".into(),
+            deals: true,
+            binds: None,
+            traits: Traits::default(),
+            is_over: false,
+        };
         let there = Owner::find(process, &none, std::slice::from_ref(&told));
         let name = format!("process {} of another container (nginx)", own.pid());
         assert_eq!((there.process, there.name()), (None, name));

@@ -10,6 +10,7 @@ use tktrot::ring::asks::Binds;
 use tktrot::ring::layout::IMPORTED;
 use tktrot::ring::lock::Holder;
 use tktrot::ring::stats::Problem;
+use tktrot::ring::traits::Trait;
 use tktrot::ring::view::{self as ring, KeyFacts, View};
 use tktrot::rotate::policy_of;
 use tktrot::schedule::KeyState;
@@ -49,6 +50,9 @@ pub struct Reading {
     /// False if the settings leave the upkeep to handshakes.
     pub upkeep_thread_expected: bool,
     pub users: Vec<User>,
+    /// In what the contexts of those that deal in tickets differ: their tickets do not open at
+    /// each other.
+    pub contexts_differ_in: Vec<Differs>,
     /// Processes of which this user may not see whether they map the ring.
     pub hidden_processes: usize,
     /// How long tickets say that they live, of the context that says the longest; null if no
@@ -158,6 +162,34 @@ pub enum What {
     Lock,
 }
 
+/// What a ticket is bound to, and contexts can differ in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Differs {
+    Label,
+    Certificates,
+    Verification,
+}
+
+impl Differs {
+    fn of(one: Trait) -> Differs {
+        match one {
+            Trait::Label => Differs::Label,
+            Trait::Certificates => Differs::Certificates,
+            Trait::Verification => Differs::Verification,
+        }
+    }
+
+    /// In words.
+    pub fn word(self) -> &'static str {
+        match self {
+            Differs::Label => "label",
+            Differs::Certificates => "certificates",
+            Differs::Verification => "demand for client certificates",
+        }
+    }
+}
+
 impl Reading {
     /// Puts together what was seen of the ring at `path`.
     pub fn of(
@@ -193,6 +225,7 @@ impl Reading {
             upkeep_lock: view.leader(now).map_or(Lock::Free, |leader| Lock::Held(owner(leader))),
             upkeep_thread_expected,
             users: users(view, &told, processes),
+            contexts_differ_in: differences(&told),
             hidden_processes: processes.hidden(),
             promised: promised(view),
             counters: Counters::of(view),
@@ -292,6 +325,18 @@ fn key(facts: &KeyFacts, view: &View, now: Time) -> Key {
         encrypts_for: now.until(times.encrypt_until),
         decrypts_for: now.until(times.decrypt_until),
     }
+}
+
+/// Part by part.
+fn differences(told: &[ring::User]) -> Vec<Differs> {
+    let alive: Vec<_> = told.iter().filter(|user| user.deals && !user.is_over).collect();
+    let differ = |one: Trait| {
+        let pairs = alive.iter().enumerate().flat_map(|(at, user)| {
+            alive[at..].iter().map(move |other| (user.traits, other.traits))
+        });
+        pairs.into_iter().any(|(user, other)| user.differ(other, one))
+    };
+    Trait::ALL.into_iter().filter(|one| differ(*one)).map(Differs::of).collect()
 }
 
 /// Those that map the ring, and those that told it of themselves.

@@ -7,6 +7,7 @@ use prometheus_parse::{Scrape, Value as Sample};
 use serde_json::Value;
 use testbed::client::{Client, Ticket, TlsVersion};
 use testbed::nginx::Nginx;
+use testbed::solo::Solo;
 use testbed::{RingDir, artifacts, wait};
 
 use crate::program::{Result, alarms, reading, tktrot};
@@ -202,5 +203,29 @@ fn a_stopped_upkeep_thread_is_told_with_what_it_delays() -> Result<()> {
     wait::until(LIMIT, "the end of the alarm", || {
         reading(&ring).ok().filter(|reading| alarms(reading).is_empty())
     })?;
+    Ok(())
+}
+
+/// Two servers of one ring with a certificate each: nobody's ticket opens at the other.
+#[test]
+fn tickets_that_come_back_to_another_certificate_are_told_as_that() -> Result<()> {
+    let ring = RingDir::new()?;
+    let server = || Solo::openssl().preload(artifacts::shim()?).ring(&ring).start();
+    let (one, other) = (server()?, server()?);
+    let client = Client::new(TlsVersion::V13)?;
+    for _ in 0..25 {
+        let ticket = client.connect(one.addr(), None, None)?.tickets.pop().ok_or("no ticket")?;
+        assert!(!client.connect(other.addr(), None, Some(&ticket))?.resumed);
+    }
+    let told = reading(&ring)?;
+    assert_eq!(told["counters"]["wrong_scope"], 25, "{told:#}");
+    assert_eq!(told["contexts_differ_in"], serde_json::json!(["certificates"]), "{told:#}");
+    assert!(alarms(&told).contains(&"not-resumed"), "{told:#}");
+    let text = tktrot(&ring, &["status"])?.stdout;
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("differ in their certificates"), "{text}");
+    drop(other);
+    let alone = reading(&ring)?;
+    assert_eq!(alone["contexts_differ_in"], serde_json::json!([]), "{alone:#}");
     Ok(())
 }

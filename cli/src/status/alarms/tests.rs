@@ -2,7 +2,7 @@ use super::*;
 use crate::status::counters::Counters;
 use crate::status::example::{HOUR, MINUTE, governed, healthy, idle, key, user};
 use crate::status::processes::Owner;
-use crate::status::reading::{LastProblem, User};
+use crate::status::reading::{Differs, LastProblem, User};
 
 fn found(reading: &Reading) -> Vec<(Kind, Severity)> {
     alarms(reading).iter().map(|alarm| (alarm.alarm, alarm.severity)).collect()
@@ -197,6 +197,17 @@ fn tickets_that_were_opened_and_then_refused_are_told_if_they_are_many() {
         assert!(told[0].what.starts_with(&words), "{told:?}");
         assert!(told[0].what.contains("mariadb") && told[0].remedy.contains("session_id_context"));
     }
+}
+
+#[test]
+fn tickets_of_another_scope_are_told_by_the_part_that_differs() {
+    let mut reading = healthy();
+    reading.counters.wrong_scope = 2 * reading.counters.opened();
+    assert_eq!(found(&reading), [(Kind::NotResumed, Severity::Doubtful)]);
+    assert!(alarms(&reading)[0].what.contains("another server name"), "{:?}", alarms(&reading));
+    reading.contexts_differ_in = vec![Differs::Certificates, Differs::Verification];
+    let what = &alarms(&reading)[0].what;
+    assert!(what.contains("differ in their certificates and demand for client"), "{what}");
 }
 
 #[test]
