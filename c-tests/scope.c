@@ -468,6 +468,116 @@ static int gets_in(uint32_t bind, enum form form, int version)
     return attack.done;
 }
 
+/* --- contexts without any certificate --- */
+
+#if !IS_BORING
+static int external_psks;
+
+static unsigned int give_psk(unsigned char *psk, unsigned int room)
+{
+    CHECK(room >= 32, "room for %u bytes", room);
+    memset(psk, 7, 32);
+    return 32;
+}
+
+/* In TLS 1.3 it is also asked about tickets. */
+static unsigned int find_psk(SSL *ssl, const char *identity, unsigned char *psk, unsigned int room)
+{
+    (void)ssl;
+    if (strcmp(identity, "somebody") != 0)
+        return 0;
+    external_psks++;
+    return give_psk(psk, room);
+}
+
+static unsigned int offer_psk(SSL *ssl, const char *hint, char *identity, unsigned int room,
+                              unsigned char *psk, unsigned int psk_room)
+{
+    (void)ssl, (void)hint;
+    snprintf(identity, room, "somebody");
+    return give_psk(psk, psk_room);
+}
+
+/* A server that is known by a shared secret alone. */
+static SSL_CTX *server_with_psk(const char *label, enum form form)
+{
+    tkt_config cfg = TKT_CONFIG_INIT;
+    SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
+    CHECK(ctx, "no SSL_CTX can be made");
+    SSL_CTX_set_session_id_context(ctx, (const unsigned char *)"test", 4);
+    SSL_CTX_set_psk_server_callback(ctx, find_psk);
+    cfg.ring = "psk";
+    cfg.label = label;
+    install_form(form, ctx, &cfg);
+    return ctx;
+}
+
+static void shared_secret_alone(enum form form, int version)
+{
+    SSL_CTX *shop = server_with_psk("shop", form), *mail = server_with_psk("mail", form);
+    SSL_CTX *shop_again = server_with_psk("shop", form);
+    CONNECT(vhosts[0], version, NULL, 0); /* makes the clients */
+    SSL_CTX *client = client_ctxs[version == TLS1_3_VERSION];
+    SSL_CTX_set_psk_client_callback(client, offer_psk);
+    struct outcome first = connect_to(shop, version, NULL);
+    CHECK_DONE(first);
+    CHECK(first.tickets > 0, "no ticket");
+    /* In TLS 1.3 what a shared secret begins counts as resumed, too. */
+    SSL_CTX *const there[] = {shop, shop_again, mail};
+    for (int i = 0; i < 3; i++) {
+        external_psks = 0;
+        struct outcome again = connect_to(there[i], version, first.session);
+        CHECK_DONE(again);
+        CHECK(external_psks == (i == 2), "TLS 0x%04x, server %d: %d times by the secret", version,
+              i, external_psks);
+        CHECK(again.resumed == (i < 2 || version == TLS1_3_VERSION), "server %d", i);
+        forget(&again);
+    }
+    SSL_CTX_set_psk_client_callback(client, NULL);
+    forget(&first);
+    for (int i = 0; i < 3; i++)
+        SSL_CTX_free(there[i]);
+}
+#endif
+
+#if !IS_BORING && OPENSSL_VERSION_NUMBER >= 0x30200000L
+/* A server that is known by its key alone (RFC 7250). */
+static SSL_CTX *server_with_raw_key(EVP_PKEY *key, const char *label, enum form form)
+{
+    static unsigned char raw[] = {TLSEXT_cert_type_rpk};
+    tkt_config cfg = TKT_CONFIG_INIT;
+    SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
+    CHECK(ctx && SSL_CTX_use_PrivateKey(ctx, key) == 1, "no SSL_CTX can be made");
+    CHECK_INT(SSL_CTX_set1_server_cert_type(ctx, raw, sizeof raw), 1);
+    SSL_CTX_set_session_id_context(ctx, (const unsigned char *)"test", 4);
+    cfg.ring = "raw";
+    cfg.label = label;
+    install_form(form, ctx, &cfg);
+    return ctx;
+}
+
+static void raw_key_alone(enum form form, int version)
+{
+    static unsigned char raw[] = {TLSEXT_cert_type_rpk, TLSEXT_cert_type_x509};
+    EVP_PKEY *key = new_key();
+    SSL_CTX *shop = server_with_raw_key(key, "shop", form);
+    SSL_CTX *shop_again = server_with_raw_key(key, "shop", form);
+    SSL_CTX *mail = server_with_raw_key(key, "mail", form);
+    CONNECT(vhosts[0], version, NULL, 0);
+    SSL_CTX *client = client_ctxs[version == TLS1_3_VERSION];
+    CHECK_INT(SSL_CTX_set1_server_cert_type(client, raw, sizeof raw), 1);
+    struct outcome first = CONNECT(shop, version, NULL, 0);
+    CHECK(first.tickets > 0, "no ticket");
+    struct outcome here = CONNECT(shop, version, first.session, 1);
+    struct outcome there = CONNECT(shop_again, version, first.session, 1);
+    struct outcome elsewhere = CONNECT(mail, version, first.session, 0);
+    CHECK_INT(SSL_CTX_set1_server_cert_type(client, NULL, 0), 1);
+    forget(&first), forget(&here), forget(&there), forget(&elsewhere);
+    SSL_CTX_free(shop), SSL_CTX_free(shop_again), SSL_CTX_free(mail);
+    EVP_PKEY_free(key);
+}
+#endif
+
 int main(int argc, char **argv)
 {
     (void)argc;
@@ -492,6 +602,12 @@ int main(int argc, char **argv)
             replaced_certificate(form, version);
             several_certificates(form, version);
             certificate_from_callback(form, version);
+#if !IS_BORING
+            shared_secret_alone(form, version);
+#endif
+#if !IS_BORING && OPENSSL_VERSION_NUMBER >= 0x30200000L
+            raw_key_alone(form, version);
+#endif
             CHECK_INT(gets_in(0, form, version), 0);
             /* The same without that part gets in: this test can see it. */
             CHECK_INT(gets_in(TKT_BIND_CERT | TKT_BIND_SNI, form, version), 1);
