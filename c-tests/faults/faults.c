@@ -175,6 +175,7 @@ static mode_t mode_of(int flags, va_list rest)
         return -1;                                                        \
     }
 
+OPENS(open, (const char *path, int flags, ...), (path, flags, mode))
 OPENS(open64, (const char *path, int flags, ...), (path, flags, mode))
 OPENS(openat, (int dir, const char *path, int flags, ...), (dir, path, flags, mode))
 

@@ -121,7 +121,7 @@ fn text_json_and_metrics_say_the_same() -> Result<()> {
     for (pattern, name) in [
         (r"/dev/shm/tktrot-test-\w+", "[DIR]"),
         (r"\b[0-9a-f]{8}\b", "[KEY]"),
-        (r"thread \d+ of \d+", "thread [TID] of [PID]"),
+        (r"thread of process \d+", "thread of process [PID]"),
         (r" +\d+  nginx", "  [PID]  nginx"),
         (r"(\d+ min )?\d+ s old", "[AGE] old"),
         (r"in (1 h|\d+ min( \d+ s)?)\b", "in [LEFT]"),
