@@ -114,11 +114,11 @@ static SSL_CTX *shared_ctx;
 
 static void *install_and_rotate(void *arg)
 {
+    const tkt_tls_api *api = arg;
     tkt_config cfg = config_of("busy");
     cfg.upkeep = TKT_UPKEEP_CALLBACK;
-    (void)arg;
     while (!stop) {
-        CHECK_RC(tkt_install(shared_ctx, &cfg), TKT_OK);
+        CHECK_RC(tkt_install_api(shared_ctx, &cfg, api), TKT_OK);
         int rc = tkt_rotate(shared_ctx);
         CHECK(rc == TKT_OK, "%d: %s", rc, tkt_last_error());
         CHECK(tkt_upkeep() >= 0, "%s", tkt_last_error());
@@ -145,12 +145,12 @@ static void forks_beside_a_thread_that_installs(void)
     cfg.upkeep = TKT_UPKEEP_CALLBACK;
     shared_ctx = new_server();
     CHECK_RC(tkt_install_api(shared_ctx, &cfg, &api), TKT_OK); /* opens the ring */
-    CHECK_INT(pthread_create(&thread, NULL, install_and_rotate, NULL), 0);
+    CHECK_INT(pthread_create(&thread, NULL, install_and_rotate, &api), 0);
     for (int i = 0; i < rounds(200, 20); i++) {
         pid_t child = fork_bounded();
         if (child == 0) {
             tkt_config own = config_of("busy");
-            CHECK_RC(tkt_install(shared_ctx, &own), TKT_OK);
+            CHECK_RC(tkt_install_api(shared_ctx, &own, &api), TKT_OK);
             CHECK_RC(tkt_rotate(shared_ctx), TKT_OK);
             struct outcome full = CONNECT(shared_ctx, VERSIONS[i % 2], NULL, 0);
             /* So many rotations fill the ring: it may be a full handshake by now. */

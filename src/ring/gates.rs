@@ -49,7 +49,7 @@ impl Ring {
         // Before anything is stored: most that come in vain, come for this.
         let former = word.load(Ordering::Acquire);
         let own = process::id();
-        if former != 0 && self.is_held_elsewhere(former, own) {
+        if former != 0 && self.is_passed(former) {
             return Err(NotLocked::Busy);
         }
         let (at, gate) = self.pass_gate(own, now)?;
@@ -57,7 +57,7 @@ impl Ring {
         let next = self.header().turns.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         let number = next << GATE_BITS | at as u64;
         // Whose number is that of this gate is dead: the gate is this thread's now.
-        let is_free = former == 0 || !self.is_held_elsewhere(former, own);
+        let is_free = former == 0 || gate_in(former) == at || !self.is_passed(former);
         // Of those who found the same holder dead, one gets it.
         let (taken, not) = (Ordering::AcqRel, Ordering::Relaxed);
         if is_free && word.compare_exchange(former, number, taken, not).is_ok() {
@@ -101,11 +101,10 @@ impl Ring {
         Holder::Nobody
     }
 
-    /// True if the holder of that number has passed the gate of another namespace, and lives.
-    fn is_held_elsewhere(&self, number: u64, own: ProcessId) -> bool {
-        let Some(gate) = self.gate_of(number) else { return false };
-        let is_own = gate.namespace.load(Ordering::Relaxed) == own.namespace().into();
-        !is_own && matches!(gate.mutex.sign(), Sign::Lives(_))
+    /// True if somebody who lives has passed the gate that this number names.
+    fn is_passed(&self, number: u64) -> bool {
+        let gate = self.gate_of(number);
+        gate.is_some_and(|gate| matches!(gate.mutex.sign(), Sign::Lives(_)))
     }
 
     /// Passes the gate of this process' namespace, if nobody is in it.
@@ -164,8 +163,13 @@ impl Ring {
     }
 
     fn gate_of(&self, number: u64) -> Option<&Gate> {
-        self.gates().get((number & ((1 << GATE_BITS) - 1)) as usize)
+        self.gates().get(gate_in(number))
     }
+}
+
+/// Which gate a number names.
+fn gate_in(number: u64) -> usize {
+    (number & ((1 << GATE_BITS) - 1)) as usize
 }
 
 #[cfg(all(test, not(any(loom, miri))))]

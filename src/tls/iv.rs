@@ -108,9 +108,8 @@ pub fn fresh(api: &TlsApi, source: &Source) -> Option<Iv> {
 /// copies make two, each of the nanosecond in which it seals. As unpredictable as
 /// before.
 pub fn of_moment(mut iv: Iv, now: Time) -> Iv {
-    for (byte, moment) in iv.iter_mut().zip(now.0.to_le_bytes()) {
-        *byte ^= moment;
-    }
+    let (first, _) = iv.split_first_chunk_mut::<8>().expect("16 bytes");
+    *first = (u64::from_le_bytes(*first) ^ now.0).to_le_bytes();
     iv
 }
 
