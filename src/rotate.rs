@@ -216,7 +216,7 @@ impl<C: Clock> Keyring<C> {
             && self.clamped.swap(nanos(timeout), Ordering::Relaxed) != nanos(timeout)
         {
             warning!(
-                "tickets live {}s, but the ring keeps keys for {}s only; \
+                "sessions live {}s, but the ring keeps keys for {}s only, and so long tickets live; \
                  set TKTROT_CAPACITY higher (and start with a new ring), TKTROT_ROTATE longer, \
                  or the server's session timeout shorter",
                 timeout.as_secs(),

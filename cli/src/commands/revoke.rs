@@ -144,9 +144,7 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
             Err(error) => return Err(error),
         };
         revoke(&keyring, &target.name(), which)?;
-        if matches!(target, Target::Removed(_)) {
-            severity = severity.max(Severity::Doubtful);
-        } else if keyring.is_governed() {
+        if matches!(target, Target::At(_)) && keyring.is_governed() {
             eprintln!(
                 "{}: an agent governs this ring; on other hosts keys live on: --fleet ends them \
                  there",

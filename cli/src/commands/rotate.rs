@@ -40,12 +40,13 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     let place = arguments.ring.place(&settings)?;
     let removed = orphans::of(&place);
     if !removed.is_empty() && fs::symlink_metadata(place.path()).is_err() {
-        return rotate_removed(&removed);
+        rotate_removed(&removed)?;
+        return Ok(Severity::Fine);
     }
     let (place, keyring) = arguments.ring.open(&settings)?;
     let path = place.path();
     rotate(&keyring, &path.display().to_string())?;
-    let severity = rotate_removed(&removed)?;
+    rotate_removed(&removed)?;
     if keyring.is_governed() {
         eprintln!(
             "{}: an agent governs this ring; other hosts learn of the key within a second, and \
@@ -53,7 +54,7 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
             path.display()
         );
     }
-    Ok(severity)
+    Ok(Severity::Fine)
 }
 
 fn rotate(keyring: &Keyring, name: &str) -> Result<()> {
@@ -65,9 +66,6 @@ fn rotate(keyring: &Keyring, name: &str) -> Result<()> {
 }
 
 /// Rings that processes have whose file was removed.
-fn rotate_removed(removed: &[Orphan]) -> Result<Severity> {
-    for orphan in removed {
-        rotate(&orphan.open()?, &orphan.name())?;
-    }
-    Ok(if removed.is_empty() { Severity::Fine } else { Severity::Doubtful })
+fn rotate_removed(removed: &[Orphan]) -> Result<()> {
+    removed.iter().try_for_each(|orphan| rotate(&orphan.open()?, &orphan.name()))
 }

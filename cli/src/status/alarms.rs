@@ -508,8 +508,8 @@ fn outlived(reading: &Reading) -> Option<Alarm> {
     };
     Kind::TicketsOutliveKeys.doubtful(
         format!(
-            "tickets say that they live for {long}, and their keys are kept for {short}: many \
-             cannot be resumed for as long as they promise"
+            "the servers' sessions live for {long}, and ticket keys are kept for {short}: tickets \
+             end sooner than the servers mean them to"
         ),
         remedy,
     )

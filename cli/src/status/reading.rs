@@ -55,8 +55,8 @@ pub struct Reading {
     pub contexts_differ_in: Vec<Differs>,
     /// Processes of which this user may not see whether they map the ring.
     pub hidden_processes: usize,
-    /// How long tickets say that they live, of the context that says the longest; null if no
-    /// context has told it since the processes began that have the ring.
+    /// How long sessions live, of the context whose live the longest; null if no context has told
+    /// it since the processes began that have the ring.
     #[serde(rename = "promised_seconds", serialize_with = "seconds_if_any")]
     pub promised: Option<Duration>,
     pub counters: Counters,
