@@ -61,7 +61,6 @@ pub mod rotate;
 pub mod schedule;
 pub mod seat;
 pub mod secret;
-mod stock;
 pub mod terms;
 pub mod tls;
 pub mod unnoticed;

@@ -15,8 +15,7 @@ use crate::ring::stats::{Counter, Problem};
 use crate::ring::traits::Traits;
 use crate::ring::writer::{Entry, NotLocked, NotPublished, Writer};
 use crate::schedule::{self, KeyState, KeyTimes, MAX_LIFETIME, Policy, Step};
-use crate::secret::{KeyName, wipe_stack};
-use crate::stock::Stock;
+use crate::secret::{KeyName, Secret, wipe_stack};
 use crate::terms::OwnAsk;
 use crate::{atomics, error, notice, process, program, warning};
 
@@ -205,10 +204,9 @@ impl<C: Clock> Keyring<C> {
             header.seen_lifetime.fetch_max(nanos(timeout), Ordering::Relaxed);
             return;
         }
-        let stock = self.stock(generator);
         let Some(writer) = self.enter(self.ring.try_write()) else { return };
         header.seen_lifetime.fetch_max(nanos(timeout), Ordering::Relaxed);
-        self.tend_with(&writer, self.now(), &stock);
+        self.tend_with(&writer, self.now(), generator);
         drop(writer);
         let kept = self.policy().lifetime;
         if kept < timeout
@@ -236,21 +234,10 @@ impl<C: Clock> Keyring<C> {
     pub fn tick_with(&self, now: Time, generator: &dyn Generator) {
         if now == Time::NEVER {
             self.clock_failed();
-        } else if now >= self.ring.deadline() {
-            self.act_at(now, generator);
-        }
-    }
-
-    /// What the schedule may need; nothing where an agent sees to that.
-    fn stock(&self, generator: &dyn Generator) -> Stock {
-        if self.is_governed() { Stock::empty() } else { Stock::draw(generator) }
-    }
-
-    #[cold]
-    fn act_at(&self, now: Time, generator: &dyn Generator) {
-        let stock = self.stock(generator);
-        if let Some(writer) = self.enter(self.ring.try_write()) {
-            self.tend_with(&writer, now.max(self.now()), &stock);
+        } else if now >= self.ring.deadline()
+            && let Some(writer) = self.enter(self.ring.try_write())
+        {
+            self.tend_with(&writer, now.max(self.now()), generator);
         }
     }
 
@@ -263,11 +250,10 @@ impl<C: Clock> Keyring<C> {
     /// As [`Keyring::tick_patiently`], with keys from that generator.
     pub fn tick_patiently_with(&self, generator: &dyn Generator) -> Time {
         let now = self.now();
-        if now >= self.ring.deadline() {
-            let stock = self.stock(generator);
-            if let Some(writer) = self.enter(self.ring.write_within(PATIENCE)) {
-                self.tend_with(&writer, self.now(), &stock);
-            }
+        if now >= self.ring.deadline()
+            && let Some(writer) = self.enter(self.ring.write_within(PATIENCE))
+        {
+            self.tend_with(&writer, self.now(), generator);
         }
         self.ring.deadline()
     }
@@ -319,16 +305,15 @@ impl<C: Clock> Keyring<C> {
 
     /// As [`Keyring::rotate`], with keys from that generator.
     pub fn rotate_with(&self, generator: &dyn Generator) -> Result<(), Failure> {
-        let stock = Stock::draw(generator);
         let writer = self.ring.write_within(PATIENCE).map_err(Failure::Lock)?;
         let now = self.now();
         let times = schedule::rotation(&self.policy(), now);
-        let newest = self.make(&writer, (times, &stock), now)?;
+        let newest = self.make(&writer, (times, generator), now)?;
         if self.ring.governed(now).is_some() {
             self.align(&writer, now, &[]);
             self.retire_all_but(&writer, &newest, now);
         }
-        self.tend_with(&writer, now, &stock);
+        self.tend_with(&writer, now, generator);
         Ok(())
     }
 
@@ -357,7 +342,6 @@ impl<C: Clock> Keyring<C> {
         meant: impl Fn(&KeyName) -> bool,
         generator: &dyn Generator,
     ) -> Result<Vec<KeyName>, Failure> {
-        let stock = Stock::draw(generator);
         let writer = self.ring.write_within(PATIENCE).map_err(Failure::Lock)?;
         let now = self.now();
         let entries = writer.entries();
@@ -374,7 +358,7 @@ impl<C: Clock> Keyring<C> {
         let new = schedule::rotation(&self.policy(), now);
         let make = || match goes_on {
             true => Ok(()),
-            false => self.make(&writer, (new, &stock), now).map(drop),
+            false => self.make(&writer, (new, generator), now).map(drop),
         };
         // New before old, so that sealing goes on meanwhile.
         let made = (!full).then(make);
@@ -383,7 +367,7 @@ impl<C: Clock> Keyring<C> {
             writer.erase(entry.index);
         }
         let made = made.unwrap_or_else(make);
-        self.tend_with(&writer, now, &stock);
+        self.tend_with(&writer, now, generator);
         made.map(|()| old.iter().map(|entry| entry.name).collect())
     }
 
@@ -409,10 +393,10 @@ impl<C: Clock> Keyring<C> {
     /// one, keys that others have retired since would seem to encrypt, and the
     /// line would name them.
     pub(crate) fn tend(&self, writer: &Writer<'_>, now: Time) {
-        self.tend_with(writer, now, &self.stock(self.generator));
+        self.tend_with(writer, now, self.generator);
     }
 
-    fn tend_with(&self, writer: &Writer<'_>, now: Time, stock: &Stock) {
+    fn tend_with(&self, writer: &Writer<'_>, now: Time, generator: &dyn Generator) {
         if now == Time::NEVER {
             // To other processes, whose clock works, no key is over.
             return;
@@ -426,14 +410,14 @@ impl<C: Clock> Keyring<C> {
         }
         let deadline = match self.ring.governed(now) {
             Some(left) => self.governed_deadline(writer, now + left),
-            None => self.step(writer, now, stock),
+            None => self.step(writer, now, generator),
         };
         self.align(writer, now, &[]);
         writer.set_deadline(deadline);
     }
 
     /// Takes steps until the schedule is content. Returns when it no longer is.
-    fn step(&self, writer: &Writer<'_>, mut now: Time, stock: &Stock) -> Time {
+    fn step(&self, writer: &Writer<'_>, mut now: Time, generator: &dyn Generator) -> Time {
         let policy = self.policy();
         let mut retry = None;
         for _ in 0..STEPS {
@@ -455,7 +439,7 @@ impl<C: Clock> Keyring<C> {
                         false => writer.erase(index),
                     }
                 }
-                Some(Step::Publish(times)) => match self.make(writer, (times, stock), now) {
+                Some(Step::Publish(times)) => match self.make(writer, (times, generator), now) {
                     Ok(_) => self.align(writer, now, &[]),
                     Err(_) => {
                         retry = Some(now + RETRY.min(policy.rotate_every / 8));
@@ -496,7 +480,7 @@ impl<C: Clock> Keyring<C> {
         times: KeyTimes,
         now: Time,
     ) -> Result<KeyName, Failure> {
-        self.make(writer, (times, &Stock::draw(self.generator)), now)
+        self.make(writer, (times, self.generator), now)
     }
 
     /// Generates a key with these times and publishes it. Nothing of it stays
@@ -504,14 +488,17 @@ impl<C: Clock> Keyring<C> {
     fn make(
         &self,
         writer: &Writer<'_>,
-        (times, stock): (KeyTimes, &Stock),
+        (times, generator): (KeyTimes, &dyn Generator),
         now: Time,
     ) -> Result<KeyName, Failure> {
         if now == Time::NEVER {
             // Its times would be none: it would never end.
             return Err(Failure::Clock);
         }
-        let made = self.make_one(writer, (times, stock), now);
+        let made = self.make_one(writer, (times, generator), now);
+        // The generator may keep the last block that it gave (OpenSSL's does,
+        // where AES is in portable code): let that be one which nobody uses.
+        let _ = generator.fill(Secret::<64>::zeroed().expose_mut());
         wipe_stack();
         made
     }
@@ -521,11 +508,11 @@ impl<C: Clock> Keyring<C> {
     fn make_one(
         &self,
         writer: &Writer<'_>,
-        (times, stock): (KeyTimes, &Stock),
+        (times, generator): (KeyTimes, &dyn Generator),
         now: Time,
     ) -> Result<KeyName, Failure> {
         let mut key = Key::blank();
-        match self.generate((times, stock), &mut key) {
+        match self.generate((times, generator), &mut key) {
             Ok(()) => {}
             Err(NotRandom::NotNow) => return Err(Failure::NotNow),
             Err(NotRandom::Failed) => return Err(self.generator_failed(now)),
@@ -551,14 +538,18 @@ impl<C: Clock> Keyring<C> {
         }
     }
 
-    fn generate(&self, (times, stock): (KeyTimes, &Stock), key: &mut Key) -> Result<(), NotRandom> {
+    fn generate(
+        &self,
+        (times, generator): (KeyTimes, &dyn Generator),
+        key: &mut Key,
+    ) -> Result<(), NotRandom> {
         let header = self.ring.header();
         key.times = times;
         key.node = header.node.load(Ordering::Relaxed);
         key.plain = header.plain.load(Ordering::Relaxed) != 0;
-        stock.take(&mut key.name.0)?;
-        stock.take(key.secrets.aes.expose_mut())?;
-        stock.take(key.secrets.hmac.expose_mut())
+        generator.fill(&mut key.name.0)?;
+        generator.fill(key.secrets.aes.expose_mut())?;
+        generator.fill(key.secrets.hmac.expose_mut())
     }
 
     /// Frees a slot of a full ring: the retired key that would end first. Its

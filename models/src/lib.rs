@@ -27,7 +27,5 @@ pub mod rotate;
 pub mod schedule;
 #[path = "../../src/secret.rs"]
 pub mod secret;
-#[path = "../../src/stock.rs"]
-pub mod stock;
 #[path = "../../src/terms.rs"]
 pub mod terms;

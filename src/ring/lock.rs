@@ -110,6 +110,9 @@ mod tests {
         assert!(taken.inherited);
         ring.give_back(&taken);
         assert_eq!(ring.holder(), Holder::Nobody);
-        assert!(!ring.take_lock().unwrap().inherited);
+        let again = ring.take_lock().unwrap();
+        assert!(!again.inherited);
+        // A thread that ends looks at what it has (musl), and the ring is gone by then.
+        ring.give_back(&again);
     }
 }
