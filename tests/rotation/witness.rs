@@ -17,9 +17,8 @@ pub struct Deed {
     pub came_by: Option<Time>,
     /// A key had to be made if one was missing.
     pub wanted: bool,
-    /// A ticket was asked for: what sealed it, if anything did, and from when to when that
-    /// took: a slow generator may have made a key for it.
-    pub sealed: Option<Option<(KeyName, Time, Time)>>,
+    /// A ticket was asked for: what sealed it, if anything did, and when.
+    pub sealed: Option<Option<(KeyName, Time)>>,
     /// Keys that were revoked.
     pub revoked: Vec<KeyName>,
     /// All of them were.
@@ -73,8 +72,8 @@ impl Witness {
         }
         if let Some(sealed) = deed.sealed {
             assert!(sealed.is_some() || !deed.wanted, "no ticket, though a key could be made");
-            if let Some((key, at, by)) = sealed {
-                self.issue(key, (at, by), policy, deed.wanted);
+            if let Some((key, at)) = sealed {
+                self.issue(key, at, policy, deed.wanted);
             }
         }
         for ticket in &mut self.tickets {
@@ -160,13 +159,15 @@ impl Witness {
         self.tickets.retain(|ticket| !lost.contains(&ticket.key));
     }
 
-    fn issue(&mut self, key: KeyName, (at, by): (Time, Time), policy: &Policy, wanted: bool) {
+    fn issue(&mut self, key: KeyName, at: Time, policy: &Policy, wanted: bool) {
         let known = &self.known[&key];
         // As it was published: nothing that happened since makes it encrypt longer.
         assert!(at < known.published.encrypt_until, "sealed outside of R");
-        let seen = known.seen;
-        let encrypts = seen.encrypt_from <= by && at < seen.encrypt_until;
-        assert!(encrypts, "sealed with a key that does not encrypt: {seen:?}, {at:?} to {by:?}");
+        assert_eq!(
+            known.seen.state(at),
+            KeyState::Active,
+            "sealed with a key that does not encrypt"
+        );
         // While no key can be made, one that is too short for a new policy goes on.
         let retention = known.seen.retention();
         let lifetime = if wanted { policy.lifetime } else { policy.lifetime.min(retention) };

@@ -201,7 +201,7 @@ impl World {
     fn seal(&self, who: &Index) -> Deed {
         self.with(who, |world, process| {
             let (at, wanted) = (world.clock.now(), world.can_make());
-            let sealed = process.sealing(at).map(|key| (key.name, at, world.clock.now()));
+            let sealed = process.sealing(at).map(|key| (key.name, at));
             Deed { came_by: Some(at), sealed: Some(sealed), wanted, ..Deed::default() }
         })
     }
