@@ -13,6 +13,9 @@ use tktrot::rotate::Keyring;
 use crate::rings;
 use crate::status::processes::printable;
 
+/// What the kernel appends to the name of a file that has none any more (proc(5)).
+pub const DELETED: &str = " (deleted)";
+
 /// A ring without a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Orphan {
@@ -43,17 +46,62 @@ fn all() -> Vec<Orphan> {
     all
 }
 
-/// Those that were at one place.
-pub fn of(place: &Place) -> Vec<Orphan> {
-    let path = place.path();
-    all().into_iter().filter(|orphan| orphan.path == path).collect()
-}
-
 /// Those that were in one directory.
 pub fn in_dir(dir: &Path) -> Vec<Orphan> {
     let is_ring = |path: &Path| path.extension().is_some_and(|extension| extension == "ring");
     let is_there = |path: &Path| path.parent() == Some(dir) && is_ring(path);
     all().into_iter().filter(|orphan| is_there(&orphan.path)).collect()
+}
+
+/// A ring that is meant by a name: at its place, or in processes alone.
+#[derive(Clone, Debug)]
+pub enum Target {
+    At(Place),
+    Removed(Orphan),
+}
+
+/// All that are meant: those that are there, or would be, then those whose file was removed.
+pub fn targets(places: &[Place]) -> Vec<Target> {
+    let all = all();
+    let of = |place: &Place| {
+        let path = place.path();
+        all.iter().filter(move |orphan| orphan.path == path).cloned().collect::<Vec<_>>()
+    };
+    // What is no longer there, and lives on in processes, is meant by those alone.
+    let is_there =
+        |place: &&Place| fs::symlink_metadata(place.path()).is_ok() || of(place).is_empty();
+    let named = places.iter().filter(is_there).cloned().map(Target::At);
+    named.chain(places.iter().flat_map(of).map(Target::Removed)).collect()
+}
+
+impl Target {
+    /// What to say of it in a line of its own.
+    pub fn name(&self) -> String {
+        match self {
+            Target::At(place) => place.path().display().to_string(),
+            Target::Removed(orphan) => orphan.name(),
+        }
+    }
+
+    /// To look at it.
+    pub fn look(&self) -> Result<View> {
+        match self {
+            Target::At(place) => rings::look_at(place),
+            Target::Removed(orphan) => orphan.look(),
+        }
+    }
+
+    /// To act on it.
+    pub fn open(&self) -> Result<Keyring> {
+        match self {
+            Target::At(place) => rings::open_at(place),
+            Target::Removed(orphan) => orphan.open(),
+        }
+    }
+
+    pub fn is_removed(&self) -> bool {
+        matches!(self, Target::Removed(_))
+    }
 }
 
 /// A line of /proc/PID/maps that maps a removed file so that processes share it.
@@ -66,7 +114,7 @@ struct Mapped<'l> {
 
 impl<'l> Mapped<'l> {
     fn parse(line: &'l str) -> Option<Self> {
-        let path = line.get(line.find('/')?..)?.strip_suffix(" (deleted)")?;
+        let path = line.get(line.find('/')?..)?.strip_suffix(DELETED)?;
         let mut fields = line.split_whitespace();
         let (range, permissions) = (fields.next()?, fields.next()?);
         let (device, inode) = (fields.nth(1)?, fields.next()?);

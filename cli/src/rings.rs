@@ -69,15 +69,6 @@ impl RingArgument {
         Ok((place, view))
     }
 
-    /// The ring, to act on: an operator acts on rings that servers made, and makes none.
-    pub fn open(&self, settings: &Settings) -> Result<(Place, Keyring)> {
-        let place = self.place(settings)?;
-        let ring = place.open_present().map_err(|refused| explained(&place, &refused))?;
-        let ring = ring.with_context(|| absent(&place))?;
-        let keyring = keyring(&place, ring)?;
-        Ok((place, keyring))
-    }
-
     /// The ring, which is made if it is not there: for what precedes a server's first start. Also
     /// tells whether it was made.
     pub fn open_or_make(&self, settings: &Settings) -> Result<(Place, Keyring, bool)> {
@@ -105,6 +96,12 @@ pub fn keyring(place: &Place, ring: Ring) -> Result<Keyring> {
 pub fn look_at(place: &Place) -> Result<View> {
     let view = place.look().map_err(|refused| explained(place, &refused))?;
     view.with_context(|| absent(place))
+}
+
+/// The ring at a place, to act on: an operator acts on rings that servers made, and makes none.
+pub fn open_at(place: &Place) -> Result<Keyring> {
+    let ring = place.open_present().map_err(|refused| explained(place, &refused))?;
+    keyring(place, ring.with_context(|| absent(place))?)
 }
 
 /// The directory in which rings are looked for by name.

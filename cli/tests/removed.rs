@@ -5,7 +5,7 @@
 mod program;
 
 use std::fs::{self, File, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -19,6 +19,8 @@ use testbed::{RingDir, artifacts, log, process, wait};
 use program::{Result, alarms, document, keyring_with_keys, tktrot};
 
 const LIMIT: Duration = Duration::from_secs(20);
+/// Somebody else.
+const STRANGER: u32 = 12345;
 
 fn server(ring: &RingDir) -> Result<Solo> {
     Ok(Solo::openssl()
@@ -94,6 +96,25 @@ fn a_removed_ring_is_told_seen_and_revoked_in_whoever_has_it() -> Result<()> {
     // One line, however long it lasts.
     let said = old.stderr();
     assert_eq!(log::ours(&said).len(), 1, "{said}");
+    Ok(())
+}
+
+/// Root looks at everybody's rings, and writes to nobody else's: what was not done is said.
+#[test]
+fn a_removed_ring_that_may_only_be_looked_at_is_not_called_revoked() -> Result<()> {
+    process::needs_root("/proc/PID/map_files");
+    let ring = RingDir::new()?;
+    let path = ring.path().join("web.ring");
+    let server = server(&ring)?;
+    assert!(crosses(&server, &server)?);
+    chown(&path, Some(STRANGER), None)?;
+    fs::remove_file(&path)?;
+    for arguments in [&["revoke", "web", "--all", "--yes"][..], &["rotate", "web"]] {
+        let said = tktrot(&ring, arguments)?;
+        assert_eq!((said.status, &*said.stdout), (Some(2), ""), "{said:?}");
+        assert!(said.stderr.contains("it belongs to user 12345"), "{said:?}");
+    }
+    assert!(crosses(&server, &server)?);
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 
 use super::configuration::{self, Start};
 use super::{Finding, binary};
+use crate::orphans::DELETED;
 
 /// The executable of a process.
 pub fn executable(pid: u32) -> Result<PathBuf> {
@@ -18,7 +19,7 @@ pub fn executable(pid: u32) -> Result<PathBuf> {
         format!("{link}: there is no such process, or it is not yours (run this as root)")
     })?;
     // proc(5): what an upgrade replaced is marked so.
-    Ok(PathBuf::from(path.to_string_lossy().trim_end_matches(" (deleted)")))
+    Ok(PathBuf::from(path.to_string_lossy().trim_end_matches(DELETED)))
 }
 
 /// Looks at a process.
@@ -90,9 +91,6 @@ fn path_of(line: &str) -> Option<&str> {
     Some(path.trim_end_matches(DELETED))
 }
 
-/// What the kernel appends to the name of a file that has none any more (proc(5)).
-const DELETED: &str = " (deleted)";
-
 fn shim(mapped: &BTreeSet<&str>) -> Finding {
     match mapped.iter().find(|path| path.contains("libtktrot")) {
         Some(path) => Finding::fine("shim", format!("{path} is in the process")),
@@ -121,20 +119,18 @@ fn tls_library(mapped: &BTreeSet<&str>) -> Finding {
 }
 
 fn rings(maps: &str) -> Finding {
-    let is_ring = |path: &&str| path.ends_with(".ring");
-    let removed = |line: &&str| line.ends_with(DELETED);
-    let lost: BTreeSet<&str> =
-        maps.lines().filter(removed).filter_map(path_of).filter(is_ring).collect();
-    let rings: BTreeSet<&str> = maps.lines().filter_map(path_of).filter(is_ring).collect();
-    let rings: Vec<_> = rings.into_iter().collect();
+    // Each once, however often it is mapped.
+    let named = |removed: bool| {
+        let lines = maps.lines().filter(|line| !removed || line.ends_with(DELETED));
+        let rings = lines.filter_map(path_of).filter(|path| path.ends_with(".ring"));
+        rings.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>()
+    };
+    let (rings, lost) = (named(false), named(true));
     if !lost.is_empty() {
-        let lost: Vec<_> = lost.into_iter().collect();
+        let lost = lost.join(", ");
         Finding::wrong(
             "ring",
-            format!(
-                "{}: its file was removed, and nobody that starts later shares it",
-                lost.join(", ")
-            ),
+            format!("{lost}: its file was removed, and nobody that starts later shares it"),
             "restart the server; `tktrot status` tells what to look for",
         )
     } else if rings.is_empty() {

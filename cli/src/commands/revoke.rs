@@ -1,6 +1,5 @@
 //! `tktrot revoke [RING] (--key PREFIX | --all) [--fleet]`.
 
-use std::fs;
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::Path;
 
@@ -11,9 +10,9 @@ use tktrot::rotate::Keyring;
 use tktrot::secret::KeyName;
 
 use crate::agent::ask::{self, Question, Revoked, ask};
-use crate::orphans::{self, Orphan};
-use crate::rings::{RingArgument, look_at};
-use crate::settings::{self, Settings};
+use crate::orphans::targets;
+use crate::rings::RingArgument;
+use crate::settings;
 use crate::severity::Severity;
 
 #[derive(clap::Args)]
@@ -58,55 +57,19 @@ impl Which {
     }
 }
 
-/// A ring that is meant: at its place, or in processes alone, its file having been removed.
-enum Target {
-    At(Place),
-    Removed(Orphan),
-}
-
-impl Target {
-    fn name(&self) -> String {
-        match self {
-            Target::At(place) => place.path().display().to_string(),
-            Target::Removed(orphan) => orphan.name(),
-        }
-    }
-
-    fn keys(&self) -> Result<Vec<KeyFacts>> {
-        Ok(match self {
-            Target::At(place) => look_at(place)?.keys(),
-            Target::Removed(orphan) => orphan.look()?.keys(),
-        })
-    }
-
-    fn open(&self, arguments: &Arguments, settings: &Settings) -> Result<Keyring> {
-        match self {
-            Target::At(_) => Ok(arguments.ring.open(settings)?.1),
-            Target::Removed(orphan) => orphan.open(),
-        }
-    }
-}
-
-/// All that are meant by one name.
-fn targets(place: &Place) -> Vec<Target> {
-    let removed: Vec<_> = orphans::of(place).into_iter().map(Target::Removed).collect();
-    let is_there = fs::symlink_metadata(place.path()).is_ok();
-    let named = (is_there || removed.is_empty()).then(|| Target::At(place.clone()));
-    named.into_iter().chain(removed).collect()
-}
-
 pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     let settings = settings::read(config)?;
     let place = arguments.ring.place(&settings)?;
     let path = place.path();
     let which = &arguments.which;
-    let targets = targets(&place);
-    let mut meant = Vec::new();
-    let mut unreached = Vec::new();
-    for target in &targets {
-        match target.keys() {
-            Ok(keys) => meant.extend(keys.into_iter().filter(|key| which.means(&key.name))),
-            Err(error) if matches!(target, Target::Removed(_)) => unreached.push(error),
+    let (mut meant, mut reached, mut unreached) = (Vec::new(), Vec::new(), Vec::new());
+    for target in targets(std::slice::from_ref(&place)) {
+        match target.look() {
+            Ok(view) => {
+                meant.extend(view.keys().into_iter().filter(|key| which.means(&key.name)));
+                reached.push(target);
+            }
+            Err(error) if target.is_removed() => unreached.push(error),
             Err(error) => return Err(error),
         }
     }
@@ -132,19 +95,22 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
         ))?;
     }
     let mut severity = Severity::Fine;
-    for target in &targets {
-        if arguments.fleet && matches!(target, Target::At(_)) {
+    for target in &reached {
+        if arguments.fleet && !target.is_removed() {
             severity = severity.max(revoke_everywhere(&place, which, &meant)?);
             continue;
         }
-        let keyring = match target.open(arguments, &settings) {
+        let keyring = match target.open() {
             Ok(keyring) => keyring,
-            // It was told of above, or its processes have ended.
-            Err(_) if matches!(target, Target::Removed(_)) => continue,
+            // It may be looked at, and not be written.
+            Err(error) if target.is_removed() => {
+                unreached.push(error);
+                continue;
+            }
             Err(error) => return Err(error),
         };
         revoke(&keyring, &target.name(), which)?;
-        if matches!(target, Target::At(_)) && keyring.is_governed() {
+        if !target.is_removed() && keyring.is_governed() {
             eprintln!(
                 "{}: an agent governs this ring; on other hosts keys live on: --fleet ends them \
                  there",

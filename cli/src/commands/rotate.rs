@@ -1,13 +1,12 @@
 //! `tktrot rotate [RING] [--fleet]`.
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Result, anyhow};
 use tktrot::rotate::Keyring;
 
 use crate::agent::ask::{Question, Rotated, ask};
-use crate::orphans::{self, Orphan};
+use crate::orphans::targets;
 use crate::rings::RingArgument;
 use crate::settings;
 use crate::severity::Severity;
@@ -38,23 +37,28 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
         return Ok(Severity::Fine);
     }
     let place = arguments.ring.place(&settings)?;
-    let removed = orphans::of(&place);
-    if !removed.is_empty() && fs::symlink_metadata(place.path()).is_err() {
-        rotate_removed(&removed)?;
-        return Ok(Severity::Fine);
-    }
-    let (place, keyring) = arguments.ring.open(&settings)?;
     let path = place.path();
-    rotate(&keyring, &path.display().to_string())?;
-    rotate_removed(&removed)?;
-    if keyring.is_governed() {
-        eprintln!(
-            "{}: an agent governs this ring; other hosts learn of the key within a second, and \
-             cannot use its tickets before: with --fleet it encrypts when they can",
-            path.display()
-        );
+    let mut severity = Severity::Fine;
+    for target in targets(&[place]) {
+        let keyring = match target.open() {
+            Ok(keyring) => keyring,
+            Err(error) if target.is_removed() => {
+                eprintln!("{error:#}");
+                severity = Severity::Wrong;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        rotate(&keyring, &target.name())?;
+        if !target.is_removed() && keyring.is_governed() {
+            eprintln!(
+                "{}: an agent governs this ring; other hosts learn of the key within a second, and \
+                 cannot use its tickets before: with --fleet it encrypts when they can",
+                path.display()
+            );
+        }
     }
-    Ok(Severity::Fine)
+    Ok(severity)
 }
 
 fn rotate(keyring: &Keyring, name: &str) -> Result<()> {
@@ -63,9 +67,4 @@ fn rotate(keyring: &Keyring, name: &str) -> Result<()> {
     keyring.rotate().map_err(|failure| anyhow!("{name}: {failure}"))?;
     println!("{name}: a new key encrypts; the former ones decrypt to their ends");
     Ok(())
-}
-
-/// Rings that processes have whose file was removed.
-fn rotate_removed(removed: &[Orphan]) -> Result<()> {
-    removed.iter().try_for_each(|orphan| rotate(&orphan.open()?, &orphan.name()))
 }

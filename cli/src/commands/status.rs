@@ -1,14 +1,10 @@
 //! `tktrot status [RING] [--json | --prometheus]`.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::Result;
-use tktrot::ring::file::Place;
-
-use crate::orphans::{self, Orphan};
+use crate::orphans::{Target, targets};
 use crate::rings::RingArgument;
 use crate::settings::{self, Settings};
 use crate::severity::Severity;
@@ -19,6 +15,7 @@ use crate::status::processes::printable;
 use crate::status::rates::Rates;
 use crate::status::reading::Reading;
 use crate::status::{prometheus, text};
+use anyhow::Result;
 
 #[derive(clap::Args)]
 #[command(
@@ -66,12 +63,12 @@ struct Seen {
 pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     let settings = settings::read(config)?;
     let places = arguments.ring.places(&settings)?;
-    let removed: Vec<_> = places.iter().flat_map(orphans::of).collect();
+    let targets = targets(&places);
     // One ring that cannot be read is the command's failure, whatever the form.
-    if let ([place], []) = (&*places, &*removed) {
-        Observer::new(place.clone(), &settings).look()?;
+    if let [target @ Target::At(_)] = &*targets {
+        target.look()?;
     }
-    let seen = look(&places, &removed, &settings, arguments.interval);
+    let seen = look(&targets, &settings, arguments.interval);
     let worst = seen.iter().map(Seen::severity).max().unwrap_or(Severity::Fine);
     print!("{}", told(&seen, &arguments.form)?);
     Ok(worst)
@@ -85,19 +82,24 @@ struct Subject {
 }
 
 impl Subject {
-    fn at(place: &Place, settings: &Settings) -> Subject {
-        let path = place.path();
+    fn of(target: &Target, settings: &Settings) -> Subject {
+        let path = match target {
+            Target::At(place) => place.path(),
+            Target::Removed(orphan) => orphan.path.clone(),
+        };
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        Subject { name, path, observer: Ok(Observer::new(place.clone(), settings)) }
-    }
-
-    fn removed(orphan: &Orphan, settings: &Settings) -> Subject {
-        let path = orphan.path.clone();
-        let name = path.file_stem().unwrap_or_default().to_string_lossy();
-        let name = format!("{name} (removed, in {})", orphan.owners());
-        let observer = orphan.look().map_err(|error| format!("{error:#}"));
-        let observer = observer.map(|view| Observer::of_removed(path.clone(), view, settings));
-        Subject { name, path, observer }
+        match target {
+            Target::At(place) => {
+                let observer = Ok(Observer::new(place.clone(), settings));
+                Subject { name, path, observer }
+            }
+            Target::Removed(orphan) => {
+                let name = format!("{name} (removed, in {})", orphan.owners());
+                let view = orphan.look().map_err(|error| format!("{error:#}"));
+                let observer = view.map(|view| Observer::of_removed(path.clone(), view, settings));
+                Subject { name, path, observer }
+            }
+        }
     }
 
     fn read(&mut self) -> Result<Reading, String> {
@@ -113,20 +115,8 @@ impl Subject {
     }
 }
 
-fn look(
-    places: &[Place],
-    removed: &[Orphan],
-    settings: &Settings,
-    interval: Option<Duration>,
-) -> Vec<Seen> {
-    // What is no longer there, and lives on in processes, is told by those alone.
-    let is_there = |place: &&Place| {
-        fs::symlink_metadata(place.path()).is_ok()
-            || removed.iter().all(|orphan| orphan.path != place.path())
-    };
-    let named = places.iter().filter(is_there).map(|place| Subject::at(place, settings));
-    let nameless = removed.iter().map(|orphan| Subject::removed(orphan, settings));
-    let mut subjects: Vec<_> = named.chain(nameless).collect();
+fn look(targets: &[Target], settings: &Settings, interval: Option<Duration>) -> Vec<Seen> {
+    let mut subjects: Vec<_> = targets.iter().map(|target| Subject::of(target, settings)).collect();
     if let Some(interval) = interval {
         subjects.iter_mut().for_each(|subject| drop(subject.read()));
         thread::sleep(interval);
