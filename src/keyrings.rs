@@ -50,19 +50,19 @@ pub fn open(config: &Config, generator: &'static dyn Generator) -> Result<Opened
     process::at_the_end(leave_no_trace);
     let place = config.place();
     let _lock = process::exclusive();
-    let mut opened = None;
-    if let Some(known) = every().find(|known| known.place == place) {
-        // After a reload, as a new server: with the ring that new servers share. But what
-        // may open none has a better one than a private one.
-        let reopened = known.keyring.ring().lost_its_file().then(|| place.open(config.geometry()));
-        match reopened {
-            Some(Ok(ring)) => opened = Some(Ok(ring)),
-            Some(Err(_)) | None => return Ok(known.configured(config)),
-        }
+    let known = every().find(|known| known.place == place);
+    if let Some(known) = known.filter(|known| !known.keyring.ring().lost_its_file()) {
+        return Ok(known.configured(config));
+    }
+    // After a reload, as a new server: with the ring that new servers share. But who may
+    // open none has a better one than a private one.
+    let opened = place.open(config.geometry());
+    if let (Some(known), Err(_)) = (known, &opened) {
+        return Ok(known.configured(config));
     }
 
     let mut problems = Vec::new();
-    let ring = opened.unwrap_or_else(|| place.open(config.geometry())).or_else(|refused| {
+    let ring = opened.or_else(|refused| {
         let problem = refused.to_string();
         let ring = Ring::private(config.geometry())
             .map_err(|error| format!("{problem}; nor can a private ring be made: {error}"))?;

@@ -389,9 +389,9 @@ fn attend(keyring: &Keyring, looks: bool) -> io::Result<()> {
         }
         let now = keyring.now();
         let leads = header.leads(process, now);
-        let due = ring.deadline() + if leads { Duration::ZERO } else { GRACE };
+        let grace = if leads { Duration::ZERO } else { GRACE };
         // Neither waits for a lock: a fork may wait for the permit.
-        if now >= due {
+        if now >= ring.deadline() + grace {
             keyring.tick(now);
         }
         if looks && !process::may_be_confined() {
@@ -399,8 +399,7 @@ fn attend(keyring: &Keyring, looks: bool) -> io::Result<()> {
         }
         let next = CHORE.get().map_or(Time::NEVER, |chore| chore(keyring.now()));
         drop(permit);
-        let due = ring.deadline() + if leads { Duration::ZERO } else { GRACE };
-        sleep_until(due.min(next), keyring.now())?;
+        sleep_until((ring.deadline() + grace).min(next), keyring.now())?;
     }
     header.leave_lead(process);
     Ok(())

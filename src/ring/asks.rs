@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::Ring;
 use super::layout::{Block, Member};
-use super::mutex::{Sign, Taking};
+use super::lock::{Sign, Taking};
 use super::stats::is_gone;
 use crate::clock::{Time, nanos};
 use crate::config::Bind;

@@ -92,7 +92,8 @@ impl Place {
             let opened = match self.open_existing(&dir, libc::O_RDWR)? {
                 Some(file) => self.verify(&file)?.map(|ring| (file, ring)),
                 None => self.create(&dir, geometry)?.map(|(file, mut ring)| {
-                    ring.made = id_of(&file).map(|file| Made { file, dir: dir_made });
+                    let facts = file.metadata().ok();
+                    ring.made = facts.map(|facts| Made { file: id_of(&facts), dir: dir_made });
                     (file, ring)
                 }),
             };
@@ -107,9 +108,8 @@ impl Place {
 
     /// True if this is where the file lies, and no other does.
     fn names(&self, file: &File) -> bool {
-        let id = |facts: Metadata| (facts.dev(), facts.ino());
-        let here = fs::symlink_metadata(self.path()).ok().map(id);
-        here.is_some() && here == id_of(file)
+        let here = fs::symlink_metadata(self.path()).and_then(|here| Ok((here, file.metadata()?)));
+        here.is_ok_and(|(here, file)| id_of(&here) == id_of(&file))
     }
 
     /// Opens the ring if there is one: for who has something to do to it, not with it.
@@ -314,8 +314,8 @@ fn uninterrupted(mut call: impl FnMut() -> libc::c_int) -> io::Result<libc::c_in
 }
 
 /// Device and inode.
-fn id_of(file: &File) -> Option<(u64, u64)> {
-    file.metadata().ok().map(|facts| (facts.dev(), facts.ino()))
+pub(super) fn id_of(facts: &Metadata) -> (u64, u64) {
+    (facts.dev(), facts.ino())
 }
 
 fn effective_user() -> u32 {

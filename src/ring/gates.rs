@@ -16,8 +16,7 @@ use std::sync::atomic::Ordering;
 
 use super::Ring;
 use super::layout::{GATES, Gate};
-use super::lock::Holder;
-use super::mutex::{Sign, Taking};
+use super::lock::{Holder, Sign, Taking};
 use super::writer::NotLocked;
 use crate::clock::{BootClock, Clock, Time};
 use crate::process::{self, ProcessId};
@@ -196,7 +195,7 @@ mod tests {
         assert_eq!(unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) }, pid);
     }
 
-    /// Makes the gates of all but this namespace those of others, and this one's another's.
+    /// Makes the gate of this namespace that of another one.
     fn rename_own_gate(ring: &Ring, to: u64) {
         let own = u64::from(process::id().namespace());
         let gate = ring.gates().iter().find(|gate| gate.namespace.load(Ordering::Relaxed) == own);

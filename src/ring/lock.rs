@@ -27,6 +27,28 @@ pub enum Holder {
     Dead,
 }
 
+/// What a mutex tells of the thread whose it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sign {
+    /// It is nobody's.
+    None,
+    /// The thread of this number (gettid(2)), in its own PID namespace, lives.
+    Lives(u32),
+    /// It is gone.
+    Died,
+}
+
+/// What an attempt to take a mutex came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taking {
+    /// The caller has it.
+    Taken,
+    /// Somebody else has it.
+    Busy,
+    /// The bytes are not a mutex that works: the errno value.
+    Broken(i32),
+}
+
 impl Ring {
     /// Waits for the lock, but no longer than `limit` by a clock that nobody sets:
     /// who has it has it for microseconds.

@@ -10,27 +10,7 @@ use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// What a mutex tells of the thread whose it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sign {
-    /// It is nobody's.
-    None,
-    /// The thread of this number (gettid(2)), in its own PID namespace, lives.
-    Lives(u32),
-    /// It is gone.
-    Died,
-}
-
-/// What an attempt to take a mutex came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Taking {
-    /// The caller has it.
-    Taken,
-    /// Somebody else has it.
-    Busy,
-    /// The bytes are not a mutex that works: the errno value.
-    Broken(i32),
-}
+use super::lock::{Sign, Taking};
 
 /// A process-shared, robust `pthread_mutex_t` in 64 bytes.
 #[repr(C, align(8))]

@@ -2,11 +2,10 @@
 //! with them a ring, as if it were to serve. Then it ends, and leaves nothing.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::Ordering;
 
 use super::Ring;
-use super::file::Place;
+use super::file::{Place, id_of};
 
 /// What [`Place::open`] made, rather than found.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +35,7 @@ impl Place {
             return;
         }
         let path = self.path();
-        let is_it = |facts: fs::Metadata| (facts.dev(), facts.ino()) == made.file;
+        let is_it = |facts: fs::Metadata| id_of(&facts) == made.file;
         if fs::symlink_metadata(&path).is_ok_and(is_it)
             && fs::remove_file(&path).is_ok()
             && made.dir

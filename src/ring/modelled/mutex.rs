@@ -3,28 +3,7 @@
 //! and no threads that die unnoticed.
 
 use crate::atomics::{AtomicU32, Ordering};
-
-/// What it tells of the thread whose it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sign {
-    /// It is nobody's.
-    None,
-    /// The thread lives; there are no numbers here.
-    Lives(u32),
-    /// It is gone.
-    Died,
-}
-
-/// What an attempt to take a mutex came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Taking {
-    /// The caller has it.
-    Taken,
-    /// Somebody else has it.
-    Busy,
-    /// The bytes are not a mutex that works: the errno value.
-    Broken(i32),
-}
+use crate::ring::lock::{Sign, Taking};
 
 /// 64 bytes, as the real one.
 #[repr(C, align(8))]
