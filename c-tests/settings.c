@@ -180,7 +180,7 @@ static void without_strict(const struct variable *variable)
     CHECK_RC(tkt_install(ctx, NULL), TKT_OK);
     CHECK_RC(tkt_stats(ctx, &counters), TKT_OK);
     CHECK_INT(counters.rotate_every, 3600);
-    CHECK_INT(counters.capacity, 64);
+    CHECK_INT(counters.capacity, 16384);
     CHECK_INT(resumes(ctx, TLS1_3_VERSION, NULL), 0);
     SSL_CTX_free(ctx);
 }

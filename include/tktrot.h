@@ -178,8 +178,8 @@ typedef struct tkt_config {
    */
   const char *log;
   /**
-   * Keys that a new ring holds, 8 to 16384. Default: 64, or as many as
-   * rotation and lifetime need.
+   * The most keys that may be in the ring, 8 to 16384; the last process that
+   * sets it decides. The ring takes memory as keys come. Default: 16384.
    */
   uint32_t capacity;
   /**

@@ -123,6 +123,7 @@ fn publish(writer: &Writer<'_>, keys: &[Box<Key>]) -> Result<(), NotImported> {
                 published.iter().for_each(|index| writer.erase(*index));
                 return Err(match error {
                     NotPublished::Full => NotImported::Failed(Failure::Full),
+                    NotPublished::NoMemory => NotImported::Failed(Failure::NoMemory),
                     NotPublished::Unusable => NotImported::Unfit { position, flaw: Flaw::InRing },
                 });
             }

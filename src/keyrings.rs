@@ -56,7 +56,7 @@ pub fn open(config: &Config, generator: &'static dyn Generator) -> Result<Opened
     }
     // After a reload, as a new server: with the ring that new servers share. But who may
     // open none has a better one than a private one.
-    let opened = place.open(config.geometry());
+    let opened = place.open(config.most_keys());
     if let (Some(known), Err(_)) = (known, &opened) {
         return Ok(known.configured(config));
     }
@@ -64,7 +64,7 @@ pub fn open(config: &Config, generator: &'static dyn Generator) -> Result<Opened
     let mut problems = Vec::new();
     let ring = opened.or_else(|refused| {
         let problem = refused.to_string();
-        let ring = Ring::private(config.geometry())
+        let ring = Ring::private(config.most_keys())
             .map_err(|error| format!("{problem}; nor can a private ring be made: {error}"))?;
         tell(config, &problem, "; a private ring serves instead, and ends with the server");
         problems.push(problem);
@@ -145,8 +145,8 @@ impl Known {
         let cut = |lifetime: &Duration| !is_shortened && *lifetime > kept;
         if let Some(lifetime) = config.lifetime.filter(cut) {
             let problem = format!(
-                "{} has room for {} keys only, which keeps them for {}s instead of {}s; remove \
-                 it while no server uses it, and it is made anew",
+                "{} may have {} keys only, which keeps them for {}s instead of {}s; set \
+                 TKTROT_CAPACITY higher",
                 self.place.path().display(),
                 self.keyring.ring().capacity(),
                 kept.as_secs(),

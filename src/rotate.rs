@@ -51,8 +51,10 @@ pub enum Failure {
     Generator,
     /// The generator is not to be had at the moment: [`NotRandom::NotNow`].
     NotNow,
-    /// No slot is free.
+    /// There are as many keys as may be.
     Full,
+    /// The ring has no memory for one more.
+    NoMemory,
     /// The clock cannot be read.
     Clock,
 }
@@ -70,8 +72,12 @@ impl fmt::Display for Failure {
             Failure::Generator => f.write_str("the random number generator fails"),
             Failure::NotNow => f.write_str("the random number generator is in use; try again"),
             Failure::Full => {
-                f.write_str("the ring is full; a new one needs a higher TKTROT_CAPACITY")
+                f.write_str("there are as many keys as may be in the ring (TKTROT_CAPACITY)")
             }
+            Failure::NoMemory => f.write_str(
+                "the ring gets no memory for one more key: its tmpfs is full, or the process may \
+                 not ask for it any more",
+            ),
             Failure::Clock => f.write_str("the clock (CLOCK_BOOTTIME) cannot be read"),
         }
     }
@@ -93,6 +99,8 @@ pub struct Keyring<C: Clock = BootClock> {
     generator_failing: OnceOnly,
     evicting: OnceOnly,
     lock_broken: OnceOnly,
+    no_memory: OnceOnly,
+    unlocked: OnceOnly,
     clock_failing: OnceOnly,
     /// See [`crate::terms`].
     pub(crate) own_ask: OwnAsk,
@@ -113,6 +121,8 @@ impl<C: Clock> Keyring<C> {
             generator_failing: OnceOnly::new(),
             evicting: OnceOnly::new(),
             lock_broken: OnceOnly::new(),
+            no_memory: OnceOnly::new(),
+            unlocked: OnceOnly::new(),
             clock_failing: OnceOnly::new(),
             own_ask: OwnAsk::default(),
             is_loose: AtomicBool::new(false),
@@ -215,10 +225,11 @@ impl<C: Clock> Keyring<C> {
         {
             warning!(
                 "sessions live {}s, but the ring keeps keys for {}s only, and so long tickets live; \
-                 set TKTROT_CAPACITY higher (and start with a new ring), TKTROT_ROTATE longer, \
-                 or the server's session timeout shorter",
+                 set TKTROT_ROTATE longer, the server's session timeout shorter, or \
+                 TKTROT_CAPACITY, which is {}, higher",
                 timeout.as_secs(),
-                kept.as_secs()
+                kept.as_secs(),
+                self.ring.capacity()
             );
         }
     }
@@ -414,6 +425,18 @@ impl<C: Clock> Keyring<C> {
         };
         self.align(writer, now, &[]);
         writer.set_deadline(deadline);
+        self.lock_more();
+    }
+
+    /// Locks what the ring has got of memory since this process last did.
+    pub(crate) fn lock_more(&self) {
+        if let Err(error) = self.ring.lock_more()
+            && self.unlocked.first()
+        {
+            warning!(
+                "the ring has grown, and keys may be swapped out: {error}; raise RLIMIT_MEMLOCK"
+            );
+        }
     }
 
     /// Takes steps until the schedule is content. Returns when it no longer is.
@@ -518,12 +541,21 @@ impl<C: Clock> Keyring<C> {
             Err(NotRandom::Failed) => return Err(self.generator_failed(now)),
         }
         let mut published = writer.publish(&key);
-        if published == Err(NotPublished::Full) && self.evict(writer, now) {
+        let makes_room = match published {
+            Err(NotPublished::Full) => true,
+            // There may be some before this one is needed.
+            Err(NotPublished::NoMemory) => self.ring.locate_encrypting(now).is_none(),
+            _ => false,
+        };
+        if makes_room && self.evict(writer, now) {
             published = writer.publish(&key);
         }
         match published {
             Ok(_) => {
                 self.ring.header().rotations.fetch_add(1, Ordering::Relaxed);
+                if self.no_memory.reset() {
+                    notice!("the ring got memory for another key; rotation goes on");
+                }
                 if self.generator_failing.reset() {
                     notice!("the random number generator works again; rotation goes on");
                 }
@@ -534,6 +566,13 @@ impl<C: Clock> Keyring<C> {
             Err(NotPublished::Full) => {
                 self.ring.note_problem(Problem::Full, now);
                 Err(Failure::Full)
+            }
+            Err(NotPublished::NoMemory) => {
+                self.ring.note_problem(Problem::NoMemory, now);
+                if self.no_memory.first() {
+                    warning!("{}; the present keys serve to their end", Failure::NoMemory);
+                }
+                Err(Failure::NoMemory)
             }
         }
     }
@@ -564,9 +603,11 @@ impl<C: Clock> Keyring<C> {
         self.ring.note_problem(Problem::Full, now);
         if self.evicting.first() {
             warning!(
-                "the ring is full: key {} ends {}s early; set TKTROT_CAPACITY over {}",
+                "the ring has no room: key {} ends {}s early; there are {} keys, and may be {} \
+                 (TKTROT_CAPACITY)",
                 first.name,
                 now.until(first.times.decrypt_until).as_secs(),
+                writer.entries().len() + 1,
                 self.ring.capacity()
             );
         }

@@ -227,7 +227,7 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::ring::layout::Geometry;
+    use crate::ring::layout::Capacity;
 
     #[test]
     fn a_thread_keeps_its_seat_and_others_have_others() {
@@ -261,10 +261,10 @@ mod tests {
 
     #[test]
     fn a_thread_counts_alone_in_its_first_ring_and_leaves_its_block_when_it_ends() {
-        let geometry = Geometry::new(8).unwrap();
+        let capacity = Capacity::new(8).unwrap();
         let rings: &'static [Ring] = vec![(); 2]
             .into_iter()
-            .map(|()| Ring::private(geometry).unwrap())
+            .map(|()| Ring::private(capacity).unwrap())
             .collect::<Vec<_>>()
             .leak();
         let here = mine().unwrap().block_in(&rings[0]).unwrap();

@@ -9,7 +9,7 @@ use crate::clock::{Clock, Time, nanos};
 use crate::config::{Bind, Config, DEFAULT_LIFETIME, DEFAULT_ROTATE_EVERY};
 use crate::process::ProcessId;
 use crate::ring::asks::{Ask, Asker, Binds, shorter};
-use crate::ring::layout::Header;
+use crate::ring::layout::{Capacity, Header};
 use crate::ring::writer::{Entry, Writer};
 use crate::rotate::{Failure, Keyring, PATIENCE};
 use crate::schedule::KeyState;
@@ -277,6 +277,9 @@ impl<C: Clock> Keyring<C> {
         let program = program::name();
         let block = self.ring().claim_to_ask(process::id(), program.as_bytes(), self.now());
         self.tell_as(block, false);
+        if let Some(capacity) = config.capacity.and_then(Capacity::new) {
+            self.ring().set_capacity(writer, capacity);
+        }
         self.set_terms(writer, config.rotate_every.map(|_| config.lead));
         self.overruled(config, was_plain)
     }

@@ -396,6 +396,7 @@ fn attend(keyring: &Keyring, looks: bool) -> io::Result<()> {
         }
         if looks && !process::may_be_confined() {
             say_if_removed(keyring);
+            keyring.lock_more();
         }
         let next = CHORE.get().map_or(Time::NEVER, |chore| chore(keyring.now()));
         drop(permit);
@@ -516,10 +517,10 @@ mod tests {
 
     use super::*;
     use crate::ring::Ring;
-    use crate::ring::layout::Geometry;
+    use crate::ring::layout::Capacity;
 
     fn ring() -> Ring {
-        Ring::private(Geometry::new(8).unwrap()).unwrap()
+        Ring::private(Capacity::new(8).unwrap()).unwrap()
     }
 
     #[test]

@@ -8,7 +8,7 @@ use tktrot::clock::{Clock, Time, VirtualClock, nanos};
 use tktrot::config::{Bind, Config, DEFAULT_LIFETIME, DEFAULT_ROTATE_EVERY};
 use tktrot::govern::LEASE;
 use tktrot::ring::file::Place;
-use tktrot::ring::layout::Geometry;
+use tktrot::ring::layout::Capacity;
 use tktrot::ring::reader::Key;
 use tktrot::rotate::{Generator, Keyring, NotRandom};
 use tktrot::schedule::KeyState;
@@ -71,7 +71,7 @@ impl Drop for Other {
 impl Bench {
     /// Opens the ring in this process, and asks for nothing yet.
     fn open(&self) -> Process {
-        let ring = self.place.open(Geometry::new(64).unwrap()).unwrap();
+        let ring = self.place.open(Capacity::new(64).unwrap()).unwrap();
         Keyring::new(ring, self.clock, &SOURCE)
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tktrot::clock::Time;
 use tktrot::ring::Ring;
-use tktrot::ring::layout::Geometry;
+use tktrot::ring::layout::Capacity;
 use tktrot::ring::reader::Key;
 use tktrot::schedule::KeyTimes;
 use tktrot::secret::{KeyName, KeySecrets};
@@ -148,7 +148,7 @@ fn process(ring: &Ring, number: u64) {
 
 #[test]
 fn no_key_is_torn_and_none_is_missed() {
-    let ring = Ring::private(Geometry::new(CAPACITY).unwrap()).unwrap();
+    let ring = Ring::private(Capacity::new(CAPACITY).unwrap()).unwrap();
     ring.header().node.store(1, std::sync::atomic::Ordering::Relaxed);
     let writer = ring.try_write().unwrap();
     for number in 0..PINNED {

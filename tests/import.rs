@@ -7,7 +7,7 @@ use tktrot::clock::{Clock, Time, VirtualClock};
 use tktrot::config::Config;
 use tktrot::import::{Flaw, NotImported};
 use tktrot::ring::Ring;
-use tktrot::ring::layout::{Geometry, IMPORTED};
+use tktrot::ring::layout::{Capacity, IMPORTED};
 use tktrot::ring::reader::Key;
 use tktrot::rotate::{Failure, Generator, Keyring, NotRandom};
 use tktrot::schedule::{KeyState, MAX_LIFETIME};
@@ -41,7 +41,7 @@ fn bench(capacity: u32) -> Bench {
     let clock: &'static VirtualClock = Box::leak(Box::new(VirtualClock::default()));
     let source: &'static Source = Box::leak(Box::default());
     clock.advance(1000 * HOUR);
-    let ring = Ring::private(Geometry::new(capacity).unwrap()).unwrap();
+    let ring = Ring::private(Capacity::new(capacity).unwrap()).unwrap();
     let keyring = Keyring::new(ring, clock, source);
     let config = Config { rotate_every: Some(HOUR), lifetime: Some(2 * HOUR), ..Config::default() };
     keyring.configure(&config).unwrap();

@@ -17,6 +17,8 @@ fn no_handshake_takes_more_instructions_than_the_baseline() -> Result<()> {
             assert!(text.lines().any(|line| line.starts_with(&start)), "{start}: {text}");
         }
     }
+    let (_, grown) = text.split_once("in a ring that has grown").ok_or("no ring has grown")?;
+    assert_eq!(grown.lines().filter(|line| line.starts_with("TLS 1.")).count(), 2 * KINDS.len());
     print!("{text}");
     Ok(())
 }

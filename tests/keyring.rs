@@ -9,7 +9,7 @@ use tktrot::clock::{Clock, VirtualClock};
 use tktrot::config::{Bind, Config};
 use tktrot::ring::Ring;
 use tktrot::ring::file::Place;
-use tktrot::ring::layout::Geometry;
+use tktrot::ring::layout::Capacity;
 use tktrot::ring::reader::Key;
 use tktrot::ring::stats::Counter;
 use tktrot::rotate::{Failure, Generator, Keyring, NotRandom};
@@ -63,7 +63,7 @@ fn bench(capacity: u32, config: &Config) -> Bench {
     let source: &'static Source = Box::leak(Box::default());
     clock.advance(1000 * HOUR);
     let _ = source.clock.set(clock);
-    let ring = Ring::private(Geometry::new(capacity).unwrap()).unwrap();
+    let ring = Ring::private(Capacity::new(capacity).unwrap()).unwrap();
     let keyring = Keyring::new(ring, clock, source);
     keyring.configure(config).unwrap();
     Bench { keyring, clock, source }
@@ -302,7 +302,7 @@ fn an_interval_that_grows_twice_does_not_end_tickets() {
     let place = Place { dir: dir.path().into(), file: "some.ring".into(), dir_mode: 0o700 };
     for interval in [60 * SECOND, 1200 * SECOND, 7 * HOUR] {
         // A server that is started again takes the place of the one before.
-        let ring = place.open(Geometry::new(64).unwrap()).unwrap();
+        let ring = place.open(Capacity::new(64).unwrap()).unwrap();
         bench.keyring = Keyring::new(ring, bench.clock, bench.source);
         bench.keyring.configure(&config(interval, Some(HOUR))).unwrap();
         bench.sealing_name().unwrap();

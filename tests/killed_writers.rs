@@ -85,7 +85,7 @@ fn open(dir: &RingDir) -> Result<Ring> {
     let rings = dir.rings()?;
     assert_eq!(rings.len(), 1, "{rings:?}");
     let config = Config { ring: Some(rings[0].clone().into_os_string()), ..Config::default() };
-    let opened = config.place().open(config.geometry());
+    let opened = config.place().open(config.most_keys());
     opened.map_err(|refused| refused.to_string().into())
 }
 

@@ -7,7 +7,7 @@ use std::process::Command;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-const MUTANTS: [&str; 23] = [
+const MUTANTS: [&str; 24] = [
     "callback-taken-away",
     "copy-accepted",
     "empty-slot-matched",
@@ -18,6 +18,7 @@ const MUTANTS: [&str; 23] = [
     "lengthened-key",
     "lock-not-repaired",
     "lock-taken-from-the-living",
+    "memory-not-reserved",
     "missing-release",
     "name-not-forgotten",
     "namespace-time",

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tktrot::clock::{Clock, Time, VirtualClock};
 use tktrot::config::Config;
 use tktrot::ring::Ring;
-use tktrot::ring::layout::Geometry;
+use tktrot::ring::layout::Capacity;
 use tktrot::ring::reader::Key;
 use tktrot::rotate::{Generator, Keyring, NotRandom};
 
@@ -50,7 +50,7 @@ impl Generator for Source {
 fn keyring() -> (&'static Keyring<&'static Delaying>, &'static Delaying) {
     let clock: &'static Delaying = Box::leak(Box::default());
     clock.clock.advance(1000 * HOUR);
-    let ring = Ring::private(Geometry::new(64).unwrap()).unwrap();
+    let ring = Ring::private(Capacity::new(64).unwrap()).unwrap();
     let source: &'static Source = Box::leak(Box::default());
     let keyring = Box::leak(Box::new(Keyring::new(ring, clock, source)));
     keyring.configure(&config()).unwrap();

@@ -15,6 +15,7 @@ mod alternation;
 mod client_hello;
 mod clock;
 mod connection;
+mod filled;
 mod handshakes;
 mod identities;
 mod instructions;
@@ -64,7 +65,7 @@ fn main() -> Result<()> {
         Task::Measure => measure(&options),
         Task::CheckBaseline => instructions::check(),
         Task::WriteBaseline => instructions::write(),
-        Task::BeCounted(keys) => instructions::be_counted(keys, options.kinds),
+        Task::BeCounted(keys) => instructions::be_counted(keys, &options),
     }
 }
 

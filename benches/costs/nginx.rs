@@ -1,6 +1,7 @@
 //! A whole server: nginx with and without the shim.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 
 use testbed::client::{Client, TlsVersion};
 use testbed::nginx::Nginx;
@@ -11,10 +12,10 @@ use crate::clock;
 use crate::options::Options;
 use crate::ratios::Series;
 use crate::section::{Goal, Group, Section, Thing, Wanted};
-use crate::{Result, alternation};
+use crate::{Result, alternation, filled};
 
-/// Keys that the ring is to have room for.
-const CAPACITY: u32 = 5000;
+/// Keys that are put into the ring.
+const KEYS: u64 = 5000;
 const KIB: f64 = 1024.0;
 
 /// One nginx, and the clients' tickets.
@@ -55,7 +56,7 @@ pub fn measure(options: &Options) -> Result<Section> {
         "Debian's nginx, one worker: processor time of master and worker, all threads, for {handshakes}\n\
          connections with a ticket and a request each, by the processes' own clocks. The kernel's work\n\
          is in it. Memory: what /proc/PID/smaps_rollup calls private, of a worker, nginx started anew\n\
-         each time, with room for {CAPACITY} keys; and the ring's file."
+         each time; and the ring's file with {KEYS} keys in it."
     );
     Ok(Section { name: "nginx", about, groups, goals, curves: Vec::new() })
 }
@@ -63,8 +64,7 @@ pub fn measure(options: &Options) -> Result<Section> {
 fn start(ring: Option<&RingDir>) -> Result<Server> {
     let mut builder = Nginx::builder().workers(1);
     if let Some(ring) = ring {
-        let capacity = CAPACITY.to_string();
-        builder = builder.preload(artifacts::shim()?).ring(ring).env("TKTROT_CAPACITY", &capacity);
+        builder = builder.preload(artifacts::shim()?).ring(ring);
     }
     Ok(Server { nginx: builder.start()?, tickets: [None, None] })
 }
@@ -135,7 +135,9 @@ fn memory(
     let more = values[1].0.iter().zip(&values[0].0).map(|(with, without)| with - without);
     let more = Series(more.collect());
     let file = ring.rings()?.into_iter().next().ok_or("the shim made no ring")?;
-    let file = Series(vec![fs::metadata(file)?.len() as f64 / KIB]);
+    let name = file.file_name().ok_or("a ring without a name")?.to_string_lossy();
+    filled::fill(ring.path(), &name, KEYS)?;
+    let file = Series(vec![fs::metadata(&file)?.blocks() as f64 * 512.0 / KIB]);
     let bound = |what, bound, measured: &Series| Goal {
         what,
         wanted: Wanted::AtMost(bound),

@@ -19,6 +19,8 @@ pub struct Options {
     pub quick: bool,
     /// Of how many kinds of handshakes the instructions are counted.
     pub kinds: usize,
+    /// The directory of the ring of which they are counted, if it is there already.
+    pub ring: Option<PathBuf>,
     /// What is measured with is not the system's OpenSSL.
     pub other_library: bool,
     /// The names of the measurements to do; empty for all.
@@ -53,6 +55,7 @@ impl Options {
             handshakes: 15,
             quick: false,
             kinds: usize::MAX,
+            ring: None,
             other_library: false,
             only: Vec::new(),
             out: PathBuf::new(),
@@ -71,6 +74,7 @@ impl Options {
                 "--check-baseline" => options.task = Task::CheckBaseline,
                 "--write-baseline" => options.task = Task::WriteBaseline,
                 "--be-counted" => options.task = Task::BeCounted(Keys::named(&value()?)?),
+                "--ring" => options.ring = Some(value()?.into()),
                 "--kinds" => options.kinds = count(&value()?)?,
                 _ => return Err(format!("unknown argument {argument}; known are {KNOWN}").into()),
             }

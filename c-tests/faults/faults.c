@@ -186,6 +186,8 @@ SETS_ERRNO(int, -1, statx,
            (int dir, const char *path, int flags, unsigned mask, struct statx *facts),
            (dir, path, flags, mask, facts))
 SETS_ERRNO(int, -1, fstatfs, (int fd, struct statfs *facts), (fd, facts))
+SETS_ERRNO(int, -1, ftruncate64, (int fd, off64_t len), (fd, len))
+SETS_ERRNO(int, -1, getrlimit, (__rlimit_resource_t what, struct rlimit *limit), (what, limit))
 SETS_ERRNO(int, -1, fallocate, (int fd, int mode, off_t at, off_t len), (fd, mode, at, len))
 SETS_ERRNO(int, -1, mkdir, (const char *path, mode_t mode), (path, mode))
 SETS_ERRNO(int, -1, unlinkat, (int dir, const char *path, int flags), (dir, path, flags))

@@ -78,7 +78,7 @@ impl RingArgument {
         )?;
         let is_there = fs::symlink_metadata(place.path()).is_ok();
         let ring = place
-            .open(settings.config.geometry())
+            .open(settings.config.most_keys())
             .map_err(|refused| explained(&place, &refused))?;
         Ok((place.clone(), keyring(&place, ring)?, !is_there))
     }

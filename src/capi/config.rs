@@ -59,8 +59,8 @@ pub struct tkt_config {
     /// "stderr", "syslog", "none" or the absolute path of a file. The first
     /// installation of a process decides. Default: stderr.
     pub log: *const c_char,
-    /// Keys that a new ring holds, 8 to 16384. Default: 64, or as many as
-    /// rotation and lifetime need.
+    /// The most keys that may be in the ring, 8 to 16384; the last process that
+    /// sets it decides. The ring takes memory as keys come. Default: 16384.
     pub capacity: u32,
     /// Seconds that a key encrypts, 1 to 86400, with `allow_long` 604800.
     /// Default: 3600. Of several contexts and processes with one ring, the

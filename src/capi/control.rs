@@ -242,7 +242,9 @@ fn done(result: Result<(), Failure>) -> Result<c_int, Error> {
         Err(Failure::Generator) => {
             Error::new(TKT_ERR_GENERATOR, "the TLS library's random number generator failed")
         }
-        Err(Failure::Full) => Error::new(TKT_ERR_FULL, "every slot of the ring is taken"),
+        Err(failure @ (Failure::Full | Failure::NoMemory)) => {
+            Error::new(TKT_ERR_FULL, failure.to_string())
+        }
         Err(failure @ Failure::Clock) => Error::new(TKT_ERR_INTERNAL, failure.to_string()),
     };
     Err(error)

@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::log::Target;
 use crate::program;
 use crate::ring::file::Place;
-use crate::ring::layout::{Geometry, MAX_CAPACITY, MIN_CAPACITY};
+use crate::ring::layout::{Capacity, MAX_CAPACITY};
 use crate::schedule::Policy;
 
 /// R where nobody says otherwise (RFC 9325 §3.4 and common practice: an hour).
@@ -23,8 +23,6 @@ pub const DEFAULT_ROTATE_EVERY: Duration = Duration::from_secs(3600);
 pub const MAX_ROTATE_EVERY: Duration = Duration::from_secs(24 * 3600);
 /// OpenSSL's default session timeout, for where no context has told its own.
 pub const DEFAULT_LIFETIME: Duration = Duration::from_secs(7200);
-/// Keys that a ring holds unless R and L need more.
-pub const DEFAULT_CAPACITY: u32 = 64;
 
 /// What a ticket is bound to beside its key and the label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +71,7 @@ pub struct Config {
     pub ring: Option<OsString>,
     /// Directory of rings given by name.
     pub dir: Option<PathBuf>,
-    /// Keys that a new ring holds.
+    /// The most keys that may be in the ring.
     pub capacity: Option<u32>,
     /// R.
     pub rotate_every: Option<Duration>,
@@ -249,15 +247,9 @@ impl Config {
         problems
     }
 
-    /// The size of a ring that is made for this configuration.
-    pub fn geometry(&self) -> Geometry {
-        let kept = Policy::keys_kept(
-            self.rotate_every.unwrap_or(DEFAULT_ROTATE_EVERY),
-            self.lifetime.unwrap_or(DEFAULT_LIFETIME),
-        );
-        let needed = u32::try_from(kept + 1).unwrap_or(MAX_CAPACITY).max(DEFAULT_CAPACITY);
-        let capacity = self.capacity.unwrap_or(needed).clamp(MIN_CAPACITY, MAX_CAPACITY);
-        Geometry::new(capacity).expect("a clamped capacity")
+    /// The most keys that may be in a ring that is made for this configuration.
+    pub fn most_keys(&self) -> Capacity {
+        self.capacity.and_then(Capacity::new).unwrap_or(Capacity::MAX)
     }
 
     /// Where the ring lies.
@@ -296,7 +288,7 @@ mod tests {
     #[test]
     fn nothing_set_is_the_default() {
         assert_eq!(from(&[("PATH", "/bin"), ("TKTROT_RING", "")]), (Config::default(), vec![]));
-        assert_eq!(Config::default().geometry().capacity, DEFAULT_CAPACITY);
+        assert_eq!(Config::default().most_keys(), Capacity::MAX);
     }
 
     #[test]
@@ -330,11 +322,11 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_has_room_for_what_rotation_and_lifetime_need() {
+    fn a_ring_has_room_for_all_but_what_it_is_said_to_bound() {
         let (config, _) = from(&[("TKTROT_ROTATE", "1s"), ("TKTROT_LIFETIME", "1h")]);
-        assert_eq!(config.geometry().capacity, 3604);
-        let (config, _) = from(&[("TKTROT_CAPACITY", "16384")]);
-        assert_eq!(config.geometry().capacity, 16384);
+        assert_eq!(config.most_keys(), Capacity::MAX);
+        let (config, _) = from(&[("TKTROT_CAPACITY", "100")]);
+        assert_eq!(config.most_keys(), Capacity(100));
     }
 
     #[test]

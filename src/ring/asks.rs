@@ -347,7 +347,7 @@ impl Member {
 mod tests {
     use super::*;
     use crate::process;
-    use crate::ring::layout::Geometry;
+    use crate::ring::layout::Capacity;
     use crate::ring::stats::OF_PROCESSES;
 
     /// No process has these numbers: Linux' largest is 2^22.
@@ -368,7 +368,7 @@ mod tests {
     const NOW: Time = Time(1 << 40);
 
     fn ring() -> Ring {
-        Ring::private(Geometry::new(8).unwrap()).unwrap()
+        Ring::private(Capacity::new(8).unwrap()).unwrap()
     }
 
     fn ask(rotate: u64, bind: Bind) -> Ask {

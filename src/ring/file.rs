@@ -11,7 +11,7 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt}
 use std::path::{Path, PathBuf};
 
 use super::Ring;
-use super::layout::Geometry;
+use super::layout::{Capacity, FIRST_SLOTS, SIZE, bytes_of};
 use super::map::Mapping;
 use super::memory::Memory;
 use super::origin::Origin;
@@ -77,13 +77,13 @@ impl Place {
         (dir, 0o700)
     }
 
-    /// Opens the ring, or creates it for `capacity` keys. Whoever opens it at the same
+    /// Opens the ring, or creates it for up to `capacity` keys. Whoever opens it at the same
     /// time, in whatever container, has the same one in the end.
     ///
     /// The file must be regular, have one link, belong to this user or root,
     /// give nobody else any right, lie on tmpfs or ramfs, and hold a sound
     /// ring of this version that was made as this file.
-    pub fn open(&self, geometry: Geometry) -> Result<Ring, Refused> {
+    pub fn open(&self, capacity: Capacity) -> Result<Ring, Refused> {
         let mut dir_made = false;
         // Again and again, because another process may create or remove it meanwhile.
         for _ in 0..8 {
@@ -91,7 +91,7 @@ impl Place {
             dir_made |= made;
             let opened = match self.open_existing(&dir, libc::O_RDWR)? {
                 Some(file) => self.verify(&file)?.map(|ring| (file, ring)),
-                None => self.create(&dir, geometry)?.map(|(file, mut ring)| {
+                None => self.create(&dir, capacity)?.map(|(file, mut ring)| {
                     let facts = file.metadata().ok();
                     ring.made = facts.map(|facts| Made { file: id_of(&facts), dir: dir_made });
                     (file, ring)
@@ -247,7 +247,7 @@ impl Place {
 
     /// Makes the ring under a name that nobody else has and moves it into place when it
     /// is complete; `None` if another process was faster, or removed the directory.
-    fn create(&self, dir: &File, geometry: Geometry) -> Result<Option<(File, Ring)>, Refused> {
+    fn create(&self, dir: &File, capacity: Capacity) -> Result<Option<(File, Ring)>, Refused> {
         let failed = |error| self.failed("it cannot be created", &error);
         let unfinished = format!(".{}.{:016x}.new", self.file, random_number().map_err(failed)?);
         let flags = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW;
@@ -256,7 +256,7 @@ impl Place {
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
             Err(error) => return Err(failed(error)),
         };
-        let made = self.fill(&file, geometry).and_then(|ring| {
+        let made = self.fill(&file, capacity).and_then(|ring| {
             match rename_at(dir, &unfinished, &self.file) {
                 Ok(()) => Ok(Some((file, ring))),
                 Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(None),
@@ -269,13 +269,18 @@ impl Place {
         made
     }
 
-    fn fill(&self, file: &File, geometry: Geometry) -> Result<Ring, Refused> {
-        self.reserve(file, geometry.size())?;
-        let mapping = Mapping::of_file(file.as_fd(), geometry.size())
-            .map_err(|error| self.failed("mmap", &error))?;
-        let ring = Ring::new(Memory::new(mapping, geometry));
+    fn fill(&self, file: &File, capacity: Capacity) -> Result<Ring, Refused> {
+        if !may_write(SIZE) {
+            let limit = format!("the limit of file sizes (RLIMIT_FSIZE) is less than {SIZE} bytes");
+            return Err(self.refused(limit));
+        }
+        file.set_len(SIZE as u64).map_err(|error| self.failed("no room for it", &error))?;
+        self.reserve(file, bytes_of(FIRST_SLOTS))?;
+        let mapping =
+            Mapping::of_file(file.as_fd(), SIZE).map_err(|error| self.failed("mmap", &error))?;
+        let ring = Ring::new(Memory::new(mapping));
         let origin = Origin::of(file).map_err(|error| self.failed("fstat", &error))?;
-        ring.format(origin).map_err(|failure| self.refused(failure.to_string()))?;
+        ring.format(capacity, origin).map_err(|failure| self.refused(failure.to_string()))?;
         Ok(ring)
     }
 
@@ -311,6 +316,14 @@ fn uninterrupted(mut call: impl FnMut() -> libc::c_int) -> io::Result<libc::c_in
             return Err(error);
         }
     }
+}
+
+/// False if a file of that size would cost the process a signal (setrlimit(2)).
+fn may_write(size: usize) -> bool {
+    let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: 0 };
+    // SAFETY: a valid buffer.
+    let rc = unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit) };
+    rc != 0 || limit.rlim_cur >= size as libc::rlim_t
 }
 
 /// Device and inode.

@@ -174,12 +174,12 @@ fn gate_in(number: u64) -> usize {
 #[cfg(all(test, not(any(loom, miri))))]
 mod tests {
     use super::*;
-    use crate::ring::layout::Geometry;
+    use crate::ring::layout::Capacity;
 
     const NOW: Time = Time(1 << 50);
 
     fn ring() -> Ring {
-        Ring::private(Geometry::new(8).unwrap()).unwrap()
+        Ring::private(Capacity::new(8).unwrap()).unwrap()
     }
 
     fn child(work: impl FnOnce()) {

@@ -2,9 +2,12 @@
 //! compile time. All programs that map a ring agree on nothing but this file.
 //!
 //! ```text
-//! 0      1024                 17408              + 4 × buckets       + 128 × capacity
-//! │ Header │ 128 × Block (stats) │ bucket heads, u32 │ Slot, Slot, Slot, … │ 64 × Member │ 64 × Gate │
+//! 0        1 KiB                 17 KiB                  33 KiB        41 KiB      49 KiB
+//! │ Header │ 128 × Block (stats) │ 8192 × bucket head, u16 │ 64 × Member │ 64 × Gate │ Slot, Slot, …
 //! ```
+//!
+//! Slots come last, and the file is as long as the most of them: memory is taken for the
+//! first at once, and for the others when keys need it ([`super::growth`]).
 //!
 //! Every word is an atomic: processes read while another one writes.
 
@@ -12,7 +15,7 @@ use std::mem::size_of;
 use std::sync::atomic;
 
 use super::mutex::RobustMutex;
-use crate::atomics::{AtomicU32, AtomicU64};
+use crate::atomics::{AtomicU16, AtomicU32, AtomicU64};
 use crate::schedule::LONGEST_LINE;
 
 /// `tktrot`, and a last byte that changes with anything that old readers must not touch.
@@ -27,10 +30,17 @@ pub const LOCK_ABI: u32 = (size_of::<libc::pthread_mutex_t>() as u32)
     | (size_of::<usize>() as u32) << 8
     | if cfg!(target_env = "musl") { 1 << 16 } else { 0 };
 
-/// The fewest keys that a ring holds: previous, current, next, and room to rotate.
+/// The least bound of keys: previous, current, next, and room to rotate.
 pub const MIN_CAPACITY: u32 = 8;
 /// The most keys that a ring holds.
 pub const MAX_CAPACITY: u32 = 16384;
+/// How many slots have memory from the start: with what stands before them, less than
+/// the 64 KiB that older systems let a process lock.
+pub const FIRST_SLOTS: u32 = if cfg!(loom) { 1 } else { 64 };
+/// How many more get it at a time: a page of them.
+pub const MORE_SLOTS: u32 = if cfg!(loom) { 1 } else { 32 };
+/// Heads of the look-up chains: a power of two.
+pub const BUCKETS: usize = if cfg!(loom) { 1 } else { 8192 };
 /// How many processes count on a cache line of their own.
 pub const BLOCKS: usize = 128;
 /// How many processes are members of a ring.
@@ -58,10 +68,10 @@ pub struct Header {
     pub lock_abi: AtomicU32,
     /// Bytes of the whole ring.
     pub size: AtomicU64,
-    /// Keys that fit.
+    /// The most keys that may be in it: [`Capacity`].
     pub capacity: AtomicU32,
-    /// Heads of the look-up chains: a power of two.
-    pub buckets: AtomicU32,
+    /// How many slots have memory.
+    pub slots: AtomicU32,
     /// The file that it was made as: [`super::origin`].
     pub inode: AtomicU64,
     /// See `inode`.
@@ -216,7 +226,7 @@ const _: () = {
     assert!(offset_of!(Header, lock_abi) == 12);
     assert!(offset_of!(Header, size) == 16);
     assert!(offset_of!(Header, capacity) == 24);
-    assert!(offset_of!(Header, buckets) == 28);
+    assert!(offset_of!(Header, slots) == 28);
     assert!(offset_of!(Header, inode) == 32);
     assert!(offset_of!(Header, born) == 40);
     assert!(offset_of!(Header, node) == 48);
@@ -275,69 +285,41 @@ const _: () = {
     assert!(offset_of!(Gate, mutex) == 24);
 };
 
-/// Where the parts of a ring lie, as its capacity decides.
+/// Offset of the stats blocks.
+pub const BLOCKS_AT: usize = size_of::<Header>();
+/// Offset of the bucket heads.
+pub const BUCKETS_AT: usize = BLOCKS_AT + BLOCKS * size_of::<Block>();
+/// Offset of what processes tell of themselves.
+pub const MEMBERS_AT: usize = BUCKETS_AT + BUCKETS * size_of::<AtomicU16>();
+/// Offset of the gates to the writer lock.
+pub const GATES_AT: usize = MEMBERS_AT + MEMBERS * size_of::<Member>();
+/// Offset of the slots.
+pub const SLOTS_AT: usize = GATES_AT + GATES * size_of::<Gate>();
+/// Bytes of the whole ring, most of which it never has.
+pub const SIZE: usize = bytes_of(MAX_CAPACITY);
+
+/// Bytes of a ring in which so many slots have memory.
+pub const fn bytes_of(slots: u32) -> usize {
+    SLOTS_AT + slots as usize * size_of::<Slot>()
+}
+
+#[cfg(not(loom))]
+const _: () = {
+    assert!(MEMBERS_AT.is_multiple_of(128) && GATES_AT.is_multiple_of(128));
+    assert!(SLOTS_AT == 49 << 10);
+    assert!(bytes_of(FIRST_SLOTS) < 60 << 10);
+};
+
+/// The most keys that may be in a ring: what keeps one from growing without end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Geometry {
-    /// Keys that fit.
-    pub capacity: u32,
-    /// Look-up chains.
-    pub buckets: u32,
-}
+pub struct Capacity(pub u32);
 
-impl Geometry {
-    /// The geometry of a ring for `capacity` keys; `None` if out of range.
-    pub fn new(capacity: u32) -> Option<Self> {
-        (MIN_CAPACITY..=MAX_CAPACITY)
-            .contains(&capacity)
-            .then(|| Geometry { capacity, buckets: capacity.next_power_of_two().max(32) })
-    }
+impl Capacity {
+    /// No bound but the ring's own.
+    pub const MAX: Capacity = Capacity(MAX_CAPACITY);
 
-    /// Offset of the stats blocks.
-    pub const fn blocks_at(self) -> usize {
-        size_of::<Header>()
-    }
-
-    /// Offset of the bucket heads.
-    pub const fn buckets_at(self) -> usize {
-        self.blocks_at() + BLOCKS * size_of::<Block>()
-    }
-
-    /// Offset of the slots.
-    pub const fn slots_at(self) -> usize {
-        self.buckets_at() + self.buckets as usize * size_of::<AtomicU32>()
-    }
-
-    /// Offset of what processes tell of themselves.
-    pub const fn members_at(self) -> usize {
-        self.slots_at() + self.capacity as usize * size_of::<Slot>()
-    }
-
-    /// Offset of the gates to the writer lock.
-    pub const fn gates_at(self) -> usize {
-        self.members_at() + MEMBERS * size_of::<Member>()
-    }
-
-    /// Bytes of the whole ring.
-    pub const fn size(self) -> usize {
-        self.gates_at() + GATES * size_of::<Gate>()
-    }
-}
-
-#[cfg(all(test, not(loom)))]
-mod tests {
-    use std::mem::align_of;
-
-    use super::*;
-
-    #[test]
-    fn every_capacity_keeps_slots_aligned_and_five_thousand_keys_in_one_mebibyte() {
-        for capacity in [MIN_CAPACITY, 9, 64, 5000, MAX_CAPACITY] {
-            let geometry = Geometry::new(capacity).unwrap();
-            assert_eq!(geometry.slots_at() % align_of::<Slot>(), 0);
-            assert!(geometry.buckets >= capacity);
-        }
-        assert!(Geometry::new(5000).unwrap().size() <= 1 << 20);
-        assert!(Geometry::new(MIN_CAPACITY - 1).is_none());
-        assert!(Geometry::new(MAX_CAPACITY + 1).is_none());
+    /// `None` if out of range.
+    pub fn new(keys: u32) -> Option<Self> {
+        (MIN_CAPACITY..=MAX_CAPACITY).contains(&keys).then_some(Capacity(keys))
     }
 }

@@ -96,11 +96,11 @@ fn sleep(span: Duration) {
 #[cfg(all(test, not(any(loom, miri))))]
 mod tests {
     use super::*;
-    use crate::ring::layout::Geometry;
+    use crate::ring::layout::Capacity;
 
     #[test]
     fn a_wait_ends_with_its_limit_or_with_the_lock() {
-        let ring = Ring::private(Geometry::new(8).unwrap()).unwrap();
+        let ring = Ring::private(Capacity::new(8).unwrap()).unwrap();
         let limit = Duration::from_millis(30);
         std::thread::scope(|scope| {
             let held = ring.take_lock().unwrap();
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn who_waits_inherits_from_a_thread_that_ends() {
-        let ring = Ring::private(Geometry::new(8).unwrap()).unwrap();
+        let ring = Ring::private(Capacity::new(8).unwrap()).unwrap();
         std::thread::scope(|scope| {
             let owner = scope.spawn(|| ring.take_lock().is_ok_and(|taken| !taken.inherited));
             assert!(owner.join().unwrap());

@@ -56,12 +56,12 @@ impl Mapping {
         self.base
     }
 
-    /// The addresses of its first page, and after its last.
-    pub fn range(&self) -> (usize, usize) {
+    /// The addresses of its first page, and after that of byte `len`.
+    pub fn range(&self, len: usize) -> (usize, usize) {
         // SAFETY: takes a number, and cannot fail.
         let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
         let first = self.base.as_ptr() as usize;
-        (first, first + self.len.next_multiple_of(page))
+        (first, first + len.next_multiple_of(page))
     }
 
     /// Its size in bytes.
@@ -79,11 +79,12 @@ impl Mapping {
         }
     }
 
-    /// Keeps the pages out of swap for this process (mlock(2)); each child has
-    /// to ask for itself.
-    pub fn lock(&self) -> io::Result<()> {
-        // SAFETY: base and len are those of a live mapping of ours.
-        match unsafe { libc::mlock(self.base.as_ptr().cast(), self.len) } {
+    /// Keeps the pages of the first `len` bytes out of swap for this process
+    /// (mlock(2)), and takes memory for those that have none; each child has to ask for
+    /// itself.
+    pub fn lock(&self, len: usize) -> io::Result<()> {
+        // SAFETY: they are of a live mapping of ours.
+        match unsafe { libc::mlock(self.base.as_ptr().cast(), len.min(self.len)) } {
             0 => Ok(()),
             _ => Err(io::Error::last_os_error()),
         }

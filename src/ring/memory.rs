@@ -1,35 +1,32 @@
-//! The memory of a ring as its parts: where the geometry says, in a mapping.
+//! The memory of a ring as its parts: where the layout says, in a mapping.
 
 use std::io;
 
-use super::layout::{BLOCKS, Block, Geometry, Header, MEMBERS, Member, Slot};
+use super::layout::{
+    BLOCKS, BLOCKS_AT, BUCKETS, BUCKETS_AT, Block, Capacity, Header, MAX_CAPACITY, MEMBERS,
+    MEMBERS_AT, Member, SIZE, SLOTS_AT, Slot,
+};
 #[cfg(not(any(loom, miri)))]
-use super::layout::{GATES, Gate};
+use super::layout::{GATES, GATES_AT, Gate};
 use super::map::Mapping;
-use crate::atomics::AtomicU32;
+use crate::atomics::AtomicU16;
 
 /// The parts of a ring, in a mapping. All access to it is through the atomics
 /// of [`super::layout`], whose references this type hands out.
 pub struct Memory {
     mapping: Mapping,
-    geometry: Geometry,
 }
 
 impl Memory {
     /// Zeroed memory that only this process and its children share.
-    pub fn anonymous(geometry: Geometry) -> io::Result<Self> {
-        Ok(Memory::new(Mapping::anonymous(geometry.size())?, geometry))
+    pub fn anonymous(_: Capacity) -> io::Result<Self> {
+        Ok(Memory::new(Mapping::anonymous(SIZE)?))
     }
 
-    /// Takes a mapping of at least `geometry.size()` bytes as a ring's memory.
-    pub fn new(mapping: Mapping, geometry: Geometry) -> Self {
-        assert!(mapping.size() >= geometry.size(), "a mapping shorter than its geometry");
-        Memory { mapping, geometry }
-    }
-
-    /// How many of everything there are.
-    pub fn geometry(&self) -> Geometry {
-        self.geometry
+    /// Takes a mapping of at least [`SIZE`] bytes as a ring's memory.
+    pub fn new(mapping: Mapping) -> Self {
+        assert!(mapping.size() >= SIZE, "a mapping shorter than a ring");
+        Memory { mapping }
     }
 
     /// See [`Mapping::hide`].
@@ -37,20 +34,20 @@ impl Memory {
         self.mapping.hide()
     }
 
-    /// The addresses of its first page, and after its last.
-    pub fn range(&self) -> (usize, usize) {
-        self.mapping.range()
+    /// See [`Mapping::range`].
+    pub fn range(&self, len: usize) -> (usize, usize) {
+        self.mapping.range(len)
     }
 
     /// See [`Mapping::lock`].
-    pub fn lock(&self) -> io::Result<()> {
-        self.mapping.lock()
+    pub fn lock(&self, len: usize) -> io::Result<()> {
+        self.mapping.lock(len)
     }
 
     /// The fixed head of the ring.
     #[inline]
     pub fn header(&self) -> &Header {
-        // SAFETY: the mapping is page-aligned, at least `geometry.size()` long
+        // SAFETY: the mapping is page-aligned, at least `SIZE` long
         // (checked by `new`) and lives as long as `self`; a Header is made of
         // atomics, for which any bytes are valid and which other processes may
         // change at any time.
@@ -60,42 +57,42 @@ impl Memory {
     /// What processes count.
     #[inline]
     pub fn blocks(&self) -> &[Block] {
-        self.part(self.geometry.blocks_at(), BLOCKS)
+        self.part(BLOCKS_AT, BLOCKS)
     }
 
     /// The heads of the look-up chains.
     #[inline]
-    pub fn buckets(&self) -> &[AtomicU32] {
-        self.part(self.geometry.buckets_at(), self.geometry.buckets as usize)
+    pub fn buckets(&self) -> &[AtomicU16] {
+        self.part(BUCKETS_AT, BUCKETS)
     }
 
-    /// The keys.
+    /// The keys. Only those that have memory may be touched.
     #[inline]
     pub fn slots(&self) -> &[Slot] {
-        self.part(self.geometry.slots_at(), self.geometry.capacity as usize)
+        self.part(SLOTS_AT, MAX_CAPACITY as usize)
     }
 
     /// What processes tell of themselves.
     #[inline]
     pub fn members(&self) -> &[Member] {
-        self.part(self.geometry.members_at(), MEMBERS)
+        self.part(MEMBERS_AT, MEMBERS)
     }
 
     /// The gates to the writer lock.
     #[cfg(not(any(loom, miri)))]
     #[inline]
     pub fn gates(&self) -> &[Gate] {
-        self.part(self.geometry.gates_at(), GATES)
+        self.part(GATES_AT, GATES)
     }
 
-    /// `count` consecutive `T`s at `offset`, where the geometry put them.
+    /// `count` consecutive `T`s at `offset`, where the layout has them.
     #[inline]
     fn part<T>(&self, offset: usize, count: usize) -> &[T] {
         debug_assert!(offset + count * size_of::<T>() <= self.mapping.size());
         debug_assert_eq!(offset % align_of::<T>(), 0);
         // SAFETY: only called with the offset, count and type of one part of
-        // the geometry, which lies inside the mapping and is aligned (tested
-        // for every capacity class); contents as in `header`.
+        // the layout, which lies inside the mapping and is aligned; contents
+        // as in `header`.
         unsafe {
             let first = self.mapping.base().add(offset).cast::<T>();
             std::slice::from_raw_parts(first.as_ptr(), count)

@@ -6,6 +6,7 @@
 //! - [`verify`]: whether what lies there is a ring
 //! - [`map`]: its memory, locked and undumpable
 //! - [`memory`]: the parts of a ring in it
+//! - `growth`: memory for keys as they come
 //! - [`lock`], [`gates`]: the right to write
 //! - [`mutex`]: what shows that a thread lives
 //! - `modelled`: what stands for memory and mutex in a model (docs/models.md)
@@ -21,6 +22,7 @@
 
 pub mod asks;
 pub mod file;
+mod growth;
 pub mod layout;
 pub mod lease;
 pub mod lock;
@@ -47,12 +49,12 @@ pub mod writer;
 
 use std::io;
 
-use crate::atomics::{AtomicU32, Ordering};
+use crate::atomics::{AtomicU16, Ordering};
 use crate::clock::Time;
 use crate::secret::KeyName;
 #[cfg(not(any(loom, miri)))]
 use layout::Gate;
-use layout::{Block, Geometry, Header, Member, Slot};
+use layout::{BUCKETS, Block, Capacity, FIRST_SLOTS, Header, MAX_CAPACITY, Member, SIZE, Slot};
 use memory::Memory;
 use mutex::RobustMutex;
 use origin::Origin;
@@ -60,6 +62,7 @@ use origin::Origin;
 /// A ring in memory that processes share.
 pub struct Ring {
     memory: Memory,
+    locked: growth::Locked,
     /// Set if its file was made when this process opened it.
     made: Option<unused::Made>,
 }
@@ -67,20 +70,20 @@ pub struct Ring {
 impl Ring {
     /// A ring in memory that nobody else can open: for a server that cannot
     /// have a file, and for tests. Children of this process share it.
-    pub fn private(geometry: Geometry) -> io::Result<Self> {
-        let ring = Ring::new(Memory::anonymous(geometry)?);
-        ring.format(Origin::default())?;
+    pub fn private(capacity: Capacity) -> io::Result<Self> {
+        let ring = Ring::new(Memory::anonymous(capacity)?);
+        ring.format(capacity, Origin::default())?;
         Ok(ring)
     }
 
     fn new(memory: Memory) -> Self {
-        Ring { memory, made: None }
+        Ring { memory, locked: growth::Locked::default(), made: None }
     }
 
     /// Makes zeroed memory, which no one else maps yet, an empty ring. The
     /// error says what could not be had.
-    fn format(&self, origin: Origin) -> io::Result<()> {
-        let (header, geometry) = (self.header(), self.memory.geometry());
+    fn format(&self, capacity: Capacity, origin: Origin) -> io::Result<()> {
+        let header = self.header();
         for mutex in self.mutexes() {
             mutex.init().map_err(|errno| {
                 let why = io::Error::from_raw_os_error(errno);
@@ -89,9 +92,9 @@ impl Ring {
         }
         header.version.store(layout::VERSION, Ordering::Relaxed);
         header.lock_abi.store(layout::LOCK_ABI, Ordering::Relaxed);
-        header.size.store(geometry.size() as u64, Ordering::Relaxed);
-        header.capacity.store(geometry.capacity, Ordering::Relaxed);
-        header.buckets.store(geometry.buckets, Ordering::Relaxed);
+        header.size.store(SIZE as u64, Ordering::Relaxed);
+        header.capacity.store(capacity.0, Ordering::Relaxed);
+        header.slots.store(FIRST_SLOTS, Ordering::Relaxed);
         header.set_origin(origin);
         // A node is whoever writes a ring: its id is random, and never 0.
         header.node.store(random_number()? | 1, Ordering::Relaxed);
@@ -100,9 +103,14 @@ impl Ring {
         Ok(())
     }
 
-    /// How many keys fit.
+    /// How many keys may be in it at most.
     pub fn capacity(&self) -> u32 {
-        self.memory.geometry().capacity
+        self.header().capacity.load(Ordering::Relaxed).min(MAX_CAPACITY)
+    }
+
+    /// Sets how many keys may be in it; those that are there stay.
+    pub(crate) fn set_capacity(&self, _: &writer::Writer<'_>, capacity: Capacity) {
+        self.header().capacity.store(capacity.0, Ordering::Relaxed);
     }
 
     /// From this time on there is something for a writer to do.
@@ -119,11 +127,6 @@ impl Ring {
     /// See [`map::Mapping::hide`].
     pub fn hide(&self) -> io::Result<()> {
         self.memory.hide()
-    }
-
-    /// See [`map::Mapping::lock`].
-    pub fn lock(&self) -> io::Result<()> {
-        self.memory.lock()
     }
 
     /// The fixed head of the ring.
@@ -152,19 +155,22 @@ impl Ring {
         self.memory.gates()
     }
 
-    fn buckets(&self) -> &[AtomicU32] {
+    fn buckets(&self) -> &[AtomicU16] {
         self.memory.buckets()
     }
 
+    /// Those that have memory.
+    #[inline]
     fn slots(&self) -> &[Slot] {
-        self.memory.slots()
+        let slots = self.memory.slots();
+        &slots[..slots.len().min(self.slots_with_memory() as usize)]
     }
 
     /// The head of the look-up chain that a name belongs to. Names are random,
     /// so their first bytes are the hash.
     fn bucket(&self, name: &KeyName) -> usize {
         let head = u32::from_le_bytes([name.0[0], name.0[1], name.0[2], name.0[3]]);
-        (head & (self.memory.geometry().buckets - 1)) as usize
+        head as usize & (BUCKETS - 1)
     }
 
     /// The slot that a chain or line word (slot + 1) refers to; `None` at the end.

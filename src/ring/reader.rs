@@ -17,7 +17,7 @@
 //! a copy behind that nobody wipes.
 
 use super::Ring;
-use super::layout::{AES_128, IMPORTED, LINE, PLAIN, Slot};
+use super::layout::{AES_128, IMPORTED, LINE, MAX_CAPACITY, PLAIN, Slot};
 use crate::atomics::{AtomicU64, Ordering, fence, spin_loop};
 use crate::clock::Time;
 use crate::schedule::{KeyState, KeyTimes};
@@ -215,8 +215,8 @@ impl Ring {
         let bucket = self.bucket(name);
         // Acquire pairs with the Release stores of links: the slot behind a
         // link is written before the link.
-        let mut link = self.buckets()[bucket].load(Ordering::Acquire);
-        for _ in 0..=self.capacity() {
+        let mut link = self.buckets()[bucket].load(Ordering::Acquire).into();
+        for _ in 0..=MAX_CAPACITY {
             let Some(slot) = self.slot(link) else { return Some(None) };
             let seq = slot.seq.load(Ordering::Acquire);
             let slot_name = slot.name();

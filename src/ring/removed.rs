@@ -15,7 +15,8 @@ impl Ring {
     /// descriptor: the server may be about to open a file that is to have a certain number.
     pub fn lost_its_file(&self) -> bool {
         let may_ask = !process::is_confined();
-        may_ask && self.has_file() && self.mapped_name().is_some_and(|name| name.ends_with(DELETED))
+        let name = || [false, true].into_iter().find_map(|whole| self.mapped_name(whole));
+        may_ask && self.has_file() && name().is_some_and(|name| name.ends_with(DELETED))
     }
 
     /// Notes that it did; true for the one who is the first to.
@@ -32,9 +33,10 @@ impl Ring {
         self.header().origin() != Origin::default()
     }
 
-    /// The end of what the kernel calls the mapped file (proc(5), /proc/PID/map_files).
-    fn mapped_name(&self) -> Option<Vec<u8>> {
-        let (first, end) = self.memory.range();
+    /// The end of what the kernel calls the mapped file (proc(5), /proc/PID/map_files): by
+    /// the addresses of a mapping, which ends where what is locked does.
+    fn mapped_name(&self, whole: bool) -> Option<Vec<u8>> {
+        let (first, end) = self.range(whole);
         let link = CString::new(format!("/proc/self/map_files/{first:x}-{end:x}")).ok()?;
         let mut name = vec![0u8; libc::PATH_MAX as usize];
         // SAFETY: a NUL-terminated name and a valid buffer.
@@ -53,19 +55,19 @@ mod tests {
 
     use super::*;
     use crate::ring::file::Place;
-    use crate::ring::layout::Geometry;
+    use crate::ring::layout::Capacity;
 
     #[test]
     fn a_removed_file_and_a_replaced_one_are_seen_and_noted_once() {
         let dir = tempfile::tempdir_in("/dev/shm").unwrap();
         let place = Place { dir: dir.path().into(), file: "some.ring".into(), dir_mode: 0o700 };
-        let geometry = Geometry::new(8).unwrap();
-        let first = place.open(geometry).unwrap();
+        let capacity = Capacity::new(8).unwrap();
+        let first = place.open(capacity).unwrap();
         first.protect().unwrap();
         assert!(!first.lost_its_file() && !first.is_noted_removed());
         fs::remove_file(place.path()).unwrap();
         assert!(first.lost_its_file());
-        let second = place.open(geometry).unwrap();
+        let second = place.open(capacity).unwrap();
         assert!(first.lost_its_file() && !second.lost_its_file());
         assert!(first.note_removed() && !first.note_removed() && first.is_noted_removed());
         // What is moved has a name.
@@ -74,6 +76,6 @@ mod tests {
         fs::write(dir.path().join("new"), "").unwrap();
         fs::rename(dir.path().join("new"), dir.path().join("other.ring")).unwrap();
         assert!(second.lost_its_file());
-        assert!(!Ring::private(geometry).unwrap().lost_its_file());
+        assert!(!Ring::private(capacity).unwrap().lost_its_file());
     }
 }

@@ -65,16 +65,18 @@ pub(super) const OF_PROCESSES: usize = MEMBERS;
 pub enum Problem {
     /// The generator failed or gave bytes that cannot be a key.
     Generator = 1,
-    /// No slot was free for a new key.
+    /// There were as many keys as may be.
     Full = 2,
     /// The writer lock does not work.
     Lock = 3,
+    /// There was no memory for one more key.
+    NoMemory = 4,
 }
 
 impl Problem {
     /// What a number in a header stands for.
     pub fn of(number: u64) -> Option<Problem> {
-        [Problem::Generator, Problem::Full, Problem::Lock]
+        [Problem::Generator, Problem::Full, Problem::Lock, Problem::NoMemory]
             .into_iter()
             .find(|problem| *problem as u64 == number)
     }
@@ -226,12 +228,12 @@ pub(super) fn is_gone(pid: u32) -> bool {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::ring::layout::{BLOCKS, Geometry};
+    use crate::ring::layout::{BLOCKS, Capacity};
 
     const NOW: Time = Time(1 << 40);
 
     fn ring() -> Ring {
-        Ring::private(Geometry::new(8).unwrap()).unwrap()
+        Ring::private(Capacity::new(8).unwrap()).unwrap()
     }
 
     /// A process of this PID namespace.

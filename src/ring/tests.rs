@@ -4,14 +4,14 @@
 use std::sync::atomic::Ordering;
 
 use super::Ring;
-use super::layout::{Geometry, MIN_CAPACITY};
+use super::layout::{Capacity, MIN_CAPACITY};
 use super::reader::Key;
 use crate::clock::Time;
 use crate::schedule::KeyTimes;
 use crate::secret::KeyName;
 
 fn ring() -> Ring {
-    Ring::private(Geometry::new(MIN_CAPACITY).unwrap()).unwrap()
+    Ring::private(Capacity::new(MIN_CAPACITY).unwrap()).unwrap()
 }
 
 /// A made-up key, of another name and other secrets for each number.

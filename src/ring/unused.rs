@@ -54,7 +54,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::ring::layout::Geometry;
+    use crate::ring::layout::Capacity;
 
     fn place() -> (tempfile::TempDir, Place) {
         let above = tempfile::tempdir_in("/dev/shm").unwrap();
@@ -63,7 +63,7 @@ mod tests {
     }
 
     fn open(place: &Place) -> Ring {
-        place.open(Geometry::new(8).unwrap()).unwrap()
+        place.open(Capacity::new(8).unwrap()).unwrap()
     }
 
     #[test]

@@ -8,14 +8,14 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::Ring;
 use super::file::{Place, Refused};
-use super::layout::{Geometry, Header, LOCK_ABI, MAGIC, VERSION};
+use super::layout::{Capacity, FIRST_SLOTS, Header, LOCK_ABI, MAGIC, MAX_CAPACITY, SIZE, VERSION};
 use super::map::Mapping;
 use super::memory::Memory;
 use super::mutex::RobustMutex;
 use super::origin::Origin;
 use super::writer::{NotLocked, Writer};
+use super::{Ring, growth};
 use crate::clock::nanos;
 use crate::schedule::{MAX_LIFETIME, MIN_ROTATE_EVERY};
 use crate::secret::wipe_stack;
@@ -42,13 +42,13 @@ impl Place {
     /// The ring in a file, of which nothing but its header was looked at.
     pub(super) fn map(&self, file: &File) -> Result<Ring, Refused> {
         self.size_of(file)?;
-        // The header's page first: it tells the size of the rest.
+        // The header's page first: it tells how much of the rest has memory.
         self.reserve(file, size_of::<Header>())?;
-        let geometry = self.geometry_of(file)?;
-        self.reserve(file, geometry.size())?;
-        let mapping = Mapping::of_file(file.as_fd(), geometry.size())
-            .map_err(|error| self.failed("mmap", &error))?;
-        Ok(Ring::new(Memory::new(mapping, geometry)))
+        let slots = self.check_head(file)?;
+        self.reserve(file, growth::needed(slots))?;
+        let mapping =
+            Mapping::of_file(file.as_fd(), SIZE).map_err(|error| self.failed("mmap", &error))?;
+        Ok(Ring::new(Memory::new(mapping)))
     }
 
     /// The bytes of a file that is large enough for a header.
@@ -60,8 +60,9 @@ impl Place {
         Ok(size)
     }
 
-    /// What the header of a file says of the ring in it, if that is one of this version.
-    pub(super) fn geometry_of(&self, file: &File) -> Result<Geometry, Refused> {
+    /// Whether the header of a file is that of a ring of this version, made as this file.
+    /// Returns how many of its slots have memory.
+    pub(super) fn check_head(&self, file: &File) -> Result<u32, Refused> {
         let size = self.size_of(file)?;
         let head = Mapping::to_read(file.as_fd(), size_of::<Header>())
             .map_err(|error| self.failed("mmap", &error))?;
@@ -76,12 +77,14 @@ impl Place {
         if head.lock_abi != LOCK_ABI {
             return Err(self.refused("it was made for another C library or word size"));
         }
-        let geometry = Geometry::new(head.capacity)
-            .filter(|geometry| geometry.buckets == head.buckets)
-            .ok_or_else(|| self.refused(format!("it has a capacity of {} keys", head.capacity)))?;
-        if geometry.size() as u64 != size || head.size != size {
-            let wanted = geometry.size();
-            return Err(self.refused(format!("it has the wrong size ({size} bytes, not {wanted})")));
+        if Capacity::new(head.capacity).is_none() {
+            return Err(self.refused(format!("it has a capacity of {} keys", head.capacity)));
+        }
+        if !(FIRST_SLOTS..=MAX_CAPACITY).contains(&head.slots) {
+            return Err(self.refused(format!("it has memory for {} keys", head.slots)));
+        }
+        if size != SIZE as u64 || head.size != size {
+            return Err(self.refused(format!("it has the wrong size ({size} bytes, not {SIZE})")));
         }
         let here = Origin::of(file).map_err(|error| self.failed("fstat", &error))?;
         if !head.origin.may_be(here) {
@@ -90,7 +93,7 @@ impl Place {
                  end by the clock of that run of the machine; remove it if no server uses it",
             ));
         }
-        Ok(geometry)
+        Ok(head.slots)
     }
 
     /// Checks the contents, under the writer lock, which is returned.
@@ -122,15 +125,15 @@ impl Place {
     }
 }
 
-/// The fields of a header that tell whether it is one, read before its
-/// geometry is known.
+/// The fields of a header that tell whether it is one, read before the rest is
+/// mapped.
 struct HeaderFacts {
     magic: u64,
     version: u32,
     lock_abi: u32,
     size: u64,
     capacity: u32,
-    buckets: u32,
+    slots: u32,
     origin: Origin,
 }
 
@@ -146,7 +149,7 @@ impl Header {
             lock_abi: header.lock_abi.load(Ordering::Relaxed),
             size: header.size.load(Ordering::Relaxed),
             capacity: header.capacity.load(Ordering::Relaxed),
-            buckets: header.buckets.load(Ordering::Relaxed),
+            slots: header.slots.load(Ordering::Relaxed),
             origin: header.origin(),
         }
     }

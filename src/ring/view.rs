@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use super::Ring;
 use super::asks::Binds;
 use super::file::{Place, Refused};
-use super::layout::{Block, Header, Member, PLAIN, Slot};
+use super::layout::{Block, Header, Member, PLAIN, SIZE, Slot, bytes_of};
 use super::lock::Holder;
 use super::map::Mapping;
 use super::memory::Memory;
@@ -72,10 +72,10 @@ impl Place {
     }
 
     pub(super) fn view(&self, file: File) -> Result<View, Refused> {
-        let geometry = self.geometry_of(&file)?;
-        let mapping = Mapping::to_read(file.as_fd(), geometry.size())
-            .map_err(|error| self.failed("mmap", &error))?;
-        Ok(View { ring: Ring::new(Memory::new(mapping, geometry)), file })
+        self.check_head(&file)?;
+        let mapping =
+            Mapping::to_read(file.as_fd(), SIZE).map_err(|error| self.failed("mmap", &error))?;
+        Ok(View { ring: Ring::new(Memory::new(mapping)), file })
     }
 }
 
@@ -95,7 +95,12 @@ impl View {
         self.file.metadata().is_ok_and(|facts| facts.nlink() == 0)
     }
 
-    /// How many keys fit.
+    /// How many bytes of it have memory.
+    pub fn bytes(&self) -> u64 {
+        bytes_of(self.ring.slots_with_memory()) as u64
+    }
+
+    /// How many keys may be in it at most.
     pub fn capacity(&self) -> u32 {
         self.ring.capacity()
     }
@@ -190,7 +195,7 @@ mod tests {
 
     use super::*;
     use crate::process;
-    use crate::ring::layout::Geometry;
+    use crate::ring::layout::Capacity;
     use crate::ring::origin;
     use crate::ring::stats::Counter;
     use crate::ring::tests::numbered;
@@ -202,7 +207,7 @@ mod tests {
     }
 
     fn ring(place: &Place) -> Ring {
-        place.open(Geometry::new(8).unwrap()).unwrap()
+        place.open(Capacity::new(8).unwrap()).unwrap()
     }
 
     fn key(number: u8, ends: u64) -> Key {
@@ -290,7 +295,7 @@ mod tests {
         fs::copy(place.path(), copy.path()).unwrap();
         let is_copy = |text: String| assert!(text.contains("it is a copy"), "{text}");
         is_copy(copy.look().err().unwrap().to_string());
-        is_copy(copy.open(Geometry::new(8).unwrap()).err().unwrap().to_string());
+        is_copy(copy.open(Capacity::new(8).unwrap()).err().unwrap().to_string());
         fs::rename(copy.path(), place.path()).unwrap();
         is_copy(place.open_present().err().unwrap().to_string());
         // What was refused is as it was.

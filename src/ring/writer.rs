@@ -14,7 +14,7 @@ use super::Ring;
 use super::layout::{AES_128, IMPORTED, KNOWN_FLAGS, LINE, PLAIN, Slot};
 use super::lock::Taken;
 use super::reader::Key;
-use crate::atomics::{AtomicU32, AtomicU64, Ordering, fence};
+use crate::atomics::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 use crate::clock::Time;
 use crate::schedule::KeyTimes;
 use crate::secret::KeyName;
@@ -45,8 +45,10 @@ pub struct Entry {
 /// Why a key was not published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotPublished {
-    /// Every slot is taken.
+    /// There are as many keys as may be.
     Full,
+    /// Every slot is taken that has memory, and there is none for more.
+    NoMemory,
     /// The name or a secret is already in the ring, or is no key at all.
     Unusable,
 }
@@ -95,9 +97,10 @@ impl Writer<'_> {
         slots.filter(|(_, slot)| !slot.is_empty()).map(|(index, slot)| entry(index, slot)).collect()
     }
 
-    /// How many more keys fit.
+    /// How many more keys fit, if there is memory for them.
     pub fn room(&self) -> usize {
-        self.ring.slots().iter().filter(|slot| slot.is_empty()).count()
+        let used = self.ring.slots().iter().filter(|slot| !slot.is_empty()).count();
+        (self.ring.capacity() as usize).saturating_sub(used)
     }
 
     /// Puts a key into a free slot and links it: from then on every process
@@ -106,14 +109,13 @@ impl Writer<'_> {
         if key.name.is_constant() || key.is_weak() || self.has_any_of(key) {
             return Err(NotPublished::Unusable);
         }
-        let slots = self.ring.slots();
-        let index = slots.iter().position(Slot::is_empty).ok_or(NotPublished::Full)?;
-        let slot = &slots[index];
+        let index = self.free_slot()?;
+        let slot = &self.ring.slots()[index];
         let head = &self.ring.buckets()[self.ring.bucket(&key.name)];
 
         let seq = open_slot(slot);
         put32(&slot.flags, flags_of(key), Ordering::Relaxed);
-        put32(&slot.next, head.load(Ordering::Relaxed), Ordering::Relaxed);
+        put32(&slot.next, head.load(Ordering::Relaxed).into(), Ordering::Relaxed);
         put_bytes(&slot.name, &key.name.0);
         put64(&slot.node, key.node, Ordering::Relaxed);
         put64(&slot.encrypt_from, key.times.encrypt_from.0, Ordering::Relaxed);
@@ -123,8 +125,18 @@ impl Writer<'_> {
         put_bytes(&slot.hmac, key.secrets.hmac.expose());
         close_slot(slot, seq);
         // Release: a reader that finds the link (Acquire in `walk`) finds the key.
-        put32(head, link_to(index), Ordering::Release);
+        put16(head, link_to(index), Ordering::Release);
         Ok(index)
+    }
+
+    /// The first that is free, made if there is none.
+    fn free_slot(&self) -> Result<usize, NotPublished> {
+        if self.room() == 0 {
+            return Err(NotPublished::Full);
+        }
+        let free = || self.ring.slots().iter().position(Slot::is_empty);
+        let grown = || self.ring.grow().ok().and_then(|()| free());
+        free().or_else(grown).ok_or(NotPublished::NoMemory)
     }
 
     /// Ends a key's encrypting at `now`, if it would go on longer: one store,
@@ -212,7 +224,7 @@ impl Writer<'_> {
         let used = slots.iter().filter(|slot| !slot.is_empty()).count();
         let mut linked = 0;
         for (bucket, head) in self.ring.buckets().iter().enumerate() {
-            let mut link = head.load(Ordering::Relaxed);
+            let mut link = head.load(Ordering::Relaxed).into();
             while link != 0 {
                 let Some(slot) = self.ring.slot(link) else {
                     return Some("a look-up chain leads out of the ring");
@@ -237,7 +249,7 @@ impl Writer<'_> {
     fn repair(&self) {
         let mut linked = vec![false; self.ring.slots().len()];
         for head in self.ring.buckets() {
-            let mut link = head.load(Ordering::Relaxed);
+            let mut link = head.load(Ordering::Relaxed).into();
             while let Some(slot) = self.ring.slot(link) {
                 if std::mem::replace(&mut linked[link as usize - 1], true) {
                     break;
@@ -278,19 +290,21 @@ impl Writer<'_> {
     /// Takes a slot out of its chain with one store.
     fn unlink(&self, index: usize) {
         let slots = self.ring.slots();
-        let after = slots[index].next.load(Ordering::Relaxed);
-        let mut from = &self.ring.buckets()[self.ring.bucket(&slots[index].name())];
+        let (link, after) = (link_to(index), slots[index].next.load(Ordering::Relaxed));
+        let head = &self.ring.buckets()[self.ring.bucket(&slots[index].name())];
+        // Release: what `after` leads to was published by another writer; pass that on
+        // to readers of this link.
+        if head.load(Ordering::Relaxed) == link {
+            return put16(head, after as u16, Ordering::Release);
+        }
+        let mut before = self.ring.slot(head.load(Ordering::Relaxed).into());
         for _ in 0..slots.len() {
-            let link = from.load(Ordering::Relaxed);
-            if link == link_to(index) {
-                // Release: what `after` leads to was published by another
-                // writer; pass that on to readers of this link.
-                return put32(from, after, Ordering::Release);
+            let Some(slot) = before else { return };
+            let next = slot.next.load(Ordering::Relaxed);
+            if next == u32::from(link) {
+                return put32(&slot.next, after, Ordering::Release);
             }
-            match self.ring.slot(link) {
-                Some(slot) => from = &slot.next,
-                None => return,
-            }
+            before = self.ring.slot(next);
         }
     }
 }
@@ -322,8 +336,8 @@ fn flags_of(key: &Key) -> u32 {
     flag(key.plain, PLAIN) | flag(key.aes_128, AES_128)
 }
 
-fn link_to(index: usize) -> u32 {
-    index as u32 + 1
+fn link_to(index: usize) -> u16 {
+    index as u16 + 1
 }
 
 /// Makes `seq` odd: readers turn away. Returns the odd value.
@@ -366,15 +380,21 @@ fn put_bytes(words: &[AtomicU64], bytes: &[u8]) {
     }
 }
 
-/// Every store to the keys of a ring is this one or [`put32`], so that a test
+/// Every store to the keys of a ring is this one, [`put32`] or [`put16`], so that a test
 /// build can die after any of them.
-fn put64(word: &AtomicU64, value: u64, order: Ordering) {
+pub(super) fn put64(word: &AtomicU64, value: u64, order: Ordering) {
     word.store(value, order);
     #[cfg(any(loom, feature = "kill-points"))]
     crate::kill_points::pass();
 }
 
-fn put32(word: &AtomicU32, value: u32, order: Ordering) {
+pub(super) fn put32(word: &AtomicU32, value: u32, order: Ordering) {
+    word.store(value, order);
+    #[cfg(any(loom, feature = "kill-points"))]
+    crate::kill_points::pass();
+}
+
+fn put16(word: &AtomicU16, value: u16, order: Ordering) {
     word.store(value, order);
     #[cfg(any(loom, feature = "kill-points"))]
     crate::kill_points::pass();

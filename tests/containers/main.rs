@@ -13,7 +13,7 @@ use tktrot::config::Config;
 use tktrot::process;
 use tktrot::ring::Ring;
 use tktrot::ring::file::Place;
-use tktrot::ring::layout::Geometry;
+use tktrot::ring::layout::Capacity;
 use tktrot::ring::lock::Holder;
 use tktrot::rotate::{Generator, Keyring, NotRandom};
 
@@ -46,7 +46,7 @@ fn place() -> (tempfile::TempDir, Place) {
 }
 
 fn open(place: &Place) -> Ring {
-    place.open(Geometry::new(8).unwrap()).unwrap()
+    place.open(Capacity::new(8).unwrap()).unwrap()
 }
 
 fn keyring(place: &Place) -> Keyring {

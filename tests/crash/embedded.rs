@@ -56,6 +56,35 @@ fn at_a_revocation() {
     );
 }
 
+/// Every slot that has memory is taken, by keys of others.
+#[test]
+fn at_a_rotation_for_which_the_ring_grows() {
+    let prepare = |keyring: &Keyring<Hands<'_>>, now: &AtomicU64| {
+        keyring.tick_patiently();
+        advance(now, ROTATE / 4);
+        let writer = keyring.ring().try_write().unwrap();
+        while writer.entries().len() < FIRST_SLOTS as usize {
+            writer.publish(&foreign(keyring.now() + LIFETIME)).unwrap();
+        }
+        assert_eq!(keyring.ring().slots_with_memory(), FIRST_SLOTS);
+    };
+    let act = |keyring: &Keyring<Hands<'_>>| {
+        keyring.rotate().unwrap();
+        assert!(keyring.ring().slots_with_memory() > FIRST_SLOTS);
+    };
+    survives_death_at_every_store(prepare, act, Keeps::Used);
+}
+
+fn foreign(end: Time) -> Key {
+    let mut key = Key { node: 99, ..Key::blank() };
+    for bytes in [key.secrets.aes.expose_mut(), key.secrets.hmac.expose_mut()] {
+        Counting.fill(bytes).unwrap();
+    }
+    Counting.fill(&mut key.name.0).unwrap();
+    key.times = KeyTimes { encrypt_from: Time(0), encrypt_until: Time(1), decrypt_until: end };
+    key
+}
+
 fn has(ring: &Ring, key: &Key) -> bool {
     ring.find(&key.name, &mut Key::blank())
 }
@@ -66,16 +95,11 @@ fn at_the_erasure_of_a_key_in_the_middle_of_a_chain() {
     let key_in_one_bucket = |number: u8| {
         let mut name = KeyName([7; 16]);
         name.0[15] = number;
-        let mut secrets = KeySecrets::zeroed();
-        Counting.fill(secrets.aes.expose_mut()).unwrap();
-        Counting.fill(secrets.hmac.expose_mut()).unwrap();
-        let end = Time(u64::MAX / 2);
-        let times = KeyTimes { encrypt_from: Time(0), encrypt_until: Time(1), decrypt_until: end };
-        Key { name, secrets, times, node: 99, plain: false, aes_128: false }
+        Key { name, ..foreign(Time(u64::MAX / 2)) }
     };
     let mut deaths = 0;
     for stores in 1..200 {
-        let ring = Ring::private(Geometry::new(32).unwrap()).unwrap();
+        let ring = Ring::private(Capacity::new(32).unwrap()).unwrap();
         let keys: Vec<_> = (1..=5).map(key_in_one_bucket).collect();
         let writer = ring.try_write().unwrap();
         let slots: Vec<_> = keys.iter().map(|key| writer.publish(key).unwrap()).collect();

@@ -13,12 +13,12 @@ use tktrot::config::Config;
 use tktrot::govern::{Governed, LEASE};
 use tktrot::kill_points;
 use tktrot::ring::Ring;
-use tktrot::ring::layout::Geometry;
+use tktrot::ring::layout::{Capacity, FIRST_SLOTS};
 use tktrot::ring::reader::Key;
 use tktrot::ring::writer::Entry;
 use tktrot::rotate::{Generator, Keyring, NotRandom};
 use tktrot::schedule::{KeyState, KeyTimes};
-use tktrot::secret::{KeyName, KeySecrets};
+use tktrot::secret::KeyName;
 
 const SECOND: Duration = Duration::from_secs(1);
 const ROTATE: Duration = Duration::from_secs(10);
@@ -51,7 +51,7 @@ impl Clock for Hands<'_> {
 }
 
 fn keyring(now: &AtomicU64) -> Keyring<Hands<'_>> {
-    let ring = Ring::private(Geometry::new(32).unwrap()).unwrap();
+    let ring = Ring::private(Capacity::MAX).unwrap();
     let keyring = Keyring::new(ring, Hands(now), &Counting);
     let config =
         Config { rotate_every: Some(ROTATE), lifetime: Some(LIFETIME), ..Config::default() };

@@ -13,7 +13,7 @@ use tktrot::config::{Bind, Config};
 use tktrot::govern::{Governed, LEASE};
 use tktrot::ring::Ring;
 use tktrot::ring::file::Place;
-use tktrot::ring::layout::Geometry;
+use tktrot::ring::layout::Capacity;
 use tktrot::ring::reader::Key;
 use tktrot::ring::writer::{Entry, NotPublished};
 use tktrot::rotate::{Failure, Generator, Keyring, NotRandom};
@@ -63,7 +63,7 @@ fn bench(capacity: u32) -> Bench {
     let source: &'static Source = Box::leak(Box::default());
     let dir = tempfile::tempdir_in("/dev/shm").unwrap();
     let place = Place { dir: dir.path().into(), file: "some.ring".into(), dir_mode: 0o700 };
-    let open = || -> Ring { place.open(Geometry::new(capacity).unwrap()).unwrap() };
+    let open = || -> Ring { place.open(Capacity::new(capacity).unwrap()).unwrap() };
     let server = Keyring::new(open(), clock, source);
     let agent = Keyring::new(open(), clock, source);
     server.configure(&hourly()).unwrap();

@@ -38,7 +38,7 @@ impl Agent {
         let rings = dir.rings()?;
         assert_eq!(rings.len(), 1, "{rings:?}");
         let config = Config { ring: Some(rings[0].clone().into_os_string()), ..Config::default() };
-        let ring = config.place().open(config.geometry()).map_err(|error| error.to_string())?;
+        let ring = config.place().open(config.most_keys()).map_err(|error| error.to_string())?;
         let keyring = Keyring::new(ring, BootClock, &OpenSsl);
         drop(keyring.govern().map_err(|failure| failure.to_string())?);
         Ok(Agent { keyring, stops: false.into(), lapsed: false.into() })

@@ -6,7 +6,10 @@ use std::sync::OnceLock;
 
 use testbed::RingDir;
 use testbed::client::{Client, TlsVersion};
-use tktrot::ring::layout::{AES_128, Gate, Geometry, Header, MAX_CAPACITY, Member, Slot};
+use tktrot::ring::layout::{
+    AES_128, BLOCKS_AT, BUCKETS_AT, FIRST_SLOTS, GATES_AT, Gate, Header, MAX_CAPACITY, MEMBERS_AT,
+    Member, SLOTS_AT, Slot, bytes_of,
+};
 
 use crate::files::write_ring;
 use crate::{Result, is_refused, nginx, serves_and_resumes_across_workers};
@@ -52,12 +55,6 @@ fn scribbled(place: Range<usize>, bytes: &[u8], reason: &str) -> Result<()> {
     is_refused(&path, reason)
 }
 
-fn geometry() -> Result<Geometry> {
-    let size = sound_ring()?.len();
-    let fits = |capacity| Geometry::new(capacity).filter(|geometry| geometry.size() == size);
-    Ok((8..=MAX_CAPACITY).find_map(fits).ok_or("a ring of no geometry")?)
-}
-
 #[test]
 fn the_unharmed_copy_is_taken() -> Result<()> {
     // Or else the other tests would show nothing.
@@ -93,17 +90,18 @@ fn a_capacity_that_cannot_be() -> Result<()> {
         let reason = format!("it has a capacity of {capacity} keys");
         scribbled(at..at + 4, &capacity.to_ne_bytes(), &reason)?;
     }
-    // One that can be, but not in a file of this size.
-    scribbled(at..at + 4, &63u32.to_ne_bytes(), "it has the wrong size")?;
-    let at = offset_of!(Header, buckets);
-    scribbled(at..at + 4, &3u32.to_ne_bytes(), "it has a capacity of 64 keys")?;
+    let at = offset_of!(Header, slots);
+    for slots in [0, FIRST_SLOTS - 1, MAX_CAPACITY + 1, u32::MAX] {
+        let reason = format!("it has memory for {slots} keys");
+        scribbled(at..at + 4, &slots.to_ne_bytes(), &reason)?;
+    }
     let at = offset_of!(Header, size);
     scribbled(at..at + 8, &[0xff; 8], "it has the wrong size")
 }
 
 #[test]
 fn slots_that_no_writer_left() -> Result<()> {
-    let (first, end) = (geometry()?.slots_at(), geometry()?.members_at());
+    let (first, end) = (SLOTS_AT, bytes_of(FIRST_SLOTS));
     let length = end - first;
     // With the first odd sequence number a slot seems half written.
     scribbled(first..end, &noise(length, 2), "remove it if no server uses it")?;
@@ -124,12 +122,11 @@ fn slots_that_no_writer_left() -> Result<()> {
 
 #[test]
 fn look_up_chains_that_are_none() -> Result<()> {
-    let geometry = geometry()?;
-    let place = geometry.buckets_at()..geometry.slots_at();
+    let place = BUCKETS_AT..MEMBERS_AT;
     let length = place.len();
     scribbled(place.clone(), &noise(length, 4), "a look-up chain leads out of the ring")?;
     // Each chain begins with the same slot.
-    let same = [1, 0, 0, 0].repeat(length / 4);
+    let same = [1, 0].repeat(length / 2);
     scribbled(place.clone(), &same, "a look-up chain is not one")?;
     scribbled(place, &vec![0; length], "a key is in no look-up chain")
 }
@@ -150,8 +147,8 @@ fn locks_that_are_none() -> Result<()> {
     }
     is_survived(locks.clone(), &vec![0xff; locks.len()])?;
     is_survived(locks.clone(), &vec![0; locks.len()])?;
-    let members = geometry()?.members_at()..geometry()?.gates_at();
-    let gates = geometry()?.gates_at()..geometry()?.size();
+    let members = MEMBERS_AT..GATES_AT;
+    let gates = GATES_AT..SLOTS_AT;
     for place in [members, gates] {
         for seed in 5..8 {
             scribbled(place.clone(), &noise(place.len(), seed), "lock")?;
@@ -160,9 +157,9 @@ fn locks_that_are_none() -> Result<()> {
         scribbled(place.clone(), &vec![0; place.len()], "lock")?;
     }
     // All but the mutexes.
-    let member = geometry()?.members_at()..geometry()?.members_at() + offset_of!(Member, life);
+    let member = MEMBERS_AT..MEMBERS_AT + offset_of!(Member, life);
     is_survived(member.clone(), &noise(member.len(), 8))?;
-    let gate = geometry()?.gates_at()..geometry()?.gates_at() + offset_of!(Gate, mutex);
+    let gate = GATES_AT..GATES_AT + offset_of!(Gate, mutex);
     is_survived(gate.clone(), &noise(gate.len(), 8))
 }
 
@@ -201,7 +198,7 @@ fn a_schedule_that_is_none() -> Result<()> {
 
 #[test]
 fn counters_that_are_none() -> Result<()> {
-    let blocks = geometry()?.blocks_at()..geometry()?.buckets_at();
+    let blocks = BLOCKS_AT..BUCKETS_AT;
     is_survived(blocks.clone(), &noise(blocks.len(), 10))?;
     is_survived(blocks.clone(), &vec![0xff; blocks.len()])
 }

@@ -3,7 +3,7 @@ use std::mem::offset_of;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use tktrot::ring::layout::{GATES, Gate, Header};
+use tktrot::ring::layout::{GATES_AT, Header, SLOTS_AT};
 
 use crate::Result;
 
@@ -35,9 +35,8 @@ enum Content {
 /// Who looks into a ring takes its writer lock and gives it back: that leaves a number
 /// that counts on, and who passed a gate last.
 fn without_lock(mut bytes: Vec<u8>) -> Vec<u8> {
-    let gates = GATES * size_of::<Gate>();
-    if let Some(at) = bytes.len().checked_sub(gates).filter(|at| *at >= size_of::<Header>()) {
-        bytes[at..].fill(0);
+    if let Some(gates) = bytes.get_mut(GATES_AT..SLOTS_AT) {
+        gates.fill(0);
         let turns = offset_of!(Header, turns);
         bytes[turns..turns + size_of::<u64>()].fill(0);
     }

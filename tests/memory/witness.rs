@@ -10,7 +10,7 @@ use testbed::wait;
 use tktrot::clock::{BootClock, Clock, Time};
 use tktrot::ring::Ring;
 use tktrot::ring::file::Place;
-use tktrot::ring::layout::{Geometry, MIN_CAPACITY};
+use tktrot::ring::layout::{Capacity, MIN_CAPACITY};
 use tktrot::ring::reader::Key;
 
 use super::Result;
@@ -47,8 +47,8 @@ impl Witness {
     /// Opens the ring that a server has made.
     pub fn new(dir: &std::path::Path) -> Result<Witness> {
         let place = Place { dir: dir.to_owned(), file: "nginx.ring".to_owned(), dir_mode: 0o700 };
-        let geometry = Geometry::new(MIN_CAPACITY).ok_or("no geometry")?;
-        let ring = place.open(geometry).map_err(|refused| refused.to_string())?;
+        let capacity = Capacity::new(MIN_CAPACITY).ok_or("no capacity")?;
+        let ring = place.open(capacity).map_err(|refused| refused.to_string())?;
         let (keys, pieces, states) = (Wanted::new(), Wanted::new(), Wanted::new());
         Ok(Witness { ring, ends: BTreeMap::new(), keys, pieces, states })
     }

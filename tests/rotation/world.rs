@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tktrot::clock::{Clock, Time, VirtualClock, nanos};
 use tktrot::config::Config;
 use tktrot::ring::file::Place;
-use tktrot::ring::layout::Geometry;
+use tktrot::ring::layout::Capacity;
 use tktrot::ring::view::{KeyFacts, View};
 use tktrot::rotate::{Failure, Keyring, policy_of};
 use tktrot::schedule::{KeyState, Policy};
@@ -27,7 +27,7 @@ pub struct World {
     clock: &'static VirtualClock,
     source: &'static Source,
     place: Place,
-    geometry: Geometry,
+    capacity: Capacity,
     processes: Vec<Keyring<&'static VirtualClock>>,
     /// Sees the ring without taking part.
     view: View,
@@ -44,15 +44,15 @@ impl World {
         let source = Box::leak(Box::new(Source::new(clock)));
         let dir = tempfile::tempdir_in("/dev/shm").unwrap();
         let place = Place { dir: dir.path().into(), file: "some.ring".into(), dir_mode: 0o700 };
-        let geometry = Geometry::new(capacity).unwrap();
-        let first = Keyring::new(place.open(geometry).unwrap(), clock, source);
+        let capacity = Capacity::new(capacity).unwrap();
+        let first = Keyring::new(place.open(capacity).unwrap(), clock, source);
         first.configure(&config(settings)).unwrap();
         let view = place.look().unwrap().unwrap();
         World {
             clock,
             source,
             place,
-            geometry,
+            capacity,
             processes: vec![first],
             view,
             witness: Witness::default(),
@@ -146,7 +146,7 @@ impl World {
     fn reload(&mut self, who: &Index, settings: &Settings) -> Deed {
         if !self.processes.is_empty() {
             for process in &mut self.processes {
-                let ring = self.place.open(self.geometry).unwrap();
+                let ring = self.place.open(self.capacity).unwrap();
                 *process = Keyring::new(ring, self.clock, self.source);
             }
             who.get(&self.processes).configure(&config(settings)).unwrap();
@@ -157,7 +157,7 @@ impl World {
     /// Opening a ring verifies it: each start says, too, that its contents are sound.
     fn start(&mut self) -> Deed {
         if self.processes.len() < 5 {
-            let ring = self.place.open(self.geometry).unwrap();
+            let ring = self.place.open(self.capacity).unwrap();
             // It asks for no more than what the ring has.
             self.processes.push(Keyring::new(ring, self.clock, self.source));
         }

@@ -148,6 +148,18 @@ impl Baseline {
         text
     }
 
+    /// Compares what was counted just before with the same library.
+    pub fn beside(&self, other: &Baseline) -> Comparison {
+        let mut result = Comparison { text: String::new(), grown: 0 };
+        for (case, base) in &self.cases {
+            let Some(counts) = other.cases.get(case) else { continue };
+            // What the TLS library does depends on random numbers.
+            result.note(case, "own", base.own, counts.own, TOLERANCE);
+            result.note(case, "calls", base.calls, counts.calls, TOLERANCE);
+        }
+        result
+    }
+
     /// Compares what was counted now.
     pub fn compare(&self, now: &Baseline) -> Comparison {
         let mut result = Comparison { text: String::new(), grown: 0 };

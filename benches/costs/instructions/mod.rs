@@ -9,10 +9,13 @@ mod callgrind;
 
 use std::collections::BTreeMap;
 use std::env;
+use std::ffi::OsStr;
 use std::fs;
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+use testbed::RingDir;
 
 use crate::connection::Link;
 use crate::handshakes::Kind;
@@ -20,7 +23,7 @@ use crate::options::Options;
 use crate::ratios::Series;
 use crate::section::{Group, Section};
 use crate::servers::{self, Keys, Workshop};
-use crate::{Result, machine};
+use crate::{Result, filled, machine};
 use baseline::{Baseline, Counts};
 use callgrind::Profile;
 
@@ -32,6 +35,8 @@ const WARM_UP: usize = 3;
 /// In how many rings a count is looked for that has not grown: names of keys are random, and now and
 /// then two share a chain of the look-up table, which makes one of them take some fifty more.
 const RINGS: usize = 4;
+/// In how large a ring it is counted once more.
+const KEYS: u64 = 5000;
 /// What the counted program says in front of what its TLS library makes of the processor.
 const PROCESSOR: &str = "processor: ";
 
@@ -47,7 +52,9 @@ pub fn check() -> Result<()> {
     }
     let comparison = base.compare(&now);
     print!("{}", comparison.text);
-    match comparison.grown {
+    let many = now.beside(&count_with_many_keys()?);
+    print!("\nthe same in a ring that has grown to {KEYS} keys:\n{}", many.text);
+    match comparison.grown + many.grown {
         0 => Ok(()),
         grown => Err(format!(
             "{grown} counts have grown by more than allowed; if that has to be, say why in the \
@@ -73,7 +80,7 @@ pub fn measure(options: &Options) -> Result<Section> {
     let kinds = &Kind::ALL[..options.unless_quick(Kind::ALL.len(), 1)];
     let mut wholes = vec![Vec::new(); kinds.len()];
     for keys in COMPARED {
-        let run = Run::of(keys, kinds)?;
+        let run = Run::of(keys, kinds, None)?;
         for (wholes, kind) in wholes.iter_mut().zip(kinds) {
             let totals = run.profiles[&kind.name()].iter().map(|profile| profile.total() as f64);
             wholes.push(Series(totals.collect()));
@@ -94,7 +101,17 @@ pub fn measure(options: &Options) -> Result<Section> {
 
 /// Counts what is compared with the baseline.
 fn count() -> Result<Baseline> {
-    let run = Run::of(Keys::Tktrot, &Kind::ALL)?;
+    of(Run::of(Keys::Tktrot, &Kind::ALL, None)?)
+}
+
+/// The same in a ring of many keys, which other nodes made.
+fn count_with_many_keys() -> Result<Baseline> {
+    let dir = RingDir::new()?;
+    filled::fill(dir.path(), "bench.ring", KEYS)?;
+    of(Run::of(Keys::Tktrot, &Kind::ALL, Some(dir.path()))?)
+}
+
+fn of(run: Run) -> Result<Baseline> {
     let mut cases = BTreeMap::new();
     for (kind, profiles) in &run.profiles {
         cases.insert(kind.clone(), Counts::median(profiles)?);
@@ -117,7 +134,7 @@ struct Run {
 
 impl Run {
     /// With a server that uses those keys; the first kinds of [`Kind::ALL`].
-    fn of(keys: Keys, kinds: &[Kind]) -> Result<Run> {
+    fn of(keys: Keys, kinds: &[Kind], ring: Option<&Path>) -> Result<Run> {
         let dir = tempfile::tempdir()?;
         let profile = dir.path().join("profile");
         let output = Command::new("valgrind")
@@ -128,6 +145,7 @@ impl Run {
             .arg(format!("--callgrind-out-file={}", profile.display()))
             .arg(env::current_exe()?)
             .args(["--be-counted", keys.name(), "--kinds", &kinds.len().to_string()])
+            .args(ring.iter().flat_map(|dir| [OsStr::new("--ring"), dir.as_os_str()]))
             // Else the first call of each function would also look for it.
             .env("LD_BIND_NOW", "1")
             .stdin(Stdio::null())
@@ -160,11 +178,14 @@ fn dump(file: &Path, number: u32) -> PathBuf {
 
 /// Does the handshakes that are counted. The certificate, the keys and the client's part are as in
 /// the benchmark; keys and nonces are random, and what that changes is in [`baseline`].
-pub fn be_counted(keys: Keys, kinds: usize) -> Result<()> {
+pub fn be_counted(keys: Keys, options: &Options) -> Result<()> {
     println!("{PROCESSOR}{}", processor());
     let workshop = Workshop::new()?;
-    let server = workshop.server(keys)?;
-    for kind in Kind::ALL.into_iter().take(kinds) {
+    let server = match &options.ring {
+        Some(dir) => workshop.with_ring(dir)?,
+        None => workshop.server(keys)?,
+    };
+    for kind in Kind::ALL.into_iter().take(options.kinds) {
         let client = servers::client(kind.version)?;
         let link = Link { server: &server, client: &client };
         let ticket = link.connect(None)?.session;

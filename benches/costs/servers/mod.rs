@@ -6,6 +6,8 @@ mod nginx_shape;
 mod plain;
 pub mod tktrot;
 
+use std::path::Path;
+
 use openssl::ssl::{SslContext, SslFiletype, SslMethod, SslSessionCacheMode};
 use testbed::certificate::Certificate;
 use testbed::client::TlsVersion;
@@ -79,6 +81,13 @@ impl Workshop {
         Ok(Workshop { certificate, rings: RingDir::new()?, _files: files })
     }
 
+    /// A server of libtktrot with the ring that is in a directory.
+    pub fn with_ring(&self, dir: &Path) -> Result<SslContext> {
+        let context = self.context()?;
+        tktrot::install(&context, dir, "bench", tktrot::Settings::default())?;
+        Ok(context)
+    }
+
     /// A server with those keys.
     pub fn server(&self, keys: Keys) -> Result<SslContext> {
         let context = self.context()?;
@@ -88,7 +97,7 @@ impl Workshop {
             Keys::LockedList => haproxy_shape::install(&context)?,
             Keys::MutexAndThree => nginx_shape::install(&context)?,
             Keys::Tktrot => {
-                tktrot::install(&context, &self.rings, "bench", tktrot::Settings::default())?;
+                tktrot::install(&context, self.rings.path(), "bench", tktrot::Settings::default())?;
             }
         }
         Ok(context)
@@ -97,7 +106,7 @@ impl Workshop {
     /// A server of libtktrot with a ring of its own.
     pub fn tktrot(&self, ring: &str, settings: tktrot::Settings) -> Result<SslContext> {
         let context = self.context()?;
-        tktrot::install(&context, &self.rings, ring, settings)?;
+        tktrot::install(&context, self.rings.path(), ring, settings)?;
         Ok(context)
     }
 

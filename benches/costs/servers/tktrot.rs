@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use foreign_types::ForeignType;
 use openssl::ssl::SslContext;
 use openssl_sys::SSL_CTX;
-use testbed::{RingDir, artifacts};
+use testbed::artifacts;
 use tktrot::capi::config::tkt_config;
 
 use crate::Result;
@@ -35,8 +35,8 @@ struct Library {
 }
 
 /// Gives a context the keys of a ring of that name.
-pub fn install(context: &SslContext, dir: &RingDir, ring: &str, settings: Settings) -> Result<()> {
-    let (dir, ring) = (c_string(dir.path())?, CString::new(ring)?);
+pub fn install(context: &SslContext, dir: &Path, ring: &str, settings: Settings) -> Result<()> {
+    let (dir, ring) = (c_string(dir)?, CString::new(ring)?);
     // SAFETY: all zeroes is TKT_CONFIG_INIT but for the size.
     let mut config: tkt_config = unsafe { std::mem::zeroed() };
     config.size = size_of::<tkt_config>();

@@ -118,7 +118,7 @@ impl Nodes {
     pub fn rotate(&mut self, answer: oneshot::Sender<Reply>, ring: &HostRing) {
         if !self.node.may_rotate() {
             let error = "this host has so many keys that its peers would refuse one more; wait \
-                         until some have ended, or make rings with a higher capacity";
+                         until some have ended, or set a higher capacity on all hosts";
             // Who no longer waits does not want to know.
             let _ = answer.send(Reply::Error(error.into()));
             return;

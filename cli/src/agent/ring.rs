@@ -251,7 +251,7 @@ impl Act<'_> {
         (key.plain, key.aes_128) = (offer.plain, false);
         copy(&offer.secrets, &mut key.secrets);
         governed.take(key).map_err(|error| match error {
-            NotPublished::Full => Refusal::Full,
+            NotPublished::Full | NotPublished::NoMemory => Refusal::Full,
             NotPublished::Unusable => Refusal::Unusable,
         })
     }

@@ -7,9 +7,9 @@ use std::sync::atomic::Ordering;
 use anyhow::{Context, Result, anyhow, ensure};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use tktrot::config::{Config, DEFAULT_LIFETIME, DEFAULT_ROTATE_EVERY};
+use tktrot::config::Config;
 use tktrot::ring::file::Place;
-use tktrot::ring::layout::{Header, MAX_CAPACITY, MIN_CAPACITY};
+use tktrot::ring::layout::Header;
 use tktrot::ring::view::View;
 use tktrot::schedule::{MAX_LIFETIME, Policy};
 use tktrot_fleet::config::Config as FleetConfig;
@@ -27,10 +27,6 @@ use super::{ask, control};
 use crate::rings::{self, RingArgument};
 use crate::settings::Settings;
 use crate::status::observer::Observer;
-
-/// A ring that is made has room for so many keys of each node: rotations may become more frequent,
-/// and what lifetime servers ask for is not known yet.
-const KEYS_OF_A_NODE: u32 = 64;
 
 /// All that is open.
 pub struct Started {
@@ -60,9 +56,6 @@ impl Started {
     /// What cannot be opened, why, and what to do.
     pub fn open(settings: &Settings, argument: &RingArgument) -> Result<Started> {
         let fleet = &settings.fleet;
-        let mut config = settings.config.clone();
-        config.capacity = config.capacity.or_else(|| Some(capacity(&config, fleet)));
-        let settings = &Settings { config, ..settings.clone() };
         let (place, keyring, made) = argument.open_or_make(settings)?;
         let path = place.path();
         let view = rings::look_at(&place)?;
@@ -162,21 +155,6 @@ fn lock(view: &View) -> Result<Flock<std::fs::File>> {
     })
 }
 
-/// How many keys a ring that is made should hold.
-fn capacity(config: &Config, fleet: &FleetConfig) -> u32 {
-    let rotate_every = config.rotate_every.unwrap_or(DEFAULT_ROTATE_EVERY);
-    let policy = Policy {
-        rotate_every,
-        lifetime: config.lifetime.unwrap_or(DEFAULT_LIFETIME),
-        lead: config.lead.unwrap_or(Policy::default_lead(rotate_every)),
-    };
-    let limits = limits(fleet, MAX_CAPACITY, policy, config);
-    let policy = Policy { lead: policy.lead.max(limits.lead_max), ..policy };
-    let kept = u32::try_from(limits.keys_of_a_node(&policy)).unwrap_or(MAX_CAPACITY);
-    let all = kept.max(KEYS_OF_A_NODE).saturating_mul(fleet.nodes());
-    all.clamp(MIN_CAPACITY, MAX_CAPACITY)
-}
-
 fn limits(fleet: &FleetConfig, capacity: u32, policy: Policy, config: &Config) -> Limits {
     let (lead_min, lead_max) = fleet
         .mesh
@@ -196,7 +174,7 @@ fn limits(fleet: &FleetConfig, capacity: u32, policy: Policy, config: &Config) -
     }
 }
 
-/// A ring that servers made before the agent may be too small for a fleet.
+/// A bound of keys, or the ring's own, may be too small for a fleet.
 fn warn_of_little_room(place: &Place, limits: &Limits, policy: &Policy) {
     let kept = limits.fitting(*policy).lifetime;
     if kept < policy.lifetime {
@@ -204,8 +182,8 @@ fn warn_of_little_room(place: &Place, limits: &Limits, policy: &Policy) {
             ring = %place.path().display(),
             keys = limits.capacity,
             nodes = limits.nodes,
-            "the ring is small for so many nodes: tickets can be used for {} s only, not {} s; \
-             set capacity higher, stop the servers, remove the ring, and start the agent first",
+            "the ring may have too few keys for so many nodes: tickets can be used for {} s only, not {} s; \
+             set rotate longer, or capacity higher",
             kept.as_secs(),
             policy.lifetime.as_secs()
         );

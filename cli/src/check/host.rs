@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use tktrot::config::Config;
+use tktrot::ring::layout::{FIRST_SLOTS, bytes_of};
 
 use super::Finding;
 use crate::rings;
@@ -14,7 +15,7 @@ const KERNEL: (u32, u32) = (3, 15);
 
 /// Looks at the host, for rings as `config` asks for them.
 pub fn inspect(config: &Config) -> Vec<Finding> {
-    let size = config.geometry().size() as u64;
+    let size = bytes_of(FIRST_SLOTS) as u64;
     vec![
         directory(&rings::directory(config)),
         memory_locks(limit(libc::RLIMIT_MEMLOCK), size),

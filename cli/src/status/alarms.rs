@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
+use tktrot::ring::layout::MAX_CAPACITY;
 use tktrot::schedule::Policy;
 
 use super::processes::Presence;
@@ -54,6 +55,7 @@ pub enum Kind {
     LockBroken,
     NoSuccessor,
     RingFull,
+    NoMemory,
     NoUpkeep,
     MemoryUnlocked,
     NobodyUses,
@@ -70,7 +72,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 20] = [
+    pub const ALL: [Kind; 21] = [
         Kind::TimesInvalid,
         Kind::WriterStuck,
         Kind::WriterDead,
@@ -79,6 +81,7 @@ impl Kind {
         Kind::LockBroken,
         Kind::NoSuccessor,
         Kind::RingFull,
+        Kind::NoMemory,
         Kind::NoUpkeep,
         Kind::MemoryUnlocked,
         Kind::NobodyUses,
@@ -104,6 +107,7 @@ impl Kind {
             Kind::LockBroken => "lock-broken",
             Kind::NoSuccessor => "no-successor",
             Kind::RingFull => "ring-full",
+            Kind::NoMemory => "no-memory",
             Kind::NoUpkeep => "no-upkeep",
             Kind::MemoryUnlocked => "memory-unlocked",
             Kind::NobodyUses => "nobody-uses",
@@ -132,7 +136,7 @@ impl Kind {
 
 /// All that is wrong, the worst first.
 pub fn alarms(reading: &Reading) -> Vec<Alarm> {
-    const CHECKS: [fn(&Reading) -> Option<Alarm>; 15] = [
+    const CHECKS: [fn(&Reading) -> Option<Alarm>; 16] = [
         times,
         removed,
         writer,
@@ -141,6 +145,7 @@ pub fn alarms(reading: &Reading) -> Vec<Alarm> {
         lock_broken,
         successor,
         full,
+        no_memory,
         upkeep,
         memory,
         users,
@@ -326,7 +331,23 @@ fn full(reading: &Reading) -> Option<Alarm> {
             if is_full { "is full with" } else { "was full with" },
             reading.capacity
         ),
-        "set TKTROT_CAPACITY higher and start the servers with a new ring, or TKTROT_ROTATE longer",
+        if reading.capacity < MAX_CAPACITY {
+            "set TKTROT_CAPACITY higher and restart a server, or TKTROT_ROTATE longer for all"
+        } else {
+            "set TKTROT_ROTATE longer"
+        },
+    )
+}
+
+fn no_memory(reading: &Reading) -> Option<Alarm> {
+    let last = reading.last_problem.filter(|last| last.what == What::NoMemory)?;
+    if last.ago > reading.exposure.rotate_every {
+        return None;
+    }
+    Kind::NoMemory.doubtful(
+        format!("there was no memory for another key {} ago", words(last.ago)),
+        "make room on the tmpfs of the ring, or mount a larger one; a ring takes 128 bytes for each \
+         key; a server that has confined itself takes none for it",
     )
 }
 
@@ -491,10 +512,11 @@ fn outlived(reading: &Reading) -> Option<Alarm> {
     let room = Policy::longest_lifetime(reading.exposure.rotate_every, reading.capacity);
     let remedy = if room < promised {
         let keys = Policy::keys_kept(reading.exposure.rotate_every, promised) + 1;
-        format!(
-            "set TKTROT_CAPACITY to {keys} or more and start the servers with a new ring, or \
-             TKTROT_ROTATE longer, or the servers' session timeout to {short}"
-        )
+        let capacity = match keys <= MAX_CAPACITY.into() {
+            true => format!("TKTROT_CAPACITY to {keys} or more and restart a server, or "),
+            false => String::new(),
+        };
+        format!("set {capacity}TKTROT_ROTATE longer, or the servers' session timeout to {short}")
     } else if reading.is_governed() {
         format!(
             "set `lifetime` in the agent's settings, and TKTROT_LIFETIME where servers have it, to \

@@ -96,7 +96,7 @@ impl Observer {
     /// As for [`Observer::look`]; or /proc cannot be read.
     pub fn read(&mut self) -> Result<Reading> {
         let view = self.look()?;
-        self.look_at_processes(FileId::of(view.file())?)?;
+        self.look_at_processes(FileId::of(view.file())?, view.bytes())?;
         let (_, _, processes) = self.processes.as_ref().context("looked at above")?;
         let snapshot = Snapshot::take(&view, &BootClock);
         let path = self.path();
@@ -117,13 +117,13 @@ impl Observer {
         self.rates
     }
 
-    fn look_at_processes(&mut self, file: FileId) -> Result<()> {
+    fn look_at_processes(&mut self, file: FileId, bytes: u64) -> Result<()> {
         let fresh = self
             .processes
             .as_ref()
             .is_some_and(|(at, of, _)| at.elapsed() < PROCESSES_KEPT && *of == file);
         if !fresh {
-            self.processes = Some((Instant::now(), file, Processes::mapping(file)?));
+            self.processes = Some((Instant::now(), file, Processes::mapping(file, bytes)?));
         }
         Ok(())
     }

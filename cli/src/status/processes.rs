@@ -26,15 +26,17 @@ impl FileId {
         Ok(FileId { major, minor, inode: facts.ino() })
     }
 
-    /// The permissions with which this line of maps or smaps maps the file, if it does.
-    fn mapped_by<'l>(&self, line: &'l str) -> Option<&'l str> {
+    /// The permissions with which this line of maps or smaps maps the file, if it does, and
+    /// from where on.
+    fn mapped_by<'l>(&self, line: &'l str) -> Option<(&'l str, u64)> {
         let mut fields = line.split_whitespace();
         let permissions = fields.nth(1)?;
-        let (major, minor) = fields.nth(1)?.split_once(':')?;
+        let offset = u64::from_str_radix(fields.next()?, 16).ok()?;
+        let (major, minor) = fields.next()?.split_once(':')?;
         let inode: u64 = fields.next()?.parse().ok()?;
         let hex = |text| u32::from_str_radix(text, 16).ok();
         let found = FileId { major: hex(major)?, minor: hex(minor)?, inode };
-        (found == *self).then_some(permissions)
+        (found == *self).then_some((permissions, offset))
     }
 }
 
@@ -72,8 +74,9 @@ pub enum Presence {
 }
 
 impl Processes {
-    /// Looks through /proc. This process is left out: it maps the ring only to look at it.
-    pub fn mapping(file: FileId) -> Result<Processes> {
+    /// Looks through /proc, for a ring of which so many bytes have memory. This process is left
+    /// out: it maps the ring only to look at it.
+    pub fn mapping(file: FileId, bytes: u64) -> Result<Processes> {
         let mut found = Processes::default();
         for entry in fs::read_dir("/proc").context("/proc cannot be read")?.flatten() {
             let name = entry.file_name();
@@ -81,7 +84,7 @@ impl Processes {
             if pid == std::process::id() {
                 continue;
             }
-            match mapped(pid, file) {
+            match mapped(pid, file, bytes) {
                 Ok(None) => {}
                 Ok(Some(mapped)) => drop(found.mapping.insert(pid, mapped)),
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
@@ -141,13 +144,14 @@ fn is_kept_from_proc(pid: u32) -> bool {
     rc == 0 || io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
 }
 
-fn mapped(pid: u32, file: FileId) -> io::Result<Option<Mapped>> {
+fn mapped(pid: u32, file: FileId, bytes: u64) -> io::Result<Option<Mapped>> {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
     let Some(writes) = writes(&maps, file) else { return Ok(None) };
     let smaps = fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap_or_default();
     let program = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     let program = printable(program.trim_end());
-    Ok(Some(Mapped { program, writes, locked: locked(&smaps, file, writes), id: id_of(pid) }))
+    let locked = locked(&smaps, (file, bytes), writes);
+    Ok(Some(Mapped { program, writes, locked, id: id_of(pid) }))
 }
 
 /// By which number, and in which PID namespace, a process knows itself (proc(5), NSpid).
@@ -162,15 +166,16 @@ fn id_of(pid: u32) -> Option<ProcessId> {
 /// Whether the file is mapped so that it can be written; `None` if it is not mapped.
 fn writes(maps: &str, file: FileId) -> Option<bool> {
     let permissions: Vec<_> = maps.lines().filter_map(|line| file.mapped_by(line)).collect();
-    (!permissions.is_empty()).then(|| permissions.iter().any(|each| each.contains('w')))
+    (!permissions.is_empty()).then(|| permissions.iter().any(|(each, _)| each.contains('w')))
 }
 
-/// Whether every part of the file that is mapped is locked; of who `writes`, that which is mapped
-/// to write: an agent also looks at its ring, and pages that are locked once stay in memory.
+/// Whether every part of the file that is mapped and begins in its first `bytes`, where it has
+/// memory, is locked; of who `writes`, that which is mapped to write: an agent also looks at its
+/// ring, and pages that are locked once stay in memory.
 ///
 /// By the mapping's flags, not its field `Locked`: that one counts a page in
 /// parts, one for each process that maps it.
-fn locked(smaps: &str, file: FileId, writes: bool) -> Option<bool> {
+fn locked(smaps: &str, (file, bytes): (FileId, u64), writes: bool) -> Option<bool> {
     let mut inside = false;
     let mut all = None;
     for line in smaps.lines() {
@@ -180,8 +185,9 @@ fn locked(smaps: &str, file: FileId, writes: bool) -> Option<bool> {
                 all = Some(all.unwrap_or(true) && locked);
             }
         } else if !line.split_whitespace().next().is_some_and(|first| first.ends_with(':')) {
-            let permissions = file.mapped_by(line);
-            inside = permissions.is_some_and(|permissions| !writes || permissions.contains('w'));
+            inside = file.mapped_by(line).is_some_and(|(permissions, offset)| {
+                offset < bytes && (!writes || permissions.contains('w'))
+            });
         }
     }
     all
@@ -245,6 +251,7 @@ mod tests {
     use super::*;
 
     const RING: FileId = FileId { major: 0, minor: 0x1a, inode: 77 };
+    const PART: (FileId, u64) = (RING, 0x2000);
     const OTHER: &str = "7f00-7f01 rw-s 00000000 00:1a 78   /dev/shm/other 00:1a 77\n\
                          Size: 4 kB\nVmFlags: rd wr sh\n";
 
@@ -267,12 +274,14 @@ mod tests {
     fn a_ring_is_locked_if_every_part_of_it_is() {
         let (lies_locked, does_not) =
             (part("1-2", "rw-s", "rd wr sh lo dd"), part("3-4", "rw-s", "rd wr sh"));
-        assert_eq!(locked(&(lies_locked.clone() + OTHER), RING, true), Some(true));
-        assert_eq!(locked(&(lies_locked.clone() + OTHER + &does_not), RING, true), Some(false));
-        assert_eq!(locked("1-2 rw-s 0 00:1a 77 /ring\nSize: 28 kB\n", RING, true), None);
+        assert_eq!(locked(&(lies_locked.clone() + OTHER), PART, true), Some(true));
+        assert_eq!(locked(&(lies_locked.clone() + OTHER + &does_not), PART, true), Some(false));
+        assert_eq!(locked("1-2 rw-s 0 00:1a 77 /ring\nSize: 28 kB\n", PART, true), None);
+        let tail = does_not.replace("00000000", "00002000");
+        assert_eq!(locked(&(lies_locked.clone() + &tail), PART, true), Some(true));
         let looks = part("5-6", "r--s", "rd sh");
-        assert_eq!(locked(&(lies_locked + &looks), RING, true), Some(true));
-        assert_eq!(locked(&looks, RING, false), Some(false));
+        assert_eq!(locked(&(lies_locked + &looks), PART, true), Some(true));
+        assert_eq!(locked(&looks, PART, false), Some(false));
     }
 
     #[test]

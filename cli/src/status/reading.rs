@@ -160,6 +160,8 @@ pub enum What {
     Generator,
     Full,
     Lock,
+    #[serde(rename = "no-memory")]
+    NoMemory,
 }
 
 /// What a ticket is bound to, and contexts can differ in.
@@ -279,6 +281,7 @@ impl What {
             Problem::Generator => What::Generator,
             Problem::Full => What::Full,
             Problem::Lock => What::Lock,
+            Problem::NoMemory => What::NoMemory,
         }
     }
 }

@@ -74,7 +74,7 @@ mod tests {
     use tktrot::clock::{BootClock, VirtualClock};
     use tktrot::config::Config;
     use tktrot::ring::file::Place;
-    use tktrot::ring::layout::Geometry;
+    use tktrot::ring::layout::Capacity;
     use tktrot::rotate::Keyring;
     use tktrot::schedule::KeyState;
 
@@ -84,7 +84,7 @@ mod tests {
     fn keyring() -> (tempfile::TempDir, Place, Keyring) {
         let dir = tempfile::tempdir_in("/dev/shm").unwrap();
         let place = Place { dir: dir.path().into(), file: "some.ring".into(), dir_mode: 0o700 };
-        let ring = place.open(Geometry::new(64).unwrap()).unwrap();
+        let ring = place.open(Capacity::new(64).unwrap()).unwrap();
         let keyring = Keyring::new(ring, BootClock, &OpenSsl);
         keyring.configure(&Config::default()).unwrap();
         keyring.rotate().unwrap();

@@ -9,7 +9,7 @@ pub use testbed::log::Said;
 use tktrot::clock::BootClock;
 use tktrot::config::Config;
 use tktrot::ring::file::Place;
-use tktrot::ring::layout::Geometry;
+use tktrot::ring::layout::Capacity;
 use tktrot::rotate::{Generator, Keyring, NotRandom};
 
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -81,8 +81,8 @@ impl Generator for OpenSsl {
 pub fn keyring(dir: &RingDir, name: &str) -> Result<Keyring> {
     let (dir, file) = (dir.path().to_owned(), format!("{name}.ring"));
     let place = Place { dir, file, dir_mode: 0o700 };
-    let geometry = Geometry::new(16).ok_or("a capacity out of range")?;
-    let ring = place.open(geometry).map_err(|refused| refused.to_string())?;
+    let capacity = Capacity::new(16).ok_or("a capacity out of range")?;
+    let ring = place.open(capacity).map_err(|refused| refused.to_string())?;
     ring.protect()?;
     let keyring = Keyring::new(ring, BootClock, &OpenSsl);
     keyring.configure(&Config::default()).map_err(|failure| failure.to_string())?;

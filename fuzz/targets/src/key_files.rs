@@ -7,7 +7,7 @@ use tktrot::clock::{Time, VirtualClock};
 use tktrot::import::NotImported;
 use tktrot::log::Target;
 use tktrot::ring::Ring;
-use tktrot::ring::layout::{Geometry, IMPORTED, MIN_CAPACITY};
+use tktrot::ring::layout::{Capacity, IMPORTED, MIN_CAPACITY};
 use tktrot::ring::reader::Key;
 use tktrot::rotate::Keyring;
 use tktrot::schedule::MAX_LIFETIME;
@@ -86,8 +86,8 @@ fn comes_back(format: &str, keys: &Keys, file: &[u8]) {
 /// A ring takes all of them or none; they only decrypt. Whether it took them.
 fn is_imported(keys: &mut Keys) -> bool {
     tktrot::log::open(&Target::Nothing).expect("no file");
-    let geometry = Geometry::new(MIN_CAPACITY).expect("a capacity");
-    let ring = Ring::private(geometry).expect("memory");
+    let capacity = Capacity::new(MIN_CAPACITY).expect("a capacity");
+    let ring = Ring::private(capacity).expect("memory");
     let keyring = Keyring::new(ring, VirtualClock::new(RING), &made_up::GENERATOR);
     let imported = keyring.import(keys, 2 * MAX_LIFETIME);
     let ring = keyring.ring();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use openssl::base64;
 use tktrot::capi::config::tkt_config;
 use tktrot::clock::Time;
-use tktrot::ring::layout::{AES_128, Geometry, Header, MIN_CAPACITY, Slot};
+use tktrot::ring::layout::{AES_128, BLOCKS_AT, BUCKETS_AT, Header, MEMBERS_AT, SLOTS_AT, Slot};
 use tktrot_fleet::message::{Left, Message, NodeId, Offer, Refusal, Tombstone};
 use tktrot_fleet::wire::{self, Hello, MAJOR, PREFIX};
 
@@ -449,8 +449,7 @@ fn redis() -> Vec<Seed> {
 }
 
 fn rings() -> Vec<Seed> {
-    let geometry = Geometry::new(MIN_CAPACITY).expect("a capacity");
-    let slots = geometry.slots_at();
+    let slots = SLOTS_AT;
     let changes = |changes: &[(usize, &[u8])]| {
         let change = |(at, bytes): &(usize, &[u8])| {
             let at = u16::try_from(*at).expect("a small ring").to_be_bytes();
@@ -468,8 +467,8 @@ fn rings() -> Vec<Seed> {
         ("good-unchanged", changes(&[])),
         ("good-dead-writer", header(offset_of!(Header, writer), &[1])),
         ("good-lead-of-nobody", header(offset_of!(Header, leader), &[255; 16])),
-        ("good-members", changes(&[(geometry.members_at(), &[255; 40])])),
-        ("good-counters", changes(&[(geometry.blocks_at(), &[255; 128])])),
+        ("good-members", changes(&[(MEMBERS_AT, &[255; 40])])),
+        ("good-counters", changes(&[(BLOCKS_AT, &[255; 128])])),
         ("good-endless-lease", header(offset_of!(Header, governed_until), &[255; 8])),
         ("good-settings", header(offset_of!(Header, lifetime), &[255; 28])),
         ("good-node-of-imported-keys", header(offset_of!(Header, node), &[0; 8])),
@@ -495,7 +494,7 @@ fn rings() -> Vec<Seed> {
         ("bad-loop", slot(offset_of!(Slot, next), &[1, 0, 0, 0])),
         ("bad-secret", slot(offset_of!(Slot, aes), &[0; 64])),
         ("bad-times", slot(offset_of!(Slot, encrypt_from), &[255; 8])),
-        ("bad-chains", changes(&[(geometry.buckets_at(), &[1, 0, 0, 0].repeat(32))])),
+        ("bad-chains", changes(&[(BUCKETS_AT, &[1, 0].repeat(64))])),
         ("bad-cut", cut(slots + 8)),
         ("bad-cut-in-the-header", cut(1000)),
         ("bad-empty", vec![ring_file::WHOLE]),

@@ -47,7 +47,7 @@ pub fn is_sound(config: &Config, may_be_long: bool) {
     assert!(!lifetime.is_zero() && lifetime <= MAX_LIFETIME, "{lifetime:?}");
     assert!(config.lead.is_none_or(|lead| lead <= rotate_every / 2), "{:?}", config.lead);
     assert!(config.label.len() <= 255);
-    let capacity = config.geometry().capacity;
+    let capacity = config.most_keys().0;
     assert!((MIN_CAPACITY..=MAX_CAPACITY).contains(&capacity));
     assert!(config.capacity.is_none_or(|asked| asked == capacity));
     if let Some(lifetime) = config.lifetime {

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use models::clock::Time;
 use models::ring::Ring;
-use models::ring::layout::Geometry;
+use models::ring::layout::Capacity;
 use models::ring::reader::Key;
 use models::schedule::KeyTimes;
 use models::secret::{KeyName, KeySecrets};
 
 /// A ring with room for so many keys, which all share one look-up chain.
 pub fn ring(capacity: u32) -> Arc<Ring> {
-    Arc::new(Ring::private(Geometry { capacity, buckets: 1 }).unwrap())
+    Arc::new(Ring::private(Capacity(capacity)).unwrap())
 }
 
 /// Every part of it says which one it is.

@@ -10,7 +10,7 @@ use loom::thread;
 use models::clock::{Time, VirtualClock};
 use models::config::Config;
 use models::ring::Ring;
-use models::ring::layout::Geometry;
+use models::ring::layout::Capacity;
 use models::ring::reader::Key;
 use models::rotate::{Generator, Keyring, NotRandom};
 use models::schedule::KeyState;
@@ -42,7 +42,7 @@ fn keyring() -> (Arc<Servers>, &'static VirtualClock) {
     // For each execution its own: tests run side by side, and loom replays.
     let generator: &'static _ = Box::leak(Box::new(Counting(AtomicU64::new(0))));
     let clock: &'static _ = Box::leak(Box::new(VirtualClock::new(START)));
-    let ring = Ring::private(Geometry { capacity: 5, buckets: 1 }).unwrap();
+    let ring = Ring::private(Capacity(5)).unwrap();
     let keyring = Keyring::new(ring, clock, generator);
     let lifetime = Some(ROTATE);
     let config = Config { rotate_every: Some(ROTATE), lifetime, ..Config::default() };

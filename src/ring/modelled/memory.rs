@@ -3,37 +3,30 @@
 
 use std::io;
 
-use crate::atomics::{AtomicU32, AtomicU64};
-use crate::ring::layout::{Block, Geometry, Header, Member, Slot};
+use crate::atomics::{AtomicU16, AtomicU32, AtomicU64};
+use crate::ring::layout::{BUCKETS, Block, Capacity, Header, Member, Slot};
 use crate::ring::map::Mapping;
 
 /// The parts of a ring.
 pub struct Memory {
-    geometry: Geometry,
     header: Box<Header>,
-    buckets: Vec<AtomicU32>,
+    buckets: Vec<AtomicU16>,
     slots: Vec<Slot>,
 }
 
 impl Memory {
     /// A ring of zeroes.
-    pub fn anonymous(geometry: Geometry) -> io::Result<Self> {
+    pub fn anonymous(capacity: Capacity) -> io::Result<Self> {
         Ok(Memory {
-            geometry,
             header: Box::new(Header::zeroed()),
-            buckets: (0..geometry.buckets).map(|_| AtomicU32::new(0)).collect(),
-            slots: (0..geometry.capacity).map(|_| Slot::zeroed()).collect(),
+            buckets: (0..BUCKETS).map(|_| AtomicU16::new(0)).collect(),
+            slots: (0..capacity.0).map(|_| Slot::zeroed()).collect(),
         })
     }
 
     /// Models have no files.
-    pub fn new(_: Mapping, _: Geometry) -> Self {
+    pub fn new(_: Mapping) -> Self {
         unreachable!("a mapping in a model");
-    }
-
-    /// How many of everything there are.
-    pub fn geometry(&self) -> Geometry {
-        self.geometry
     }
 
     /// Nothing to do.
@@ -42,12 +35,12 @@ impl Memory {
     }
 
     /// Nowhere.
-    pub fn range(&self) -> (usize, usize) {
+    pub fn range(&self, _: usize) -> (usize, usize) {
         (0, 0)
     }
 
     /// Nothing to do.
-    pub fn lock(&self) -> io::Result<()> {
+    pub fn lock(&self, _: usize) -> io::Result<()> {
         Ok(())
     }
 
@@ -67,7 +60,7 @@ impl Memory {
     }
 
     /// The heads of the look-up chains.
-    pub fn buckets(&self) -> &[AtomicU32] {
+    pub fn buckets(&self) -> &[AtomicU16] {
         &self.buckets
     }
 
@@ -89,7 +82,7 @@ impl Header {
             lock_abi: AtomicU32::new(0),
             size: AtomicU64::new(0),
             capacity: AtomicU32::new(0),
-            buckets: AtomicU32::new(0),
+            slots: AtomicU32::new(0),
             inode: AtomicU64::new(0),
             born: AtomicU64::new(0),
             node: AtomicU64::new(0),

@@ -58,7 +58,7 @@ fn ring(rings: &RingDir, bind: Bind) -> Result<(Place, Keyring)> {
     let hour = Duration::from_secs(3600);
     let place = place(rings, "test");
     let config = Config { bind: Some(bind), rotate_every: Some(hour), ..Config::default() };
-    let ring = place.open(config.geometry()).map_err(|refused| refused.to_string())?;
+    let ring = place.open(config.most_keys()).map_err(|refused| refused.to_string())?;
     let keyring = Keyring::new(ring, BootClock, &OpenSsl);
     keyring.configure(&config).map_err(|failure| failure.to_string())?;
     keyring.tick_patiently();

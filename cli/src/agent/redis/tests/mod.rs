@@ -15,7 +15,7 @@ use testbed::wait::PATIENCE;
 use tktrot::clock::BootClock;
 use tktrot::config::Config;
 use tktrot::ring::file::Place;
-use tktrot::ring::layout::Geometry;
+use tktrot::ring::layout::Capacity;
 use tktrot::ring::reader::Key;
 use tktrot::ring::view::View;
 use tktrot::rotate::Keyring;
@@ -99,7 +99,7 @@ impl Host {
 
     /// An agent starts on a ring that may be there already.
     fn on(place: Place, settings: &Settings) -> Host {
-        let ring = place.open(Geometry::new(64).unwrap()).unwrap();
+        let ring = place.open(Capacity::new(64).unwrap()).unwrap();
         let keyring = Keyring::new(ring, BootClock, &OpenSsl);
         let config =
             Config { rotate_every: Some(R), lifetime: Some(LIFETIME), ..Config::default() };
