@@ -141,6 +141,20 @@ pub fn hidden(processes: usize) -> String {
     }
 }
 
+/// What a process has the ring for, and where it is.
+pub fn does(user: &User) -> &'static str {
+    match (user.presence, user.writes, user.counts) {
+        (Presence::Gone, ..) => "gone",
+        (Presence::Elsewhere, _, true) => "in another container; deals in tickets",
+        (Presence::Elsewhere, _, false) => "in another container; no tickets yet",
+        (Presence::Hidden, _, true) => "not visible; has dealt in tickets",
+        (Presence::Hidden, _, false) => "not visible; no tickets yet",
+        (Presence::Maps, false, _) => "only looks",
+        (Presence::Maps, true, true) => "deals in tickets",
+        (Presence::Maps, true, false) => "has the ring, no tickets yet",
+    }
+}
+
 fn upkeep(reading: &Reading) -> String {
     match &reading.upkeep_lock {
         Lock::Held(leader) => format!("a thread of {}", leader.name()),
@@ -205,16 +219,7 @@ impl Page {
     }
 
     fn user(&mut self, user: &User) {
-        let does = match (user.presence, user.writes, user.counts) {
-            (Presence::Gone, ..) => "gone",
-            (Presence::Elsewhere, _, true) => "in another container; deals in tickets",
-            (Presence::Elsewhere, _, false) => "in another container; no tickets yet",
-            (Presence::Hidden, _, true) => "not visible; has dealt in tickets",
-            (Presence::Hidden, _, false) => "not visible; no tickets yet",
-            (Presence::Maps, false, _) => "only looks",
-            (Presence::Maps, true, true) => "deals in tickets",
-            (Presence::Maps, true, false) => "has the ring, no tickets yet",
-        };
+        let does = does(user);
         let bound = match &user.binds {
             _ if user.presence == Presence::Gone => String::new(),
             None if user.counts => "  bind unknown".to_owned(),
