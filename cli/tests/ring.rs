@@ -181,17 +181,24 @@ fn rings_are_listed_with_what_they_take_and_who_uses_them() -> Result<()> {
     assert_eq!((&rings[1]["owner"], &rings[1]["severity"]), (&file.uid().into(), &"fine".into()));
     assert_eq!(rings[1]["memory_bytes"], file.blocks() * 512);
 
+    let said = tktrot(&dir, &["ring", "list"])?;
+    assert!(said.stdout.starts_with("RING "), "{said:?}");
+    let row_of_used = row(&said, &dir.path().join("used.ring"))?;
+    assert_eq!(row_of_used[0], VERSION.to_string());
+    let last = ["2", "1", "ok"].map(str::to_owned);
+    assert_eq!((&row_of_used[4..], row_of_used.len()), (&last[..], 7), "{said:?}");
+
+    // Also by who was not told of the directory, as long as somebody has it.
+    let elsewhere = tktrot(&RingDir::new()?, &["ring", "list"])?;
+    assert_eq!(row(&elsewhere, &dir.path().join("used.ring"))?, row_of_used);
+    assert!(!elsewhere.stdout.contains("idle.ring"), "{elsewhere:?}");
+
     // What has holes takes less than its size.
     let sparse = of_version_1(&dir, "sparse")?;
     File::options().write(true).open(&sparse)?.set_len(2 << 20)?;
     let sparse = list(&dir)?.into_iter().find(|ring| ring["name"] == "sparse").ok_or("sparse")?;
     assert_eq!(sparse["memory_bytes"], 8192);
 
-    let said = tktrot(&dir, &["ring", "list"])?;
-    assert!(said.stdout.starts_with("RING "), "{said:?}");
-    let row = row(&said, &dir.path().join("used.ring"))?;
-    assert_eq!(row[0], VERSION.to_string());
-    assert_eq!((&row[4..], row.len()), (&["2", "1", "ok"].map(str::to_owned)[..], 7), "{said:?}");
     Ok(())
 }
 
@@ -254,7 +261,7 @@ fn what_cannot_be_read_is_listed_with_the_reason_and_hides_nothing_else() -> Res
 fn a_directory_that_is_not_there_is_an_error_if_it_was_named() -> Result<()> {
     let _alone = alone();
     let dir = RingDir::new()?;
-    let _sound = keyring(&dir, "sound")?;
+    drop(keyring(&dir, "sound")?);
     let missing = dir.path().join("missing");
     let named = missing.display().to_string();
     let said = tktrot(&dir, &["ring", "list", "--json", "--dir", &named])?;
@@ -278,7 +285,7 @@ fn a_directory_that_is_not_there_is_an_error_if_it_was_named() -> Result<()> {
     assert_eq!((&*said.stderr, &list["unsearched"]), ("", &Value::Array(Vec::new())));
     // And two that were named.
     let other = RingDir::new()?;
-    let _other = keyring(&other, "other")?;
+    drop(keyring(&other, "other")?);
     let named = [dir.path(), other.path()].map(|dir| dir.display().to_string());
     let said = tktrot(&RingDir::new()?, &["ring", "list", "--dir", &named[0], &named[1]])?;
     for path in [dir.path().join("sound.ring"), other.path().join("other.ring")] {

@@ -34,8 +34,8 @@ enum Deed {
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Looks into the directories in which servers make rings: /run/tktrot, /dev/shm/tktrot, those of all users, \
-and dir of the settings (TKTROT_DIR). A user who is not root has his own alone. A ring whose file was \
-removed is listed as long as a process has it.
+and dir of the settings (TKTROT_DIR); and lists what processes have elsewhere. A user who is not root has his \
+own alone. A ring whose file was removed is listed as long as a process has it.
 
 Exit status: 0 if all can be read, or are for servers of another version; 1 if one cannot, or its file was \
 removed, or a directory cannot be read; 2 if one that was named with --dir cannot.")]

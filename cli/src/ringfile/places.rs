@@ -1,5 +1,6 @@
 //! Where the rings of this machine lie, as far as this user may see them.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -9,10 +10,11 @@ use nix::unistd::geteuid;
 use serde::Serialize;
 use tktrot::ring::file::Place;
 
+use super::facts;
 use crate::orphans::{self, Target};
 use crate::rings;
 use crate::settings::Settings;
-use crate::status::processes::printable;
+use crate::status::processes::{FileId, printable};
 
 /// What was found, and where it could not be looked.
 pub struct Found {
@@ -56,6 +58,14 @@ pub fn find(named: &[PathBuf], settings: &Settings) -> Found {
                 let (path, error) = (printable(&dir.to_string_lossy()), format!("{error:#}"));
                 found.unsearched.push(Unsearched { path, error, was_named });
             }
+        }
+    }
+    for place in in_use() {
+        let target = Target::At(place);
+        // By the same path, if its directory was searched by that.
+        let is_known = found.targets.iter().any(|known| is_same_file(known, &target));
+        if !is_known {
+            found.targets.push(target);
         }
     }
     found.targets.extend(removed(&found.searched));
@@ -102,6 +112,44 @@ fn rings_in(dir: &Path) -> Result<Vec<Place>> {
     // A server's names are UTF-8; of any other the file is not found below, and that is said.
     let file = |name: std::ffi::OsString| format!("{}.ring", name.to_string_lossy());
     Ok(names.map(|name| Place { dir: dir.into(), file: file(name), dir_mode: 0o700 }).collect())
+}
+
+fn is_same_file(one: &Target, other: &Target) -> bool {
+    let id = |target: &Target| {
+        let facts = fs::symlink_metadata(target.path()).ok()?;
+        Some((facts.dev(), facts.ino()))
+    };
+    one.path() == other.path() || id(one).is_some_and(|found| id(other) == Some(found))
+}
+
+/// Those that processes have, wherever they are: systemd gives services directories of their own.
+fn in_use() -> Vec<Place> {
+    let mut paths = BTreeSet::new();
+    for process in entries("/proc".as_ref()) {
+        if process.parse::<u32>().is_err() {
+            continue;
+        }
+        let maps = fs::read_to_string(format!("/proc/{process}/maps")).unwrap_or_default();
+        for line in maps.lines().filter(|line| line.ends_with(".ring")) {
+            let Some(path) = line.find('/').map(|at| PathBuf::from(&line[at..])) else { continue };
+            // Another mount namespace may have another file of that name.
+            let facts = fs::symlink_metadata(&path);
+            let is_it = facts.is_ok_and(|facts| FileId::of_facts(&facts).mapped_by(line).is_some());
+            if is_it {
+                paths.insert(path);
+            }
+        }
+    }
+    let place = |path: PathBuf| {
+        let file = path.file_name()?.to_str()?.to_owned();
+        Some(Place { dir: path.parent()?.into(), file, dir_mode: 0o700 })
+    };
+    let is_ring = |place: &Place| {
+        let file = facts::open(place, false);
+        let claim = file.ok().and_then(|file| Place::version_of(&file).ok());
+        claim.is_none_or(|claim| claim.version.is_some())
+    };
+    paths.into_iter().filter_map(place).filter(is_ring).collect()
 }
 
 /// Those without a name, wherever they were; but of other directories no file that is known to be

@@ -20,7 +20,7 @@ pub fn table(rings: &[Facts], searched: &[PathBuf]) -> String {
     if rings.is_empty() {
         let dirs: Vec<_> = searched.iter().map(|dir| printable(&dir.to_string_lossy())).collect();
         return match &*dirs {
-            [] => "no rings: none of the directories that rings are made in is there\n".into(),
+            [] => "no rings: none of the usual directories is there\n".into(),
             dirs => format!("no rings in {}\n", dirs.join(", ")),
         };
     }

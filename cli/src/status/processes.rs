@@ -31,7 +31,7 @@ impl FileId {
     }
 
     /// The permissions with which this line of maps or smaps maps the file, if it does.
-    fn mapped_by<'l>(&self, line: &'l str) -> Option<&'l str> {
+    pub fn mapped_by<'l>(&self, line: &'l str) -> Option<&'l str> {
         let mut fields = line.split_whitespace();
         let permissions = fields.nth(1)?;
         let (major, minor) = fields.nth(1)?.split_once(':')?;
