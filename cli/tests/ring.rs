@@ -25,7 +25,7 @@ use testbed::RingDir;
 use testbed::process::{Process, needs_root};
 use testbed::wait::{self, PATIENCE};
 use tktrot::ring::file::Place;
-use tktrot::ring::layout::{Geometry, VERSION};
+use tktrot::ring::layout::VERSION;
 use tktrot::ring::map::Mapping;
 
 use contained::{Contained, shared};
@@ -334,9 +334,10 @@ fn one_ring_is_shown_with_its_file_its_settings_and_who_has_it() -> Result<()> {
     let keyring = keyring_with_keys(&dir, "some")?;
     keyring.settle();
     let file = fs::metadata(dir.path().join("some.ring"))?;
+    let capacity = keyring.ring().capacity();
     let ring = show(&dir, "some")?;
     assert_eq!((&ring["inode"], &ring["mode"]), (&file.ino().into(), &"0600".into()));
-    assert_eq!((&ring["capacity"], &ring["size_bytes"]), (&16.into(), &file.len().into()));
+    assert_eq!((&ring["capacity"], &ring["size_bytes"]), (&capacity.into(), &file.len().into()));
     assert_eq!(ring["rotation"]["rotate_seconds"], 3600.0);
     assert_eq!(ring["rotation"]["governed_for_seconds"], Value::Null);
     let made = file.created().ok().and_then(|made| made.duration_since(std::time::UNIX_EPOCH).ok());
@@ -355,7 +356,7 @@ fn one_ring_is_shown_with_its_file_its_settings_and_who_has_it() -> Result<()> {
         format!("version     {VERSION}\n"),
         "owner       root, mode 0600".into(),
         format!("inode       {} on device", file.ino()),
-        "keys        2 of 16".into(),
+        format!("keys        2 of {capacity}"),
         "rotation    R 1 h, L ".into(),
         "governed    no".into(),
         "users       1 process".into(),
@@ -372,7 +373,7 @@ fn one_ring_is_shown_with_its_file_its_settings_and_who_has_it() -> Result<()> {
     assert_eq!((&ring["format_version"], &ring["rotation"]), (&1.into(), &Value::Null));
     assert_eq!((&ring["processes"][0]["writes"], &ring["users"]), (&false.into(), &0.into()));
     let text = tktrot(&dir, &["ring", "show", "old"])?;
-    assert!(text.stdout.contains("it is a ring of version 1, not 2"), "{text:?}");
+    assert!(text.stdout.contains("it is a ring of version 1, not "), "{text:?}");
     drop(mapping);
 
     let said = tktrot(&dir, &["ring", "show", "none"])?;
@@ -493,7 +494,7 @@ fn what_this_version_cannot_read_is_removed_if_nobody_maps_it() -> Result<()> {
     let said = remove(&dir, "old")?;
     assert_eq!((said.status, &*said.stderr), (Some(0), ""), "{said:?}");
     for part in
-        ["8 KiB erased", "nobody had it mapped", "no lock could be taken", "version 1, not 2"]
+        ["8 KiB erased", "nobody had it mapped", "no lock could be taken", "version 1, not "]
     {
         assert!(said.stdout.contains(part), "{part}: {said:?}");
     }
@@ -589,7 +590,7 @@ struct Server(libc::pid_t);
 
 impl Server {
     /// Once `words[0]` is 1 it waits for `delay`, opens the ring, tells its node in `words[1]`, and stays.
-    fn start(place: &Place, words: &'static [AtomicU64], delay: Duration) -> Server {
+    fn start(dir: &RingDir, words: &'static [AtomicU64], delay: Duration) -> Server {
         // SAFETY: the child opens a ring and ends without returning.
         let pid = unsafe { libc::fork() };
         assert!(pid >= 0, "fork failed");
@@ -599,8 +600,8 @@ impl Server {
         let _ = catch_unwind(AssertUnwindSafe(|| {
             contained::until("the start", || words[0].load(Ordering::SeqCst) == 1);
             thread::sleep(delay);
-            let ring = place.open(Geometry::new(16).unwrap()).unwrap();
-            words[1].store(ring.header().node.load(Ordering::SeqCst), Ordering::SeqCst);
+            let keyring = keyring(dir, "some").unwrap();
+            words[1].store(keyring.ring().header().node.load(Ordering::SeqCst), Ordering::SeqCst);
             thread::sleep(Duration::from_secs(60));
         }));
         // SAFETY: ends the child at once.
@@ -633,7 +634,7 @@ fn a_server_that_starts_while_its_ring_is_removed_has_a_ring_with_a_name() -> Re
     for round in 0..ROUNDS {
         drop(keyring_with_keys(&dir, "some")?);
         words.iter().for_each(|word| word.store(0, Ordering::SeqCst));
-        let server = Server::start(&place, words, took * round / (ROUNDS - 2));
+        let server = Server::start(&dir, words, took * round / (ROUNDS - 2));
         let start = || words[0].store(1, Ordering::SeqCst);
         let started = || words[1].load(Ordering::SeqCst) != 0;
         let begun = Instant::now();
