@@ -25,7 +25,7 @@ use testbed::RingDir;
 use testbed::process::{Process, needs_root};
 use testbed::wait::{self, PATIENCE};
 use tktrot::ring::file::Place;
-use tktrot::ring::layout::VERSION;
+use tktrot::ring::layout::{Header, VERSION};
 use tktrot::ring::map::Mapping;
 
 use contained::{Contained, shared};
@@ -416,6 +416,14 @@ fn a_ring_that_a_process_has_is_not_removed_and_the_process_is_named() -> Result
     }
     drop(here);
 
+    // One that is at work in it, seen by that as well.
+    let there = keyring_with_keys(&dir, "some")?;
+    let writer = there.ring().try_write().map_err(|not| format!("{not:?}"))?;
+    let said = tktrot(&dir, &["ring", "remove", "some"])?;
+    refused(&said, &["in use", &me, "which has its writer lock"]);
+    drop(writer);
+    drop(there);
+
     // In another PID namespace, seen from here; then stopped.
     let ready = &shared()[0];
     let contained = Contained::start(None, || {
@@ -507,6 +515,14 @@ fn what_this_version_cannot_read_is_removed_if_nobody_maps_it() -> Result<()> {
     assert_eq!(remove(&dir, "copy")?.status, Some(0));
     fs::write(path("junk"), [7; 100])?;
     assert_eq!(remove(&dir, "junk")?.status, Some(0));
+    // One that can be looked at, and no more.
+    drop(keyring_with_keys(&dir, "broken")?);
+    let behind = size_of::<Header>();
+    let zeroes = vec![0; fs::metadata(path("broken"))?.len() as usize - behind];
+    File::options().write(true).open(path("broken"))?.write_all_at(&zeroes, behind as u64)?;
+    let said = remove(&dir, "broken")?;
+    assert_eq!(said.status, Some(0), "{said:?}");
+    assert!(said.stdout.contains("no lock could be taken"), "{said:?}");
     // Not what may be anything: of another name, or on a disk.
     let disk = tempfile::tempdir()?;
     let other = [dir.path().join("junk"), disk.path().join("junk.ring")];
@@ -574,8 +590,14 @@ fn another_users_ring_is_listed_and_removed_by_him_alone() -> Result<()> {
     let said = tktrot(&dir, &["ring", "remove", "some", "--force"])?;
     refused(&said, &["belongs to user 65534", "sudo -u '#65534' tktrot ring remove --force"]);
     let said = as_nobody(&dir, &["ring", "list"])?;
-    assert!(said.stdout.contains("not visible: root sees whether they use a ring"), "{said:?}");
-    refused(&as_nobody(&dir, &["ring", "remove", "some"])?, &["not visible", "--force"]);
+    assert!(
+        said.stdout.contains("cannot be looked at: whether they use a ring is seen by root"),
+        "{said:?}"
+    );
+    refused(
+        &as_nobody(&dir, &["ring", "remove", "some"])?,
+        &["cannot be looked at", "run this as root", "--force"],
+    );
     assert!(path.exists());
     let said = as_nobody(&dir, &["ring", "remove", "some", "--force"])?;
     assert_eq!(said.status, Some(0), "{said:?}");

@@ -12,17 +12,17 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
 use nix::unistd::{Whence, geteuid, lseek};
+use tktrot::ring::Ring;
 use tktrot::ring::file::{Place, on_memory};
 use tktrot::ring::unused::NotRemoved;
 
 use super::facts::{self, mapping};
-use super::text::bytes;
+use super::text::{bytes, hidden};
 use crate::orphans::Target;
 use crate::rings;
 use crate::settings::Settings;
-use crate::status::processes::{FileId, Presence, printable};
-use crate::status::reading::{Reading, User};
-use crate::status::text;
+use crate::status::processes::{FileId, Owner, Presence, printable};
+use crate::status::reading::{Lock, Reading, User};
 
 /// What was removed, and what is to be said of it.
 #[derive(Debug)]
@@ -50,7 +50,12 @@ pub fn remove(place: &Place, settings: &Settings, force: bool) -> Result<Removed
         Ok(reading) => {
             refuse_if_used(&path, &Seen::of_ring(&reading), force)?;
             refuse_if_anothers(&path, &facts)?;
-            remove_ring(place, settings, force)
+            match place.open_present().map_err(|refused| rings::explained(place, &refused)) {
+                Ok(Some(ring)) => remove_ring(place, &ring, settings, force),
+                Ok(None) => bail!("{}: it went away meanwhile", path.display()),
+                // Looked at it can be, but not used: what is in it is broken.
+                Err(error) => remove_file(place, &facts, &error, force),
+            }
         }
         Err(error) => remove_file(place, &facts, &error, force),
     }
@@ -59,6 +64,8 @@ pub fn remove(place: &Place, settings: &Settings, force: bool) -> Result<Removed
 /// Who has a file.
 struct Seen {
     users: Vec<User>,
+    /// Who has its writer lock: he lives, whether he is seen or not.
+    writer: Option<Owner>,
     governed: bool,
     /// Processes that cannot be looked at.
     hidden: usize,
@@ -68,6 +75,10 @@ impl Seen {
     fn of_ring(reading: &Reading) -> Seen {
         Seen {
             users: facts::living(&reading.users),
+            writer: match &reading.writer_lock {
+                Lock::Held(owner) => Some(owner.clone()),
+                Lock::Free | Lock::Dead => None,
+            },
             governed: reading.is_governed(),
             hidden: reading.hidden_processes,
         }
@@ -76,7 +87,7 @@ impl Seen {
     /// Of a file that tells nothing itself.
     fn of_file(facts: &Metadata) -> Result<Seen> {
         let (users, hidden) = mapping(FileId::of_facts(facts))?;
-        Ok(Seen { users, governed: false, hidden })
+        Ok(Seen { users, writer: None, governed: false, hidden })
     }
 
     /// Those that use it, in words; `None` if nobody does.
@@ -94,6 +105,8 @@ impl Seen {
             name + rest
         };
         let mut words: Vec<_> = self.users.iter().map(name).collect();
+        let writer = self.writer.as_ref().map(Owner::name);
+        words.extend(writer.map(|name| format!("{name}, which has its writer lock")));
         words.extend(self.governed.then(|| "an agent, which governs it".into()));
         (!words.is_empty()).then(|| words.join(", "))
     }
@@ -102,7 +115,7 @@ impl Seen {
     fn but(&self) -> String {
         match self.hidden {
             0 => String::new(),
-            hidden => format!(" ({})", text::hidden(hidden)),
+            number => format!(" ({})", hidden(number)),
         }
     }
 }
@@ -116,7 +129,7 @@ fn refuse_if_used(path: &Path, seen: &Seen, force: bool) -> Result<()> {
         "{}: not removed: nobody is seen to use it, but {}; run this as root (with \
          CAP_SYS_PTRACE), or with --force if you know that none of them uses it",
         path.display(),
-        text::hidden(seen.hidden)
+        hidden(seen.hidden)
     );
     Ok(())
 }
@@ -136,17 +149,15 @@ fn refuse_if_anothers(path: &Path, facts: &Metadata) -> Result<()> {
     Ok(())
 }
 
-fn remove_ring(place: &Place, settings: &Settings, force: bool) -> Result<Removed> {
+fn remove_ring(place: &Place, ring: &Ring, settings: &Settings, force: bool) -> Result<Removed> {
     let path = place.path();
-    let ring = place.open_present().map_err(|refused| rings::explained(place, &refused))?;
-    let ring = ring.with_context(|| format!("{}: it went away meanwhile", path.display()))?;
     ring.hide().with_context(|| path.display().to_string())?;
     let opened = ring.times_opened();
     // Anew: from here on whoever opens it is counted.
     let look = || facts::read(&Target::At(place.clone()), settings);
     let seen = Seen::of_ring(&look()?);
     refuse_if_used(&path, &seen, force)?;
-    let keys = match place.remove(&ring, opened) {
+    let keys = match place.remove(ring, opened) {
         Ok(1) => "1 key".into(),
         Ok(keys) => format!("{keys} keys"),
         Err(not) => {
@@ -206,7 +217,7 @@ fn remove_file(
     });
     let said = format!(
         "removed {}: {} erased, nobody had it mapped{}; no lock could be taken, because this version \
-         does not read it ({})",
+         does not use it ({})",
         path.display(),
         bytes(erased),
         after.but(),

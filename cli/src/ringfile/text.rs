@@ -42,7 +42,7 @@ pub fn table(rings: &[Facts], searched: &[PathBuf]) -> String {
     let mut text: String = table.lines().map(|line| format!("{}\n", line.trim())).collect();
     if let Some(hidden) = rings.iter().map(|facts| facts.hidden_processes).max().filter(|n| *n > 0)
     {
-        let _ = writeln!(text, "{}: root sees whether they use a ring", text::hidden(hidden));
+        let _ = writeln!(text, "{}", unseen(hidden, "a ring"));
     }
     text
 }
@@ -99,8 +99,7 @@ pub fn full(facts: &Facts, now: SystemTime, width: usize) -> String {
         number => format!("{number} processes"),
     };
     if facts.hidden_processes > 0 {
-        let hidden = text::hidden(facts.hidden_processes);
-        let _ = write!(users, "; {hidden}: root sees whether they use it");
+        let _ = write!(users, "; {}", unseen(facts.hidden_processes, "it"));
     }
     line("users", &users);
     for user in &facts.users {
@@ -116,6 +115,19 @@ pub fn full(facts: &Facts, now: SystemTime, width: usize) -> String {
         None => line("", &format!("=> keys, counters, alarms: tktrot status {}", facts.path)),
     }
     page
+}
+
+/// How many processes were not looked at.
+pub fn hidden(processes: usize) -> String {
+    match processes {
+        1 => "1 process cannot be looked at".into(),
+        number => format!("{number} processes cannot be looked at"),
+    }
+}
+
+fn unseen(processes: usize, what: &str) -> String {
+    let (hidden, they) = (hidden(processes), if processes == 1 { "it uses" } else { "they use" });
+    format!("{hidden}: whether {they} {what} is seen by root (with CAP_SYS_PTRACE)")
 }
 
 /// Where what is said begins.
