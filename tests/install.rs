@@ -50,7 +50,9 @@ fn a_program_is_built_and_runs_with_what_is_installed() -> Result<()> {
     let preloaded = ["run", "--", "/bin/sh", "-c", "echo $LD_PRELOAD"];
     let preloaded = output(Command::new(&tktrot).args(preloaded).env_remove("LD_PRELOAD"))?;
     assert_eq!(Path::new(&preloaded), lib.join("libtktrot_preload.so"));
-    for page in ["tktrot.1", "tktrot-run.1", "tktrot-revoke.1", "tktrot-agent.1"] {
+    for page in
+        ["tktrot.1", "tktrot-run.1", "tktrot-revoke.1", "tktrot-ring-remove.1", "tktrot-agent.1"]
+    {
         let page = fs::read_to_string(prefix.join("share/man/man1").join(page))?;
         assert!(page.contains(".SH SYNOPSIS"), "{page}");
     }

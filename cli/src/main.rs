@@ -2,7 +2,7 @@
 //!
 //! One file per command in [`commands`]. What they share: which ring is meant ([`rings`]), what the
 //! settings file says ([`settings`]), how bad it is ([`severity`]), and what is known of a ring
-//! ([`status`]), once or live ([`watch`]). The one that stays is [`agent`].
+//! ([`status`]), once or live ([`watch`]), and of its file ([`ringfile`]). The one that stays is [`agent`].
 
 mod agent;
 mod check;
@@ -11,6 +11,7 @@ mod generator;
 mod keyfile;
 mod orphans;
 mod probe;
+mod ringfile;
 mod rings;
 mod settings;
 mod severity;

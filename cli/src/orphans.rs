@@ -46,11 +46,15 @@ fn all() -> Vec<Orphan> {
     all
 }
 
-/// Those that were in one directory.
-pub fn in_dir(dir: &Path) -> Vec<Orphan> {
+/// Those that were named as rings are.
+pub fn of_rings() -> Vec<Orphan> {
     let is_ring = |path: &Path| path.extension().is_some_and(|extension| extension == "ring");
-    let is_there = |path: &Path| path.parent() == Some(dir) && is_ring(path);
-    all().into_iter().filter(|orphan| is_there(&orphan.path)).collect()
+    all().into_iter().filter(|orphan| is_ring(&orphan.path)).collect()
+}
+
+/// Those of them that were in one directory.
+pub fn in_dir(dir: &Path) -> Vec<Orphan> {
+    of_rings().into_iter().filter(|orphan| orphan.path.parent() == Some(dir)).collect()
 }
 
 /// A ring that is meant by a name: at its place, or in processes alone.
@@ -80,6 +84,14 @@ impl Target {
         match self {
             Target::At(place) => place.path().display().to_string(),
             Target::Removed(orphan) => orphan.name(),
+        }
+    }
+
+    /// Where its file is, or was.
+    pub fn path(&self) -> PathBuf {
+        match self {
+            Target::At(place) => place.path(),
+            Target::Removed(orphan) => orphan.path.clone(),
         }
     }
 
@@ -161,7 +173,8 @@ impl Orphan {
         Place { dir, file, dir_mode: 0o700 }
     }
 
-    fn file(&self, to_write: bool) -> Result<File> {
+    /// The file, whatever is in it.
+    pub fn file(&self, to_write: bool) -> Result<File> {
         let mut last = anyhow!("no process has it any more");
         for (pid, range) in &self.users {
             let link = format!("/proc/{pid}/map_files/{range}");

@@ -26,7 +26,8 @@ pub struct RingArgument {
     pub ring: Option<OsString>,
 }
 
-fn checked(text: &str) -> Result<OsString, String> {
+/// For clap: the name or path of a ring.
+pub fn checked(text: &str) -> Result<OsString, String> {
     tktrot::config::values::ring(text.as_ref())
         .map_err(|accepted| format!("accepted is {accepted}"))
 }

@@ -17,7 +17,7 @@
 //! - [`asks`]: what each process asks for
 //! - [`traits`]: in what the contexts of processes differ
 //! - [`view`]: what an onlooker sees, without a lock
-//! - [`unused`]: a ring that nobody had a use for leaves no trace
+//! - [`unused`]: rings that nobody uses are removed
 //! - `removed`: a ring whose file is gone
 
 pub mod asks;

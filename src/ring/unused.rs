@@ -1,11 +1,23 @@
-//! A program that only looks (`nginx -t`, `haproxy -c`) makes its contexts, and
-//! with them a ring, as if it were to serve. Then it ends, and leaves nothing.
+//! Rings that nobody uses, removed under the writer lock: whoever opens a ring takes that
+//! lock, too, and then looks whether the file still has a name.
+//!
+//! - A program that only looks (`nginx -t`, `haproxy -c`) makes its contexts, and
+//!   with them a ring, as if it were to serve. Then it ends, and leaves nothing.
+//! - An operator removes a ring whose servers are gone.
 
+use std::fmt;
 use std::fs;
+use std::io;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::Ring;
 use super::file::{Place, id_of};
+use super::origin::Origin;
+use super::writer::NotLocked;
+
+/// How long an operator's command waits for a writer, who needs microseconds.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What [`Place::open`] made, rather than found.
 #[derive(Clone, Copy, Debug)]
@@ -16,7 +28,74 @@ pub(super) struct Made {
     pub dir: bool,
 }
 
+/// Why a ring was not removed.
+#[derive(Debug)]
+pub enum NotRemoved {
+    /// Somebody opened it meanwhile.
+    Opened,
+    /// Its file is no longer there, or another one is in its place.
+    Replaced,
+    /// Its writer lock is held and not given back, or does not work.
+    NotLocked(NotLocked),
+    /// Its file cannot be removed. Its keys are erased.
+    Failed(io::Error),
+}
+
+impl fmt::Display for NotRemoved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NotRemoved::Opened => f.write_str("a process opened it meanwhile"),
+            NotRemoved::Replaced => {
+                f.write_str("its file was removed meanwhile, or another put in its place")
+            }
+            NotRemoved::NotLocked(NotLocked::Busy) => {
+                f.write_str("its writer lock is held and not given back")
+            }
+            NotRemoved::NotLocked(NotLocked::Broken(errno)) => {
+                let why = io::Error::from_raw_os_error(*errno);
+                write!(f, "its writer lock does not work: {why}")
+            }
+            NotRemoved::Failed(why) => {
+                write!(f, "its keys are erased, but its file cannot be removed: {why}")
+            }
+        }
+    }
+}
+
+impl Ring {
+    /// How often it was opened so far, its making included.
+    pub fn times_opened(&self) -> u32 {
+        self.header().opened.load(Ordering::Relaxed)
+    }
+}
+
 impl Place {
+    /// Erases all keys of the ring that lies here and removes its file. Returns how many keys
+    /// there were.
+    ///
+    /// For whoever opened the ring, noted [`Ring::times_opened`] as `opened`, and then saw that
+    /// no process has it: who opened it before that would have been seen, who opens it between
+    /// that and this is counted, and who comes later finds no file, and makes a ring anew.
+    ///
+    /// # Errors
+    ///
+    /// See [`NotRemoved`]. But for its last variant, everything is as it was.
+    pub fn remove(&self, ring: &Ring, opened: u32) -> Result<usize, NotRemoved> {
+        let writer = ring.write_within(PATIENCE).map_err(NotRemoved::NotLocked)?;
+        if ring.times_opened() != opened {
+            return Err(NotRemoved::Opened);
+        }
+        let here = self.present(libc::O_RDONLY).ok().flatten();
+        let here = here.and_then(|file| Origin::of(&file).ok());
+        if !here.is_some_and(|here| ring.header().origin().may_be(here)) {
+            return Err(NotRemoved::Replaced);
+        }
+        let keys = writer.entries().len();
+        writer.clear();
+        fs::remove_file(self.path()).map_err(NotRemoved::Failed)?;
+        Ok(keys)
+    }
+
     /// Removes the ring's file, and its directory if that is empty then, if they
     /// were made when this process opened the ring and nobody has had a use for
     /// them: no one else ever opened the ring, and no key was ever in it. Never
@@ -48,6 +127,7 @@ impl Place {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use std::os::unix::fs::FileExt;
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::path::PathBuf;
     use std::thread;
@@ -55,6 +135,8 @@ mod tests {
 
     use super::*;
     use crate::ring::layout::Capacity;
+    use crate::ring::tests::numbered;
+    use crate::ring::view::View;
 
     fn place() -> (tempfile::TempDir, Place) {
         let above = tempfile::tempdir_in("/dev/shm").unwrap();
@@ -108,6 +190,51 @@ mod tests {
         let other = open(&place);
         place.remove_unused(&ring);
         assert!(place.path().exists());
+        drop(other);
+    }
+
+    #[test]
+    fn an_operator_removes_keys_and_file_and_who_has_it_finds_no_key() {
+        let (_above, place) = place();
+        let ring = open(&place);
+        ring.try_write().unwrap().publish(&numbered(1)).unwrap();
+        let view = place.look().unwrap().unwrap();
+        let holds_secrets = |view: &View| {
+            let mut bytes = vec![0; view.file().metadata().unwrap().len() as usize];
+            view.file().read_exact_at(&mut bytes, 0).unwrap();
+            let key = numbered(1);
+            let aes = &key.secrets.aes.expose()[..8];
+            bytes.windows(8).any(|part| part == aes)
+        };
+        assert!(holds_secrets(&view));
+        assert_eq!(place.remove(&ring, ring.times_opened()).unwrap(), 1);
+        assert!(!place.path().exists() && view.is_removed());
+        assert!(view.keys().is_empty() && !holds_secrets(&view));
+        // The lock is free: who has it goes on.
+        drop(ring.try_write().unwrap());
+    }
+
+    #[test]
+    fn a_ring_that_was_opened_locked_or_replaced_meanwhile_is_not_removed() {
+        let (_above, place) = place();
+        let ring = open(&place);
+        ring.try_write().unwrap().publish(&numbered(1)).unwrap();
+        let opened = ring.times_opened();
+        let server = open(&place);
+        assert!(matches!(place.remove(&ring, opened), Err(NotRemoved::Opened)));
+        let opened = server.times_opened();
+        let writer = server.try_write().unwrap();
+        let not = place.remove(&ring, opened);
+        assert!(matches!(not, Err(NotRemoved::NotLocked(NotLocked::Busy))));
+        drop(writer);
+        let moved = Place { file: "moved.ring".into(), ..place.clone() };
+        fs::rename(place.path(), moved.path()).unwrap();
+        assert!(matches!(place.remove(&ring, opened), Err(NotRemoved::Replaced)));
+        let other = open(&place);
+        assert!(matches!(place.remove(&ring, opened), Err(NotRemoved::Replaced)));
+        assert!(place.path().exists() && moved.path().exists());
+        assert_eq!(server.try_write().unwrap().entries().len(), 1);
+        assert_eq!(moved.remove(&ring, opened).unwrap(), 1);
         drop(other);
     }
 

@@ -3,8 +3,9 @@
 
 use std::fs::File;
 use std::io;
+use std::mem::offset_of;
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -23,7 +24,38 @@ use crate::secret::wipe_stack;
 /// How long opening a ring waits for its writer, who needs microseconds.
 const WRITER_PATIENCE: Duration = Duration::from_secs(2);
 
+/// What the first bytes of a file say of it, which every version of the format has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The format version; `None`: the file is not a ring of any version.
+    pub version: Option<u32>,
+    /// The file's size in bytes, holes included.
+    pub size: u64,
+}
+
 impl Place {
+    /// What a file claims to be. Nothing is mapped, checked or refused: for who tells of
+    /// files that this version does not read.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
+    pub fn version_of(file: &File) -> io::Result<Claim> {
+        const VERSION_AT: usize = offset_of!(Header, version);
+        let size = file.metadata()?.len();
+        let mut head = [0; VERSION_AT + size_of::<u32>()];
+        match file.read_exact_at(&mut head, 0) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Ok(Claim { version: None, size });
+            }
+            read => read?,
+        }
+        // The last byte of the magic number is another one in rings that old readers must not touch.
+        let is_ring = head[..7] == MAGIC.to_le_bytes()[..7];
+        let version = u32::from_ne_bytes(head[VERSION_AT..].try_into().expect("4 bytes"));
+        Ok(Claim { version: is_ring.then_some(version), size })
+    }
+
     /// The ring in a file; `None` if the file was removed meanwhile.
     pub(super) fn verify(&self, file: &File) -> Result<Option<Ring>, Refused> {
         let ring = self.map(file)?;
@@ -152,5 +184,32 @@ impl Header {
             slots: header.slots.load(Ordering::Relaxed),
             origin: header.origin(),
         }
+    }
+}
+
+#[cfg(all(test, not(any(loom, miri))))]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_file_tells_its_version_whatever_that_is() {
+        let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+        let place = Place { dir: dir.path().into(), file: "some.ring".into(), dir_mode: 0o700 };
+        drop(place.open(Capacity::new(8).unwrap()).unwrap());
+        let version = |bytes: &[u8]| {
+            fs::write(dir.path().join("other"), bytes).unwrap();
+            let claim = Place::version_of(&File::open(dir.path().join("other")).unwrap()).unwrap();
+            assert_eq!(claim.size, bytes.len() as u64);
+            claim.version
+        };
+        let sound = fs::read(place.path()).unwrap();
+        assert_eq!(version(&sound), Some(VERSION));
+        assert_eq!(version(b"tktrot\0\x01\x01\0\0\0"), Some(1));
+        assert_eq!(version(b"tktrot\0\x02\x09\0\0\0 and more"), Some(9));
+        assert_eq!(version(b"tktrot\0\x01\x01\0\0"), None);
+        assert_eq!(version(&[7; 4096]), None);
+        assert_eq!(version(b""), None);
     }
 }

@@ -10,6 +10,7 @@ mod man;
 mod peers;
 mod probe;
 mod revoke;
+mod ring;
 mod rotate;
 mod run;
 mod secret;
@@ -36,6 +37,8 @@ pub enum Command {
     Rotate(rotate::Arguments),
     /// Ends keys now, in every process of this host
     Revoke(revoke::Arguments),
+    /// Lists ring files, shows one, removes one that nobody uses
+    Ring(ring::Arguments),
     /// Tests servers from outside: what they do with session tickets
     Probe(probe::Arguments),
     /// Puts the ticket keys of another server's file into a ring, so that its tickets go on
@@ -73,6 +76,7 @@ impl Command {
             Command::Watch(arguments) => watch::run(arguments, config),
             Command::Rotate(arguments) => rotate::run(arguments, config),
             Command::Revoke(arguments) => revoke::run(arguments, config),
+            Command::Ring(arguments) => ring::run(arguments, config),
             Command::Probe(arguments) => probe::run(arguments),
             Command::Import(arguments) => import::run(arguments, config),
             Command::Export(arguments) => export::run(arguments, config),

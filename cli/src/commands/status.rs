@@ -83,10 +83,7 @@ struct Subject {
 
 impl Subject {
     fn of(target: &Target, settings: &Settings) -> Subject {
-        let path = match target {
-            Target::At(place) => place.path(),
-            Target::Removed(orphan) => orphan.path.clone(),
-        };
+        let path = target.path();
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         match target {
             Target::At(place) => {
@@ -159,7 +156,7 @@ impl Seen {
 }
 
 /// That of the terminal; where there is none, what reads well in a mail.
-fn width() -> usize {
+pub fn width() -> usize {
     use std::io::IsTerminal;
     const WIDEST: usize = 120;
     let terminal = std::io::stdout().is_terminal().then(ratatui::crossterm::terminal::size);

@@ -1,7 +1,7 @@
 //! Who maps a ring: /proc/PID/maps (proc(5)) by the file's device and inode.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 
@@ -21,14 +21,18 @@ pub struct FileId {
 impl FileId {
     /// That of an open file.
     pub fn of(file: &File) -> Result<FileId> {
-        let facts = file.metadata().context("fstat")?;
+        Ok(Self::of_facts(&file.metadata().context("fstat")?))
+    }
+
+    /// That of a file of which these facts are known.
+    pub fn of_facts(facts: &Metadata) -> FileId {
         let (major, minor) = (libc::major(facts.dev()), libc::minor(facts.dev()));
-        Ok(FileId { major, minor, inode: facts.ino() })
+        FileId { major, minor, inode: facts.ino() }
     }
 
     /// The permissions with which this line of maps or smaps maps the file, if it does, and
     /// from where on.
-    fn mapped_by<'l>(&self, line: &'l str) -> Option<(&'l str, u64)> {
+    pub fn mapped_by<'l>(&self, line: &'l str) -> Option<(&'l str, u64)> {
         let mut fields = line.split_whitespace();
         let permissions = fields.nth(1)?;
         let offset = u64::from_str_radix(fields.next()?, 16).ok()?;

@@ -53,7 +53,9 @@ const GAUGES: [Gauge; 12] = [
     ("overdue_seconds", "How long the keys have needed a writer that has not come.", |reading| {
         Some(if reading.keys.is_empty() { 0.0 } else { reading.overdue.as_secs_f64() })
     }),
-    ("capacity_keys", "How many keys the ring holds.", |reading| Some(f64::from(reading.capacity))),
+    ("capacity_keys", "How many keys may be in the ring.", |reading| {
+        Some(f64::from(reading.capacity))
+    }),
     ("servers", "Processes that have the ring to deal in tickets, as far as visible.", |reading| {
         Some(reading.servers().count() as f64)
     }),

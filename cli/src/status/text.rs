@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use tktrot::ring::layout::MAX_CAPACITY;
+
 use super::alarms::{Alarm, Remark, alarms, remarks, worst};
 use super::counters::Counters;
 use super::processes::Presence;
@@ -16,7 +18,7 @@ pub fn full(reading: &Reading, rates: Option<&Rates>, width: usize) -> String {
     page.line("ring", &reading.path);
     page.line("exposure", &exposure(reading));
     page.line("active key", &active(reading));
-    page.line("keys", &format!("{} of {}", reading.keys.len(), reading.capacity));
+    page.line("keys", &format!("{}{}", reading.keys.len(), bound(reading)));
     page.keys(&reading.keys);
     page.line("governed", &governed(reading));
     page.line("upkeep", &upkeep(reading));
@@ -33,6 +35,14 @@ pub fn full(reading: &Reading, rates: Option<&Rates>, width: usize) -> String {
     alarms.iter().for_each(|alarm| page.alarm(alarm));
     remarks(reading).iter().for_each(|remark| page.remark(remark));
     page.text
+}
+
+/// How many keys there may be, where somebody has set that.
+pub fn bound(reading: &Reading) -> String {
+    match reading.capacity {
+        MAX_CAPACITY => String::new(),
+        bound => format!(", at most {bound}"),
+    }
 }
 
 /// What a theft would cost, as the first thing to know.
@@ -141,6 +151,20 @@ pub fn hidden(processes: usize) -> String {
     }
 }
 
+/// What a process has the ring for, and where it is.
+pub fn does(user: &User) -> &'static str {
+    match (user.presence, user.writes, user.counts) {
+        (Presence::Gone, ..) => "gone",
+        (Presence::Elsewhere, _, true) => "in another container; deals in tickets",
+        (Presence::Elsewhere, _, false) => "in another container; no tickets yet",
+        (Presence::Hidden, _, true) => "not visible; has dealt in tickets",
+        (Presence::Hidden, _, false) => "not visible; no tickets yet",
+        (Presence::Maps, false, _) => "only looks",
+        (Presence::Maps, true, true) => "deals in tickets",
+        (Presence::Maps, true, false) => "has the ring, no tickets yet",
+    }
+}
+
 fn upkeep(reading: &Reading) -> String {
     match &reading.upkeep_lock {
         Lock::Held(leader) => format!("a thread of {}", leader.name()),
@@ -205,16 +229,7 @@ impl Page {
     }
 
     fn user(&mut self, user: &User) {
-        let does = match (user.presence, user.writes, user.counts) {
-            (Presence::Gone, ..) => "gone",
-            (Presence::Elsewhere, _, true) => "in another container; deals in tickets",
-            (Presence::Elsewhere, _, false) => "in another container; no tickets yet",
-            (Presence::Hidden, _, true) => "not visible; has dealt in tickets",
-            (Presence::Hidden, _, false) => "not visible; no tickets yet",
-            (Presence::Maps, false, _) => "only looks",
-            (Presence::Maps, true, true) => "deals in tickets",
-            (Presence::Maps, true, false) => "has the ring, no tickets yet",
-        };
+        let does = does(user);
         let bound = match &user.binds {
             _ if user.presence == Presence::Gone => String::new(),
             None if user.counts => "  bind unknown".to_owned(),

@@ -88,7 +88,7 @@ fn facts(reading: &Reading, width: usize) -> Vec<Line<'static>> {
     let ratio = ratio.map_or("none came back yet".into(), |ratio| {
         format!("{:.0} % of the tickets that came back", ratio * 100.0)
     });
-    let keys = format!("{} (of {})", text::key_counts(reading), reading.capacity);
+    let keys = format!("{}{}", text::key_counts(reading), text::bound(reading));
     let mut lines: Vec<_> = text::wrapped(&text::exposure(reading), width)
         .into_iter()
         .map(|line| Line::styled(line, Modifier::BOLD))

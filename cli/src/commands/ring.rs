@@ -1,0 +1,159 @@
+//! `tktrot ring list | show | remove`.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use anyhow::{Result, bail, ensure};
+
+use super::status::width;
+use crate::orphans::targets;
+use crate::ringfile::facts::Facts;
+use crate::ringfile::json::{InFull, List, Ring, Show};
+use crate::ringfile::{places, removal, text};
+use crate::rings::{self, RingArgument};
+use crate::settings::{self, Settings};
+use crate::severity::Severity;
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    deed: Deed,
+}
+
+#[derive(clap::Subcommand)]
+enum Deed {
+    /// Lists the rings of this machine: their files, and how many use them
+    List(ListArguments),
+    /// Shows one ring file, and who has it
+    Show(ShowArguments),
+    /// Removes the file of a ring that nobody uses any more
+    Remove(RemoveArguments),
+}
+
+#[derive(clap::Args)]
+#[command(after_long_help = "\
+Looks into the directories in which servers make rings: /run/tktrot, /dev/shm/tktrot, those of all users, \
+and dir of the settings (TKTROT_DIR); and lists what processes have elsewhere. A user who is not root has his \
+own alone. A ring whose file was removed is listed as long as a process has it.
+
+Exit status: 0 if all can be read, or are for servers of another version; 1 if one cannot, or its file was \
+removed, or a directory cannot be read; 2 if one that was named with --dir cannot.")]
+struct ListArguments {
+    /// Looks into these directories, too.
+    #[arg(long, value_name = "DIR", num_args = 1..)]
+    dir: Vec<PathBuf>,
+
+    /// As JSON (docs/schemas/ring-list.schema.json)
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(clap::Args)]
+#[command(after_long_help = "\
+What is in the ring is shown by `tktrot status`.
+
+Exit status: as that of `tktrot ring list`; 2 if there is no such ring.")]
+struct ShowArguments {
+    #[command(flatten)]
+    ring: RingArgument,
+
+    /// As JSON (docs/schemas/ring-show.schema.json)
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(clap::Args)]
+#[command(after_long_help = "\
+Refuses while anybody uses the ring: a process that has it mapped, one in another container that told the \
+ring of itself and lives, an agent that governs it. A server that starts at the same moment makes a new \
+ring. The keys are erased before the file is removed. Where servers of another version made the file, or it \
+is no ring, no lock can be taken that keeps them away: then nobody may have it mapped.
+
+Exit status: 0 if it was removed, 2 if not.")]
+struct RemoveArguments {
+    /// Name or path of the ring.
+    #[arg(value_name = "RING", value_parser = rings::checked)]
+    ring: OsString,
+
+    /// Removes it although there are processes that cannot be looked at, and so may use it. One that is
+    /// seen to be in use is never removed.
+    #[arg(long)]
+    force: bool,
+}
+
+pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
+    let settings = settings::read(config)?;
+    match &arguments.deed {
+        Deed::List(arguments) => list(arguments, &settings),
+        Deed::Show(arguments) => show(arguments, &settings),
+        Deed::Remove(arguments) => remove(arguments, &settings),
+    }
+}
+
+fn list(arguments: &ListArguments, settings: &Settings) -> Result<Severity> {
+    let found = places::find(&arguments.dir, settings);
+    // One that went away meanwhile is none.
+    let facts = found.targets.iter().filter_map(|target| Facts::of(target, settings));
+    let rings: Vec<_> = facts.collect();
+    let of_dirs = found.unsearched.iter().map(|dir| match dir.was_named {
+        true => Severity::Wrong,
+        false => Severity::Doubtful,
+    });
+    let severity = rings.iter().map(Facts::severity).chain(of_dirs).max().unwrap_or(Severity::Fine);
+    for dir in &found.unsearched {
+        eprintln!("tktrot: {}", dir.error);
+    }
+    if arguments.json {
+        let rings = rings.iter().map(Ring::of).collect();
+        let list = List { version: 1, severity, rings, unsearched: found.unsearched };
+        println!("{}", serde_json::to_string_pretty(&list)?);
+    } else {
+        print!("{}", text::table(&rings, &found.searched));
+    }
+    Ok(severity)
+}
+
+fn show(arguments: &ShowArguments, settings: &Settings) -> Result<Severity> {
+    let place = arguments.ring.place(settings)?;
+    let targets = targets(std::slice::from_ref(&place));
+    let rings: Vec<_> = targets.iter().filter_map(|target| Facts::of(target, settings)).collect();
+    if rings.is_empty() {
+        // Says what is there instead, or whose the directory is.
+        rings::look_at(&place)?;
+        bail!("{}: it went away meanwhile", place.path().display());
+    }
+    let severity = rings.iter().map(Facts::severity).max().unwrap_or(Severity::Fine);
+    if arguments.json {
+        let rings = rings.iter().map(InFull::of).collect();
+        println!("{}", serde_json::to_string_pretty(&Show { version: 1, severity, rings })?);
+        return Ok(severity);
+    }
+    let now = SystemTime::now();
+    let told: Vec<_> = rings.iter().map(|facts| text::full(facts, now, width())).collect();
+    print!("{}", told.join("\n"));
+    Ok(severity)
+}
+
+fn remove(arguments: &RemoveArguments, settings: &Settings) -> Result<Severity> {
+    let place = RingArgument { ring: Some(arguments.ring.clone()) }.place(settings)?;
+    let targets = targets(std::slice::from_ref(&place));
+    let removed: Vec<_> = targets.iter().filter(|target| target.is_removed()).collect();
+    let names: Vec<_> = removed.iter().map(|target| target.name()).collect();
+    ensure!(
+        removed.len() < targets.len(),
+        "{}: there is no file to remove; its keys end with those processes, or now with `tktrot revoke \
+         {} --all`",
+        names.join("; "),
+        place.path().display()
+    );
+    let done = removal::remove(&place, settings, arguments.force)?;
+    println!("{}", done.said);
+    Ok(match done.left_alone {
+        None => Severity::Fine,
+        Some(left) => {
+            eprintln!("tktrot: {left}");
+            Severity::Wrong
+        }
+    })
+}
