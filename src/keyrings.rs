@@ -88,6 +88,7 @@ pub fn open(config: &Config, generator: &'static dyn Generator) -> Result<Opened
     let said = std::array::from_fn(|_| OnceOnly::new());
     let known = Known { place, keyring, problems, opened_by, said, next };
     let known = Box::leak(Box::new(known));
+    known.keyring.ring().follow_older(known.keyring.now());
     KNOWN.store(known, Ordering::Release);
     Ok(known.configured(config))
 }

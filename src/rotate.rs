@@ -373,6 +373,7 @@ impl<C: Clock> Keyring<C> {
         };
         // New before old, so that sealing goes on meanwhile.
         let made = (!full).then(make);
+        self.ring.header().severed.store(1, Ordering::Relaxed);
         self.align(&writer, now, &old);
         for entry in &old {
             writer.erase(entry.index);
@@ -413,6 +414,9 @@ impl<C: Clock> Keyring<C> {
             return;
         }
         self.hold_terms(writer);
+        if writer.inherit(now) {
+            wipe_stack();
+        }
         self.align(writer, now, &[]);
         for entry in writer.entries() {
             if entry.times.state(now) == KeyState::Expired {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 use tktrot::ring::file::Place;
+use tktrot::ring::versions::ring_name;
 use tktrot::ring::view::View;
 use tktrot::rotate::Keyring;
 
@@ -48,8 +49,7 @@ fn all() -> Vec<Orphan> {
 
 /// Those that were named as rings are.
 pub fn of_rings() -> Vec<Orphan> {
-    let is_ring = |path: &Path| path.extension().is_some_and(|extension| extension == "ring");
-    all().into_iter().filter(|orphan| is_ring(&orphan.path)).collect()
+    all().into_iter().filter(|orphan| ring_name(&orphan.path).is_some()).collect()
 }
 
 /// Those of them that were in one directory.
@@ -69,13 +69,22 @@ pub fn targets(places: &[Place]) -> Vec<Target> {
     let all = all();
     let of = |place: &Place| {
         let path = place.path();
-        all.iter().filter(move |orphan| orphan.path == path).cloned().collect::<Vec<_>>()
+        all.iter().filter(move |orphan| is_of(&path, orphan)).cloned().collect::<Vec<_>>()
     };
     // What is no longer there, and lives on in processes, is meant by those alone.
     let is_there =
         |place: &&Place| fs::symlink_metadata(place.path()).is_ok() || of(place).is_empty();
     let named = places.iter().filter(is_there).cloned().map(Target::At);
     named.chain(places.iter().flat_map(of).map(Target::Removed)).collect()
+}
+
+/// True if that is where its file was, or is beside it for another version.
+fn is_of(path: &Path, orphan: &Orphan) -> bool {
+    let has_its_name = || {
+        let name = ring_name(path);
+        name.is_some() && name == ring_name(&orphan.path) && path.parent() == orphan.path.parent()
+    };
+    orphan.path == path || has_its_name()
 }
 
 impl Target {

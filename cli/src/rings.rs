@@ -1,8 +1,9 @@
 //! Which ring is meant: the one named, or the only one there is.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Write;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -11,12 +12,14 @@ use tktrot::clock::BootClock;
 use tktrot::config::Config;
 use tktrot::ring::Ring;
 use tktrot::ring::file::{Place, Refused};
+use tktrot::ring::versions::ring_name;
 use tktrot::ring::view::View;
 use tktrot::rotate::Keyring;
 
 use crate::generator::OpenSsl;
 use crate::orphans;
 use crate::settings::Settings;
+use crate::status::processes::printable;
 
 /// How a command is told which ring.
 #[derive(Clone, Debug, clap::Args)]
@@ -40,7 +43,16 @@ impl RingArgument {
         if config.ring.is_none() {
             config.ring = Some(only_ring(&directory(&config))?);
         }
-        Ok(config.place())
+        Ok(config.place().of_this_version())
+    }
+
+    /// The file that is meant: where a path is given that one, whatever is beside it.
+    pub fn file(&self, settings: &Settings) -> Result<Place> {
+        let is_path = self.ring.as_ref().is_some_and(|ring| ring.as_bytes().contains(&b'/'));
+        if !is_path {
+            return self.place(settings);
+        }
+        Ok(Config { ring: self.ring.clone(), ..settings.config.clone() }.place())
     }
 
     /// Where the rings lie that are meant: the one named, else all there are.
@@ -49,12 +61,14 @@ impl RingArgument {
             return Ok(vec![self.place(settings)?]);
         }
         let dir = directory(&settings.config);
-        let place = |name| Config { ring: Some(name), ..settings.config.clone() }.place();
+        let place = |name| {
+            let config = Config { ring: Some(name), ..settings.config.clone() };
+            config.place().of_this_version()
+        };
         let mut places: Vec<_> = names(&dir)?.into_iter().map(place).collect();
         // Those that only processes have any more.
         for orphan in orphans::in_dir(&dir) {
-            let name = orphan.path.file_stem().unwrap_or_default().to_owned();
-            let place = place(name);
+            let place = place(ring_name(&orphan.path).unwrap_or_default().to_owned());
             if !places.contains(&place) {
                 places.push(place);
             }
@@ -112,6 +126,17 @@ pub fn directory(config: &Config) -> PathBuf {
 
 /// The names of all rings in a directory, sorted.
 pub fn names(dir: &Path) -> Result<Vec<OsString>> {
+    let files = files(dir)?.into_iter();
+    let mut names: Vec<_> =
+        files.filter_map(|file| ring_name(file.as_ref()).map(OsStr::to_owned)).collect();
+    names.sort();
+    // Of several versions.
+    names.dedup();
+    Ok(names)
+}
+
+/// The names of all files in a directory that are named as rings are, sorted.
+pub fn files(dir: &Path) -> Result<Vec<OsString>> {
     let entries = match dir.read_dir() {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -123,13 +148,16 @@ pub fn names(dir: &Path) -> Result<Vec<OsString>> {
     let mut names = Vec::new();
     for entry in entries {
         let path = entry?.path();
-        let is_ring = path.extension().is_some_and(|extension| extension == "ring");
-        if let Some(name) = path.file_stem().filter(|_| is_ring) {
-            names.push(name.to_owned());
-        }
+        names.extend(path.file_name().filter(|_| ring_name(&path).is_some()).map(OsStr::to_owned));
     }
     names.sort();
     Ok(names)
+}
+
+/// The name of the ring in a file, for people.
+pub fn title(path: &Path) -> String {
+    let name = ring_name(path).or(path.file_stem()).unwrap_or_default();
+    printable(&name.to_string_lossy())
 }
 
 fn only_ring(dir: &Path) -> Result<OsString> {

@@ -25,7 +25,7 @@ use testbed::RingDir;
 use testbed::process::{Process, needs_root};
 use testbed::wait::{self, PATIENCE};
 use tktrot::ring::file::Place;
-use tktrot::ring::layout::{Header, VERSION};
+use tktrot::ring::layout::{Header, MAJOR};
 use tktrot::ring::map::Mapping;
 
 use contained::{Contained, shared};
@@ -175,7 +175,7 @@ fn rings_are_listed_with_what_they_take_and_who_uses_them() -> Result<()> {
     let of = |member: &str| rings.iter().map(|ring| ring[member].clone()).collect::<Vec<_>>();
     assert_eq!(of("name"), ["idle", "used"]);
     assert_eq!((of("keys"), of("users")), (vec![0.into(), 2.into()], vec![0.into(), 1.into()]));
-    assert_eq!(of("format_version"), [VERSION, VERSION]);
+    assert_eq!(of("format_version"), [MAJOR, MAJOR]);
     assert_eq!((of("removed"), of("governed")), (vec![Value::from(false); 2], of("removed")));
     let file = fs::metadata(dir.path().join("used.ring"))?;
     assert_eq!((&rings[1]["owner"], &rings[1]["severity"]), (&file.uid().into(), &"fine".into()));
@@ -184,7 +184,7 @@ fn rings_are_listed_with_what_they_take_and_who_uses_them() -> Result<()> {
     let said = tktrot(&dir, &["ring", "list"])?;
     assert!(said.stdout.starts_with("RING "), "{said:?}");
     let row_of_used = row(&said, &dir.path().join("used.ring"))?;
-    assert_eq!(row_of_used[0], VERSION.to_string());
+    assert_eq!(row_of_used[0], MAJOR.to_string());
     let last = ["2", "1", "ok"].map(str::to_owned);
     assert_eq!((&row_of_used[4..], row_of_used.len()), (&last[..], 7), "{said:?}");
 
@@ -353,7 +353,7 @@ fn one_ring_is_shown_with_its_file_its_settings_and_who_has_it() -> Result<()> {
     assert_eq!(text.status, Some(0), "{text:?}");
     for part in [
         format!("ring        {}", dir.path().join("some.ring").display()),
-        format!("version     {VERSION}\n"),
+        format!("version     {MAJOR}\n"),
         "owner       root, mode 0600".into(),
         format!("inode       {} on device", file.ino()),
         format!("keys        2 of {capacity}"),

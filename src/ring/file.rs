@@ -82,26 +82,30 @@ impl Place {
     ///
     /// The file must be regular, have one link, belong to this user or root,
     /// give nobody else any right, lie on tmpfs or ramfs, and hold a sound
-    /// ring of this version that was made as this file.
+    /// ring of this version that was made as this file. Where another version has the name, it
+    /// is the file beside it: [`Place::of_this_version`].
     pub fn open(&self, capacity: Capacity) -> Result<Ring, Refused> {
         let mut dir_made = false;
         // Again and again, because another process may create or remove it meanwhile.
         for _ in 0..8 {
             let (dir, made) = self.open_dir()?;
             dir_made |= made;
-            let opened = match self.open_existing(&dir, libc::O_RDWR)? {
-                Some(file) => self.verify(&file)?.map(|ring| (file, ring)),
-                None => self.create(&dir, capacity)?.map(|(file, mut ring)| {
+            let place = self.of_this_version();
+            let opened = match place.open_existing(&dir, libc::O_RDWR)? {
+                Some(file) => place.verify(&file)?.map(|ring| (file, ring)),
+                None => place.create(&dir, capacity)?.map(|(file, mut ring)| {
                     let facts = file.metadata().ok();
                     ring.made = facts.map(|facts| Made { file: id_of(&facts), dir: dir_made });
                     (file, ring)
                 }),
             };
-            if let Some((file, ring)) = opened
-                && self.names(&file)
-            {
+            let Some((file, mut ring)) = opened else { continue };
+            if place.names(&file) && self.of_this_version() == place {
+                ring.older = place.older();
                 return Ok(ring);
             }
+            // Another version came in between, and whoever comes now goes elsewhere.
+            place.remove_unused(&ring);
         }
         Err(self.refused("it appears and disappears while it is opened"))
     }
@@ -162,7 +166,7 @@ impl Place {
     }
 
     /// The directory, checked, for a file that is opened with this access.
-    fn open_made_dir(&self, access: libc::c_int) -> Result<File, Refused> {
+    pub(super) fn open_made_dir(&self, access: libc::c_int) -> Result<File, Refused> {
         let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
         let dir = fs::OpenOptions::new()
             .read(true)
@@ -199,8 +203,14 @@ impl Place {
         Ok((links != 0).then_some(file))
     }
 
+    /// The file, to look what it is; `None` if it cannot be opened.
+    pub(super) fn open_to_read(&self, dir: &File) -> Option<File> {
+        let flags = libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
+        open_at(dir, self.file.as_ref(), flags).ok()
+    }
+
     /// What may not be is refused; returns how many names the file has.
-    fn check(&self, file: &File, access: libc::c_int) -> Result<u64, Refused> {
+    pub(super) fn check(&self, file: &File, access: libc::c_int) -> Result<u64, Refused> {
         let facts = file.metadata().map_err(|error| self.failed("fstat", &error))?;
         let kind = facts.file_type();
         if kind.is_fifo() {

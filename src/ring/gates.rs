@@ -116,7 +116,7 @@ impl Ring {
             Taking::Busy => return Err(NotLocked::Busy),
             Taking::Broken(errno) => return Err(NotLocked::Broken(errno)),
         }
-        if gate.namespace.load(Ordering::Acquire) != own.namespace().into() {
+        if gate.namespace.load(Ordering::Acquire) != u64::from(own.namespace()) {
             // Another's by now.
             // SAFETY: taken just now.
             unsafe { gate.mutex.give_back() };

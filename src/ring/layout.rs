@@ -21,8 +21,13 @@ use crate::schedule::LONGEST_LINE;
 /// `tktrot`, and a last byte that changes with anything that old readers must not touch.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"tktrot\0\x01");
 
-/// The version of this layout. Another one is refused, never converted.
-pub const VERSION: u32 = 2;
+/// The version of this layout, on which everybody who maps a ring relies. One of another is
+/// left to the libraries of that: [`super::versions`].
+pub const MAJOR: u32 = 2;
+/// What has been put where libraries of the same major version do not look.
+const MINOR: u32 = 0;
+/// Both, as the header has them.
+pub const VERSION: u32 = MAJOR | MINOR << 16;
 
 /// Who can share the locks in the header: the C library, which defines them,
 /// and the width of a pointer.
@@ -95,7 +100,9 @@ pub struct Header {
     pub own_lifetimes: AtomicU32,
     /// 1: the file is gone ([`super::removed`]).
     pub removed: AtomicU32,
-    pub(super) _pad0: [AtomicU64; 2],
+    /// 1: no keys are taken any more of a ring of an older version: [`super::versions`].
+    pub severed: AtomicU32,
+    pub(super) _pad0: [AtomicU32; 3],
 
     /// The slots of the node's line, oldest first: four times slot + 1 in 16 bits, 0 for none.
     pub line: AtomicU64,
@@ -238,6 +245,7 @@ const _: () = {
     assert!(offset_of!(Header, opened) == 92);
     assert!(offset_of!(Header, own_lifetimes) == 96);
     assert!(offset_of!(Header, removed) == 100);
+    assert!(offset_of!(Header, severed) == 104);
     assert!(offset_of!(Header, line) == 120);
     assert!(offset_of!(Header, deadline) == 128);
     assert!(offset_of!(Header, governed_until) == 136);

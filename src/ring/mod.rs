@@ -4,6 +4,7 @@
 //! - [`file`]: where a ring lies, and what is refused there
 //! - [`origin`]: the file that a ring was made as
 //! - [`verify`]: whether what lies there is a ring
+//! - [`versions`]: rings of other versions of the format
 //! - [`map`]: its memory, locked and undumpable
 //! - [`memory`]: the parts of a ring in it
 //! - `growth`: memory for keys as they come
@@ -44,6 +45,7 @@ pub mod traits;
 mod gates;
 pub mod unused;
 pub mod verify;
+pub mod versions;
 pub mod view;
 pub mod writer;
 
@@ -63,6 +65,8 @@ use origin::Origin;
 pub struct Ring {
     memory: Memory,
     locked: growth::Locked,
+    /// The ring of an older version whose name it shares.
+    older: Option<versions::Older>,
     /// Set if its file was made when this process opened it.
     made: Option<unused::Made>,
 }
@@ -77,7 +81,7 @@ impl Ring {
     }
 
     fn new(memory: Memory) -> Self {
-        Ring { memory, locked: growth::Locked::default(), made: None }
+        Ring { memory, locked: growth::Locked::default(), older: None, made: None }
     }
 
     /// Makes zeroed memory, which no one else maps yet, an empty ring. The
@@ -101,6 +105,11 @@ impl Ring {
         header.opened.store(1, Ordering::Relaxed);
         header.magic.store(layout::MAGIC, Ordering::Release);
         Ok(())
+    }
+
+    /// The ring of an older version whose name it shares, and whose keys it takes.
+    pub(crate) fn older(&self) -> Option<&versions::Older> {
+        self.older.as_ref()
     }
 
     /// How many keys may be in it at most.

@@ -113,7 +113,7 @@ impl Place {
         if used || header.opened.load(Ordering::Relaxed) != 1 {
             return;
         }
-        let path = self.path();
+        let path = self.of_this_version().path();
         let is_it = |facts: fs::Metadata| id_of(&facts) == made.file;
         if fs::symlink_metadata(&path).is_ok_and(is_it)
             && fs::remove_file(&path).is_ok()

@@ -10,11 +10,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::file::{Place, Refused};
-use super::layout::{Capacity, FIRST_SLOTS, Header, LOCK_ABI, MAGIC, MAX_CAPACITY, SIZE, VERSION};
+use super::layout::{Capacity, FIRST_SLOTS, Header, LOCK_ABI, MAGIC, MAJOR, MAX_CAPACITY, SIZE};
 use super::map::Mapping;
 use super::memory::Memory;
 use super::mutex::RobustMutex;
 use super::origin::Origin;
+use super::versions::major;
 use super::writer::{NotLocked, Writer};
 use super::{Ring, growth};
 use crate::clock::nanos;
@@ -27,7 +28,7 @@ const WRITER_PATIENCE: Duration = Duration::from_secs(2);
 /// What the first bytes of a file say of it, which every version of the format has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claim {
-    /// The format version; `None`: the file is not a ring of any version.
+    /// The major version of the format; `None`: the file is not a ring of any version.
     pub version: Option<u32>,
     /// The file's size in bytes, holes included.
     pub size: u64,
@@ -53,7 +54,7 @@ impl Place {
         // The last byte of the magic number is another one in rings that old readers must not touch.
         let is_ring = head[..7] == MAGIC.to_le_bytes()[..7];
         let version = u32::from_ne_bytes(head[VERSION_AT..].try_into().expect("4 bytes"));
-        Ok(Claim { version: is_ring.then_some(version), size })
+        Ok(Claim { version: is_ring.then_some(major(version)), size })
     }
 
     /// The ring in a file; `None` if the file was removed meanwhile.
@@ -102,9 +103,9 @@ impl Place {
         if head.magic != MAGIC {
             return Err(self.refused("it is not a ring (wrong magic number)"));
         }
-        if head.version != VERSION {
-            let found = head.version;
-            return Err(self.refused(format!("it is a ring of version {found}, not {VERSION}")));
+        let found = major(head.version);
+        if found != MAJOR {
+            return Err(self.refused(format!("it is a ring of version {found}, not {MAJOR}")));
         }
         if head.lock_abi != LOCK_ABI {
             return Err(self.refused("it was made for another C library or word size"));
@@ -115,7 +116,8 @@ impl Place {
         if !(FIRST_SLOTS..=MAX_CAPACITY).contains(&head.slots) {
             return Err(self.refused(format!("it has memory for {} keys", head.slots)));
         }
-        if size != SIZE as u64 || head.size != size {
+        // A later minor version may have more at its end.
+        if size < SIZE as u64 || head.size != size {
             return Err(self.refused(format!("it has the wrong size ({size} bytes, not {SIZE})")));
         }
         let here = Origin::of(file).map_err(|error| self.failed("fstat", &error))?;
@@ -205,7 +207,7 @@ mod tests {
             claim.version
         };
         let sound = fs::read(place.path()).unwrap();
-        assert_eq!(version(&sound), Some(VERSION));
+        assert_eq!(version(&sound), Some(MAJOR));
         assert_eq!(version(b"tktrot\0\x01\x01\0\0\0"), Some(1));
         assert_eq!(version(b"tktrot\0\x02\x09\0\0\0 and more"), Some(9));
         assert_eq!(version(b"tktrot\0\x01\x01\0\0"), None);

@@ -91,6 +91,11 @@ impl Drop for Writer<'_> {
 }
 
 impl Writer<'_> {
+    /// What is written.
+    pub(super) fn ring(&self) -> &Ring {
+        self.ring
+    }
+
     /// All keys there are.
     pub fn entries(&self) -> Vec<Entry> {
         let slots = self.ring.slots().iter().enumerate();

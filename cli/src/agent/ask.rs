@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::rings;
 use anyhow::{Context, Result, bail};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -103,7 +104,7 @@ pub fn ask<A: DeserializeOwned>(place: &Place, question: &Question) -> Result<A>
         let why = match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => format!(
                 "no agent governs this ring (start one: tktrot agent {})",
-                ring.file_stem().unwrap_or_default().to_string_lossy()
+                rings::title(&ring)
             ),
             // It hangs up on those.
             io::ErrorKind::PermissionDenied

@@ -143,7 +143,7 @@ impl Way {
 
 /// The name by which the hosts of a fleet know a ring: its file's.
 pub fn name(place: &Place) -> String {
-    place.path().file_stem().unwrap_or_default().to_string_lossy().into_owned()
+    rings::title(&place.path())
 }
 
 /// One agent for each ring, or they would take turns to replace each other's keys.

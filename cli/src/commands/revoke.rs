@@ -11,6 +11,7 @@ use tktrot::secret::KeyName;
 
 use crate::agent::ask::{self, Question, Revoked, ask};
 use crate::orphans::targets;
+use crate::ringfile::versions::not_reached;
 use crate::rings::RingArgument;
 use crate::settings;
 use crate::severity::Severity;
@@ -121,7 +122,10 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     for error in &unreached {
         eprintln!("{error:#}");
     }
-    Ok(if unreached.is_empty() { severity } else { Severity::Wrong })
+    let others = not_reached(&place, "its keys live on");
+    others.iter().for_each(|line| eprintln!("{line}"));
+    let all = unreached.is_empty() && others.is_empty();
+    Ok(if all { severity } else { Severity::Wrong })
 }
 
 fn revoke(keyring: &Keyring, name: &str, which: &Which) -> Result<()> {

@@ -115,7 +115,7 @@ fn list(arguments: &ListArguments, settings: &Settings) -> Result<Severity> {
 }
 
 fn show(arguments: &ShowArguments, settings: &Settings) -> Result<Severity> {
-    let place = arguments.ring.place(settings)?;
+    let place = arguments.ring.file(settings)?;
     let targets = targets(std::slice::from_ref(&place));
     let rings: Vec<_> = targets.iter().filter_map(|target| Facts::of(target, settings)).collect();
     if rings.is_empty() {
@@ -136,7 +136,7 @@ fn show(arguments: &ShowArguments, settings: &Settings) -> Result<Severity> {
 }
 
 fn remove(arguments: &RemoveArguments, settings: &Settings) -> Result<Severity> {
-    let place = RingArgument { ring: Some(arguments.ring.clone()) }.place(settings)?;
+    let place = RingArgument { ring: Some(arguments.ring.clone()) }.file(settings)?;
     let targets = targets(std::slice::from_ref(&place));
     let removed: Vec<_> = targets.iter().filter(|target| target.is_removed()).collect();
     let names: Vec<_> = removed.iter().map(|target| target.name()).collect();

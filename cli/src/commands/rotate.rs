@@ -7,6 +7,7 @@ use tktrot::rotate::Keyring;
 
 use crate::agent::ask::{Question, Rotated, ask};
 use crate::orphans::targets;
+use crate::ringfile::versions::not_reached;
 use crate::rings::RingArgument;
 use crate::settings;
 use crate::severity::Severity;
@@ -39,7 +40,7 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     let place = arguments.ring.place(&settings)?;
     let path = place.path();
     let mut severity = Severity::Fine;
-    for target in targets(&[place]) {
+    for target in targets(std::slice::from_ref(&place)) {
         let keyring = match target.open() {
             Ok(keyring) => keyring,
             Err(error) if target.is_removed() => {
@@ -57,6 +58,10 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
                 path.display()
             );
         }
+    }
+    for line in not_reached(&place, "no new key was made") {
+        eprintln!("{line}");
+        severity = severity.max(Severity::Doubtful);
     }
     Ok(severity)
 }

@@ -5,6 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::orphans::{Target, targets};
+use crate::rings;
 use crate::rings::RingArgument;
 use crate::settings::{self, Settings};
 use crate::severity::Severity;
@@ -84,7 +85,7 @@ struct Subject {
 impl Subject {
     fn of(target: &Target, settings: &Settings) -> Subject {
         let path = target.path();
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let name = rings::title(&path);
         match target {
             Target::At(place) => {
                 let observer = Ok(Observer::new(place.clone(), settings));

@@ -7,9 +7,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use serde::Serialize;
 use tktrot::ring::file::Place;
-use tktrot::ring::layout::VERSION;
+use tktrot::ring::layout::MAJOR;
 
 use crate::orphans::Target;
+use crate::rings;
 use crate::settings::Settings;
 use crate::severity::Severity;
 use crate::status::observer::Observer;
@@ -67,7 +68,7 @@ impl Facts {
             (Err(_), None) => Default::default(),
         };
         Some(Facts {
-            name: printable(&path.file_stem().unwrap_or_default().to_string_lossy()),
+            name: rings::title(&path),
             path: printable(&path.to_string_lossy()),
             removed: target.is_removed(),
             version: claim.and_then(|claim| claim.version),
@@ -82,7 +83,7 @@ impl Facts {
     pub fn condition(&self) -> Condition {
         match (&self.reading, self.version) {
             (Ok(_), _) => Condition::Readable,
-            (Err(_), Some(version)) if version != VERSION => Condition::OtherVersion,
+            (Err(_), Some(version)) if version != MAJOR => Condition::OtherVersion,
             (Err(_), _) => Condition::Unreadable,
         }
     }

@@ -5,9 +5,11 @@
 //! - [`facts`]: what is known of one
 //! - [`json`], [`text`]: the forms in which that is told
 //! - [`removal`]: the end of one
+//! - [`versions`]: those that other releases use
 
 pub mod facts;
 pub mod json;
 pub mod places;
 pub mod removal;
 pub mod text;
+pub mod versions;

@@ -9,6 +9,7 @@ use anyhow::{Result, bail};
 use nix::unistd::geteuid;
 use serde::Serialize;
 use tktrot::ring::file::Place;
+use tktrot::ring::versions::ring_name;
 
 use super::facts;
 use crate::orphans::{self, Target};
@@ -108,10 +109,9 @@ fn rings_in(dir: &Path) -> Result<Vec<Place>> {
         Ok(_) => bail!("{}: it is not a directory", dir.display()),
         Err(error) => bail!("{}: it cannot be read: {error}", dir.display()),
     }
-    let names = rings::names(dir)?.into_iter();
     // A server's names are UTF-8; of any other the file is not found below, and that is said.
-    let file = |name: std::ffi::OsString| format!("{}.ring", name.to_string_lossy());
-    Ok(names.map(|name| Place { dir: dir.into(), file: file(name), dir_mode: 0o700 }).collect())
+    let names = rings::files(dir)?.into_iter().map(|name| name.to_string_lossy().into_owned());
+    Ok(names.map(|file| Place { dir: dir.into(), file, dir_mode: 0o700 }).collect())
 }
 
 fn is_same_file(one: &Target, other: &Target) -> bool {
@@ -130,8 +130,9 @@ fn in_use() -> Vec<Place> {
             continue;
         }
         let maps = fs::read_to_string(format!("/proc/{process}/maps")).unwrap_or_default();
-        for line in maps.lines().filter(|line| line.ends_with(".ring")) {
-            let Some(path) = line.find('/').map(|at| PathBuf::from(&line[at..])) else { continue };
+        let path = |line: &str| Some(PathBuf::from(line.get(line.find('/')?..)?));
+        let mapped = maps.lines().filter_map(|line| Some((line, path(line)?)));
+        for (line, path) in mapped.filter(|(_, path)| ring_name(path).is_some()) {
             // Another mount namespace may have another file of that name.
             let facts = fs::symlink_metadata(&path);
             let is_it = facts.is_ok_and(|facts| FileId::of_facts(&facts).mapped_by(line).is_some());

@@ -15,6 +15,7 @@ use nix::unistd::{Whence, geteuid, lseek};
 use tktrot::ring::Ring;
 use tktrot::ring::file::{Place, on_memory};
 use tktrot::ring::unused::NotRemoved;
+use tktrot::ring::versions::ring_name;
 
 use super::facts::{self, mapping};
 use super::text::{bytes, hidden};
@@ -193,7 +194,7 @@ fn remove_file(
     let here = file.metadata().with_context(|| path.display().to_string())?;
     ensure!(same(&here, facts), "{}: another file was put there meanwhile", path.display());
     let claim = Place::version_of(&file).with_context(|| path.display().to_string())?;
-    let is_named_as_one = path.extension().is_some_and(|extension| extension == "ring");
+    let is_named_as_one = ring_name(&path).is_some();
     ensure!(
         claim.version.is_some() || (is_named_as_one && on_memory(&file)),
         by_hand("it is not a ring")

@@ -11,7 +11,7 @@ use tktrot::ring::file::Place;
 use tktrot::ring::view::View;
 
 use super::counters::Counters;
-use super::processes::{FileId, Processes, printable};
+use super::processes::{FileId, Processes};
 use super::rates::Rates;
 use super::reading::Reading;
 use super::snapshot::Snapshot;
@@ -67,7 +67,7 @@ impl Observer {
 
     /// The ring's name.
     pub fn name(&self) -> String {
-        printable(&self.path().file_stem().unwrap_or_default().to_string_lossy())
+        rings::title(&self.path())
     }
 
     fn path(&self) -> PathBuf {

@@ -19,6 +19,7 @@ use super::counters::Counters;
 use super::processes::{Owner, Presence, Processes, printable};
 use super::snapshot::Snapshot;
 use super::span::{seconds, seconds_if_any};
+use crate::rings;
 
 /// One ring, at one moment. Spans of time are from that moment on, or back.
 #[derive(Clone, Debug, Serialize)]
@@ -204,9 +205,8 @@ impl Reading {
         let now = snapshot.now;
         let told = view.users(now);
         let owner = |process| Owner::find(process, processes, &told);
-        let name = path.file_stem().unwrap_or_default().to_string_lossy();
         Reading {
-            name: printable(&name),
+            name: rings::title(path),
             path: printable(&path.to_string_lossy()),
             capacity: view.capacity(),
             file_removed: view.is_removed(),

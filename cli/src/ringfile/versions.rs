@@ -1,0 +1,38 @@
+//! Rings of other versions of the format that have the same name: no command of this version acts
+//! on them, and none may seem to have.
+
+use std::path::{Path, PathBuf};
+
+use tktrot::ring::file::Place;
+
+use super::facts::{self, mapping};
+use crate::status::processes::FileId;
+
+/// A line for each that somebody has, or may have: `undone` says what was not done to it.
+pub fn not_reached(place: &Place, undone: &str) -> Vec<String> {
+    place.of_other_versions().iter().filter_map(|path| not_done(path, undone)).collect()
+}
+
+fn not_done(path: &Path, undone: &str) -> Option<String> {
+    let place = at(path)?;
+    let file = facts::open(&place, false).ok()?;
+    let version = Place::version_of(&file).ok()?.version?;
+    let (users, hidden) = mapping(FileId::of(&file).ok()?).ok()?;
+    let names: Vec<_> =
+        users.iter().map(|user| format!("{} ({})", user.pid, user.program)).collect();
+    let who = match (names.is_empty(), hidden) {
+        (false, _) => format!("is used by {}", names.join(", ")),
+        (true, 0) => return None,
+        (true, _) => "may be used by processes that this user cannot look at".into(),
+    };
+    Some(format!(
+        "{}: {undone}: this ring is of format version {version} and {who}; use the tktrot of that \
+         release, or restart those servers with this one",
+        path.display()
+    ))
+}
+
+fn at(path: &Path) -> Option<Place> {
+    let (dir, file) = (PathBuf::from(path.parent()?), path.file_name()?.to_str()?.to_owned());
+    Some(Place { dir, file, dir_mode: 0o700 })
+}

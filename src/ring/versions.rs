@@ -1,0 +1,231 @@
+//! Two versions of the format on one machine: a newer library and an older one, between two
+//! reloads. Each has a ring of its own; the newer one beside the file that has the name
+//! already, with its number behind it: `web.ring.2`. It takes the keys of the older ring as
+//! they come, so that the tickets of servers that are not upgraded yet open in those that are.
+//!
+//! A *major* version changes what earlier ones rely on. A *minor* one, in the upper half of
+//! the word, only puts more where they do not look.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::Ring;
+use super::file::{Place, id_of};
+use super::layout::{Header, MAJOR, MAX_CAPACITY, MIN_CAPACITY, Slot};
+use super::map::Mapping;
+use super::reader::Key;
+use super::writer::Writer;
+use crate::clock::Time;
+use crate::schedule::KeyState;
+use crate::secret::{KeyName, wipe_stack};
+
+/// What of a version word says whether the ring can be used.
+pub const fn major(version: u32) -> u32 {
+    version & 0xffff
+}
+
+/// The name of the ring that a file of this name is, of whatever version: `web` of `web.ring`
+/// and of `web.ring.2`. `None` if it is not named as a ring is.
+pub fn ring_name(path: &Path) -> Option<&OsStr> {
+    let file = Path::new(path.file_name()?);
+    let is_number = |end: &OsStr| end.as_bytes().iter().all(u8::is_ascii_digit);
+    let plain = match file.extension().filter(|end| is_number(end)) {
+        Some(_) => Path::new(file.file_stem()?),
+        None => file,
+    };
+    plain.extension().filter(|end| *end == "ring")?;
+    plain.file_stem()
+}
+
+impl Place {
+    /// Where a library of this version has the ring of that name.
+    pub fn of_this_version(&self) -> Place {
+        if self.is_beside() {
+            return self.clone();
+        }
+        let beside = Place { file: format!("{}{}", self.file, suffix()), ..self.clone() };
+        let is_there = fs::symlink_metadata(beside.path()).is_ok();
+        if is_there || self.version().is_some_and(|version| version != MAJOR) {
+            beside
+        } else {
+            self.clone()
+        }
+    }
+
+    /// The rings of other versions that there are of that name.
+    pub fn of_other_versions(&self) -> Vec<PathBuf> {
+        /// Nobody has so many releases between two reloads.
+        const MOST: u32 = 9;
+        let file = self.file.strip_suffix(&*suffix()).unwrap_or(&self.file);
+        let plain = Place { file: file.to_owned(), ..self.clone() };
+        let beside = (1..=MOST).map(|version| format!("{file}.{version}"));
+        let beside = beside.map(|file| Place { file, ..self.clone() });
+        let others = [plain].into_iter().chain(beside);
+        let is_other = |place: &Place| place.version().is_some_and(|version| version != MAJOR);
+        others.filter(is_other).map(|place| place.path()).collect()
+    }
+
+    fn is_beside(&self) -> bool {
+        self.file.ends_with(&*suffix())
+    }
+
+    /// The major version of what lies here; `None` if that is no ring, or cannot be read.
+    fn version(&self) -> Option<u32> {
+        let dir = self.open_made_dir(libc::O_RDONLY).ok()?;
+        let file = self.open_to_read(&dir)?;
+        Place::version_of(&file).ok()?.version
+    }
+
+    /// The ring of an older version that has the name, if this is the one beside it.
+    pub(super) fn older(&self) -> Option<Older> {
+        let file = self.file.strip_suffix(&*suffix())?;
+        let place = Place { file: file.to_owned(), ..self.clone() };
+        let dir = place.open_made_dir(libc::O_RDONLY).ok()?;
+        let file = place.open_to_read(&dir)?;
+        place.check(&file, libc::O_RDONLY).ok()?;
+        let facts = file.metadata().ok()?;
+        let here = fs::symlink_metadata(place.path()).ok()?;
+        (id_of(&here) == id_of(&facts)).then(|| Older::of(&file)).flatten()
+    }
+}
+
+fn suffix() -> String {
+    format!(".{MAJOR}")
+}
+
+/// A ring of version 1, mapped to be read. Its keys lie behind as many heads of look-up chains
+/// as its header says; a slot was what it is today.
+pub struct Older {
+    mapping: Mapping,
+    slots_at: usize,
+    slots: usize,
+    /// How many keys its node had made when they were looked at last.
+    seen: AtomicU64,
+}
+
+impl Older {
+    /// `None` if it is none whose keys can be taken: of a version that is not known here, or of
+    /// another boot of this machine.
+    fn of(file: &File) -> Option<Older> {
+        const BUCKETS_AT: usize = 17 << 10;
+        let claim = Place::version_of(file).ok()?;
+        if claim.version != Some(1) {
+            return None;
+        }
+        let len = usize::try_from(claim.size).ok()?;
+        let mapping = Mapping::to_read(file.as_fd(), len).ok()?;
+        let mut older = Older { mapping, slots_at: 0, slots: 0, seen: AtomicU64::new(u64::MAX) };
+        if len < size_of::<Header>() {
+            return None;
+        }
+        let header = older.header();
+        let capacity = header.capacity.load(Ordering::Relaxed);
+        let buckets = capacity.next_power_of_two().max(32) as usize;
+        let slots_at = BUCKETS_AT + buckets * size_of::<u32>();
+        let is_whole = len == slots_at + capacity as usize * size_of::<Slot>();
+        let boot = [&header.inode, &header.born].map(|word| word.load(Ordering::Relaxed));
+        let is_possible = (MIN_CAPACITY..=MAX_CAPACITY).contains(&capacity) && is_whole;
+        if !is_possible || !may_be_same_boot(boot, boot_id()) {
+            return None;
+        }
+        (older.slots_at, older.slots) = (slots_at, capacity as usize);
+        Some(older)
+    }
+
+    fn header(&self) -> &Header {
+        // SAFETY: the mapping is page-aligned and at least a header long (checked by `of`);
+        // a header is made of atomics, for which any bytes are valid. What of it is looked
+        // at lies where it did in version 1.
+        unsafe { self.mapping.base().cast::<Header>().as_ref() }
+    }
+
+    fn slots(&self) -> &[Slot] {
+        // SAFETY: `of` has checked that as many slots, which are made of atomics, lie in the
+        // mapping from there on, and `slots_at` is a multiple of their size.
+        unsafe {
+            let first = self.mapping.base().add(self.slots_at).cast::<Slot>();
+            std::slice::from_raw_parts(first.as_ptr(), self.slots)
+        }
+    }
+
+    fn made(&self) -> u64 {
+        self.header().rotations.load(Ordering::Acquire)
+    }
+
+    /// True if it has made keys since they were taken last.
+    pub fn has_changed(&self) -> bool {
+        self.made() != self.seen.load(Ordering::Relaxed)
+    }
+}
+
+impl Ring {
+    /// Takes the keys that the older ring has got since it was looked at last, if there is one.
+    /// Never waits.
+    pub fn follow_older(&self, now: Time) {
+        if self.older().is_some_and(Older::has_changed)
+            && now != Time::NEVER
+            && let Ok(writer) = self.try_write()
+            && writer.inherit(now)
+        {
+            wipe_stack();
+            // Whoever comes next sees to their ends.
+            writer.set_deadline(Time(0));
+        }
+    }
+}
+
+impl Writer<'_> {
+    /// Takes the keys of an older ring that are not here yet, and erases those of its node that
+    /// it has no longer, because they were revoked. They keep node and times, and encrypt
+    /// nothing here. Not after a revocation here: what that ended must not come back. True if
+    /// it looked: then the stack is the caller's to wipe.
+    pub(crate) fn inherit(&self, now: Time) -> bool {
+        let older = self.ring().older().filter(|older| older.has_changed());
+        let Some(older) = older else { return false };
+        let made = older.made();
+        let node = older.header().node.load(Ordering::Relaxed);
+        let is_severed = self.ring().header().severed.load(Ordering::Relaxed) != 0;
+        if !is_severed && node != self.ring().header().node.load(Ordering::Relaxed) {
+            let there: Vec<KeyName> = older.slots().iter().map(Slot::name).collect();
+            for entry in self.entries() {
+                if entry.node == node && !there.contains(&entry.name) {
+                    self.erase(entry.index);
+                }
+            }
+            for slot in older.slots() {
+                self.inherit_one(slot, now);
+            }
+        }
+        older.seen.store(made, Ordering::Relaxed);
+        true
+    }
+
+    /// Not inlined, so that the copy of a key is in a frame below the one whose stack is wiped.
+    #[inline(never)]
+    fn inherit_one(&self, slot: &Slot, now: Time) {
+        let mut key = Key::blank();
+        let lives = |key: &Key| key.times.state(now) != KeyState::Expired;
+        if slot.read(&mut key) && key.times.are_ordered() && lives(&key) {
+            // What is here already, or finds no memory, is not taken.
+            let _ = self.publish(&key);
+        }
+    }
+}
+
+/// False if the two are known, and differ.
+fn may_be_same_boot(one: [u64; 2], other: [u64; 2]) -> bool {
+    one == other || one == [0; 2] || other == [0; 2]
+}
+
+/// The id of this boot (random(4)), as a ring of version 1 has it; zeroes where /proc does
+/// not tell.
+fn boot_id() -> [u64; 2] {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+    let id = u128::from_str_radix(&digits, 16).unwrap_or(0);
+    [id as u64, (id >> 64) as u64]
+}
