@@ -4,6 +4,7 @@
 mod contained;
 mod lives;
 mod nginxes;
+mod oci;
 mod servers;
 
 use std::sync::atomic::{AtomicU64, Ordering};
