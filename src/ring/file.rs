@@ -175,7 +175,8 @@ impl Place {
         }
         let sticky = facts.mode() & libc::S_ISVTX != 0;
         if facts.mode() & 0o022 != 0 && !sticky {
-            return Err(self.refused("its directory can be written by others (chmod go-w)"));
+            let remedy = "run chmod go-w on it, or use a new directory inside it";
+            return Err(self.refused(format!("its directory can be written by others ({remedy})")));
         }
         Ok(dir)
     }

@@ -56,8 +56,25 @@ const RUN: &str = "mount -t cgroup2 none /sys/fs/cgroup && exec \"$0\" \"$@\"";
 enum Rings<'r> {
     /// It is the machine's, bound to /run/tktrot.
     Shared(&'r RingDir),
+    /// It is in a volume that is bound to /rings; this is TKTROT_DIR.
+    Volume(&'r RingDir, &'r str),
     /// There is none: the container has nothing but its own /dev/shm.
     Own,
+}
+
+/// What differs from one container to another.
+#[derive(Clone, Copy)]
+struct Kind<'k> {
+    rings: Rings<'k>,
+    /// Users of its own.
+    users: Option<&'k Users>,
+    strict: bool,
+}
+
+impl<'k> Kind<'k> {
+    fn new(rings: Rings<'k>) -> Kind<'k> {
+        Kind { rings, users: None, strict: true }
+    }
 }
 
 /// A container in which nginx runs.
@@ -68,20 +85,14 @@ struct Container {
 }
 
 impl Container {
-    /// An nginx that shows `certificate`, which is the machine's user `root` in it if there is one.
-    fn start(
-        node: Node,
-        certificate: &Certificate,
-        rings: Rings,
-        users: Option<&Users>,
-    ) -> Result<Container> {
+    fn start(node: Node, certificate: &Certificate, kind: Kind) -> Result<Container> {
         // Not on a tmpfs, which /tmp may be: an image is on a disk, and so is its /run.
         let dir = tempfile::Builder::new().prefix("tktrot-bundle-").tempdir_in("/var/tmp")?;
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
         lay_out(dir.path(), certificate)?;
-        let config = config(dir.path(), node.namespace(), rings, users);
+        let config = config(dir.path(), node.namespace(), kind);
         fs::write(dir.path().join("config.json"), config.to_string())?;
-        if let Some(users) = users {
+        if let Some(users) = kind.users {
             users.give(dir.path())?;
         }
         let mut container = Container { dir, node, crun: None };
@@ -149,7 +160,7 @@ impl Drop for Container {
 /// The bundle's files: a root that is made of this machine's, and what nginx reads.
 fn lay_out(dir: &Path, certificate: &Certificate) -> Result<()> {
     let (root, site) = (dir.join("rootfs"), dir.join("site"));
-    for name in ["usr", "etc", "proc", "dev", "sys", "tmp", "run/tktrot", "srv"] {
+    for name in ["usr", "etc", "proc", "dev", "sys", "tmp", "run/tktrot", "rings", "srv"] {
         fs::create_dir_all(root.join(name))?;
     }
     // As Debian has it: nothing but links into /usr.
@@ -174,7 +185,7 @@ fn lay_out(dir: &Path, certificate: &Certificate) -> Result<()> {
 }
 
 /// The bundle's config.json.
-fn config(dir: &Path, network: &Namespace, rings: Rings, users: Option<&Users>) -> Value {
+fn config(dir: &Path, network: &Namespace, kind: Kind) -> Value {
     let mount = |to: &str, kind: &str, options: &[&str]| json!({ "destination": to, "type": kind, "source": kind, "options": options });
     let bind = |to: &str, from: &Path, options: &[&str]| json!({ "destination": to, "type": "bind", "source": from, "options": options });
     let read_only = ["rbind", "ro", "nosuid", "nodev"];
@@ -188,8 +199,22 @@ fn config(dir: &Path, network: &Namespace, rings: Rings, users: Option<&Users>) 
         bind("/etc", "/etc".as_ref(), &read_only),
         bind("/srv", &dir.join("site"), &read_only),
     ];
-    if let Rings::Shared(ring) = rings {
-        mounts.push(bind("/run/tktrot", ring.path(), &["rbind", "rw", "nosuid", "noexec"]));
+    let mut env = vec![
+        "PATH=/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
+        "LD_PRELOAD=/srv/shim.so".to_owned(),
+        "TKTROT_RING=web".to_owned(),
+        "TKTROT_ROTATE=1s".to_owned(),
+        "TKTROT_LIFETIME=20s".to_owned(),
+        format!("TKTROT_STRICT={}", u8::from(kind.strict)),
+    ];
+    let writable = ["rbind", "rw", "nosuid", "noexec"];
+    match kind.rings {
+        Rings::Shared(ring) => mounts.push(bind("/run/tktrot", ring.path(), &writable)),
+        Rings::Volume(ring, dir) => {
+            mounts.push(bind("/rings", ring.path(), &writable));
+            env.push(format!("TKTROT_DIR={dir}"));
+        }
+        Rings::Own => {}
     }
     let mut namespaces = vec![json!({ "type": "network", "path": network.path() })];
     let own = ["pid", "mount", "ipc", "uts"];
@@ -199,21 +224,13 @@ fn config(dir: &Path, network: &Namespace, rings: Rings, users: Option<&Users>) 
         "maskedPaths": ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"],
         "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
     });
-    if let Some(users) = users {
+    if let Some(users) = kind.users {
         namespaces.push(json!({ "type": "user" }));
         linux["namespaces"] = namespaces.into();
         let map = json!([{ "containerID": 0, "hostID": users.root(), "size": 65536 }]);
         linux["uidMappings"] = map.clone();
         linux["gidMappings"] = map;
     }
-    let env = [
-        "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
-        "LD_PRELOAD=/srv/shim.so",
-        "TKTROT_RING=web",
-        "TKTROT_ROTATE=1s",
-        "TKTROT_LIFETIME=20s",
-        "TKTROT_STRICT=1",
-    ];
     let args = ["/usr/sbin/nginx", "-e", "stderr", "-c", "/srv/nginx.conf"];
     json!({
         "ociVersion": "1.0.0",
@@ -291,8 +308,8 @@ impl Machine {
         Ok(Machine { network, visitors, certificate, _public: public })
     }
 
-    fn start(&self, number: u8, rings: Rings, users: Option<&Users>) -> Result<Container> {
-        Container::start(self.network.attach(number)?, &self.certificate, rings, users)
+    fn start(&self, number: u8, kind: Kind) -> Result<Container> {
+        Container::start(self.network.attach(number)?, &self.certificate, kind)
     }
 
     /// Visitors who have been at one container.
@@ -328,7 +345,8 @@ fn shares_a_ring(users: Option<&Users>) -> Result<()> {
     if let Some(users) = users {
         users.give(ring.path())?;
     }
-    let start = |number| machine.start(number, Rings::Shared(&ring), users);
+    let kind = Kind { users, ..Kind::new(Rings::Shared(&ring)) };
+    let start = |number| machine.start(number, kind);
     let mut containers = [start(1)?, start(2)?];
     machine.meet(&containers, true, "at first")?;
     for container in &containers {
@@ -363,12 +381,60 @@ fn two_containers_of_crun_with_users_of_their_own_share_a_ring() -> Result<()> {
 #[test]
 fn containers_without_a_common_directory_have_rings_of_their_own() -> Result<()> {
     let machine = Machine::new()?;
-    let start = |number| machine.start(number, Rings::Own, None);
+    let start = |number| machine.start(number, Kind::new(Rings::Own));
     let containers = [start(1)?, start(2)?];
     machine.meet(&containers, false, "with nothing shared")?;
     for container in &containers {
         is_confined(container)?;
         assert_eq!(shared_memory(container)?, (SHM, vec!["tktrot".to_owned()]));
     }
+    Ok(())
+}
+
+/// As an `emptyDir` of Kubernetes.
+#[test]
+fn in_a_directory_that_everybody_may_write_servers_say_what_to_do_and_that_does() -> Result<()> {
+    let machine = Machine::new()?;
+    let volume = RingDir::new()?;
+    fs::set_permissions(volume.path(), fs::Permissions::from_mode(0o777))?;
+    let refused = Kind { strict: false, ..Kind::new(Rings::Volume(&volume, "/rings")) };
+    let containers = [machine.start(1, refused)?, machine.start(2, refused)?];
+    machine.meet(&containers, false, "in the volume itself")?;
+    for container in &containers {
+        let said = container.log();
+        let ours = log::ours(&said);
+        let remedy = "or use a new directory inside it";
+        assert!(ours.iter().any(|line| line.contains(remedy)), "{said}");
+    }
+    assert_eq!(volume.entries()?, [""; 0].map(std::path::PathBuf::from));
+    drop(containers);
+
+    let kind = Kind::new(Rings::Volume(&volume, "/rings/tktrot"));
+    let containers = [machine.start(3, kind)?, machine.start(4, kind)?];
+    machine.meet(&containers, true, "in a directory in the volume")?;
+    for container in &containers {
+        let said = container.log();
+        assert_eq!(log::ours(&said), [""; 0], "{said}");
+    }
+    Ok(())
+}
+
+/// A ring is one user's of the machine, whatever number he has in a container.
+#[test]
+fn containers_whose_users_are_others_have_rings_of_their_own_and_say_so() -> Result<()> {
+    let machine = Machine::new()?;
+    let ring = RingDir::new()?;
+    let users = [Users::new(ROOT)?, Users::new(2 * ROOT)?];
+    users[0].give(ring.path())?;
+    let start = |number: u8, users| {
+        let kind = Kind::new(Rings::Volume(&ring, "/rings"));
+        machine.start(number, Kind { users: Some(users), strict: false, ..kind })
+    };
+    let containers = [start(1, &users[0])?, start(2, &users[1])?];
+    machine.meet(&containers, false, "with other users")?;
+    let said = containers.each_ref().map(Container::log);
+    assert_eq!(log::ours(&said[0]), [""; 0], "{}", said[0]);
+    let is_told = log::ours(&said[1]).iter().any(|line| line.contains("belongs to user"));
+    assert!(is_told, "{}", said[1]);
     Ok(())
 }
