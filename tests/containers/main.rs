@@ -1,6 +1,7 @@
 //! One ring on a machine, whatever namespaces its processes live in: PID namespaces, in
 //! which all have the same number, and time namespaces, in which clocks differ.
 
+mod bundle;
 mod contained;
 mod lives;
 mod nginxes;

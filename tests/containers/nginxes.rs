@@ -212,6 +212,9 @@ fn judge(journal: &Journal, deeds: &Deeds) {
     let judged = journal.only(|visit| !deeds.excuse(visit));
     println!("{judged}{} visits were cut by {} kills", cut.visits.len(), deeds.kills.len());
     assert_eq!((judged.lost(), judged.failed()), (0, 0), "lost and failed: {judged}");
+    let without =
+        judged.only(|visit| visit.outcome == Outcome::Full && visit.sealed_with.is_none());
+    assert_eq!(without.visits.len(), 0, "no ticket was issued: {without}");
     for version in TlsVersion::ALL {
         assert_eq!(judged.strangers(&[0, 1], version), [], "{version}: {judged}");
     }
