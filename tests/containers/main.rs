@@ -4,9 +4,11 @@
 mod bundle;
 mod contained;
 mod lives;
+mod manifests;
 mod nginxes;
 mod oci;
 mod servers;
+mod units;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
