@@ -147,3 +147,27 @@ fn every_file_that_is_linked_exists() -> Result<()> {
     assert!(count >= 2, "{count} links");
     Ok(())
 }
+
+#[test]
+fn what_manifests_and_units_name_is_told_in_the_documents() -> Result<()> {
+    let documents: String = documents()?.into_iter().map(|(_, text)| text).collect();
+    let mut count = 0;
+    for dir in ["dist/kubernetes", "dist/systemd"] {
+        for entry in fs::read_dir(root().join(dir))? {
+            let path = entry?.path();
+            let text = fs::read_to_string(&path)?;
+            let variables = after(&text, "TKTROT_", |c| c.is_ascii_uppercase() || c == '_');
+            let variables = variables.into_iter().map(|name| format!("TKTROT_{name}"));
+            let in_a_path = |c: char| c.is_ascii_alphanumeric() || "/-_.".contains(c);
+            let words = text.split(|c| !in_a_path(c)).map(|word| word.trim_end_matches('.'));
+            // Of other paths there is nothing to be told.
+            let paths = words.filter(|word| word.starts_with('/') && word.contains("tktrot"));
+            for name in variables.chain(paths.map(str::to_owned)) {
+                assert!(documents.contains(&name), "{}: {name} is told nowhere", path.display());
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 20, "{count} variables and paths");
+    Ok(())
+}

@@ -58,9 +58,10 @@ impl Place {
     /// create it with.
     pub fn default_dir() -> (PathBuf, u32) {
         let user = effective_user();
-        let is_ours = |dir: &Path| is_memory_of(dir, user);
+        let is_ours = |dir: &Path| is_memory_of(dir, Some(user));
         if user == 0 {
-            let is_there = is_ours("/run/tktrot".as_ref()) || is_ours("/run".as_ref());
+            // Another's is refused, and that is said: it was put there to be shared.
+            let is_there = is_memory_of("/run/tktrot".as_ref(), None) || is_ours("/run".as_ref());
             return (if is_there { "/run/tktrot" } else { "/dev/shm/tktrot" }.into(), 0o755);
         }
         let of_service = std::env::var_os("RUNTIME_DIRECTORY").unwrap_or_default();
@@ -179,7 +180,8 @@ impl Place {
         }
         let sticky = facts.mode() & libc::S_ISVTX != 0;
         if facts.mode() & 0o022 != 0 && !sticky {
-            return Err(self.refused("its directory can be written by others (chmod go-w)"));
+            let remedy = "run chmod go-w on it, or use a new directory inside it";
+            return Err(self.refused(format!("its directory can be written by others ({remedy})")));
         }
         Ok(dir)
     }
@@ -353,11 +355,12 @@ fn is_trusted(owner: u32, access: libc::c_int) -> bool {
     owner == user || owner == 0 || (user == 0 && access == libc::O_RDONLY)
 }
 
-/// True for a directory in memory that belongs to that user.
-fn is_memory_of(dir: &Path, user: u32) -> bool {
+/// True for a directory in memory that belongs to that user, or to whomever.
+fn is_memory_of(dir: &Path, user: Option<u32>) -> bool {
     let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
     let opened = fs::OpenOptions::new().read(true).custom_flags(flags).open(dir);
-    let belongs = |dir: &File| dir.metadata().is_ok_and(|facts| facts.uid() == user);
+    let belongs =
+        |dir: &File| user.is_none_or(|user| dir.metadata().is_ok_and(|facts| facts.uid() == user));
     opened.is_ok_and(|dir| on_memory(&dir) && belongs(&dir))
 }
 

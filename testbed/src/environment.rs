@@ -28,8 +28,8 @@ impl Environment {
 
     /// Lets these words stand in front of the server's command: a program that restricts itself and
     /// then becomes the server, as prlimit(1) does.
-    pub fn launch_through(&mut self, words: &[&str]) {
-        self.launcher.extend(words.iter().map(|&word| word.to_owned()));
+    pub fn launch_through(&mut self, words: &[impl AsRef<str>]) {
+        self.launcher.extend(words.iter().map(|word| word.as_ref().to_owned()));
     }
 
     /// The names that were set.
@@ -68,7 +68,7 @@ macro_rules! environment_setters {
             }
 
             /// See [`Environment::launch_through`](crate::environment::Environment::launch_through).
-            pub fn launch_through(mut self, words: &[&str]) -> Self {
+            pub fn launch_through(mut self, words: &[impl AsRef<str>]) -> Self {
                 self.environment.launch_through(words);
                 self
             }

@@ -13,6 +13,7 @@
 //! - [`backend`]: what answers behind servers that only end TLS
 //! - [`solo`]: servers of one process that start at once, for tests that need many
 //! - [`soak`]: nginx and HAProxy for long, while everything happens to them
+//! - [`container`]: the namespaces that a server is started in
 //! - [`environment`]: what a server's environment holds; [`RingDir`], the ring's own directory
 //! - [`log`]: our lines in what a server wrote
 //! - [`memory`]: searches processes and core files for secrets
@@ -41,6 +42,7 @@ pub mod artifacts;
 pub mod backend;
 pub mod certificate;
 pub mod client;
+pub mod container;
 pub mod environment;
 pub mod fleet;
 pub mod foreground;

@@ -1,8 +1,14 @@
 //! One ring on a machine, whatever namespaces its processes live in: PID namespaces, in
 //! which all have the same number, and time namespaces, in which clocks differ.
 
+mod bundle;
 mod contained;
+mod lives;
+mod manifests;
+mod nginxes;
+mod oci;
 mod servers;
+mod units;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -20,7 +26,6 @@ use tktrot::rotate::{Generator, Keyring, NotRandom};
 use contained::{Contained, shared, together, until};
 
 const HOUR: Duration = Duration::from_secs(3600);
-const DAY: i64 = 24 * 3600;
 
 /// Nothing secret: distinct bytes.
 struct Source(AtomicU64);
@@ -99,11 +104,10 @@ fn eight_servers_that_start_at_once_have_one_ring() {
     starts_at_once(400, 8);
 }
 
-/// A day ahead, and as far behind as the machine has been up.
+/// A day ahead, a day behind, and as the machine is.
 fn offsets() -> [Option<i64>; 3] {
-    let uptime = fs::read_to_string("/proc/uptime").unwrap();
-    let uptime: f64 = uptime.split_whitespace().next().unwrap().parse().unwrap();
-    [Some(DAY), Some(-(uptime as i64 - 30).clamp(1, DAY)), None]
+    let [behind, ahead] = testbed::container::a_day_apart().unwrap();
+    [Some(ahead), Some(behind), None]
 }
 
 #[test]

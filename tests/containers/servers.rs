@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use testbed::certificate::{self, Certificate};
 use testbed::client::{Client, Ticket, TlsVersion};
+use testbed::container::{a_day_apart, own_namespaces};
 use testbed::process::Process;
 use testbed::solo::Solo;
 use testbed::{RingDir, artifacts, log, wait};
@@ -12,7 +13,7 @@ use tktrot::ring::file::Place;
 use tktrot::ring::view::View;
 use tktrot::schedule::KeyState;
 
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 const LIMIT: Duration = Duration::from_secs(20);
 /// How long after its end a key may be there, where a machine has little time for us.
@@ -25,8 +26,6 @@ struct Container {
 
 impl Container {
     fn start(ring: &RingDir, certificate: &Certificate, ahead: i64) -> Result<Container> {
-        let boottime = ahead.to_string();
-        let own = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--ipc", "--uts"];
         let server = Solo::openssl()
             .preload(artifacts::shim()?)
             .certificate(certificate)
@@ -35,8 +34,7 @@ impl Container {
             .env("TKTROT_ROTATE", "1s")
             .env("TKTROT_LIFETIME", "60s")
             .env("TKTROT_STRICT", "1")
-            .launch_through(&own)
-            .launch_through(&["--time", "--boottime", &boottime])
+            .launch_through(&own_namespaces(ahead))
             .start()?;
         Ok(Container { server, ahead })
     }
@@ -57,7 +55,7 @@ impl Container {
     }
 }
 
-fn view(ring: &RingDir) -> Result<View> {
+pub fn view(ring: &RingDir) -> Result<View> {
     let dir = ring.path().to_owned();
     let place = Place { dir, file: "web.ring".into(), dir_mode: 0o700 };
     Ok(place.look().map_err(|refused| refused.to_string())?.ok_or("no ring")?)
@@ -95,8 +93,8 @@ fn two_containers_a_day_apart_share_a_ring_whoever_is_paused_or_killed() -> Resu
     let ring = RingDir::new()?;
     let dir = tempfile::tempdir()?;
     let certificate = certificate::create(dir.path())?;
-    let [ahead, behind, _] = crate::offsets();
-    let start = |offset: Option<i64>| Container::start(&ring, &certificate, offset.unwrap_or(0));
+    let [behind, ahead] = a_day_apart()?;
+    let start = |ahead| Container::start(&ring, &certificate, ahead);
     let (one, mut other) = (start(ahead)?, start(behind)?);
     all_is_well(&[&one, &other], &ring, Duration::from_secs(4))?;
     assert_eq!(ring.rings()?.len(), 1);

@@ -8,7 +8,7 @@ use testbed::process::{Process, needs_root};
 use testbed::{RingDir, wait};
 
 use super::witness::Witness;
-use super::{LIMIT, Result, Visitors, nginx};
+use super::{LATE, LIMIT, Result, Visitors, nginx};
 
 /// What nginx has in its memory for certain: 64 characters of a response.
 const MARK: &str = "a-response-of-this-many-bytes-is-found-wherever-it-happens-to-lie";
@@ -50,7 +50,7 @@ fn a_core_file_of_a_worker_has_no_key() -> Result<()> {
     let workers = nginx.worker_pids()?;
     visitors.meet(&nginx, &workers)?;
     // The first keys are dead then, those that are used at the end are not.
-    let dead = witness.await_end(|| visitors.come(&nginx).expect("a handshake"))?;
+    let dead = witness.await_end(LATE, || visitors.come(&nginx).expect("a handshake"))?;
     visitors.meet(&nginx, &workers)?;
     let live = witness.look()?;
     assert!(live.len() >= 2 && live.iter().all(|name| !dead.contains(name)), "{live:?} {dead:?}");

@@ -2,15 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::mem::MaybeUninit;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use openssl_sys::{SHA256_CTX, SHA256_Init, SHA256_Update};
 use testbed::memory::Wanted;
 use testbed::wait;
 use tktrot::clock::{BootClock, Clock, Time};
+use tktrot::process::ProcessId;
 use tktrot::ring::Ring;
 use tktrot::ring::file::Place;
 use tktrot::ring::layout::{Capacity, MIN_CAPACITY};
+use tktrot::ring::lock::Holder;
 use tktrot::ring::reader::Key;
 
 use super::Result;
@@ -90,18 +93,32 @@ impl Witness {
         }
     }
 
+    /// The process that sees to the ring.
+    pub fn leader(&self) -> ProcessId {
+        ProcessId(self.ring.header().leader.load(Ordering::Relaxed))
+    }
+
+    /// Who has the ring's writer lock.
+    pub fn writer(&self) -> Holder {
+        self.ring.holder()
+    }
+
     /// How many keys were seen.
     pub fn seen(&self) -> usize {
         self.ends.len()
     }
 
-    /// Waits until every key seen so far should have been gone for a second, calling `meanwhile`;
+    /// Waits until every key seen so far should have been gone for so long, calling `meanwhile`;
     /// keeps looking, but waits for none of those seen on the way. Returns the names of the dead.
-    pub fn await_end(&mut self, mut meanwhile: impl FnMut()) -> Result<Vec<String>> {
+    pub fn await_end(
+        &mut self,
+        late: Duration,
+        mut meanwhile: impl FnMut(),
+    ) -> Result<Vec<String>> {
         self.look()?;
         let names: Vec<_> = self.ends.keys().copied().collect();
         let last = self.ends.values().copied().max().ok_or("no key was seen")?;
-        let end = last + Duration::from_secs(1);
+        let end = last + late;
         wait::until(Duration::from_secs(60), "the end of the keys", || {
             meanwhile();
             self.look().ok()?;

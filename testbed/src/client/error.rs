@@ -31,7 +31,7 @@ pub enum Stage {
 }
 
 /// A connection that failed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
     /// The kind of failure.
     pub kind: ErrorKind,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use crate::client::{TlsVersion, hex8};
+use crate::client::{Error, TlsVersion, hex8};
 
 /// One visit of one visitor.
 #[derive(Clone, Debug)]
@@ -45,8 +45,8 @@ pub enum Outcome {
     Resumed,
     /// With a full handshake.
     Full,
-    /// Not well: what the client says.
-    Failed(String),
+    /// Not well.
+    Failed(Error),
 }
 
 impl Visit {

@@ -138,7 +138,7 @@ impl Visitor {
         let outcome = match &result {
             Ok(handshake) if handshake.resumed => Outcome::Resumed,
             Ok(_) => Outcome::Full,
-            Err(error) => Outcome::Failed(error.to_string()),
+            Err(error) => Outcome::Failed(error.clone()),
         };
         let mut sealed_with = None;
         // After a failure the same ticket is offered again: it must not be lost.

@@ -61,6 +61,13 @@ impl Builder {
         self.main("daemon off;")
     }
 
+    /// In the foreground, launched through words that give it a PID namespace of its own
+    /// ([`container::own_namespaces`](crate::container::own_namespaces)).
+    pub fn contained(mut self) -> Builder {
+        self.mode = Mode::Contained;
+        self.main("daemon off;")
+    }
+
     /// `daemon off; master_process off;`: one process, which is master and worker.
     pub fn single_process(mut self) -> Builder {
         self.mode = Mode::Single;

@@ -25,6 +25,8 @@ pub const BINARY: &str = "/usr/sbin/nginx";
 /// Its module for connections of any protocol, which is a package of its own.
 pub const STREAM_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 
+/// How a master calls itself, before its command line.
+const MASTER_TITLE: &str = "nginx: master process";
 /// How a worker calls itself, before it also says "is shutting down".
 const WORKER_TITLE: &str = "nginx: worker process";
 /// At the end nginx gets this long before it is killed.
@@ -37,6 +39,8 @@ enum Mode {
     Daemon,
     /// A master that is our child, and workers.
     Foreground,
+    /// A master that is the child of our child, in a PID namespace of its own, and workers.
+    Contained,
     /// One process that is our child.
     Single,
 }
@@ -123,7 +127,9 @@ impl Nginx {
         ensure!(self.master().is_err(), "nginx already runs");
         match self.mode {
             Mode::Daemon => self.run(&[])?,
-            Mode::Foreground | Mode::Single => self.child = Some(self.spawn(&[])?),
+            Mode::Foreground | Mode::Contained | Mode::Single => {
+                self.child = Some(self.spawn(&[])?);
+            }
         }
         self.wait_for("nginx to start", || {
             let master = self.master().ok()?;
@@ -195,8 +201,15 @@ impl Nginx {
         })
     }
 
-    /// The master that the pid file names, if it runs and is ours.
+    /// The master that the pid file names, if it runs and is ours. In a container that number is
+    /// another one than here.
     fn master(&self) -> Result<Process> {
+        if self.mode == Mode::Contained {
+            let launcher = self.child.as_ref().and_then(|child| Process::find(child.id() as i32));
+            let mut children = launcher.iter().flat_map(Process::children);
+            let master = children.find(|child| child.title().starts_with(MASTER_TITLE));
+            return master.with_context(|| format!("it does not run:\n{}", self.log_tail()));
+        }
         Process::of_pid_file(&self.dir().join("nginx.pid"), &self.config_path())
     }
 
@@ -213,6 +226,7 @@ impl Nginx {
 
     /// Runs the nginx command, which ends by itself: as a daemon's parent or after a signal.
     fn run_to_end(&self, arguments: &[&str]) -> Result<ExitStatus> {
+        ensure!(self.mode != Mode::Contained, "a command would run in another container");
         let mut child = self.spawn(arguments)?;
         process::ended(&mut child, "the nginx command")
             .map_err(|error| anyhow!("{error}\n{}", self.log_tail()))
