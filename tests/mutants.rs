@@ -7,7 +7,7 @@ use std::process::Command;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-const MUTANTS: [&str; 24] = [
+const MUTANTS: [&str; 25] = [
     "callback-taken-away",
     "copy-accepted",
     "empty-slot-matched",
@@ -24,6 +24,7 @@ const MUTANTS: [&str; 24] = [
     "namespace-time",
     "one-certificate-bound",
     "reference-not-held",
+    "revoked-key-inherited",
     "scope-part-dropped",
     "silent-leader",
     "skipped-sequence-check",

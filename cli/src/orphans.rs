@@ -67,15 +67,12 @@ pub enum Target {
 /// All that are meant: those that are there, or would be, then those whose file was removed.
 pub fn targets(places: &[Place]) -> Vec<Target> {
     let all = all();
-    let of = |place: &Place| {
-        let path = place.path();
-        all.iter().filter(move |orphan| is_of(&path, orphan)).cloned().collect::<Vec<_>>()
-    };
+    let is_lost = |place: &&Place| all.iter().any(|orphan| is_of(&place.path(), orphan));
     // What is no longer there, and lives on in processes, is meant by those alone.
-    let is_there =
-        |place: &&Place| fs::symlink_metadata(place.path()).is_ok() || of(place).is_empty();
+    let is_there = |place: &&Place| fs::symlink_metadata(place.path()).is_ok() || !is_lost(place);
     let named = places.iter().filter(is_there).cloned().map(Target::At);
-    named.chain(places.iter().flat_map(of).map(Target::Removed)).collect()
+    let is_meant = |orphan: &&Orphan| places.iter().any(|place| is_of(&place.path(), orphan));
+    named.chain(all.iter().filter(is_meant).cloned().map(Target::Removed)).collect()
 }
 
 /// True if that is where its file was, or is beside it for another version.

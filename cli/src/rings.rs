@@ -46,13 +46,24 @@ impl RingArgument {
         Ok(config.place().of_this_version())
     }
 
-    /// The file that is meant: where a path is given that one, whatever is beside it.
-    pub fn file(&self, settings: &Settings) -> Result<Place> {
+    /// The files that are meant: where a path is given that one, whatever is beside it; else those
+    /// of all versions that there are, or would be of this one, which comes first.
+    pub fn files(&self, settings: &Settings) -> Result<Vec<Place>> {
         let is_path = self.ring.as_ref().is_some_and(|ring| ring.as_bytes().contains(&b'/'));
-        if !is_path {
-            return self.place(settings);
+        if is_path {
+            let config = Config { ring: self.ring.clone(), ..settings.config.clone() };
+            return Ok(vec![config.place()]);
         }
-        Ok(Config { ring: self.ring.clone(), ..settings.config.clone() }.place())
+        let own = self.place(settings)?;
+        let file = |path: PathBuf| path.file_name()?.to_str().map(str::to_owned);
+        let of = |file| Place { file, ..own.clone() };
+        let others = own.of_other_versions().into_iter().filter_map(file).map(of);
+        let is_there = fs::symlink_metadata(own.path()).is_ok();
+        let mut all: Vec<_> = is_there.then(|| own.clone()).into_iter().chain(others).collect();
+        if all.is_empty() {
+            all.push(own);
+        }
+        Ok(all)
     }
 
     /// Where the rings lie that are meant: the one named, else all there are.
@@ -177,6 +188,13 @@ fn only_ring(dir: &Path) -> Result<OsString> {
 }
 
 fn absent(place: &Place) -> String {
+    if let Some(other) = place.of_other_versions().first() {
+        return format!(
+            "{}: it is there for servers of another release (`tktrot ring list`), and there is none \
+             for those of this one yet",
+            other.display()
+        );
+    }
     let names = names(&place.dir).unwrap_or_default();
     let others: Vec<_> = names.iter().map(|name| name.to_string_lossy()).collect();
     let others = if others.is_empty() { "no others".into() } else { others.join(", ") };

@@ -382,6 +382,50 @@ fn one_ring_is_shown_with_its_file_its_settings_and_who_has_it() -> Result<()> {
     Ok(())
 }
 
+/// A command that acts on the ring of this version says what it did not reach.
+#[test]
+fn the_ring_of_another_version_is_listed_beside_and_named_by_who_did_not_act_on_it() -> Result<()> {
+    let _alone = alone();
+    let dir = RingDir::new()?;
+    let old = of_version_1(&dir, "web")?;
+    let none = tktrot(&dir, &["status", "web"])?;
+    assert_eq!(none.status, Some(2));
+    assert!(
+        none.stderr.contains("web.ring: it is there for servers of another release"),
+        "{none:?}"
+    );
+    let keyring = keyring_with_keys(&dir, "web")?;
+    let own = dir.path().join(format!("web.ring.{MAJOR}"));
+    let paths: Vec<_> = list(&dir)?.iter().map(|ring| ring["path"].clone()).collect();
+    assert_eq!(paths, [&old, &own].map(|path| path.display().to_string()));
+    let status = tktrot(&dir, &["status", "web"])?;
+    assert!(status.stdout.contains(&own.display().to_string()), "{status:?}");
+
+    needs_root("to see all processes");
+    // As servers of this version have it, and as its own do.
+    let looks = Mapping::to_read(File::open(&old)?.as_fd(), 4096)?;
+    let said = tktrot(&dir, &["rotate", "web"])?;
+    assert!(!said.stderr.contains(&std::process::id().to_string()), "{said:?}");
+    let file = File::options().read(true).write(true).open(&old)?;
+    let mapping = Mapping::of_file(file.as_fd(), 4096)?;
+    let me = format!("{} (", std::process::id());
+    let revoke = ["revoke", "web", "--all", "--yes"];
+    for (arguments, status, undone) in
+        [(&["rotate", "web"][..], 1, "no new key was made"), (&revoke, 2, "its keys live on")]
+    {
+        let said = tktrot(&dir, arguments)?;
+        assert_eq!(said.status, Some(status), "{said:?}");
+        assert!(said.stdout.contains(&own.display().to_string()), "{said:?}");
+        for part in ["web.ring: ", undone, "format version 1", &me] {
+            assert!(said.stderr.contains(part), "{part}: {said:?}");
+        }
+    }
+    drop((looks, mapping, keyring));
+    assert_eq!(remove(&dir, &old.display().to_string())?.status, Some(0));
+    assert!(!old.exists() && own.exists());
+    Ok(())
+}
+
 #[test]
 fn a_ring_that_nobody_uses_is_removed_with_its_keys() -> Result<()> {
     let _alone = alone();

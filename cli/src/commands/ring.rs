@@ -115,13 +115,13 @@ fn list(arguments: &ListArguments, settings: &Settings) -> Result<Severity> {
 }
 
 fn show(arguments: &ShowArguments, settings: &Settings) -> Result<Severity> {
-    let place = arguments.ring.file(settings)?;
-    let targets = targets(std::slice::from_ref(&place));
+    let places = arguments.ring.files(settings)?;
+    let targets = targets(&places);
     let rings: Vec<_> = targets.iter().filter_map(|target| Facts::of(target, settings)).collect();
     if rings.is_empty() {
         // Says what is there instead, or whose the directory is.
-        rings::look_at(&place)?;
-        bail!("{}: it went away meanwhile", place.path().display());
+        rings::look_at(&places[0])?;
+        bail!("{}: it went away meanwhile", places[0].path().display());
     }
     let severity = rings.iter().map(Facts::severity).max().unwrap_or(Severity::Fine);
     if arguments.json {
@@ -136,7 +136,9 @@ fn show(arguments: &ShowArguments, settings: &Settings) -> Result<Severity> {
 }
 
 fn remove(arguments: &RemoveArguments, settings: &Settings) -> Result<Severity> {
-    let place = RingArgument { ring: Some(arguments.ring.clone()) }.file(settings)?;
+    // Of several versions that of this one; another is removed by its path.
+    let argument = RingArgument { ring: Some(arguments.ring.clone()) };
+    let place = argument.files(settings)?.remove(0);
     let targets = targets(std::slice::from_ref(&place));
     let removed: Vec<_> = targets.iter().filter(|target| target.is_removed()).collect();
     let names: Vec<_> = removed.iter().map(|target| target.name()).collect();

@@ -18,8 +18,9 @@ fn not_done(path: &Path, undone: &str) -> Option<String> {
     let file = facts::open(&place, false).ok()?;
     let version = Place::version_of(&file).ok()?.version?;
     let (users, hidden) = mapping(FileId::of(&file).ok()?).ok()?;
-    let names: Vec<_> =
-        users.iter().map(|user| format!("{} ({})", user.pid, user.program)).collect();
+    // Servers of this version only look into it, for its keys.
+    let users = users.iter().filter(|user| user.writes);
+    let names: Vec<_> = users.map(|user| format!("{} ({})", user.pid, user.program)).collect();
     let who = match (names.is_empty(), hidden) {
         (false, _) => format!("is used by {}", names.join(", ")),
         (true, 0) => return None,
