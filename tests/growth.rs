@@ -10,7 +10,10 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use tktrot::clock::Time;
+use testbed::client::{Client, TlsVersion};
+use testbed::solo::Solo;
+use testbed::{RingDir, artifacts, log, wait};
+use tktrot::clock::{BootClock, Clock, Time};
 use tktrot::ring::Ring;
 use tktrot::ring::file::Place;
 use tktrot::ring::layout::{Capacity, FIRST_SLOTS, MORE_SLOTS, SIZE, bytes_of};
@@ -18,6 +21,8 @@ use tktrot::ring::reader::Key;
 use tktrot::ring::writer::NotPublished;
 use tktrot::schedule::KeyTimes;
 use tktrot::secret::KeyName;
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// A page, where pages are largest.
@@ -59,7 +64,7 @@ fn finds(ring: &Ring, number: u64) -> bool {
     is_found
 }
 
-fn publish(ring: &Ring, number: u64) -> Result<usize, NotPublished> {
+fn publish(ring: &Ring, number: u64) -> std::result::Result<usize, NotPublished> {
     ring.write_within(PATIENCE).unwrap().publish(&key(number))
 }
 
@@ -306,6 +311,35 @@ fn memory_is_locked_as_it_comes() {
     });
 }
 
+/// As an agent of a large fleet does to a ring that small servers made.
+#[test]
+fn a_server_goes_on_while_its_ring_grows_and_locks_what_it_got() -> Result<()> {
+    const KEYS: u64 = 1000;
+    let rings = RingDir::new()?;
+    let server = Solo::openssl().preload(artifacts::shim()?).ring(&rings).start()?;
+    let client = Client::new(TlsVersion::V12)?;
+    let first = client.connect(server.addr(), None, None)?;
+    let ticket = first.tickets.last().ok_or("no ticket")?;
+    let place = Place { file: "openssl.ring".into(), ..place(rings.path()) };
+    let ring = place.open_present().map_err(|refused| refused.to_string())?.ok_or("no ring")?;
+    let end = BootClock.now() + PATIENCE;
+    for number in 0..KEYS {
+        let mut key = key(number);
+        key.times.decrypt_until = end;
+        ring.write_within(PATIENCE).unwrap().publish(&key).unwrap();
+        if number % 100 == 0 {
+            assert!(client.connect(server.addr(), None, Some(ticket))?.resumed);
+        }
+    }
+    let pid = server.pid()?;
+    wait::until(PATIENCE, "the lock of the memory", || {
+        (locked_by(&pid.to_string()) >= bytes_of(KEYS as u32) as u64).then_some(())
+    })?;
+    assert!(client.connect(server.addr(), None, Some(ticket))?.resumed);
+    assert_eq!(log::ours(&server.stderr()), [""; 0]);
+    Ok(())
+}
+
 fn drop_the_right_to_lock_all(limit: &libc::rlimit) {
     // SAFETY: of this process alone: without CAP_IPC_LOCK the limit counts (mlock(2)).
     unsafe {
@@ -317,7 +351,11 @@ fn drop_the_right_to_lock_all(limit: &libc::rlimit) {
 }
 
 fn locked() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
+    locked_by("self")
+}
+
+fn locked_by(process: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmLck:")).unwrap();
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
 }
