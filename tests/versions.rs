@@ -40,8 +40,7 @@ impl OldRing {
         old.word(offset_of!(Header, version), 1_u32)?;
         old.word(offset_of!(Header, lock_abi), LOCK_ABI)?;
         old.word(offset_of!(Header, capacity), Self::CAPACITY as u32)?;
-        // The heads of look-up chains, once.
-        old.word(offset_of!(Header, slots), Self::CAPACITY as u32)?;
+        old.word(offset_of!(Header, buckets), Self::CAPACITY as u32)?;
         old.long(offset_of!(Header, size), size as u64)?;
         old.long(offset_of!(Header, node), OLD_NODE)?;
         old.long(offset_of!(Header, magic), MAGIC)?;

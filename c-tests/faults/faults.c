@@ -186,6 +186,7 @@ SETS_ERRNO(int, -1, statx,
            (int dir, const char *path, int flags, unsigned mask, struct statx *facts),
            (dir, path, flags, mask, facts))
 SETS_ERRNO(int, -1, fstatfs, (int fd, struct statfs *facts), (fd, facts))
+SETS_ERRNO(ssize_t, -1, pread64, (int fd, void *to, size_t len, off64_t at), (fd, to, len, at))
 SETS_ERRNO(int, -1, ftruncate64, (int fd, off64_t len), (fd, len))
 SETS_ERRNO(int, -1, getrlimit, (__rlimit_resource_t what, struct rlimit *limit), (what, limit))
 SETS_ERRNO(int, -1, fallocate, (int fd, int mode, off_t at, off_t len), (fd, mode, at, len))

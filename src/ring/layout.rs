@@ -75,8 +75,8 @@ pub struct Header {
     pub size: AtomicU64,
     /// The most keys that may be in it: [`Capacity`].
     pub capacity: AtomicU32,
-    /// How many slots have memory.
-    pub slots: AtomicU32,
+    /// Heads of the look-up chains.
+    pub buckets: AtomicU32,
     /// The file that it was made as: [`super::origin`].
     pub inode: AtomicU64,
     /// See `inode`.
@@ -102,7 +102,9 @@ pub struct Header {
     pub removed: AtomicU32,
     /// 1: no keys are taken any more of a ring of an older version: [`super::versions`].
     pub severed: AtomicU32,
-    pub(super) _pad0: [AtomicU32; 3],
+    /// How many slots have memory.
+    pub slots: AtomicU32,
+    pub(super) _pad0: AtomicU64,
 
     /// The slots of the node's line, oldest first: four times slot + 1 in 16 bits, 0 for none.
     pub line: AtomicU64,
@@ -233,7 +235,7 @@ const _: () = {
     assert!(offset_of!(Header, lock_abi) == 12);
     assert!(offset_of!(Header, size) == 16);
     assert!(offset_of!(Header, capacity) == 24);
-    assert!(offset_of!(Header, slots) == 28);
+    assert!(offset_of!(Header, buckets) == 28);
     assert!(offset_of!(Header, inode) == 32);
     assert!(offset_of!(Header, born) == 40);
     assert!(offset_of!(Header, node) == 48);
@@ -246,6 +248,7 @@ const _: () = {
     assert!(offset_of!(Header, own_lifetimes) == 96);
     assert!(offset_of!(Header, removed) == 100);
     assert!(offset_of!(Header, severed) == 104);
+    assert!(offset_of!(Header, slots) == 108);
     assert!(offset_of!(Header, line) == 120);
     assert!(offset_of!(Header, deadline) == 128);
     assert!(offset_of!(Header, governed_until) == 136);

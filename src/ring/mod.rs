@@ -98,6 +98,7 @@ impl Ring {
         header.lock_abi.store(layout::LOCK_ABI, Ordering::Relaxed);
         header.size.store(SIZE as u64, Ordering::Relaxed);
         header.capacity.store(capacity.0, Ordering::Relaxed);
+        header.buckets.store(BUCKETS as u32, Ordering::Relaxed);
         header.slots.store(FIRST_SLOTS, Ordering::Relaxed);
         header.set_origin(origin);
         // A node is whoever writes a ring: its id is random, and never 0.

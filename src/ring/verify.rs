@@ -10,7 +10,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::file::{Place, Refused};
-use super::layout::{Capacity, FIRST_SLOTS, Header, LOCK_ABI, MAGIC, MAJOR, MAX_CAPACITY, SIZE};
+use super::layout::{
+    BUCKETS, Capacity, FIRST_SLOTS, Header, LOCK_ABI, MAGIC, MAJOR, MAX_CAPACITY, SIZE,
+};
 use super::map::Mapping;
 use super::memory::Memory;
 use super::mutex::RobustMutex;
@@ -110,6 +112,9 @@ impl Place {
         if head.lock_abi != LOCK_ABI {
             return Err(self.refused("it was made for another C library or word size"));
         }
+        if head.buckets != BUCKETS as u32 {
+            return Err(self.refused(format!("it has {} look-up chains", head.buckets)));
+        }
         if Capacity::new(head.capacity).is_none() {
             return Err(self.refused(format!("it has a capacity of {} keys", head.capacity)));
         }
@@ -167,6 +172,7 @@ struct HeaderFacts {
     lock_abi: u32,
     size: u64,
     capacity: u32,
+    buckets: u32,
     slots: u32,
     origin: Origin,
 }
@@ -183,6 +189,7 @@ impl Header {
             lock_abi: header.lock_abi.load(Ordering::Relaxed),
             size: header.size.load(Ordering::Relaxed),
             capacity: header.capacity.load(Ordering::Relaxed),
+            buckets: header.buckets.load(Ordering::Relaxed),
             slots: header.slots.load(Ordering::Relaxed),
             origin: header.origin(),
         }

@@ -197,9 +197,13 @@ pub const CASES: &[Case] = &[
     ),
     case(Start, all("read", EIO), AsEver, &[]),
     case(Start, all("openat", ENFILE), PrivateRing, &["it cannot be opened", "Too many"]),
-    case(Start, one("openat", ENOSPC, 2), PrivateRing, &["it cannot be created", "No space"]),
-    case(Start, one("openat", EROFS, 2), PrivateRing, &["it cannot be created", "Read-only"]),
+    case(Start, one("openat", ENOSPC, 3), PrivateRing, &["it cannot be created", "No space"]),
+    case(Start, one("openat", EROFS, 3), PrivateRing, &["it cannot be created", "Read-only"]),
     case(Start, one("openat", EINTR, 1), AsEver, &[]),
+    case(Start, one("openat", EINTR, 2), AsEver, &[]),
+    // To see of which version it is: who cannot takes it for his own.
+    case(Start, one("openat", EIO, 1), AsEver, &[]),
+    case(Start, all("pread64", EIO), AsEver, &[]),
     case(Start, all("statx", ENOSYS), AsEver, &[]),
     case(Start, all("statx fstat64", EIO), PrivateRing, &["fstat: Input/output error"]),
     case(

@@ -12,6 +12,7 @@ use tktrot::ring::layout::{
 };
 
 use crate::files::write_ring;
+use crate::witness::Witness;
 use crate::{Result, is_refused, nginx, serves_and_resumes_across_workers};
 
 /// The bytes of a ring that served an nginx, which has ended.
@@ -77,8 +78,21 @@ fn a_header_that_is_none() -> Result<()> {
 
 #[test]
 fn a_header_of_another_version() -> Result<()> {
+    // Left to the servers of that version, and one made beside it.
     let at = offset_of!(Header, version);
-    scribbled(at..at + 4, &1u32.to_ne_bytes(), "it is a ring of version 1, not 2")?;
+    for version in [1_u32, 3, 0xffff, u32::MAX] {
+        let mut ring = sound_ring()?.to_vec();
+        ring[at..at + 4].copy_from_slice(&version.to_ne_bytes());
+        let dir = RingDir::new()?;
+        let path = dir.path().join("web.ring");
+        write_ring(&path, &ring, 0o600)?;
+        let before = Witness::of(&path)?;
+        let server = nginx(&path)?.env("TKTROT_STRICT", "1").start()?;
+        serves_and_resumes_across_workers(&server)?;
+        assert_eq!(testbed::log::ours(&server.stderr()), [""; 0]);
+        before.assert_unchanged("another version")?;
+        assert!(dir.path().join("web.ring.2").exists());
+    }
     let at = offset_of!(Header, lock_abi);
     scribbled(at..at + 4, &[0xff; 4], "it was made for another C library or word size")
 }
@@ -90,6 +104,8 @@ fn a_capacity_that_cannot_be() -> Result<()> {
         let reason = format!("it has a capacity of {capacity} keys");
         scribbled(at..at + 4, &capacity.to_ne_bytes(), &reason)?;
     }
+    let at = offset_of!(Header, buckets);
+    scribbled(at..at + 4, &3u32.to_ne_bytes(), "it has 3 look-up chains")?;
     let at = offset_of!(Header, slots);
     for slots in [0, FIRST_SLOTS - 1, MAX_CAPACITY + 1, u32::MAX] {
         let reason = format!("it has memory for {slots} keys");
