@@ -253,7 +253,16 @@ fn an_older_ring_that_is_none_gives_no_keys_and_harms_nobody() -> Result<()> {
     let servers = Servers::new()?;
     let (ticket, key) = servers.ticket_and_key("one")?;
     type Spoil = fn(&OldRing) -> Result<()>;
-    let spoils: [Spoil; 5] = [
+    let spoils: [Spoil; 6] = [
+        // With a hole, as a copy may have.
+        |old| {
+            old.file.set_len(0)?;
+            let size = OldRing::SLOTS_AT + OldRing::CAPACITY * size_of::<Slot>();
+            old.long(0, MAGIC)?;
+            old.word(offset_of!(Header, version), 1)?;
+            old.word(offset_of!(Header, capacity), OldRing::CAPACITY as u32)?;
+            Ok(old.file.set_len(size as u64)?)
+        },
         |old| old.word(offset_of!(Header, capacity), 63),
         |old| old.word(offset_of!(Header, capacity), u32::MAX),
         |old| Ok(old.file.set_len(1000)?),

@@ -10,6 +10,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -117,22 +118,29 @@ impl Older {
             return None;
         }
         let len = usize::try_from(claim.size).ok()?;
-        let mapping = Mapping::to_read(file.as_fd(), len).ok()?;
-        let mut older = Older { mapping, slots_at: 0, slots: 0, seen: AtomicU64::new(u64::MAX) };
-        if len < size_of::<Header>() {
+        // A hole could be a SIGBUS.
+        let has_holes = file.metadata().ok()?.blocks() * 512 < claim.size;
+        if len < size_of::<Header>() || has_holes {
             return None;
         }
+        let mapping = Mapping::to_read(file.as_fd(), len).ok()?;
+        let mut older = Older { mapping, slots_at: 0, slots: 0, seen: AtomicU64::new(u64::MAX) };
         let header = older.header();
         let capacity = header.capacity.load(Ordering::Relaxed);
+        if !(MIN_CAPACITY..=MAX_CAPACITY).contains(&capacity) {
+            return None;
+        }
         let buckets = capacity.next_power_of_two().max(32) as usize;
         let slots_at = BUCKETS_AT + buckets * size_of::<u32>();
         let is_whole = len == slots_at + capacity as usize * size_of::<Slot>();
         let boot = [&header.inode, &header.born].map(|word| word.load(Ordering::Relaxed));
-        let is_possible = (MIN_CAPACITY..=MAX_CAPACITY).contains(&capacity) && is_whole;
-        if !is_possible || !may_be_same_boot(boot, boot_id()) {
+        if !is_whole || !may_be_same_boot(boot, boot_id()) {
             return None;
         }
         (older.slots_at, older.slots) = (slots_at, capacity as usize);
+        // As its own servers do; where this one may not, its keys are no worse off than there.
+        let _ = older.mapping.hide();
+        let _ = older.mapping.lock(len);
         Some(older)
     }
 
@@ -196,7 +204,8 @@ impl Writer<'_> {
                     self.erase(entry.index);
                 }
             }
-            for slot in older.slots() {
+            let is_new = |slot: &&Slot| self.ring().locate(&slot.name()).is_none();
+            for slot in older.slots().iter().filter(is_new) {
                 self.inherit_one(slot, now);
             }
         }
