@@ -100,6 +100,8 @@ pub struct Keyring<C: Clock = BootClock> {
     evicting: OnceOnly,
     lock_broken: OnceOnly,
     no_memory: OnceOnly,
+    /// How many slots had memory then.
+    short_with: AtomicU32,
     unlocked: OnceOnly,
     clock_failing: OnceOnly,
     /// See [`crate::terms`].
@@ -122,6 +124,7 @@ impl<C: Clock> Keyring<C> {
             evicting: OnceOnly::new(),
             lock_broken: OnceOnly::new(),
             no_memory: OnceOnly::new(),
+            short_with: AtomicU32::new(0),
             unlocked: OnceOnly::new(),
             clock_failing: OnceOnly::new(),
             own_ask: OwnAsk::default(),
@@ -551,14 +554,16 @@ impl<C: Clock> Keyring<C> {
             Err(NotPublished::NoMemory) => self.ring.locate_encrypting(now).is_none(),
             _ => false,
         };
+        let slots = self.ring.slots_with_memory();
         if makes_room && self.evict(writer, now) {
             published = writer.publish(&key);
         }
         match published {
             Ok(_) => {
                 self.ring.header().rotations.fetch_add(1, Ordering::Relaxed);
-                if self.no_memory.reset() {
-                    notice!("the ring got memory for another key; rotation goes on");
+                let has_grown = slots > self.short_with.load(Ordering::Relaxed);
+                if has_grown && self.no_memory.reset() {
+                    notice!("the ring has got memory for more keys");
                 }
                 if self.generator_failing.reset() {
                     notice!("the random number generator works again; rotation goes on");
@@ -573,9 +578,7 @@ impl<C: Clock> Keyring<C> {
             }
             Err(NotPublished::NoMemory) => {
                 self.ring.note_problem(Problem::NoMemory, now);
-                if self.no_memory.first() {
-                    warning!("{}; the present keys serve to their end", Failure::NoMemory);
-                }
+                self.tell_short_of_memory();
                 Err(Failure::NoMemory)
             }
         }
@@ -605,17 +608,28 @@ impl<C: Clock> Keyring<C> {
         };
         writer.erase(first.index);
         self.ring.note_problem(Problem::Full, now);
-        if self.evicting.first() {
+        let (name, left) = (first.name, now.until(first.times.decrypt_until).as_secs());
+        if (writer.entries().len() as u32) + 1 < self.ring.capacity() {
+            self.tell_short_of_memory();
+        } else if self.evicting.first() {
             warning!(
-                "the ring has no room: key {} ends {}s early; there are {} keys, and may be {} \
-                 (TKTROT_CAPACITY)",
-                first.name,
-                now.until(first.times.decrypt_until).as_secs(),
-                writer.entries().len() + 1,
+                "the ring has as many keys as may be, {} (TKTROT_CAPACITY): key {name} ends {left}s \
+                 early, and others will",
                 self.ring.capacity()
             );
         }
         true
+    }
+
+    fn tell_short_of_memory(&self) {
+        self.short_with.store(self.ring.slots_with_memory(), Ordering::Relaxed);
+        if self.no_memory.first() {
+            warning!(
+                "{}; where no other key encrypts any more, a new one takes the place of an old one, \
+                 which ends early",
+                Failure::NoMemory
+            );
+        }
     }
 
     fn generator_failed(&self, now: Time) -> Failure {

@@ -13,12 +13,14 @@ use std::time::Duration;
 use testbed::client::{Client, TlsVersion};
 use testbed::solo::Solo;
 use testbed::{RingDir, artifacts, log, wait};
-use tktrot::clock::{BootClock, Clock, Time};
+use tktrot::clock::{BootClock, Clock, Time, VirtualClock};
+use tktrot::config::Config;
 use tktrot::ring::Ring;
 use tktrot::ring::file::Place;
 use tktrot::ring::layout::{Capacity, FIRST_SLOTS, MORE_SLOTS, SIZE, bytes_of};
 use tktrot::ring::reader::Key;
 use tktrot::ring::writer::NotPublished;
+use tktrot::rotate::{Failure, Generator, Keyring, NotRandom};
 use tktrot::schedule::KeyTimes;
 use tktrot::secret::KeyName;
 
@@ -248,6 +250,58 @@ fn without_memory_a_key_is_refused_and_nothing_else_happens() {
         }
         assert!(keys > 20 * u64::from(MORE_SLOTS) / 2, "only {keys} keys");
     });
+}
+
+/// A rotation that finds no memory leaves all keys as they are, as long as one encrypts.
+#[test]
+fn without_memory_keys_rotate_as_far_as_they_can_and_go_on_when_there_is_some() {
+    const ROTATE: Duration = Duration::from_secs(100);
+    on_a_tmpfs(1 << 20, |dir| {
+        let (clock, filler) = (VirtualClock::new(Time(0) + 100 * ROTATE), dir.join("filler"));
+        let keyring = Keyring::new(place(dir).open(Capacity::MAX).unwrap(), &clock, &Source);
+        let lifetime = Some(3 * ROTATE);
+        let config = Config { rotate_every: Some(ROTATE), lifetime, ..Config::default() };
+        keyring.configure(&config).unwrap();
+        keyring.tick_patiently();
+        let far = Time(u64::MAX / 2);
+        let writer = keyring.ring().try_write().unwrap();
+        for number in (0..).take(FIRST_SLOTS as usize - writer.entries().len()) {
+            let mut key = key(number);
+            key.times.decrypt_until = far;
+            writer.publish(&key).unwrap();
+        }
+        drop(writer);
+        fill_up(&filler);
+
+        let names = || -> Vec<_> {
+            let entries = keyring.ring().try_write().unwrap().entries();
+            entries.iter().map(|entry| entry.name).collect()
+        };
+        let before = names();
+        assert_eq!(keyring.rotate(), Err(Failure::NoMemory));
+        assert_eq!(names(), before);
+        for _ in 0..8 {
+            clock.advance(ROTATE / 2);
+            keyring.tick_patiently();
+            assert!(keyring.sealing_key(clock.now(), &mut Key::blank()), "none encrypts");
+            assert_eq!(names().len(), FIRST_SLOTS as usize);
+        }
+        let is_there = |number| keyring.ring().locate(&name(number)).is_some();
+        assert!((0..50).all(is_there), "another node's key is gone");
+        fs::remove_file(&filler).unwrap();
+        clock.advance(ROTATE / 2);
+        keyring.tick_patiently();
+        assert!(keyring.ring().slots_with_memory() > FIRST_SLOTS);
+    });
+}
+
+/// Random bytes.
+struct Source;
+
+impl Generator for Source {
+    fn fill(&self, bytes: &mut [u8]) -> std::result::Result<(), NotRandom> {
+        openssl::rand::rand_bytes(bytes).map_err(|_| NotRandom::Failed)
+    }
 }
 
 #[test]

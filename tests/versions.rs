@@ -55,8 +55,8 @@ impl OldRing {
         Ok(self.file.write_all_at(&value.to_ne_bytes(), at as u64)?)
     }
 
-    /// As its writers do: the key first, then how many were made.
-    fn publish(&self, place: usize, key: &Key, made: u64) -> Result<()> {
+    /// As its writers do: each change makes the slot's number higher by two.
+    fn publish(&self, place: usize, key: &Key, number: u64) -> Result<()> {
         let at = Self::SLOTS_AT + place * size_of::<Slot>();
         self.long(at + offset_of!(Slot, node), OLD_NODE)?;
         let times = [
@@ -70,14 +70,14 @@ impl OldRing {
         self.file.write_all_at(key.secrets.aes.expose(), (at + offset_of!(Slot, aes)) as u64)?;
         self.file.write_all_at(key.secrets.hmac.expose(), (at + offset_of!(Slot, hmac)) as u64)?;
         self.file.write_all_at(&key.name.0, (at + offset_of!(Slot, name)) as u64)?;
-        self.long(offset_of!(Header, rotations), made)
+        self.long(at + offset_of!(Slot, seq), number)
     }
 
-    /// As a revocation of theirs, which makes a new key.
-    fn erase(&self, place: usize, made: u64) -> Result<()> {
+    /// As a revocation of a key that no longer encrypts, which makes no new one.
+    fn erase(&self, place: usize, number: u64) -> Result<()> {
         let at = Self::SLOTS_AT + place * size_of::<Slot>();
         self.file.write_all_at(&[0; size_of::<Slot>()], at as u64)?;
-        self.long(offset_of!(Header, rotations), made)
+        self.long(at + offset_of!(Slot, seq), number)
     }
 }
 
@@ -151,7 +151,7 @@ fn tickets_of_an_older_ring_open_in_the_newer_one_as_long_as_its_keys_live() -> 
     let [first, later, unborn] = ["one", "two", "three"].map(|ring| servers.ticket_and_key(ring));
     let ((first, first_key), (later, later_key), (unborn, _)) = (first?, later?, unborn?);
     let old = OldRing::create(&servers.path("web.ring"))?;
-    old.publish(0, &first_key, 1)?;
+    old.publish(0, &first_key, 2)?;
     let before = inode(&servers.path("web.ring"))?;
 
     let server = servers.builder("web")?.start()?;
@@ -168,7 +168,7 @@ fn tickets_of_an_older_ring_open_in_the_newer_one_as_long_as_its_keys_live() -> 
         resumes(&server, &later).unwrap_or(false).then_some(())
     })?;
     // They revoke one.
-    old.erase(0, 3)?;
+    old.erase(0, 4)?;
     wait::until(PATIENCE, "the end of a key that was revoked there", || {
         resumes(&server, &first).is_ok_and(|resumed| !resumed).then_some(())
     })?;
@@ -183,7 +183,7 @@ fn what_was_revoked_here_does_not_come_back_from_there() -> Result<()> {
     let (first, first_key) = servers.ticket_and_key("one")?;
     let (later, later_key) = servers.ticket_and_key("two")?;
     let old = OldRing::create(&servers.path("web.ring"))?;
-    old.publish(0, &first_key, 1)?;
+    old.publish(0, &first_key, 2)?;
     let server = servers.builder("web")?.start()?;
     assert!(resumes(&server, &first)?);
     let place = servers.place("web.ring").of_this_version();
@@ -226,6 +226,28 @@ fn a_later_version_keeps_its_ring_and_this_one_has_its_own() -> Result<()> {
     let third = servers.builder("web")?.start()?;
     assert!(resumes(&third, visit.tickets.last().ok_or("no ticket")?)?);
     assert!(!servers.path("web.ring").exists());
+    Ok(())
+}
+
+/// An accident in the directory costs nobody its ring.
+#[test]
+fn what_is_only_named_as_the_ring_beside_takes_no_ring_away() -> Result<()> {
+    type Put = fn(&Path) -> std::io::Result<()>;
+    let accidents: [Put; 4] = [
+        |beside| fs::write(beside, ""),
+        |beside| fs::create_dir(beside),
+        |beside| std::os::unix::fs::symlink("web.ring", beside),
+        |beside| fs::copy(beside.with_extension(""), beside).map(drop),
+    ];
+    for put in accidents {
+        let servers = Servers::new()?;
+        let one = servers.builder("web")?.start()?;
+        let visit = Client::new(TlsVersion::V13)?.connect(one.addr(), None, None)?;
+        put(&servers.path(&format!("web.ring.{MAJOR}")))?;
+        let another = servers.builder("web")?.start()?;
+        assert!(resumes(&another, visit.tickets.last().ok_or("no ticket")?)?);
+        works(&another)?;
+    }
     Ok(())
 }
 
@@ -273,7 +295,7 @@ fn an_older_ring_that_is_none_gives_no_keys_and_harms_nobody() -> Result<()> {
     for (number, spoil) in spoils.into_iter().enumerate() {
         let (name, file) = (format!("web{number}"), format!("web{number}.ring"));
         let old = OldRing::create(&servers.path(&file))?;
-        old.publish(0, &key, 1)?;
+        old.publish(0, &key, 2)?;
         spoil(&old)?;
         let before = fs::read(servers.path(&file))?;
         let server = servers.builder(&name)?.start()?;

@@ -10,6 +10,7 @@ mod commands;
 mod generator;
 mod keyfile;
 mod orphans;
+mod output;
 mod probe;
 mod ringfile;
 mod rings;
@@ -24,6 +25,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use output::errln;
 use severity::Severity;
 
 /// Session ticket keys of TLS servers: see them, steer them, test them.
@@ -59,11 +61,15 @@ fn main() -> ExitCode {
         truncated::survive();
     }
     let severity = cli.command.run(cli.config.as_deref()).unwrap_or_else(|error| {
-        eprintln!("tktrot: {error:#}");
+        errln!("tktrot: {error:#}");
         Severity::Wrong
     });
+    if let Some(error) = output::failure() {
+        errln!("tktrot: not all could be printed: {error}");
+        return Severity::Wrong.into();
+    }
     if truncated::happened() {
-        eprintln!(
+        errln!(
             "tktrot: a ring was truncated while it was looked at: what is said of it above may be \
              wrong, and what was to be done to it was not done"
         );

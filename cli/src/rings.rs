@@ -30,6 +30,11 @@ pub struct RingArgument {
 }
 
 /// For clap: the name or path of a ring.
+fn is_path(ring: &OsString) -> bool {
+    ring.as_bytes().contains(&b'/')
+}
+
+/// A name or path that a ring can have.
 pub fn checked(text: &str) -> Result<OsString, String> {
     tktrot::config::values::ring(text.as_ref())
         .map_err(|accepted| format!("accepted is {accepted}"))
@@ -43,21 +48,23 @@ impl RingArgument {
         if config.ring.is_none() {
             config.ring = Some(only_ring(&directory(&config))?);
         }
-        Ok(config.place().of_this_version())
+        let place = config.place();
+        // A path is meant as it is, if there is a ring.
+        let is_exact = self.ring.as_ref().is_some_and(is_path) && place.holds_a_ring();
+        Ok(if is_exact { place } else { place.of_this_version() })
     }
 
     /// The files that are meant: where a path is given that one, whatever is beside it; else those
     /// of all versions that there are, or would be of this one, which comes first.
     pub fn files(&self, settings: &Settings) -> Result<Vec<Place>> {
-        let is_path = self.ring.as_ref().is_some_and(|ring| ring.as_bytes().contains(&b'/'));
-        if is_path {
+        if self.ring.as_ref().is_some_and(is_path) {
             let config = Config { ring: self.ring.clone(), ..settings.config.clone() };
             return Ok(vec![config.place()]);
         }
         let own = self.place(settings)?;
         let file = |path: PathBuf| path.file_name()?.to_str().map(str::to_owned);
         let of = |file| Place { file, ..own.clone() };
-        let others = own.of_other_versions().into_iter().filter_map(file).map(of);
+        let others = own.others_of_that_name().into_iter().filter_map(file).map(of);
         let is_there = fs::symlink_metadata(own.path()).is_ok();
         let mut all: Vec<_> = is_there.then(|| own.clone()).into_iter().chain(others).collect();
         if all.is_empty() {
@@ -188,7 +195,7 @@ fn only_ring(dir: &Path) -> Result<OsString> {
 }
 
 fn absent(place: &Place) -> String {
-    if let Some(other) = place.of_other_versions().first() {
+    if let Some(other) = place.others_of_that_name().first() {
         return format!(
             "{}: it is there for servers of another release (`tktrot ring list`), and there is none \
              for those of this one yet",
@@ -196,7 +203,7 @@ fn absent(place: &Place) -> String {
         );
     }
     let names = names(&place.dir).unwrap_or_default();
-    let others: Vec<_> = names.iter().map(|name| name.to_string_lossy()).collect();
+    let others: Vec<_> = names.iter().map(|name| printable(&name.to_string_lossy())).collect();
     let others = if others.is_empty() { "no others".into() } else { others.join(", ") };
     format!(
         "{}: there is no such ring; in its directory there are: {others}",

@@ -6,7 +6,7 @@ mod program;
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use testbed::nginx::Nginx;
 use testbed::solo::Solo;
 use testbed::{RingDir, artifacts, log, process, wait};
 
-use program::{Result, alarms, document, keyring_with_keys, tktrot};
+use program::{Result, alarms, command, document, keyring_with_keys, tktrot};
 
 const LIMIT: Duration = Duration::from_secs(20);
 /// Somebody else.
@@ -29,6 +29,35 @@ fn server(ring: &RingDir) -> Result<Solo> {
         .env("TKTROT_RING", "web")
         .env("TKTROT_ROTATE", "1h")
         .start()?)
+}
+
+/// What a command was told to do is done, whether it can be told or not.
+#[test]
+fn what_cannot_be_printed_is_done_all_the_same() -> Result<()> {
+    process::needs_root("/proc/PID/map_files");
+    let full = || Stdio::from(File::options().write(true).open("/dev/full").unwrap());
+    for (closed, status) in [(false, Some(2)), (true, Some(0))] {
+        let dir = RingDir::new()?;
+        let removed = keyring_with_keys(&dir, "web")?;
+        fs::remove_file(dir.path().join("web.ring"))?;
+        let present = keyring_with_keys(&dir, "web")?;
+        let mut command = command(&dir, &["revoke", "web", "--all", "--yes"]);
+        let mut command = command.stderr(Stdio::piped());
+        command = if closed { command.stdout(Stdio::piped()) } else { command.stdout(full()) };
+        let mut child = command.spawn()?;
+        drop(child.stdout.take());
+        let output = child.wait_with_output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), status, "{said}");
+        assert!(!said.contains("panic"), "{said}");
+        assert_eq!(said.contains("not all could be printed"), !closed, "{said}");
+        for keyring in [removed, present] {
+            // Those before it are gone, and the two that follow are new.
+            assert_eq!(keyring.ring().try_write().map_err(|_| "busy")?.entries().len(), 2);
+            assert!(keyring.ring().header().rotations.load(Ordering::Relaxed) > 2);
+        }
+    }
+    Ok(())
 }
 
 /// True if a ticket that the one server gives out resumes at the other.

@@ -20,7 +20,7 @@ use super::layout::{Header, MAJOR, MAX_CAPACITY, MIN_CAPACITY, Slot};
 use super::map::Mapping;
 use super::reader::Key;
 use super::writer::Writer;
-use crate::clock::Time;
+use crate::clock::{BootClock, Clock, Time};
 use crate::schedule::KeyState;
 use crate::secret::{KeyName, wipe_stack};
 
@@ -49,16 +49,21 @@ impl Place {
             return self.clone();
         }
         let beside = Place { file: format!("{}{}", self.file, suffix()), ..self.clone() };
-        let is_there = fs::symlink_metadata(beside.path()).is_ok();
-        if is_there || self.version().is_some_and(|version| version != MAJOR) {
-            beside
-        } else {
-            self.clone()
-        }
+        let is_anothers = || self.version().is_some_and(|version| version != MAJOR);
+        if beside.holds_a_ring() || is_anothers() { beside } else { self.clone() }
     }
 
-    /// The rings of other versions that there are of that name.
-    pub fn of_other_versions(&self) -> Vec<PathBuf> {
+    /// True if what lies here is a ring of this version, that this user may use and that was made as
+    /// this file; false for what only has such a name.
+    pub fn holds_a_ring(&self) -> bool {
+        let file = self.open_made_dir(libc::O_RDONLY).ok().and_then(|dir| self.open_to_read(&dir));
+        file.is_some_and(|file| {
+            self.check(&file, libc::O_RDONLY).is_ok() && self.check_head(&file).is_ok()
+        })
+    }
+
+    /// The other rings that there are of that name, of whatever version.
+    pub fn others_of_that_name(&self) -> Vec<PathBuf> {
         /// Nobody has so many releases between two reloads.
         const MOST: u32 = 9;
         let file = self.file.strip_suffix(&*suffix()).unwrap_or(&self.file);
@@ -66,7 +71,7 @@ impl Place {
         let beside = (1..=MOST).map(|version| format!("{file}.{version}"));
         let beside = beside.map(|file| Place { file, ..self.clone() });
         let others = [plain].into_iter().chain(beside);
-        let is_other = |place: &Place| place.version().is_some_and(|version| version != MAJOR);
+        let is_other = |place: &Place| place.file != self.file && place.version().is_some();
         others.filter(is_other).map(|place| place.path()).collect()
     }
 
@@ -104,7 +109,7 @@ pub struct Older {
     mapping: Mapping,
     slots_at: usize,
     slots: usize,
-    /// How many keys its node had made when they were looked at last.
+    /// [`Older::state`] when its keys were taken last.
     seen: AtomicU64,
 }
 
@@ -138,6 +143,9 @@ impl Older {
             return None;
         }
         (older.slots_at, older.slots) = (slots_at, capacity as usize);
+        if !older.has_keys(BootClock.now()) {
+            return None;
+        }
         // As its own servers do; where this one may not, its keys are no worse off than there.
         let _ = older.mapping.hide();
         let _ = older.mapping.lock(len);
@@ -160,13 +168,25 @@ impl Older {
         }
     }
 
-    fn made(&self) -> u64 {
-        self.header().rotations.load(Ordering::Acquire)
+    /// Another one after each change to its slots: every store of a key, and every erasure,
+    /// makes a sequence number higher.
+    fn state(&self) -> u64 {
+        let numbers = self.slots().iter().map(|slot| slot.seq.load(Ordering::Acquire));
+        numbers.fold(0, u64::wrapping_add)
     }
 
-    /// True if it has made keys since they were taken last.
+    /// True if it was written since its keys were taken last.
     pub fn has_changed(&self) -> bool {
-        self.made() != self.seen.load(Ordering::Relaxed)
+        self.state() != self.seen.load(Ordering::Relaxed)
+    }
+
+    /// True if one of its keys is not over yet. What had none when a server of this version
+    /// came is not looked at: it may be removed.
+    fn has_keys(&self, now: Time) -> bool {
+        let is_live = |slot: &Slot| {
+            !slot.name().is_constant() && slot.times().state(now) != KeyState::Expired
+        };
+        self.slots().iter().any(is_live)
     }
 }
 
@@ -194,7 +214,7 @@ impl Writer<'_> {
     pub(crate) fn inherit(&self, now: Time) -> bool {
         let older = self.ring().older().filter(|older| older.has_changed());
         let Some(older) = older else { return false };
-        let made = older.made();
+        let state = older.state();
         let node = older.header().node.load(Ordering::Relaxed);
         let is_severed = self.ring().header().severed.load(Ordering::Relaxed) != 0;
         if !is_severed && node != self.ring().header().node.load(Ordering::Relaxed) {
@@ -209,7 +229,7 @@ impl Writer<'_> {
                 self.inherit_one(slot, now);
             }
         }
-        older.seen.store(made, Ordering::Relaxed);
+        older.seen.store(state, Ordering::Relaxed);
         true
     }
 

@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use super::Ring;
 use super::asks::Binds;
 use super::file::{Place, Refused};
-use super::layout::{Block, Header, Member, PLAIN, SIZE, Slot, bytes_of};
+use super::layout::{Block, Header, Member, PLAIN, SIZE, Slot};
 use super::lock::Holder;
 use super::map::Mapping;
 use super::memory::Memory;
@@ -93,11 +93,6 @@ impl View {
     /// True if the file has no name any more.
     pub fn is_removed(&self) -> bool {
         self.file.metadata().is_ok_and(|facts| facts.nlink() == 0)
-    }
-
-    /// How many bytes of it have memory.
-    pub fn bytes(&self) -> u64 {
-        bytes_of(self.ring.slots_with_memory()) as u64
     }
 
     /// How many keys may be in it at most.

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::check::configuration::{self, Start};
 use crate::check::{Finding, binary, host, running};
+use crate::output::outln;
 use crate::settings;
 use crate::severity::Severity;
 use crate::shim;
@@ -66,7 +67,7 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     let severity = findings.iter().map(|finding| finding.severity).max().unwrap_or(Severity::Fine);
     let report = Report { severity, program: program.display().to_string(), findings };
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        outln!("{}", serde_json::to_string_pretty(&report)?);
     } else {
         print(&report);
     }
@@ -74,14 +75,14 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
 }
 
 fn print(report: &Report) {
-    println!("{}", report.program);
+    outln!("{}", report.program);
     for Finding { severity, subject, found, advice } in &report.findings {
-        println!("  {severity:5}  {subject:14}  {found}");
+        outln!("  {severity:5}  {subject:14}  {found}");
         if !advice.is_empty() {
-            println!("  {:5}  {:14}  → {advice}", "", "");
+            outln!("  {:5}  {:14}  → {advice}", "", "");
         }
     }
-    println!(
+    outln!(
         "{}",
         match report.severity {
             Severity::Fine => "It will work here.",

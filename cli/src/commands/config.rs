@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use tktrot_fleet::config::Config as FleetConfig;
 
+use crate::output::outln;
 use crate::settings::{self, Contents};
 use crate::severity::Severity;
 
@@ -27,12 +28,12 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     let Action::Check { file } = &arguments.action;
     let file = file.as_deref().or(config).unwrap_or(Path::new(settings::DEFAULT));
     let Contents { variables, fleet } = settings::read_file(file)?;
-    println!("{}: {} settings, all of which can be used", file.display(), variables.len());
+    outln!("{}: {} settings, all of which can be used", file.display(), variables.len());
     for (name, value) in variables {
-        println!("  {}={}", name.to_string_lossy(), value.to_string_lossy());
+        outln!("  {}={}", name.to_string_lossy(), value.to_string_lossy());
     }
     if fleet != FleetConfig::default() {
-        println!("  {}", said(&fleet));
+        outln!("  {}", said(&fleet));
     }
     Ok(Severity::Fine)
 }

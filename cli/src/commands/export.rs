@@ -10,6 +10,7 @@ use crate::keyfile::files::{self, Fate, Format, Writing};
 use crate::keyfile::lighttpd::Now;
 use crate::keyfile::selection::Selection;
 use crate::keyfile::target::{Disk, Manner};
+use crate::output::{errln, outln};
 use crate::rings::RingArgument;
 use crate::settings;
 use crate::severity::Severity;
@@ -61,7 +62,7 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     let writing = Writing { now, manner, fate: Fate::Final, not_before: 0 };
     let lineup = selection.lineup();
     let count = files::write(arguments.format, &lineup, output, writing)?;
-    println!(
+    outln!(
         "{}: {} of {} keys; {} encrypts",
         output.display(),
         count,
@@ -69,7 +70,7 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
         lineup.encrypts.name
     );
     if selection.left_out > 0 {
-        eprintln!(
+        errln!(
             "tktrot: {} keys are left out, which servers without libtktrot cannot use: they are \
              not plain, or of 16 bytes",
             selection.left_out

@@ -10,6 +10,7 @@ use tktrot::import::{Flaw, NotImported};
 
 use crate::keyfile::lighttpd::Now;
 use crate::keyfile::{Keys, Short, haproxy, lighttpd, nginx, raw, source};
+use crate::output::{errln, outln};
 use crate::rings::RingArgument;
 use crate::settings;
 use crate::severity::Severity;
@@ -137,16 +138,16 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     }
     let names: Vec<_> = read.keys.iter().map(|key| key.name.to_string()).collect();
     if made {
-        println!("{}: made, for the server that is to start with it", path.display());
+        outln!("{}: made, for the server that is to start with it", path.display());
     }
-    println!(
+    outln!(
         "{}: imported {} ({}), to decrypt for {} s",
         path.display(),
         if names.len() == 1 { "1 key".into() } else { format!("{} keys", names.len()) },
         names.join(", "),
         lifetime.as_secs()
     );
-    eprintln!(
+    errln!(
         "tktrot: until they end, tickets of these keys open at every listener of this ring, also \
          where a client certificate is required (docs/security.md)"
     );

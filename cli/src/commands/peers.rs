@@ -10,6 +10,7 @@ use comfy_table::{Table, presets};
 use crate::agent::ask::{Question, ask};
 use crate::agent::export::status::ExportStatus;
 use crate::agent::figures::{Figures, Peer, Redis, Sharing, State};
+use crate::output::{out, outln};
 use crate::rings::RingArgument;
 use crate::settings;
 use crate::severity::Severity;
@@ -34,9 +35,9 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     let place = arguments.ring.place(&settings)?;
     let figures: Figures = ask(&place, &Question::Peers {})?;
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&figures)?);
+        outln!("{}", serde_json::to_string_pretty(&figures)?);
     } else {
-        print!("{}{}", told(&figures), exports(&figures.exports));
+        out!("{}{}", told(&figures), exports(&figures.exports));
     }
     let all_up = figures.others().all(|peer| peer.state == State::Up);
     let all_current = figures.exports.iter().all(|export| export.current);

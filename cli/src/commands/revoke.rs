@@ -11,6 +11,7 @@ use tktrot::secret::KeyName;
 
 use crate::agent::ask::{self, Question, Revoked, ask};
 use crate::orphans::targets;
+use crate::output::{errln, outln};
 use crate::ringfile::versions::not_reached;
 use crate::rings::RingArgument;
 use crate::settings;
@@ -112,7 +113,7 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
         };
         revoke(&keyring, &target.name(), which)?;
         if !target.is_removed() && keyring.is_governed() {
-            eprintln!(
+            errln!(
                 "{}: an agent governs this ring; on other hosts keys live on: --fleet ends them \
                  there",
                 path.display()
@@ -120,10 +121,10 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
         }
     }
     for error in &unreached {
-        eprintln!("{error:#}");
+        errln!("{error:#}");
     }
     let others = not_reached(&place, "its keys live on");
-    others.iter().for_each(|line| eprintln!("{line}"));
+    others.iter().for_each(|line| errln!("{line}"));
     let all = unreached.is_empty() && others.is_empty();
     Ok(if all { severity } else { Severity::Wrong })
 }
@@ -133,7 +134,7 @@ fn revoke(keyring: &Keyring, name: &str, which: &Which) -> Result<()> {
         .revoke_those(|name| which.means(name))
         .map_err(|failure| anyhow!("{name}: {failure}"))?;
     let names: Vec<_> = revoked.iter().map(KeyName::to_string).collect();
-    println!("{name}: ended {}: {}", count(revoked.len()), names.join(", "));
+    outln!("{name}: ended {}: {}", count(revoked.len()), names.join(", "));
     Ok(())
 }
 
@@ -148,7 +149,7 @@ fn revoke_everywhere(place: &Place, which: &Which, meant: &[KeyFacts]) -> Result
         1 => "1 peer".into(),
         peers => format!("{peers} peers"),
     };
-    println!("{}: ended {} and told {peers}", place.path().display(), count(revoked.keys));
+    outln!("{}: ended {} and told {peers}", place.path().display(), count(revoked.keys));
     Ok(Severity::Fine)
 }
 

@@ -8,6 +8,7 @@ use anyhow::{Result, bail, ensure};
 
 use super::status::width;
 use crate::orphans::targets;
+use crate::output::{errln, out, outln};
 use crate::ringfile::facts::Facts;
 use crate::ringfile::json::{InFull, List, Ring, Show};
 use crate::ringfile::{places, removal, text};
@@ -102,14 +103,14 @@ fn list(arguments: &ListArguments, settings: &Settings) -> Result<Severity> {
     });
     let severity = rings.iter().map(Facts::severity).chain(of_dirs).max().unwrap_or(Severity::Fine);
     for dir in &found.unsearched {
-        eprintln!("tktrot: {}", dir.error);
+        errln!("tktrot: {}", dir.error);
     }
     if arguments.json {
         let rings = rings.iter().map(Ring::of).collect();
         let list = List { version: 1, severity, rings, unsearched: found.unsearched };
-        println!("{}", serde_json::to_string_pretty(&list)?);
+        outln!("{}", serde_json::to_string_pretty(&list)?);
     } else {
-        print!("{}", text::table(&rings, &found.searched));
+        out!("{}", text::table(&rings, &found.searched));
     }
     Ok(severity)
 }
@@ -126,12 +127,12 @@ fn show(arguments: &ShowArguments, settings: &Settings) -> Result<Severity> {
     let severity = rings.iter().map(Facts::severity).max().unwrap_or(Severity::Fine);
     if arguments.json {
         let rings = rings.iter().map(InFull::of).collect();
-        println!("{}", serde_json::to_string_pretty(&Show { version: 1, severity, rings })?);
+        outln!("{}", serde_json::to_string_pretty(&Show { version: 1, severity, rings })?);
         return Ok(severity);
     }
     let now = SystemTime::now();
     let told: Vec<_> = rings.iter().map(|facts| text::full(facts, now, width())).collect();
-    print!("{}", told.join("\n"));
+    out!("{}", told.join("\n"));
     Ok(severity)
 }
 
@@ -150,11 +151,11 @@ fn remove(arguments: &RemoveArguments, settings: &Settings) -> Result<Severity> 
         place.path().display()
     );
     let done = removal::remove(&place, settings, arguments.force)?;
-    println!("{}", done.said);
+    outln!("{}", done.said);
     Ok(match done.left_alone {
         None => Severity::Fine,
         Some(left) => {
-            eprintln!("tktrot: {left}");
+            errln!("tktrot: {left}");
             Severity::Wrong
         }
     })

@@ -7,6 +7,7 @@ use tktrot::rotate::Keyring;
 
 use crate::agent::ask::{Question, Rotated, ask};
 use crate::orphans::targets;
+use crate::output::{errln, outln};
 use crate::ringfile::versions::not_reached;
 use crate::rings::RingArgument;
 use crate::settings;
@@ -27,7 +28,7 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     if arguments.fleet {
         let place = arguments.ring.place(&settings)?;
         let Rotated { key, peers } = ask(&place, &Question::Rotate {})?;
-        println!(
+        outln!(
             "{}: key {key} encrypts, which {} acknowledged; the former ones decrypt to their ends",
             place.path().display(),
             match peers {
@@ -44,7 +45,7 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
         let keyring = match target.open() {
             Ok(keyring) => keyring,
             Err(error) if target.is_removed() => {
-                eprintln!("{error:#}");
+                errln!("{error:#}");
                 severity = Severity::Wrong;
                 continue;
             }
@@ -52,7 +53,7 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
         };
         rotate(&keyring, &target.name())?;
         if !target.is_removed() && keyring.is_governed() {
-            eprintln!(
+            errln!(
                 "{}: an agent governs this ring; other hosts learn of the key within a second, and \
                  cannot use its tickets before: with --fleet it encrypts when they can",
                 path.display()
@@ -60,7 +61,7 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
         }
     }
     for line in not_reached(&place, "no new key was made") {
-        eprintln!("{line}");
+        errln!("{line}");
         severity = severity.max(Severity::Doubtful);
     }
     Ok(severity)
@@ -70,6 +71,6 @@ fn rotate(keyring: &Keyring, name: &str) -> Result<()> {
     // What those asked for that have ended no longer counts, from this key on.
     keyring.reconsider().map_err(|failure| anyhow!("{name}: {failure}"))?;
     keyring.rotate().map_err(|failure| anyhow!("{name}: {failure}"))?;
-    println!("{name}: a new key encrypts; the former ones decrypt to their ends");
+    outln!("{name}: a new key encrypts; the former ones decrypt to their ends");
     Ok(())
 }

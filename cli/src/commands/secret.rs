@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use tktrot_fleet::secret::FleetSecret;
 
+use crate::output::outln;
 use crate::severity::Severity;
 
 #[derive(clap::Args)]
@@ -36,7 +37,7 @@ struct New {
 pub fn run(arguments: &Arguments) -> Result<Severity> {
     let Deed::New(New { file }) = &arguments.deed;
     create(file).with_context(|| file.display().to_string())?;
-    println!("{}: a new fleet secret; every host of the fleet needs it", file.display());
+    outln!("{}: a new fleet secret; every host of the fleet needs it", file.display());
     Ok(Severity::Fine)
 }
 

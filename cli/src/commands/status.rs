@@ -5,6 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::orphans::{Target, targets};
+use crate::output::out;
 use crate::rings;
 use crate::rings::RingArgument;
 use crate::settings::{self, Settings};
@@ -71,7 +72,7 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     }
     let seen = look(&targets, &settings, arguments.interval);
     let worst = seen.iter().map(Seen::severity).max().unwrap_or(Severity::Fine);
-    print!("{}", told(&seen, &arguments.form)?);
+    out!("{}", told(&seen, &arguments.form)?);
     Ok(worst)
 }
 

@@ -121,10 +121,22 @@ impl Seen {
     }
 }
 
+/// True in the PID namespace of the machine (namespaces(7)), which has this number in every kernel.
+fn sees_the_whole_machine() -> bool {
+    const INITIAL: u64 = 0xefff_fffc;
+    fs::metadata("/proc/self/ns/pid").is_ok_and(|facts| facts.ino() == INITIAL)
+}
+
 fn refuse_if_used(path: &Path, seen: &Seen, force: bool) -> Result<()> {
     if let Some(users) = seen.in_words() {
         bail!("{}: not removed, because it is in use: {users}; stop what uses it", path.display());
     }
+    ensure!(
+        force || sees_the_whole_machine(),
+        "{}: not removed: processes of other containers, which may use it, are not seen from this one; \
+         run this on the host, or give --force",
+        path.display()
+    );
     ensure!(
         seen.hidden == 0 || force,
         "{}: not removed: nobody is seen to use it, but {}; run this as root (with \

@@ -10,7 +10,7 @@ use crate::status::processes::FileId;
 
 /// A line for each that somebody has, or may have: `undone` says what was not done to it.
 pub fn not_reached(place: &Place, undone: &str) -> Vec<String> {
-    place.of_other_versions().iter().filter_map(|path| not_done(path, undone)).collect()
+    place.others_of_that_name().iter().filter_map(|path| not_done(path, undone)).collect()
 }
 
 fn not_done(path: &Path, undone: &str) -> Option<String> {
@@ -27,8 +27,8 @@ fn not_done(path: &Path, undone: &str) -> Option<String> {
         (true, _) => "may be used by processes that this user cannot look at".into(),
     };
     Some(format!(
-        "{}: {undone}: this ring is of format version {version} and {who}; use the tktrot of that \
-         release, or restart those servers with this one",
+        "{}: {undone}: this ring of the same name is of format version {version} and {who}; use the \
+         tktrot of that release, or this one with the path, or restart those servers",
         path.display()
     ))
 }

@@ -345,7 +345,11 @@ fn no_memory(reading: &Reading) -> Option<Alarm> {
         return None;
     }
     Kind::NoMemory.doubtful(
-        format!("there was no memory for another key {} ago", words(last.ago)),
+        format!(
+            "there was no memory for another key {} ago: where none encrypts any more, retired keys \
+             end before their tickets do",
+            words(last.ago)
+        ),
         "make room on the tmpfs of the ring, or mount a larger one; a ring takes 128 bytes for each \
          key; a server that has confined itself takes none for it",
     )

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use tktrot::clock::BootClock;
 use tktrot::config::Upkeep;
 use tktrot::ring::file::Place;
+use tktrot::ring::layout::{FIRST_SLOTS, bytes_of};
 use tktrot::ring::view::View;
 
 use super::counters::Counters;
@@ -96,7 +97,9 @@ impl Observer {
     /// As for [`Observer::look`]; or /proc cannot be read.
     pub fn read(&mut self) -> Result<Reading> {
         let view = self.look()?;
-        self.look_at_processes(FileId::of(view.file())?, view.bytes())?;
+        // What came since is locked by who has a thread, and stays in memory for all: a master
+        // whose workers serve has none.
+        self.look_at_processes(FileId::of(view.file())?, bytes_of(FIRST_SLOTS) as u64)?;
         let (_, _, processes) = self.processes.as_ref().context("looked at above")?;
         let snapshot = Snapshot::take(&view, &BootClock);
         let path = self.path();
