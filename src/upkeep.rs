@@ -396,9 +396,9 @@ fn attend(keyring: &Keyring, looks: bool) -> io::Result<()> {
         }
         if looks && !process::may_be_confined() {
             say_if_removed(keyring);
-            keyring.lock_more();
-            ring.follow_older(keyring.now());
         }
+        keyring.lock_more();
+        ring.follow_older(keyring.now());
         let next = CHORE.get().map_or(Time::NEVER, |chore| chore(keyring.now()));
         drop(permit);
         sleep_until((ring.deadline() + grace).min(next), keyring.now())?;
