@@ -548,14 +548,16 @@ impl<C: Clock> Keyring<C> {
             Err(NotRandom::Failed) => return Err(self.generator_failed(now)),
         }
         let mut published = writer.publish(&key);
+        let slots = self.ring.slots_with_memory();
         let makes_room = match published {
-            Err(NotPublished::Full) => true,
+            Err(NotPublished::Full) => self.evict(writer, Problem::Full, now),
             // There may be some before this one is needed.
-            Err(NotPublished::NoMemory) => self.ring.locate_encrypting(now).is_none(),
+            Err(NotPublished::NoMemory) if self.ring.locate_encrypting(now).is_none() => {
+                self.evict(writer, Problem::NoMemory, now)
+            }
             _ => false,
         };
-        let slots = self.ring.slots_with_memory();
-        if makes_room && self.evict(writer, now) {
+        if makes_room {
             published = writer.publish(&key);
         }
         match published {
@@ -598,24 +600,25 @@ impl<C: Clock> Keyring<C> {
         generator.fill(key.secrets.hmac.expose_mut())
     }
 
-    /// Frees a slot of a full ring: the retired key that would end first. Its
-    /// tickets become full handshakes; the other choice were no new keys.
-    fn evict(&self, writer: &Writer<'_>, now: Time) -> bool {
+    /// Frees a slot of a full ring, or of one without memory: the retired key that would end
+    /// first. Its tickets become full handshakes; the other choice were no new keys.
+    fn evict(&self, writer: &Writer<'_>, why: Problem, now: Time) -> bool {
         let retired =
             writer.entries().into_iter().filter(|e| e.times.state(now) == KeyState::Retired);
         let Some(first) = retired.min_by_key(|entry| entry.times.decrypt_until) else {
             return false;
         };
         writer.erase(first.index);
-        self.ring.note_problem(Problem::Full, now);
-        let (name, left) = (first.name, now.until(first.times.decrypt_until).as_secs());
-        if (writer.entries().len() as u32) + 1 < self.ring.capacity() {
+        self.ring.note_problem(why, now);
+        if why == Problem::NoMemory {
             self.tell_short_of_memory();
         } else if self.evicting.first() {
             warning!(
-                "the ring has as many keys as may be, {} (TKTROT_CAPACITY): key {name} ends {left}s \
-                 early, and others will",
-                self.ring.capacity()
+                "the ring has as many keys as may be, {} (TKTROT_CAPACITY): key {} ends {}s early, \
+                 and others will",
+                self.ring.capacity(),
+                first.name,
+                now.until(first.times.decrypt_until).as_secs()
             );
         }
         true

@@ -82,21 +82,32 @@ fn place(dir: &Path) -> Place {
 /// whether it ended well: neither by a panic nor by a signal.
 fn on_a_tmpfs(bytes: u64, work: impl FnOnce(&Path)) {
     let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+    ends_well(child(|| {
+        mount(dir.path(), bytes);
+        work(dir.path());
+    }));
+}
+
+/// Starts a process that does this, and ends with 0 if it does not panic.
+fn child(work: impl FnOnce()) -> libc::pid_t {
     // SAFETY: the child works alone and leaves with _exit.
     let child = unsafe { libc::fork() };
     assert!(child >= 0);
     if child == 0 {
-        let done = catch_unwind(AssertUnwindSafe(|| {
-            mount(dir.path(), bytes);
-            work(dir.path());
-        }));
+        // SAFETY: asks the kernel for a signal, so that the child ends whatever goes wrong.
+        unsafe { libc::alarm(600) };
+        let done = catch_unwind(AssertUnwindSafe(work));
         // SAFETY: ends the child at once.
         unsafe { libc::_exit(i32::from(done.is_err())) };
     }
+    child
+}
+
+fn ends_well(child: libc::pid_t) {
     let mut status = 0;
     // SAFETY: waits for our own child.
     assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
-    assert_eq!(status, 0, "it ended with status {status:#x}");
+    assert_eq!(status, 0, "a process ended with status {status:#x}");
 }
 
 fn mount(dir: &Path, bytes: u64) {
@@ -195,27 +206,8 @@ fn keys_are_found_while_the_ring_grows_under_processes_that_live() {
             }
         }
     };
-    let children: Vec<_> = (0..6)
-        .map(|number| {
-            // SAFETY: the child only works on the ring and leaves with _exit.
-            let child = unsafe { libc::fork() };
-            assert!(child >= 0);
-            if child == 0 {
-                // SAFETY: asks the kernel for a signal, so that the child ends whatever goes wrong.
-                unsafe { libc::alarm(600) };
-                let done = catch_unwind(AssertUnwindSafe(|| process(number)));
-                // SAFETY: ends the child at once.
-                unsafe { libc::_exit(i32::from(done.is_err())) };
-            }
-            child
-        })
-        .collect();
-    for child in children {
-        let mut status = 0;
-        // SAFETY: waits for our own child.
-        assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
-        assert_eq!(status, 0, "a process ended with status {status:#x}");
-    }
+    let children: Vec<_> = (0..6).map(|number| child(|| process(number))).collect();
+    children.into_iter().for_each(ends_well);
     assert_eq!(ring.try_write().unwrap().defect(), None);
     assert_eq!(ring.try_write().unwrap().entries().len() as u64, KEYS);
 }

@@ -62,9 +62,7 @@ impl RingArgument {
             return Ok(vec![config.place()]);
         }
         let own = self.place(settings)?;
-        let file = |path: PathBuf| path.file_name()?.to_str().map(str::to_owned);
-        let of = |file| Place { file, ..own.clone() };
-        let others = own.others_of_that_name().into_iter().filter_map(file).map(of);
+        let others = own.others_of_that_name();
         let is_there = fs::symlink_metadata(own.path()).is_ok();
         let mut all: Vec<_> = is_there.then(|| own.clone()).into_iter().chain(others).collect();
         if all.is_empty() {
@@ -199,7 +197,7 @@ fn absent(place: &Place) -> String {
         return format!(
             "{}: it is there for servers of another release (`tktrot ring list`), and there is none \
              for those of this one yet",
-            other.display()
+            other.path().display()
         );
     }
     let names = names(&place.dir).unwrap_or_default();

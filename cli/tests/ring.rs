@@ -29,7 +29,9 @@ use tktrot::ring::layout::{Header, MAJOR};
 use tktrot::ring::map::Mapping;
 
 use contained::{Contained, shared};
-use program::{NO_SETTINGS, Result, Said, TKTROT, environment, keyring, keyring_with_keys, tktrot};
+use program::{
+    NO_SETTINGS, Result, Said, TKTROT, checked, environment, keyring, keyring_with_keys, tktrot,
+};
 
 /// One test after the other: a child that one of them forks has all that others have mapped, and would
 /// be a user of their rings.
@@ -40,20 +42,6 @@ fn alone() -> MutexGuard<'static, ()> {
 
 /// Debian's nobody.
 const NOBODY: u32 = 65534;
-
-/// What a run with `--json` printed, checked against its schema and its exit status.
-fn checked(said: &Said, schema: &str) -> Result<Value> {
-    let document = serde_json::from_str(&said.stdout).map_err(|_| format!("{said:?}"))?;
-    let schema = jsonschema::validator_for(&serde_json::from_str(schema)?)?;
-    let flaws: Vec<_> = schema.iter_errors(&document).map(|flaw| flaw.to_string()).collect();
-    assert_eq!(flaws, [""; 0], "{document:#}");
-    let severity = ["fine", "doubtful", "wrong"]
-        .iter()
-        .position(|name| document["severity"] == *name)
-        .ok_or("no severity")?;
-    assert_eq!(said.status, Some(severity as i32), "{document:#}");
-    Ok(document)
-}
 
 /// `ring list --json`: the rings of this directory, and none of what other tests have.
 fn list(dir: &RingDir) -> Result<Vec<Value>> {

@@ -96,7 +96,10 @@ impl Place {
                 Some(file) => place.verify(&file)?.map(|ring| (file, ring)),
                 None => place.create(&dir, capacity)?.map(|(file, mut ring)| {
                     let facts = file.metadata().ok();
-                    ring.made = facts.map(|facts| Made { file: id_of(&facts), dir: dir_made });
+                    ring.made = facts.map(|facts| {
+                        let (path, file) = (place.path(), id_of(&facts));
+                        Made { path, file, dir: dir_made }
+                    });
                     (file, ring)
                 }),
             };
@@ -212,7 +215,7 @@ impl Place {
     }
 
     /// What may not be is refused; returns how many names the file has.
-    pub(super) fn check(&self, file: &File, access: libc::c_int) -> Result<u64, Refused> {
+    fn check(&self, file: &File, access: libc::c_int) -> Result<u64, Refused> {
         let facts = file.metadata().map_err(|error| self.failed("fstat", &error))?;
         let kind = facts.file_type();
         if kind.is_fifo() {

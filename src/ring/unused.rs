@@ -8,20 +8,20 @@
 use std::fmt;
 use std::fs;
 use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use super::Ring;
 use super::file::{Place, id_of};
 use super::origin::Origin;
+use super::verify::WRITER_PATIENCE;
 use super::writer::NotLocked;
 
-/// How long an operator's command waits for a writer, who needs microseconds.
-const PATIENCE: Duration = Duration::from_secs(2);
-
 /// What [`Place::open`] made, rather than found.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Made {
+    /// Where.
+    pub path: PathBuf,
     /// Device and inode of the file.
     pub file: (u64, u64),
     /// The directory, too.
@@ -48,13 +48,7 @@ impl fmt::Display for NotRemoved {
             NotRemoved::Replaced => {
                 f.write_str("its file was removed meanwhile, or another put in its place")
             }
-            NotRemoved::NotLocked(NotLocked::Busy) => {
-                f.write_str("its writer lock is held and not given back")
-            }
-            NotRemoved::NotLocked(NotLocked::Broken(errno)) => {
-                let why = io::Error::from_raw_os_error(*errno);
-                write!(f, "its writer lock does not work: {why}")
-            }
+            NotRemoved::NotLocked(why) => why.fmt(f),
             NotRemoved::Failed(why) => {
                 write!(f, "its keys are erased, but its file cannot be removed: {why}")
             }
@@ -81,7 +75,7 @@ impl Place {
     ///
     /// See [`NotRemoved`]. But for its last variant, everything is as it was.
     pub fn remove(&self, ring: &Ring, opened: u32) -> Result<usize, NotRemoved> {
-        let writer = ring.write_within(PATIENCE).map_err(NotRemoved::NotLocked)?;
+        let writer = ring.write_within(WRITER_PATIENCE).map_err(NotRemoved::NotLocked)?;
         if ring.times_opened() != opened {
             return Err(NotRemoved::Opened);
         }
@@ -104,7 +98,7 @@ impl Place {
     /// Children of this process share the ring without opening it. So this is
     /// only for a process that never forked.
     pub fn remove_unused(&self, ring: &Ring) {
-        let Some(made) = ring.made else { return };
+        let Some(made) = &ring.made else { return };
         // Under the lock that everybody who opens a ring takes: who comes now
         // waits, finds a file without a name, and makes one anew.
         let Ok(_writer) = ring.try_write() else { return };
@@ -113,10 +107,9 @@ impl Place {
         if used || header.opened.load(Ordering::Relaxed) != 1 {
             return;
         }
-        let path = self.of_this_version().path();
         let is_it = |facts: fs::Metadata| id_of(&facts) == made.file;
-        if fs::symlink_metadata(&path).is_ok_and(is_it)
-            && fs::remove_file(&path).is_ok()
+        if fs::symlink_metadata(&made.path).is_ok_and(is_it)
+            && fs::remove_file(&made.path).is_ok()
             && made.dir
         {
             // Stays where another ring is in it.

@@ -18,14 +18,14 @@ use super::memory::Memory;
 use super::mutex::RobustMutex;
 use super::origin::Origin;
 use super::versions::major;
-use super::writer::{NotLocked, Writer};
+use super::writer::Writer;
 use super::{Ring, growth};
 use crate::clock::nanos;
 use crate::schedule::{MAX_LIFETIME, MIN_ROTATE_EVERY};
 use crate::secret::wipe_stack;
 
 /// How long opening a ring waits for its writer, who needs microseconds.
-const WRITER_PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const WRITER_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What the first bytes of a file say of it, which every version of the format has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,12 +141,8 @@ impl Place {
         if !ring.mutexes().all(RobustMutex::is_one) {
             return Err(self.refused("a lock in it is none; remove it if no server uses it"));
         }
-        let writer = ring.write_within(WRITER_PATIENCE).map_err(|error| match error {
-            NotLocked::Busy => self.refused("its writer lock is held and not given back"),
-            NotLocked::Broken(errno) => {
-                self.failed("its writer lock does not work", &io::Error::from_raw_os_error(errno))
-            }
-        })?;
+        let writer =
+            ring.write_within(WRITER_PATIENCE).map_err(|why| self.refused(why.to_string()))?;
         let rotate_every = header.rotate_every.load(Ordering::Relaxed);
         let sensible = nanos(MIN_ROTATE_EVERY)..=nanos(MAX_LIFETIME);
         if rotate_every != 0 && !sensible.contains(&rotate_every) {

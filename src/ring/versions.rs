@@ -11,11 +11,11 @@ use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Ring;
-use super::file::{Place, id_of};
+use super::file::Place;
 use super::layout::{Header, MAJOR, MAX_CAPACITY, MIN_CAPACITY, Slot};
 use super::map::Mapping;
 use super::reader::Key;
@@ -48,7 +48,7 @@ impl Place {
         if self.is_beside() {
             return self.clone();
         }
-        let beside = Place { file: format!("{}{}", self.file, suffix()), ..self.clone() };
+        let beside = self.beside(MAJOR);
         let is_anothers = || self.version().is_some_and(|version| version != MAJOR);
         if beside.holds_a_ring() || is_anothers() { beside } else { self.clone() }
     }
@@ -56,27 +56,33 @@ impl Place {
     /// True if what lies here is a ring of this version, that this user may use and that was made as
     /// this file; false for what only has such a name.
     pub fn holds_a_ring(&self) -> bool {
-        let file = self.open_made_dir(libc::O_RDONLY).ok().and_then(|dir| self.open_to_read(&dir));
-        file.is_some_and(|file| {
-            self.check(&file, libc::O_RDONLY).is_ok() && self.check_head(&file).is_ok()
-        })
+        let file = self.present(libc::O_RDONLY).ok().flatten();
+        file.is_some_and(|file| self.check_head(&file).is_ok())
     }
 
     /// The other rings that there are of that name, of whatever version.
-    pub fn others_of_that_name(&self) -> Vec<PathBuf> {
+    pub fn others_of_that_name(&self) -> Vec<Place> {
         /// Nobody has so many releases between two reloads.
         const MOST: u32 = 9;
-        let file = self.file.strip_suffix(&*suffix()).unwrap_or(&self.file);
-        let plain = Place { file: file.to_owned(), ..self.clone() };
-        let beside = (1..=MOST).map(|version| format!("{file}.{version}"));
-        let beside = beside.map(|file| Place { file, ..self.clone() });
-        let others = [plain].into_iter().chain(beside);
+        let first = self.of_whoever_was_first();
+        let all = std::iter::once(first.clone()).chain((1..=MOST).map(|major| first.beside(major)));
         let is_other = |place: &Place| place.file != self.file && place.version().is_some();
-        others.filter(is_other).map(|place| place.path()).collect()
+        all.filter(is_other).collect()
+    }
+
+    /// The file that has the name, of whatever version.
+    fn of_whoever_was_first(&self) -> Place {
+        let file = self.file.strip_suffix(&*suffix(MAJOR)).unwrap_or(&self.file);
+        Place { file: file.to_owned(), ..self.clone() }
+    }
+
+    /// The file beside that one.
+    fn beside(&self, major: u32) -> Place {
+        Place { file: format!("{}{}", self.file, suffix(major)), ..self.clone() }
     }
 
     fn is_beside(&self) -> bool {
-        self.file.ends_with(&*suffix())
+        self.file.ends_with(&*suffix(MAJOR))
     }
 
     /// The major version of what lies here; `None` if that is no ring, or cannot be read.
@@ -88,19 +94,16 @@ impl Place {
 
     /// The ring of an older version that has the name, if this is the one beside it.
     pub(super) fn older(&self) -> Option<Older> {
-        let file = self.file.strip_suffix(&*suffix())?;
-        let place = Place { file: file.to_owned(), ..self.clone() };
-        let dir = place.open_made_dir(libc::O_RDONLY).ok()?;
-        let file = place.open_to_read(&dir)?;
-        place.check(&file, libc::O_RDONLY).ok()?;
-        let facts = file.metadata().ok()?;
-        let here = fs::symlink_metadata(place.path()).ok()?;
-        (id_of(&here) == id_of(&facts)).then(|| Older::of(&file)).flatten()
+        if !self.is_beside() {
+            return None;
+        }
+        let file = self.of_whoever_was_first().present(libc::O_RDONLY).ok()?;
+        Older::of(&file?)
     }
 }
 
-fn suffix() -> String {
-    format!(".{MAJOR}")
+fn suffix(major: u32) -> String {
+    format!(".{major}")
 }
 
 /// A ring of version 1, mapped to be read. Its keys lie behind as many heads of look-up chains

@@ -7,6 +7,8 @@
 //! left over is a slot that no chain reaches, and the next writer, told by the
 //! lock that it inherits, wipes that.
 
+use std::fmt;
+use std::io;
 use std::marker::PhantomData;
 use std::time::Duration;
 
@@ -60,6 +62,18 @@ pub enum NotLocked {
     Busy,
     /// The lock does not work: the errno value.
     Broken(i32),
+}
+
+impl fmt::Display for NotLocked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NotLocked::Busy => f.write_str("its writer lock is held and not given back"),
+            NotLocked::Broken(errno) => {
+                let why = io::Error::from_raw_os_error(*errno);
+                write!(f, "its writer lock does not work: {why}")
+            }
+        }
+    }
 }
 
 impl Ring {

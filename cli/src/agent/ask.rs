@@ -5,7 +5,6 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::rings;
 use anyhow::{Context, Result, bail};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -13,6 +12,7 @@ use serde_json::Value;
 use tktrot::ring::file::Place;
 use tktrot::secret::KeyName;
 
+use crate::rings;
 /// How long an answer is waited for: a rotation of a fleet takes a while.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// No line is longer.

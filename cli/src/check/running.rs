@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use tktrot::ring::versions::ring_name;
 
 use super::configuration::{self, Start};
 use super::{Finding, binary};
@@ -122,7 +123,7 @@ fn rings(maps: &str) -> Finding {
     // Each once, however often it is mapped.
     let named = |removed: bool| {
         let lines = maps.lines().filter(|line| !removed || line.ends_with(DELETED));
-        let rings = lines.filter_map(path_of).filter(|path| path.ends_with(".ring"));
+        let rings = lines.filter_map(path_of).filter(|path| ring_name(path.as_ref()).is_some());
         rings.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>()
     };
     let (rings, lost) = (named(false), named(true));

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use crate::orphans::{Target, targets};
 use crate::output::out;
-use crate::rings;
-use crate::rings::RingArgument;
+use crate::rings::{self, RingArgument};
 use crate::settings::{self, Settings};
 use crate::severity::Severity;
 use crate::status::alarms::{alarms, worst};

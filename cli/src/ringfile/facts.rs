@@ -144,8 +144,7 @@ pub fn living(users: &[User]) -> Vec<User> {
 
 /// Those that map a file which tells nothing itself, and how many cannot be looked at.
 pub fn mapping(file: FileId) -> Result<(Vec<User>, usize)> {
-    // It may have memory everywhere.
-    let processes = Processes::mapping(file, u64::MAX)?;
+    let processes = Processes::mapping(file)?;
     let users = processes.iter().map(|(pid, mapped)| User {
         pid,
         program: mapped.program.clone(),

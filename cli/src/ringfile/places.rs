@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
@@ -42,7 +41,7 @@ pub fn find(named: &[PathBuf], settings: &Settings) -> Found {
     let usual = usual().into_iter().chain(settings.config.dir.clone()).map(|dir| (dir, false));
     let mut seen = Vec::new();
     for (dir, was_named) in named.iter().cloned().map(|dir| (dir, true)).chain(usual) {
-        match fs::metadata(&dir).map(|facts| (facts.dev(), facts.ino())) {
+        match fs::metadata(&dir).map(|facts| FileId::of_facts(&facts)) {
             // By another name, as /var/run is one of /run.
             Ok(id) if seen.contains(&id) => continue,
             Ok(id) => seen.push(id),
@@ -115,10 +114,7 @@ fn rings_in(dir: &Path) -> Result<Vec<Place>> {
 }
 
 fn is_same_file(one: &Target, other: &Target) -> bool {
-    let id = |target: &Target| {
-        let facts = fs::symlink_metadata(target.path()).ok()?;
-        Some((facts.dev(), facts.ino()))
-    };
+    let id = |target: &Target| Some(FileId::of_facts(&fs::symlink_metadata(target.path()).ok()?));
     one.path() == other.path() || id(one).is_some_and(|found| id(other) == Some(found))
 }
 

@@ -240,7 +240,7 @@ fn remove_file(
 }
 
 fn same(one: &Metadata, other: &Metadata) -> bool {
-    (one.dev(), one.ino()) == (other.dev(), other.ino())
+    FileId::of_facts(one) == FileId::of_facts(other)
 }
 
 fn reason(error: &anyhow::Error, path: &Path) -> String {

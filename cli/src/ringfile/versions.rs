@@ -1,8 +1,6 @@
 //! Rings of other versions of the format that have the same name: no command of this version acts
 //! on them, and none may seem to have.
 
-use std::path::{Path, PathBuf};
-
 use tktrot::ring::file::Place;
 
 use super::facts::{self, mapping};
@@ -10,12 +8,11 @@ use crate::status::processes::FileId;
 
 /// A line for each that somebody has, or may have: `undone` says what was not done to it.
 pub fn not_reached(place: &Place, undone: &str) -> Vec<String> {
-    place.others_of_that_name().iter().filter_map(|path| not_done(path, undone)).collect()
+    place.others_of_that_name().iter().filter_map(|place| not_done(place, undone)).collect()
 }
 
-fn not_done(path: &Path, undone: &str) -> Option<String> {
-    let place = at(path)?;
-    let file = facts::open(&place, false).ok()?;
+fn not_done(place: &Place, undone: &str) -> Option<String> {
+    let file = facts::open(place, false).ok()?;
     let version = Place::version_of(&file).ok()?.version?;
     let (users, hidden) = mapping(FileId::of(&file).ok()?).ok()?;
     // Servers of this version only look into it, for its keys.
@@ -29,11 +26,6 @@ fn not_done(path: &Path, undone: &str) -> Option<String> {
     Some(format!(
         "{}: {undone}: this ring of the same name is of format version {version} and {who}; use the \
          tktrot of that release, or this one with the path, or restart those servers",
-        path.display()
+        place.path().display()
     ))
-}
-
-fn at(path: &Path) -> Option<Place> {
-    let (dir, file) = (PathBuf::from(path.parent()?), path.file_name()?.to_str()?.to_owned());
-    Some(Place { dir, file, dir_mode: 0o700 })
 }

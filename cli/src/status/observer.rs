@@ -8,7 +8,6 @@ use anyhow::{Context, Result};
 use tktrot::clock::BootClock;
 use tktrot::config::Upkeep;
 use tktrot::ring::file::Place;
-use tktrot::ring::layout::{FIRST_SLOTS, bytes_of};
 use tktrot::ring::view::View;
 
 use super::counters::Counters;
@@ -97,9 +96,7 @@ impl Observer {
     /// As for [`Observer::look`]; or /proc cannot be read.
     pub fn read(&mut self) -> Result<Reading> {
         let view = self.look()?;
-        // What came since is locked by who has a thread, and stays in memory for all: a master
-        // whose workers serve has none.
-        self.look_at_processes(FileId::of(view.file())?, bytes_of(FIRST_SLOTS) as u64)?;
+        self.look_at_processes(FileId::of(view.file())?)?;
         let (_, _, processes) = self.processes.as_ref().context("looked at above")?;
         let snapshot = Snapshot::take(&view, &BootClock);
         let path = self.path();
@@ -120,13 +117,13 @@ impl Observer {
         self.rates
     }
 
-    fn look_at_processes(&mut self, file: FileId, bytes: u64) -> Result<()> {
+    fn look_at_processes(&mut self, file: FileId) -> Result<()> {
         let fresh = self
             .processes
             .as_ref()
             .is_some_and(|(at, of, _)| at.elapsed() < PROCESSES_KEPT && *of == file);
         if !fresh {
-            self.processes = Some((Instant::now(), file, Processes::mapping(file, bytes)?));
+            self.processes = Some((Instant::now(), file, Processes::mapping(file)?));
         }
         Ok(())
     }

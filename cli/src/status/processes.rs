@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use tktrot::process::ProcessId;
+use tktrot::ring::layout::{FIRST_SLOTS, bytes_of};
 use tktrot::ring::view::User;
 
 /// A file as /proc/PID/maps names it.
@@ -78,9 +79,8 @@ pub enum Presence {
 }
 
 impl Processes {
-    /// Looks through /proc, for a ring of which so many bytes have memory. This process is left
-    /// out: it maps the ring only to look at it.
-    pub fn mapping(file: FileId, bytes: u64) -> Result<Processes> {
+    /// Looks through /proc. This process is left out: it maps the ring only to look at it.
+    pub fn mapping(file: FileId) -> Result<Processes> {
         let mut found = Processes::default();
         for entry in fs::read_dir("/proc").context("/proc cannot be read")?.flatten() {
             let name = entry.file_name();
@@ -88,7 +88,7 @@ impl Processes {
             if pid == std::process::id() {
                 continue;
             }
-            match mapped(pid, file, bytes) {
+            match mapped(pid, file) {
                 Ok(None) => {}
                 Ok(Some(mapped)) => drop(found.mapping.insert(pid, mapped)),
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
@@ -148,13 +148,13 @@ fn is_kept_from_proc(pid: u32) -> bool {
     rc == 0 || io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
 }
 
-fn mapped(pid: u32, file: FileId, bytes: u64) -> io::Result<Option<Mapped>> {
+fn mapped(pid: u32, file: FileId) -> io::Result<Option<Mapped>> {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
     let Some(writes) = writes(&maps, file) else { return Ok(None) };
     let smaps = fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap_or_default();
     let program = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     let program = printable(program.trim_end());
-    let locked = locked(&smaps, (file, bytes), writes);
+    let locked = locked(&smaps, file, writes);
     Ok(Some(Mapped { program, writes, locked, id: id_of(pid) }))
 }
 
@@ -173,13 +173,15 @@ fn writes(maps: &str, file: FileId) -> Option<bool> {
     (!permissions.is_empty()).then(|| permissions.iter().any(|(each, _)| each.contains('w')))
 }
 
-/// Whether every part of the file that is mapped and begins in its first `bytes`, where it has
-/// memory, is locked; of who `writes`, that which is mapped to write: an agent also looks at its
-/// ring, and pages that are locked once stay in memory.
+/// Whether every part of the file that is mapped, and has had memory from the start, is locked;
+/// of who `writes`, that which is mapped to write: an agent also looks at its ring, and pages that
+/// are locked once stay in memory. What a ring has got since is locked by who has a thread, for
+/// all: a master whose workers serve has none.
 ///
 /// By the mapping's flags, not its field `Locked`: that one counts a page in
 /// parts, one for each process that maps it.
-fn locked(smaps: &str, (file, bytes): (FileId, u64), writes: bool) -> Option<bool> {
+fn locked(smaps: &str, file: FileId, writes: bool) -> Option<bool> {
+    const FIRST: u64 = bytes_of(FIRST_SLOTS) as u64;
     let mut inside = false;
     let mut all = None;
     for line in smaps.lines() {
@@ -190,7 +192,7 @@ fn locked(smaps: &str, (file, bytes): (FileId, u64), writes: bool) -> Option<boo
             }
         } else if !line.split_whitespace().next().is_some_and(|first| first.ends_with(':')) {
             inside = file.mapped_by(line).is_some_and(|(permissions, offset)| {
-                offset < bytes && (!writes || permissions.contains('w'))
+                offset < FIRST && (!writes || permissions.contains('w'))
             });
         }
     }
@@ -255,7 +257,6 @@ mod tests {
     use super::*;
 
     const RING: FileId = FileId { major: 0, minor: 0x1a, inode: 77 };
-    const PART: (FileId, u64) = (RING, 0x2000);
     const OTHER: &str = "7f00-7f01 rw-s 00000000 00:1a 78   /dev/shm/other 00:1a 77\n\
                          Size: 4 kB\nVmFlags: rd wr sh\n";
 
@@ -278,14 +279,14 @@ mod tests {
     fn a_ring_is_locked_if_every_part_of_it_is() {
         let (lies_locked, does_not) =
             (part("1-2", "rw-s", "rd wr sh lo dd"), part("3-4", "rw-s", "rd wr sh"));
-        assert_eq!(locked(&(lies_locked.clone() + OTHER), PART, true), Some(true));
-        assert_eq!(locked(&(lies_locked.clone() + OTHER + &does_not), PART, true), Some(false));
-        assert_eq!(locked("1-2 rw-s 0 00:1a 77 /ring\nSize: 28 kB\n", PART, true), None);
-        let tail = does_not.replace("00000000", "00002000");
-        assert_eq!(locked(&(lies_locked.clone() + &tail), PART, true), Some(true));
+        assert_eq!(locked(&(lies_locked.clone() + OTHER), RING, true), Some(true));
+        assert_eq!(locked(&(lies_locked.clone() + OTHER + &does_not), RING, true), Some(false));
+        assert_eq!(locked("1-2 rw-s 0 00:1a 77 /ring\nSize: 28 kB\n", RING, true), None);
+        let tail = does_not.replace("00000000", "0000f000");
+        assert_eq!(locked(&(lies_locked.clone() + &tail), RING, true), Some(true));
         let looks = part("5-6", "r--s", "rd sh");
-        assert_eq!(locked(&(lies_locked + &looks), PART, true), Some(true));
-        assert_eq!(locked(&looks, PART, false), Some(false));
+        assert_eq!(locked(&(lies_locked + &looks), RING, true), Some(true));
+        assert_eq!(locked(&looks, RING, false), Some(false));
     }
 
     #[test]

@@ -42,9 +42,13 @@ pub fn tktrot(dir: &RingDir, arguments: &[&str]) -> Result<Said> {
 /// `tktrot status --json`, checked against the schema.
 pub fn document(dir: &RingDir, arguments: &[&str]) -> Result<Value> {
     let said = tktrot(dir, &[&["status", "--json"], arguments].concat())?;
+    checked(&said, include_str!("../../../docs/schemas/status.schema.json"))
+}
+
+/// What a run with `--json` printed, checked against its schema and its exit status.
+pub fn checked(said: &Said, schema: &str) -> Result<Value> {
     let document = serde_json::from_str(&said.stdout).map_err(|_| format!("{said:?}"))?;
-    let schema = serde_json::from_str(include_str!("../../../docs/schemas/status.schema.json"))?;
-    let schema = jsonschema::validator_for(&schema)?;
+    let schema = jsonschema::validator_for(&serde_json::from_str(schema)?)?;
     let flaws: Vec<_> = schema.iter_errors(&document).map(|flaw| flaw.to_string()).collect();
     assert_eq!(flaws, [""; 0], "{document:#}");
     let severity = ["fine", "doubtful", "wrong"]
