@@ -127,7 +127,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::ring::layout::Capacity;
+    use crate::ring::layout::{Capacity, MAJOR};
     use crate::ring::tests::numbered;
     use crate::ring::view::View;
 
@@ -173,6 +173,19 @@ mod tests {
         ring.header().rotations.store(1, Ordering::Relaxed);
         place.remove_unused(&ring);
         assert!(place.path().exists());
+    }
+
+    /// Whoever comes from then on has the other one.
+    #[test]
+    fn a_ring_that_was_made_goes_also_when_its_name_leads_elsewhere_by_now() {
+        let (_above, place) = place();
+        let ring = open(&place);
+        let beside = Place { file: format!("{}.{MAJOR}", place.file), ..place.clone() };
+        let other = open(&beside);
+        assert_eq!(place.of_this_version(), beside);
+        place.remove_unused(&ring);
+        assert!(!place.path().exists() && beside.path().exists());
+        drop(other);
     }
 
     #[test]
