@@ -40,12 +40,12 @@ SANITIZED := $(patsubst c-tests/%.c,$(ASAN_DIR)/%,$(wildcard c-tests/*.c)) $(ASA
              $(THREADED:%=$(TSAN_DIR)/%) $(TSAN_DIR)/defects
 
 # Builds other TLS libraries, below $(TARGET)/tls, and runs the C tests and the benchmark with them.
-TLS_LIBRARIES := $(CARGO) run --quiet --locked --manifest-path tls-libraries/Cargo.toml \
+TLS_LIBRARIES := $(CARGO) run --quiet --locked --manifest-path checks/tls-libraries/Cargo.toml \
                  --target-dir $(TARGET)/tls/runner --
 
 .PHONY: all libraries programs kill-points sanitize sanitize-all helgrind sanitize-rust \
         deps demo test built-for-tests built-tests \
-        computing-tests waiting-tests program-tests fleet-tests test-tls check-tls test-musl openssl-1.1.1 \
+        computing-tests waiting-tests program-tests fleet-tests test-tools test-tls check-tls test-musl openssl-1.1.1 \
         models miri mutants mutants-quick fuzz seeds soak deny lint bench costs bench-baseline install header symbols \
         clean
 
@@ -60,11 +60,16 @@ libraries:
 
 programs: $(PROGRAMS)
 
+# What a program was made of, for tests, which take none that is older (testbed/src/artifacts.rs).
+RECORD = @echo '$@: $^' > $(basename $@).d
+
 $(C_DIR)/%: examples/%.c include/tktrot.h | $(C_DIR)/lib
 	$(CC) $(CFLAGS) $(WARNINGS) -Iinclude -o $@ $< $(C_LINK)
+	$(RECORD)
 
 $(C_DIR)/%: c-tests/%.c $(wildcard c-tests/*.h) include/tktrot.h | $(C_DIR)/lib
 	$(CC) $(CFLAGS) $(WARNINGS) -Iinclude -o $@ $< $(C_LINK)
+	$(RECORD)
 
 # Servers that know nothing of libtktrot: the shim is for them.
 SERVER_HEADERS := $(wildcard c-tests/servers/*.h)
@@ -72,25 +77,30 @@ SERVER_HEADERS := $(wildcard c-tests/servers/*.h)
 $(C_DIR)/servers/%: c-tests/servers/%.c $(SERVER_HEADERS)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(WARNINGS) -o $@ $< -lssl -lcrypto -ldl -pthread
+	$(RECORD)
 
 # One whose TLS is in a module, and the module; the server itself has no TLS library.
 $(C_DIR)/servers/module/%: c-tests/servers/module/%.c $(SERVER_HEADERS)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(WARNINGS) -o $@ $< -ldl
+	$(RECORD)
 
 $(C_DIR)/servers/module/%.so: c-tests/servers/module/%.c $(SERVER_HEADERS)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(WARNINGS) -shared -fPIC -o $@ $< -lssl -lcrypto
+	$(RECORD)
 
 # What makes calls of the shim fail, for tests/faults.
 $(C_DIR)/faults/%.so: c-tests/faults/%.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(WARNINGS) -shared -fPIC -o $@ $< -ldl -pthread
+	$(RECORD)
 
 # What lets a server make certain system calls only, for tests/confined; and one that confines itself.
 $(C_DIR)/confined/%: c-tests/confined/%.c $(SERVER_HEADERS)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(WARNINGS) -o $@ $< -lseccomp -lssl -lcrypto
+	$(RECORD)
 
 # Everything that a server does, without the library and with it (tests/differential.rs).
 DIFFERENTIAL := $(wildcard c-tests/differential/*.c)
@@ -98,40 +108,47 @@ DIFFERENTIAL := $(wildcard c-tests/differential/*.c)
 $(C_DIR)/differential/bare: $(DIFFERENTIAL) c-tests/differential/differential.h
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(WARNINGS) -o $@ $(DIFFERENTIAL) -lssl -lcrypto -lm -pthread
+	$(RECORD)
 
 $(C_DIR)/differential/linked: $(DIFFERENTIAL) c-tests/differential/differential.h include/tktrot.h | $(C_DIR)/lib
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(WARNINGS) -DLINKED -Iinclude -o $@ $(DIFFERENTIAL) -L$(C_DIR)/lib -ltktrot \
 	    -Wl,-rpath,'$$ORIGIN/../lib' -lssl -lcrypto -lm -pthread
+	$(RECORD)
 
 sanitize: $(SANITIZED)
 
 $(ASAN_DIR)/%: c-tests/%.c $(wildcard c-tests/*.h) include/tktrot.h | $(ASAN_DIR)/lib
 	$(CC) $(SANITIZE) $(WARNINGS) -Iinclude -o $@ $< $(C_LINK)
+	$(RECORD)
 
 $(TSAN_DIR)/%: c-tests/%.c $(wildcard c-tests/*.h) include/tktrot.h | $(TSAN_DIR)/lib
 	$(CC) $(TSANITIZE) $(WARNINGS) -Iinclude -o $@ $< $(C_LINK)
+	$(RECORD)
 
 # What shows that the sanitizers see something.
-$(ASAN_DIR)/defects: c-tests/sanitizers/defects.c | $(ASAN_DIR)/lib
+$(ASAN_DIR)/defects: checks/sanitizers/defects.c | $(ASAN_DIR)/lib
 	$(CC) $(SANITIZE) $(WARNINGS) -o $@ $< -pthread
+	$(RECORD)
 
-$(TSAN_DIR)/defects: c-tests/sanitizers/defects.c | $(TSAN_DIR)/lib
+$(TSAN_DIR)/defects: checks/sanitizers/defects.c | $(TSAN_DIR)/lib
 	$(CC) $(TSANITIZE) $(WARNINGS) -o $@ $< -pthread
+	$(RECORD)
 
 # The same without any sanitizer, for valgrind.
-$(C_DIR)/defects: c-tests/sanitizers/defects.c | $(C_DIR)/lib
+$(C_DIR)/defects: checks/sanitizers/defects.c | $(C_DIR)/lib
 	$(CC) $(CFLAGS) $(WARNINGS) -o $@ $< -pthread
+	$(RECORD)
 
 # Helgrind over a C test with threads, and the library's unit tests with a sanitizer inside; the
 # latter need a nightly compiler and its rust-src. Half an hour, so not in `make test`.
 sanitize-all: helgrind sanitize-rust
 
 helgrind: programs $(C_DIR)/defects
-	@tools/sanitizers helgrind $(C_DIR)
+	@checks/sanitizers/run helgrind $(C_DIR)
 
 sanitize-rust:
-	@tools/sanitizers rust
+	@checks/sanitizers/run rust
 
 # A link, not a copy: relinking the library must not leave an old one behind.
 $(C_DIR)/lib $(ASAN_DIR)/lib $(TSAN_DIR)/lib: libraries
@@ -167,7 +184,7 @@ test-tls: $(C_DIR)/lib
 check-tls: $(C_DIR)/lib
 	@tools/deps
 	@tools/deps tls
-	$(CARGO) test --quiet --locked --manifest-path tls-libraries/Cargo.toml --target-dir $(TARGET)/tls/runner
+	$(CARGO) test --quiet --locked --manifest-path checks/tls-libraries/Cargo.toml --target-dir $(TARGET)/tls/runner
 	@$(TLS_LIBRARIES) check $(TLS)
 
 # Every test there is, but for those of test-tls and test-musl. Three lanes, side by side: one
@@ -180,7 +197,7 @@ test: deps
 	    computing-tests waiting-tests program-tests
 	@$(MAKE) --no-print-directory fleet-tests
 
-built-for-tests: all costs kill-points openssl-1.1.1
+built-for-tests: all costs kill-points sanitize openssl-1.1.1
 
 built-tests:
 	$(CARGO) test --workspace --quiet --no-run
@@ -201,7 +218,9 @@ WAITING   := $(filter-out crash $(COMPUTING),$(call names,tests))
 # else.
 FLEET     := fleet many_agents
 PROGRAM   := $(filter-out $(FLEET) $(WAITING),$(call names,cli/tests)) $(call names,fleet/tests) \
-             $(call names,fuzz/targets/tests) $(call names,testbed/tests)
+             $(call names,checks/fuzz/targets/tests)
+# What tests only what tests with.
+TOOLS     := $(call names,testbed/tests)
 
 computing-tests:
 	$(TEST) $(COMPUTING:%=--test %)
@@ -216,6 +235,11 @@ program-tests:
 
 fleet-tests:
 	$(TEST) $(FLEET:%=--test %)
+
+# Whether the means of testing work: the fixtures, the benchmark, the deliberate bugs.
+test-tools: deps
+	@$(MAKE) --no-print-directory all costs
+	$(TEST) $(TOOLS:%=--test %)
 
 # nginx and HAProxy under one ring, for so many minutes, while workers are killed, stopped, starved
 # and reloaded (docs/reliability.md): make soak MINUTES=10, with SEED=n as before, HANDSHAKES=n at most.
@@ -262,14 +286,14 @@ fuzz:
 seeds:
 	TKTROT_WRITE_SEEDS=1 $(CARGO) test --quiet -p fuzz-targets every_seed
 
-# Deliberate bugs, in a copy of this tree, each with the test that sees it (tests/mutants):
+# Deliberate bugs, in a copy of this tree, each with the test that sees it (checks/mutants):
 #   make mutants, make mutants MUTANTS="lengthened-key empty-slot-matched"
 mutants:
-	@tools/mutants $(MUTANTS)
+	@checks/mutants/run $(MUTANTS)
 
 # Those of them that a unit test of the library sees, which is what CI has time for.
 mutants-quick:
-	@tools/mutants --quick
+	@checks/mutants/run --quick
 
 # Licences, sources and known vulnerabilities of what is depended on, as deny.toml says. It needs
 # `cargo install cargo-deny --locked`, and the list of vulnerabilities: DENY=--offline takes the one
@@ -278,7 +302,7 @@ mutants-quick:
 deny:
 	@$(CARGO) deny --version >/dev/null 2>&1 || { \
 	    echo "make deny: there is no cargo-deny: cargo install cargo-deny --locked" >&2; exit 1; }
-	@for manifest in "Cargo.toml --workspace" fuzz/Cargo.toml tls-libraries/Cargo.toml; do \
+	@for manifest in "Cargo.toml --workspace" checks/fuzz/Cargo.toml checks/tls-libraries/Cargo.toml; do \
 	    echo "$$manifest"; \
 	    $(CARGO) deny --manifest-path $$manifest --config $(CURDIR)/deny.toml $(DENY) check || exit 1; \
 	done
@@ -307,10 +331,10 @@ lint: deps
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --workspace --lib --test crash --features tktrot-preload/kill-points -- -D warnings
-	cd tls-libraries && $(CARGO) fmt --all --check
-	$(CARGO) clippy --manifest-path tls-libraries/Cargo.toml --target-dir $(TARGET)/tls/runner \
+	cd checks/tls-libraries && $(CARGO) fmt --all --check
+	$(CARGO) clippy --manifest-path checks/tls-libraries/Cargo.toml --target-dir $(TARGET)/tls/runner \
 	    --all-targets -- -D warnings
-	cd fuzz && $(CARGO) fmt --all --check
+	cd checks/fuzz && $(CARGO) fmt --all --check
 
 # Into DESTDIR, for PREFIX (and BINDIR, LIBDIR, SHARE, UNITS, for distributions that have their own).
 install: libraries

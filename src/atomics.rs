@@ -1,5 +1,5 @@
 //! The atomics of everything that is model-checked: the standard library's, or,
-//! where `models/` compiles these sources, loom's, which try every order of
+//! where `checks/models/` compiles these sources, loom's, which try every order of
 //! loads and stores that the memory model allows (docs/models.md).
 
 #[cfg(loom)]

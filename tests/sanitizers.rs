@@ -5,9 +5,7 @@
 //! ThreadSanitizer sees of the library are its calls of libc: memory, locks, threads. `make
 //! sanitize-all` has the library itself instrumented.
 
-use std::path::PathBuf;
 use std::process::{Command, Output};
-use std::sync::OnceLock;
 
 use testbed::log::said;
 use testbed::{RingDir, artifacts};
@@ -27,22 +25,9 @@ const ADDRESS: Sanitizer =
 const THREAD: Sanitizer =
     Sanitizer { dir: "c-tsan", symbols: &["__tsan_init", "__tsan_read4", "__tsan_func_entry"] };
 
-/// A program that `make sanitize` builds.
-fn sanitized(name: &str, by: &Sanitizer) -> Result<PathBuf> {
-    static BUILT: OnceLock<std::result::Result<PathBuf, String>> = OnceLock::new();
-    let dir = BUILT.get_or_init(|| build().map_err(|error| error.to_string())).clone()?;
-    Ok(dir.join(by.dir).join(name))
-}
-
-fn build() -> Result<PathBuf> {
-    let target = artifacts::target()?;
-    artifacts::make(&["sanitize"])?;
-    Ok(target.to_path_buf())
-}
-
 fn run(name: &str, by: &Sanitizer, arguments: &[&str]) -> Result<Output> {
     let rings = RingDir::new()?;
-    let output = Command::new(sanitized(name, by)?)
+    let output = Command::new(artifacts::sanitized(by.dir, name)?)
         .args(arguments)
         .env_clear()
         .env("PATH", "/usr/local/bin:/usr/bin:/bin")
@@ -59,7 +44,7 @@ fn run(name: &str, by: &Sanitizer, arguments: &[&str]) -> Result<Output> {
 
 /// Links against the sanitizers' own functions.
 fn is_instrumented(name: &str, by: &Sanitizer) -> Result<bool> {
-    let output = Command::new("nm").arg(sanitized(name, by)?).output()?;
+    let output = Command::new("nm").arg(artifacts::sanitized(by.dir, name)?).output()?;
     let symbols = String::from_utf8(output.stdout)?;
     Ok(by.symbols.iter().all(|symbol| symbols.contains(symbol)))
 }

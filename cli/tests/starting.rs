@@ -87,7 +87,7 @@ fn run_says_what_it_cannot_do() -> Result {
     }
     // Without the shim there is nothing to run under. A link, not a copy: what is open for writing
     // cannot be executed, and a process that another test starts may hold it open for a moment.
-    let alone = tempfile::tempdir_in(artifacts::target()?)?;
+    let alone = tempfile::tempdir_in(artifacts::target_dir())?;
     let elsewhere = alone.path().join("bin/tktrot");
     fs::create_dir(alone.path().join("bin"))?;
     fs::hard_link(artifacts::tktrot()?, &elsewhere)?;
@@ -197,7 +197,7 @@ fn check_tells_why_it_will_not_work() -> Result {
 #[test]
 fn check_looks_at_where_rings_would_lie_and_what_may_be_locked() -> Result {
     needs_root("it takes rights away");
-    let disk = tempfile::tempdir_in(artifacts::target()?)?;
+    let disk = tempfile::tempdir_in(artifacts::target_dir())?;
     let (status, report) = check(&[nginx::BINARY], Some(disk.path()))?;
     assert_eq!(status, Some(2));
     let (severity, found) = finding(&report, "ring directory").ok_or("no finding")?;

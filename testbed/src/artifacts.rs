@@ -1,60 +1,60 @@
-//! What `make` builds: the libraries and the C programs.
+//! What `make` has built: libraries, programs, C programs. A test builds none of it: it fails, and
+//! says what to run, where something is missing or older than what it is made of.
 
 use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::OnceLock;
 
-use anyhow::{Result, anyhow, bail};
-
-use crate::log;
+use anyhow::{Context, Error, Result, anyhow, ensure};
 
 /// The LD_PRELOAD shim.
 pub fn shim() -> Result<&'static Path> {
     static SHIM: OnceLock<PathBuf> = OnceLock::new();
-    built_file(&SHIM, "release/libtktrot_preload.so")
+    once(&SHIM, "release/libtktrot_preload.so", "make")
 }
 
 /// A shim that is built for the tests: its writers die where `TKTROT_KILL_AT` says.
 pub fn shim_with_kill_points() -> Result<&'static Path> {
-    static SHIM: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    let build = || {
-        make(&["kill-points"])?;
-        existing(target_dir().join("kill-points/debug/libtktrot_preload.so"))
-    };
-    match SHIM.get_or_init(|| build().map_err(|error| format!("{error:#}"))) {
-        Ok(path) => Ok(path),
-        Err(message) => Err(anyhow!("{message}")),
-    }
+    static SHIM: OnceLock<PathBuf> = OnceLock::new();
+    once(&SHIM, "kill-points/debug/libtktrot_preload.so", "make kill-points")
 }
 
 /// The C library.
 pub fn library() -> Result<&'static Path> {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
-    built_file(&LIBRARY, "release/libtktrot.so")
+    once(&LIBRARY, "release/libtktrot.so", "make")
 }
 
 /// The command line program.
 pub fn tktrot() -> Result<&'static Path> {
     static TKTROT: OnceLock<PathBuf> = OnceLock::new();
-    built_file(&TKTROT, "release/tktrot")
+    once(&TKTROT, "release/tktrot", "make")
 }
 
-/// A C program, by name.
+/// The benchmark.
+pub fn costs() -> Result<PathBuf> {
+    built("release/costs", "make costs")
+}
+
+/// A C program, by name. It is linked with the C library, so that has to be there, too.
 pub fn program(name: &str) -> Result<PathBuf> {
-    existing(target()?.join("c").join(name))
+    library()?;
+    built(&format!("c/{name}"), "make")
+}
+
+/// A C program that is built with a sanitizer, whose directory is `c-asan` or `c-tsan`.
+pub fn sanitized(directory: &str, name: &str) -> Result<PathBuf> {
+    library()?;
+    built(&format!("{directory}/{name}"), "make sanitize")
 }
 
 /// A C program that is compiled and linked with the TLS library of that name: "openssl-1.1.1" or
 /// "system".
-pub fn tls_program(library: &str, name: &str) -> Result<PathBuf> {
-    static BUILT: OnceLock<Result<(), String>> = OnceLock::new();
-    match BUILT
-        .get_or_init(|| make(&["openssl-1.1.1"]).map(drop).map_err(|error| format!("{error:#}")))
-    {
-        Ok(()) => existing(target()?.join("tls").join(library).join(name)),
-        Err(message) => Err(anyhow!("{message}")),
-    }
+pub fn tls_program(tls_library: &str, name: &str) -> Result<PathBuf> {
+    library()?;
+    let path = format!("tls/{tls_library}/{name}");
+    newer_than(&[root().join(format!("c-tests/{name}.c"))], &path, "make openssl-1.1.1")
 }
 
 /// The root of the workspace.
@@ -64,50 +64,55 @@ pub fn root() -> &'static Path {
         .expect("the testbed is a directory of the workspace")
 }
 
-/// The target directory, after everything in it was built once in this process.
-pub fn target() -> Result<&'static Path> {
-    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    match BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}"))) {
-        Ok(target) => Ok(target),
-        Err(message) => Err(anyhow!("{message}")),
-    }
-}
-
-fn built_file(cell: &'static OnceLock<PathBuf>, name: &str) -> Result<&'static Path> {
-    let path = existing(target()?.join(name))?;
-    Ok(cell.get_or_init(|| path))
-}
-
-fn existing(path: PathBuf) -> Result<PathBuf> {
-    if !path.is_file() {
-        bail!("make went well, yet there is no {}", path.display());
-    }
-    Ok(path)
-}
-
-fn build() -> Result<PathBuf> {
-    make(&["all"])?;
-    Ok(target_dir())
-}
-
 /// The target directory, whatever is in it.
 pub fn target_dir() -> PathBuf {
     root().join(env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from))
 }
 
-/// Runs make in the workspace, and returns what it wrote to the standard output.
-pub fn make(arguments: &[&str]) -> Result<String> {
-    let output = Command::new("make")
-        .arg("--silent")
-        .args(arguments)
-        .current_dir(root())
-        // Under `make test` these would make the inner make look for the outer one's job server.
-        .env_remove("MAKEFLAGS")
-        .env_remove("MAKELEVEL")
-        .output()
-        .map_err(|error| anyhow!("cannot run make: {error}"))?;
-    if !output.status.success() {
-        bail!("`make {}` failed:\n{}", arguments.join(" "), log::said(&output));
+/// What many tests of a process use is looked at once.
+fn once(cell: &'static OnceLock<PathBuf>, name: &str, command: &str) -> Result<&'static Path> {
+    match cell.get() {
+        Some(path) => Ok(path),
+        None => Ok(cell.get_or_init({
+            let path = built(name, command)?;
+            move || path
+        })),
     }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// A file below the target directory, if it is not older than anything that it was made of.
+fn built(name: &str, command: &str) -> Result<PathBuf> {
+    newer_than(&sources(&target_dir().join(name), command)?, name, command)
+}
+
+fn newer_than(sources: &[PathBuf], name: &str, command: &str) -> Result<PathBuf> {
+    let path = target_dir().join(name);
+    let modified = |path: &Path| fs::metadata(path).and_then(|data| data.modified());
+    let at = modified(&path).map_err(|_| missing(&path, command))?;
+    for source in sources {
+        // What is gone was renamed or removed, and something else has changed for it.
+        ensure!(
+            modified(source).is_ok_and(|changed| changed <= at) || !source.exists(),
+            "{} is older than {}: `{command}`",
+            path.display(),
+            source.display()
+        );
+    }
+    Ok(path)
+}
+
+/// What a file was made of: who built it wrote that beside it, as a rule of make.
+fn sources(path: &Path, command: &str) -> Result<Vec<PathBuf>> {
+    let rule = path.with_extension("d");
+    let text = fs::read_to_string(&rule).map_err(|_| missing(&rule, command))?;
+    let (_, sources) = text
+        .lines()
+        .next()
+        .and_then(|line| line.split_once(": "))
+        .with_context(|| format!("{}: not a rule of make", rule.display()))?;
+    Ok(sources.split_whitespace().map(|source| root().join(source)).collect())
+}
+
+fn missing(path: &Path, command: &str) -> Error {
+    anyhow!("there is no {}: `{command}`", path.display())
 }

@@ -32,7 +32,7 @@ fn run() -> Result<Vec<String>> {
     println!("seed {} (make soak SEED={0} draws the same)", plan.seed);
     let report = soak::run(&plan)?;
     print!("{report}");
-    let dir: PathBuf = artifacts::target()?.join("soak");
+    let dir: PathBuf = artifacts::target_dir().join("soak");
     fs::create_dir_all(&dir)?;
     let file = dir.join(plan.seed.to_string());
     fs::write(file.with_extension("json"), serde_json::to_string_pretty(&report.json())? + "\n")?;

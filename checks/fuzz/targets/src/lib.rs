@@ -1,5 +1,5 @@
 //! What reads bytes that others wrote, as functions of bytes: libFuzzer calls them (`make fuzz`),
-//! and so do tests, with the inputs of fuzz/corpus and thousands made of those.
+//! and so do tests, with the inputs of checks/fuzz/corpus and thousands made of those.
 //!
 //! Each panics if what it calls does, or does what it never may. It returns true if the input was
 //! taken for what it claims to be: that shows that the inputs of the corpus lead somewhere.
@@ -42,10 +42,10 @@ mod wrapped_value;
 
 // The program has no library. Its files of keys are read as it reads them.
 #[allow(dead_code)]
-#[path = "../../../cli/src/generator.rs"]
+#[path = "../../../../cli/src/generator.rs"]
 mod generator;
 #[allow(dead_code)]
-#[path = "../../../cli/src/keyfile/mod.rs"]
+#[path = "../../../../cli/src/keyfile/mod.rs"]
 mod keyfile;
 
 pub use client_hello::client_hello;

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::Value;
-use testbed::artifacts;
+use testbed::{artifacts, log};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -26,8 +27,10 @@ const CURVES: [&str; 4] = ["keys", "threads", "identities", "rotation"];
 #[test]
 fn the_benchmark_measures_every_case() -> Result<()> {
     let out = tempfile::tempdir()?;
-    let options = format!("BENCH=--quick --out {}", out.path().display());
-    let text = artifacts::make(&["bench", &options])?;
+    let output =
+        Command::new(artifacts::costs()?).args(["--quick", "--out"]).arg(out.path()).output()?;
+    let text = log::said(&output);
+    assert!(output.status.success(), "{}\n{text}", output.status);
     assert!(text.contains("too few rounds"), "{text}");
 
     for (name, groups) in MEASUREMENTS {

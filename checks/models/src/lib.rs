@@ -2,30 +2,30 @@
 //! what is shipped. Only the robust mutex, the mapping and the death of a
 //! writer are stood for (`src/ring/modelled`, [`kill_points`]). See docs/models.md.
 
-#[path = "../../src/atomics.rs"]
+#[path = "../../../src/atomics.rs"]
 pub mod atomics;
-#[path = "../../src/clock.rs"]
+#[path = "../../../src/clock.rs"]
 pub mod clock;
-#[path = "../../src/config/mod.rs"]
+#[path = "../../../src/config/mod.rs"]
 pub mod config;
-#[path = "../../src/govern.rs"]
+#[path = "../../../src/govern.rs"]
 pub mod govern;
 pub mod kill_points;
-#[path = "../../src/log/mod.rs"]
+#[path = "../../../src/log/mod.rs"]
 pub mod log;
-#[path = "../../src/process.rs"]
+#[path = "../../../src/process.rs"]
 pub mod process;
-#[path = "../../src/program.rs"]
+#[path = "../../../src/program.rs"]
 pub mod program;
-#[path = "../../src/quiescent.rs"]
+#[path = "../../../src/quiescent.rs"]
 pub mod quiescent;
-#[path = "../../src/ring/mod.rs"]
+#[path = "../../../src/ring/mod.rs"]
 pub mod ring;
-#[path = "../../src/rotate.rs"]
+#[path = "../../../src/rotate.rs"]
 pub mod rotate;
-#[path = "../../src/schedule.rs"]
+#[path = "../../../src/schedule.rs"]
 pub mod schedule;
-#[path = "../../src/secret.rs"]
+#[path = "../../../src/secret.rs"]
 pub mod secret;
-#[path = "../../src/terms.rs"]
+#[path = "../../../src/terms.rs"]
 pub mod terms;

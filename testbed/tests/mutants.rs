@@ -1,9 +1,11 @@
-//! The deliberate bugs of tests/mutants can be put into this tree, and name tests that there are.
+//! The deliberate bugs of checks/mutants can be put into this tree, and name tests that there are.
 //! Whether those see them is what `make mutants` shows.
 
+use std::ffi::OsStr;
 use std::fs;
-use std::path::Path;
 use std::process::Command;
+
+use testbed::artifacts::root;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -35,16 +37,15 @@ const MUTANTS: [&str; 25] = [
     "wrong-library-context",
 ];
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
 #[test]
 fn all_are_there_and_apply() -> Result<()> {
-    let dir = root().join("tests/mutants");
+    let dir = root().join("checks/mutants");
     let mut names = Vec::new();
     for entry in fs::read_dir(&dir)? {
         let path = entry?.path();
+        if path.extension() != Some(OsStr::new("patch")) {
+            continue;
+        }
         names.push(path.file_stem().unwrap_or_default().to_string_lossy().into_owned());
         let output = Command::new("git")
             .args(["apply", "--check"])
@@ -67,7 +68,7 @@ fn all_are_there_and_apply() -> Result<()> {
 #[test]
 fn each_names_a_test_that_there_is() -> Result<()> {
     for name in MUTANTS {
-        let patch = fs::read_to_string(root().join(format!("tests/mutants/{name}.patch")))?;
+        let patch = fs::read_to_string(root().join(format!("checks/mutants/{name}.patch")))?;
         let mut runs = patch.lines().filter_map(|line| line.strip_prefix("Run: "));
         let (Some(run), None) = (runs.next(), runs.next()) else {
             panic!("{name} does not name one test");
@@ -86,7 +87,7 @@ fn each_names_a_test_that_there_is() -> Result<()> {
                 let around = format!("src/{}.rs", file.trim_end_matches("/tests"));
                 function(if there { &own } else { &around }, test);
             }
-            ["test", file, path] => match path.rsplit_once("::") {
+            ["test" | "shim", file, path] => match path.rsplit_once("::") {
                 Some((module, test)) => function(&format!("tests/{file}/{module}.rs"), test),
                 None => {
                     let alone = format!("tests/{file}.rs");
@@ -100,7 +101,7 @@ fn each_names_a_test_that_there_is() -> Result<()> {
             }
             // The models of the ring, which are built in a way of their own.
             ["make", "models"] => {}
-            _ => panic!("{name} runs {run}, which is nothing that tools/mutants knows"),
+            _ => panic!("{name} runs {run}, which is nothing that checks/mutants/run knows"),
         }
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! The benchmark (benches/costs), compiled and linked with another OpenSSL.
+//! The benchmark (checks/benches/costs), compiled and linked with another OpenSSL.
 
 use std::env;
 use std::path::PathBuf;

@@ -10,7 +10,7 @@ use crate::build;
 use crate::library::Library;
 use crate::program::Cell;
 
-#[path = "../../c-tests/differential/compare.rs"]
+#[path = "../../../c-tests/differential/compare.rs"]
 mod compare;
 
 use compare::{Expected, Mode, Programs, Written, differences};

@@ -1,4 +1,4 @@
-//! Every target with the inputs of fuzz/corpus, and with thousands made of those: the same in each
+//! Every target with the inputs of checks/fuzz/corpus, and with thousands made of those: the same in each
 //! run. `make fuzz` looks further.
 
 use std::alloc::{GlobalAlloc, Layout, System};

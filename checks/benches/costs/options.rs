@@ -80,7 +80,7 @@ impl Options {
             }
         }
         if options.out.as_os_str().is_empty() && options.task == Task::Measure {
-            options.out = artifacts::target()?.join("bench");
+            options.out = artifacts::target_dir().join("bench");
         }
         Ok(options)
     }

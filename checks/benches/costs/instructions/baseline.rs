@@ -221,5 +221,5 @@ impl Comparison {
 }
 
 fn file() -> PathBuf {
-    artifacts::root().join("benches/baseline.json")
+    artifacts::root().join("checks/benches/baseline.json")
 }
