@@ -52,6 +52,7 @@ pub mod load;
 pub mod log;
 pub mod memory;
 pub mod nginx;
+pub mod plot;
 pub mod port;
 pub mod process;
 pub mod redis;
@@ -59,7 +60,6 @@ pub mod server;
 pub mod soak;
 pub mod solo;
 pub mod stud;
-pub mod svg;
 pub mod visitors;
 pub mod wait;
 

@@ -30,7 +30,6 @@ mod rotation;
 mod section;
 mod servers;
 mod start;
-mod svg;
 mod threads;
 mod ticket;
 

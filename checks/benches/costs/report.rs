@@ -4,12 +4,13 @@ use std::fmt::Write;
 use std::fs;
 
 use serde_json::{Value, json};
+use testbed::plot::{self, Line, Panel, Point};
 
 use crate::Result;
+use crate::machine;
 use crate::options::Options;
 use crate::ratios::Series;
-use crate::section::{Goal, Group, Section, Wanted};
-use crate::{machine, svg};
+use crate::section::{Curve, Goal, Group, Section, Wanted};
 
 /// Fewer rounds tell nothing.
 const ENOUGH_ROUNDS: usize = 30;
@@ -109,9 +110,32 @@ pub fn write(section: &Section, options: &Options) -> Result<()> {
     let file = options.out.join(format!("{}.json", section.name));
     fs::write(file, format!("{content:#}\n"))?;
     for curve in &section.curves {
-        fs::write(options.out.join(format!("{}.svg", curve.name)), svg::draw(curve))?;
+        fs::write(
+            options.out.join(format!("{}.svg", curve.name)),
+            plot::draw(&[panel(curve)], (640, 360))?,
+        )?;
     }
     Ok(())
+}
+
+/// Medians, joined; and from each quartile to the other.
+fn panel(curve: &Curve) -> Panel {
+    let point = |(x, values): &(f64, Series)| Point {
+        x: *x,
+        y: values.median(),
+        quartiles: Some((values.quantile(0.25), values.quantile(0.75))),
+    };
+    let lines = curve.lines.iter().map(|line| Line {
+        name: line.name.clone(),
+        points: line.points.iter().map(point).collect(),
+    });
+    Panel {
+        title: curve.title.into(),
+        x: curve.x.into(),
+        y: curve.y.into(),
+        logarithmic_x: curve.logarithmic_x,
+        lines: lines.collect(),
+    }
 }
 
 /// Writes all goals with their verdicts.

@@ -244,7 +244,11 @@ impl Report {
     }
 
     /// A plot over time, as SVG.
-    pub fn plot(&self) -> String {
+    ///
+    /// # Errors
+    ///
+    /// There is no sample.
+    pub fn plot(&self) -> anyhow::Result<String> {
         plot::draw(self)
     }
 }

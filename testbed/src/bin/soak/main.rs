@@ -36,7 +36,7 @@ fn run() -> Result<Vec<String>> {
     fs::create_dir_all(&dir)?;
     let file = dir.join(plan.seed.to_string());
     fs::write(file.with_extension("json"), serde_json::to_string_pretty(&report.json())? + "\n")?;
-    fs::write(file.with_extension("svg"), report.plot())?;
+    fs::write(file.with_extension("svg"), report.plot()?)?;
     println!("{0}.json, {0}.svg", file.display());
     Ok(report.problems())
 }
