@@ -171,3 +171,22 @@ fn what_manifests_and_units_name_is_told_in_the_documents() -> Result<()> {
     assert!(count > 20, "{count} variables and paths");
     Ok(())
 }
+
+/// Tables and code have the width that they need; a link alone in its line cannot be broken.
+#[test]
+fn no_line_is_wider_than_a_hundred_columns() -> Result<()> {
+    for (path, text) in documents()? {
+        let mut is_code = false;
+        for (at, line) in text.lines().enumerate() {
+            let line_text = line.trim_start_matches([' ', '-']);
+            if line_text.starts_with("```") {
+                is_code = !is_code;
+            }
+            let is_link = line_text.starts_with(['[', '!']) && line_text.ends_with(')');
+            let may_be_wide = is_code || is_link || line_text.starts_with('|');
+            let width = line.chars().count();
+            assert!(may_be_wide || width <= 100, "{}:{}: {width} columns", path.display(), at + 1);
+        }
+    }
+    Ok(())
+}

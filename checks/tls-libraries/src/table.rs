@@ -14,24 +14,32 @@ const END: &str = "<!-- tls-libraries:end -->";
 
 /// What cannot be built here, and why.
 const NOT_RUN: &str = "\
-LibreSSL was not run: none of the package registries that the tests may use carries its source. \
-Debian has no package of it (its `libtls26` is LibreTLS, which is linked with OpenSSL), and \
-in crates.io, PyPI and npm none was found that contains it. What is known is read from its source: it calls \
-itself OpenSSL 2.0.0 and has the HMAC form, set with `SSL_CTX_callback_ctrl`, as OpenSSL 1.1.1.";
+LibreSSL was not run: none of the package registries that the tests may use carries its source.
+Debian has no package of it (its `libtls26` is LibreTLS, which is linked with OpenSSL), and no
+package that contains it was found in crates.io, PyPI and npm. What is known is read from its
+source: it calls itself OpenSSL 2.0.0 and has the HMAC form, set with `SSL_CTX_callback_ctrl`, as
+OpenSSL 1.1.1.";
 
 /// What the columns and cells mean.
 const LEGEND: &str = "\
-Each line is the same `libtktrot.so` (under *shim*: `libtktrot_preload.so`), with handshakes in \
-TLS 1.2 and 1.3 by that library on both ends. The C programs are those of `c-tests/`: *contract* \
-looks at each call of the ticket key callback, *scope* offers tickets where they must not open, \
-*bypass* tries every pair of ways to ask for a client's certificate, *generator* lets the random number generator fail, *api* goes through the functions of \
-`tktrot.h`; *shim* is a server that knows nothing of libtktrot; *differential* is a server that does \
-everything that servers do, bare, under the shim and linked, and sees nothing but what \
-`c-tests/differential/expected.txt` explains (it is written for OpenSSL). A static library is passed with `TKT_TLS_API_INIT`, and is out of the shim's reach. \
-The line *FIPS provider* is Debian's OpenSSL with a configuration that leaves it nothing but the FIPS provider \
-of the version named there. That was built from OpenSSL's source, and so is no validated one. *shim* is there also \
-a server that makes sure of what it has (`c-tests/fips`), while keys rotate, under the shim and linked. \
-A dash: there is no such case, or the form above has it.";
+Each line is the same `libtktrot.so` (under *shim*: `libtktrot_preload.so`), with handshakes in TLS
+1.2 and 1.3, that library on both ends. The C programs are those of `c-tests/`:
+
+- *contract* checks each call of the ticket key callback
+- *scope* offers tickets where they must not open
+- *bypass* tries every pair of ways to ask for a client certificate
+- *generator* makes the random number generator fail
+- *api* calls the functions of `tktrot.h`
+- *shim* is a server that knows nothing of libtktrot
+- *differential* is a server that does everything that servers do, bare, under the shim and linked,
+  and sees no difference but those that `c-tests/differential/expected.txt` explains (it is written
+  for OpenSSL)
+
+A static library is passed with `TKT_TLS_API_INIT`, and is out of the shim's reach. The line *FIPS
+provider* is Debian's OpenSSL with a configuration that leaves it nothing but the FIPS provider of
+the version named there, which was built from OpenSSL's source and so is not a validated one. There
+*shim* is also a server that checks that nothing else is used (`c-tests/fips`), while keys rotate,
+under the shim and linked. A dash: there is no such case, or the form above covers it.";
 
 /// The lines of the table.
 #[derive(Debug, Default)]
