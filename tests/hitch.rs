@@ -22,7 +22,7 @@ const fn secs(secs: u64) -> Duration {
 /// A hitch under the shim with this rotation and lifetime.
 fn rotating(ring: &RingDir, rotate: Duration, lifetime: Duration) -> Result<Builder> {
     needs_root("hitch starts as root, changes its workers' root and user");
-    Ok(Hitch::builder()
+    Ok(Hitch::builder()?
         .workers(2)
         .preload(artifacts::shim()?)
         .ring(ring)

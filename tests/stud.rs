@@ -27,7 +27,7 @@ const fn secs(secs: u64) -> Duration {
 /// A stud with two hosts under the shim, with this rotation and lifetime.
 fn rotating(ring: &RingDir, rotate: Duration, lifetime: Duration) -> Result<Builder> {
     needs_root("stud starts as root, then changes its root and user");
-    let builder = HOSTS.iter().fold(Stud::builder(), |builder, host| builder.host(host));
+    let builder = HOSTS.iter().fold(Stud::builder()?, |builder, host| builder.host(host));
     Ok(builder
         .preload(artifacts::shim()?)
         .ring(ring)

@@ -6,8 +6,8 @@
 //!
 //! - [`client`]: one handshake, with or without a ticket, and the tickets that it brought
 //! - [`load`]: many handshakes, each classified by what its ticket's age promised
-//! - [`nginx`], [`haproxy`], [`hitch`], [`stud`], [`server`]: the servers, with the operations that
-//!   an administrator has
+//! - [`Server`]: what they all can do; [`nginx`], [`haproxy`], [`hitch`], [`stud`], [`example`] have
+//!   the operations that an administrator has
 //! - [`foreground`]: any other server, from its configuration file
 //! - [`redis`]: what a fleet may share its keys through
 //! - [`backend`]: what answers behind servers that only end TLS
@@ -45,22 +45,16 @@ pub mod client;
 pub mod container;
 pub mod environment;
 pub mod fleet;
-pub mod foreground;
-pub mod haproxy;
-pub mod hitch;
 pub mod load;
 pub mod log;
 pub mod memory;
-pub mod nginx;
 pub mod port;
 pub mod process;
-pub mod redis;
-pub mod server;
+pub mod servers;
 pub mod soak;
-pub mod solo;
-pub mod stud;
 pub mod svg;
 pub mod visitors;
 pub mod wait;
 
 pub use environment::RingDir;
+pub use servers::{Server, example, foreground, haproxy, hitch, nginx, redis, solo, stud};

@@ -1,18 +1,14 @@
 //! Redis servers and Sentinels: on a port of 127.0.0.1, in a directory on tmpfs, and told to write
 //! nothing to disk.
 
-use std::fs::{self, File, Permissions};
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 
-use anyhow::{Context, Result, anyhow, ensure};
-use tempfile::TempDir;
+use anyhow::{Context, Result, ensure};
 
-use crate::port;
-use crate::process;
-use crate::wait::{self, PATIENCE};
+use super::home::Home;
+use crate::certificate::Certificate;
 
 /// Of Debian's package redis-server, which is Sentinel, too.
 const PROGRAM: &str = "/usr/bin/redis-server";
@@ -20,8 +16,7 @@ const PROGRAM: &str = "/usr/bin/redis-server";
 /// What a Redis is to be like; made by [`Redis::builder`].
 #[derive(Debug)]
 pub struct Builder {
-    dir: TempDir,
-    addr: SocketAddr,
+    home: Home,
     lines: Vec<String>,
     password: Option<String>,
     tls: bool,
@@ -31,12 +26,10 @@ pub struct Builder {
 /// One Redis; killed when dropped.
 #[derive(Debug)]
 pub struct Redis {
-    dir: TempDir,
-    addr: SocketAddr,
+    home: Home,
     password: Option<String>,
     tls: bool,
     sentinel: bool,
-    child: Option<Child>,
 }
 
 impl Builder {
@@ -53,7 +46,7 @@ impl Builder {
     }
 
     /// It speaks TLS only, with this certificate.
-    pub fn tls(mut self, certificate: &crate::certificate::Certificate) -> Builder {
+    pub fn tls(mut self, certificate: &Certificate) -> Builder {
         self.tls = true;
         let (cert, key) = (certificate.cert.display(), certificate.key.display());
         self.line(&format!("tls-cert-file {cert}"))
@@ -64,14 +57,14 @@ impl Builder {
 
     /// It copies this one.
     pub fn replica_of(self, master: &Redis) -> Builder {
-        let line = format!("replicaof {} {}", master.addr.ip(), master.addr.port());
+        let line = format!("replicaof {} {}", master.home.addr.ip(), master.home.addr.port());
         self.line(&line).line("repl-diskless-sync-delay 0")
     }
 
     /// It is a Sentinel that looks after this one, decides alone, and soon.
     pub fn sentinel_of(mut self, name: &str, master: &Redis) -> Builder {
         self.sentinel = true;
-        let (ip, port) = (master.addr.ip(), master.addr.port());
+        let (ip, port) = (master.home.addr.ip(), master.home.addr.port());
         self.line(&format!("sentinel monitor {name} {ip} {port} 1"))
             .line(&format!("sentinel down-after-milliseconds {name} 500"))
             .line(&format!("sentinel failover-timeout {name} 2000"))
@@ -79,10 +72,10 @@ impl Builder {
 
     /// Starts it.
     pub fn start(self) -> Result<Redis> {
-        let port = self.addr.port();
+        let port = self.home.addr.port();
         let mut lines = vec![
-            format!("bind {}", self.addr.ip()),
-            format!("dir {}", self.dir.path().display()),
+            format!("bind {}", self.home.addr.ip()),
+            format!("dir {}", self.home.dir().display()),
             "daemonize no".into(),
         ];
         if self.tls {
@@ -93,14 +86,11 @@ impl Builder {
         if !self.sentinel {
             lines.extend(["save \"\"".into(), "appendonly no".into()]);
         }
-        lines.extend(self.lines);
-        let path = self.dir.path().join("redis.conf");
-        fs::write(&path, lines.join("\n") + "\n")?;
+        lines.extend_from_slice(&self.lines);
         // A password may be in it.
-        fs::set_permissions(&path, Permissions::from_mode(0o600))?;
-        let Builder { dir, addr, password, tls, sentinel, .. } =
-            Builder { lines: Vec::new(), ..self };
-        let mut redis = Redis { dir, addr, password, tls, sentinel, child: None };
+        self.home.file("redis.conf", (lines.join("\n") + "\n").as_bytes())?;
+        let Builder { home, password, tls, sentinel, .. } = self;
+        let mut redis = Redis { home, password, tls, sentinel };
         redis.start()?;
         Ok(redis)
     }
@@ -109,12 +99,8 @@ impl Builder {
 impl Redis {
     /// Begins the description of one.
     pub fn builder() -> Result<Builder> {
-        let dir = tempfile::Builder::new()
-            .prefix("tktrot-redis-")
-            .tempdir_in("/dev/shm")
-            .context("cannot make a directory in /dev/shm")?;
-        let addr = port::free()?;
-        Ok(Builder { dir, addr, lines: Vec::new(), password: None, tls: false, sentinel: false })
+        let home = Home::within(Path::new("/dev/shm"), "redis")?;
+        Ok(Builder { home, lines: Vec::new(), password: None, tls: false, sentinel: false })
     }
 
     /// One like most.
@@ -124,46 +110,37 @@ impl Redis {
 
     /// Where it listens.
     pub fn addr(&self) -> SocketAddr {
-        self.addr
+        self.home.addr
     }
 
     /// The same as a URL.
     pub fn url(&self) -> String {
         // Its certificate is for that name.
         match self.tls {
-            true => format!("rediss://localhost:{}", self.addr.port()),
-            false => format!("redis://{}", self.addr),
+            true => format!("rediss://localhost:{}", self.home.addr.port()),
+            false => format!("redis://{}", self.home.addr),
         }
     }
 
     /// Its directory.
     pub fn dir(&self) -> &Path {
-        self.dir.path()
+        self.home.dir()
     }
 
     /// What it wrote.
     pub fn log(&self) -> String {
-        fs::read_to_string(self.log_path()).unwrap_or_default()
-    }
-
-    fn log_path(&self) -> PathBuf {
-        self.dir.path().join("log.txt")
+        self.home.log()
     }
 
     /// Starts it, once more perhaps, and waits until it answers.
     pub fn start(&mut self) -> Result<()> {
-        ensure!(self.child.is_none(), "this Redis already runs");
-        ensure!(Path::new(PROGRAM).exists(), "there is no {PROGRAM}; `make deps` installs it");
-        let log = File::options().create(true).append(true).open(self.log_path())?;
-        let mut command = Command::new(PROGRAM);
-        command.arg(self.dir.path().join("redis.conf"));
+        let mut command = self.home.logged(Path::new(PROGRAM))?;
+        command.arg(self.home.path("redis.conf"));
         if self.sentinel {
             command.arg("--sentinel");
         }
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let child = self.child.insert(command.spawn().context("cannot run redis-server")?);
-        process::serves(child, self.addr).map_err(|error| anyhow!("{error}\n{}", self.log()))?;
-        wait::until(PATIENCE, "Redis to answer", || {
+        self.home.serve(&mut command)?;
+        self.home.wait_for("Redis to answer", || {
             self.ask(&["PING"]).ok().filter(|answer| answer == "PONG")
         })?;
         Ok(())
@@ -171,16 +148,13 @@ impl Redis {
 
     /// Kills it. What it held is gone: it has written nothing.
     pub fn kill(&mut self) -> Result<()> {
-        let mut child = self.child.take().context("this Redis does not run")?;
-        child.kill()?;
-        child.wait()?;
-        Ok(())
+        self.home.kill()
     }
 
     /// What it answers to a command, by redis-cli.
     pub fn ask(&self, command: &[&str]) -> Result<String> {
         let mut cli = Command::new("redis-cli");
-        cli.args(["-h", "localhost", "-p", &self.addr.port().to_string()]);
+        cli.args(["-h", "localhost", "-p", &self.home.addr.port().to_string()]);
         if self.tls {
             cli.args(["--tls", "--insecure"]);
         }
@@ -190,14 +164,5 @@ impl Redis {
         let output = cli.args(command).output().context("cannot run redis-cli")?;
         ensure!(output.status.success(), "redis-cli: {}", String::from_utf8_lossy(&output.stderr));
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        if self.child.is_some() {
-            // It may have ended by itself.
-            let _ = self.kill();
-        }
     }
 }

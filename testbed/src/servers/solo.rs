@@ -1,18 +1,16 @@
 //! Servers of a single process that start within milliseconds: for tests that need many.
 
-use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus};
 
-use anyhow::{Context, Result, anyhow, ensure};
-use tempfile::TempDir;
+use anyhow::{Result, ensure};
 
+use super::home::Home;
+use super::{Server, server};
 use crate::artifacts;
-use crate::certificate::{self, Certificate};
+use crate::certificate::Certificate;
 use crate::environment::{Environment, environment_setters};
-use crate::port;
-use crate::process::{self, Process};
 
 /// Which program serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,13 +59,10 @@ pub struct Builder {
 /// One server with a directory and a port of its own; stopped when dropped.
 #[derive(Debug)]
 pub struct Solo {
-    dir: TempDir,
-    addr: SocketAddr,
+    home: Home,
     program: Program,
     certificate: Certificate,
     arguments: Vec<String>,
-    environment: Environment,
-    child: Option<Child>,
 }
 
 environment_setters!(Builder);
@@ -103,20 +98,10 @@ impl Builder {
 
     /// As [`Builder::start`], but leaves the server stopped.
     pub fn prepare(mut self) -> Result<Solo> {
-        let dir = tempfile::Builder::new().prefix("tktrot-solo-").tempdir()?;
-        let certificate = match self.certificate.take() {
-            Some(certificate) => certificate,
-            None => certificate::create(dir.path())?,
-        };
-        Ok(Solo {
-            dir,
-            addr: port::free()?,
-            program: self.program,
-            certificate,
-            arguments: self.arguments,
-            environment: self.environment,
-            child: None,
-        })
+        let mut home = Home::new("solo")?;
+        let certificate = home.certificate(self.certificate.take())?;
+        home.environment = self.environment;
+        Ok(Solo { home, program: self.program, certificate, arguments: self.arguments })
     }
 }
 
@@ -145,41 +130,35 @@ impl Solo {
 
     /// Where it listens.
     pub fn addr(&self) -> SocketAddr {
-        self.addr
+        self.home.addr
     }
 
     /// Its directory: stderr.txt, cert.pem, key.pem.
     pub fn dir(&self) -> &Path {
-        self.dir.path()
+        self.home.dir()
     }
 
     /// What it wrote to stderr.
     pub fn stderr(&self) -> String {
-        fs::read_to_string(self.dir().join("stderr.txt")).unwrap_or_default()
+        self.home.read("stderr.txt")
     }
 
     /// Its pid.
     pub fn pid(&self) -> Result<i32> {
-        Ok(self.child.as_ref().context("the server does not run")?.id() as i32)
+        Ok(self.home.child()?.pid())
     }
 
     /// Starts the server and waits until it accepts connections.
     pub fn start(&mut self) -> Result<()> {
-        self.launch()?;
-        let child = self.child.as_mut().context("it was launched")?;
-        process::serves(child, self.addr).map_err(|error| anyhow!("{error}\n{}", self.stderr()))
+        let mut command = self.command()?;
+        self.home.serve(&mut command)
     }
 
     /// Starts a server that is expected to end by itself at once, and returns how it ended.
     pub fn start_and_end(&mut self) -> Result<ExitStatus> {
-        self.launch()?;
-        self.wait_for_end()
-    }
-
-    fn wait_for_end(&mut self) -> Result<ExitStatus> {
-        let mut child = self.child.take().context("the server does not run")?;
-        process::ended(&mut child, "the server to end")
-            .map_err(|error| anyhow!("{error}\n{}", self.stderr()))
+        let mut command = self.command()?;
+        self.home.spawn(&mut command)?;
+        self.home.child_ended()
     }
 
     /// HUP.
@@ -190,68 +169,43 @@ impl Solo {
     /// TERM; returns how the server ended. What does not end in time is killed, and an error.
     pub fn terminate(&mut self) -> Result<ExitStatus> {
         self.signal(libc::SIGTERM)?;
-        self.wait_for_end()
+        self.home.child_ended()
     }
 
     fn signal(&self, number: i32) -> Result<()> {
-        let process = Process::find(self.pid()?).context("the server is gone")?;
-        ensure!(process.signal(number), "the server is gone");
+        ensure!(self.home.child()?.signal(number), "the server is gone");
         Ok(())
     }
 
     /// Kills the server: it gets no chance to tidy up.
     pub fn stop(&mut self) -> Result<()> {
-        let mut child = self.child.take().context("the server does not run")?;
-        child.kill()?;
-        child.wait()?;
-        Ok(())
+        self.home.kill()
     }
 
-    fn launch(&mut self) -> Result<()> {
-        ensure!(self.child.is_none(), "the server already runs");
-        let stderr =
-            File::options().create(true).append(true).open(self.dir().join("stderr.txt"))?;
-        let child = self
-            .command()
-            .args(&self.arguments)
-            .current_dir(self.dir())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(stderr)
-            .spawn()
-            .with_context(|| format!("cannot run {:?}; `make deps` installs it", self.program))?;
-        self.child = Some(child);
-        Ok(())
-    }
-
-    fn command(&self) -> Command {
-        let (cert, key) = (&self.certificate.cert, &self.certificate.key);
-        match &self.program {
+    fn command(&self) -> Result<Command> {
+        let Certificate { cert, key } = &self.certificate;
+        let (addr, port) = (self.home.addr.to_string(), self.home.addr.port().to_string());
+        let mut command = match &self.program {
             Program::OpensslServer => {
-                let mut command = self.environment.command(Path::new("openssl"));
-                command.args(["s_server", "-www", "-quiet", "-accept", &self.addr.to_string()]);
+                let mut command = self.home.command(Path::new("openssl"))?;
+                command.args(["s_server", "-www", "-quiet", "-accept", &addr]);
                 command.arg("-cert").arg(cert).arg("-key").arg(key);
                 command
             }
             Program::Python(kind) => {
-                let mut command = self.environment.command(Path::new("python3"));
-                command.args(["-c", kind.script(), &self.addr.port().to_string()]);
-                command.arg(cert).arg(key);
+                let mut command = self.home.command(Path::new("python3"))?;
+                command.args(["-c", kind.script(), &port]).arg(cert).arg(key);
                 command
             }
             Program::Built(path, arguments) => {
-                let mut command = self.environment.command(path);
-                command.arg(self.addr.port().to_string()).arg(cert).arg(key).args(arguments);
+                let mut command = self.home.command(path)?;
+                command.arg(port).arg(cert).arg(key).args(arguments);
                 command
             }
-        }
+        };
+        command.args(&self.arguments);
+        Ok(command)
     }
 }
 
-impl Drop for Solo {
-    fn drop(&mut self) {
-        if self.child.is_some() {
-            let _ = self.stop();
-        }
-    }
-}
+server!(Solo, addr: |solo: &Solo| solo.addr(), reload: None);
