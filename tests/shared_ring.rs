@@ -5,8 +5,8 @@ use testbed::RingDir;
 use testbed::artifacts;
 use testbed::certificate;
 use testbed::client::{Client, TlsVersion};
-use testbed::nginx::Nginx;
 use testbed::example::Example;
+use testbed::nginx::Nginx;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 

@@ -5,6 +5,8 @@
 //! client, and does the things that lose tickets (reload, restart, upgrade, killed workers).
 //!
 //! - [`client`]: one handshake, with or without a ticket, and the tickets that it brought
+//! - [`visit`]: one connection of somebody who comes back, and what was owed to them
+//! - [`journey`]: what every server is put through under the shim
 //! - [`load`]: many handshakes, each classified by what its ticket's age promised
 //! - [`Server`]: what they all can do; [`nginx`], [`haproxy`], [`hitch`], [`stud`], [`example`] have
 //!   the operations that an administrator has
@@ -45,6 +47,7 @@ pub mod client;
 pub mod container;
 pub mod environment;
 pub mod fleet;
+pub mod journey;
 pub mod load;
 pub mod log;
 pub mod memory;
@@ -53,8 +56,12 @@ pub mod process;
 pub mod servers;
 pub mod soak;
 pub mod svg;
+pub mod visit;
 pub mod visitors;
 pub mod wait;
+
+/// What operations of servers return.
+pub type Result<T = ()> = anyhow::Result<T>;
 
 pub use environment::RingDir;
 pub use servers::{Server, example, foreground, haproxy, hitch, nginx, redis, solo, stud};

@@ -8,7 +8,7 @@ use std::net::TcpStream;
 use testbed::client::Client;
 
 use crate::Result;
-use crate::journey::journey;
+use crate::journey::journeys;
 use crate::kind::{Asks, Kind, PLAIN, Place};
 
 const MARIADB: Kind =
@@ -64,11 +64,6 @@ fn greet(stream: &mut TcpStream) -> io::Result<()> {
 }
 
 #[test]
-fn mariadb_that_asks_nobody() -> Result {
-    journey(MARIADB, Asks::Nobody)
-}
-
-#[test]
-fn mariadb_that_asks_anybody() -> Result {
-    journey(MARIADB, Asks::Anybody)
+fn mariadb_resumes_within_one_life() -> Result {
+    journeys(MARIADB, &[Asks::Nobody, Asks::Anybody])
 }

@@ -5,7 +5,7 @@ use std::fs;
 use testbed::client::Client;
 
 use crate::Result;
-use crate::journey::{journey, strangers_stay_out};
+use crate::journey::{journeys, strangers_stay_out};
 use crate::kind::{Asks, Kind, PLAIN, Place, Reload};
 
 const MOSQUITTO: Kind = Kind {
@@ -44,16 +44,11 @@ fn client(client: Client) -> Client {
 }
 
 #[test]
-fn mosquitto_without_client_certificates() -> Result {
-    journey(MOSQUITTO, Asks::Nobody)
-}
-
-#[test]
-fn mosquitto_that_requires_certificates() -> Result {
-    journey(MOSQUITTO, Asks::Everybody)
+fn mosquitto_resumes_with_certificates_and_without() -> Result {
+    journeys(MOSQUITTO, &[Asks::Nobody, Asks::Everybody])
 }
 
 #[test]
 fn mosquitto_keeps_strangers_out() -> Result {
-    strangers_stay_out(MOSQUITTO, Asks::Nobody)
+    strangers_stay_out(MOSQUITTO, &[Asks::Nobody])
 }

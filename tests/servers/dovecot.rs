@@ -1,14 +1,16 @@
-//! Dovecot that asks for client certificates: in each login process, on the connection
+//! Dovecot: each connection has a process of its own, which makes its SSL_CTX as `dovenull` in a
+//! chroot, where no thread may be started. It asks for client certificates on the connection
 //! (`SSL_set_verify`); who shows none is served, and may not log in.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 
+use testbed::Server;
 use testbed::client::Client;
 use testbed::foreground::give;
 
 use crate::Result;
-use crate::journey::{answers_stay_the_same, journey, strangers_stay_out};
+use crate::journey::{answers_stay_the_same, journeys, strangers_stay_out};
 use crate::kind::{Asks, Kind, PLAIN, Place, Reload};
 
 const DOVECOT: Kind = Kind {
@@ -18,10 +20,15 @@ const DOVECOT: Kind = Kind {
     client,
     reload: Some(Reload::Signal(libc::SIGHUP, "SIGHUP received - reloading")),
     within: WITHIN,
+    imports: true,
+    look: |dovecot| {
+        assert_eq!(dovecot.told(), (0, 0), "{}", dovecot.log());
+        Ok(())
+    },
     ..PLAIN
 };
 
-/// The ring lies in the root directory of the login processes.
+/// The ring lies in the root directory of the login processes, made as by a unit's ExecStartPre=.
 const WITHIN: &str = "run/login/tktrot";
 
 fn configure(place: &Place, asks: Asks) -> Result {
@@ -83,23 +90,18 @@ fn client(client: Client) -> Client {
 }
 
 #[test]
-fn dovecot_that_asks_nobody() -> Result {
-    journey(DOVECOT, Asks::Nobody)
+fn dovecot_resumes_whom_it_does_not_ask() -> Result {
+    journeys(DOVECOT, &[Asks::Nobody])
 }
 
 /// It knows of a certificate only by the call of its verify callback, of which there is none when a
 /// session resumes: who resumed could not log in.
 #[test]
-fn dovecot_that_asks_anybody() -> Result {
-    answers_stay_the_same(DOVECOT, Asks::Anybody)
-}
-
-#[test]
-fn dovecot_that_asks_everybody() -> Result {
-    answers_stay_the_same(DOVECOT, Asks::Everybody)
+fn dovecot_answers_the_same_to_whom_it_asks() -> Result {
+    answers_stay_the_same(DOVECOT, &[Asks::Anybody, Asks::Everybody])
 }
 
 #[test]
 fn dovecot_keeps_strangers_out() -> Result {
-    strangers_stay_out(DOVECOT, Asks::Nobody)
+    strangers_stay_out(DOVECOT, &[Asks::Nobody])
 }

@@ -9,7 +9,7 @@ use std::process::Command;
 use testbed::client::Client;
 
 use crate::Result;
-use crate::journey::{journey, strangers_stay_out};
+use crate::journey::{journeys, strangers_stay_out};
 use crate::kind::{Asks, Kind, PLAIN, Place, Reload};
 
 /// Who may log in, with the password `secret`.
@@ -101,22 +101,11 @@ fn client(client: Client) -> Client {
 }
 
 #[test]
-fn proftpd_that_asks_nobody() -> Result {
-    journey(PROFTPD, Asks::Nobody)
-}
-
-#[test]
-fn proftpd_that_asks_anybody() -> Result {
-    journey(PROFTPD, Asks::Anybody)
-}
-
-#[test]
-fn proftpd_that_asks_everybody() -> Result {
-    journey(PROFTPD, Asks::Everybody)
+fn proftpd_resumes_whomever_it_asks() -> Result {
+    journeys(PROFTPD, &Asks::ALL)
 }
 
 #[test]
 fn proftpd_keeps_strangers_out() -> Result {
-    strangers_stay_out(PROFTPD, Asks::Nobody)?;
-    strangers_stay_out(PROFTPD, Asks::Anybody)
+    strangers_stay_out(PROFTPD, &[Asks::Nobody, Asks::Anybody])
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 use testbed::{artifacts, log};
 
 use crate::Result;
-use crate::journey::{journey, strangers_stay_out};
+use crate::journey::{journeys, strangers_stay_out};
 use crate::kind::{Asks, Kind, PLAIN, Place, Reload};
 
 /// Where Debian has shared libraries.
@@ -79,37 +79,16 @@ fn launcher() -> Result<Vec<String>> {
 }
 
 #[test]
-fn node_that_asks_nobody() -> Result {
-    journey(SINGLE, Asks::Nobody)
-}
-
-#[test]
-fn node_that_asks_anybody() -> Result {
-    journey(SINGLE, Asks::Anybody)
-}
-
-#[test]
-fn node_that_asks_everybody() -> Result {
-    journey(SINGLE, Asks::Everybody)
+fn node_resumes_whomever_it_asks() -> Result {
+    journeys(SINGLE, &Asks::ALL)
 }
 
 #[test]
 fn node_keeps_strangers_out() -> Result {
-    strangers_stay_out(SINGLE, Asks::Nobody)?;
-    strangers_stay_out(SINGLE, Asks::Anybody)
+    strangers_stay_out(SINGLE, &[Asks::Nobody, Asks::Anybody])
 }
 
 #[test]
-fn node_cluster_that_asks_nobody() -> Result {
-    journey(CLUSTER, Asks::Nobody)
-}
-
-#[test]
-fn node_cluster_that_asks_anybody() -> Result {
-    journey(CLUSTER, Asks::Anybody)
-}
-
-#[test]
-fn node_cluster_that_asks_everybody() -> Result {
-    journey(CLUSTER, Asks::Everybody)
+fn node_cluster_resumes_whomever_it_asks() -> Result {
+    journeys(CLUSTER, &Asks::ALL)
 }

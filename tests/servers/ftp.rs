@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use openssl::ssl::{Ssl, SslContext, SslSession, SslSessionCacheMode, SslStream};
+use testbed::Server;
 use testbed::client::{Client, TlsVersion};
 use testbed::wait::{self, PATIENCE};
 

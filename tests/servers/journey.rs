@@ -1,15 +1,18 @@
 //! The same for all: clients come back within one life of the server, over a rotation, a reload and a
-//! restart, without the shim and with it.
+//! restart, without the shim and with it; then many at once, while all that is done to it.
 
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
+use serde_json::Value;
 use testbed::client::TlsVersion;
-use testbed::wait;
+use testbed::environment::Environment;
+use testbed::journey::{Event, Journey};
+use testbed::{Server, artifacts, log, wait};
 
 use crate::Result;
-use crate::counters::Counters;
-use crate::kind::{Asks, Kind, Reload, Started};
+use crate::kind::{Asks, Kind, LIFETIME, ROTATE, Reload, Started};
 use crate::visitor::{Rate, Tally, Visitor, Who};
 
 /// For a new key. Reached only on a machine that hardly runs.
@@ -30,10 +33,24 @@ struct Course {
     slipped: bool,
 }
 
+/// Journeys of a server that asks like this, side by side, for most of the time they wait.
+pub fn journeys(kind: Kind, asks: &[Asks]) -> Result {
+    side_by_side(asks, |asks| journey(kind, asks))
+}
+
+fn side_by_side(all: &[Asks], one: impl Fn(Asks) -> Result + Sync) -> Result {
+    thread::scope(|scope| {
+        let one = &one;
+        let each = |&asks| scope.spawn(move || one(asks).map_err(|e| format!("{asks:?}: {e}")));
+        let tests: Vec<_> = all.iter().map(each).collect();
+        tests.into_iter().try_for_each(|test| Ok(test.join().map_err(|_| "see above")??))
+    })
+}
+
 /// The journey, without the shim and with it.
-pub fn journey(kind: Kind, asks: Asks) -> Result {
-    let bare = Trip::start(kind, asks, false)?.make()?;
-    let with = Trip::start(kind, asks, true)?.make()?;
+fn journey(kind: Kind, asks: Asks) -> Result {
+    let bare = Trip::start(kind, asks, false)?.make()?.0;
+    let (with, mut started) = Trip::start(kind, asks, true)?.make()?;
     for (bare, with) in bare.iter().zip(&with) {
         println!("{} {asks:?} {:?}", kind.ring, bare.who);
         println!("  without {:?}, {:?}, {:?}", bare.life, bare.reload, bare.restart);
@@ -56,12 +73,41 @@ pub fn journey(kind: Kind, asks: Asks) -> Result {
             false => assert_eq!(with.restart, bare.restart, "{told}"),
         }
     }
+    if asks == Asks::Nobody && kind.outlives {
+        under_load(&mut started)?;
+    }
+    (kind.look)(&started)?;
+    let ring = format!("{}.ring", kind.ring);
+    let found = started.rings().read_dir()?.map(|entry| Ok(entry?.file_name()));
+    assert_eq!(found.collect::<Result<Vec<_>>>()?, [&*ring], "the ring and nothing else");
+    Ok(())
+}
+
+/// Visitors all along, over rotations, a reload and a restart: all must resume.
+fn under_load(started: &mut Started) -> Result {
+    let Kind { client, reload, deaf, .. } = started.kind;
+    let journey = Journey {
+        visitors: 3,
+        handshakes: 60,
+        keys: 1,
+        speak: client,
+        ..Journey::new(ROTATE, LIFETIME)
+    };
+    let reload = reload.map(|_| match deaf {
+        true => Event::reload().alone(),
+        false => Event::reload(),
+    });
+    journey.of(started, Vec::from_iter(reload))?;
     Ok(())
 }
 
 /// For servers to which a client that resumes is not the client that it was: whatever comes of its
 /// handshakes, what it is answered is the same as in a full one, without the shim and with it.
-pub fn answers_stay_the_same(kind: Kind, asks: Asks) -> Result {
+pub fn answers_stay_the_same(kind: Kind, asks: &[Asks]) -> Result {
+    side_by_side(asks, |asks| answers_are_the_same(kind, asks))
+}
+
+fn answers_are_the_same(kind: Kind, asks: Asks) -> Result {
     for shim in [false, true] {
         let mut trip = Trip::start(kind, asks, shim)?;
         let addr = trip.started.server.addr();
@@ -78,7 +124,7 @@ pub fn answers_stay_the_same(kind: Kind, asks: Asks) -> Result {
         }
         println!("{} {asks:?}, shim: {shim}: {:?}", kind.ring, trip.tally);
         if shim {
-            assert_eq!(trip.started.counters()?.tally(), trip.tally);
+            assert_eq!(trip.started.tally()?, trip.tally);
         }
     }
     Ok(())
@@ -97,11 +143,12 @@ impl Trip {
         Ok(Trip { started, visitors, tally: Tally::default() })
     }
 
-    fn make(mut self) -> Result<Vec<Course>> {
-        self.travel().map_err(|error| {
+    fn make(mut self) -> Result<(Vec<Course>, Started)> {
+        let courses = self.travel().map_err(|error| {
             let shim = if self.started.has_shim() { "with" } else { "without" };
-            format!("{shim} the shim: {error}\n{}", self.started.log()).into()
-        })
+            format!("{shim} the shim: {error}\n{}", self.started.log())
+        })?;
+        Ok((courses, self.started))
     }
 
     fn travel(&mut self) -> Result<Vec<Course>> {
@@ -157,7 +204,7 @@ impl Trip {
 
     fn reload(&mut self, reload: Reload) -> Result {
         match reload {
-            Reload::Signal(signal, done) => Ok(self.started.server.reload(signal, done)?),
+            Reload::Signal(..) => Ok(self.started.reload().ok_or("it has no reload")??),
             Reload::Words(words) => {
                 let mut scout = self.scout()?.saying(&words(&self.started.place));
                 scout.comes(self.started.server.addr(), &mut self.tally).map(drop)
@@ -211,8 +258,8 @@ impl Trip {
         if !self.started.has_shim() {
             return Ok(());
         }
-        let counters = self.started.counters()?;
-        assert_eq!(counters.tally(), self.tally, "{when}: counted, seen: {counters:?}");
+        let counted = self.started.tally()?;
+        assert_eq!(counted, self.tally, "{when}: counted, seen");
         Ok(())
     }
 }
@@ -220,7 +267,11 @@ impl Trip {
 /// A client without a certificate that comes with a ticket of a server that asked for none gets no
 /// further than one that comes with nothing: `lax`, then a restart as a server for clients with
 /// certificates.
-pub fn strangers_stay_out(kind: Kind, lax: Asks) -> Result {
+pub fn strangers_stay_out(kind: Kind, lax: &[Asks]) -> Result {
+    side_by_side(lax, |lax| strangers_stay_out_after(kind, lax))
+}
+
+fn strangers_stay_out_after(kind: Kind, lax: Asks) -> Result {
     let mut started = kind.start(lax, true)?;
     let addr = started.server.addr();
     let mut strangers = Vec::new();
@@ -243,8 +294,21 @@ pub fn strangers_stay_out(kind: Kind, lax: Asks) -> Result {
 }
 
 impl Started {
-    /// What its ring has counted.
-    pub fn counters(&self) -> Result<Counters> {
-        Counters::of(&self.place.rings.join(self.kind.within), self.kind.ring)
+    /// What clients should have seen, as its ring has counted it.
+    fn tally(&self) -> Result<Tally> {
+        let dir = self.rings();
+        let mut environment = Environment::default();
+        environment.set("TKTROT_DIR", &dir.display().to_string());
+        let mut command = environment.command(artifacts::tktrot()?);
+        let output = command.args(["--config", "/dev/null", "status", "--json"]).output()?;
+        let document: Value = serde_json::from_slice(&output.stdout)
+            .map_err(|error| format!("{error}: {}", log::said(&output)))?;
+        let rings = document["rings"].as_array().ok_or("no rings")?;
+        let [ring] = &rings[..] else { return Err(format!("not one ring: {document}").into()) };
+        let path = ring["path"].as_str().ok_or("no path")?;
+        assert_eq!(Path::new(path), dir.join(format!("{}.ring", self.kind.ring)));
+        let tickets = ring["counters"]["issued"].as_u64().ok_or("not how many were issued")?;
+        let resumed = ring["resumed"].as_u64().ok_or("not how many were resumed")?;
+        Ok(Tally { tickets, resumed })
     }
 }
