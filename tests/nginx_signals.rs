@@ -3,12 +3,13 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use testbed::client::{Client, Ticket, TlsVersion};
 use testbed::nginx::Nginx;
 use testbed::process::Process;
 use testbed::wait::{self, PATIENCE};
-use testbed::{RingDir, artifacts, log};
+use testbed::{RingDir, log};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -16,8 +17,8 @@ const RELOADS: usize = 200;
 const WORKERS: usize = 2;
 
 fn start(ring: &RingDir) -> Result<Nginx> {
-    let builder = Nginx::builder().workers(WORKERS).preload(artifacts::shim()?).ring(ring);
-    Ok(builder.env("TKTROT_ROTATE", "2s").env("TKTROT_LIFETIME", "10m").start()?)
+    let (rotate, lifetime) = (Duration::from_secs(2), Duration::from_secs(600));
+    Ok(Nginx::builder().workers(WORKERS).rotating(ring, rotate, lifetime)?.start()?)
 }
 
 /// A visitor for each version, who always comes with the last ticket.

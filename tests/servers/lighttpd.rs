@@ -6,7 +6,7 @@ use testbed::foreground::give;
 use testbed::visitors::Visitors;
 
 use crate::Result;
-use crate::journey::{journeys, strangers_stay_out};
+use crate::journey::journeys;
 use crate::kind::{Asks, Kind, PLAIN, Place, Reload};
 
 const LIGHTTPD: Kind = Kind {
@@ -61,11 +61,6 @@ fn configure(place: &Place, asks: Asks) -> Result {
 #[test]
 fn lighttpd_resumes_whomever_it_asks() -> Result {
     journeys(LIGHTTPD, &Asks::ALL)
-}
-
-#[test]
-fn lighttpd_keeps_strangers_out() -> Result {
-    strangers_stay_out(LIGHTTPD, &[Asks::Nobody, Asks::Anybody])
 }
 
 #[test]
