@@ -5,9 +5,9 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use testbed::client::{Client, Ticket, TlsVersion};
 use testbed::nginx::Nginx;
 use testbed::process::Process;
+use testbed::visitors::Visitors;
 use testbed::wait::{self, PATIENCE};
 use testbed::{RingDir, log};
 
@@ -21,37 +21,11 @@ fn start(ring: &RingDir) -> Result<Nginx> {
     Ok(Nginx::builder().workers(WORKERS).rotating(ring, rotate, lifetime)?.start()?)
 }
 
-/// A visitor for each version, who always comes with the last ticket.
-struct Visitors(Vec<(Client, Option<Ticket>)>);
-
-impl Visitors {
-    fn new() -> Result<Visitors> {
-        let client = |version| -> Result<_> { Ok((Client::new(version)?, None)) };
-        Ok(Visitors(TlsVersion::ALL.into_iter().map(client).collect::<Result<_>>()?))
-    }
-
-    /// Both come; who has been here before must be known.
-    fn come(&mut self, nginx: &Nginx) -> Result<()> {
-        for (client, held) in &mut self.0 {
-            let handshake = client
-                .connect(nginx.addr(), None, held.as_ref())
-                .map_err(|error| format!("{error}\n{}", nginx.log_tail()))?;
-            assert_eq!(handshake.resumed, held.is_some(), "{}", nginx.log_tail());
-            *held = handshake.tickets.last().or(held.as_ref()).cloned();
-        }
-        Ok(())
-    }
-
-    fn tickets(&self) -> impl Iterator<Item = (&Client, &Ticket)> {
-        self.0.iter().filter_map(|(client, held)| Some((client, held.as_ref()?)))
-    }
-}
-
 /// Waits until every worker has dealt in tickets, by which it has its thread.
 fn wake_all_workers(nginx: &Nginx, visitors: &mut Visitors) -> Result<()> {
     let master = nginx.master_process()?;
     wait::until(PATIENCE, "a ticket from every worker", || {
-        visitors.come(nginx).ok()?;
+        visitors.come(nginx.addr()).ok()?;
         master.children().iter().all(|worker| worker.thread_names().len() > 1).then_some(())
     })?;
     Ok(())
@@ -91,14 +65,13 @@ fn two_hundred_reloads_are_all_acted_on_and_leave_nothing_behind() -> Result<()>
     let ring = RingDir::new()?;
     let mut nginx = start(&ring)?;
     let master = nginx.master_process()?;
-    let (mut first, mut visitors) = (Visitors::new()?, Visitors::new()?);
-    first.come(&nginx)?;
+    let (first, mut visitors) = (Visitors::of(nginx.addr())?, Visitors::of(nginx.addr())?);
     wake_all_workers(&nginx, &mut visitors)?;
     assert_nothing_is_left_over(&nginx)?;
     let before = holdings(&master)?;
 
     for number in 1..=RELOADS {
-        visitors.come(&nginx)?;
+        visitors.come(nginx.addr())?;
         nginx.reload_by_signal().map_err(|late| format!("reload {number}: {late}"))?;
     }
     wake_all_workers(&nginx, &mut visitors)?;
@@ -112,13 +85,9 @@ fn two_hundred_reloads_are_all_acted_on_and_leave_nothing_behind() -> Result<()>
         assert_eq!(count, RELOADS, "{what}");
     }
 
-    for (client, ticket) in first.tickets() {
-        let again = client.connect(nginx.addr(), None, Some(ticket))?;
-        assert!(again.resumed, "{}: a ticket from before the reloads", client.version());
-        let full = client.connect(nginx.addr(), None, None)?;
-        let newest = full.tickets.last().ok_or("no ticket")?;
-        assert_ne!(newest.key_name(), ticket.key_name(), "the ring did not rotate meanwhile");
-    }
+    first.resume(nginx.addr(), "with tickets from before the reloads")?;
+    let new = Visitors::of(nginx.addr())?;
+    assert_ne!(new.key_names(), first.key_names(), "the ring did not rotate meanwhile");
     assert_eq!(log::ours(&nginx.stderr()), [""; 0]);
     assert_eq!(log::ours(&nginx.error_log()), [""; 0]);
     nginx.stop()?;
@@ -130,7 +99,7 @@ fn a_hundred_ended_workers_are_replaced() -> Result<()> {
     let ring = RingDir::new()?;
     let nginx = start(&ring)?;
     let master = nginx.master_process()?;
-    let mut visitors = Visitors::new()?;
+    let mut visitors = Visitors::of(nginx.addr())?;
     let mut ended = 0;
     while ended < 100 {
         wake_all_workers(&nginx, &mut visitors)?;
@@ -160,7 +129,7 @@ fn rotated_logs_are_reopened_and_workers_leave_and_return() -> Result<()> {
     let ring = RingDir::new()?;
     let nginx = start(&ring)?;
     let master = nginx.master_process()?;
-    let mut visitors = Visitors::new()?;
+    let mut visitors = Visitors::of(nginx.addr())?;
     let error_log = nginx.dir().join("error.log");
     for number in 0..50 {
         wake_all_workers(&nginx, &mut visitors)?;

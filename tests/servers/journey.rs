@@ -9,6 +9,7 @@ use serde_json::Value;
 use testbed::client::TlsVersion;
 use testbed::environment::Environment;
 use testbed::journey::{Event, Journey};
+use testbed::visitors::With;
 use testbed::{Server, artifacts, log, wait};
 
 use crate::Result;
@@ -115,7 +116,7 @@ fn answers_are_the_same(kind: Kind, asks: Asks) -> Result {
             for visitor in &mut trip.visitors {
                 visitor.comes(addr, &mut trip.tally)?;
                 for _ in 0..TIMES {
-                    visitor.returns(addr, false, &mut trip.tally)?;
+                    visitor.returns(addr, With::Newest, &mut trip.tally)?;
                 }
                 let who = visitor.who;
                 assert!(!visitor.slipped, "shim: {shim}, {who:?}\n{}", trip.started.log());
@@ -159,7 +160,7 @@ impl Trip {
             let tickets = visitor.comes(addr, &mut self.tally)?;
             keys.extend(tickets.iter().map(|ticket| ticket.key_name()));
             for _ in 0..TIMES {
-                if let Some(resumed) = visitor.returns(addr, false, &mut self.tally)? {
+                if let Some(resumed) = visitor.returns(addr, With::Newest, &mut self.tally)? {
                     rate.resumed += u64::from(resumed);
                     rate.of += 1;
                 }
@@ -223,7 +224,7 @@ impl Trip {
         let addr = self.started.server.addr();
         let mut rates = Vec::new();
         for visitor in &mut self.visitors {
-            let resumed = visitor.returns(addr, true, &mut self.tally)?;
+            let resumed = visitor.returns(addr, With::First, &mut self.tally)?;
             rates.push(match resumed {
                 Some(resumed) => Rate { resumed: u64::from(resumed), of: 1 },
                 None => Rate::default(),
@@ -286,9 +287,10 @@ fn strangers_stay_out_after(kind: Kind, lax: Asks) -> Result {
     let known = Visitor::served(kind, Asks::Everybody, &started.certificate)?;
     for (stranger, known) in strangers.iter().zip(&known) {
         assert_eq!(stranger.who.version, known.who.version);
-        let (full, with_ticket) = (stranger.knocks(addr), stranger.tries(addr));
+        let (full, with_ticket) =
+            (stranger.tries(addr, With::Nothing), stranger.tries(addr, With::First));
         assert_eq!(with_ticket, full, "{:?}\n{}", stranger.who, started.log());
-        assert_ne!(full, known.knocks(addr), "a certificate makes no difference");
+        assert_ne!(full, known.tries(addr, With::Nothing), "a certificate makes no difference");
     }
     Ok(())
 }

@@ -1,10 +1,11 @@
-//! Clients that come back with what they got.
+//! Visitors with a certificate or without, and what they are answered.
 
 use std::fmt;
 use std::net::SocketAddr;
 
 use testbed::certificate::Certificate;
-use testbed::client::{Client, Error, Handshake, Session, Ticket, TlsVersion};
+use testbed::client::{Client, Error, Handshake, Ticket, TlsVersion};
+use testbed::visitors::{self, With};
 
 use crate::Result;
 use crate::kind::{Asks, Kind};
@@ -40,10 +41,7 @@ pub struct Who {
 /// One client.
 pub struct Visitor {
     pub who: Who,
-    client: Client,
-    /// What it got first, and last.
-    first: Option<Session>,
-    last: Option<Session>,
+    visitor: visitors::Visitor,
     /// What the server answered to the full handshake.
     answer: String,
     /// Whether it was ever answered something else when it came back.
@@ -80,8 +78,8 @@ impl Visitor {
             true => Client::with_certificate(who.version, certificate)?,
             false => Client::new(who.version)?,
         };
-        let client = (kind.client)(client);
-        Ok(Visitor { who, client, first: None, last: None, answer: String::new(), slipped: false })
+        let visitor = visitors::Visitor::new((kind.client)(client));
+        Ok(Visitor { who, visitor, answer: String::new(), slipped: false })
     }
 
     /// All those that a server serves.
@@ -99,23 +97,23 @@ impl Visitor {
 
     /// Comes for the first time, or as if. Returns the tickets that it got.
     pub fn comes(&mut self, addr: SocketAddr, tally: &mut Tally) -> Result<Vec<Ticket>> {
-        let full = self.visit(addr, None, tally)?;
+        let full = self.visit(addr, With::Nothing, tally)?;
         assert!(!full.resumed);
-        self.answer = full.body.clone();
-        self.first = self.last.clone();
+        self.answer = full.body;
         Ok(full.tickets)
     }
 
-    /// Comes back with what it got first, or last. Whether that was resumed; `None` if it has nothing.
+    /// Comes back with this. Whether that was resumed; `None` if it has nothing.
     pub fn returns(
         &mut self,
         addr: SocketAddr,
-        with_first: bool,
+        with: With,
         tally: &mut Tally,
     ) -> Result<Option<bool>> {
-        let held = if with_first { &self.first } else { &self.last };
-        let Some(held) = held.as_ref().map(Session::anew) else { return Ok(None) };
-        let again = self.visit(addr, Some(&held), tally)?;
+        if !self.visitor.holds() {
+            return Ok(None);
+        }
+        let again = self.visit(addr, with, tally)?;
         if constant(&again.body) != constant(&self.answer) {
             println!("{:?}: {:?}, but {:?} at first", self.who, again.body, self.answer);
             self.slipped = true;
@@ -124,41 +122,25 @@ impl Visitor {
     }
 
     /// The same, saying something else.
-    pub fn saying(mut self, words: &str) -> Visitor {
-        self.client = self.client.saying(words);
-        self
+    pub fn saying(self, words: &str) -> Visitor {
+        Visitor { visitor: self.visitor.speaking(|client| client.saying(words)), ..self }
     }
 
     /// Whether it has got anything.
     pub fn holds(&self) -> bool {
-        self.first.is_some()
+        self.visitor.holds()
     }
 
-    /// How far it gets with what it got first.
-    pub fn tries(&self, addr: SocketAddr) -> Reached {
-        let held = self.first.as_ref().map(Session::anew);
-        Reached::from(self.client.offer(addr, None, held.as_ref()))
+    /// How far it gets with this.
+    pub fn tries(&self, addr: SocketAddr, with: With) -> Reached {
+        Reached::from(self.visitor.try_with(addr, with))
     }
 
-    /// How far it gets with nothing.
-    pub fn knocks(&self, addr: SocketAddr) -> Reached {
-        Reached::from(self.client.offer(addr, None, None))
-    }
-
-    fn visit(
-        &mut self,
-        addr: SocketAddr,
-        held: Option<&Session>,
-        tally: &mut Tally,
-    ) -> Result<Handshake> {
-        let visit = self.client.offer(addr, None, held);
+    fn visit(&mut self, addr: SocketAddr, with: With, tally: &mut Tally) -> Result<Handshake> {
+        let visit = self.visitor.visit(addr, with);
         let visit = visit.map_err(|error| format!("{:?}: {error}", self.who))?;
         tally.tickets += visit.tickets.len() as u64;
         tally.resumed += u64::from(visit.resumed);
-        let got = visit.tickets.iter().map(Ticket::held).chain(&visit.cached);
-        if let Some(session) = got.last() {
-            self.last = Some(session.clone());
-        }
         Ok(visit)
     }
 }
