@@ -34,10 +34,8 @@ fn writers_killed_at_every_store_cost_their_connections_and_nothing_else() -> Re
     let dir = RingDir::new()?;
     let nginx = Nginx::builder()
         .workers(3)
+        .rotating(&dir, ROTATE, LIFETIME)?
         .preload(artifacts::shim_with_kill_points()?)
-        .ring(&dir)
-        .env("TKTROT_ROTATE", &format!("{}s", ROTATE.as_secs()))
-        .env("TKTROT_LIFETIME", &format!("{}s", LIFETIME.as_secs()))
         .env("TKTROT_KILL_AT", &format!("1-{DEATHS}"))
         .start()?;
     let ring = open(&dir)?;

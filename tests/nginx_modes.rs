@@ -4,64 +4,32 @@ use std::fs;
 use std::time::Duration;
 
 use testbed::client::{Client, TlsVersion};
-use testbed::load::{Load, Progress, Promise, Report};
+use testbed::journey::{Event, Journey};
 use testbed::nginx::{Builder, Nginx};
 use testbed::wait::{self, PATIENCE};
-use testbed::{RingDir, artifacts, log};
+use testbed::{RingDir, Server, log};
 
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 const ROTATE: Duration = Duration::from_secs(1);
 const LIFETIME: Duration = Duration::from_secs(60);
-/// For one stretch of load. Reached only on a machine that hardly runs.
-const LIMIT: Duration = Duration::from_secs(90);
 
-fn rotating(builder: Builder, ring: &RingDir) -> Result<Builder> {
-    let builder = builder.preload(artifacts::shim()?).ring(ring);
-    Ok(builder.env("TKTROT_ROTATE", "1s").env("TKTROT_LIFETIME", "60s"))
-}
-
-fn enough(progress: Progress) -> bool {
-    progress.handshakes >= 20 && progress.new_keys >= 2
+fn rotating(builder: Builder, ring: &RingDir) -> Result<Nginx> {
+    Ok(builder.rotating(ring, ROTATE, LIFETIME)?.start()?)
 }
 
 /// Load over rotations, over what `event` does, and over a restart: every ticket must resume.
-fn all_tickets_resume(
-    nginx: &mut Nginx,
-    event: impl FnOnce(&mut Nginx) -> Result<()>,
-) -> Result<()> {
-    let mut load = Load::new(nginx.addr(), 2, Promise::rotating(ROTATE, LIFETIME))?;
-    let mut seen = Report::default();
-    seen.add(&load.run(LIMIT, enough));
-    let (report, happened) = load.during(LIMIT, || event(nginx).map_err(|error| error.to_string()));
-    happened?;
-    seen.add(&report);
-    seen.add(&load.run(LIMIT, enough));
-
-    seen.add(&load.fresh_round());
-    nginx.stop()?;
-    nginx.start()?;
-    let report = load.round();
-    assert!(report.total().carried > 0, "after the restart: {report}\n{}", nginx.log_tail());
-    seen.add(&report);
-
-    let total = seen.total();
-    assert_eq!(total.unexpected_full, 0, "{seen}\n{}", nginx.log_tail());
-    assert_eq!(total.failed(), 0, "{seen}\n{}", nginx.log_tail());
-    assert_eq!((total.overdue, total.without_ticket), (0, 0), "{seen}");
-    for version in TlsVersion::ALL {
-        assert!(seen.of(version).across_keys > 0, "{version}\n{seen}");
-    }
-    assert!(load.keys().len() >= 4, "{} keys\n{seen}", load.keys().len());
-    assert_eq!(log::ours(&nginx.stderr()), [""; 0]);
-    assert_eq!(log::ours(&nginx.error_log()), [""; 0]);
+fn all_tickets_resume(nginx: &mut Nginx, event: fn(&mut Nginx) -> Result) -> Result {
+    let journey = Journey { visitors: 2, handshakes: 20, ..Journey::new(ROTATE, LIFETIME) };
+    journey.of(nginx, vec![Event::new(event)])?;
+    assert_eq!(log::ours(&nginx.log()), [""; 0]);
     Ok(())
 }
 
 #[test]
-fn four_workers_of_a_master_in_the_foreground() -> Result<()> {
+fn four_workers_of_a_master_in_the_foreground() -> Result {
     let ring = RingDir::new()?;
-    let mut nginx = rotating(Nginx::builder().workers(4).foreground(), &ring)?.start()?;
+    let mut nginx = rotating(Nginx::builder().workers(4).foreground(), &ring)?;
     all_tickets_resume(&mut nginx, |nginx| Ok(nginx.reload_by_signal()?))?;
     let master = nginx.master_process()?;
     assert_eq!((master.thread_names(), master.children().len()), (vec!["nginx".to_owned()], 4));
@@ -72,9 +40,9 @@ fn four_workers_of_a_master_in_the_foreground() -> Result<()> {
 /// There is no reload here: after HUP such an nginx 1.22 answers no connection any more, without the
 /// shim either.
 #[test]
-fn a_single_process() -> Result<()> {
+fn a_single_process() -> Result {
     let ring = RingDir::new()?;
-    let mut nginx = rotating(Nginx::builder().single_process(), &ring)?.start()?;
+    let mut nginx = rotating(Nginx::builder().single_process(), &ring)?;
     all_tickets_resume(&mut nginx, reopen_logs)?;
     let process = nginx.master_process()?;
     process.wait_for_threads("nginx", 1, 1)?;
@@ -84,7 +52,7 @@ fn a_single_process() -> Result<()> {
 }
 
 /// Rotates the log as logrotate does, once.
-fn reopen_logs(nginx: &mut Nginx) -> Result<()> {
+fn reopen_logs(nginx: &mut Nginx) -> Result {
     let error_log = nginx.dir().join("error.log");
     fs::rename(&error_log, nginx.dir().join("error.log.1"))?;
     assert!(nginx.master_process()?.signal(libc::SIGUSR1));
@@ -94,9 +62,9 @@ fn reopen_logs(nginx: &mut Nginx) -> Result<()> {
 
 /// In this mode the process that gets nginx' signals is one that has the thread.
 #[test]
-fn a_single_process_hears_all_its_signals() -> Result<()> {
+fn a_single_process_hears_all_its_signals() -> Result {
     let ring = RingDir::new()?;
-    let mut nginx = rotating(Nginx::builder().single_process(), &ring)?.start()?;
+    let mut nginx = rotating(Nginx::builder().single_process(), &ring)?;
     let process = nginx.master_process()?;
     let client = Client::new(TlsVersion::V12)?;
     let first = client.connect(nginx.addr(), None, None)?.tickets.pop().ok_or("no ticket")?;

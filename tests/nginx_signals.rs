@@ -3,12 +3,13 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use testbed::client::{Client, Ticket, TlsVersion};
 use testbed::nginx::Nginx;
 use testbed::process::Process;
+use testbed::visitors::Visitors;
 use testbed::wait::{self, PATIENCE};
-use testbed::{RingDir, artifacts, log};
+use testbed::{RingDir, log};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -16,41 +17,15 @@ const RELOADS: usize = 200;
 const WORKERS: usize = 2;
 
 fn start(ring: &RingDir) -> Result<Nginx> {
-    let builder = Nginx::builder().workers(WORKERS).preload(artifacts::shim()?).ring(ring);
-    Ok(builder.env("TKTROT_ROTATE", "2s").env("TKTROT_LIFETIME", "10m").start()?)
-}
-
-/// A visitor for each version, who always comes with the last ticket.
-struct Visitors(Vec<(Client, Option<Ticket>)>);
-
-impl Visitors {
-    fn new() -> Result<Visitors> {
-        let client = |version| -> Result<_> { Ok((Client::new(version)?, None)) };
-        Ok(Visitors(TlsVersion::ALL.into_iter().map(client).collect::<Result<_>>()?))
-    }
-
-    /// Both come; who has been here before must be known.
-    fn come(&mut self, nginx: &Nginx) -> Result<()> {
-        for (client, held) in &mut self.0 {
-            let handshake = client
-                .connect(nginx.addr(), None, held.as_ref())
-                .map_err(|error| format!("{error}\n{}", nginx.log_tail()))?;
-            assert_eq!(handshake.resumed, held.is_some(), "{}", nginx.log_tail());
-            *held = handshake.tickets.last().or(held.as_ref()).cloned();
-        }
-        Ok(())
-    }
-
-    fn tickets(&self) -> impl Iterator<Item = (&Client, &Ticket)> {
-        self.0.iter().filter_map(|(client, held)| Some((client, held.as_ref()?)))
-    }
+    let (rotate, lifetime) = (Duration::from_secs(2), Duration::from_secs(600));
+    Ok(Nginx::builder().workers(WORKERS).rotating(ring, rotate, lifetime)?.start()?)
 }
 
 /// Waits until every worker has dealt in tickets, by which it has its thread.
 fn wake_all_workers(nginx: &Nginx, visitors: &mut Visitors) -> Result<()> {
     let master = nginx.master_process()?;
     wait::until(PATIENCE, "a ticket from every worker", || {
-        visitors.come(nginx).ok()?;
+        visitors.come(nginx.addr()).ok()?;
         master.children().iter().all(|worker| worker.thread_names().len() > 1).then_some(())
     })?;
     Ok(())
@@ -90,14 +65,13 @@ fn two_hundred_reloads_are_all_acted_on_and_leave_nothing_behind() -> Result<()>
     let ring = RingDir::new()?;
     let mut nginx = start(&ring)?;
     let master = nginx.master_process()?;
-    let (mut first, mut visitors) = (Visitors::new()?, Visitors::new()?);
-    first.come(&nginx)?;
+    let (first, mut visitors) = (Visitors::of(nginx.addr())?, Visitors::of(nginx.addr())?);
     wake_all_workers(&nginx, &mut visitors)?;
     assert_nothing_is_left_over(&nginx)?;
     let before = holdings(&master)?;
 
     for number in 1..=RELOADS {
-        visitors.come(&nginx)?;
+        visitors.come(nginx.addr())?;
         nginx.reload_by_signal().map_err(|late| format!("reload {number}: {late}"))?;
     }
     wake_all_workers(&nginx, &mut visitors)?;
@@ -111,13 +85,9 @@ fn two_hundred_reloads_are_all_acted_on_and_leave_nothing_behind() -> Result<()>
         assert_eq!(count, RELOADS, "{what}");
     }
 
-    for (client, ticket) in first.tickets() {
-        let again = client.connect(nginx.addr(), None, Some(ticket))?;
-        assert!(again.resumed, "{}: a ticket from before the reloads", client.version());
-        let full = client.connect(nginx.addr(), None, None)?;
-        let newest = full.tickets.last().ok_or("no ticket")?;
-        assert_ne!(newest.key_name(), ticket.key_name(), "the ring did not rotate meanwhile");
-    }
+    first.resume(nginx.addr(), "with tickets from before the reloads")?;
+    let new = Visitors::of(nginx.addr())?;
+    assert_ne!(new.key_names(), first.key_names(), "the ring did not rotate meanwhile");
     assert_eq!(log::ours(&nginx.stderr()), [""; 0]);
     assert_eq!(log::ours(&nginx.error_log()), [""; 0]);
     nginx.stop()?;
@@ -129,7 +99,7 @@ fn a_hundred_ended_workers_are_replaced() -> Result<()> {
     let ring = RingDir::new()?;
     let nginx = start(&ring)?;
     let master = nginx.master_process()?;
-    let mut visitors = Visitors::new()?;
+    let mut visitors = Visitors::of(nginx.addr())?;
     let mut ended = 0;
     while ended < 100 {
         wake_all_workers(&nginx, &mut visitors)?;
@@ -159,7 +129,7 @@ fn rotated_logs_are_reopened_and_workers_leave_and_return() -> Result<()> {
     let ring = RingDir::new()?;
     let nginx = start(&ring)?;
     let master = nginx.master_process()?;
-    let mut visitors = Visitors::new()?;
+    let mut visitors = Visitors::of(nginx.addr())?;
     let error_log = nginx.dir().join("error.log");
     for number in 0..50 {
         wake_all_workers(&nginx, &mut visitors)?;

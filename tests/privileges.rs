@@ -8,7 +8,7 @@ use std::time::Duration;
 use testbed::client::{Client, TlsVersion};
 use testbed::nginx::Nginx;
 use testbed::process::needs_root;
-use testbed::{RingDir, artifacts, log, wait};
+use testbed::{RingDir, log, wait};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -39,10 +39,7 @@ fn workers_rotate_a_ring_that_only_root_could_open() -> Result<()> {
     for upkeep in ["thread", "callback"] {
         let ring = RingDir::new()?;
         let mut nginx = Nginx::builder()
-            .preload(artifacts::shim()?)
-            .ring(&ring)
-            .env("TKTROT_ROTATE", "1s")
-            .env("TKTROT_LIFETIME", "60s")
+            .rotating(&ring, Duration::from_secs(1), Duration::from_secs(60))?
             .env("TKTROT_UPKEEP", upkeep)
             .start()?;
         for worker in nginx.worker_pids()? {

@@ -5,8 +5,8 @@ use testbed::RingDir;
 use testbed::artifacts;
 use testbed::certificate;
 use testbed::client::{Client, TlsVersion};
+use testbed::example::Example;
 use testbed::nginx::Nginx;
-use testbed::server::Server;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -22,7 +22,7 @@ fn resume_each_other(nginx_ring: &str, server_ring: &str) -> Result<bool> {
         .ring(&ring)
         .env("TKTROT_RING", nginx_ring)
         .start()?;
-    let server = Server::builder()?
+    let server = Example::builder()?
         .certificate(&certificate)
         .ring(&ring)
         .env("TKTROT_RING", server_ring)

@@ -54,28 +54,44 @@ impl Environment {
 /// The part that all descriptions of servers have in common, for one with an `environment`.
 macro_rules! environment_setters {
     ($builder:ty) => {
+        environment_setters!($builder, environment);
+    };
+    // Where the environment is.
+    ($builder:ty, $($environment:ident).+) => {
         impl $builder {
             /// Sets `LD_PRELOAD` for the server.
             pub fn preload(mut self, library: &std::path::Path) -> Self {
-                self.environment.preload(library);
+                self.$($environment).+.preload(library);
                 self
             }
 
             /// Sets a variable for the server.
             pub fn env(mut self, name: &str, value: &str) -> Self {
-                self.environment.set(name, value);
+                self.$($environment).+.set(name, value);
                 self
             }
 
             /// See [`Environment::launch_through`](crate::environment::Environment::launch_through).
             pub fn launch_through(mut self, words: &[impl AsRef<str>]) -> Self {
-                self.environment.launch_through(words);
+                self.$($environment).+.launch_through(words);
                 self
             }
 
             /// Sets `TKTROT_DIR` to this directory, which has to live as long as the server.
             pub fn ring(self, dir: &$crate::environment::RingDir) -> Self {
                 self.env("TKTROT_DIR", &dir.path().display().to_string())
+            }
+
+            /// Under the shim, with this ring, rotation and lifetime.
+            pub fn rotating(
+                self,
+                ring: &$crate::environment::RingDir,
+                rotate: std::time::Duration,
+                lifetime: std::time::Duration,
+            ) -> anyhow::Result<Self> {
+                let shim = self.preload($crate::artifacts::shim()?).ring(ring);
+                let shim = shim.env("TKTROT_ROTATE", &format!("{}s", rotate.as_secs()));
+                Ok(shim.env("TKTROT_LIFETIME", &format!("{}s", lifetime.as_secs())))
             }
         }
     };

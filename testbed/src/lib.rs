@@ -5,9 +5,11 @@
 //! client, and does the things that lose tickets (reload, restart, upgrade, killed workers).
 //!
 //! - [`client`]: one handshake, with or without a ticket, and the tickets that it brought
+//! - [`visit`]: one connection of somebody who comes back, and what was owed to them
+//! - [`journey`]: what every server is put through under the shim
 //! - [`load`]: many handshakes, each classified by what its ticket's age promised
-//! - [`nginx`], [`haproxy`], [`hitch`], [`stud`], [`server`]: the servers, with the operations that
-//!   an administrator has
+//! - [`Server`]: what they all can do; [`nginx`], [`haproxy`], [`hitch`], [`stud`], [`example`] have
+//!   the operations that an administrator has
 //! - [`foreground`]: any other server, from its configuration file
 //! - [`redis`]: what a fleet may share its keys through
 //! - [`backend`]: what answers behind servers that only end TLS
@@ -45,22 +47,21 @@ pub mod client;
 pub mod container;
 pub mod environment;
 pub mod fleet;
-pub mod foreground;
-pub mod haproxy;
-pub mod hitch;
+pub mod journey;
 pub mod load;
 pub mod log;
 pub mod memory;
-pub mod nginx;
 pub mod plot;
 pub mod port;
 pub mod process;
-pub mod redis;
-pub mod server;
+pub mod servers;
 pub mod soak;
-pub mod solo;
-pub mod stud;
+pub mod visit;
 pub mod visitors;
 pub mod wait;
 
+/// What operations of servers return.
+pub type Result<T = ()> = anyhow::Result<T>;
+
 pub use environment::RingDir;
+pub use servers::{Server, example, foreground, haproxy, hitch, nginx, redis, solo, stud};

@@ -5,16 +5,16 @@ use std::time::Duration;
 use anyhow::Result;
 use testbed::RingDir;
 use testbed::client::{Client, TlsVersion};
-use testbed::server::Server;
+use testbed::example::Example;
 
 #[test]
 fn every_operation_leaves_a_server_that_answers() -> Result<()> {
     for daemon in [false, true] {
         let ring = RingDir::new()?;
-        let builder = Server::builder()?.workers(3).ring(&ring);
+        let builder = Example::builder()?.workers(3).ring(&ring);
         let mut server = if daemon { builder.daemon() } else { builder }.start()?;
         let client = Client::new(TlsVersion::V13)?;
-        let answers = |server: &Server| client.connect(server.addr(), Some("localhost"), None);
+        let answers = |server: &Example| client.connect(server.addr(), Some("localhost"), None);
         answers(&server)?;
 
         let (master, workers) = (server.master_pid()?, server.worker_pids()?);

@@ -87,10 +87,7 @@ fn nginx_needs_no_more_than_what_systemd_calls_a_system_service() -> Result<()> 
     let filter = Filter::of(&sets.calls("@system-service"))?;
     let mut nginx = Nginx::builder()
         .workers(2)
-        .preload(artifacts::shim()?)
-        .ring(&ring)
-        .env("TKTROT_ROTATE", "1s")
-        .env("TKTROT_LIFETIME", "30s")
+        .rotating(&ring, Duration::from_secs(1), Duration::from_secs(30))?
         .launch_through(&filter.words())
         .start()?;
     is_served(nginx.addr())?;
@@ -119,10 +116,7 @@ fn haproxy_lives_under_the_filter_that_its_unit_proposes() -> Result<()> {
     let (_, certificate) = builder.certificate("site")?;
     let haproxy = builder
         .frontend(&format!("crt {}", certificate.display()))
-        .preload(artifacts::shim()?)
-        .ring(&ring)
-        .env("TKTROT_ROTATE", "1s")
-        .env("TKTROT_LIFETIME", "30s")
+        .rotating(&ring, Duration::from_secs(1), Duration::from_secs(30))?
         .launch_through(&filter.words())
         .start()?;
     is_served(haproxy.addr(0))?;

@@ -77,10 +77,8 @@ impl Container {
             .contained()
             .certificate(certificate)
             .listen((node.public(), PORT).into())
-            .ring(ring)
+            .rotating(ring, ROTATE, LIFETIME)?
             .env("TKTROT_RING", "web")
-            .env("TKTROT_ROTATE", &format!("{}s", ROTATE.as_secs()))
-            .env("TKTROT_LIFETIME", &format!("{}s", LIFETIME.as_secs()))
             .env("TKTROT_STRICT", "1")
             .launch_through(&users.launcher())
             .launch_through(&container::own_namespaces(ahead))

@@ -7,7 +7,7 @@ use testbed::client::{Client, Ticket, TlsVersion};
 use testbed::container::{a_day_apart, own_namespaces};
 use testbed::process::Process;
 use testbed::solo::Solo;
-use testbed::{RingDir, artifacts, log, wait};
+use testbed::{RingDir, log, wait};
 use tktrot::clock::{BootClock, Clock};
 use tktrot::ring::file::Place;
 use tktrot::ring::view::View;
@@ -27,12 +27,9 @@ struct Container {
 impl Container {
     fn start(ring: &RingDir, certificate: &Certificate, ahead: i64) -> Result<Container> {
         let server = Solo::openssl()
-            .preload(artifacts::shim()?)
+            .rotating(ring, Duration::from_secs(1), Duration::from_secs(60))?
             .certificate(certificate)
-            .ring(ring)
             .env("TKTROT_RING", "web")
-            .env("TKTROT_ROTATE", "1s")
-            .env("TKTROT_LIFETIME", "60s")
             .env("TKTROT_STRICT", "1")
             .launch_through(&own_namespaces(ahead))
             .start()?;

@@ -58,7 +58,8 @@ fn a_link_names_the_ring_and_either_name_is_meant() -> Result<()> {
 fn a_script_has_the_name_of_its_interpreters_file() -> Result<()> {
     let python = fs::canonicalize("/usr/bin/python3")?;
     let name = python.file_name().and_then(|name| name.to_str()).ok_or("no name")?;
-    let script = concat!("#!/usr/bin/python3\n", include_str!("../../testbed/src/solo/server.py"));
+    let script =
+        concat!("#!/usr/bin/python3\n", include_str!("../../testbed/src/servers/server.py"));
     for (only, served) in [("", true), (name, true), ("script", false)] {
         let expected = Vec::from_iter(served.then_some(name));
         assert_eq!(rings(only, None, Some(script))?, expected, "{only:?}");

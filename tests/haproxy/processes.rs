@@ -5,9 +5,12 @@ use std::path::PathBuf;
 
 use testbed::haproxy::{Builder, Haproxy, Mode};
 use testbed::process::Process;
+use testbed::visitors::Visitors;
 use testbed::{RingDir, artifacts, wait};
 
-use crate::{LIMIT, Result, Visitor, as_in_production, rotating, secs, with_frontend};
+use testbed::journey::LIMIT;
+
+use crate::{Result, as_in_production, secs, with_frontend};
 
 fn has_threads(process: &Process, own: usize, upkeep: usize) -> Result<()> {
     Ok(process.wait_for_threads("haproxy", own, upkeep)?)
@@ -22,7 +25,7 @@ fn worker_has_one_more_thread(builder: Builder) -> Result<Haproxy> {
     let builder = with_frontend(builder.global("nbthread 3"), "")?;
     let haproxy = builder.preload(artifacts::shim()?).ring(&ring).start()?;
     for _ in 0..2 {
-        Visitor::of_each_version(&haproxy)?;
+        Visitors::of(haproxy.addr(0))?;
         has_threads(&haproxy.worker()?, 3, 1)?;
         has_threads(&haproxy.main_process()?, 1, 0)?;
         let file = ring_file(&ring)?;
@@ -58,7 +61,7 @@ fn a_single_process_has_a_thread_more() -> Result<()> {
     has_threads(&alone.main_process()?, 2, 0)?;
     let builder = with_frontend(Haproxy::builder()?.global("nbthread 2"), "")?;
     let haproxy = builder.preload(artifacts::shim()?).ring(&ring).start()?;
-    Visitor::of_each_version(&haproxy)?;
+    Visitors::of(haproxy.addr(0))?;
     has_threads(&haproxy.main_process()?, 2, 1)
 }
 
@@ -67,7 +70,7 @@ fn the_ring_tells_what_a_worker_is_that_sees_no_proc() -> Result<()> {
     let ring = RingDir::new()?;
     let builder = with_frontend(as_in_production()?, "")?;
     let haproxy = builder.preload(artifacts::shim()?).ring(&ring).start()?;
-    Visitor::of_each_version(&haproxy)?;
+    Visitors::of(haproxy.addr(0))?;
     let bytes = fs::read(ring_file(&ring)?)?;
     assert!(bytes.windows(8).any(|bytes| bytes == b"haproxy\0"));
     Ok(())
@@ -78,17 +81,15 @@ fn the_ring_tells_what_a_worker_is_that_sees_no_proc() -> Result<()> {
 fn keys_are_erased_on_time_when_nobody_connects() -> Result<()> {
     let ring = RingDir::new()?;
     let builder = with_frontend(as_in_production()?, "")?;
-    let haproxy = rotating(builder, &ring, secs(1), secs(1))?.start()?;
+    let haproxy = builder.rotating(&ring, secs(1), secs(1))?.start()?;
     let file = ring_file(&ring)?;
     let holds = |name: &[u8; 16]| -> Result<bool> {
         Ok(fs::read(&file)?.windows(16).any(|bytes| bytes == name))
     };
-    let issued = Visitor::of_each_version(&haproxy)?;
-    let name = issued[1].ticket.key_name();
+    let issued = Visitors::of(haproxy.addr(0))?;
+    let name = issued.key_names()[1];
     assert!(holds(&name)?);
     wait::until(LIMIT, "the end of a key", || holds(&name).is_ok_and(|held| !held).then_some(()))?;
-    for visitor in &issued {
-        assert!(!visitor.again(&haproxy)?.resumed);
-    }
+    assert_eq!(issued.resumed(haproxy.addr(0))?, [false; 2]);
     Ok(())
 }

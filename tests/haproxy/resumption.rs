@@ -1,47 +1,18 @@
 //! No ticket is lost, whatever makes HAProxy lose them.
 
 use testbed::RingDir;
-use testbed::client::TlsVersion;
 use testbed::haproxy::{Builder, Haproxy, Mode};
-use testbed::load::{Load, Progress, Promise, Report};
+use testbed::journey::{Event, Journey, LIMIT, loses_every_ticket};
+use testbed::load::{Load, Promise};
 
-use crate::{LIMIT, Result, as_in_production, rotating, secs, with_frontend};
+use crate::{Result, as_in_production, secs, with_frontend};
 
 fn no_ticket_is_lost(builder: Builder) -> Result<()> {
-    let (rotate, lifetime) = (secs(2), secs(8));
+    let journey = Journey::new(secs(2), secs(8));
     let ring = RingDir::new()?;
-    let builder = rotating(with_frontend(builder, "")?, &ring, rotate, lifetime)?;
-    let mut haproxy = builder.start()?;
-    let mut load = Load::new(haproxy.addr(0), 4, Promise::rotating(rotate, lifetime))?;
-    let mut seen = Report::default();
-    let enough = |progress: Progress| progress.handshakes >= 100 && progress.new_keys >= 2;
-
-    seen.add(&load.run(LIMIT, enough));
-
-    let (report, reloaded) = load.during(LIMIT, || haproxy.reload());
-    reloaded?;
-    assert!(report.total().carried > 0, "over the reload: {report}\n{}", haproxy.stderr());
-    seen.add(&report);
-    seen.add(&load.run(LIMIT, enough));
-
-    seen.add(&load.fresh_round());
-    haproxy.stop()?;
-    haproxy.start()?;
-    let report = load.round();
-    assert!(report.total().carried > 0, "after the restart: {report}\n{}", haproxy.stderr());
-    seen.add(&report);
-    seen.add(&load.run(LIMIT, |progress| progress.handshakes >= 100 && progress.new_keys >= 1));
-
-    let total = seen.total();
-    assert!(total.handshakes >= 300, "{seen}");
-    assert_eq!(total.unexpected_full, 0, "{seen}\n{}", haproxy.stderr());
-    assert_eq!(total.failed(), 0, "{seen}\n{}", haproxy.stderr());
-    assert_eq!((total.overdue, total.without_ticket), (0, 0), "{seen}");
-    assert!(load.keys().len() >= 5, "{} keys\n{seen}", load.keys().len());
-    for version in TlsVersion::ALL {
-        let across = seen.of(version).across_keys;
-        assert!(across > 0, "{version}: no ticket crossed a rotation\n{seen}");
-    }
+    let builder = with_frontend(builder, "")?;
+    let mut haproxy = builder.rotating(&ring, journey.rotate, journey.lifetime)?.start()?;
+    journey.of(&mut haproxy, vec![Event::reload()])?;
     Ok(())
 }
 
@@ -63,8 +34,8 @@ fn nor_do_workers_without_privileges_in_another_root_directory() -> Result<()> {
 fn nobody_notices_reloads_in_a_row() -> Result<()> {
     let (rotate, lifetime) = (secs(1), secs(60));
     let ring = RingDir::new()?;
-    let builder = rotating(with_frontend(as_in_production()?, "")?, &ring, rotate, lifetime)?;
-    let haproxy = builder.start()?;
+    let builder = with_frontend(as_in_production()?, "")?;
+    let haproxy = builder.rotating(&ring, rotate, lifetime)?.start()?;
     let promise = Promise::rotating(rotate, lifetime);
     let mut load = Load::new(haproxy.addr(0), 8, promise)?.pace(secs(0));
     load.fresh_round();
@@ -89,13 +60,6 @@ fn nobody_notices_reloads_in_a_row() -> Result<()> {
 /// What the tests above would say of a HAProxy alone.
 #[test]
 fn without_the_shim_a_reload_loses_every_ticket() -> Result<()> {
-    let haproxy = with_frontend(as_in_production()?, "")?.start()?;
-    let mut load = Load::new(haproxy.addr(0), 4, Promise::constant(secs(300)))?;
-    load.round();
-    let before = load.round().total();
-    assert_eq!((before.resumed, before.unexpected_full), (8, 0), "{before}");
-    haproxy.reload()?;
-    let after = load.round().total();
-    assert_eq!((after.resumed, after.unexpected_full, after.failed()), (0, 8, 0), "{after}");
-    Ok(())
+    let mut haproxy = with_frontend(as_in_production()?, "")?.start()?;
+    Ok(loses_every_ticket(&mut haproxy, |haproxy| haproxy.reload())?)
 }

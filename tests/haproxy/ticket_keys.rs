@@ -6,9 +6,10 @@ use std::path::PathBuf;
 
 use openssl::base64;
 use testbed::haproxy::{Builder, Haproxy};
+use testbed::visitors::Visitors;
 use testbed::{RingDir, artifacts, log};
 
-use crate::{Result, Visitor, all_resume, as_in_production, with_frontend};
+use crate::{Result, as_in_production, with_frontend};
 
 /// A key as HAProxy takes it: a name of 16 bytes, then secrets.
 type Key = [u8; 48];
@@ -58,9 +59,9 @@ impl Keys {
         Ok(())
     }
 
-    fn are_all_unknown_to(&self, visitors: &[Visitor]) {
+    fn are_all_unknown_to(&self, visitors: &Visitors) {
         let mut names = self.file.iter().chain(&self.added).map(name_of);
-        let foreign = |name| visitors.iter().all(|visitor| visitor.ticket.key_name() != name);
+        let foreign = |name| !visitors.key_names().contains(&name);
         assert!(names.all(foreign), "a ticket of HAProxy's own keys");
     }
 }
@@ -76,29 +77,29 @@ fn takeovers(haproxy: &Haproxy) -> usize {
 fn by_default_they_are_replaced_and_one_line_says_so() -> Result<()> {
     let (keys, ring) = (Keys::new()?, RingDir::new()?);
     let mut haproxy = keys.haproxy()?.preload(artifacts::shim()?).ring(&ring).start()?;
-    let issued = Visitor::of_each_version(&haproxy)?;
+    let issued = Visitors::of(haproxy.addr(0))?;
     keys.are_all_unknown_to(&issued);
-    all_resume(&haproxy, &issued)?;
+    issued.resume(haproxy.addr(0), "issued before")?;
     assert_eq!(takeovers(&haproxy), 1);
 
     // Other keys for HAProxy mean nothing to the tickets.
     for key in &keys.added {
         keys.add(&haproxy, key)?;
-        all_resume(&haproxy, &issued)?;
-        keys.are_all_unknown_to(&Visitor::of_each_version(&haproxy)?);
+        issued.resume(haproxy.addr(0), "issued before")?;
+        keys.are_all_unknown_to(&Visitors::of(haproxy.addr(0))?);
     }
     assert_eq!(takeovers(&haproxy), 1);
 
     // Each time a master executes itself it begins anew.
     haproxy.reload()?;
-    all_resume(&haproxy, &issued)?;
-    keys.are_all_unknown_to(&Visitor::of_each_version(&haproxy)?);
+    issued.resume(haproxy.addr(0), "issued before")?;
+    keys.are_all_unknown_to(&Visitors::of(haproxy.addr(0))?);
     assert_eq!(takeovers(&haproxy), 2);
 
     haproxy.stop()?;
     haproxy.start()?;
-    all_resume(&haproxy, &issued)?;
-    keys.are_all_unknown_to(&Visitor::of_each_version(&haproxy)?);
+    issued.resume(haproxy.addr(0), "issued before")?;
+    keys.are_all_unknown_to(&Visitors::of(haproxy.addr(0))?);
     assert_eq!(takeovers(&haproxy), 3);
     assert_eq!(log::ours(&haproxy.stderr()).len(), 3, "{}", haproxy.stderr());
     Ok(())
@@ -116,11 +117,15 @@ struct Seen {
 fn life(mut haproxy: Haproxy, keys: &Keys) -> Result<Vec<Seen>> {
     let (mut seen, mut visitors) = (Vec::new(), Vec::new());
     let mut look = |haproxy: &Haproxy, event| -> Result<()> {
-        let new = Visitor::of_each_version(haproxy)?;
-        let keys = new.iter().map(|visitor| visitor.ticket.key_name()).collect();
-        visitors.extend(new);
-        let resumed = visitors.iter().map(|visitor| Ok(visitor.again(haproxy)?.resumed));
-        seen.push(Seen { event, keys, resumed: resumed.collect::<Result<_>>()? });
+        let new = Visitors::of(haproxy.addr(0))?;
+        let keys = new.key_names();
+        visitors.push(new);
+        let mut resumed = Vec::new();
+        for visitors in &visitors {
+            let visits = visitors.again(haproxy.addr(0))?;
+            resumed.extend(visits.iter().map(|visit| visit.resumed));
+        }
+        seen.push(Seen { event, keys, resumed });
         Ok(())
     };
     look(&haproxy, "start")?;

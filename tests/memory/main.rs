@@ -22,7 +22,7 @@ use testbed::memory::Found;
 use testbed::nginx::{Builder, Nginx};
 use testbed::process::Process;
 use testbed::process::needs_root;
-use testbed::{RingDir, artifacts, wait};
+use testbed::{RingDir, wait};
 use witness::Witness;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -33,13 +33,8 @@ const LATE: Duration = Duration::from_secs(1);
 
 /// An nginx whose keys are in its ring for five seconds, and that tells which worker answers.
 fn nginx(ring: &RingDir) -> Result<Builder> {
-    Ok(Nginx::builder()
-        .workers(2)
-        .preload(artifacts::shim()?)
-        .ring(ring)
-        .env("TKTROT_ROTATE", "2s")
-        .env("TKTROT_LIFETIME", "2s")
-        .body("$pid"))
+    let two = Duration::from_secs(2);
+    Ok(Nginx::builder().rotating(ring, two, two)?.body("$pid"))
 }
 
 /// Full handshakes and resumptions, in both versions of TLS.

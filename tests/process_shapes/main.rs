@@ -7,26 +7,20 @@ mod threaded;
 
 use std::time::Duration;
 
-use testbed::client::TlsVersion;
-use testbed::load::{Load, Progress, Promise, Report};
+use testbed::journey::{Event, Journey, LIMIT};
+use testbed::load::Load;
 use testbed::process::Process;
 use testbed::solo::{Builder, Solo};
-use testbed::{RingDir, artifacts, log, wait};
+use testbed::{RingDir, log, wait};
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// For one stretch of load. Reached only on a machine that hardly runs.
-const LIMIT: Duration = Duration::from_secs(90);
 const ROTATE: Duration = Duration::from_secs(2);
 const LIFETIME: Duration = Duration::from_secs(8);
 
 /// The server under the shim, with a rotation that a test can wait for.
-fn rotating(server: Builder, ring: &RingDir) -> Result<Builder> {
-    Ok(server
-        .preload(artifacts::shim()?)
-        .ring(ring)
-        .env("TKTROT_ROTATE", &format!("{}s", ROTATE.as_secs()))
-        .env("TKTROT_LIFETIME", &format!("{}s", LIFETIME.as_secs())))
+fn rotating(server: Builder, ring: &RingDir) -> Result<Solo> {
+    Ok(server.rotating(ring, ROTATE, LIFETIME)?.start()?)
 }
 
 /// The promise, from the side of clients who do what browsers do: through rotations, whatever the
@@ -34,40 +28,15 @@ fn rotating(server: Builder, ring: &RingDir) -> Result<Builder> {
 fn every_ticket_resumes(
     server: &mut Solo,
     threads: usize,
-    at_run_time: impl FnOnce(&Solo) -> Result,
+    at_run_time: impl Fn(&Solo) -> Result,
 ) -> Result<Load> {
-    let promise = Promise::rotating(ROTATE, LIFETIME);
-    let mut load = Load::with_threads(server.addr(), 2 * threads, promise, threads)?;
-    let mut seen = Report::default();
-    let enough = |progress: Progress| progress.handshakes >= 100 && progress.new_keys >= 2;
-
-    seen.add(&load.run(LIMIT, enough));
+    let journey = Journey { visitors: 2 * threads, threads, ..Journey::new(ROTATE, LIFETIME) };
+    let event = Event::new(|server: &mut Solo| {
+        has_one_upkeep_thread(server)?;
+        at_run_time(server)
+    });
+    let load = journey.of(server, vec![event])?;
     has_one_upkeep_thread(server)?;
-    let (report, done) = load.during(LIMIT, || at_run_time(server));
-    done?;
-    assert!(report.total().resumed > 0, "{report}");
-    seen.add(&report);
-    seen.add(&load.run(LIMIT, enough));
-
-    seen.add(&load.fresh_round());
-    server.stop()?;
-    server.start()?;
-    let report = load.round();
-    assert!(report.total().carried > 0, "after the restart: {report}\n{}", server.stderr());
-    seen.add(&report);
-    seen.add(&load.run(LIMIT, enough));
-    has_one_upkeep_thread(server)?;
-
-    let total = seen.total();
-    assert!(total.handshakes >= 250, "{seen}");
-    assert_eq!(total.unexpected_full, 0, "{seen}\n{}", server.stderr());
-    assert_eq!(total.failed(), 0, "{seen}\n{}", server.stderr());
-    assert_eq!((total.overdue, total.without_ticket), (0, 0), "{seen}");
-    assert!(load.keys().len() >= 5, "{} keys\n{seen}", load.keys().len());
-    for version in TlsVersion::ALL {
-        let across = seen.of(version).across_keys;
-        assert!(across > 0, "{version}: no ticket crossed a rotation\n{seen}");
-    }
     assert_eq!(log::ours(&server.stderr()), [""; 0]);
     Ok(load)
 }

@@ -39,7 +39,7 @@ fn a_thousand_reloads(server: &Solo) -> Result<(usize, usize)> {
 #[test]
 fn every_ticket_resumes_while_the_module_is_replaced_a_thousand_times() -> Result {
     let ring = RingDir::new()?;
-    let mut server = rotating(server()?, &ring)?.start()?;
+    let mut server = rotating(server()?, &ring)?;
     every_ticket_resumes(&mut server, 1, |server| {
         let (count, gone) = a_thousand_reloads(server)?;
         assert!(count >= 1000, "{count} reloads");
@@ -88,7 +88,7 @@ fn a_library_whose_functions_are_kept_is_not_unloaded_with_the_module() -> Resul
     assert!(gone > 0 && gone == count, "the copies go: {gone} times of {count}");
 
     let ring = RingDir::new()?;
-    let mut server = rotating(server()?.env("LD_LIBRARY_PATH", &path), &ring)?.start()?;
+    let mut server = rotating(server()?.env("LD_LIBRARY_PATH", &path), &ring)?;
     every_ticket_resumes(&mut server, 1, |server| {
         let (count, gone) = a_thousand_reloads(server)?;
         assert!(count >= 1000, "{count} reloads");

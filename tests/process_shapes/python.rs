@@ -24,7 +24,7 @@ fn every_ticket_resumes_however_python_serves() -> Result {
 
 fn every_ticket_resumes_with(kind: Python) -> Result {
     let ring = RingDir::new()?;
-    let mut server = rotating(Solo::python_with(kind), &ring)?.start()?;
+    let mut server = rotating(Solo::python_with(kind), &ring)?;
     // A script has no reload.
     every_ticket_resumes(&mut server, 2, |_| Ok(()))?;
     Ok(())

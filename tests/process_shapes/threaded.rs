@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use testbed::RingDir;
 use testbed::client::{Client, TlsVersion};
+use testbed::journey::LIMIT;
 use testbed::process::Process;
 use testbed::solo::Solo;
 use testbed::wait;
 
-use crate::{LIMIT, Result, every_ticket_resumes, rotating};
+use crate::{Result, every_ticket_resumes, rotating};
 
 /// Threads of the server, beside its main thread and ours.
 const SERVING: usize = 16;
@@ -24,7 +25,7 @@ fn contexts_made(server: &Solo) -> Result<usize> {
 #[test]
 fn every_ticket_resumes_while_contexts_are_replaced_at_run_time() -> Result {
     let ring = RingDir::new()?;
-    let mut server = rotating(Solo::built("threaded", &[])?, &ring)?.start()?;
+    let mut server = rotating(Solo::built("threaded", &[])?, &ring)?;
     let mut load = every_ticket_resumes(&mut server, 8, |server| {
         for _ in 0..3 {
             let before = contexts_made(server)?;

@@ -9,8 +9,8 @@ mod several_servers;
 
 use std::fs;
 
-use testbed::client::{Client, Ticket, TlsVersion};
 use testbed::nginx::{Builder, Nginx};
+use testbed::visitors::Visitors;
 use testbed::{RingDir, artifacts, log};
 
 use key_files::KeyFiles;
@@ -23,25 +23,6 @@ fn with_key_file(key_files: &KeyFiles, ring: &RingDir) -> Result<Builder> {
     Ok(shim.server(&key_files.directive(0)))
 }
 
-/// One client and one ticket for each protocol version.
-fn tickets(nginx: &Nginx) -> Result<Vec<(Client, Ticket)>> {
-    let mut tickets = Vec::new();
-    for version in TlsVersion::ALL {
-        let client = Client::new(version)?;
-        let full = client.connect(nginx.addr(), None, None)?;
-        tickets.push((client, full.tickets.last().ok_or("no ticket")?.clone()));
-    }
-    Ok(tickets)
-}
-
-fn all_resume(nginx: &Nginx, tickets: &[(Client, Ticket)]) -> Result<()> {
-    for (client, ticket) in tickets {
-        let again = client.connect(nginx.addr(), None, Some(ticket))?;
-        assert!(again.resumed, "{}\n{}", client.version(), nginx.log_tail());
-    }
-    Ok(())
-}
-
 fn takeovers(nginx: &Nginx) -> Vec<String> {
     let (stderr, error_log) = (nginx.stderr(), nginx.error_log());
     let lines = log::ours(&stderr).into_iter().chain(log::ours(&error_log));
@@ -52,17 +33,16 @@ fn takeovers(nginx: &Nginx) -> Vec<String> {
 fn by_default_the_servers_keys_are_replaced_and_one_line_says_so() -> Result<()> {
     let (key_files, ring) = (KeyFiles::new(1)?, RingDir::new()?);
     let mut nginx = with_key_file(&key_files, &ring)?.start()?;
-    let issued = tickets(&nginx)?;
-    for (_, ticket) in &issued {
-        assert_ne!(ticket.key_name(), key_files.name(0), "a ticket of nginx's own key");
-    }
-    all_resume(&nginx, &issued)?;
+    let issued = Visitors::of(nginx.addr())?;
+    assert!(!issued.key_names().contains(&key_files.name(0)), "nginx's own key");
+    issued.resume(nginx.addr(), "issued before")?;
     // The master reads its configuration again and sets the key again.
     nginx.reload_by_signal()?;
-    all_resume(&nginx, &issued)?;
-    for (_, ticket) in tickets(&nginx)? {
-        assert_ne!(ticket.key_name(), key_files.name(0), "a ticket of nginx's own key");
-    }
+    issued.resume(nginx.addr(), "issued before")?;
+    assert!(
+        !Visitors::of(nginx.addr())?.key_names().contains(&key_files.name(0)),
+        "nginx's own key"
+    );
     let lines = takeovers(&nginx);
     assert_eq!(lines.len(), 1, "{lines:#?}");
     assert!(lines[0].contains("nginx") && lines[0].contains("TKTROT_TAKEOVER=no"), "{lines:?}");
@@ -70,7 +50,7 @@ fn by_default_the_servers_keys_are_replaced_and_one_line_says_so() -> Result<()>
     nginx.stop()?;
     fs::remove_file(nginx.dir().join("stderr.txt"))?;
     nginx.start()?;
-    all_resume(&nginx, &issued)?;
+    issued.resume(nginx.addr(), "issued before")?;
     assert_eq!(takeovers(&nginx).len(), 1, "a new process tree says it anew");
     Ok(())
 }
@@ -79,19 +59,15 @@ fn by_default_the_servers_keys_are_replaced_and_one_line_says_so() -> Result<()>
 fn without_takeover_the_servers_keys_serve_as_without_the_shim() -> Result<()> {
     let (key_files, ring) = (KeyFiles::new(1)?, RingDir::new()?);
     let mut nginx = with_key_file(&key_files, &ring)?.env("TKTROT_TAKEOVER", "no").start()?;
-    let issued = tickets(&nginx)?;
-    for (_, ticket) in &issued {
-        assert_eq!(ticket.key_name(), key_files.name(0));
-    }
-    all_resume(&nginx, &issued)?;
+    let issued = Visitors::of(nginx.addr())?;
+    assert_eq!(issued.key_names(), [key_files.name(0); 2]);
+    issued.resume(nginx.addr(), "issued before")?;
     nginx.reload_by_signal()?;
-    all_resume(&nginx, &issued)?;
+    issued.resume(nginx.addr(), "issued before")?;
     nginx.stop()?;
     nginx.start()?;
-    all_resume(&nginx, &issued)?;
-    for (_, ticket) in tickets(&nginx)? {
-        assert_eq!(ticket.key_name(), key_files.name(0));
-    }
+    issued.resume(nginx.addr(), "issued before")?;
+    assert_eq!(Visitors::of(nginx.addr())?.key_names(), [key_files.name(0); 2]);
     assert_eq!(takeovers(&nginx), [""; 0]);
     Ok(())
 }
@@ -100,9 +76,9 @@ fn without_takeover_the_servers_keys_serve_as_without_the_shim() -> Result<()> {
 fn a_server_without_keys_of_its_own_is_no_takeover() -> Result<()> {
     let ring = RingDir::new()?;
     let mut nginx = Nginx::builder().preload(artifacts::shim()?).ring(&ring).start()?;
-    let issued = tickets(&nginx)?;
+    let issued = Visitors::of(nginx.addr())?;
     nginx.reload_by_signal()?;
-    all_resume(&nginx, &issued)?;
+    issued.resume(nginx.addr(), "issued before")?;
     assert_eq!(log::ours(&nginx.stderr()), [""; 0]);
     assert_eq!(log::ours(&nginx.error_log()), [""; 0]);
     Ok(())

@@ -11,7 +11,7 @@ use std::time::Duration;
 use testbed::client::{Client, TlsVersion};
 use testbed::process::Process;
 use testbed::solo::{Builder, Solo};
-use testbed::{RingDir, artifacts, wait};
+use testbed::{RingDir, wait};
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -20,11 +20,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// The server under the shim; a key lives for some seconds.
 fn under_shim(server: Builder, ring: &RingDir) -> Result<Builder> {
-    Ok(server
-        .preload(artifacts::shim()?)
-        .ring(ring)
-        .env("TKTROT_ROTATE", "1s")
-        .env("TKTROT_LIFETIME", "1s"))
+    Ok(server.rotating(ring, Duration::from_secs(1), Duration::from_secs(1))?)
 }
 
 fn process(server: &Solo) -> Result<Process> {

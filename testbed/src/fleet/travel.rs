@@ -4,16 +4,14 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
 
 use super::journal::{Carried, Journal, Outcome, Visit};
 use super::namespace::Namespace;
 use crate::client::{Client, Ticket, TlsVersion};
-
-/// For the granularity of clocks. Not for slow machines: ages are bounds.
-const MARGIN: Duration = Duration::from_millis(500);
+use crate::visit::{self, Due, Promise};
 
 /// A server that is visited: the number of its host, and where it listens.
 pub type Stop = (usize, SocketAddr);
@@ -126,15 +124,16 @@ impl Visitor {
         self.next += 1;
         self.choose(lifetime);
         let offered = self.held.clone();
-        let began = Instant::now();
-        let result = self.client.connect(addr, None, offered.as_ref().map(|held| &held.ticket));
-        let ended = Instant::now();
+        let ticket = offered.as_ref().map(|held| &held.ticket);
+        let visit = visit::Visit::new(&self.client, addr, None, ticket);
+        let is_due = visit.due(&Promise::constant(lifetime)) == Some(Due::Resumption);
         let carried = offered.map(|Held { ticket, issuer }| Carried {
             issuer,
             key: ticket.key_name(),
             received: ticket.received(),
-            is_due: ended - ticket.requested() + MARGIN < lifetime,
+            is_due,
         });
+        let visit::Visit { began, ended, result, .. } = visit;
         let outcome = match &result {
             Ok(handshake) if handshake.resumed => Outcome::Resumed,
             Ok(_) => Outcome::Full,
@@ -157,7 +156,8 @@ impl Visitor {
     fn choose(&mut self, lifetime: Duration) {
         // A server that answers with another ticket makes the client forget this one (TLS 1.2).
         let ends = |held: &Held| {
-            held.ticket.is_withdrawn() || held.ticket.requested().elapsed() + 2 * MARGIN >= lifetime
+            held.ticket.is_withdrawn()
+                || held.ticket.requested().elapsed() + 2 * visit::MARGIN >= lifetime
         };
         if self.offered >= self.times || self.held.as_ref().is_some_and(ends) {
             (self.held, self.offered) = (self.newest.take().filter(|held| !ends(held)), 0);

@@ -1,7 +1,6 @@
 //! A bounded load: many visitors who come back with their tickets, and a verdict on each handshake.
 
 mod chain;
-mod promise;
 mod report;
 
 use std::net::SocketAddr;
@@ -12,16 +11,16 @@ use std::time::{Duration, Instant};
 
 use openssl::error::ErrorStack;
 
-pub use promise::Promise;
+pub use chain::Souvenir;
 pub use report::{Counts, Report};
 
-use crate::client::{Client, Ticket, TlsVersion};
+use crate::client::{Client, TlsVersion};
+pub use crate::visit::Promise;
 use chain::Chain;
 
 /// Visitors of one server. They keep their tickets from one run to the next.
 pub struct Load {
     addr: SocketAddr,
-    sni: Option<String>,
     promise: Promise,
     pace: Duration,
     chains: Vec<Vec<Chain>>,
@@ -61,36 +60,27 @@ impl Load {
         promise: Promise,
         threads: usize,
     ) -> Result<Load, ErrorStack> {
-        let mut by_thread: Vec<Vec<Chain>> = (0..threads).map(|_| Vec::new()).collect();
+        let mut clients = Vec::new();
         for version in TlsVersion::ALL {
             let client = Client::new(version)?;
-            for number in 0..chains {
-                by_thread[number % threads].push(Chain::new(client.clone()));
-            }
+            clients.extend((0..chains).map(|_| (client.clone(), None)));
         }
-        Ok(Load {
-            addr,
-            sni: None,
-            promise,
-            pace: Duration::from_millis(20),
-            chains: by_thread,
-            keys: Vec::new(),
-            runs: 0,
-        })
+        Ok(Load::of(addr, clients, promise, threads))
     }
 
-    /// Lets every visitor name this server.
-    pub fn sni(mut self, name: &str) -> Load {
-        self.sni = Some(name.to_owned());
-        self
-    }
-
-    /// Lets every visitor say this instead of an HTTP request; see [`Client::saying`].
-    pub fn saying(mut self, words: &str) -> Load {
-        for chain in self.chains.iter_mut().flatten() {
-            chain.client = chain.client.clone().saying(words);
+    /// A visitor for each of these clients, who names this server.
+    pub fn of<'h>(
+        addr: SocketAddr,
+        clients: impl IntoIterator<Item = (Client, Option<&'h str>)>,
+        promise: Promise,
+        threads: usize,
+    ) -> Load {
+        let mut chains: Vec<Vec<Chain>> = (0..threads).map(|_| Vec::new()).collect();
+        for (number, (client, host)) in clients.into_iter().enumerate() {
+            chains[number % threads].push(Chain::new(client, host));
         }
-        self
+        let pace = Duration::from_millis(20);
+        Load { addr, promise, pace, chains, keys: Vec::new(), runs: 0 }
     }
 
     /// The pause of each thread after each connection; 20 ms unless told.
@@ -105,21 +95,17 @@ impl Load {
     }
 
     /// The newest ticket of each visitor.
-    pub fn tickets(&self) -> Vec<Ticket> {
-        self.chains.iter().flatten().filter_map(Chain::newest).cloned().collect()
+    pub fn tickets(&self) -> Vec<Souvenir> {
+        self.chains.iter().flatten().filter_map(Chain::souvenir).collect()
     }
 
     /// Offers each of these tickets once, beside the visitors, which keep what they have.
-    pub fn offer(&mut self, tickets: &[Ticket]) -> Result<Report, ErrorStack> {
-        let mut visitors = Vec::new();
-        for ticket in tickets {
-            let client = Client::new(ticket.version())?;
-            visitors.push(Chain::holding(client, ticket.clone(), self.runs));
-        }
-        let regulars = std::mem::replace(&mut self.chains, vec![visitors]);
+    pub fn offer(&mut self, tickets: &[Souvenir]) -> Report {
+        let owners = tickets.iter().map(Souvenir::owner).collect();
+        let regulars = std::mem::replace(&mut self.chains, vec![owners]);
         let report = self.round();
         self.chains = regulars;
-        Ok(report)
+        report
     }
 
     /// One visit of each visitor as on the first day: no ticket is offered. The new tickets are kept.
@@ -168,8 +154,7 @@ impl Load {
         let keys = &mut self.keys;
         let run = Mutex::new(Run { report: Report::default(), keys, known_before, latest });
         let stop = AtomicBool::new(false);
-        let (addr, sni, promise, number) =
-            (self.addr, self.sni.as_deref(), &self.promise, self.runs);
+        let (addr, promise, number) = (self.addr, &self.promise, self.runs);
         let (pace, run_ref, done, stop) = (self.pace, &run, &done, &stop);
         thread::scope(|scope| {
             for chains in &mut self.chains {
@@ -181,10 +166,11 @@ impl Load {
                                 return;
                             }
                             let latest = run_ref.lock().unwrap().latest;
-                            let visit = chain.visit(addr, sni, promise, number);
+                            let (visit, issued) = chain.visit(addr, promise, number);
                             let mut run = run_ref.lock().unwrap();
                             let counts = run.report.counts(chain.client.version());
-                            visit.count(counts, promise, number, latest);
+                            let is_carried = issued.is_some_and(|run| run < number);
+                            counts.visit(&visit, promise, is_carried, latest);
                             visit.new_keys().for_each(|key| run.see_key(key));
                             if done(run.progress(began)) {
                                 stop.store(true, Ordering::Relaxed);

@@ -3,6 +3,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::client::{Error, ErrorKind, Ticket, TlsVersion, hex8};
+use crate::visit::{Due, Promise, Visit};
 
 /// Enough to see what happened, without a flood.
 const MAX_NOTES: usize = 20;
@@ -107,18 +108,60 @@ impl Counts {
         other.notes.iter().for_each(|note| self.note(|| note.clone()));
     }
 
-    pub(super) fn see_key(&mut self, key: [u8; 16]) {
+    /// Adds a visit with a ticket that was issued in that run, while another one is on. `latest` is
+    /// the last key that was seen to seal a ticket.
+    pub(super) fn visit(
+        &mut self,
+        visit: &Visit,
+        promise: &Promise,
+        is_carried: bool,
+        latest: Option<[u8; 16]>,
+    ) {
+        let handshake = match &visit.result {
+            Ok(handshake) => handshake,
+            Err(error) => return self.fail(error),
+        };
+        self.handshakes += 1;
+        if !handshake.resumed && handshake.tickets.is_empty() {
+            self.without_ticket += 1;
+        }
+        let Some((ticket, due)) = visit.offered.as_ref().zip(visit.due(promise)) else {
+            self.first_full += 1;
+            visit.new_keys().for_each(|key| self.see_key(key));
+            return;
+        };
+        if handshake.resumed {
+            self.see_key(ticket.key_name());
+            self.resumed += 1;
+            self.carried += u64::from(is_carried);
+            self.across_keys += u64::from(latest.is_some_and(|latest| latest != ticket.key_name()));
+            let age = visit.began.saturating_duration_since(ticket.received());
+            self.oldest_resumed = self.oldest_resumed.max(age);
+            if due == Due::FullHandshake {
+                self.overdue += 1;
+                self.note_ticket("resumed after the end of its key", ticket);
+            }
+        } else if due == Due::Resumption {
+            self.unexpected_full += 1;
+            self.note_ticket("refused within its lifetime", ticket);
+        } else {
+            self.expected_full += 1;
+        }
+        visit.new_keys().for_each(|key| self.see_key(key));
+    }
+
+    fn see_key(&mut self, key: [u8; 16]) {
         if !self.keys.contains(&key) {
             self.keys.push(key);
         }
     }
 
-    pub(super) fn fail(&mut self, error: &Error) {
+    fn fail(&mut self, error: &Error) {
         *self.failures.entry(error.kind).or_default() += 1;
         self.note(|| error.to_string());
     }
 
-    pub(super) fn note_ticket(&mut self, what: &str, ticket: &Ticket) {
+    fn note_ticket(&mut self, what: &str, ticket: &Ticket) {
         self.note(|| format!("{what}: {ticket:?}"));
     }
 

@@ -57,24 +57,15 @@ impl Which {
 impl Servers {
     pub fn start() -> Result<Servers> {
         let ring = RingDir::new()?;
-        let shim = artifacts::shim()?;
-        let (rotate, lifetime) =
-            (format!("{}s", ROTATE.as_secs()), format!("{}s", LIFETIME.as_secs()));
-        let settings =
-            [("TKTROT_ROTATE", &*rotate), ("TKTROT_LIFETIME", &lifetime), ("TKTROT_RING", RING)];
-        let mut nginx = Nginx::builder().workers(2).preload(shim).ring(&ring);
+        let nginx = Nginx::builder().rotating(&ring, ROTATE, LIFETIME)?.env("TKTROT_RING", RING);
         let haproxy = Haproxy::builder()?;
         let (_, both) = haproxy.certificate("soak")?;
-        let mut haproxy = haproxy
+        let haproxy = haproxy
             .mode(Mode::MasterWorker)
             .global("nbthread 2")
             .frontend(&format!("crt {}", both.display()))
-            .preload(shim)
-            .ring(&ring);
-        for (name, value) in settings {
-            nginx = nginx.env(name, value);
-            haproxy = haproxy.env(name, value);
-        }
+            .rotating(&ring, ROTATE, LIFETIME)?
+            .env("TKTROT_RING", RING);
         let (nginx, haproxy) = (nginx.start()?, haproxy.start()?);
         let haproxy_addr = haproxy.addr(0);
         Ok(Servers { nginx, haproxy: Mutex::new(haproxy), haproxy_addr, ring })

@@ -4,12 +4,10 @@ use std::time::{Duration, Instant};
 
 use super::report::Counts;
 use super::servers::Which;
-use super::{LIFETIME, Soak};
+use super::{LIFETIME, ROTATE, Soak};
 use crate::client::{Client, Error, ErrorKind, Handshake, Ticket, TlsVersion};
+use crate::visit::{Due, Promise, Visit};
 
-/// For the granularity of clocks. Not for slow machines: the age is the greatest that the ticket can
-/// have had when the server saw it.
-const MARGIN: Duration = Duration::from_millis(500);
 /// One visit in so many offers no ticket.
 const FORGETFUL: u64 = 8;
 /// So often a visit that was cut off is tried again.
@@ -53,9 +51,9 @@ fn visit(
     counts: &Mutex<Counts>,
 ) {
     for _ in 0..TRIES {
-        let began = Instant::now();
-        let result = client.connect(soak.servers.addr(which), None, ticket.as_ref());
-        let ended = Instant::now();
+        let visit = Visit::new(client, soak.servers.addr(which), None, ticket.as_ref());
+        let due = visit.due(&Promise::rotating(ROTATE, LIFETIME)) == Some(Due::Resumption);
+        let Visit { began, ended, result, .. } = visit;
         let handshake = match result {
             Ok(handshake) => handshake,
             Err(error) if is_excused(soak, which, &error, began, ended) => {
@@ -73,7 +71,6 @@ fn visit(
             }
         };
         soak.handshakes.fetch_add(1, Ordering::Relaxed);
-        let due = ticket.as_ref().is_some_and(|held| ended - held.requested() + MARGIN < LIFETIME);
         let mut counts = counts.lock().unwrap();
         counts.handshake(client.version(), which, handshake.resumed);
         if due && !handshake.resumed {

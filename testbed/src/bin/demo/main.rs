@@ -13,7 +13,6 @@ use std::thread;
 
 use anyhow::Result;
 use testbed::RingDir;
-use testbed::artifacts;
 use testbed::load::{Promise, Report};
 use testbed::nginx::Nginx;
 
@@ -41,14 +40,8 @@ fn main() -> ExitCode {
 
 /// Runs both sides, prints the table, returns what went wrong.
 fn run() -> Result<Vec<String>> {
-    let shim = artifacts::shim()?;
     let ring = RingDir::new()?;
-    let with = Nginx::builder()
-        .preload(shim)
-        .ring(&ring)
-        .env("TKTROT_ROTATE", &format!("{}s", ROTATE.as_secs()))
-        .env("TKTROT_LIFETIME", &format!("{}s", LIFETIME.as_secs()))
-        .prepare()?;
+    let with = Nginx::builder().rotating(&ring, ROTATE, LIFETIME)?.prepare()?;
     let without = Nginx::builder().prepare()?;
     // nginx' own default, as nothing in its configuration speaks of sessions.
     let nginx_lifetime = std::time::Duration::from_secs(300);

@@ -5,8 +5,7 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use testbed::client::Ticket;
-use testbed::load::{Load, Progress, Promise, Report};
+use testbed::load::{Load, Progress, Promise, Report, Souvenir};
 use testbed::nginx::Nginx;
 
 use crate::interrupt;
@@ -132,13 +131,13 @@ impl Side {
         })
     }
 
-    fn offer_expired(&mut self, souvenirs: &[Ticket]) -> Result<Report> {
+    fn offer_expired(&mut self, souvenirs: &[Souvenir]) -> Result<Report> {
         let end = ROTATE + LIFETIME + Duration::from_secs(1);
         // They are that old already, unless the phases were shorter than planned.
         while !souvenirs.iter().all(|ticket| ticket.age() > end) {
             ensure!(!interrupt::requested(), "interrupted");
             std::thread::sleep(Duration::from_millis(50));
         }
-        Ok(self.load.offer(souvenirs)?)
+        Ok(self.load.offer(souvenirs))
     }
 }

@@ -1,0 +1,197 @@
+//! What every server is put through under the shim: visitors come back over rotations, over whatever
+//! is done to the server, over a restart, until the keys of their first tickets are gone; and what
+//! becomes of them without the shim.
+
+use std::fmt;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, ensure};
+
+use crate::client::{Client, ErrorKind, TlsVersion};
+use crate::load::{Counts, Load, Progress, Promise, Report};
+use crate::servers::Server;
+use crate::wait;
+
+/// For one stretch of load. Reached only on a machine that hardly runs.
+pub const LIMIT: Duration = Duration::from_secs(90);
+
+/// What a journey is to be like.
+#[derive(Clone)]
+pub struct Journey {
+    /// How long the server's keys encrypt.
+    pub rotate: Duration,
+    /// How long its tickets do.
+    pub lifetime: Duration,
+    /// So many visitors of each protocol version and each host
+    pub visitors: usize,
+    /// come on so many threads.
+    pub threads: usize,
+    /// The names that visitors name.
+    pub hosts: Vec<Option<&'static str>>,
+    /// What they say.
+    pub speak: fn(Client) -> Client,
+    /// Each stretch lasts for so many handshakes and new keys, the first one for two keys at least.
+    pub handshakes: u64,
+    /// See there.
+    pub keys: usize,
+    /// Whether the first tickets are offered once more when none of them may resume any longer.
+    pub to_the_end: bool,
+}
+
+/// Something that is done to a server while visitors come.
+pub struct Event<'e, S> {
+    act: Box<dyn FnOnce(&mut S) -> Result<()> + 'e>,
+    excused: &'static [ErrorKind],
+    alone: bool,
+}
+
+impl<'e, S: Server> Event<'e, S> {
+    /// One that visitors are not to notice.
+    pub fn new<E: fmt::Display>(act: impl FnOnce(&mut S) -> Result<(), E> + 'e) -> Event<'e, S> {
+        let act = |server: &mut S| act(server).map_err(|error| anyhow!("{error:#}"));
+        Event { act: Box::new(act), excused: &[], alone: false }
+    }
+
+    /// The server reads its configuration again.
+    pub fn reload() -> Event<'e, S> {
+        Event::new(|server: &mut S| server.reload().context("the server has no reload")?)
+    }
+
+    /// Connections may fail so meanwhile, with the shim and without.
+    pub fn excusing(self, excused: &'static [ErrorKind]) -> Event<'e, S> {
+        Event { excused, ..self }
+    }
+
+    /// Nobody comes meanwhile: the server closes its listening socket for a moment.
+    pub fn alone(self) -> Event<'e, S> {
+        Event { alone: true, ..self }
+    }
+}
+
+impl Journey {
+    /// One like most.
+    pub fn new(rotate: Duration, lifetime: Duration) -> Journey {
+        Journey {
+            rotate,
+            lifetime,
+            visitors: 4,
+            threads: 2,
+            hosts: vec![None],
+            speak: |client| client,
+            handshakes: 100,
+            keys: 2,
+            to_the_end: false,
+        }
+    }
+
+    /// The visitors.
+    pub fn load(&self, server: &impl Server) -> Result<Load> {
+        let mut clients = Vec::new();
+        for version in TlsVersion::ALL {
+            let client = (self.speak)(Client::new(version)?);
+            let hosts = self.hosts.iter().flat_map(|host| vec![*host; self.visitors]);
+            clients.extend(hosts.map(|host| (client.clone(), host)));
+        }
+        let promise = Promise::rotating(self.rotate, self.lifetime);
+        Ok(Load::of(server.addr(), clients, promise, self.threads))
+    }
+
+    /// Puts the server through it, with a restart at the end. Returns the visitors.
+    pub fn of<S: Server>(&self, server: &mut S, events: Vec<Event<S>>) -> Result<Load> {
+        let stretches = 2 + events.len();
+        let mut load = self.load(server)?;
+        let mut seen = Report::default();
+        let stretch = |load: &mut Load, keys: usize| {
+            load.run(LIMIT, |progress: Progress| {
+                progress.handshakes >= self.handshakes && progress.new_keys >= keys
+            })
+        };
+
+        let report = stretch(&mut load, self.keys.max(2));
+        seen.add(&judge(server, "over rotations", report, &[])?);
+        let early = load.tickets();
+        for event in events {
+            let report = match event.alone {
+                true => {
+                    (event.act)(server).with_context(|| server.log())?;
+                    load.round()
+                }
+                false => {
+                    let (report, done) = load.during(LIMIT, || (event.act)(server));
+                    done.with_context(|| server.log())?;
+                    report
+                }
+            };
+            ensure!(report.total().carried > 0, "nobody came back\n{report}{}", server.log());
+            seen.add(&judge(server, "over an event", report, event.excused)?);
+            let report = stretch(&mut load, self.keys);
+            seen.add(&judge(server, "after an event", report, &[])?);
+        }
+
+        seen.add(&judge(server, "as on the first day", load.fresh_round(), &[])?);
+        server.stop()?;
+        server.start()?;
+        let report = judge(server, "over a restart", load.round(), &[])?;
+        ensure!(report.total().carried > 0, "nobody came back\n{report}{}", server.log());
+        seen.add(&report);
+        let report = stretch(&mut load, self.keys);
+        seen.add(&judge(server, "after a restart", report, &[])?);
+
+        println!("{} keys\n{seen}", load.keys().len());
+        let (handshakes, keys) = (seen.total().handshakes, load.keys().len());
+        ensure!(
+            handshakes >= stretches as u64 * self.handshakes,
+            "{handshakes} handshakes\n{seen}"
+        );
+        ensure!(keys >= stretches * self.keys, "{keys} keys\n{seen}");
+        for version in TlsVersion::ALL {
+            let across = seen.of(version).across_keys;
+            ensure!(across > 0, "{version}: no ticket crossed a rotation\n{seen}");
+        }
+        if self.to_the_end {
+            // Old enough that no key can be left that opens them.
+            let end = self.rotate + self.lifetime + Duration::from_secs(1);
+            wait::until(LIMIT, "the end of the first tickets' keys", || {
+                early.iter().all(|ticket| ticket.age() > end).then_some(())
+            })?;
+            let late = load.offer(&early).total();
+            ensure!(late.handshakes == early.len() as u64 && late.resumed == 0, "too late: {late}");
+        }
+        Ok(load)
+    }
+}
+
+/// That no ticket was lost, and nothing failed in another way than is excused. Returns the report.
+fn judge(
+    server: &impl Server,
+    when: &str,
+    report: Report,
+    excused: &[ErrorKind],
+) -> Result<Report> {
+    let total = report.total();
+    let failures = total.failures.iter().filter(|(kind, _)| !excused.contains(kind));
+    let failed: u64 = failures.map(|(_, count)| count).sum();
+    let Counts { unexpected_full, overdue, without_ticket, .. } = total;
+    let wrong = [unexpected_full, failed, overdue, without_ticket];
+    ensure!(
+        wrong == [0; 4],
+        "{when}: {wrong:?} lost, failed, overdue, without\n{report}{}",
+        server.log()
+    );
+    Ok(report)
+}
+
+/// What the journey would say of a server alone: within one life all resume, after this none.
+pub fn loses_every_ticket<S: Server>(
+    server: &mut S,
+    act: impl FnOnce(&mut S) -> Result<()>,
+) -> Result<()> {
+    let mut load = Load::new(server.addr(), 4, Promise::constant(Duration::from_secs(300)))?;
+    load.round();
+    let before = load.round().total();
+    ensure!((before.resumed, before.unexpected_full) == (8, 0), "{before}");
+    act(server)?;
+    let after = load.round().total();
+    ensure!((after.resumed, after.unexpected_full, after.failed()) == (0, 8, 0), "{after}");
+    Ok(())
+}

@@ -1,0 +1,267 @@
+//! What the tests know of a server: how it is configured, started and spoken to.
+
+use std::fs::{self, Permissions};
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use testbed::certificate::{self, Certificate};
+use testbed::client::{Client, TlsVersion};
+use testbed::foreground::{Foreground, give};
+use testbed::process::needs_root;
+use testbed::{RingDir, Server, artifacts};
+
+use crate::Result;
+
+/// How long keys encrypt, and tickets last.
+pub const ROTATE: Duration = Duration::from_secs(2);
+pub const LIFETIME: Duration = Duration::from_secs(300);
+
+/// Whether a server asks its clients for certificates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asks {
+    /// It does not.
+    Nobody,
+    /// It does, and serves who shows none.
+    Anybody,
+    /// It does, and turns away who shows none.
+    Everybody,
+}
+
+/// What a server needs to know for its configuration.
+pub struct Place {
+    /// Its directory.
+    pub dir: PathBuf,
+    pub addr: SocketAddr,
+    /// What it shows.
+    pub certificate: Certificate,
+    /// The file with the certificates that it accepts.
+    pub clients: PathBuf,
+    /// A directory on tmpfs, for rings.
+    pub rings: PathBuf,
+    /// The variables that load the shim; none without it.
+    pub variables: Vec<(&'static str, String)>,
+}
+
+/// One server.
+#[derive(Clone, Copy)]
+pub struct Kind {
+    /// How its ring is called.
+    pub ring: &'static str,
+    /// The user who makes the ring, if not root.
+    pub user: Option<&'static str>,
+    /// Writes its configuration, which it reads at its next start.
+    pub configure: fn(&Place, Asks) -> Result,
+    /// Its command line.
+    pub command: fn(&Place) -> Vec<String>,
+    /// Makes a client speak to it.
+    pub client: fn(Client) -> Client,
+    /// Lets it read its certificates again.
+    pub reload: Option<Reload>,
+    /// Words in front of its command line; see [`testbed::environment::Environment::launch_through`].
+    pub launcher: fn() -> Result<Vec<String>>,
+    /// Where in the directory of rings it has its own.
+    pub within: &'static str,
+    /// Whether a restart keeps its tickets under the shim; if not, it is as without.
+    pub outlives: bool,
+    /// Whether some who come back are answered something else, without the shim as well.
+    pub slips: bool,
+    /// Whether its processes get the variables by its configuration, not from who starts it.
+    pub imports: bool,
+    /// Whether a reload closes its listening socket for a moment: who comes just then is turned away.
+    pub deaf: bool,
+    /// Variables beside those that all have.
+    pub variables: &'static [(&'static str, &'static str)],
+    /// What more there is to see when it has been started so often, and visited.
+    pub look: fn(&Started) -> Result,
+}
+
+/// How it is made to read its certificates again.
+#[derive(Clone, Copy)]
+pub enum Reload {
+    /// By this signal; when it has, this is in the log.
+    Signal(i32, &'static str),
+    /// By a client who says so.
+    Words(fn(&Place) -> String),
+}
+
+/// A server that was started.
+pub struct Started {
+    pub server: Foreground,
+    pub place: Place,
+    pub kind: Kind,
+    /// What clients show that have one.
+    pub certificate: Certificate,
+    /// How often it was started.
+    pub starts: usize,
+    rings: Option<RingDir>,
+    _clients: TempDir,
+}
+
+/// The environment of a server that rotates quickly.
+fn variables(kind: Kind, rings: &Path) -> Result<Vec<(&'static str, String)>> {
+    let mut variables = vec![
+        ("LD_PRELOAD", artifacts::shim()?.display().to_string()),
+        ("TKTROT_DIR", rings.display().to_string()),
+        ("TKTROT_ROTATE", format!("{}s", ROTATE.as_secs())),
+        ("TKTROT_LIFETIME", format!("{}s", LIFETIME.as_secs())),
+    ];
+    variables.extend(kind.variables.iter().map(|&(name, value)| (name, value.into())));
+    Ok(variables)
+}
+
+/// What most have in common.
+pub const PLAIN: Kind = Kind {
+    ring: "",
+    user: None,
+    configure: |_, _| Ok(()),
+    command: |_| Vec::new(),
+    client: |client| client,
+    reload: None,
+    launcher: || Ok(Vec::new()),
+    within: "",
+    outlives: true,
+    slips: false,
+    imports: false,
+    deaf: false,
+    variables: &[],
+    look: |_| Ok(()),
+};
+
+impl Asks {
+    /// All.
+    pub const ALL: [Asks; 3] = [Asks::Nobody, Asks::Anybody, Asks::Everybody];
+}
+
+impl Place {
+    /// A file in its directory, for a command line.
+    pub fn path(&self, name: &str) -> String {
+        self.dir.join(name).display().to_string()
+    }
+
+    /// Writes its configuration.
+    pub fn write(&self, name: &str, text: &str) -> Result {
+        Ok(fs::write(self.dir.join(name), text)?)
+    }
+}
+
+impl Kind {
+    /// Starts it, with the shim or without.
+    pub fn start(self, asks: Asks, shim: bool) -> Result<Started> {
+        needs_root("servers give up their privileges");
+        let rings = RingDir::new()?;
+        let clients = tempfile::Builder::new().prefix("tktrot-clients-").tempdir()?;
+        let certificate = certificate::create(clients.path())?;
+        let mut builder = Foreground::builder()?;
+        let accepted = builder.file("clients.pem", &fs::read(&certificate.cert)?)?;
+        fs::set_permissions(&accepted, Permissions::from_mode(0o644))?;
+        let place = Place {
+            dir: builder.dir().to_owned(),
+            addr: builder.addr(),
+            certificate: builder.certificate().clone(),
+            clients: accepted,
+            rings: rings.path().to_owned(),
+            variables: if shim { variables(self, rings.path())? } else { Vec::new() },
+        };
+        if let Some(user) = self.user {
+            for path in [&place.rings, &place.certificate.key, &place.dir] {
+                give(path, user)?;
+            }
+        }
+        (self.configure)(&place, asks)?;
+        for (name, value) in place.variables.iter().filter(|_| !self.imports) {
+            builder = builder.env(name, value);
+        }
+        let launcher = (self.launcher)()?;
+        let launcher: Vec<&str> = launcher.iter().map(String::as_str).collect();
+        builder = builder.launch_through(&launcher);
+        let command = (self.command)(&place);
+        let arguments: Vec<&str> = command[1..].iter().map(String::as_str).collect();
+        let server = builder.start(&command[0], &arguments)?;
+        Ok(Started {
+            server,
+            place,
+            kind: self,
+            certificate,
+            starts: 1,
+            rings: Some(rings),
+            _clients: clients,
+        })
+    }
+}
+
+impl Started {
+    /// Stops it and starts it again, perhaps with another configuration.
+    pub fn restart(&mut self, asks: Option<Asks>) -> Result {
+        self.stop()?;
+        if let Some(asks) = asks {
+            (self.kind.configure)(&self.place, asks)?;
+        }
+        Ok(self.start()?)
+    }
+
+    /// Whether it runs under the shim.
+    pub fn has_shim(&self) -> bool {
+        !self.place.variables.is_empty()
+    }
+
+    /// The directory that holds its ring.
+    pub fn rings(&self) -> PathBuf {
+        self.place.rings.join(self.kind.within)
+    }
+
+    /// How many upkeep threads each of its processes has, the oldest generation first.
+    pub fn upkeep_threads(&self) -> Result<Vec<usize>> {
+        let processes = self.server.processes()?;
+        Ok(processes.iter().map(|process| process.upkeep_threads().len()).collect())
+    }
+
+    /// How often the log says that the server's own keys were replaced, and how often anything else
+    /// of ours.
+    pub fn told(&self) -> (usize, usize) {
+        let log = self.log();
+        let takeovers = log.matches("takeover: ").count();
+        (takeovers, log.matches("tktrot[").count() - takeovers)
+    }
+}
+
+impl Server for Started {
+    fn addr(&self) -> SocketAddr {
+        self.server.addr()
+    }
+
+    fn start(&mut self) -> testbed::Result {
+        self.starts += 1;
+        self.server.start()
+    }
+
+    fn stop(&mut self) -> testbed::Result {
+        self.server.stop()
+    }
+
+    fn reload(&mut self) -> Option<testbed::Result> {
+        Some(match self.kind.reload? {
+            Reload::Signal(signal, done) => self.server.reload(signal, done),
+            Reload::Words(words) => {
+                Client::new(TlsVersion::V13).map_err(Into::into).and_then(|client| {
+                    let client = (self.kind.client)(client).saying(words(&self.place));
+                    Ok(client.connect(self.addr(), None, None).map(drop)?)
+                })
+            }
+        })
+    }
+
+    fn log(&self) -> String {
+        self.server.log()
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        // Before the directory goes that it may still write to.
+        let _ = self.server.stop();
+        drop(self.rings.take());
+    }
+}

@@ -1,0 +1,78 @@
+//! lighttpd: always a ticket key callback of its own; a graceful restart within one process, which
+//! by then has no privileges.
+
+use testbed::Server;
+use testbed::foreground::give;
+use testbed::visitors::Visitors;
+
+use crate::Result;
+use crate::journey::journeys;
+use crate::kind::{Asks, Kind, PLAIN, Place, Reload};
+
+const LIGHTTPD: Kind = Kind {
+    ring: "lighttpd",
+    configure,
+    command: |place| {
+        let config = place.path("lighttpd.conf");
+        ["/usr/sbin/lighttpd", "-D", "-f", &config].map(str::to_owned).to_vec()
+    },
+    // Also logged at the start.
+    reload: Some(Reload::Signal(libc::SIGUSR1, "server started")),
+    look: |lighttpd| {
+        assert_eq!(lighttpd.upkeep_threads()?, [1]);
+        let told = lighttpd.told();
+        assert_eq!(told, (lighttpd.starts, 0), "one line for each start\n{}", lighttpd.log());
+        Ok(())
+    },
+    ..PLAIN
+};
+
+const ITS_OWN_KEYS: Kind = Kind { variables: &[("TKTROT_TAKEOVER", "no")], ..LIGHTTPD };
+
+fn configure(place: &Place, asks: Asks) -> Result {
+    let dir = place.dir.display();
+    let enable = |enabled: bool| if enabled { "enable" } else { "disable" };
+    let config = format!(
+        "server.modules = (\"mod_openssl\")\n\
+         server.document-root = \"{dir}\"\n\
+         server.username = \"www-data\"\n\
+         server.groupname = \"www-data\"\n\
+         server.bind = \"{}\"\n\
+         server.port = {}\n\
+         ssl.engine = \"enable\"\n\
+         ssl.pemfile = \"{dir}/both.pem\"\n\
+         ssl.ca-file = \"{}\"\n\
+         ssl.verifyclient.activate = \"{}\"\n\
+         ssl.verifyclient.enforce = \"{}\"\n",
+        place.addr.ip(),
+        place.addr.port(),
+        place.clients.display(),
+        enable(asks != Asks::Nobody),
+        enable(asks == Asks::Everybody),
+    );
+    place.write("lighttpd.conf", &config)?;
+    // Else the graceful restart ends the server, with the shim or without.
+    for file in ["both.pem", "lighttpd.conf"] {
+        give(&place.dir.join(file), "www-data")?;
+    }
+    Ok(())
+}
+
+#[test]
+fn lighttpd_resumes_whomever_it_asks() -> Result {
+    journeys(LIGHTTPD, &Asks::ALL)
+}
+
+#[test]
+fn lighttpds_own_keys_serve_where_takeover_is_off_and_end_with_it() -> Result {
+    let mut lighttpd = ITS_OWN_KEYS.start(Asks::Nobody, true)?;
+    let issued = Visitors::of(lighttpd.addr())?;
+    issued.resume(lighttpd.addr(), "within one life")?;
+    assert_eq!(lighttpd.upkeep_threads()?, [0], "no ticket was ours");
+    assert_eq!(lighttpd.told(), (0, 0), "{}", lighttpd.log());
+    lighttpd.restart(None)?;
+    assert_eq!(issued.resumed(lighttpd.addr())?, [false; 2]);
+    let new = Visitors::of(lighttpd.addr())?;
+    assert_ne!(issued.key_names()[0], new.key_names()[0]);
+    Ok(())
+}
