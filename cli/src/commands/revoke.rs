@@ -9,13 +9,14 @@ use tktrot::ring::view::KeyFacts;
 use tktrot::rotate::Keyring;
 use tktrot::secret::KeyName;
 
-use crate::agent::ask::{self, Question, Revoked, ask};
+use super::agent::ask;
 use crate::orphans::targets;
 use crate::output::{errln, outln};
 use crate::ringfile::versions::not_reached;
 use crate::rings::RingArgument;
 use crate::settings;
 use crate::severity::Severity;
+use tktrot_agent::ask::{self, Question, Revoked};
 
 #[derive(clap::Args)]
 pub struct Arguments {
