@@ -2,8 +2,8 @@
 //!
 //! One file per command in [`commands`]. What they share: which ring is meant ([`rings`]), what the
 //! settings file says ([`settings`]), how bad it is ([`severity`]), and what is known of a ring
-//! ([`status`]), once or live ([`watch`]), and of its file ([`ringfile`]). The agent and the files of keys are crates of their own:
-//! `tktrot_agent`, `tktrot_keyfile`.
+//! ([`status`]), once or live ([`watch`]), and of its file ([`ringfile`]). The agent
+//! (`tktrot_agent`) and the files of keys (`tktrot_keyfile`) are crates of their own.
 
 mod check;
 mod commands;
