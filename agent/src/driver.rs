@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use super::ask::{self, Question, Reply};
 use super::control::{self, Asked};
-use super::export::status::StatusHandle;
+use super::export::entry::StatusHandle;
 use super::figures::Figures;
 use super::fleet::Fleet;
 use super::metrics;
@@ -56,7 +56,7 @@ pub async fn run(started: Started, user: Uid, began: Instant) -> Result<()> {
     tokio::task::spawn_local(started.exporter.run());
     let ring = started.ring;
     tracing::info!(ring = %started.place.path().display(), node = %ring.node(), "governs the ring");
-    let fleet = started.way.open(started.limits, &ring, &started.name)?;
+    let fleet = started.fleet.start(started.limits, &ring, &started.name)?;
     let policy = ring.policy();
     let manager = Manager::new();
     let Started { place, name, .. } = started;
@@ -82,7 +82,7 @@ impl Driver {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                news = self.fleet.next() => self.fleet.hear(news, &self.ring),
+                () = self.fleet.hear(&self.ring) => {}
                 Some((question, answer)) = asked.recv() => self.answer(question, answer),
                 () = sleep(due) => {}
             }

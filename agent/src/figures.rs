@@ -9,7 +9,7 @@ use tktrot::clock::Time;
 use tktrot::secret::KeyName;
 use tktrot_fleet::message::NodeId;
 
-use super::export::status::ExportStatus;
+use super::export::entry::ExportStatus;
 
 /// All that is told, at one moment.
 #[derive(Clone, Debug, Serialize, Deserialize)]

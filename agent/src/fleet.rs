@@ -1,16 +1,19 @@
 //! How this host shares its keys: one of two ways, and the same for the agent.
 
+use anyhow::{Context, Result};
 use tktrot::clock::Time;
 use tktrot::schedule::Policy;
 use tktrot::secret::KeyName;
+use tktrot_fleet::config::Config;
+use tktrot_fleet::node::limits::Limits;
+use tktrot_fleet::wire::Hello;
 use tokio::sync::oneshot;
 
 use super::ask::Reply;
 use super::figures::Told;
-use super::mesh::MeshEvent;
+use super::mesh::{Mesh, MeshConfig};
 use super::nodes::Nodes;
-use super::redis::engine::Heard;
-use super::redis::through::ThroughRedis;
+use super::redis::{self, ThroughRedis};
 use super::ring::HostRing;
 
 /// Who decides on the keys of the ring.
@@ -21,12 +24,54 @@ pub enum Fleet {
     Redis(Box<ThroughRedis>),
 }
 
-/// Something from outside this host.
-pub enum News {
-    /// From a peer.
-    Mesh(MeshEvent),
-    /// From Redis.
-    Redis(Heard),
+/// With whom keys will be shared: files were read and sockets bound, and nothing is said yet.
+pub enum Prepared {
+    /// With nobody.
+    Alone,
+    /// Host by host.
+    Mesh(MeshConfig),
+    /// All hosts have the same.
+    Redis(Box<redis::Prepared>),
+}
+
+impl Prepared {
+    /// As these settings say, for the ring of this name.
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be read, or an address not be listened on.
+    pub fn read(fleet: &Config, ring: &str) -> Result<Prepared> {
+        Ok(match (&fleet.mesh, &fleet.redis) {
+            (Some(mesh), _) => Prepared::Mesh(MeshConfig::read(mesh)?),
+            (None, Some(settings)) => {
+                let prepared = redis::Prepared::read(settings, ring).context("[redis]")?;
+                Prepared::Redis(Box::new(prepared))
+            }
+            (None, None) => Prepared::Alone,
+        })
+    }
+
+    /// Begins to share, in a [`tokio::task::LocalSet`].
+    ///
+    /// # Errors
+    ///
+    /// OpenSSL's generator fails, or the socket cannot be used.
+    pub fn start(self, limits: Limits, ring: &HostRing, name: &str) -> Result<Fleet> {
+        let mesh = match self {
+            Prepared::Redis(prepared) => {
+                return Ok(Fleet::Redis(Box::new(ThroughRedis::start(*prepared, ring))));
+            }
+            Prepared::Mesh(config) => {
+                let mut instance = [0; 8];
+                openssl::rand::rand_bytes(&mut instance).context("OpenSSL's generator fails")?;
+                let instance = u64::from_ne_bytes(instance);
+                let me = Hello { node: ring.node(), instance, ring: name.into() };
+                Some(Mesh::start(config, me)?)
+            }
+            Prepared::Alone => None,
+        };
+        Ok(Fleet::Nodes(Box::new(Nodes::new(mesh, limits, ring))))
+    }
 }
 
 impl Fleet {
@@ -70,21 +115,12 @@ impl Fleet {
         }
     }
 
-    /// Something for [`Fleet::hear`]. Nothing is lost if this is not waited for to its end.
-    pub async fn next(&mut self) -> News {
+    /// Waits for something from outside this host, and does what follows from it. Nothing is lost if
+    /// this is not waited for to its end.
+    pub async fn hear(&mut self, ring: &HostRing) {
         match self {
-            Fleet::Nodes(nodes) => News::Mesh(nodes.next().await),
-            Fleet::Redis(redis) => News::Redis(redis.next().await),
-        }
-    }
-
-    /// Something came from outside.
-    pub fn hear(&mut self, news: News, ring: &HostRing) {
-        match (self, news) {
-            (Fleet::Nodes(nodes), News::Mesh(event)) => nodes.hear(event, ring),
-            (Fleet::Redis(redis), News::Redis(heard)) => redis.hear(heard, ring),
-            // It comes from `next`, of the same one.
-            (Fleet::Nodes(_), News::Redis(_)) | (Fleet::Redis(_), News::Mesh(_)) => {}
+            Fleet::Nodes(nodes) => nodes.hear(ring).await,
+            Fleet::Redis(redis) => redis.hear(ring).await,
         }
     }
 

@@ -11,7 +11,7 @@
 //! - [`driver`]: the agent's loop
 //! - [`ring`]: the ring, as the agent changes it
 //! - [`fleet`]: how keys are shared, in one of two ways:
-//!   - [`nodes`]: every host's own, with [`peers`] through the [`mesh`], or with nobody
+//!   - [`nodes`]: every host's own, with peers through the [`mesh`], or with nobody
 //!   - [`redis`]: the same key for all
 //! - [`export`]: keeps the key files of servers current that cannot load a plugin
 //! - [`secrets`]: the files that hold the fleet secret
@@ -32,46 +32,22 @@ mod mesh;
 mod metrics;
 mod nodes;
 mod notify;
-mod peers;
 mod privileges;
 mod redis;
 mod ring;
 mod secrets;
 mod start;
 
-use std::sync::Arc;
-
 use anyhow::{Context, Result};
 use tktrot::config::Config;
-use tktrot::ring::file::Place;
-use tktrot::ring::view::View;
-use tktrot::rotate::Keyring;
 use tktrot_fleet::config::Config as FleetConfig;
 use tokio::task::LocalSet;
 use tokio::time::Instant;
 
-pub use export::status::ExportStatus;
+pub use export::entry::ExportStatus;
+pub use start::{Opened, RingMetrics};
+
 use start::Started;
-
-/// The ring that an agent is to govern, open.
-pub struct Opened {
-    /// Where it lies.
-    pub place: Place,
-    /// Its name, by which the hosts of a fleet know it, without control characters.
-    pub name: String,
-    /// To act on it.
-    pub keyring: Keyring,
-    /// To look at it.
-    pub view: Arc<View>,
-    /// Whether it was made for this agent.
-    pub made: bool,
-    /// What Prometheus is told of it.
-    pub metrics: RingMetrics,
-}
-
-/// The metrics of a ring in Prometheus' text format, as of now. May wait for whoever writes the ring,
-/// so it is not called where nothing may wait.
-pub type RingMetrics = Arc<dyn Fn() -> Result<String> + Send + Sync>;
 
 /// Runs until it is told to stop. `open` is called when errors can be logged and no core dump could
 /// hold a key, and before the agent gives up its rights.

@@ -19,10 +19,10 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::RingMetrics;
 use super::ask::{Question, Reply};
 use super::control::Asked;
 use super::figures::{Figures, State};
+use super::start::RingMetrics;
 
 /// So many ask at once at most; others wait.
 const AT_ONCE: usize = 8;

@@ -2,12 +2,13 @@
 //! the ring and the peers. Also for a host that has no peers.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::future;
 use std::time::Duration;
 
 use tktrot::clock::Time;
-use tktrot::schedule::Policy;
+use tktrot::schedule::{KeyTimes, Policy};
 use tktrot::secret::KeyName;
-use tktrot_fleet::message::{Message, NodeId};
+use tktrot_fleet::message::{Facts, Message, NodeId, Offer, Refusal};
 use tktrot_fleet::node::Node;
 use tktrot_fleet::node::event::{Action, DropReason, Event, Note};
 use tktrot_fleet::node::limits::Limits;
@@ -17,17 +18,19 @@ use tokio::time::timeout;
 use super::ask::{Reply, Revoked, Rotated};
 use super::figures::{Peer, Record, Sharing, State, Told};
 use super::journal::Once;
-use super::mesh::{MeshEvent, PeerState, PeerStatus};
-use super::peers::Carrier;
-use super::ring::{Act, HostRing, Secrets};
+use super::mesh::{Mesh, MeshEvent, PeerState, PeerStatus};
+use super::ring::{Act, Arrival, Change, HostRing, Secrets};
 
 /// What is still to be said at the end is said within this time.
 const FLUSH_WITHIN: Duration = Duration::from_millis(1200);
+/// What is said of peers once in a while, at most so many things.
+const COMPLAINTS: usize = 1000;
 
 /// This node, and the way to the others.
 pub struct Nodes {
     node: Node<Secrets>,
-    carrier: Carrier,
+    /// None if there can be no peers.
+    mesh: Option<Mesh>,
     up: HashSet<NodeId>,
     record: Record,
     said: Once<(NodeId, &'static str)>,
@@ -40,14 +43,14 @@ pub struct Nodes {
 
 impl Nodes {
     /// A node that has not looked at its ring yet.
-    pub fn new(carrier: Carrier, limits: Limits, ring: &HostRing) -> Self {
+    pub fn new(mesh: Option<Mesh>, limits: Limits, ring: &HostRing) -> Self {
         Nodes {
             node: Node::new(ring.node(), limits, ring.policy()),
-            all_tried: !carrier.has_peers(),
-            carrier,
+            all_tried: mesh.is_none(),
+            mesh,
             up: HashSet::new(),
             record: Record::default(),
-            said: Once::new(),
+            said: Once::of_at_most(COMPLAINTS),
             rotations: Vec::new(),
             revoked: 0,
         }
@@ -65,7 +68,11 @@ impl Nodes {
 
     /// What others changed in the ring.
     pub fn look(&mut self, ring: &HostRing) {
-        for event in ring.changes() {
+        for change in ring.changes() {
+            let event = match change {
+                Change::Found(facts) => Event::Found(facts),
+                Change::Lost(name) => Event::Lost(name),
+            };
             self.handle(event, ring);
         }
     }
@@ -85,33 +92,40 @@ impl Nodes {
         self.node.has_active(now)
     }
 
-    /// What a peer says, or that one comes or goes. Nothing is lost if this is not waited for to
-    /// its end.
-    pub async fn next(&mut self) -> MeshEvent {
-        self.carrier.next().await
-    }
-
-    pub fn hear(&mut self, news: MeshEvent, ring: &HostRing) {
-        match news {
-            MeshEvent::Up { node, address } => {
-                tracing::debug!(peer = %node, %address, "a peer is up");
-                self.up.insert(node);
-                self.handle(Event::Up(node), ring);
+    /// Waits for what a peer says, or for one to come or go, and does what follows from it. Nothing is
+    /// lost if this is not waited for to its end.
+    pub async fn hear(&mut self, ring: &HostRing) {
+        let event = match &mut self.mesh {
+            Some(mesh) => mesh.recv().await,
+            None => None,
+        };
+        let Some(event) = event else { return future::pending().await };
+        let event = match event {
+            MeshEvent::Up(link) => {
+                tracing::debug!(peer = %link.hello.node, address = %link.address, "a peer is up");
+                self.up.insert(link.hello.node);
+                Event::Up(link.hello.node)
             }
-            MeshEvent::Down { node, reason } => {
+            MeshEvent::Down(link, reason) => {
+                let node = link.hello.node;
                 tracing::debug!(peer = %node, reason, "a peer is down");
                 self.up.remove(&node);
                 self.record.forget(node);
-                self.handle(Event::Down(node), ring);
+                Event::Down(node)
             }
-            MeshEvent::Received { from, message, age } => {
+            MeshEvent::Received { from, message, age, at } => {
+                let now = ring.now();
                 if let Message::Taken(names) = &message {
-                    self.record.answer(from, names, ring.now());
+                    self.record.answer(from, names, now);
                 }
-                self.handle(Event::Received { from, message, age }, ring);
+                Event::Received { from, message, age: age.saturating_add(at.until(now)) }
             }
-            MeshEvent::FirstRound => self.all_tried = true,
-        }
+            MeshEvent::FirstRound => {
+                self.all_tried = true;
+                return;
+            }
+        };
+        self.handle(event, ring);
     }
 
     /// Asks for a new key; the answer comes when it encrypts.
@@ -138,10 +152,8 @@ impl Nodes {
 
     /// A line for the service manager.
     pub fn summary(&self) -> String {
-        if !self.carrier.has_peers() {
-            return "no peers".into();
-        }
-        let peers = self.carrier.peers();
+        let Some(mesh) = &self.mesh else { return "no peers".into() };
+        let peers = mesh.peers();
         let others = peers.iter().filter(|peer| peer.state != PeerState::Myself).count();
         format!("{} of {others} peers up", self.up.len())
     }
@@ -151,9 +163,9 @@ impl Nodes {
         let now = ring.now();
         let counts = self.node.keys_by_origin();
         let own_keys = counts.get(&ring.node()).copied().unwrap_or(0);
-        let peers = self.carrier.peers();
+        let peers = self.mesh.as_ref().map(Mesh::peers).unwrap_or_default();
         Told {
-            sharing: if self.carrier.has_peers() { Sharing::Mesh } else { Sharing::Alone },
+            sharing: if self.mesh.is_some() { Sharing::Mesh } else { Sharing::Alone },
             synced: self.is_synced(),
             synced_ago: self.record.synced_at.map(|then| then.until(now).as_secs_f64()),
             own_keys,
@@ -187,7 +199,9 @@ impl Nodes {
     /// Tells the peers that this node stops.
     pub async fn leave(mut self, ring: &HostRing) {
         self.handle(Event::Leave, ring);
-        if timeout(FLUSH_WITHIN, self.carrier.stop()).await.is_err() {
+        if let Some(mesh) = self.mesh
+            && timeout(FLUSH_WITHIN, mesh.stop()).await.is_err()
+        {
             tracing::warn!("not every peer was told");
         }
     }
@@ -217,9 +231,14 @@ impl Nodes {
         let mut notes = Vec::new();
         for action in actions {
             match action {
-                Action::Make(times) => followers.push_back(ring.go_on(&mut act).make(times)),
+                Action::Make(times) => {
+                    let made = ring.go_on(&mut act).make(times);
+                    followers.push_back(made.map_or(Event::NotMade, Event::Made));
+                }
                 Action::Take { from, keys } => {
-                    followers.push_back(ring.go_on(&mut act).take(from, keys))
+                    let keys = keys.into_iter().map(|(offer, times)| arrival(offer, times));
+                    let took = ring.go_on(&mut act).take(keys.collect());
+                    followers.push_back(answered(from, took));
                 }
                 Action::Shorten(name, times) => ring.go_on(&mut act).shorten(name, &times),
                 Action::Erase(name) => ring.go_on(&mut act).erase(name),
@@ -228,13 +247,17 @@ impl Nodes {
                         let now = ring.now();
                         offers.iter().for_each(|offer| self.record.tell(to, offer.name, now));
                     }
-                    send(&self.carrier, ring, to, message);
+                    if let Some(mesh) = &self.mesh {
+                        send(mesh, ring, to, message);
+                    }
                 }
                 Action::Drop { peer, reason: DropReason::Silent(key) } => {
                     self.up.remove(&peer);
                     self.record.forget(peer);
-                    let reason = format!("it has not acknowledged key {key} in time");
-                    self.carrier.drop_peer(peer, &reason);
+                    if let Some(mesh) = &self.mesh {
+                        let reason = format!("it has not acknowledged key {key} in time");
+                        mesh.drop_peer(peer, &reason);
+                    }
                 }
                 Action::Note(note) => notes.push(note),
             }
@@ -275,8 +298,7 @@ impl Nodes {
 }
 
 /// What is said of a peer once in a while.
-fn kind(why: &tktrot_fleet::message::Refusal, by_us: bool) -> &'static str {
-    use tktrot_fleet::message::Refusal;
+fn kind(why: &Refusal, by_us: bool) -> &'static str {
     match (why, by_us) {
         (Refusal::Ended, true) => "sent one that has ended",
         (Refusal::TooMany, true) => "sent too many",
@@ -289,17 +311,45 @@ fn kind(why: &tktrot_fleet::message::Refusal, by_us: bool) -> &'static str {
     }
 }
 
+/// As the ring takes it.
+fn arrival(offer: Offer<Secrets>, times: KeyTimes) -> Arrival {
+    let Offer { name, origin, plain, secrets, .. } = offer;
+    Arrival { facts: Facts { name, origin, times, plain }, secrets }
+}
+
+/// As the ring took them.
+fn answered(from: NodeId, took: Vec<(KeyName, Result<(), Refusal>)>) -> Event<Secrets> {
+    let (mut taken, mut refused) = (Vec::new(), Vec::new());
+    for (name, result) in took {
+        match result {
+            Ok(()) => taken.push(name),
+            Err(why) => refused.push((name, why)),
+        }
+    }
+    Event::Took { from, taken, refused }
+}
+
 /// A message with its secrets, as of now.
-fn send(carrier: &Carrier, ring: &HostRing, to: NodeId, message: Message<()>) {
+fn send(mesh: &Mesh, ring: &HostRing, to: NodeId, message: Message<()>) {
     let said = ring.now();
     let message = match message {
-        Message::Keys(offers) => Message::Keys(ring.with_secrets(offers)),
-        Message::Held { keys, last } => Message::Held { keys: ring.with_secrets(keys), last },
+        Message::Keys(offers) => Message::Keys(with_secrets(offers, ring)),
+        Message::Held { keys, last } => Message::Held { keys: with_secrets(keys, ring), last },
         Message::Revoked { keys, all } => Message::Revoked { keys, all },
         Message::Taken(names) => Message::Taken(names),
         Message::Refused(refused) => Message::Refused(refused),
         Message::Pull => Message::Pull,
         Message::Leaving => Message::Leaving,
     };
-    carrier.send(to, &message, said);
+    mesh.send(to, &message, said);
+}
+
+/// The same offers with their secrets. Left out are keys that the ring gives none of.
+fn with_secrets(offers: Vec<Offer<()>>, ring: &HostRing) -> Vec<Offer<Secrets>> {
+    let secrets = ring.secrets(offers.iter().map(|offer| offer.name));
+    let full = offers.into_iter().zip(secrets).filter_map(|(offer, secrets)| {
+        let Offer { name, origin, left, plain, secrets: () } = offer;
+        Some(Offer { name, origin, left, plain, secrets: secrets? })
+    });
+    full.collect()
 }

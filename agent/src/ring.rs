@@ -1,4 +1,5 @@
-//! The ring of this host, as the node's actions change it, and what others changed in it.
+//! The ring of this host, as the agent changes it, and what others changed in it. It knows nothing of how
+//! keys are shared: what it says, those who share them translate.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -12,11 +13,10 @@ use tktrot::govern::Governed;
 use tktrot::ring::reader::Key;
 use tktrot::ring::view::View;
 use tktrot::ring::writer::NotPublished;
-use tktrot::rotate::{Failure, Keyring};
+use tktrot::rotate::Keyring;
 use tktrot::schedule::{KeyTimes, Policy};
 use tktrot::secret::{KeyName, KeySecrets, wipe_stack};
-use tktrot_fleet::message::{NodeId, Offer, Refusal};
-use tktrot_fleet::node::event::{Event, Facts};
+use tktrot_fleet::message::{Facts, NodeId, Refusal};
 
 /// Secrets on their way; wiped when dropped, and never moved but as this pointer.
 pub type Secrets = Box<KeySecrets>;
@@ -36,6 +36,22 @@ pub struct HostRing {
     owed: RefCell<Vec<Owed>>,
     /// Since when the lock has not been had.
     refused_at: Cell<Option<Instant>>,
+}
+
+/// What others changed in the ring.
+pub enum Change {
+    /// This key is new, or has other times.
+    Found(Facts),
+    /// This key is gone before its end.
+    Lost(KeyName),
+}
+
+/// A key that is to be put into the ring.
+pub struct Arrival {
+    /// What it is.
+    pub facts: Facts,
+    /// Its secrets.
+    pub secrets: Secrets,
 }
 
 enum Owed {
@@ -137,14 +153,14 @@ impl HostRing {
     }
 
     /// What others changed: keys that servers made or an operator ended.
-    pub fn changes<S>(&self) -> Vec<Event<S>> {
+    pub fn changes(&self) -> Vec<Change> {
         let keys = self.view.keys();
         // After the look: a key that ended meanwhile was erased, not revoked.
         let now = self.now();
         let mut known = self.known.borrow_mut();
         // What is new comes first: a rotation by hand has ended one key because there is another,
         // and nothing is to be begun in its place.
-        let (mut events, mut changed) = (Vec::new(), Vec::new());
+        let (mut changes, mut changed) = (Vec::new(), Vec::new());
         let mut missing = std::mem::take(&mut *known);
         for key in keys.iter().filter(|key| key.times.decrypt_until > now) {
             let before = missing.remove(&key.name);
@@ -153,44 +169,42 @@ impl HostRing {
             let facts = Facts { name: key.name, origin, times: key.times, plain: key.plain };
             match before {
                 None if self.is_to_go(&key.name) => {}
-                None => events.push(Event::Found(facts)),
+                None => changes.push(Change::Found(facts)),
                 // Of its own keys, the node also knows what an operator made earlier.
                 Some(times) if times != key.times && origin == self.node => {
-                    changed.push(Event::Found(facts));
+                    changed.push(Change::Found(facts));
                 }
                 Some(_) => {}
             }
         }
-        events.append(&mut changed);
+        changes.append(&mut changed);
         let lost = missing.into_iter().filter(|(_, times)| times.decrypt_until > now);
-        events.extend(lost.map(|(name, _)| Event::Lost(name)));
-        events
+        changes.extend(lost.map(|(name, _)| Change::Lost(name)));
+        changes
     }
 
     fn is_to_go(&self, name: &KeyName) -> bool {
         self.owed.borrow().iter().any(|owed| matches!(owed, Owed::Erase(other) if other == name))
     }
 
-    /// The same offers with their secrets, in memory that is wiped when they are dropped. Left out
-    /// are keys that are gone, and those of 16 bytes: they came out of a file on this host.
-    pub fn with_secrets(&self, offers: Vec<Offer<()>>) -> Vec<Offer<Secrets>> {
+    /// The secrets of these keys, in memory that is wiped when they are dropped. There are none of
+    /// keys that are gone, nor of those of 16 bytes: they came out of a file on this host.
+    pub fn secrets(&self, names: impl IntoIterator<Item = KeyName>) -> Vec<Option<Secrets>> {
         let mut key = Box::new(Key::blank());
-        let full = offers.into_iter().filter_map(|offer| self.with_secret(offer, &mut key));
-        let full = full.collect();
+        let secrets = names.into_iter().map(|name| self.secrets_of(&name, &mut key)).collect();
         wipe_stack();
-        full
+        secrets
     }
 
     /// Not inlined, so that its frame is below [`wipe_stack`]'s caller.
     #[inline(never)]
-    fn with_secret(&self, offer: Offer<()>, key: &mut Key) -> Option<Offer<Secrets>> {
-        if !self.keyring.ring().find(&offer.name, key) || key.aes_128 {
+    fn secrets_of(&self, name: &KeyName, key: &mut Key) -> Option<Secrets> {
+        if !self.keyring.ring().find(name, key) || key.aes_128 {
             return None;
         }
         let mut secrets = Box::new(KeySecrets::zeroed());
         copy(&key.secrets, &mut secrets);
-        let Offer { name, origin, left, plain, secrets: () } = offer;
-        Some(Offer { name, origin, left, plain, secrets })
+        Some(secrets)
     }
 
     /// Servers rotate themselves again, from now on.
@@ -204,53 +218,42 @@ impl HostRing {
 }
 
 impl Act<'_> {
-    /// Makes a key of this node's own.
-    pub fn make<S>(&self, times: KeyTimes) -> Event<S> {
-        let Some(governed) = &self.governed else { return Event::NotMade };
-        let name = match governed.make(times) {
-            Ok(name) => name,
-            Err(failure) => {
-                self.tell(failure);
-                return Event::NotMade;
-            }
-        };
-        let made = governed.entries().into_iter().find(|entry| entry.name == name);
-        let Some(entry) = made else { return Event::NotMade };
+    /// Makes a key of this node's own; none if that fails.
+    pub fn make(&self, times: KeyTimes) -> Option<Facts> {
+        let governed = self.governed.as_ref()?;
+        let name = governed
+            .make(times)
+            .inspect_err(|failure| tracing::error!(%failure, "no key could be made"))
+            .ok()?;
+        let entry = governed.entries().into_iter().find(|entry| entry.name == name)?;
         self.ring.known.borrow_mut().insert(name, entry.times);
-        let origin = self.ring.node;
-        Event::Made(Facts { name, origin, times: entry.times, plain: entry.plain })
+        Some(Facts { name, origin: self.ring.node, times: entry.times, plain: entry.plain })
     }
 
-    /// Puts keys of a peer into the ring.
-    pub fn take(&self, from: NodeId, keys: Vec<(Offer<Secrets>, KeyTimes)>) -> Event<Secrets> {
-        let (mut taken, mut refused) = (Vec::new(), Vec::new());
+    /// Puts keys into the ring.
+    pub fn take(&self, keys: Vec<Arrival>) -> Vec<(KeyName, Result<(), Refusal>)> {
         let mut key = Box::new(Key::blank());
-        for (offer, times) in keys {
-            let name = offer.name;
-            match self.take_one(&offer, times, &mut key) {
-                Ok(()) => {
-                    self.ring.known.borrow_mut().insert(name, times);
-                    taken.push(name);
-                }
-                Err(why) => refused.push((name, why)),
+        let took = keys.into_iter().map(|arrival| {
+            let took = self.take_one(&arrival, &mut key);
+            let Facts { name, times, .. } = arrival.facts;
+            if took.is_ok() {
+                self.ring.known.borrow_mut().insert(name, times);
             }
-        }
+            (name, took)
+        });
+        let took = took.collect();
         wipe_stack();
-        Event::Took { from, taken, refused }
+        took
     }
 
     /// Not inlined, so that its frame is below [`wipe_stack`]'s caller.
     #[inline(never)]
-    fn take_one(
-        &self,
-        offer: &Offer<Secrets>,
-        times: KeyTimes,
-        key: &mut Key,
-    ) -> Result<(), Refusal> {
+    fn take_one(&self, arrival: &Arrival, key: &mut Key) -> Result<(), Refusal> {
         let governed = self.governed.as_ref().ok_or(Refusal::Full)?;
-        (key.name, key.times, key.node) = (offer.name, times, offer.origin.0);
-        (key.plain, key.aes_128) = (offer.plain, false);
-        copy(&offer.secrets, &mut key.secrets);
+        let Facts { name, origin, times, plain } = arrival.facts;
+        (key.name, key.times, key.node) = (name, times, origin.0);
+        (key.plain, key.aes_128) = (plain, false);
+        copy(&arrival.secrets, &mut key.secrets);
         governed.take(key).map_err(|error| match error {
             NotPublished::Full | NotPublished::NoMemory => Refusal::Full,
             NotPublished::Unusable => Refusal::Unusable,
@@ -275,10 +278,6 @@ impl Act<'_> {
             Some(governed) => drop(governed.erase(&name)),
             None => self.ring.owed.borrow_mut().push(Owed::Erase(name)),
         }
-    }
-
-    fn tell(&self, failure: Failure) {
-        tracing::error!(%failure, "no key could be made");
     }
 }
 

@@ -12,19 +12,36 @@ use tktrot::config::Config;
 use tktrot::ring::file::Place;
 use tktrot::ring::layout::Header;
 use tktrot::ring::view::View;
+use tktrot::rotate::Keyring;
 use tktrot::schedule::{MAX_LIFETIME, Policy};
 use tktrot_fleet::config::Config as FleetConfig;
 use tktrot_fleet::node::limits::Limits;
 
 use super::export::Exporter;
 use super::export::entry::Entry;
-use super::fleet::Fleet;
-use super::nodes::Nodes;
-use super::peers::{self, Carrier};
-use super::redis::engine as redis;
-use super::redis::through::ThroughRedis;
+use super::fleet::Prepared;
 use super::ring::HostRing;
-use super::{Opened, RingMetrics, ask, control};
+use super::{ask, control};
+
+/// The ring that an agent is to govern, open.
+pub struct Opened {
+    /// Where it lies.
+    pub place: Place,
+    /// Its name, by which the hosts of a fleet know it, without control characters.
+    pub name: String,
+    /// To act on it.
+    pub keyring: Keyring,
+    /// To look at it.
+    pub view: Arc<View>,
+    /// Whether it was made for this agent.
+    pub made: bool,
+    /// What Prometheus is told of it.
+    pub metrics: RingMetrics,
+}
+
+/// The metrics of a ring in Prometheus' text format, as of now. May wait for whoever writes the ring,
+/// so it is not called where nothing may wait.
+pub type RingMetrics = Arc<dyn Fn() -> Result<String> + Send + Sync>;
 
 /// All that is open.
 pub struct Started {
@@ -36,8 +53,8 @@ pub struct Started {
     pub ring: HostRing,
     /// What the node waits for, and takes.
     pub limits: Limits,
-    /// With whom keys are shared.
-    pub way: Way,
+    /// With whom keys will be shared.
+    pub fleet: Prepared,
     /// What keeps key files current.
     pub exporter: Exporter,
     /// What Prometheus is told of the ring, and where it asks.
@@ -81,7 +98,7 @@ impl Started {
             Ok::<_, anyhow::Error>((metrics, listener))
         });
         let metrics = metrics.transpose()?;
-        let way = Way::of(fleet, &name)?;
+        let prepared = Prepared::read(fleet, &name)?;
         let exports: Result<_> = fleet.exports.iter().map(Entry::of).collect();
         let exporter = Exporter::new(exports?, Arc::clone(&view));
         Ok(Started {
@@ -90,50 +107,11 @@ impl Started {
             place,
             name,
             limits,
-            way,
+            fleet: prepared,
             exporter,
             metrics,
             lock,
         })
-    }
-}
-
-/// With whom keys are shared: files are read and sockets bound, and nothing is said yet.
-pub enum Way {
-    /// With nobody.
-    Alone,
-    /// Host by host.
-    Mesh(peers::Prepared),
-    /// All hosts have the same.
-    Redis(Box<redis::Prepared>),
-}
-
-impl Way {
-    fn of(fleet: &FleetConfig, ring: &str) -> Result<Way> {
-        Ok(match (&fleet.mesh, &fleet.redis) {
-            (Some(mesh), _) => Way::Mesh(peers::Prepared::read(mesh)?),
-            (None, Some(settings)) => {
-                let prepared = redis::Prepared::read(settings, ring).context("[redis]")?;
-                Way::Redis(Box::new(prepared))
-            }
-            (None, None) => Way::Alone,
-        })
-    }
-
-    /// Begins to share, in a [`tokio::task::LocalSet`].
-    ///
-    /// # Errors
-    ///
-    /// OpenSSL's generator fails, or the socket cannot be used.
-    pub fn open(self, limits: Limits, ring: &HostRing, name: &str) -> Result<Fleet> {
-        let carrier = match self {
-            Way::Redis(prepared) => {
-                return Ok(Fleet::Redis(Box::new(ThroughRedis::start(*prepared, ring))));
-            }
-            Way::Mesh(prepared) => Carrier::start(prepared, ring.node(), name)?,
-            Way::Alone => Carrier::Nobody,
-        };
-        Ok(Fleet::Nodes(Box::new(Nodes::new(carrier, limits, ring))))
     }
 }
 

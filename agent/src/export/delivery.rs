@@ -5,34 +5,22 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tktrot::secret::KeyName;
 use tktrot_fleet::config::Export;
-use tokio::time::Instant;
-
-use super::entry::Entry;
-use super::haproxy::{self, Row};
-use super::holdings::Holdings;
-use super::plan::Line;
-use super::status::ExportStatus;
-use super::{command, existing, lighttpd};
 use tktrot_keyfile::files::{self, Fate, Format, Writing};
 use tktrot_keyfile::lighttpd::Now;
-use tktrot_keyfile::selection::{Lineup, Selection};
+use tktrot_keyfile::selection::Selection;
+use tokio::time::Instant;
+
+use super::entry::{Entry, ExportStatus};
+use super::haproxy::{self, Row};
+use super::holdings::Holdings;
+use super::plan::{Outline, Wish};
+use super::{command, lighttpd};
 
 /// How long after its command a server counts as having read its files: `reload` commands return
 /// before the reload is done.
 const SETTLING: Duration = Duration::from_secs(2);
 /// How long after a failure it is tried again, first and at most.
 const RETRY: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
-
-/// What the ring has, without secrets.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Outline {
-    pub line: Line,
-    pub others: Vec<KeyName>,
-}
-
-/// What a server is to have: names in the order of its files, the one that encrypts first.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Wish(Vec<KeyName>);
 
 /// What is to be done once files are written.
 pub struct Errand {
@@ -67,13 +55,13 @@ pub struct Delivery {
 
 impl Delivery {
     pub fn new(entry: Entry) -> Delivery {
-        let names = existing::names(&entry);
+        let holdings = Holdings::of_files(&entry);
         // lighttpd would take the same key for a new one.
         let is_lighttpd = entry.format == Format::Lighttpd;
-        let given = names.clone().filter(|_| is_lighttpd);
+        let given = holdings.certain().filter(|_| is_lighttpd).map(<[_]>::to_vec);
         Delivery {
             status: ExportStatus::new(entry.format, entry.setting.output.clone()),
-            holdings: Holdings::of_files(names),
+            holdings,
             done: given.clone().map(Wish),
             under_way: None,
             given: given.unwrap_or_default(),
@@ -214,21 +202,6 @@ impl Delivery {
     }
 }
 
-impl Outline {
-    /// Of what was selected.
-    pub fn of(selection: &Selection) -> Outline {
-        let keys = selection.line().iter().map(|key| (key.name, key.times)).collect();
-        let others = selection.others().iter().map(|key| key.name).collect();
-        Outline { line: Line { keys, active: selection.active() }, others }
-    }
-
-    fn wish(&self, format: Format, encrypts: &KeyName) -> Option<Wish> {
-        let line: Vec<KeyName> = self.line.keys.iter().map(|(name, _)| *name).collect();
-        let place = line.iter().position(|name| name == encrypts)?;
-        Some(Wish(format.holds(&Lineup::at(&line, place, &self.others))))
-    }
-}
-
 impl Errand {
     /// Lets the server know that its files are new.
     pub async fn run(self) -> Outcome {
@@ -237,8 +210,15 @@ impl Errand {
         if let Some((socket, row)) = socket.zip(self.row) {
             match haproxy::bring(&socket, &output, &row, timeout).await {
                 Ok(()) => {}
-                Err(haproxy::Failure::Absent(error)) => absent = Some(error),
-                Err(haproxy::Failure::Other(error)) => return Outcome::Failed(error),
+                Err(failure) => {
+                    let is_absent = matches!(failure, haproxy::Failure::Absent(_));
+                    let place = format!("HAProxy's socket {}", socket.display());
+                    let error = anyhow::Error::new(failure).context(place);
+                    if !is_absent {
+                        return Outcome::Failed(error);
+                    }
+                    absent = Some(error);
+                }
             }
         }
         let said = match command.is_empty() {

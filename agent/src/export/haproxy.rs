@@ -7,18 +7,17 @@
 //! the moment between two of them another key of the row encrypts: the next one, which is also
 //! known, or the revoked one for the last time, whose ticket then costs a full handshake.
 
+use std::fmt;
 use std::io::{self, ErrorKind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
 use tktrot::ring::reader::Key;
+use tktrot_keyfile::{self as keyfile, Bytes, haproxy::LINES};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time;
 use zeroize::Zeroizing;
-
-use tktrot_keyfile::{self as keyfile, Bytes, haproxy::LINES};
 
 /// No answer of those that are asked for is longer, unless HAProxy has hundreds of key files.
 const ANSWER: usize = 64 * 1024;
@@ -27,8 +26,53 @@ const ANSWER: usize = 64 * 1024;
 #[derive(Debug)]
 pub enum Failure {
     /// Nobody listens: it does not run, and reads its file when it starts.
-    Absent(anyhow::Error),
-    Other(anyhow::Error),
+    Absent(io::Error),
+    /// It cannot be talked to.
+    Io(io::Error),
+    /// It did not answer within this time.
+    Late(Duration),
+    /// It lets this user see no keys.
+    NotAdmin,
+    /// None of its bind lines reads this file.
+    NotItsFile(PathBuf),
+    /// It has so many keys in a row.
+    OtherRow(usize),
+    /// It answers more than it can have to say.
+    TooLong,
+    /// It has not taken the keys, and says this.
+    NotTaken(String),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Absent(error) | Failure::Io(error) => error.fmt(f),
+            Failure::Late(limit) => write!(f, "it did not answer within {} s", limit.as_secs_f32()),
+            Failure::NotAdmin => f.write_str("its `stats socket` line needs `level admin`"),
+            Failure::NotItsFile(file) => {
+                write!(f, "no bind line of this HAProxy says `tls-ticket-keys {}`", file.display())
+            }
+            Failure::OtherRow(keys) => write!(
+                f,
+                "it has {keys} keys in a row, and only rows of {LINES} can be kept current"
+            ),
+            Failure::TooLong => f.write_str("its answer is too long"),
+            Failure::NotTaken(answer) => {
+                write!(f, "set ssl tls-key: HAProxy has not taken the keys: {answer}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            ErrorKind::NotFound | ErrorKind::ConnectionRefused => Failure::Absent(error),
+            _ => Failure::Io(error),
+        }
+    }
 }
 
 /// Three lines of base64: what HAProxy is to have.
@@ -50,19 +94,11 @@ impl Row {
 ///
 /// It does not run, or does not take them.
 pub async fn bring(socket: &Path, file: &Path, row: &Row, limit: Duration) -> Result<(), Failure> {
-    let late = |_| Err(anyhow!("it did not answer within {} s", limit.as_secs_f32()));
-    let brought = time::timeout(limit, brought(socket, file, row)).await.unwrap_or_else(late);
-    brought.map_err(|error| {
-        let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
-        let error = error.context(format!("HAProxy's socket {}", socket.display()));
-        match kind {
-            Some(ErrorKind::NotFound | ErrorKind::ConnectionRefused) => Failure::Absent(error),
-            _ => Failure::Other(error),
-        }
-    })
+    let brought = time::timeout(limit, brought(socket, file, row)).await;
+    brought.unwrap_or(Err(Failure::Late(limit)))
 }
 
-async fn brought(socket: &Path, file: &Path, row: &Row) -> Result<()> {
+async fn brought(socket: &Path, file: &Path, row: &Row) -> Result<(), Failure> {
     let id = id_of(&ask(socket, b"show tls-keys\n").await?, file)?;
     let show = format!("show tls-keys #{id}\n");
     let wanted = row.lines();
@@ -80,14 +116,14 @@ async fn brought(socket: &Path, file: &Path, row: &Row) -> Result<()> {
     let answer = ask(socket, &command).await?;
     if self::lacking(&ask(socket, show.as_bytes()).await?, &wanted)? > 0 {
         let answer = String::from_utf8_lossy(&answer).trim().replace('\n', " ");
-        bail!("set ssl tls-key: HAProxy has not taken the keys: {answer}");
+        return Err(Failure::NotTaken(answer));
     }
     Ok(())
 }
 
 /// A line of commands, and all that is answered. HAProxy answers and hangs up when it has read one, so
 /// it is written in one piece: a part that came later would find nobody.
-async fn ask(socket: &Path, line: &[u8]) -> Result<Bytes> {
+async fn ask(socket: &Path, line: &[u8]) -> Result<Bytes, Failure> {
     let mut stream = UnixStream::connect(socket).await?;
     stream.write_all(line).await?;
     let mut answer = Zeroizing::new(vec![0; ANSWER]);
@@ -99,13 +135,19 @@ async fn ask(socket: &Path, line: &[u8]) -> Result<Bytes> {
             break;
         }
     }
-    ensure!(len < ANSWER, "its answer is too long");
+    if len == ANSWER {
+        return Err(Failure::TooLong);
+    }
     answer.truncate(len);
     Ok(answer)
 }
 
+/// What HAProxy answers, in upper or lower case, to whoever has no right to a command: its socket has no
+/// codes.
+const DENIED: &str = "permission denied";
+
 /// By which number HAProxy knows the keys that it read from that file.
-fn id_of(answer: &[u8], file: &Path) -> Result<u32> {
+fn id_of(answer: &[u8], file: &Path) -> Result<u32, Failure> {
     let text = String::from_utf8_lossy(answer);
     let entries = text.lines().filter_map(|line| {
         let (id, path) = line.strip_suffix(')')?.split_once(" (")?;
@@ -114,24 +156,19 @@ fn id_of(answer: &[u8], file: &Path) -> Result<u32> {
     let whole = file.canonicalize().ok();
     let is_it = |path: &Path| path == file || whole.is_some() && path.canonicalize().ok() == whole;
     let found = entries.into_iter().find(|(_, path)| is_it(path));
-    if found.is_none() && text.contains("ermission denied") {
-        bail!("its `stats socket` line needs `level admin`");
+    match found {
+        Some((id, _)) => Ok(id),
+        None if text.to_ascii_lowercase().contains(DENIED) => Err(Failure::NotAdmin),
+        None => Err(Failure::NotItsFile(file.to_owned())),
     }
-    let (id, _) = found.with_context(|| {
-        let file = file.display();
-        format!("no bind line of this HAProxy says `tls-ticket-keys {file}`")
-    })?;
-    Ok(id)
 }
 
 /// How many of the wanted keys, from the last on, it takes for HAProxy to have just those.
-fn lacking(answer: &[u8], wanted: &[&str]) -> Result<usize> {
+fn lacking(answer: &[u8], wanted: &[&str]) -> Result<usize, Failure> {
     let there = keys_of(answer);
-    ensure!(
-        there.len() == LINES,
-        "it has {} keys in a row, and only rows of {LINES} can be kept current",
-        there.len()
-    );
+    if there.len() != LINES {
+        return Err(Failure::OtherRow(there.len()));
+    }
     let same = |a: &[u8], b: &str| a.len() == b.len() && openssl::memcmp::eq(a, b.as_bytes());
     let fits = |lacking: usize| there[lacking..].iter().zip(wanted).all(|(a, b)| same(a, b));
     Ok((0..LINES).find(|lacking| fits(*lacking)).unwrap_or(LINES))

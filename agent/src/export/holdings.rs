@@ -1,9 +1,18 @@
 //! Which keys the server of an entry can decrypt for certain.
 
-use std::time::Duration;
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
 
+use tktrot::clock::{BootClock, Clock};
 use tktrot::secret::KeyName;
+use tktrot_keyfile::files::{Format, nginx_files};
+use tktrot_keyfile::lighttpd::Now;
+use tktrot_keyfile::{Keys, Short, haproxy, lighttpd, nginx, raw};
 use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+use super::entry::Entry;
 
 /// What a server holds. Empty at first: nothing was ever written for it, so it does not run yet, and
 /// will read what it finds.
@@ -15,9 +24,18 @@ pub struct Holdings {
 }
 
 impl Holdings {
-    /// Those of a server for which files are there already.
-    pub fn of_files(names: Option<Vec<KeyName>>) -> Holdings {
+    /// What an agent before this one has left in the files of an entry is taken for what its server has.
+    pub fn of_files(entry: &Entry) -> Holdings {
+        Holdings::of(left_behind(entry))
+    }
+
+    fn of(names: Option<Vec<KeyName>>) -> Holdings {
         Holdings { certain: names, coming: None }
+    }
+
+    /// What it has for certain, in the order of its files; `None` if it does not run yet.
+    pub fn certain(&self) -> Option<&[KeyName]> {
+        self.certain.as_deref()
     }
 
     /// Whether it has the key of that name.
@@ -60,6 +78,38 @@ impl Holdings {
     }
 }
 
+/// More is in no file of ours: a ring of the largest size.
+const LARGEST: u64 = 16 * 1024 * 80;
+
+/// The names of the keys in the files that an agent before this one has left; `None` if there are none.
+fn left_behind(entry: &Entry) -> Option<Vec<KeyName>> {
+    let output = &entry.setting.output;
+    let now = Now { ring: BootClock.now(), wall: SystemTime::now() };
+    let keys = match entry.format {
+        Format::Nginx80 => {
+            let files = nginx_files(output).unwrap_or_default();
+            let files = files.iter().filter_map(|path| read(path));
+            let keys: Keys =
+                files.filter_map(|file| nginx::parse_80(&file).ok()).flatten().collect();
+            Some(keys).filter(|keys| !keys.is_empty())
+        }
+        Format::Haproxy => haproxy::parse(&read(output)?, Short::Refused).ok(),
+        Format::Lighttpd => lighttpd::parse(&read(output)?, now).ok(),
+        Format::Raw => raw::parse(&read(output)?).ok(),
+        // Its key is nobody else's.
+        Format::Apache => None,
+    };
+    Some(keys?.iter().map(|key| key.name).collect())
+}
+
+/// A file that is there and of a size that ours may have.
+fn read(path: &Path) -> Option<Zeroizing<Vec<u8>>> {
+    let len = fs::metadata(path).ok().filter(|facts| facts.is_file() && facts.len() <= LARGEST)?;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(len.len() as usize + 1));
+    std::io::Read::read_to_end(&mut fs::File::open(path).ok()?, &mut bytes).ok()?;
+    Some(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,7 +136,7 @@ mod tests {
     #[test]
     fn while_it_reads_only_what_was_and_will_be_there_counts() {
         let now = Instant::now();
-        let mut holdings = Holdings::of_files(Some(names(&[1, 2])));
+        let mut holdings = Holdings::of(Some(names(&[1, 2])));
         holdings.told(names(&[2, 3]), SETTLING, now);
         assert_eq!(held(&holdings, now), [2]);
         assert_eq!(held(&holdings, now + SETTLING), [2, 3]);
@@ -98,7 +148,7 @@ mod tests {
     #[test]
     fn after_a_failure_nothing_is_added() {
         let now = Instant::now();
-        let mut holdings = Holdings::of_files(Some(names(&[1, 2])));
+        let mut holdings = Holdings::of(Some(names(&[1, 2])));
         holdings.maybe(&names(&[2, 3]), now);
         assert_eq!(held(&holdings, now + SETTLING), [2]);
         holdings.told(names(&[2, 3]), SETTLING, now);

@@ -1,11 +1,10 @@
 //! `[[export]]`: the key files of servers that cannot load a plugin, kept current.
 //!
-//! - [`entry`]: what an entry asks for
+//! - [`entry`]: what an entry asks for, and what an operator sees of it
 //! - [`plan`]: with which key its server is to encrypt, and when
 //! - [`delivery`]: one entry: files written, server told, tried again
-//! - [`holdings`]: which keys its server can decrypt for certain; [`existing`]: at the agent's start
+//! - [`holdings`]: which keys its server can decrypt for certain
 //! - [`haproxy`], [`command`]: how servers are told; [`lighttpd`]: when
-//! - [`status`]: what an operator sees of it
 //!
 //! # The order
 //!
@@ -52,12 +51,10 @@
 mod command;
 mod delivery;
 pub mod entry;
-mod existing;
 mod haproxy;
 mod holdings;
 mod lighttpd;
 mod plan;
-pub mod status;
 #[cfg(test)]
 mod tests;
 
@@ -71,15 +68,15 @@ use anyhow::Result;
 use tktrot::clock::{BootClock, Clock, Time};
 use tktrot::ring::view::{KeyFacts, View};
 use tktrot::schedule::KeyState;
-use tokio::task::JoinSet;
-use tokio::time::{self, Instant, MissedTickBehavior};
-
-use delivery::{Delivery, Outcome, Outline};
-use entry::Entry;
-use status::StatusHandle;
 use tktrot_keyfile::files::Format;
 use tktrot_keyfile::lighttpd::Now;
 use tktrot_keyfile::selection::Selection;
+use tokio::task::JoinSet;
+use tokio::time::{self, Instant, MissedTickBehavior};
+
+use delivery::{Delivery, Outcome};
+use entry::{Entry, StatusHandle};
+use plan::Outline;
 
 /// How often the ring is looked at.
 const EVERY: Duration = Duration::from_millis(200);

@@ -1,10 +1,13 @@
-//! With which key the server of an entry is to encrypt. See [`super`] for why.
+//! What the ring has, what a server is to have of it, and with which key it is to encrypt. The module
+//! above says why.
 
 use std::time::Duration;
 
 use tktrot::clock::Time;
 use tktrot::schedule::KeyTimes;
 use tktrot::secret::KeyName;
+use tktrot_keyfile::files::Format;
+use tktrot_keyfile::selection::{Lineup, Selection};
 
 /// The ring's own keys, without secrets, in the order in which they encrypt.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +40,35 @@ impl Line {
         let newest_first = self.keys.iter().enumerate().rev();
         let mut candidates = newest_first.filter(is_due).filter(is_fresh).map(|(_, key)| key.0);
         candidates.find(all_others_have).unwrap_or(self.keys[self.active].0)
+    }
+}
+
+/// What the ring has, without secrets.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Outline {
+    /// Its own keys.
+    pub line: Line,
+    /// The names of all other keys that its servers have.
+    pub others: Vec<KeyName>,
+}
+
+/// What a server is to have: names in the order of its files, the one that encrypts first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wish(pub Vec<KeyName>);
+
+impl Outline {
+    /// Of what was selected.
+    pub fn of(selection: &Selection) -> Outline {
+        let keys = selection.line().iter().map(|key| (key.name, key.times)).collect();
+        let others = selection.others().iter().map(|key| key.name).collect();
+        Outline { line: Line { keys, active: selection.active() }, others }
+    }
+
+    /// What the server of a format is to have that is to encrypt with that key; `None` if it is gone.
+    pub fn wish(&self, format: Format, encrypts: &KeyName) -> Option<Wish> {
+        let line: Vec<KeyName> = self.line.keys.iter().map(|(name, _)| *name).collect();
+        let place = line.iter().position(|name| name == encrypts)?;
+        Some(Wish(format.holds(&Lineup::at(&line, place, &self.others))))
     }
 }
 

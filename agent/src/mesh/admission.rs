@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use super::stop::Stop;
+use super::link::Stop;
 
 /// From all addresses together.
 const MOST: usize = 192;

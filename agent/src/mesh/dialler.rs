@@ -1,37 +1,88 @@
-//! Those who are called: one task for each address.
+//! The peers that are called: their names are looked up again and again, and each address is dialled, by
+//! a task of its own, for as long as its node is not connected.
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
+use tktrot_fleet::config::{Host, Peer};
 use tktrot_fleet::message::NodeId;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
 use super::greeting::{self, Greeting, greet};
-use super::link::Link;
-use super::pause::Pauses;
-use super::registry::{Dialler, Unwanted};
-use super::shared::Shared;
-use super::targets::{State, Target, tell_first_round};
+use super::link::{Dialler, Link};
+use super::registry::Unwanted;
+use super::state::{MeshEvent, MeshState};
+use super::targets::{self, State, Target};
 
-/// What the complaints are about.
+/// How long a lookup may take: a resolver's usual limit for one attempt.
+const LOOKUP_WITHIN: Duration = Duration::from_secs(5);
+
+// What complaints are about.
 const DIALLING: &str = "it cannot be connected to";
+const LOOK_UP: &str = "it cannot be looked up";
+
+/// Keeps the addresses of the peer of this number current.
+pub async fn follow(state: Rc<MeshState>, number: usize, peer: Peer) {
+    let host = match &peer.host {
+        Host::Address(address) => {
+            update(&state, number, Ok([SocketAddr::new(*address, peer.port)].into()));
+            return tell_first_round(&state).await;
+        }
+        Host::Name(host) => host,
+    };
+    loop {
+        let found = look_up(host, peer.port).await;
+        let name = targets::name(&peer);
+        match &found {
+            Ok(_) => state.is_over(&name, LOOK_UP),
+            Err(error) => state.complain_about(&name, LOOK_UP, error),
+        }
+        update(&state, number, found);
+        tell_first_round(&state).await;
+        tokio::time::sleep(state.timing.lookup).await;
+    }
+}
+
+async fn look_up(host: &str, port: u16) -> Result<BTreeSet<SocketAddr>, String> {
+    match timeout(LOOKUP_WITHIN, lookup_host((host, port))).await {
+        Ok(Ok(found)) => Ok(found.collect()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("no answer within {} s", LOOKUP_WITHIN.as_secs())),
+    }
+}
+
+/// The addresses of the peer of this number are these now.
+pub fn update(state: &Rc<MeshState>, number: usize, found: Result<BTreeSet<SocketAddr>, String>) {
+    let dial = |target| tokio::task::spawn_local(dial(state.clone(), target)).abort_handle();
+    state.targets.borrow_mut().update(number, found, dial);
+}
+
+/// Tells the agent once when every address was tried.
+pub async fn tell_first_round(state: &MeshState) {
+    if state.targets.borrow_mut().ends_first_round() {
+        state.tell(MeshEvent::FirstRound).await;
+    }
+}
 
 /// Sees to it that the node at this address is connected, for as long as it runs.
-pub async fn dial(shared: Rc<Shared>, target: Rc<Target>) {
-    let mut pauses = Pauses::new(shared.timing.redial);
+pub async fn dial(state: Rc<MeshState>, target: Rc<Target>) {
+    let mut pauses = Pauses::new(state.timing.redial);
     let mut choice = 0;
     loop {
         target.state.set(State::Dialling);
         // A task of its own: when the address goes, a connection that is about to come stays.
-        let attempt = attempt(shared.clone(), target.clone(), choice);
+        let attempt = attempt(state.clone(), target.clone(), choice);
         let Ok((outcome, used)) = tokio::task::spawn_local(attempt).await else { return };
         choice = used;
         match outcome {
             Ok(Outcome::There(node)) => {
                 target.node.set(Some(node));
-                if shared.registry.borrow().get(node).is_some() {
+                if state.registry.borrow().get(node).is_some() {
                     pauses.reset();
-                    shared.is_over(&target.address, DIALLING);
+                    state.is_over(&target.address, DIALLING);
                 } else {
                     target.error.replace(Some("it did not want the connection".into()));
                 }
@@ -39,33 +90,33 @@ pub async fn dial(shared: Rc<Shared>, target: Rc<Target>) {
             Ok(Outcome::Myself) => {
                 target.state.set(State::Myself);
                 target.was_tried.set(true);
-                return tell_first_round(&shared).await;
+                return tell_first_round(&state).await;
             }
             Err(reason) => {
                 target.state.set(State::Waiting);
-                shared.complain_about(&target.address, DIALLING, &reason);
+                state.complain_about(&target.address, DIALLING, &reason);
                 target.error.replace(Some(reason));
             }
         }
         target.was_tried.set(true);
-        tell_first_round(&shared).await;
-        stay(&shared, &target).await;
+        tell_first_round(&state).await;
+        stay(&state, &target).await;
         target.state.set(State::Waiting);
         tokio::select! {
             () = tokio::time::sleep(pauses.next()) => {}
             () = target.wake.notified() => {}
         }
         // Somebody there may have dialled us in the meantime.
-        stay(&shared, &target).await;
+        stay(&state, &target).await;
     }
 }
 
 /// Waits for as long as the node that was there last is connected.
-async fn stay(shared: &Shared, target: &Target) {
+async fn stay(state: &MeshState, target: &Target) {
     loop {
-        let changed = shared.changed.notified();
+        let changed = state.changed.notified();
         let node = target.node.get();
-        if node.is_none_or(|node| shared.registry.borrow().get(node).is_none()) {
+        if node.is_none_or(|node| state.registry.borrow().get(node).is_none()) {
             return;
         }
         target.state.set(State::Connected);
@@ -84,14 +135,14 @@ enum Outcome {
 /// Dials, with every secret that there is, if need be, beginning with the one that was of use last.
 /// Returns which was used last.
 async fn attempt(
-    shared: Rc<Shared>,
+    state: Rc<MeshState>,
     target: Rc<Target>,
     choice: usize,
 ) -> (Result<Outcome, String>, usize) {
-    let choices = shared.tls.choices();
+    let choices = state.tls.choices();
     let mut first_error = None;
     for choice in (choice..choice + choices).map(|choice| choice % choices) {
-        match attempt_with(&shared, &target, choice).await {
+        match attempt_with(&state, &target, choice).await {
             Ok(outcome) => return (Ok(outcome), choice),
             Err(Failure::Refused(reason)) => {
                 first_error.get_or_insert(reason);
@@ -110,13 +161,13 @@ enum Failure {
 }
 
 async fn attempt_with(
-    shared: &Rc<Shared>,
+    state: &Rc<MeshState>,
     target: &Target,
     choice: usize,
 ) -> Result<Outcome, Failure> {
     let mut entered = None;
-    let limit = shared.timing.handshake;
-    let greeted = timeout(limit, call(shared, target, choice, &mut entered)).await;
+    let limit = state.timing.handshake;
+    let greeted = timeout(limit, call(state, target, choice, &mut entered)).await;
     let greeted = greeted.unwrap_or_else(|_| {
         let limit = limit.as_secs_f32();
         Err(Failure::Other(format!("it does not answer within {limit} s")))
@@ -124,29 +175,29 @@ async fn attempt_with(
     match greeted {
         Ok(Greeting::Wanted(connection, turn)) => {
             let node = connection.link.hello.node;
-            let shared = shared.clone();
+            let state = state.clone();
             tokio::task::spawn_local(async move {
                 let link = connection.link.clone();
-                connection.run(&shared).await;
+                connection.run(&state).await;
                 drop(turn);
-                greeting::forget(&shared, Some(link));
+                greeting::forget(&state, Some(link));
             });
             Ok(Outcome::There(node))
         }
         Ok(Greeting::Unwanted(_, Unwanted::Myself)) => Ok(Outcome::Myself),
         Ok(Greeting::Unwanted(node, Unwanted::Duplicate)) => {
-            greeting::forget(shared, entered);
+            greeting::forget(state, entered);
             Ok(Outcome::There(node))
         }
         Err(failure) => {
-            greeting::forget(shared, entered);
+            greeting::forget(state, entered);
             Err(failure)
         }
     }
 }
 
 async fn call(
-    shared: &Shared,
+    state: &MeshState,
     target: &Target,
     choice: usize,
     entered: &mut Option<Rc<Link>>,
@@ -156,7 +207,55 @@ async fn call(
     let stream = stream.map_err(|error| other(error.to_string()))?;
     stream.set_nodelay(true).map_err(|error| other(error.to_string()))?;
     let refused = |error: anyhow::Error| Failure::Refused(format!("{error:#}"));
-    let stream = shared.tls.connect(choice, stream).await.map_err(refused)?;
-    let greeted = greet(shared, stream, target.address, Dialler::We, entered).await;
-    greeted.map_err(|end| other(end.reason().to_owned()))
+    let stream = state.tls.connect(choice, stream).await.map_err(refused)?;
+    let greeted = greet(state, stream, target.address, Dialler::We, entered).await;
+    greeted.map_err(|end| other(end.to_string()))
+}
+
+/// The pauses between attempts at one address: longer and longer, and never the same for two hosts,
+/// which would else dial each other at the same moments for ever.
+pub struct Pauses {
+    least: Duration,
+    most: Duration,
+    next: Duration,
+}
+
+impl Pauses {
+    pub fn new((least, most): (Duration, Duration)) -> Self {
+        Pauses { least, most, next: least }
+    }
+
+    /// It worked: the next pause is a short one.
+    pub fn reset(&mut self) {
+        self.next = self.least;
+    }
+
+    /// The next one: between three quarters of what it would be and that.
+    pub fn next(&mut self) -> Duration {
+        let pause = self.next;
+        self.next = (2 * pause).min(self.most);
+        let mut random = [0; 1];
+        // Without randomness it is the whole pause.
+        let _ = openssl::rand::rand_bytes(&mut random);
+        pause - pause / 4 * u32::from(random[0]) / 255
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn they_grow_to_the_longest_and_start_again() {
+        let ms = Duration::from_millis;
+        let mut pauses = Pauses::new((ms(500), ms(5000)));
+        for whole in [500, 1000, 2000, 4000, 5000, 5000] {
+            let pause = pauses.next();
+            assert!(pause >= ms(whole * 3 / 4) && pause <= ms(whole), "{pause:?} of {whole} ms");
+        }
+        pauses.reset();
+        assert!(pauses.next() <= ms(500));
+        let several: std::collections::BTreeSet<_> = (0..20).map(|_| pauses.next()).collect();
+        assert!(several.len() > 5, "they are random");
+    }
 }

@@ -15,11 +15,10 @@ use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::OwnedMutexGuard;
 
 use super::age::Ages;
-use super::connection::{Connection, farewell};
-use super::frames::{End, Frames};
-use super::link::Link;
-use super::registry::{Dialler, Unwanted};
-use super::shared::Shared;
+use super::connection::{Connection, End, Flaw, Frames, farewell};
+use super::link::{Dialler, Link};
+use super::registry::Unwanted;
+use super::state::MeshState;
 use super::tls::Stream;
 
 /// Nothing that is said here is longer, in bytes.
@@ -27,7 +26,7 @@ const MOST: usize = 512;
 
 /// How it went.
 pub enum Greeting {
-    /// Both want the connection: it is in the registry, and the lock is its.
+    /// Both want the connection: it is in the registry, and holds the lock.
     Wanted(Box<Connection>, OwnedMutexGuard<()>),
     /// One of the two does not want it, for this good reason.
     Unwanted(NodeId, Unwanted),
@@ -35,7 +34,7 @@ pub enum Greeting {
 
 /// A connection on which nothing was said yet.
 struct Fresh<'a> {
-    shared: &'a Shared,
+    state: &'a MeshState,
     address: SocketAddr,
     frames: Frames<ReadHalf<Stream>>,
     writer: WriteHalf<Stream>,
@@ -49,15 +48,15 @@ struct Fresh<'a> {
 ///
 /// The other end says nothing, or what no peer of this mesh says.
 pub async fn greet(
-    shared: &Shared,
+    state: &MeshState,
     stream: Stream,
     address: SocketAddr,
     dialler: Dialler,
     entered: &mut Option<Rc<Link>>,
 ) -> Result<Greeting, End> {
     let (reader, writer) = tokio::io::split(stream);
-    let frames = Frames::new(reader, &shared.timing);
-    let fresh = Fresh { shared, address, frames, writer, ages: Ages::new(shared.now()) };
+    let frames = Frames::new(reader, &state.timing);
+    let fresh = Fresh { state, address, frames, writer, ages: Ages::new(state.now()) };
     match dialler {
         Dialler::We => fresh.dialled(entered).await,
         Dialler::They => fresh.accepted(entered).await,
@@ -65,24 +64,24 @@ pub async fn greet(
 }
 
 /// Removes a connection that did not come about.
-pub fn forget(shared: &Shared, entered: Option<Rc<Link>>) {
+pub fn forget(state: &MeshState, entered: Option<Rc<Link>>) {
     if let Some(link) = entered {
-        shared.registry.borrow_mut().remove(&link);
-        shared.changed.notify_waiters();
+        state.registry.borrow_mut().remove(&link);
+        state.changed.notify_waiters();
     }
 }
 
 impl Fresh<'_> {
     async fn accepted(mut self, entered: &mut Option<Rc<Link>>) -> Result<Greeting, End> {
-        let asked = self.shared.now();
-        self.say(&wire::hello(&self.shared.me.hello(), asked)).await?;
+        let asked = self.state.now();
+        self.say(&wire::hello(&self.state.me, asked)).await?;
         let hello = self.hello().await?;
-        self.ages.answered(asked, self.shared.now());
+        self.ages.answered(asked, self.state.now());
         let (link, turn) = match self.enter(&hello, Dialler::They, entered).await {
             Ok(entered) => entered,
             Err(unwanted) => return Ok(self.part(&hello, unwanted).await),
         };
-        let now = self.shared.now();
+        let now = self.state.now();
         link.asked(now);
         self.say(&wire::ping(now.0, now)).await?;
         Ok(self.wanted(link, turn))
@@ -94,17 +93,19 @@ impl Fresh<'_> {
             Ok(entered) => entered,
             Err(unwanted) => return Ok(self.part(&hello, unwanted).await),
         };
-        let asked = self.shared.now();
-        self.say(&wire::hello(&self.shared.me.hello(), asked)).await?;
+        let asked = self.state.now();
+        self.say(&wire::hello(&self.state.me, asked)).await?;
         let ping = match self.hear().await {
             // It has another one with this node, of which this side may not have heard yet.
-            Err(End::Closed(_)) => return Ok(Greeting::Unwanted(hello.node, Unwanted::Duplicate)),
+            Err(End::Closed | End::Broken(_)) => {
+                return Ok(Greeting::Unwanted(hello.node, Unwanted::Duplicate));
+            }
             heard => heard?,
         };
         let Said::Ping(number) = ping else {
-            return Err(End::Flaw("it answers with something else than a ping".into()));
+            return Err(Flaw::NoPing.into());
         };
-        let now = self.shared.now();
+        let now = self.state.now();
         self.ages.answered(asked, now);
         self.say(&wire::pong(number, now)).await?;
         Ok(self.wanted(link, turn))
@@ -118,8 +119,8 @@ impl Fresh<'_> {
         entered: &mut Option<Rc<Link>>,
     ) -> Result<(Rc<Link>, OwnedMutexGuard<()>), Unwanted> {
         let turn = {
-            let mut registry = self.shared.registry.borrow_mut();
-            registry.wants(&self.shared.me, hello, dialler)?;
+            let mut registry = self.state.registry.borrow_mut();
+            registry.wants(&self.state.me, hello, dialler)?;
             let link = Rc::new(Link::new(hello.clone(), dialler, self.address));
             *entered = Some(link.clone());
             registry.put(&link)
@@ -142,27 +143,24 @@ impl Fresh<'_> {
 
     async fn say(&mut self, frame: &Bytes) -> Result<(), End> {
         let said = self.writer.write_all(frame).await;
-        said.map_err(|error| End::Closed(format!("the connection broke: {error}")))
+        said.map_err(End::Broken)
     }
 
     async fn hear(&mut self) -> Result<Said, End> {
         let frame = self.frames.next(MOST).await?;
-        let now: Time = self.shared.now();
-        let frame = wire::decode(&frame).map_err(|flaw| End::Flaw(flaw.to_string()))?;
+        let now: Time = self.state.now();
+        let frame = wire::decode(&frame)?;
         self.ages.heard(frame.sent, now);
         Ok(frame.said)
     }
 
     async fn hello(&mut self) -> Result<Hello, End> {
         let Said::Hello(hello) = self.hear().await? else {
-            return Err(End::Flaw("it does not say who it is".into()));
+            return Err(Flaw::NoHello.into());
         };
-        let me = &self.shared.me;
+        let me = &self.state.me;
         if hello.ring != me.ring {
-            return Err(End::Flaw(format!(
-                "it shares the ring {:?}, and this agent {:?}: a mesh is for rings of one name",
-                hello.ring, me.ring
-            )));
+            return Err(Flaw::OtherRing(hello.ring, me.ring.clone()).into());
         }
         Ok(hello)
     }

@@ -7,6 +7,7 @@
 //! is dead, whether that was noticed or not.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -14,8 +15,7 @@ use tktrot_fleet::message::NodeId;
 use tktrot_fleet::wire::Hello;
 use tokio::sync::Mutex;
 
-use super::link::Link;
-use super::me::Me;
+use super::link::{Dialler, Link};
 
 /// The connections that stay.
 #[derive(Default)]
@@ -33,11 +33,13 @@ pub enum Unwanted {
     Duplicate,
 }
 
-/// Who dialled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dialler {
-    We,
-    They,
+impl fmt::Display for Unwanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Unwanted::Myself => "it is this node itself",
+            Unwanted::Duplicate => "there is another connection with that node",
+        })
+    }
 }
 
 impl Registry {
@@ -46,7 +48,7 @@ impl Registry {
     /// # Errors
     ///
     /// It is not.
-    pub fn wants(&self, me: &Me, hello: &Hello, dialler: Dialler) -> Result<(), Unwanted> {
+    pub fn wants(&self, me: &Hello, hello: &Hello, dialler: Dialler) -> Result<(), Unwanted> {
         if (hello.node, hello.instance) == (me.node, me.instance) {
             return Err(Unwanted::Myself);
         }
@@ -95,12 +97,8 @@ impl Registry {
 mod tests {
     use super::*;
 
-    fn me(node: u64) -> Me {
-        Me { node: NodeId(node), instance: 100 + node, ring: "ring".into() }
-    }
-
-    fn hello(me: &Me) -> Hello {
-        me.hello()
+    fn me(node: u64) -> Hello {
+        Hello { node: NodeId(node), instance: 100 + node, ring: "ring".into() }
     }
 
     fn link(hello: Hello, dialler: Dialler) -> Rc<Link> {
@@ -110,8 +108,8 @@ mod tests {
     #[test]
     fn a_node_knows_itself() {
         let registry = Registry::default();
-        assert_eq!(registry.wants(&me(1), &hello(&me(1)), Dialler::We), Err(Unwanted::Myself));
-        let other = Hello { instance: 7, ..hello(&me(1)) };
+        assert_eq!(registry.wants(&me(1), &me(1), Dialler::We), Err(Unwanted::Myself));
+        let other = Hello { instance: 7, ..me(1) };
         assert_eq!(registry.wants(&me(1), &other, Dialler::We), Ok(()));
     }
 
@@ -119,8 +117,8 @@ mod tests {
     fn who_is_connected_does_not_dial_on() {
         for there in [Dialler::We, Dialler::They] {
             let mut registry = Registry::default();
-            registry.put(&link(hello(&me(2)), there));
-            let wants = |dialler| registry.wants(&me(1), &hello(&me(2)), dialler);
+            registry.put(&link(me(2), there));
+            let wants = |dialler| registry.wants(&me(1), &me(2), dialler);
             assert_eq!(wants(Dialler::We), Err(Unwanted::Duplicate));
         }
     }
@@ -129,20 +127,20 @@ mod tests {
     fn of_two_at_the_same_time_both_sides_keep_the_same() {
         // Each has put its own before the other's is heard of.
         let (mut low, mut high) = (Registry::default(), Registry::default());
-        low.put(&link(hello(&me(2)), Dialler::We));
-        high.put(&link(hello(&me(1)), Dialler::We));
+        low.put(&link(me(2), Dialler::We));
+        high.put(&link(me(1), Dialler::We));
         let duplicate = Err(Unwanted::Duplicate);
-        assert_eq!(low.wants(&me(1), &hello(&me(2)), Dialler::They), duplicate);
-        assert_eq!(high.wants(&me(2), &hello(&me(1)), Dialler::They), Ok(()));
+        assert_eq!(low.wants(&me(1), &me(2), Dialler::They), duplicate);
+        assert_eq!(high.wants(&me(2), &me(1), Dialler::They), Ok(()));
     }
 
     #[test]
     fn a_node_that_dials_again_or_anew_replaces_its_former_connection() {
         let mut registry = Registry::default();
-        let former = link(hello(&me(2)), Dialler::They);
+        let former = link(me(2), Dialler::They);
         let turn = registry.put(&former);
-        assert_eq!(registry.wants(&me(1), &hello(&me(2)), Dialler::They), Ok(()));
-        let restarted = Hello { instance: 7, ..hello(&me(2)) };
+        assert_eq!(registry.wants(&me(1), &me(2), Dialler::They), Ok(()));
+        let restarted = Hello { instance: 7, ..me(2) };
         for dialler in [Dialler::We, Dialler::They] {
             assert_eq!(registry.wants(&me(1), &restarted, dialler), Ok(()));
         }

@@ -1,4 +1,5 @@
-//! The addresses that are dialled: those of the settings, and those that their names stand for.
+//! The addresses that are dialled, and how it stands with each: those of the settings, and those that
+//! their names stand for.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,10 +10,6 @@ use tktrot_fleet::config::{Host, Peer};
 use tktrot_fleet::message::NodeId;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
-
-use super::dialler;
-use super::events::Noticed;
-use super::shared::Shared;
 
 /// How it stands with an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +46,7 @@ struct Named {
     error: Option<String>,
 }
 
-/// All of them.
+/// The addresses of all peers of the settings.
 #[derive(Default)]
 pub struct Targets {
     named: Vec<Named>,
@@ -86,6 +83,56 @@ impl Targets {
         there.for_each(|target| target.wake.notify_one());
     }
 
+    /// The addresses of the peer of this number are these now; one whose look-up fails keeps those
+    /// that it had. New ones are dialled, in a task of their own each.
+    pub fn update(
+        &mut self,
+        number: usize,
+        found: Result<BTreeSet<SocketAddr>, String>,
+        dial: impl Fn(Rc<Target>) -> AbortHandle,
+    ) {
+        let named = &mut self.named[number];
+        named.was_looked_up = true;
+        match found {
+            Ok(addresses) => {
+                named.addresses = addresses;
+                named.error = None;
+            }
+            Err(error) => named.error = Some(error),
+        }
+        let wanted: BTreeSet<SocketAddr> =
+            self.named.iter().flat_map(|named| named.addresses.iter().copied()).collect();
+        self.dialled.retain(|address, (_, task)| {
+            let stays = wanted.contains(address);
+            if !stays {
+                task.abort();
+            }
+            stays
+        });
+        for address in wanted {
+            self.dialled.entry(address).or_insert_with(|| {
+                let target = Rc::new(Target {
+                    address,
+                    state: Cell::new(State::Dialling),
+                    node: Cell::new(None),
+                    error: RefCell::default(),
+                    wake: Notify::new(),
+                    was_tried: Cell::new(false),
+                });
+                (target.clone(), dial(target))
+            });
+        }
+    }
+
+    /// True once: when every address was tried.
+    pub fn ends_first_round(&mut self) -> bool {
+        let is_known = self.named.iter().all(|named| named.was_looked_up);
+        let is_over = is_known && self.all().all(|target| target.was_tried.get());
+        let ends = is_over && !self.is_first_round_over;
+        self.is_first_round_over |= is_over;
+        ends
+    }
+
     /// Ends all attempts; connections stay.
     pub fn stop(&mut self) {
         self.dialled.values().for_each(|(_, task)| task.abort());
@@ -99,56 +146,4 @@ pub fn name(peer: &Peer) -> String {
         Host::Address(address) => SocketAddr::new(*address, peer.port).to_string(),
         Host::Name(name) => format!("{name}:{}", peer.port),
     }
-}
-
-/// The addresses of the peer of this number are these now; one whose look-up fails keeps those that
-/// it had.
-pub fn update(shared: &Rc<Shared>, number: usize, found: Result<BTreeSet<SocketAddr>, String>) {
-    let mut targets = shared.targets.borrow_mut();
-    let named = &mut targets.named[number];
-    named.was_looked_up = true;
-    match found {
-        Ok(addresses) => {
-            named.addresses = addresses;
-            named.error = None;
-        }
-        Err(error) => named.error = Some(error),
-    }
-    let wanted: BTreeSet<SocketAddr> =
-        targets.named.iter().flat_map(|named| named.addresses.iter().copied()).collect();
-    targets.dialled.retain(|address, (_, task)| {
-        let stays = wanted.contains(address);
-        if !stays {
-            task.abort();
-        }
-        stays
-    });
-    for address in wanted {
-        targets.dialled.entry(address).or_insert_with(|| {
-            let target = Rc::new(Target {
-                address,
-                state: Cell::new(State::Dialling),
-                node: Cell::new(None),
-                error: RefCell::default(),
-                wake: Notify::new(),
-                was_tried: Cell::new(false),
-            });
-            let task = tokio::task::spawn_local(dialler::dial(shared.clone(), target.clone()));
-            (target, task.abort_handle())
-        });
-    }
-}
-
-/// Tells the agent once when every address was tried.
-pub async fn tell_first_round(shared: &Shared) {
-    {
-        let mut targets = shared.targets.borrow_mut();
-        let is_known = targets.named.iter().all(|named| named.was_looked_up);
-        let is_over = is_known && targets.all().all(|target| target.was_tried.get());
-        if targets.is_first_round_over || !is_over {
-            return;
-        }
-        targets.is_first_round_over = true;
-    }
-    shared.tell(Noticed::FirstRound).await;
 }

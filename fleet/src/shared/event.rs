@@ -8,8 +8,7 @@ use tktrot::secret::KeyName;
 use super::clock::{Reading, RedisTime};
 use super::place::{Place, Slot};
 use super::stored::{Flaw, Grave, Stored, Terms};
-use crate::message::Refusal;
-use crate::node::event::Facts;
+use crate::message::{Facts, Refusal};
 
 /// What Redis has under the ring's name beside keys: who changes anything there writes a new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -35,8 +35,7 @@ use tktrot::clock::Time;
 use tktrot::schedule::{KeyState, KeyTimes, MAX_LIFETIME, Policy};
 use tktrot::secret::KeyName;
 
-use crate::message::{NodeId, Refusal};
-use crate::node::event::Facts;
+use crate::message::{Facts, NodeId, Refusal};
 use clock::{Reading, RedisTime};
 use event::{Action, Event, Look, Mark, Note};
 use held::{Held, Step};

@@ -28,8 +28,7 @@ use tktrot_fleet::config::{Export, Format};
 use tokio::sync::oneshot;
 
 use super::Exporter;
-use super::entry::Entry;
-use super::status::ExportStatus;
+use super::entry::{Entry, ExportStatus};
 use tktrot_keyfile::generator::OpenSsl;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;

@@ -16,7 +16,7 @@ use openssl::x509::{X509, X509NameBuilder};
 use testbed::RingDir;
 use tktrot_fleet::config::Credentials;
 
-use super::super::Tls;
+use super::super::tls::Tls;
 use super::host::{Host, address, peer, run, timing, tls, until_all_up};
 use super::log::Log;
 

@@ -10,10 +10,13 @@ use tktrot::secret::{KeyName, KeySecrets};
 use tktrot_fleet::config::{Host as PeerHost, Peer};
 use tktrot_fleet::message::{Left, Message, NodeId, Offer};
 use tktrot_fleet::secret::FleetSecret;
+use tktrot_fleet::wire::Hello;
 use tokio::task::LocalSet;
 use tokio::time::timeout;
 
-use super::super::{Events, Me, Mesh, MeshConfig, MeshEvent, Timing, Tls};
+use super::super::state::Timing;
+use super::super::tls::Tls;
+use super::super::{Mesh, MeshConfig, MeshEvent};
 
 /// A fleet secret, always the same for a number.
 pub fn secret(number: u8) -> FleetSecret {
@@ -54,7 +57,6 @@ pub fn timing() -> Timing {
 /// A mesh, and what it hears.
 pub struct Host {
     pub mesh: Mesh,
-    pub events: Events,
     pub node: NodeId,
     pub address: SocketAddr,
     /// The peers that are up.
@@ -81,13 +83,12 @@ impl Host {
         timing: Timing,
     ) -> Host {
         let node = NodeId(u64::from(number));
-        let me = Me { node, instance, ring: "ring-of-the-test".into() };
+        let me = Hello { node, instance, ring: "ring-of-the-test".into() };
         let listener = TcpListener::bind(address).unwrap();
         let config = MeshConfig { listener, peers, tls, timing };
-        let (mesh, events) = Mesh::start(config, me).unwrap();
+        let mesh = Mesh::start(config, me).unwrap();
         Host {
             mesh,
-            events,
             node,
             address,
             up: BTreeSet::new(),
@@ -99,16 +100,19 @@ impl Host {
 
     /// Takes note of the next event.
     pub async fn event(&mut self) {
-        match self.events.recv().await.expect("the mesh is there") {
-            MeshEvent::Up { node, .. } => {
+        match self.mesh.recv().await.expect("the mesh is there") {
+            MeshEvent::Up(link) => {
+                let node = link.hello.node;
                 assert!(self.up.insert(node), "up twice: {node}");
                 self.changes.push((node, Ok(())));
             }
-            MeshEvent::Down { node, reason } => {
+            MeshEvent::Down(link, reason) => {
+                let node = link.hello.node;
                 assert!(self.up.remove(&node), "down twice: {node}");
                 self.changes.push((node, Err(reason)));
             }
-            MeshEvent::Received { from, message, age } => {
+            MeshEvent::Received { from, message, age, at } => {
+                let age = age.saturating_add(at.until(BootClock.now()));
                 assert!(self.up.contains(&from), "a message of one who is not up");
                 self.heard.push((from, message, age));
             }

@@ -12,8 +12,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_openssl::SslStream;
 
-use super::super::Timing;
-use super::super::tls::{no_dhe_kex, psk};
+use super::super::psk;
+use super::super::state::Timing;
+use super::super::tls::no_dhe_kex;
 use super::host::{Host, address, key, run, secret, timing, tls, until_all_up};
 use super::log::Log;
 use super::relay::{Relay, Way};

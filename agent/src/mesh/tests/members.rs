@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::super::Timing;
+use super::super::state::Timing;
 use super::host::{Host, address, key, run, timing, tls};
 use super::log::Log;
 use super::stranger::{greeted_member, is_closed_at_last, member};

@@ -8,7 +8,7 @@ use tktrot_fleet::config::{Host as PeerHost, Peer};
 use tktrot_fleet::message::{Message, NodeId};
 
 use super::super::PeerState;
-use super::super::targets::update;
+use super::super::dialler::update;
 use super::host::{Host, address, key, peer, run, timing, tls, until_all_up};
 use super::log::Log;
 
@@ -111,7 +111,7 @@ fn a_dropped_peer_comes_back() {
         let (a, b) = (address(18), address(19));
         let mut hosts = [Host::start(1, a, tls(&[7]), &[b]), Host::start(2, b, tls(&[7]), &[])];
         until_all_up(&mut hosts).await;
-        hosts[0].mesh.drop(NodeId(2), "silent about a key");
+        hosts[0].mesh.drop_peer(NodeId(2), "silent about a key");
         assert_eq!(hosts[0].until_down(2).await, "silent about a key");
         hosts[1].until_down(1).await;
         until_all_up(&mut hosts).await;
@@ -147,19 +147,19 @@ fn the_addresses_of_a_name_come_and_go() {
         let mut one = Host::start_as(1, 1, a, tls(&[7]), vec![named], timing());
         let mut two = Host::start(2, b, tls(&[7]), &[]);
         one.until("the first round is over", |host| host.first_round_is_over).await;
-        let shared = one.mesh.shared.clone();
+        let state = one.mesh.state.clone();
         let addresses = |host: &Host| -> Vec<String> {
             host.mesh.peers().into_iter().map(|peer| peer.address).collect()
         };
-        update(&shared, 0, Ok([b].into()));
+        update(&state, 0, Ok([b].into()));
         one.until_up(2).await;
         two.until_up(1).await;
         // A resolver that fails says nothing about where peers are.
-        update(&shared, 0, Err("no answer".into()));
+        update(&state, 0, Err("no answer".into()));
         assert_eq!(addresses(&one), [b.to_string()]);
         // An address that goes is not dialled again; a connection is not ended by it.
         let c = address(25);
-        update(&shared, 0, Ok([c].into()));
+        update(&state, 0, Ok([c].into()));
         let mut expected = [b, c].map(|address| address.to_string());
         expected.sort();
         let mut known = addresses(&one);
@@ -167,7 +167,7 @@ fn the_addresses_of_a_name_come_and_go() {
         assert_eq!(known, expected);
         one.during(Duration::from_millis(100)).await;
         assert_eq!(one.up.len(), 1);
-        one.mesh.drop(NodeId(2), "to see whether it comes back");
+        one.mesh.drop_peer(NodeId(2), "to see whether it comes back");
         one.until_down(2).await;
         one.during(Duration::from_millis(600)).await;
         assert!(one.up.is_empty(), "an address that is gone was dialled");

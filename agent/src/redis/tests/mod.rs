@@ -23,10 +23,12 @@ use tktrot::secret::KeyName;
 use tktrot_fleet::config::{Redis as Settings, RedisAt};
 use tktrot_fleet::secret::FleetSecret;
 use tktrot_fleet::shared::event::Note;
+use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::engine::{Ear, Engine, Prepared};
+use super::{Prepared, ThroughRedis};
+use crate::ask::Reply;
 use crate::ring::HostRing;
 use tktrot_keyfile::generator::OpenSsl;
 
@@ -78,16 +80,14 @@ impl Files {
     }
 }
 
-/// A host: its ring, and the engine that governs it.
+/// A host: its ring, and what governs it.
 struct Host {
-    // In this order: the engine ends before its ring.
-    engine: Engine,
-    ear: Ear,
+    // In this order: what governs the ring ends before it.
+    redis: ThroughRedis,
     ring: HostRing,
     view: View,
     place: Place,
     _dir: Option<RingDir>,
-    notes: Vec<Note>,
 }
 
 impl Host {
@@ -107,8 +107,8 @@ impl Host {
         let look = || place.look().unwrap().unwrap();
         let ring = HostRing::new(keyring, look().into());
         let prepared = Prepared::read(settings, "web").unwrap();
-        let (engine, ear) = Engine::start(prepared, &ring, false);
-        Host { engine, ear, ring, view: look(), place, _dir: None, notes: Vec::new() }
+        let redis = ThroughRedis::start(prepared, &ring);
+        Host { redis, ring, view: look(), place, _dir: None }
     }
 
     /// The agent dies; the ring stays.
@@ -117,14 +117,38 @@ impl Host {
     }
 
     async fn step(&mut self) {
-        let mut notes = self.engine.look(&self.ring);
-        notes.extend(self.engine.tick(&self.ring));
-        while let Ok(Some(heard)) = timeout(Duration::from_millis(1), self.ear.next()).await {
-            notes.extend(self.engine.hear(heard, &self.ring));
-        }
+        self.redis.look(&self.ring);
+        self.redis.tick(&self.ring);
+        let moment = Duration::from_millis(1);
+        while timeout(moment, self.redis.hear(&self.ring)).await.is_ok() {}
         // The lease, as the agent renews it.
         drop(self.ring.act());
-        self.notes.extend(notes);
+    }
+
+    /// Asks for a new key in the whole fleet.
+    fn rotate(&mut self) -> oneshot::Receiver<Reply> {
+        let (answer, answered) = oneshot::channel();
+        self.redis.rotate(answer, &self.ring);
+        answered
+    }
+
+    /// Ends keys, or all, in the whole fleet.
+    fn revoke(&mut self, names: Option<Vec<KeyName>>) {
+        assert!(matches!(self.redis.revoke(names, &self.ring), Reply::Answer(_)));
+    }
+
+    fn notes(&self) -> &[Note] {
+        &self.redis.notes
+    }
+
+    /// Where Redis is, while it can be asked.
+    fn address(&self) -> Option<String> {
+        self.redis.tell(&self.ring).redis.unwrap().address
+    }
+
+    /// Why it cannot.
+    fn trouble(&self) -> Option<String> {
+        self.redis.tell(&self.ring).redis.unwrap().error
     }
 
     /// The key that a server on this host encrypts with.
@@ -139,7 +163,7 @@ impl Host {
 
     /// The fleet's key that it encrypts with, if it is one.
     fn turn(&self) -> Option<KeyName> {
-        let (_, name) = self.engine.turn(self.ring.now())?;
+        let (_, name) = self.redis.node.turn(self.ring.now())?;
         (self.encrypting() == Some(name)).then_some(name)
     }
 }
@@ -155,7 +179,7 @@ async fn until(hosts: &mut [Host], what: &str, mut is_so: impl FnMut(&[Host]) ->
             return;
         }
         if Instant::now() > end {
-            let notes: Vec<_> = hosts.iter().map(|host| &host.notes).collect();
+            let notes: Vec<_> = hosts.iter().map(Host::notes).collect();
             panic!("waited in vain for {what}: {notes:#?}");
         }
         sleep(Duration::from_millis(5)).await;

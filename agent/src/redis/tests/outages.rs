@@ -5,7 +5,7 @@ use super::*;
 /// Every host encrypts, at every look.
 fn all_encrypt(hosts: &[Host]) {
     for (number, host) in hosts.iter().enumerate() {
-        assert!(host.encrypting().is_some(), "host {number} has no key: {:#?}", host.notes);
+        assert!(host.encrypting().is_some(), "host {number} has no key: {:#?}", host.notes());
     }
 }
 
@@ -23,9 +23,8 @@ fn without_redis_each_goes_on_alone_and_returns() {
             hosts.iter().all(|host| host.turn().is_none())
         })
         .await;
-        assert!(hosts.iter().all(|host| host.engine.trouble().is_some()));
-        let Host { engine, ring, .. } = &mut hosts[0];
-        assert!(engine.rotate(ring).is_err());
+        assert!(hosts.iter().all(|host| host.trouble().is_some()));
+        assert!(matches!(hosts[0].rotate().try_recv(), Ok(Reply::Error(_))));
         let own = hosts[0].encrypting();
         until(&mut hosts, "a rotation alone", |hosts| {
             all_encrypt(hosts);
@@ -61,7 +60,7 @@ fn what_a_flush_has_lost_is_put_back() {
         .await;
         // Nothing splits: at every look all have what any encrypts with, the newcomer, too.
         hosts.push(Host::new(&settings));
-        until(&mut hosts, "the newcomer", |hosts| hosts[2].engine.is_synced()).await;
+        until(&mut hosts, "the newcomer", |hosts| hosts[2].redis.is_synced()).await;
         let before = hosts[0].turn();
         until(&mut hosts, "the next rotation", |hosts| {
             let names: Vec<_> = hosts.iter().filter_map(Host::encrypting).collect();
@@ -83,7 +82,7 @@ fn sentinel_names_the_one_that_takes_over() {
         let settings = Settings { at, ..files.settings(&master) };
         let mut hosts = vec![Host::new(&settings), Host::new(&settings)];
         agreement(&mut hosts).await;
-        assert_eq!(hosts[0].engine.address(), Some(master.addr().to_string().as_str()));
+        assert_eq!(hosts[0].address(), Some(master.addr().to_string()));
         // Sentinel must know the replica before it can make it the master.
         until(&mut hosts, "Sentinel to know the replica", |_| {
             let replicas = sentinel.ask(&["SENTINEL", "REPLICAS", "keys"]).unwrap_or_default();
@@ -95,7 +94,7 @@ fn sentinel_names_the_one_that_takes_over() {
         let there = replica.addr().to_string();
         until(&mut hosts, "the fail-over", |hosts| {
             all_encrypt(hosts);
-            hosts.iter().all(|host| host.engine.address() == Some(&there))
+            hosts.iter().all(|host| host.address().as_ref() == Some(&there))
         })
         .await;
         let before = agreement(&mut hosts).await;

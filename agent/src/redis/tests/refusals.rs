@@ -9,11 +9,11 @@ use super::*;
 async fn trouble(settings: &Settings) -> String {
     let mut hosts = [Host::new(settings)];
     until(&mut hosts, "trouble and a key of its own", |hosts| {
-        hosts[0].engine.trouble().is_some() && hosts[0].encrypting().is_some()
+        hosts[0].trouble().is_some() && hosts[0].encrypting().is_some()
     })
     .await;
-    assert!(hosts[0].engine.address().is_none() && hosts[0].turn().is_none());
-    hosts[0].engine.trouble().unwrap().to_owned()
+    assert!(hosts[0].address().is_none() && hosts[0].turn().is_none());
+    hosts[0].trouble().unwrap()
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn a_host_with_another_secret_says_so_once_and_disturbs_nobody() {
         hosts.push(Host::new(&stranger));
         let flaws = |host: &Host| {
             let flaw = |note: &&Note| matches!(note, Note::Flawed(_, Flaw::Secret(_)));
-            host.notes.iter().filter(flaw).count()
+            host.notes().iter().filter(flaw).count()
         };
         let mut turns = Vec::new();
         until(&mut hosts, "rotations of the others", |hosts| {
@@ -78,13 +78,13 @@ fn a_host_with_another_secret_says_so_once_and_disturbs_nobody() {
         .await;
         assert!(flaws(&hosts[2]) == 1 && flaws(&hosts[0]) <= 1);
         let own = |note: &&Note| matches!(note, Note::OwnKey(_));
-        let needed = hosts[0].notes.iter().filter(own).count();
+        let needed = hosts[0].notes().iter().filter(own).count();
 
         // With both secrets, whichever comes first, it belongs to them.
         let both = vec![other, files.path("fleet.secret")];
         hosts[2] = Host::new(&Settings { secrets: both, ..settings });
         agreement(&mut hosts[..]).await;
-        assert_eq!(hosts[0].notes.iter().filter(own).count(), needed, "it was never alone");
+        assert_eq!(hosts[0].notes().iter().filter(own).count(), needed, "it was never alone");
     });
 }
 
@@ -138,11 +138,11 @@ fn what_is_no_wrapped_key_is_told_and_another_turn_is_taken() {
             redis.ask(&["SET", &format!("tktrot:web:key:{period}"), "rubbish"]).unwrap();
         }
         let flawed = |host: &Host| {
-            host.notes.iter().any(|note| matches!(note, Note::Flawed(_, Flaw::NoKey)))
+            host.notes().iter().any(|note| matches!(note, Note::Flawed(_, Flaw::NoKey)))
         };
         until(&mut hosts, "the rubbish to be found", |hosts| hosts.iter().all(flawed)).await;
         let later = |host: &Host| {
-            let place = host.engine.turn(host.ring.now()).map(|(place, _)| place);
+            let place = host.redis.node.turn(host.ring.now()).map(|(place, _)| place);
             place.is_some_and(|place| place.turn == 1)
         };
         until(&mut hosts, "the second turn", |hosts| agree(hosts) && later(&hosts[0])).await;

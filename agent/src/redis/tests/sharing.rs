@@ -26,7 +26,7 @@ fn three_hosts_agree_on_one_key_per_rotation() {
         let mut hosts = vec![Host::new(&settings), Host::new(&settings), Host::new(&settings)];
         until(&mut hosts, "every host to be ready", |hosts| {
             let ready =
-                |host: &Host| host.engine.is_synced() && host.engine.has_active(host.ring.now());
+                |host: &Host| host.redis.is_synced() && host.redis.has_active(host.ring.now());
             hosts.iter().all(ready)
         })
         .await;
@@ -35,12 +35,11 @@ fn three_hosts_agree_on_one_key_per_rotation() {
 
         // One that joins has all that the others have.
         hosts.push(Host::new(&settings));
-        let joined =
-            |hosts: &[Host]| hosts[3].engine.is_synced() && hosts[3].encrypting().is_some();
+        let joined = |hosts: &[Host]| hosts[3].redis.is_synced() && hosts[3].encrypting().is_some();
         until(&mut hosts, "the fourth host", joined).await;
         assert!(agree(&hosts) && hosts[3].has(hosts[0].turn().unwrap()));
         let own = |note: &Note| matches!(note, Note::OwnKey(_));
-        assert!(!hosts[3].notes.iter().any(own), "it needed none of its own");
+        assert!(!hosts[3].notes().iter().any(own), "it needed none of its own");
 
         // Nothing stays in Redis for good, and nothing is there in clear.
         let names = redis.ask(&["KEYS", "*"]).unwrap();
@@ -61,12 +60,12 @@ fn a_rotation_by_hand_turns_the_fleet_to_one_new_key() {
         let mut hosts = vec![Host::new(&settings), Host::new(&settings), Host::new(&settings)];
         agreement(&mut hosts).await;
         let (first, second) = (0, 1);
+        let mut answers = Vec::new();
         for asker in [first, second] {
-            let Host { engine, ring, notes, .. } = &mut hosts[asker];
-            notes.extend(engine.rotate(ring).unwrap());
+            answers.push(hosts[asker].rotate());
         }
         let answer = |host: &Host| {
-            host.notes.iter().find_map(|note| match note {
+            host.notes().iter().find_map(|note| match note {
                 Note::Turns(name, _) => Some(*name),
                 _ => None,
             })
@@ -98,21 +97,19 @@ fn a_revocation_reaches_all_and_one_that_was_away_before_it_is_ready() {
         assert!(away.has(revoked));
         let (place, _dir) = away.die();
 
-        let Host { engine, ring, notes, .. } = &mut hosts[0];
-        notes.extend(engine.revoke_all(ring).unwrap());
+        hosts[0].revoke(None);
         assert!(!hosts[0].has(revoked) && hosts[0].encrypting().is_some(), "here at once");
         until(&mut hosts, "the other host to heed it", |hosts| !hosts[1].has(revoked)).await;
         assert!(hosts[1].encrypting().is_some());
 
         hosts.push(Host::on(place, &settings));
-        until(&mut hosts, "the one that was away", |hosts| hosts[2].engine.is_synced()).await;
+        until(&mut hosts, "the one that was away", |hosts| hosts[2].redis.is_synced()).await;
         assert!(!hosts[2].has(revoked) && hosts[2].encrypting().is_some());
         let new = agreement(&mut hosts).await;
         assert_ne!(new, revoked);
 
         // One key by its name; and Redis may forget everything.
-        let Host { engine, ring, notes, .. } = &mut hosts[1];
-        notes.extend(engine.revoke(vec![new], ring));
+        hosts[1].revoke(Some(vec![new]));
         until(&mut hosts, "all to heed it", |hosts| !hosts.iter().any(|host| host.has(new))).await;
         redis.ask(&["FLUSHALL"]).unwrap();
         rotations_without(&mut hosts, &[revoked, new]).await;

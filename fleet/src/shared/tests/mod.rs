@@ -17,8 +17,7 @@ use super::place::Slot;
 use super::settings::Settings;
 use super::stored::{Flaw, Grave, Revoked, Stored};
 use super::{SLACK, Shared};
-use crate::message::NodeId;
-use crate::node::event::Facts;
+use crate::message::{Facts, NodeId};
 
 const R: Duration = Duration::from_secs(60);
 const LIFETIME: Duration = Duration::from_secs(120);

@@ -5,15 +5,13 @@ use std::os::raw::{c_int, c_uchar};
 use std::ptr;
 use std::sync::OnceLock;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use foreign_types::{ForeignType, ForeignTypeRef};
 use openssl::ex_data::Index;
 use openssl::md::MdRef;
 use openssl::ssl::{SslContext, SslContextBuilder, SslRef, SslSession};
 use openssl_sys::{EVP_MD, SSL, SSL_CIPHER, SSL_CTX, SSL_SESSION};
 use tktrot_fleet::secret::Psk;
-
-use super::setting;
 
 /// `TLS1_3_VERSION`.
 const TLS_1_3: c_int = 0x0304;
@@ -67,7 +65,7 @@ pub fn accept(context: &mut SslContextBuilder, psks: Psks) -> Result<()> {
 
 /// A client that offers the first of these.
 pub fn offer(context: &mut SslContextBuilder, psks: Psks) -> Result<()> {
-    setting(!psks.is_empty(), "offer a key that is not there")?;
+    ensure!(!psks.is_empty(), "there is no key to offer");
     context.set_ex_data(place()?, psks);
     // SAFETY: as in `accept`.
     unsafe { SSL_CTX_set_psk_use_session_callback(context.as_ptr(), Some(offer_first)) };

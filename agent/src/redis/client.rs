@@ -1,5 +1,6 @@
-//! The connection to Redis: kept up, and asked one thing after the other. It never holds up the
-//! agent, which hears of every answer, and of every end, through a channel.
+//! The connection to Redis: kept up, and asked one thing after the other. It never holds up the agent,
+//! which hears of every answer, and of every end, through a channel. A Redis that writes keys to disk is
+//! not used.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use redis::aio::MultiplexedConnection;
-use redis::{PushInfo, PushKind};
+use redis::{PushInfo, PushKind, RedisResult, cmd};
 use tktrot::clock::{BootClock, Clock};
 use tktrot_fleet::shared::clock::Reading;
 use tktrot_fleet::shared::event::Mark;
@@ -16,7 +17,6 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::persistence::Persistence;
 use super::script::{Burial, Found, Names, Parcel};
 use super::target::Target;
 
@@ -29,7 +29,7 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(30);
 
 /// What Redis is asked.
 #[derive(Debug)]
-pub enum Question {
+pub enum Request {
     /// Its time, and the mark.
     Poll,
     /// Everything.
@@ -40,7 +40,7 @@ pub enum Question {
 
 /// What there is to hear.
 #[derive(Debug)]
-pub enum News {
+pub enum RedisEvent {
     /// Redis at this address can be asked; and what an operator should know of it.
     Up {
         /// Where.
@@ -52,11 +52,11 @@ pub enum News {
     Down(String),
     /// It is there, but is not used.
     Refused(String),
-    /// The answer to [`Question::Poll`].
+    /// The answer to [`Request::Poll`].
     Polled(Reading, Option<Mark>),
-    /// The answer to [`Question::Look`].
+    /// The answer to [`Request::Look`].
     Looked(Reading, Found),
-    /// The answer to [`Question::Write`].
+    /// The answer to [`Request::Write`].
     Written,
     /// Somebody has changed something.
     Heard,
@@ -75,29 +75,29 @@ pub struct Options {
 }
 
 /// A connection that is kept up; it ends when this is dropped.
-pub struct Link {
-    questions: mpsc::UnboundedSender<Question>,
+pub struct RedisClient {
+    requests: mpsc::UnboundedSender<Request>,
     task: JoinHandle<()>,
 }
 
-impl Link {
+impl RedisClient {
     /// Begins to connect. To be called inside a `LocalSet`.
-    pub fn start(options: Options) -> (Link, mpsc::Receiver<News>) {
-        // No more questions are on their way than the state machine has open.
-        let (questions, asked) = mpsc::unbounded_channel();
-        let (news, heard) = mpsc::channel(16);
-        let keeper = Keeper { options, asked, news };
-        (Link { questions, task: tokio::task::spawn_local(keeper.keep()) }, heard)
+    pub fn start(options: Options) -> (RedisClient, mpsc::Receiver<RedisEvent>) {
+        // No more requests are on their way than the state machine has open.
+        let (requests, asked) = mpsc::unbounded_channel();
+        let (events, heard) = mpsc::channel(16);
+        let keeper = Keeper { options, asked, events };
+        (RedisClient { requests, task: tokio::task::spawn_local(keeper.keep()) }, heard)
     }
 
     /// Asks, if Redis can be asked.
-    pub fn ask(&self, question: Question) {
+    pub fn ask(&self, request: Request) {
         // It fails only at the very end.
-        let _ = self.questions.send(question);
+        let _ = self.requests.send(request);
     }
 }
 
-impl Drop for Link {
+impl Drop for RedisClient {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -105,8 +105,8 @@ impl Drop for Link {
 
 struct Keeper {
     options: Options,
-    asked: mpsc::UnboundedReceiver<Question>,
-    news: mpsc::Sender<News>,
+    asked: mpsc::UnboundedReceiver<Request>,
+    events: mpsc::Sender<RedisEvent>,
 }
 
 /// Messages that came, of which it does not matter how many.
@@ -130,12 +130,12 @@ impl Keeper {
         let mut pause = FIRST_PAUSE;
         loop {
             let began = Instant::now();
-            let (news, least) = match self.connect_and_serve().await {
+            let (event, least) = match self.connect_and_serve().await {
                 End::Unwanted => return,
-                End::Refused(why) => (News::Refused(why.into()), REFUSED_PAUSE),
-                End::Failed(error) => (News::Down(format!("{error:#}")), Duration::ZERO),
+                End::Refused(why) => (RedisEvent::Refused(why.into()), REFUSED_PAUSE),
+                End::Failed(error) => (RedisEvent::Down(format!("{error:#}")), Duration::ZERO),
             };
-            if self.news.send(news).await.is_err() {
+            if self.events.send(event).await.is_err() {
                 return;
             }
             pause = if began.elapsed() > LONGEST_PAUSE { FIRST_PAUSE } else { pause * 2 };
@@ -167,7 +167,12 @@ impl Keeper {
         while self.asked.try_recv().is_ok() {
             // Asked of a connection that is gone: asked again, where it still matters.
         }
-        if self.news.send(News::Up { address, warning: persistence.warning() }).await.is_err() {
+        if self
+            .events
+            .send(RedisEvent::Up { address, warning: persistence.warning() })
+            .await
+            .is_err()
+        {
             return End::Unwanted;
         }
         match self.serve(&mut connection, &bell).await {
@@ -180,9 +185,9 @@ impl Keeper {
         let mut heard_at: Option<Instant> = None;
         loop {
             let due = heard_at.unwrap_or_else(Instant::now);
-            let news = tokio::select! {
-                question = self.asked.recv() => match question {
-                    Some(question) => self.answer(connection, question).await?,
+            let event = tokio::select! {
+                request = self.asked.recv() => match request {
+                    Some(request) => self.answer(connection, request).await?,
                     None => return Ok(()),
                 },
                 () = bell.rung.notified() => {
@@ -197,10 +202,10 @@ impl Keeper {
                 },
                 () = sleep_until(due), if heard_at.is_some() => {
                     heard_at = None;
-                    News::Heard
+                    RedisEvent::Heard
                 },
             };
-            if self.news.send(news).await.is_err() {
+            if self.events.send(event).await.is_err() {
                 return Ok(());
             }
         }
@@ -209,28 +214,28 @@ impl Keeper {
     async fn answer(
         &self,
         connection: &mut MultiplexedConnection,
-        question: Question,
-    ) -> Result<News> {
+        request: Request,
+    ) -> Result<RedisEvent> {
         let names = &self.options.names;
         let asked = BootClock.now();
         let reading = |redis| Reading { asked, answered: BootClock.now(), redis };
-        Ok(match question {
-            Question::Poll => {
+        Ok(match request {
+            Request::Poll => {
                 let (time, mark) = names.poll(connection).await?;
-                News::Polled(reading(time), mark)
+                RedisEvent::Polled(reading(time), mark)
             }
-            Question::Look(places) => {
+            Request::Look(places) => {
                 let found = names.look(connection, &places).await?;
-                News::Looked(reading(found.time), found)
+                RedisEvent::Looked(reading(found.time), found)
             }
-            Question::Write(parcels, burial) => {
+            Request::Write(parcels, burial) => {
                 if let Some(burial) = &burial {
                     names.bury(connection, burial).await?;
                 }
                 for parcel in &parcels {
                     names.store(connection, parcel).await?;
                 }
-                News::Written
+                RedisEvent::Written
             }
         })
     }
@@ -258,4 +263,73 @@ fn chance() -> f64 {
     // Without a generator all do; keys are not made then either.
     let _ = openssl::rand::rand_bytes(&mut bytes);
     f64::from(u32::from_ne_bytes(bytes)) / f64::from(u32::MAX)
+}
+
+/// Whether a Redis writes to disk what it holds, as it says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Persistence {
+    /// It writes nothing.
+    None,
+    /// It writes a snapshot now and then.
+    Snapshots,
+    /// It writes every change.
+    EveryChange,
+    /// It does not say: why.
+    Unknown(String),
+}
+
+impl Persistence {
+    /// Asks.
+    pub async fn of(connection: &mut MultiplexedConnection) -> Persistence {
+        let appends = match setting(connection, "appendonly").await {
+            Ok(value) => value,
+            Err(error) => return Persistence::Unknown(error.to_string()),
+        };
+        if appends == "yes" {
+            return Persistence::EveryChange;
+        }
+        match setting(connection, "save").await {
+            Ok(points) if points.is_empty() => Persistence::None,
+            Ok(_) => Persistence::Snapshots,
+            Err(error) => Persistence::Unknown(error.to_string()),
+        }
+    }
+
+    /// Why a Redis like this is not used; `None` if it is.
+    pub fn objection(&self, allowed: bool) -> Option<&'static str> {
+        (*self == Persistence::EveryChange && !allowed).then_some(
+            "it writes every change to disk (appendonly yes), so that keys outlive their end there: \
+             whoever gets the disk and the fleet secret later can read recorded traffic. Give keys \
+             a Redis of their own with appendonly no and save \"\" (nothing is lost with it: the \
+             agents put back what it forgets), or set allow_persistence = true in [redis]",
+        )
+    }
+
+    /// What an operator should know of a Redis that is used.
+    pub fn warning(&self) -> Option<String> {
+        match self {
+            Persistence::None => None,
+            Persistence::Snapshots => Some(
+                "it writes snapshots to disk (save is not empty), in which wrapped keys may outlive \
+                 their end: with the fleet secret they can be read. Set save \"\" there"
+                    .into(),
+            ),
+            Persistence::EveryChange => Some(
+                "it writes every change to disk (appendonly yes), which allow_persistence allows: \
+                 keys are forward secret only as long as the fleet secret is one"
+                    .into(),
+            ),
+            Persistence::Unknown(why) => Some(format!(
+                "whether it writes keys to disk could not be checked ({why}); allow this user \
+                 `+config|get`, or see to it that appendonly is no and save is empty"
+            )),
+        }
+    }
+}
+
+async fn setting(connection: &mut MultiplexedConnection, name: &str) -> RedisResult<String> {
+    let mut command = cmd("CONFIG");
+    command.arg("GET").arg(name);
+    let pairs: std::collections::HashMap<String, String> = command.query_async(connection).await?;
+    Ok(pairs.get(name).cloned().unwrap_or_default())
 }

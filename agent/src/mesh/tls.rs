@@ -2,23 +2,26 @@
 //! that who records a connection and later has the fleet secret reads nothing. No tickets, no early
 //! data, no certificate of anybody but the fleet's own CA.
 
-mod certificate;
-pub(super) mod psk;
-
+use std::fs;
+use std::path::Path;
 use std::pin::Pin;
 
 use anyhow::{Context, Result, bail, ensure};
 use openssl::error::ErrorStack;
+use openssl::pkey::{PKey, Private};
 use openssl::ssl::{
     Ssl, SslContext, SslContextBuilder, SslMethod, SslMode, SslOptions, SslRef,
     SslSessionCacheMode, SslVerifyMode, SslVersion,
 };
-use openssl::x509::X509VerifyResult;
+use openssl::x509::store::X509StoreBuilder;
+use openssl::x509::{X509, X509VerifyResult};
 use tktrot_fleet::config::Credentials;
 use tktrot_fleet::secret::FleetSecret;
+use tktrot_keyfile::source;
 use tokio::net::TcpStream;
 use tokio_openssl::SslStream;
 
+use super::psk;
 use crate::secrets;
 
 /// A connection whose other end has proved that it belongs to the fleet.
@@ -51,7 +54,7 @@ impl Tls {
         match credentials {
             Credentials::Secrets(files) => Self::with_secrets(&secrets::read(files)?),
             Credentials::Certificate { certificate, key, ca } => {
-                let files = certificate::read(certificate, key, ca)?;
+                let files = read_certificate(certificate, key, ca)?;
                 let context = |verify| {
                     let mut context = context()?;
                     files.set(&mut context)?;
@@ -187,7 +190,7 @@ fn context() -> Result<SslContextBuilder, ErrorStack> {
 }
 
 /// `SSL_OP_ALLOW_NO_DHE_KEX`: a PSK without an ephemeral key exchange.
-pub(super) fn no_dhe_kex() -> SslOptions {
+pub fn no_dhe_kex() -> SslOptions {
     SslOptions::from_bits_retain(1 << 10)
 }
 
@@ -197,10 +200,55 @@ fn cleanse_plaintext() -> SslOptions {
     SslOptions::from_bits_retain(if is_there { 1 << 1 } else { 0 })
 }
 
-/// The callbacks that OpenSSL is given return to C, so they must not panic.
-fn setting(ok: bool, what: &str) -> Result<()> {
-    if !ok {
-        bail!("OpenSSL cannot {what}: {}", ErrorStack::get());
+/// A node's certificate of a private CA: whoever has one of its is a node of the fleet, whatever its
+/// name.
+struct Certificate {
+    /// Its own, then intermediate ones.
+    chain: Vec<X509>,
+    key: PKey<Private>,
+    cas: Vec<X509>,
+}
+
+/// Reads it from PEM files; the key's must be of its owner alone.
+fn read_certificate(certificate: &Path, key: &Path, ca: &Path) -> Result<Certificate> {
+    let chain = certificates(certificate)?;
+    let cas = certificates(ca)?;
+    let pem = source::read(key)?;
+    // Without a callback OpenSSL would ask for a password on the terminal.
+    let private = PKey::private_key_from_pem_callback(&pem, |_| Err(ErrorStack::get()));
+    let Ok(private) = private else {
+        bail!("{}: it is no private key in PEM, or an encrypted one", key.display());
+    };
+    ensure!(
+        chain[0].public_key()?.public_eq(&private),
+        "{} is not the key of {}",
+        key.display(),
+        certificate.display()
+    );
+    Ok(Certificate { chain, key: private, cas })
+}
+
+fn certificates(file: &Path) -> Result<Vec<X509>> {
+    let pem = fs::read(file).with_context(|| file.display().to_string())?;
+    let certificates = X509::stack_from_pem(&pem).unwrap_or_default();
+    ensure!(!certificates.is_empty(), "{}: it holds no certificate in PEM", file.display());
+    Ok(certificates)
+}
+
+impl Certificate {
+    /// Gives the context this certificate, and trust in this CA alone.
+    fn set(&self, context: &mut SslContextBuilder) -> Result<(), ErrorStack> {
+        let (own, intermediate) = self.chain.split_first().expect("a certificate at least");
+        context.set_certificate(own)?;
+        for certificate in intermediate {
+            context.add_extra_chain_cert(certificate.clone())?;
+        }
+        context.set_private_key(&self.key)?;
+        let mut trusted = X509StoreBuilder::new()?;
+        for ca in &self.cas {
+            trusted.add_cert(ca.clone())?;
+        }
+        context.set_cert_store(trusted.build());
+        Ok(())
     }
-    Ok(())
 }
