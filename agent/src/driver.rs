@@ -11,8 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep};
 
-use super::ask::{self, Question, Reply};
-use super::control::{self, Asked};
+use super::control::{self, Asked, Question, Reply};
 use super::export::entry::StatusHandle;
 use super::figures::Figures;
 use super::fleet::Fleet;
@@ -115,7 +114,7 @@ impl Driver {
         self.fleet.leave(&self.ring).await;
         self.ring.release();
         // May be impossible by now: then the next agent does it.
-        let _ = std::fs::remove_file(ask::socket(&self.place));
+        let _ = std::fs::remove_file(control::socket(&self.place));
         self.manager.hang_up();
     }
 

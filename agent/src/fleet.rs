@@ -9,7 +9,7 @@ use tktrot_fleet::node::limits::Limits;
 use tktrot_fleet::wire::Hello;
 use tokio::sync::oneshot;
 
-use super::ask::Reply;
+use super::control::Reply;
 use super::figures::Told;
 use super::mesh::{Mesh, MeshConfig};
 use super::nodes::Nodes;

@@ -16,13 +16,12 @@
 //! - [`export`]: keeps the key files of servers current that cannot load a plugin
 //! - [`secrets`]: the files that hold the fleet secret
 //! - [`figures`]: what is told of the agent
-//! - [`ask`], [`control`]: one question and one answer over a socket beside the ring
+//! - [`control`]: one question and one answer over a socket beside the ring, for the program
 //! - [`metrics`]: the same for Prometheus
 //! - [`notify`]: what the service manager is told
 //! - [`journal`]: what the operator is told
 
-pub mod ask;
-mod control;
+pub mod control;
 mod driver;
 mod export;
 pub mod figures;

@@ -19,8 +19,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::ask::{Question, Reply};
-use super::control::Asked;
+use super::control::{Asked, Question, Reply};
 use super::figures::{Figures, State};
 use super::start::RingMetrics;
 

@@ -15,7 +15,7 @@ use tktrot_fleet::node::limits::Limits;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::ask::{Reply, Revoked, Rotated};
+use super::control::{Reply, Revoked, Rotated};
 use super::figures::{Peer, Record, Sharing, State, Told};
 use super::journal::Once;
 use super::mesh::{Mesh, MeshEvent, PeerState, PeerStatus};

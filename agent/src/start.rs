@@ -17,11 +17,11 @@ use tktrot::schedule::{MAX_LIFETIME, Policy};
 use tktrot_fleet::config::Config as FleetConfig;
 use tktrot_fleet::node::limits::Limits;
 
+use super::control;
 use super::export::Exporter;
 use super::export::entry::Entry;
 use super::fleet::Prepared;
 use super::ring::HostRing;
-use super::{ask, control};
 
 /// The ring that an agent is to govern, open.
 pub struct Opened {
@@ -102,7 +102,7 @@ impl Started {
         let exports: Result<_> = fleet.exports.iter().map(Entry::of).collect();
         let exporter = Exporter::new(exports?, Arc::clone(&view));
         Ok(Started {
-            control: control::bind(&ask::socket(&place))?,
+            control: control::bind(&control::socket(&place))?,
             ring: HostRing::new(keyring, view),
             place,
             name,

@@ -32,7 +32,7 @@ use tktrot_fleet::shared::stored::{Grave, Stored, Terms};
 use tktrot_fleet::wrap::Wrapping;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::ask::{Reply, Revoked, Rotated};
+use crate::control::{Reply, Revoked, Rotated};
 use crate::figures::{self, Sharing, Told};
 use crate::ring::{Act, Arrival, Change, HostRing, Secrets};
 use crate::secrets;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use anyhow::{Result, anyhow};
 use serde::de::DeserializeOwned;
 use tktrot::ring::file::Place;
-use tktrot_agent::ask::{AskError, Question};
+use tktrot_agent::control::{AskError, Question};
 use tktrot_agent::{Opened, RingMetrics};
 
 use crate::rings::{self, RingArgument};
@@ -57,7 +57,7 @@ fn metrics(observer: Observer) -> RingMetrics {
 ///
 /// None runs, it is somebody else's, or it says why not.
 pub fn ask<A: DeserializeOwned>(place: &Place, question: &Question) -> Result<A> {
-    tktrot_agent::ask::ask(place, question).map_err(|error| {
+    tktrot_agent::control::ask(place, question).map_err(|error| {
         let path = place.path();
         let hint = match error {
             AskError::NoAgent => format!(" (start one: tktrot agent {})", rings::title(&path)),

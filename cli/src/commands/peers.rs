@@ -15,7 +15,7 @@ use crate::severity::Severity;
 use crate::status::processes::printable;
 use crate::status::span::words;
 use tktrot_agent::ExportStatus;
-use tktrot_agent::ask::Question;
+use tktrot_agent::control::Question;
 use tktrot_agent::figures::{Figures, Peer, Redis, Sharing, State};
 
 #[derive(clap::Args)]

@@ -12,7 +12,7 @@ use crate::ringfile::versions::not_reached;
 use crate::rings::RingArgument;
 use crate::settings;
 use crate::severity::Severity;
-use tktrot_agent::ask::{Question, Rotated};
+use tktrot_agent::control::{Question, Rotated};
 
 #[derive(clap::Args)]
 pub struct Arguments {

@@ -28,7 +28,7 @@ use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{Prepared, ThroughRedis};
-use crate::ask::Reply;
+use crate::control::Reply;
 use crate::ring::HostRing;
 use tktrot_keyfile::generator::OpenSsl;
 
