@@ -1,7 +1,7 @@
 //! `tktrot agent`: owns the ring of this host and shares its keys with the other hosts of its fleet.
 //!
 //! What is said and when is decided by [`tktrot_fleet::node::Node`], or where there is a Redis by
-//! [`tktrot_fleet::shared::Shared`], which know no socket and no clock; this is the shell around
+//! [`tktrot_fleet::redis::RedisNode`], which know no socket and no clock; this is the shell around
 //! them, all on one thread.
 //!
 //! The ring is opened by the program, whose settings and texts those are ([`Opened`]).

@@ -10,9 +10,9 @@ use anyhow::{Result, bail};
 use redis::aio::MultiplexedConnection;
 use redis::{PushInfo, PushKind, RedisResult, cmd};
 use tktrot::clock::{BootClock, Clock};
-use tktrot_fleet::shared::clock::Reading;
-use tktrot_fleet::shared::event::Mark;
-use tktrot_fleet::shared::place::Place;
+use tktrot_fleet::redis::clock::ClockReading;
+use tktrot_fleet::redis::event::Mark;
+use tktrot_fleet::redis::stored::Turn;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -33,14 +33,14 @@ pub enum Request {
     /// Its time, and the mark.
     Poll,
     /// Everything.
-    Look(Vec<Place>),
+    Look(Vec<Turn>),
     /// To store and delete.
     Write(Vec<Parcel>, Option<Burial>),
 }
 
 /// What there is to hear.
 #[derive(Debug)]
-pub enum RedisEvent {
+pub enum ClientEvent {
     /// Redis at this address can be asked; and what an operator should know of it.
     Up {
         /// Where.
@@ -53,9 +53,9 @@ pub enum RedisEvent {
     /// It is there, but is not used.
     Refused(String),
     /// The answer to [`Request::Poll`].
-    Polled(Reading, Option<Mark>),
+    Polled(ClockReading, Option<Mark>),
     /// The answer to [`Request::Look`].
-    Looked(Reading, Found),
+    Looked(ClockReading, Found),
     /// The answer to [`Request::Write`].
     Written,
     /// Somebody has changed something.
@@ -82,7 +82,7 @@ pub struct RedisClient {
 
 impl RedisClient {
     /// Begins to connect. To be called inside a `LocalSet`.
-    pub fn start(options: Options) -> (RedisClient, mpsc::Receiver<RedisEvent>) {
+    pub fn start(options: Options) -> (RedisClient, mpsc::Receiver<ClientEvent>) {
         // No more requests are on their way than the state machine has open.
         let (requests, asked) = mpsc::unbounded_channel();
         let (events, heard) = mpsc::channel(16);
@@ -106,7 +106,7 @@ impl Drop for RedisClient {
 struct Keeper {
     options: Options,
     asked: mpsc::UnboundedReceiver<Request>,
-    events: mpsc::Sender<RedisEvent>,
+    events: mpsc::Sender<ClientEvent>,
 }
 
 /// Messages that came, of which it does not matter how many.
@@ -132,8 +132,8 @@ impl Keeper {
             let began = Instant::now();
             let (event, least) = match self.connect_and_serve().await {
                 End::Unwanted => return,
-                End::Refused(why) => (RedisEvent::Refused(why.into()), REFUSED_PAUSE),
-                End::Failed(error) => (RedisEvent::Down(format!("{error:#}")), Duration::ZERO),
+                End::Refused(why) => (ClientEvent::Refused(why.into()), REFUSED_PAUSE),
+                End::Failed(error) => (ClientEvent::Down(format!("{error:#}")), Duration::ZERO),
             };
             if self.events.send(event).await.is_err() {
                 return;
@@ -169,7 +169,7 @@ impl Keeper {
         }
         if self
             .events
-            .send(RedisEvent::Up { address, warning: persistence.warning() })
+            .send(ClientEvent::Up { address, warning: persistence.warning() })
             .await
             .is_err()
         {
@@ -202,7 +202,7 @@ impl Keeper {
                 },
                 () = sleep_until(due), if heard_at.is_some() => {
                     heard_at = None;
-                    RedisEvent::Heard
+                    ClientEvent::Heard
                 },
             };
             if self.events.send(event).await.is_err() {
@@ -215,18 +215,18 @@ impl Keeper {
         &self,
         connection: &mut MultiplexedConnection,
         request: Request,
-    ) -> Result<RedisEvent> {
+    ) -> Result<ClientEvent> {
         let names = &self.options.names;
         let asked = BootClock.now();
-        let reading = |redis| Reading { asked, answered: BootClock.now(), redis };
+        let reading = |redis| ClockReading { asked, answered: BootClock.now(), redis };
         Ok(match request {
             Request::Poll => {
                 let (time, mark) = names.poll(connection).await?;
-                RedisEvent::Polled(reading(time), mark)
+                ClientEvent::Polled(reading(time), mark)
             }
-            Request::Look(places) => {
-                let found = names.look(connection, &places).await?;
-                RedisEvent::Looked(reading(found.time), found)
+            Request::Look(turns) => {
+                let found = names.look(connection, &turns).await?;
+                ClientEvent::Looked(reading(found.time), found)
             }
             Request::Write(parcels, burial) => {
                 if let Some(burial) = &burial {
@@ -235,7 +235,7 @@ impl Keeper {
                 for parcel in &parcels {
                     names.store(connection, parcel).await?;
                 }
-                RedisEvent::Written
+                ClientEvent::Written
             }
         })
     }

@@ -1,6 +1,6 @@
 //! The fleet shares one key per rotation through Redis.
 //!
-//! What is stored, and when, is decided by [`tktrot_fleet::shared::Shared`]. This is the shell around it:
+//! What is stored, and when, is decided by [`tktrot_fleet::redis::RedisNode`]. This is the shell around it:
 //! its actions are done to the ring and told to Redis, and whoever asked for something is answered.
 //!
 //! - [`client`]: the connection, kept up, with a Redis that does not write keys to disk
@@ -23,12 +23,11 @@ use tktrot::schedule::Policy;
 use tktrot::secret::{KeyName, KeySecrets};
 use tktrot_fleet::config::Redis;
 use tktrot_fleet::message::{Facts, NodeId};
-use tktrot_fleet::shared::Shared;
-use tktrot_fleet::shared::clock::RedisTime;
-use tktrot_fleet::shared::event::{Action, Event, Look, Note};
-use tktrot_fleet::shared::place::Slot;
-use tktrot_fleet::shared::settings::Settings;
-use tktrot_fleet::shared::stored::{Grave, Stored, Terms};
+use tktrot_fleet::redis::RedisNode;
+use tktrot_fleet::redis::Settings;
+use tktrot_fleet::redis::clock::RedisTime;
+use tktrot_fleet::redis::event::{Look, RedisAction, RedisEvent, RedisNote};
+use tktrot_fleet::redis::stored::{Grave, Slot, Stored, Terms};
 use tktrot_fleet::wrap::Wrapping;
 use tokio::sync::{mpsc, oneshot};
 
@@ -36,7 +35,7 @@ use crate::control::{Reply, Revoked, Rotated};
 use crate::figures::{self, Sharing, Told};
 use crate::ring::{Act, Arrival, Change, HostRing, Secrets};
 use crate::secrets;
-use client::{Options, RedisClient, RedisEvent, Request};
+use client::{ClientEvent, Options, RedisClient, Request};
 use script::{Burial, Found, Names, Parcel};
 use target::Target;
 
@@ -69,12 +68,12 @@ impl Prepared {
 
 /// Shares the keys of one ring through Redis.
 pub struct ThroughRedis {
-    node: Shared,
+    node: RedisNode,
     id: NodeId,
     rotate_every: Duration,
     wrapping: Wrapping,
     client: RedisClient,
-    events: mpsc::Receiver<RedisEvent>,
+    events: mpsc::Receiver<ClientEvent>,
     /// As it was found last.
     found: HashMap<Slot, (Vec<u8>, Stored<()>)>,
     /// Where Redis is, while it can be asked.
@@ -87,7 +86,7 @@ pub struct ThroughRedis {
     refused: u64,
     synced_at: Option<Time>,
     #[cfg(test)]
-    notes: Vec<Note>,
+    notes: Vec<RedisNote>,
 }
 
 impl ThroughRedis {
@@ -109,7 +108,7 @@ impl ThroughRedis {
         };
         let (client, events) = RedisClient::start(options);
         ThroughRedis {
-            node: Shared::new(ring.node(), settings, policy),
+            node: RedisNode::new(ring.node(), settings, policy),
             id: ring.node(),
             rotate_every: policy.rotate_every,
             wrapping,
@@ -134,15 +133,15 @@ impl ThroughRedis {
 
     /// The deadline has come, or may have.
     pub fn tick(&mut self, ring: &HostRing) {
-        self.handle(Event::Tick, ring);
+        self.handle(RedisEvent::Tick, ring);
     }
 
     /// What others changed in the ring.
     pub fn look(&mut self, ring: &HostRing) {
         for change in ring.changes() {
             let event = match change {
-                Change::Found(facts) => Event::Found(facts),
-                Change::Lost(name) => Event::Lost(name),
+                Change::Found(facts) => RedisEvent::Found(facts),
+                Change::Lost(name) => RedisEvent::Lost(name),
             };
             self.handle(event, ring);
         }
@@ -160,7 +159,7 @@ impl ThroughRedis {
             );
         }
         let policy = Policy { rotate_every: self.rotate_every, ..policy };
-        self.handle(Event::Policy(policy), ring);
+        self.handle(RedisEvent::Policy(policy), ring);
     }
 
     /// True if all that Redis has was read and heeded since the start.
@@ -178,38 +177,38 @@ impl ThroughRedis {
     pub async fn hear(&mut self, ring: &HostRing) {
         let Some(event) = self.events.recv().await else { return future::pending().await };
         let event = match event {
-            RedisEvent::Up { address, warning } => {
+            ClientEvent::Up { address, warning } => {
                 tracing::info!(address, "Redis can be asked");
                 if let Some(warning) = warning {
                     tracing::warn!(address, "Redis: {warning}");
                 }
                 (self.address, self.trouble) = (Some(address), None);
-                Event::Up
+                RedisEvent::Up
             }
-            RedisEvent::Down(why) => {
+            ClientEvent::Down(why) => {
                 if self.address.is_some() || self.trouble.as_ref() != Some(&why) {
                     tracing::warn!(why, "Redis cannot be asked");
                 }
                 (self.address, self.trouble) = (None, Some(why));
-                Event::Down
+                RedisEvent::Down
             }
-            RedisEvent::Refused(why) => {
+            ClientEvent::Refused(why) => {
                 if self.trouble.as_ref() != Some(&why) {
                     tracing::error!("Redis is not used: {why}");
                 }
                 (self.address, self.trouble) = (None, Some(why));
-                Event::Down
+                RedisEvent::Down
             }
-            RedisEvent::Polled(reading, mark) => Event::Polled(reading, mark),
-            RedisEvent::Looked(reading, found) => {
+            ClientEvent::Polled(reading, mark) => RedisEvent::Polled(reading, mark),
+            ClientEvent::Looked(reading, found) => {
                 let Found { mark, values, records, .. } = found;
                 let graves = records.iter().filter_map(|record| self.wrapping.recorded(record));
                 let graves = graves.collect();
                 let keys = self.unwrap(values);
-                Event::Looked(Look { reading, mark, keys, graves })
+                RedisEvent::Looked(Look { reading, mark, keys, graves })
             }
-            RedisEvent::Written => Event::Written,
-            RedisEvent::Heard => Event::Heard,
+            ClientEvent::Written => RedisEvent::Written,
+            ClientEvent::Heard => RedisEvent::Heard,
         };
         self.handle(event, ring);
     }
@@ -226,19 +225,19 @@ impl ThroughRedis {
         }
         self.rotations.retain(|asker| !asker.is_closed());
         self.rotations.push(answer);
-        self.handle(Event::Rotate, ring);
+        self.handle(RedisEvent::Rotate, ring);
     }
 
     /// Ends these keys, or all, here at once, and elsewhere as soon as Redis tells.
     pub fn revoke(&mut self, names: Option<Vec<KeyName>>, ring: &HostRing) -> Reply {
         let event = match names {
-            Some(names) => Event::Revoke(names),
+            Some(names) => RedisEvent::Revoke(names),
             None => {
                 let mut id = [0; 16];
                 if let Err(error) = openssl::rand::rand_bytes(&mut id) {
                     return Reply::Error(error.to_string());
                 }
-                Event::RevokeAll(id)
+                RedisEvent::RevokeAll(id)
             }
         };
         self.revoked = 0;
@@ -278,7 +277,7 @@ impl ThroughRedis {
     fn unwrap(
         &mut self,
         values: Vec<(Slot, Vec<u8>)>,
-    ) -> Vec<(Slot, Result<Stored<Secrets>, tktrot_fleet::shared::stored::Flaw>)> {
+    ) -> Vec<(Slot, Result<Stored<Secrets>, tktrot_fleet::redis::stored::Flaw>)> {
         self.found.clear();
         let mut keys = Vec::new();
         for (slot, bytes) in values {
@@ -293,7 +292,7 @@ impl ThroughRedis {
     }
 
     /// An event, and those that follow from what is done about it.
-    fn handle(&mut self, event: Event<Secrets>, ring: &HostRing) {
+    fn handle(&mut self, event: RedisEvent<Secrets>, ring: &HostRing) {
         let mut followers = VecDeque::from([event]);
         let mut notes = Vec::new();
         while let Some(event) = followers.pop_front() {
@@ -308,33 +307,33 @@ impl ThroughRedis {
 
     fn perform(
         &mut self,
-        actions: Vec<Action<Secrets>>,
+        actions: Vec<RedisAction<Secrets>>,
         ring: &HostRing,
-        followers: &mut VecDeque<Event<Secrets>>,
-        notes: &mut Vec<Note>,
+        followers: &mut VecDeque<RedisEvent<Secrets>>,
+        notes: &mut Vec<RedisNote>,
     ) {
         // One act for all of them: what belongs together, others see at once.
         let mut act: Option<Act<'_>> = None;
         let mut writes = Vec::new();
         for action in actions {
             match action {
-                Action::Make(times) => {
+                RedisAction::Make(times) => {
                     let made = ring.go_on(&mut act).make(times);
-                    followers.push_back(made.map_or(Event::NotMade, Event::Made));
+                    followers.push_back(made.map_or(RedisEvent::NotMade, RedisEvent::Made));
                 }
-                Action::Take(stored, times) => {
+                RedisAction::Take(stored, times) => {
                     let Stored { name, terms, secrets } = stored;
                     // One that this host encrypts with.
                     let facts = Facts { name, origin: self.id, times, plain: terms.plain };
                     let took = ring.go_on(&mut act).take(vec![Arrival { facts, secrets }]);
-                    let took = took.into_iter().map(|(name, took)| Event::Took(name, took));
+                    let took = took.into_iter().map(|(name, took)| RedisEvent::Took(name, took));
                     followers.extend(took);
                 }
-                Action::Shorten(name, times) => ring.go_on(&mut act).shorten(name, &times),
-                Action::Erase(name) => ring.go_on(&mut act).erase(name),
-                Action::Poll => self.client.ask(Request::Poll),
-                Action::Look(places) => self.client.ask(Request::Look(places)),
-                Action::Note(note) => notes.push(note),
+                RedisAction::Shorten(name, times) => ring.go_on(&mut act).shorten(name, &times),
+                RedisAction::Erase(name) => ring.go_on(&mut act).erase(name),
+                RedisAction::Poll => self.client.ask(Request::Poll),
+                RedisAction::Look(turns) => self.client.ask(Request::Look(turns)),
+                RedisAction::Note(note) => notes.push(note),
                 writing => writes.push(writing),
             }
         }
@@ -344,16 +343,16 @@ impl ThroughRedis {
         }
     }
 
-    fn write(&mut self, writes: Vec<Action<Secrets>>, ring: &HostRing) {
+    fn write(&mut self, writes: Vec<RedisAction<Secrets>>, ring: &HostRing) {
         let (mut parcels, mut burial) = (Vec::new(), None);
         for write in writes {
             let result = match write {
-                Action::Offer(terms, keep) => self.make(&terms, keep).map(Some),
-                Action::PutBack(slot, name, terms, keep) => {
+                RedisAction::Offer(terms, keep) => self.make(&terms, keep).map(Some),
+                RedisAction::PutBack(slot, name, terms, keep) => {
                     self.put_back(slot, name, &terms, keep, ring)
                 }
-                Action::Amend(slot, terms, keep) => self.amend(slot, &terms, keep, ring),
-                Action::Bury(graves, slots) => self.bury(&graves, slots).map(|what| {
+                RedisAction::Amend(slot, terms, keep) => self.amend(slot, &terms, keep, ring),
+                RedisAction::Bury(graves, slots) => self.bury(&graves, slots).map(|what| {
                     burial = Some(what);
                     None
                 }),
@@ -374,7 +373,7 @@ impl ThroughRedis {
         openssl::rand::rand_priv_bytes(secrets.aes.expose_mut())?;
         openssl::rand::rand_priv_bytes(secrets.hmac.expose_mut())?;
         openssl::rand::rand_bytes(&mut name.0)?;
-        self.parcel(Slot::At(terms.place), &name, terms, keep, &secrets)
+        self.parcel(Slot::At(terms.turn), &name, terms, keep, &secrets)
     }
 
     fn parcel(
@@ -422,17 +421,17 @@ impl ThroughRedis {
     }
 
     /// For the operator, and for who asked.
-    fn note(&mut self, note: Note) {
+    fn note(&mut self, note: RedisNote) {
         tell(&note);
         match &note {
-            Note::Turns(key, _) => {
+            RedisNote::Turns(key, _) => {
                 for asker in self.rotations.drain(..) {
                     // Who no longer waits does not want to know.
                     let _ = asker.send(Reply::of(&Rotated { key: key.to_string(), peers: 0 }));
                 }
             }
-            Note::Revoked(keys) => self.revoked += keys,
-            Note::Refused(..) | Note::Flawed(..) => self.refused += 1,
+            RedisNote::Revoked(keys) => self.revoked += keys,
+            RedisNote::Refused(..) | RedisNote::Flawed(..) => self.refused += 1,
             _ => {}
         }
         #[cfg(test)]
@@ -441,36 +440,38 @@ impl ThroughRedis {
 }
 
 /// For the operator.
-fn tell(note: &Note) {
+fn tell(note: &RedisNote) {
     match note {
-        Note::Adopted(place, key) => tracing::info!(%key, turn = %place, "has the fleet's key"),
-        Note::Refused(key, why) => tracing::warn!(%key, %why, "the ring does not take a key"),
-        Note::Flawed(slot, why) => tracing::warn!("Redis has at {slot} what is not used: {why}"),
-        Note::OtherRotation(theirs) => tracing::error!(
+        RedisNote::Adopted(turn, key) => tracing::info!(%key, turn = %turn, "has the fleet's key"),
+        RedisNote::Refused(key, why) => tracing::warn!(%key, %why, "the ring does not take a key"),
+        RedisNote::Flawed(slot, why) => {
+            tracing::warn!("Redis has at {slot} what is not used: {why}")
+        }
+        RedisNote::OtherRotation(theirs) => tracing::error!(
             "the other hosts rotate every {} s, and rotate must be the same on all of them; this \
              host goes on with keys of its own, which no other host has",
             theirs.as_secs_f64()
         ),
-        Note::Joined => tracing::info!("all hosts rotate alike again"),
-        Note::Alone(left) => tracing::warn!(
+        RedisNote::Joined => tracing::info!("all hosts rotate alike again"),
+        RedisNote::Alone(left) => tracing::warn!(
             seconds = left.as_secs(),
             "goes on without Redis: the fleet's keys last for this time, then come keys of this \
              host's own"
         ),
-        Note::Back => tracing::info!("returns to the fleet's keys"),
-        Note::OwnKey(key) => tracing::info!(%key, "made a key of this host's own"),
-        Note::PutBack(keys) => tracing::warn!(keys, "puts back what Redis has lost"),
-        Note::ClockMoved(by) => tracing::warn!(
+        RedisNote::Back => tracing::info!("returns to the fleet's keys"),
+        RedisNote::OwnKey(key) => tracing::info!(%key, "made a key of this host's own"),
+        RedisNote::PutBack(keys) => tracing::warn!(keys, "puts back what Redis has lost"),
+        RedisNote::ClockMoved(by) => tracing::warn!(
             seconds = *by as f64 / 1e9,
             "the clock of Redis was set, or another Redis has taken over"
         ),
-        Note::Implausible(key, _) => {
+        RedisNote::Implausible(key, _) => {
             tracing::warn!(%key, "a key is not taken: another clock made it")
         }
-        Note::Turns(key, left) => {
+        RedisNote::Turns(key, left) => {
             tracing::info!(%key, seconds = left.as_secs_f64(), "the fleet turns to a new key");
         }
-        Note::Revoked(keys) => tracing::info!(keys, "keys were revoked"),
-        Note::Buried(records) => tracing::info!(records, "tells the fleet what was revoked"),
+        RedisNote::Revoked(keys) => tracing::info!(keys, "keys were revoked"),
+        RedisNote::Buried(records) => tracing::info!(records, "tells the fleet what was revoked"),
     }
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Value, cmd, from_redis_value, pipe};
-use tktrot_fleet::shared::clock::RedisTime;
-use tktrot_fleet::shared::event::Mark;
-use tktrot_fleet::shared::place::{Place, Slot};
+use tktrot_fleet::redis::clock::RedisTime;
+use tktrot_fleet::redis::event::Mark;
+use tktrot_fleet::redis::stored::{Slot, Turn};
 
 /// No ring has more keys at once; what is beyond was not written by an agent.
 const MOST_KEYS: usize = 512;
@@ -153,16 +153,16 @@ impl Names {
         Ok((time(seconds, micros), mark.and_then(|mark| mark_of(&mark))))
     }
 
-    /// Everything, and what is at these places.
+    /// Everything, and what is at these turns.
     pub async fn look(
         &self,
         connection: &mut MultiplexedConnection,
-        places: &[Place],
+        turns: &[Turn],
     ) -> Result<Found> {
         let mut look = script(LOOK, &[self.of("keys"), self.of("state"), self.of("revoked")]);
         look.arg(self.of("key:")).arg(MOST_KEYS).arg(MOST_GRAVES);
-        for place in places {
-            look.arg(Slot::At(*place).to_string());
+        for turn in turns {
+            look.arg(Slot::At(*turn).to_string());
         }
         let answer: Vec<Value> = look.query_async(connection).await?;
         let Ok([seconds, micros, mark, values, records]) = <[Value; 5]>::try_from(answer) else {

@@ -21,8 +21,8 @@ use tktrot::ring::view::View;
 use tktrot::rotate::Keyring;
 use tktrot::secret::KeyName;
 use tktrot_fleet::config::{Redis as Settings, RedisAt};
+use tktrot_fleet::redis::event::RedisNote;
 use tktrot_fleet::secret::FleetSecret;
-use tktrot_fleet::shared::event::Note;
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep, timeout};
@@ -137,7 +137,7 @@ impl Host {
         assert!(matches!(self.redis.revoke(names, &self.ring), Reply::Answer(_)));
     }
 
-    fn notes(&self) -> &[Note] {
+    fn notes(&self) -> &[RedisNote] {
         &self.redis.notes
     }
 

@@ -1,7 +1,7 @@
 //! What is not used, and what is said about it.
 
 use testbed::{certificate, port};
-use tktrot_fleet::shared::stored::Flaw;
+use tktrot_fleet::redis::stored::Flaw;
 
 use super::*;
 
@@ -65,7 +65,7 @@ fn a_host_with_another_secret_says_so_once_and_disturbs_nobody() {
         agreement(&mut hosts).await;
         hosts.push(Host::new(&stranger));
         let flaws = |host: &Host| {
-            let flaw = |note: &&Note| matches!(note, Note::Flawed(_, Flaw::Secret(_)));
+            let flaw = |note: &&RedisNote| matches!(note, RedisNote::Flawed(_, Flaw::Secret(_)));
             host.notes().iter().filter(flaw).count()
         };
         let mut turns = Vec::new();
@@ -77,7 +77,7 @@ fn a_host_with_another_secret_says_so_once_and_disturbs_nobody() {
         })
         .await;
         assert!(flaws(&hosts[2]) == 1 && flaws(&hosts[0]) <= 1);
-        let own = |note: &&Note| matches!(note, Note::OwnKey(_));
+        let own = |note: &&RedisNote| matches!(note, RedisNote::OwnKey(_));
         let needed = hosts[0].notes().iter().filter(own).count();
 
         // With both secrets, whichever comes first, it belongs to them.
@@ -131,19 +131,19 @@ fn what_is_no_wrapped_key_is_told_and_another_turn_is_taken() {
         let settings = files.settings(&redis);
         let mut hosts = vec![Host::new(&settings), Host::new(&settings)];
         agreement(&mut hosts).await;
-        // The next periods' places are taken by something else.
+        // The next periods' turns are taken by something else.
         let now: u64 = redis.ask(&["TIME"]).unwrap().lines().next().unwrap().parse().unwrap();
         let period = now / R.as_secs();
         for period in period + 2..period + 4 {
             redis.ask(&["SET", &format!("tktrot:web:key:{period}"), "rubbish"]).unwrap();
         }
         let flawed = |host: &Host| {
-            host.notes().iter().any(|note| matches!(note, Note::Flawed(_, Flaw::NoKey)))
+            host.notes().iter().any(|note| matches!(note, RedisNote::Flawed(_, Flaw::NoKey)))
         };
         until(&mut hosts, "the rubbish to be found", |hosts| hosts.iter().all(flawed)).await;
         let later = |host: &Host| {
-            let place = host.redis.node.turn(host.ring.now()).map(|(place, _)| place);
-            place.is_some_and(|place| place.turn == 1)
+            let turn = host.redis.node.turn(host.ring.now()).map(|(turn, _)| turn);
+            turn.is_some_and(|turn| turn.number == 1)
         };
         until(&mut hosts, "the second turn", |hosts| agree(hosts) && later(&hosts[0])).await;
     });

@@ -38,7 +38,7 @@ fn three_hosts_agree_on_one_key_per_rotation() {
         let joined = |hosts: &[Host]| hosts[3].redis.is_synced() && hosts[3].encrypting().is_some();
         until(&mut hosts, "the fourth host", joined).await;
         assert!(agree(&hosts) && hosts[3].has(hosts[0].turn().unwrap()));
-        let own = |note: &Note| matches!(note, Note::OwnKey(_));
+        let own = |note: &RedisNote| matches!(note, RedisNote::OwnKey(_));
         assert!(!hosts[3].notes().iter().any(own), "it needed none of its own");
 
         // Nothing stays in Redis for good, and nothing is there in clear.
@@ -66,7 +66,7 @@ fn a_rotation_by_hand_turns_the_fleet_to_one_new_key() {
         }
         let answer = |host: &Host| {
             host.notes().iter().find_map(|note| match note {
-                Note::Turns(name, _) => Some(*name),
+                RedisNote::Turns(name, _) => Some(*name),
                 _ => None,
             })
         };

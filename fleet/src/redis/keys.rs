@@ -6,36 +6,35 @@ use tktrot::clock::Time;
 use tktrot::schedule::{KeyState, KeyTimes};
 use tktrot::secret::KeyName;
 
-use super::place::Slot;
-use super::stored::Terms;
+use super::stored::{Slot, Terms};
 
 /// A key in the ring.
 #[derive(Clone, Copy, Debug)]
-pub struct Held {
+pub struct HeldKey {
     /// Its public name.
     pub name: KeyName,
     /// When it lives here.
     pub times: KeyTimes,
     /// What Redis has, or had, of it; `None` for a key of this node's own.
-    pub shared: Option<Shared>,
+    pub shared: Option<InRedis>,
 }
 
 /// What Redis has, or had, of a key.
 #[derive(Clone, Copy, Debug)]
-pub struct Shared {
+pub struct InRedis {
     /// Where.
     pub slot: Slot,
     /// As it was stored last.
     pub terms: Terms,
 }
 
-impl Held {
+impl HeldKey {
     /// Of two keys that could encrypt, the one with the higher rank does: the fleet's rather than
     /// the node's own, of the fleet's the one of the later turn. All nodes rank them alike.
     pub fn rank(&self) -> impl Ord + use<> {
-        let of = |shared: Shared| {
+        let of = |shared: InRedis| {
             let at = matches!(shared.slot, Slot::At(_));
-            (shared.terms.place, at)
+            (shared.terms.turn, at)
         };
         self.shared.map(of)
     }
@@ -43,7 +42,7 @@ impl Held {
 
 /// What is to be done to the keys of a ring so that one encrypts at every moment, and the right one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum Replacement {
     /// A better one begins before it ends.
     Shorten(KeyName, KeyTimes),
     /// A better one is there for all its time; it has encrypted nothing.
@@ -52,11 +51,12 @@ pub enum Step {
 
 /// The one change to make now to keys that others replace. Ends that are no more than `tolerance`
 /// apart are the same: they were told by clocks.
-pub fn replace(keys: &[Held], tolerance: Duration, now: Time) -> Option<Step> {
+pub fn replace(keys: &[HeldKey], tolerance: Duration, now: Time) -> Option<Replacement> {
     let will_encrypt = || keys.iter().filter(|key| key.times.will_encrypt(now));
     will_encrypt().find_map(|key| {
         let start = key.times.encrypt_from.max(now);
-        let better = |other: &&Held| other.rank() > key.rank() && other.times.encrypt_until > start;
+        let better =
+            |other: &&HeldKey| other.rank() > key.rank() && other.times.encrypt_until > start;
         let better: Vec<_> = will_encrypt().filter(better).copied().collect();
         let replaces = |from: &Time| {
             // One of the fleet's is needed on where better ones end before it does, as they may if
@@ -69,18 +69,19 @@ pub fn replace(keys: &[Held], tolerance: Duration, now: Time) -> Option<Step> {
         let begins = begins.filter(replaces).min()?;
         let announced = key.times.state(now) == KeyState::Announced;
         if announced && begins <= key.times.encrypt_from && key.shared.is_none() {
-            return Some(Step::Discard(key.name));
+            return Some(Replacement::Discard(key.name));
         }
         let until = KeyTimes::retiring(begins.max(key.times.encrypt_from));
-        Some(Step::Shorten(key.name, key.times.shortened(&until)))
+        Some(Replacement::Shorten(key.name, key.times.shortened(&until)))
     })
 }
 
 /// The moment up to which some key encrypts, from `start` on without a gap; `start` if none does.
-pub fn line_end(keys: &[Held], start: Time) -> Time {
+pub fn line_end(keys: &[HeldKey], start: Time) -> Time {
     let mut end = start;
     for _ in keys {
-        let covers = |key: &&Held| key.times.encrypt_from <= end && key.times.encrypt_until > end;
+        let covers =
+            |key: &&HeldKey| key.times.encrypt_from <= end && key.times.encrypt_until > end;
         match keys.iter().filter(covers).map(|key| key.times.encrypt_until).max() {
             Some(later) => end = later,
             None => break,
@@ -92,18 +93,18 @@ pub fn line_end(keys: &[Held], start: Time) -> Time {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shared::clock::RedisTime;
-    use crate::shared::place::Place;
+    use crate::redis::clock::RedisTime;
+    use crate::redis::stored::Turn;
 
     const NONE: Duration = Duration::ZERO;
 
-    fn key(number: u8, place: Option<(u64, u32)>, times: [u64; 3]) -> Held {
+    fn key(number: u8, turn: Option<(u64, u32)>, times: [u64; 3]) -> HeldKey {
         let [from, until, ends] = times.map(Time);
-        let of = |(period, turn)| {
-            let place = Place { period, turn };
+        let of = |(period, number)| {
+            let turn = Turn { period, number };
             let zero = RedisTime(0);
             let terms = Terms {
-                place,
+                turn,
                 rotate_every: Duration::from_secs(1),
                 made: zero,
                 begins: zero,
@@ -111,22 +112,24 @@ mod tests {
                 ends: zero,
                 plain: false,
             };
-            Shared { slot: Slot::At(place), terms }
+            InRedis { slot: Slot::At(turn), terms }
         };
-        Held {
+        HeldKey {
             name: KeyName([number; 16]),
             times: KeyTimes { encrypt_from: from, encrypt_until: until, decrypt_until: ends },
-            shared: place.map(of),
+            shared: turn.map(of),
         }
     }
 
     #[test]
     fn an_own_key_ends_where_the_fleets_begins() {
         let keys = [key(1, None, [0, 100, 200]), key(2, Some((5, 0)), [40, 80, 300])];
-        let Some(Step::Shorten(name, times)) = replace(&keys, NONE, Time(10)) else { panic!() };
+        let Some(Replacement::Shorten(name, times)) = replace(&keys, NONE, Time(10)) else {
+            panic!()
+        };
         assert_eq!((name, times.encrypt_until), (keys[0].name, Time(40)));
         assert_eq!(times.decrypt_until, Time(200));
-        let Some(Step::Shorten(_, times)) = replace(&keys, NONE, Time(50)) else { panic!() };
+        let Some(Replacement::Shorten(_, times)) = replace(&keys, NONE, Time(50)) else { panic!() };
         assert_eq!(times.encrypt_until, Time(50));
         assert_eq!(line_end(&keys, Time(10)), Time(100));
     }
@@ -134,7 +137,7 @@ mod tests {
     #[test]
     fn an_own_key_that_has_not_begun_is_discarded() {
         let keys = [key(1, None, [50, 100, 200]), key(2, Some((5, 0)), [40, 80, 300])];
-        assert_eq!(replace(&keys, NONE, Time(10)), Some(Step::Discard(keys[0].name)));
+        assert_eq!(replace(&keys, NONE, Time(10)), Some(Replacement::Discard(keys[0].name)));
     }
 
     #[test]
@@ -155,7 +158,8 @@ mod tests {
     #[test]
     fn clocks_that_do_not_agree_to_the_millisecond_keep_no_old_key() {
         let keys = [key(1, Some((5, 0)), [0, 100, 200]), key(2, Some((5, 1)), [30, 98, 200])];
-        let Some(Step::Shorten(name, times)) = replace(&keys, Duration::from_nanos(5), Time(10))
+        let Some(Replacement::Shorten(name, times)) =
+            replace(&keys, Duration::from_nanos(5), Time(10))
         else {
             panic!()
         };
@@ -172,10 +176,14 @@ mod tests {
     #[test]
     fn a_later_turn_replaces_what_has_begun_and_what_has_not() {
         let keys = [key(1, Some((5, 0)), [0, 100, 200]), key(2, Some((5, 1)), [30, 100, 200])];
-        let Some(Step::Shorten(name, times)) = replace(&keys, NONE, Time(10)) else { panic!() };
+        let Some(Replacement::Shorten(name, times)) = replace(&keys, NONE, Time(10)) else {
+            panic!()
+        };
         assert_eq!((name, times.encrypt_until), (keys[0].name, Time(30)));
         let keys = [key(1, Some((6, 0)), [100, 200, 300]), key(2, Some((6, 1)), [100, 200, 300])];
-        let Some(Step::Shorten(name, times)) = replace(&keys, NONE, Time(10)) else { panic!() };
+        let Some(Replacement::Shorten(name, times)) = replace(&keys, NONE, Time(10)) else {
+            panic!()
+        };
         assert_eq!(name, keys[0].name);
         assert!(!times.will_encrypt(Time(10)), "never");
     }

@@ -11,12 +11,10 @@ use tktrot::clock::{Time, nanos};
 use tktrot::schedule::{KeyState, KeyTimes, Policy};
 use tktrot::secret::KeyName;
 
-use super::clock::{Reading, RedisTime};
-use super::event::{Action, Event, Look, Mark, Note};
-use super::place::Slot;
-use super::settings::Settings;
-use super::stored::{Flaw, Grave, Revoked, Stored};
-use super::{SLACK, Shared};
+use super::clock::{ClockReading, RedisTime, SLACK};
+use super::event::{Look, Mark, RedisAction, RedisEvent, RedisNote};
+use super::stored::{Flaw, Grave, Revoked, Slot, Stored};
+use super::{RedisNode, Settings};
 use crate::message::{Facts, NodeId};
 
 const R: Duration = Duration::from_secs(60);
@@ -78,21 +76,21 @@ impl Redis {
 
 /// A host: its node, its ring, and the answers on their way to it.
 struct Host {
-    node: Shared,
+    node: RedisNode,
     id: NodeId,
     /// Its clock, as the difference to the one of the test.
     boot: u64,
     ring: BTreeMap<[u8; 16], KeyTimes>,
     /// Keys that were in the ring to their end, since the agent started.
     over: HashSet<KeyName>,
-    answers: VecDeque<(Time, Event<()>)>,
+    answers: VecDeque<(Time, RedisEvent<()>)>,
     /// Asked, and to reach Redis then.
-    questions: VecDeque<(Time, Action<()>)>,
+    questions: VecDeque<(Time, RedisAction<()>)>,
     reaches_redis: bool,
     connected: bool,
     /// The fleet secrets that it has; it wraps with the first one.
     secrets: Vec<u8>,
-    notes: Vec<Note>,
+    notes: Vec<RedisNote>,
     running: bool,
 }
 
@@ -132,7 +130,7 @@ impl Fleet {
         let number = self.hosts.len();
         let id = NodeId(number as u64 * 2 + 1);
         self.hosts.push(Host {
-            node: Shared::new(id, Settings::default(), policy),
+            node: RedisNode::new(id, Settings::default(), policy),
             id,
             boot: number as u64 * 1_000_000_007_000,
             ring: BTreeMap::new(),
@@ -151,7 +149,7 @@ impl Fleet {
     /// The agent starts anew on a ring that is there.
     fn restart(&mut self, number: usize) {
         let host = &mut self.hosts[number];
-        host.node = Shared::new(host.id, Settings::default(), policy());
+        host.node = RedisNode::new(host.id, Settings::default(), policy());
         host.answers.clear();
         host.questions.clear();
         host.connected = false;
@@ -162,7 +160,7 @@ impl Fleet {
             host.ring.iter().map(|(name, times)| (KeyName(*name), *times)).collect();
         for (name, times) in found {
             let facts = Facts { name, origin, times, plain: false };
-            self.tell(number, Event::Found(facts));
+            self.tell(number, RedisEvent::Found(facts));
         }
     }
 
@@ -170,7 +168,7 @@ impl Fleet {
         Time(self.now.0 + self.hosts[number].boot)
     }
 
-    fn tell(&mut self, number: usize, event: Event<()>) {
+    fn tell(&mut self, number: usize, event: RedisEvent<()>) {
         let now = self.local(number);
         let mut actions: VecDeque<_> = self.hosts[number].node.handle(event, now).into();
         while let Some(action) = actions.pop_front() {
@@ -181,34 +179,34 @@ impl Fleet {
     }
 
     /// Does to the ring what is to be done; what is for Redis takes its way.
-    fn act(&mut self, number: usize, action: Action<()>) -> Option<Event<()>> {
+    fn act(&mut self, number: usize, action: RedisAction<()>) -> Option<RedisEvent<()>> {
         let host = &mut self.hosts[number];
         match action {
-            Action::Make(times) => {
+            RedisAction::Make(times) => {
                 self.names += 1;
                 let name = name(self.names);
                 host.ring.insert(name.0, times);
                 self.ends.insert(name, Time(times.decrypt_until.0 - host.boot));
                 self.own.push(name);
-                Some(Event::Made(Facts { name, origin: host.id, times, plain: false }))
+                Some(RedisEvent::Made(Facts { name, origin: host.id, times, plain: false }))
             }
-            Action::Take(key, times) => {
+            RedisAction::Take(key, times) => {
                 assert!(times.are_ordered(), "{times:?}");
                 assert!(!host.over.contains(&key.name), "it was over");
                 assert!(host.ring.insert(key.name.0, times).is_none(), "it is there");
-                Some(Event::Took(key.name, Ok(())))
+                Some(RedisEvent::Took(key.name, Ok(())))
             }
-            Action::Shorten(name, times) => {
+            RedisAction::Shorten(name, times) => {
                 let held = host.ring.get_mut(&name.0).expect("a key that is shortened");
                 assert_eq!(held.shortened(&times), times, "nothing is ever lengthened");
                 *held = times;
                 None
             }
-            Action::Erase(name) => {
+            RedisAction::Erase(name) => {
                 host.ring.remove(&name.0).expect("a key that is erased");
                 None
             }
-            Action::Note(note) => {
+            RedisAction::Note(note) => {
                 host.notes.push(note);
                 None
             }
@@ -234,14 +232,14 @@ impl Fleet {
             let boot = self.hosts[number].boot;
             // No two trips are alike, nor both ways of one: a number that jumps about.
             let jitter = self.redis.asked.wrapping_mul(0x9E37_79B9_7F4A_7C15) % nanos(TRIP / 2);
-            let reading = Reading {
+            let reading = ClockReading {
                 asked: Time(self.now.0 + boot - jitter),
                 answered: Time(self.now.0 + boot + nanos(TRIP / 2)),
                 redis: self.redis.time(self.now),
             };
             let answer = match question {
-                Action::Poll => Some(Event::Polled(reading, self.redis.mark)),
-                Action::Look(_) => Some(Event::Looked(self.look(number, reading))),
+                RedisAction::Poll => Some(RedisEvent::Polled(reading, self.redis.mark)),
+                RedisAction::Look(_) => Some(RedisEvent::Looked(self.look(number, reading))),
                 writing => {
                     self.write(number, writing);
                     written = true;
@@ -253,11 +251,11 @@ impl Fleet {
         }
         if written {
             let due = self.now + TRIP / 2;
-            self.hosts[number].answers.push_back((due, Event::Written));
+            self.hosts[number].answers.push_back((due, RedisEvent::Written));
         }
     }
 
-    fn look(&mut self, number: usize, reading: Reading) -> Look<()> {
+    fn look(&mut self, number: usize, reading: ClockReading) -> Look<()> {
         self.redis.expire(self.now);
         let secrets = &self.hosts[number].secrets;
         let seen = |(slot, (key, _)): (&Slot, &(Stored<()>, RedisTime))| {
@@ -269,29 +267,29 @@ impl Fleet {
         Look { reading, mark: self.redis.mark, keys, graves: self.redis.graves.clone() }
     }
 
-    fn write(&mut self, number: usize, writing: Action<()>) {
+    fn write(&mut self, number: usize, writing: RedisAction<()>) {
         self.redis.expire(self.now);
         match writing {
-            Action::Offer(terms, keep) => {
+            RedisAction::Offer(terms, keep) => {
                 self.names += 1;
                 let name = name(self.names);
-                let slot = Slot::At(terms.place);
+                let slot = Slot::At(terms.turn);
                 self.ends.insert(name, self.now + keep);
                 self.wrapped.insert(name, self.hosts[number].secrets[0]);
                 self.redis.store(slot, Stored { name, terms, secrets: () }, keep, self.now);
             }
-            Action::PutBack(slot, name, terms, keep) => {
+            RedisAction::PutBack(slot, name, terms, keep) => {
                 assert!(self.hosts[number].ring.contains_key(&name.0), "its secrets are needed");
                 self.redis.store(slot, Stored { name, terms, secrets: () }, keep, self.now);
             }
-            Action::Amend(slot, terms, keep) => {
+            RedisAction::Amend(slot, terms, keep) => {
                 let ends = self.redis.time(self.now).after(keep);
                 let Some((stored, at)) = self.redis.values.get_mut(&slot) else { return };
                 stored.terms = terms;
                 *at = ends;
                 self.redis.change();
             }
-            Action::Bury(graves, slots) => {
+            RedisAction::Bury(graves, slots) => {
                 for grave in graves {
                     self.redis.graves.retain(|other| other.what != grave.what);
                     self.redis.graves.push(grave);
@@ -323,7 +321,7 @@ impl Fleet {
                 host.connected = reached;
                 host.questions.clear();
                 host.answers.clear();
-                self.tell(number, if reached { Event::Up } else { Event::Down });
+                self.tell(number, if reached { RedisEvent::Up } else { RedisEvent::Down });
             }
             self.ask(number);
             while let Some((at, _)) = self.hosts[number].answers.front()
@@ -334,7 +332,7 @@ impl Fleet {
             }
             let ring = self.hosts[number].ring.len();
             if self.hosts[number].node.deadline() <= now {
-                self.tell(number, Event::Tick);
+                self.tell(number, RedisEvent::Tick);
             }
             assert!(ring < 64, "bounded");
         }
@@ -382,7 +380,7 @@ impl Fleet {
         })
     }
 
-    fn notes(&self, number: usize, which: impl Fn(&Note) -> bool) -> usize {
+    fn notes(&self, number: usize, which: impl Fn(&RedisNote) -> bool) -> usize {
         self.hosts[number].notes.iter().filter(|note| which(note)).count()
     }
 }

@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 use tktrot::clock::Time;
 use tktrot::secret::KeyName;
 
-use super::SLACK;
-use super::clock::{Reading, RedisTime};
+use super::clock::SLACK;
+use super::clock::{ClockReading, RedisTime};
 use super::stored::{Grave, Revoked};
 
 /// What was revoked in the fleet, and what is gone on this host.
@@ -26,7 +26,7 @@ struct Until {
 }
 
 impl Until {
-    fn in_redis(&self, reading: &Reading, now: Time) -> RedisTime {
+    fn in_redis(&self, reading: &ClockReading, now: Time) -> RedisTime {
         self.redis.unwrap_or_else(|| reading.latest(now).after(now.until(self.here)))
     }
 }
@@ -39,7 +39,7 @@ impl Graves {
 
     /// Redis has it, which is `until` then on this host. True if that is news. Where Redis would
     /// forget it before this host does, it has not been told yet.
-    pub fn learn(&mut self, grave: &Grave, until: Time, reading: &Reading, now: Time) -> bool {
+    pub fn learn(&mut self, grave: &Grave, until: Time, reading: &ClockReading, now: Time) -> bool {
         let ours = self.all.get(&grave.what).map(|ours| ours.in_redis(reading, now));
         if ours.is_some_and(|ours| grave.ends.after(SLACK) < ours) {
             return false;
@@ -65,7 +65,7 @@ impl Graves {
     }
 
     /// What Redis does not have.
-    pub fn untold(&mut self, reading: &Reading, now: Time) -> Vec<Grave> {
+    pub fn untold(&mut self, reading: &ClockReading, now: Time) -> Vec<Grave> {
         let untold = self.all.iter_mut().filter(|(what, _)| !self.told.contains(what));
         untold
             .map(|(what, until)| {

@@ -5,9 +5,8 @@ use std::time::Duration;
 use tktrot::schedule::{KeyTimes, Policy};
 use tktrot::secret::KeyName;
 
-use super::clock::{Reading, RedisTime};
-use super::place::{Place, Slot};
-use super::stored::{Flaw, Grave, Stored, Terms};
+use super::clock::{ClockReading, RedisTime};
+use super::stored::{Flaw, Grave, Slot, Stored, Terms, Turn};
 use crate::message::{Facts, Refusal};
 
 /// What Redis has under the ring's name beside keys: who changes anything there writes a new one.
@@ -21,19 +20,19 @@ pub struct Mark {
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event<S> {
-    /// [`super::Shared::deadline`] has come, or may have.
+pub enum RedisEvent<S> {
+    /// [`super::RedisNode::deadline`] has come, or may have.
     Tick,
-    /// The ring has this key with these times, and not because of an [`Action`]: at the start, and
+    /// The ring has this key with these times, and not because of an [`RedisAction`]: at the start, and
     /// when somebody on this host made or retired one.
     Found(Facts),
     /// The ring no longer has this key, though it has not ended: it was revoked on this host.
     Lost(KeyName),
-    /// [`Action::Make`] was done.
+    /// [`RedisAction::Make`] was done.
     Made(Facts),
-    /// [`Action::Make`] failed: no slot, or the generator. It is asked for again.
+    /// [`RedisAction::Make`] failed: no slot, or the generator. It is asked for again.
     NotMade,
-    /// [`Action::Take`] was done, or not.
+    /// [`RedisAction::Take`] was done, or not.
     Took(KeyName, Result<(), Refusal>),
     /// Redis can be asked.
     Up,
@@ -41,11 +40,11 @@ pub enum Event<S> {
     Down,
     /// Somebody says that something changed in Redis.
     Heard,
-    /// [`Action::Poll`] was answered.
-    Polled(Reading, Option<Mark>),
-    /// [`Action::Look`] was answered.
+    /// [`RedisAction::Poll`] was answered.
+    Polled(ClockReading, Option<Mark>),
+    /// [`RedisAction::Look`] was answered.
     Looked(Look<S>),
-    /// The writing [`Action`]s were all answered, with whatever result.
+    /// The writing [`RedisAction`]s were all answered, with whatever result.
     Written,
     /// What the keys should be like, when that changed.
     Policy(Policy),
@@ -61,7 +60,7 @@ pub enum Event<S> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Look<S> {
     /// When that was.
-    pub reading: Reading,
+    pub reading: ClockReading,
     /// The mark then.
     pub mark: Option<Mark>,
     /// The keys.
@@ -72,24 +71,24 @@ pub struct Look<S> {
 
 /// What is to be done, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action<S> {
+pub enum RedisAction<S> {
     /// Make a key of this node's own with these times and put it into the ring; then say
-    /// [`Event::Made`] or [`Event::NotMade`].
+    /// [`RedisEvent::Made`] or [`RedisEvent::NotMade`].
     Make(KeyTimes),
-    /// Put this key into the ring, as one that this node encrypts with; then say [`Event::Took`].
+    /// Put this key into the ring, as one that this node encrypts with; then say [`RedisEvent::Took`].
     Take(Stored<S>, KeyTimes),
     /// This key has these times now: none of them is later than it was.
     Shorten(KeyName, KeyTimes),
     /// This key is gone.
     Erase(KeyName),
-    /// Ask Redis for its time and the mark; then say [`Event::Polled`].
+    /// Ask Redis for its time and the mark; then say [`RedisEvent::Polled`].
     Poll,
-    /// Ask it for everything that has not ended, and for what is at these places; then say
-    /// [`Event::Looked`].
-    Look(Vec<Place>),
-    /// Make a key and store it at its place, if that is free; for so long. Not for the ring yet:
+    /// Ask it for everything that has not ended, and for what is at these turns; then say
+    /// [`RedisEvent::Looked`].
+    Look(Vec<Turn>),
+    /// Make a key and store it at its turn, if that is free; for so long. Not for the ring yet:
     /// what is stored is what counts, and the next look tells it. After these and the other writing
-    /// actions, of which several come together, say [`Event::Written`] once.
+    /// actions, of which several come together, say [`RedisEvent::Written`] once.
     Offer(Terms, Duration),
     /// Store this key of the ring there, if the slot is free; for so long.
     PutBack(Slot, KeyName, Terms, Duration),
@@ -98,14 +97,14 @@ pub enum Action<S> {
     /// Tell what was revoked, and delete what is in these slots.
     Bury(Vec<Grave>, Vec<Slot>),
     /// Something for the log.
-    Note(Note),
+    Note(RedisNote),
 }
 
 /// Something that an operator may want to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Note {
-    /// The fleet's key of this place is in the ring.
-    Adopted(Place, KeyName),
+pub enum RedisNote {
+    /// The fleet's key of this turn is in the ring.
+    Adopted(Turn, KeyName),
     /// The ring did not take a key of the fleet.
     Refused(KeyName, Refusal),
     /// What Redis has in a slot is not used. Said once for each flaw.

@@ -46,13 +46,13 @@ fn without_redis_each_goes_on_alone_and_returns() {
     serve(&mut fleet, 3 * R);
     let names: Vec<_> = (0..3).map(|number| fleet.encrypting(number).unwrap()).collect();
     assert!(names.iter().all(|name| fleet.own.contains(name)));
-    assert_eq!(fleet.notes(0, |note| matches!(note, Note::Alone(_))), 1);
+    assert_eq!(fleet.notes(0, |note| matches!(note, RedisNote::Alone(_))), 1);
     fleet.redis.up = true;
     serve(&mut fleet, LEAD + 2 * SECOND);
     assert!(fleet.agrees(), "the shared key is back after the lead");
     agree(&mut fleet, 4 * R);
     assert!(!fleet.own.contains(&fleet.encrypting(0).unwrap()));
-    assert_eq!(fleet.notes(0, |note| *note == Note::Back), 1);
+    assert_eq!(fleet.notes(0, |note| *note == RedisNote::Back), 1);
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn fail_over(seconds: i64) {
     fleet.redis.clock = u64::try_from(clock).unwrap();
     agree(&mut fleet, 3 * SECOND);
     assert!(
-        (0..3).all(|number| fleet.notes(number, |note| matches!(note, Note::ClockMoved(_))) == 1)
+        (0..3).all(|number| fleet.notes(number, |note| matches!(note, RedisNote::ClockMoved(_))) == 1)
     );
     // `Fleet::check` sees to it that nothing lives longer, here neither.
     let joined = fleet.join(policy());

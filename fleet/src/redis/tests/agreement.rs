@@ -46,7 +46,7 @@ fn a_fleet_that_starts_gives_no_ticket_before_all_hosts_have_its_key() {
     }
     fleet.run(LEAD + Duration::from_millis(200));
     assert!(fleet.agrees());
-    let own = |note: &Note| matches!(note, Note::OwnKey(_));
+    let own = |note: &RedisNote| matches!(note, RedisNote::OwnKey(_));
     assert!((0..3).all(|number| fleet.notes(number, own) == 0));
     assert_eq!(fleet.encrypting(0), fleet.encrypting(2));
     let now = fleet.local(1);
@@ -80,7 +80,7 @@ fn a_node_that_joins_has_all_keys_at_once() {
         .filter(|name| !fleet.own.contains(&KeyName(**name)))
         .collect();
     assert!(missing.is_empty() && fleet.hosts[joined].ring.len() >= 4);
-    assert_eq!(fleet.notes(joined, |note| matches!(note, Note::OwnKey(_))), 0);
+    assert_eq!(fleet.notes(joined, |note| matches!(note, RedisNote::OwnKey(_))), 0);
 }
 
 #[test]
@@ -88,11 +88,11 @@ fn two_that_ask_for_a_rotation_at_once_agree() {
     let mut fleet = Fleet::new(3);
     fleet.run(2 * R - Duration::from_secs(40));
     let old = fleet.encrypting(0);
-    fleet.tell(0, Event::Rotate);
-    fleet.tell(1, Event::Rotate);
+    fleet.tell(0, RedisEvent::Rotate);
+    fleet.tell(1, RedisEvent::Rotate);
     fleet.run(Duration::from_secs(2));
     assert_eq!(fleet.encrypting(0), old, "not before everybody has the new one");
-    let told = |note: &Note| matches!(note, Note::Turns(..));
+    let told = |note: &RedisNote| matches!(note, RedisNote::Turns(..));
     assert_eq!((fleet.notes(0, told), fleet.notes(1, told)), (1, 1));
     for _ in 0..800 {
         fleet.step();
@@ -102,7 +102,7 @@ fn two_that_ask_for_a_rotation_at_once_agree() {
     assert_ne!(new, old);
     assert!((1..3).all(|number| fleet.encrypting(number) == new));
     // Once more in the same period, and the schedule goes on.
-    fleet.tell(2, Event::Rotate);
+    fleet.tell(2, RedisEvent::Rotate);
     fleet.run(LEAD + Duration::from_secs(2));
     assert_ne!(fleet.encrypting(0), new);
     for _ in 0..(3 * R.as_millis() / STEP.as_millis()) {
@@ -122,7 +122,7 @@ fn a_rotation_at_the_end_of_a_period_replaces_the_next_key() {
         .iter()
         .find(|(_, times)| times.state(fleet.local(0)) == KeyState::Announced);
     let next = *next.expect("a successor").0;
-    fleet.tell(0, Event::Rotate);
+    fleet.tell(0, RedisEvent::Rotate);
     for _ in 0..1000 {
         fleet.step();
         assert!(fleet.agrees());
@@ -138,7 +138,7 @@ fn another_rotation_interval_is_told_and_kept_apart() {
     fleet.run(2 * R);
     let other = fleet.join(Policy { rotate_every: R / 2, ..policy() });
     fleet.run(2 * R);
-    assert_eq!(fleet.notes(other, |note| *note == Note::OtherRotation(R)), 1);
+    assert_eq!(fleet.notes(other, |note| *note == RedisNote::OtherRotation(R)), 1);
     let name = fleet.encrypting(other).expect("a key of its own");
     assert!(fleet.own.contains(&name));
     assert_eq!(fleet.encrypting(0), fleet.encrypting(1));
@@ -159,13 +159,14 @@ fn another_fleet_secret_is_told_once_and_disturbs_nobody() {
         assert!(!fleet.hosts[other].ring.contains_key(&name.0));
         // Each of the two takes one turn of a period, whoever is first.
         assert!(fleet.redis.values.keys().all(|slot| match slot {
-            Slot::At(place) => place.turn < 2,
+            Slot::At(turn) => turn.number < 2,
             Slot::Kept(_) => false,
         }));
     }
     for (number, secret) in [(0, 2), (1, 2), (other, 1)] {
         let flaw = Flaw::Secret([secret; 8]);
-        let told = fleet.notes(number, |note| matches!(note, Note::Flawed(_, why) if *why == flaw));
+        let told =
+            fleet.notes(number, |note| matches!(note, RedisNote::Flawed(_, why) if *why == flaw));
         assert_eq!(told, 1, "host {number}");
     }
 }
@@ -212,7 +213,7 @@ fn a_rotation_on_one_host_becomes_the_fleets() {
     fleet.ends.insert(made, Time(times.decrypt_until.0 - fleet.hosts[0].boot));
     let id = fleet.hosts[0].id;
     for (name, times) in [(old, retired), (made, times)] {
-        fleet.tell(0, Event::Found(Facts { name, origin: id, times, plain: false }));
+        fleet.tell(0, RedisEvent::Found(Facts { name, origin: id, times, plain: false }));
     }
     fleet.run(LEAD + Duration::from_secs(2));
     let new = fleet.encrypting(1).expect("a key");

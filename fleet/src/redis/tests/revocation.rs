@@ -20,7 +20,7 @@ fn revoked_without_redis() -> (Fleet, KeyName) {
     let revoked = fleet.encrypting(0).unwrap();
     fleet.redis.up = false;
     fleet.run(Duration::from_secs(1));
-    fleet.tell(0, Event::Revoke(vec![revoked]));
+    fleet.tell(0, RedisEvent::Revoke(vec![revoked]));
     (fleet, revoked)
 }
 
@@ -36,7 +36,7 @@ fn stays_away(fleet: &mut Fleet, name: KeyName, hosts: Range<usize>, time: Durat
 fn a_revoked_key_is_gone_everywhere_and_something_else_encrypts() {
     let mut fleet = settled();
     let revoked = fleet.encrypting(0).unwrap();
-    fleet.tell(0, Event::Revoke(vec![revoked]));
+    fleet.tell(0, RedisEvent::Revoke(vec![revoked]));
     assert!(!has(&fleet, 0, revoked) && fleet.encrypting(0).is_some(), "here at once");
     fleet.run(Duration::from_millis(1100));
     for number in 0..3 {
@@ -54,7 +54,7 @@ fn revoking_all_reaches_one_that_was_away_before_it_is_ready() {
     let mut fleet = settled();
     let before: Vec<_> = fleet.hosts[1].ring.keys().map(|name| KeyName(*name)).collect();
     fleet.hosts[2].running = false;
-    fleet.tell(0, Event::RevokeAll([3; 16]));
+    fleet.tell(0, RedisEvent::RevokeAll([3; 16]));
     fleet.run(Duration::from_millis(1100));
     for number in 0..2 {
         assert!(!before.iter().any(|name| has(&fleet, number, *name)), "host {number}");
@@ -112,7 +112,7 @@ fn keys_of_a_nodes_own_are_revoked_with_all() {
     fleet.run(3 * R);
     let own = fleet.encrypting(1).unwrap();
     assert!(fleet.own.contains(&own));
-    fleet.tell(0, Event::RevokeAll([4; 16]));
+    fleet.tell(0, RedisEvent::RevokeAll([4; 16]));
     fleet.redis.up = true;
     fleet.run(Duration::from_secs(3));
     assert!(!has(&fleet, 1, own) && fleet.encrypting(1).is_some());
@@ -123,7 +123,7 @@ fn a_key_that_was_revoked_on_one_host_does_not_come_back_there() {
     let mut fleet = settled();
     let gone = fleet.encrypting(0).unwrap();
     fleet.hosts[0].ring.remove(&gone.0);
-    fleet.tell(0, Event::Lost(gone));
+    fleet.tell(0, RedisEvent::Lost(gone));
     fleet.run(R);
     assert!(!has(&fleet, 0, gone) && has(&fleet, 1, gone));
     assert_eq!(fleet.encrypting(0), fleet.encrypting(1));
@@ -141,12 +141,12 @@ fn a_key_of_a_longer_life_that_was_revoked_does_not_come_back_either() {
         let gone = fleet.encrypting(0).unwrap();
         assert!(has(&fleet, careful, gone));
         if all {
-            fleet.tell(careful, Event::Revoke(vec![gone]));
+            fleet.tell(careful, RedisEvent::Revoke(vec![gone]));
             fleet.run(Duration::from_secs(2));
             assert!(!has(&fleet, 0, gone));
         } else {
             fleet.hosts[careful].ring.remove(&gone.0);
-            fleet.tell(careful, Event::Lost(gone));
+            fleet.tell(careful, RedisEvent::Lost(gone));
         }
         stays_away(&mut fleet, gone, careful..careful + 1, 8 * R);
         assert_eq!(has(&fleet, 0, gone), !all, "the others' life is not ours");

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use tktrot::clock::{Time, nanos};
 
+/// What two clocks may differ by before it counts, beside a thousandth of a key's life.
+pub const SLACK: Duration = Duration::from_secs(1);
+
 /// A moment on Redis' clock: nanoseconds since 1970 (`TIME`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RedisTime(pub u64);
@@ -22,7 +25,7 @@ impl RedisTime {
 
 /// Redis was asked for its time: between `asked` and `answered` it was `redis` there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reading {
+pub struct ClockReading {
     /// Before it was asked.
     pub asked: Time,
     /// After it answered.
@@ -31,7 +34,7 @@ pub struct Reading {
     pub redis: RedisTime,
 }
 
-impl Reading {
+impl ClockReading {
     /// What Redis' clock shows at `now`, at most.
     pub fn latest(&self, now: Time) -> RedisTime {
         RedisTime(shifted(self.redis.0, self.asked.0, now.0))
@@ -50,7 +53,7 @@ impl Reading {
 
     /// How far Redis' clock has moved against this host's since an `earlier` reading, beyond what
     /// the two readings leave open; positive if it is ahead.
-    pub fn jump_since(&self, earlier: &Reading) -> i64 {
+    pub fn jump_since(&self, earlier: &ClockReading) -> i64 {
         let (low, high) = (earlier.earliest(self.answered), earlier.latest(self.answered));
         let (new_low, new_high) = (self.earliest(self.answered), self.latest(self.answered));
         let ahead = new_low.0.saturating_sub(high.0);
@@ -68,8 +71,8 @@ fn shifted(base: u64, from: u64, to: u64) -> u64 {
 mod tests {
     use super::*;
 
-    const READING: Reading =
-        Reading { asked: Time(100), answered: Time(130), redis: RedisTime(5000) };
+    const READING: ClockReading =
+        ClockReading { asked: Time(100), answered: Time(130), redis: RedisTime(5000) };
 
     #[test]
     fn a_key_never_ends_later_here_than_on_redis_clock() {
@@ -83,7 +86,7 @@ mod tests {
 
     #[test]
     fn a_jump_is_what_the_round_trips_do_not_explain() {
-        let next = |redis| Reading { asked: Time(1100), answered: Time(1110), redis };
+        let next = |redis| ClockReading { asked: Time(1100), answered: Time(1110), redis };
         assert_eq!(next(RedisTime(6000)).jump_since(&READING), 0);
         assert_eq!(next(RedisTime(5980)).jump_since(&READING), 0);
         assert_eq!(next(RedisTime(7010)).jump_since(&READING), 1000);
