@@ -2,13 +2,11 @@
 //!
 //! One file per command in [`commands`]. What they share: which ring is meant ([`rings`]), what the
 //! settings file says ([`settings`]), how bad it is ([`severity`]), and what is known of a ring
-//! ([`status`]), once or live ([`watch`]), and of its file ([`ringfile`]). The one that stays is [`agent`].
+//! ([`status`]), once or live ([`watch`]), and of its file ([`ringfile`]). The agent
+//! (`tktrot_agent`) and the files of keys (`tktrot_keyfile`) are crates of their own.
 
-mod agent;
 mod check;
 mod commands;
-mod generator;
-mod keyfile;
 mod orphans;
 mod output;
 mod probe;

@@ -16,10 +16,10 @@ use tktrot::ring::versions::ring_name;
 use tktrot::ring::view::View;
 use tktrot::rotate::Keyring;
 
-use crate::generator::OpenSsl;
 use crate::orphans;
 use crate::settings::Settings;
 use crate::status::processes::printable;
+use tktrot_keyfile::generator::OpenSsl;
 
 /// How a command is told which ring.
 #[derive(Clone, Debug, clap::Args)]

@@ -22,7 +22,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::node::limits::Limits;
-use crate::shared::settings::Settings;
+use crate::redis::Settings;
 use flaw::Flaw;
 use section::Section;
 

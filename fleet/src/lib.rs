@@ -7,17 +7,17 @@
 //! | module | holds |
 //! |---|---|
 //! | [`config`] | the agent's sections of the settings file |
-//! | [`message`] | what nodes tell each other |
+//! | [`message`] | what nodes tell each other, and how they speak of keys |
 //! | [`node`] | a node as a state machine: (event, now) → actions |
+//! | [`redis`] | a node that shares one key per rotation with all others through Redis, the same way |
 //! | [`secret`] | what the hosts of a fleet have in common, and the keys derived from it |
-//! | [`shared`] | a node that shares one key per rotation with all others through Redis |
 //! | [`wire`] | what nodes tell each other, as bytes |
 //! | [`wrap`] | a key as it is kept in Redis |
 
 pub mod config;
 pub mod message;
 pub mod node;
+pub mod redis;
 pub mod secret;
-pub mod shared;
 pub mod wire;
 pub mod wrap;

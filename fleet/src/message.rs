@@ -1,5 +1,5 @@
-//! What nodes tell each other. Times are spans that were left when it was said: no clock of one
-//! host means anything on another.
+//! What nodes tell each other, and how they speak of keys. What is told has no times but spans that were
+//! left when it was said: no clock of one host means anything on another.
 
 use std::fmt;
 use std::time::Duration;
@@ -16,6 +16,19 @@ impl fmt::Display for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)
     }
+}
+
+/// All of a key in the ring but its secrets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Its public name.
+    pub name: KeyName,
+    /// The node that made it.
+    pub origin: NodeId,
+    /// When it lives, on this host's clock.
+    pub times: KeyTimes,
+    /// True if its tickets carry no associated data.
+    pub plain: bool,
 }
 
 /// A key on its way. `S` is its secrets: the state machine passes them on and never looks at

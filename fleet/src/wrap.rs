@@ -29,9 +29,8 @@ use tktrot::clock::nanos;
 use tktrot::secret::{KeyName, KeySecrets, Secret};
 use zeroize::Zeroizing;
 
-use crate::shared::clock::RedisTime;
-use crate::shared::place::{Place, Slot};
-use crate::shared::stored::{Flaw, Grave, Revoked, Stored, Terms, start_of};
+use crate::redis::clock::RedisTime;
+use crate::redis::stored::{Flaw, Grave, Revoked, Slot, Stored, Terms, Turn, start_of};
 
 /// The version that this code writes and reads.
 const VERSION: u8 = 1;
@@ -140,7 +139,7 @@ impl Wrapping {
         let key = self.keys.iter().find(|key| key.id == id).ok_or(Flaw::Secret(id))?;
         let secrets = self.open(key, bytes).ok_or(Flaw::Damaged)?;
         let is_there = match slot {
-            Slot::At(place) => place == terms.place,
+            Slot::At(turn) => turn == terms.turn,
             Slot::Kept(kept) => kept == name,
         };
         if !is_there {
@@ -229,7 +228,7 @@ fn hmac(
 }
 
 fn clear(key: &Key, name: &KeyName, terms: &Terms) -> Vec<u8> {
-    let start = start_of(terms.place.period, terms.rotate_every);
+    let start = start_of(terms.turn.period, terms.rotate_every);
     // Wrapping, and so without loss: reading adds it again.
     let since = |at: RedisTime| at.0.wrapping_sub(start.0).to_be_bytes();
     let flags = if terms.plain { PLAIN } else { 0 };
@@ -237,8 +236,8 @@ fn clear(key: &Key, name: &KeyName, terms: &Terms) -> Vec<u8> {
         &[VERSION],
         &key.id[..],
         &name.0,
-        &terms.place.period.to_be_bytes(),
-        &terms.place.turn.to_be_bytes(),
+        &terms.turn.period.to_be_bytes(),
+        &terms.turn.number.to_be_bytes(),
         &nanos(terms.rotate_every).to_be_bytes(),
         &since(terms.made),
         &since(terms.begins),
@@ -256,15 +255,15 @@ fn read(bytes: &[u8; SIZE]) -> Option<([u8; 8], KeyName, Terms)> {
     let number = |at: usize| Some(u64::from_be_bytes(*bytes[at..].first_chunk()?));
     let short = |at: usize| Some(u32::from_be_bytes(*bytes[at..].first_chunk()?));
     let rotate_every = Duration::from_nanos(number(37)?);
-    let place = Place { period: number(25)?, turn: short(33)? };
-    let start = start_of(place.period, rotate_every);
+    let turn = Turn { period: number(25)?, number: short(33)? };
+    let start = start_of(turn.period, rotate_every);
     let at = |at: usize| Some(RedisTime(start.0.wrapping_add(number(at)?)));
     let flags = short(77)?;
     if flags & !PLAIN != 0 {
         return None;
     }
     let terms = Terms {
-        place,
+        turn,
         rotate_every,
         made: at(45)?,
         begins: at(53)?,
@@ -304,10 +303,10 @@ mod tests {
     }
 
     fn terms() -> Terms {
-        let place = Place { period: 480_000, turn: 3 };
-        let start = start_of(place.period, R);
+        let turn = Turn { period: 480_000, number: 3 };
+        let start = start_of(turn.period, R);
         Terms {
-            place,
+            turn,
             rotate_every: R,
             // Before the period: a key is made ahead.
             made: RedisTime(start.0 - 5),
@@ -318,7 +317,7 @@ mod tests {
         }
     }
 
-    const SLOT: Slot = Slot::At(Place { period: 480_000, turn: 3 });
+    const SLOT: Slot = Slot::At(Turn { period: 480_000, number: 3 });
 
     fn flaw(wrapping: &Wrapping, slot: Slot, bytes: &[u8], rotate_every: Duration) -> Flaw {
         wrapping.unwrap(slot, bytes, rotate_every).map(|stored| stored.name).unwrap_err()
@@ -372,7 +371,7 @@ mod tests {
         let web = wrapping("web", &[1]);
         let bytes = web.wrap(&name(), &terms(), &secrets()).unwrap();
         assert_eq!(flaw(&wrapping("mail", &[1]), SLOT, &bytes, R), Flaw::Damaged);
-        let elsewhere = Slot::At(Place { period: 480_001, turn: 3 });
+        let elsewhere = Slot::At(Turn { period: 480_001, number: 3 });
         assert_eq!(flaw(&web, elsewhere, &bytes, R), Flaw::Misplaced);
         assert_eq!(flaw(&web, Slot::Kept(KeyName([9; 16])), &bytes, R), Flaw::Misplaced);
         assert_eq!(flaw(&web, SLOT, &bytes, R / 2), Flaw::Rotation(R));

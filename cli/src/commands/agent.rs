@@ -1,13 +1,19 @@
-//! `tktrot agent [RING]`.
+//! `tktrot agent [RING]`, and how other commands ask one that runs.
 
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
+use serde::de::DeserializeOwned;
+use tktrot::ring::file::Place;
+use tktrot_agent::control::{AskError, Question};
+use tktrot_agent::{Opened, RingMetrics};
 
-use crate::agent;
-use crate::rings::RingArgument;
-use crate::settings;
+use crate::rings::{self, RingArgument};
+use crate::settings::{self, Settings};
 use crate::severity::Severity;
+use crate::status::observer::Observer;
+use crate::status::prometheus;
 
 #[derive(clap::Args)]
 #[command(after_long_help = "\
@@ -21,6 +27,42 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     let settings = settings::read(config)?;
-    agent::run(&settings, &arguments.ring)?;
+    let open = || open(&settings, &arguments.ring);
+    tktrot_agent::run(&settings.fleet, &settings.config, open)?;
     Ok(Severity::Fine)
+}
+
+fn open(settings: &Settings, argument: &RingArgument) -> Result<Opened> {
+    let (place, keyring, made) = argument.open_or_make(settings)?;
+    let view = Arc::new(rings::look_at(&place)?);
+    let observer = Observer::of_open(place.path(), Arc::clone(&view));
+    let name = observer.name();
+    Ok(Opened { place, name, keyring, view, made, metrics: metrics(observer) })
+}
+
+/// A ring that cannot be read has metrics, too: that it cannot.
+fn metrics(observer: Observer) -> RingMetrics {
+    let name = observer.name();
+    let observer = Mutex::new(observer);
+    Arc::new(move || {
+        // An earlier look may have failed in the middle.
+        let reading = observer.lock().ok().and_then(|mut observer| observer.read().ok());
+        prometheus::text(&[(name.clone(), reading)])
+    })
+}
+
+/// Asks the agent of a ring.
+///
+/// # Errors
+///
+/// None runs, it is somebody else's, or it says why not.
+pub fn ask<A: DeserializeOwned>(place: &Place, question: &Question) -> Result<A> {
+    tktrot_agent::control::ask(place, question).map_err(|error| {
+        let path = place.path();
+        let hint = match error {
+            AskError::NoAgent => format!(" (start one: tktrot agent {})", rings::title(&path)),
+            _ => String::new(),
+        };
+        anyhow!("{}: {error}{hint}", path.display())
+    })
 }

@@ -6,14 +6,14 @@ use std::time::SystemTime;
 use anyhow::{Context, Result, ensure};
 use tktrot::clock::{BootClock, Clock};
 
-use crate::keyfile::files::{self, Fate, Format, Writing};
-use crate::keyfile::lighttpd::Now;
-use crate::keyfile::selection::Selection;
-use crate::keyfile::target::{Disk, Manner};
 use crate::output::{errln, outln};
 use crate::rings::RingArgument;
 use crate::settings;
 use crate::severity::Severity;
+use tktrot_keyfile::files::{self, Fate, Format, Writing};
+use tktrot_keyfile::lighttpd::Now;
+use tktrot_keyfile::selection::Selection;
+use tktrot_keyfile::target::{Disk, Manner};
 
 #[derive(clap::Args)]
 #[command(after_long_help = "\

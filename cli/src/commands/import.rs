@@ -8,12 +8,12 @@ use clap::ValueEnum;
 use tktrot::clock::{BootClock, Clock};
 use tktrot::import::{Flaw, NotImported};
 
-use crate::keyfile::lighttpd::Now;
-use crate::keyfile::{Keys, Short, haproxy, lighttpd, nginx, raw, source};
 use crate::output::{errln, outln};
 use crate::rings::RingArgument;
 use crate::settings;
 use crate::severity::Severity;
+use tktrot_keyfile::lighttpd::Now;
+use tktrot_keyfile::{Keys, Short, haproxy, lighttpd, nginx, raw, source};
 
 #[derive(clap::Args)]
 #[command(after_long_help = "\

@@ -7,15 +7,16 @@ use anyhow::Result;
 use clap::ValueEnum;
 use comfy_table::{Table, presets};
 
-use crate::agent::ask::{Question, ask};
-use crate::agent::export::status::ExportStatus;
-use crate::agent::figures::{Figures, Peer, Redis, Sharing, State};
+use super::agent::ask;
 use crate::output::{out, outln};
 use crate::rings::RingArgument;
 use crate::settings;
 use crate::severity::Severity;
 use crate::status::processes::printable;
 use crate::status::span::words;
+use tktrot_agent::ExportStatus;
+use tktrot_agent::control::Question;
+use tktrot_agent::figures::{Figures, Peer, Redis, Sharing, State};
 
 #[derive(clap::Args)]
 #[command(after_long_help = "\

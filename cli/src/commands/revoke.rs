@@ -9,13 +9,14 @@ use tktrot::ring::view::KeyFacts;
 use tktrot::rotate::Keyring;
 use tktrot::secret::KeyName;
 
-use crate::agent::ask::{self, Question, Revoked, ask};
+use super::agent::ask;
 use crate::orphans::targets;
 use crate::output::{errln, outln};
 use crate::ringfile::versions::not_reached;
 use crate::rings::RingArgument;
 use crate::settings;
 use crate::severity::Severity;
+use tktrot_agent::control::{self, Question, Revoked};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -141,8 +142,8 @@ fn revoke(keyring: &Keyring, name: &str, which: &Which) -> Result<()> {
 /// Not only here: the agent tells its peers.
 fn revoke_everywhere(place: &Place, which: &Which, meant: &[KeyFacts]) -> Result<Severity> {
     let keys = match which.all {
-        true => ask::Which::All(ask::All::All),
-        false => ask::Which::These(meant.iter().map(|key| key.name.to_hex()).collect()),
+        true => control::Which::All(control::All::All),
+        false => control::Which::These(meant.iter().map(|key| key.name.to_hex()).collect()),
     };
     let revoked: Revoked = ask(place, &Question::Revoke { keys })?;
     let peers = match revoked.peers {

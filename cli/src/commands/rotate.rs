@@ -5,13 +5,14 @@ use std::path::Path;
 use anyhow::{Result, anyhow};
 use tktrot::rotate::Keyring;
 
-use crate::agent::ask::{Question, Rotated, ask};
+use super::agent::ask;
 use crate::orphans::targets;
 use crate::output::{errln, outln};
 use crate::ringfile::versions::not_reached;
 use crate::rings::RingArgument;
 use crate::settings;
 use crate::severity::Severity;
+use tktrot_agent::control::{Question, Rotated};
 
 #[derive(clap::Args)]
 pub struct Arguments {

@@ -45,8 +45,8 @@ impl Observer {
     }
 
     /// One who has the ring open. An agent governs it, so no upkeep thread is missed.
-    pub fn of_open(path: PathBuf, view: View) -> Observer {
-        Self::of(Source::Open(path, Arc::new(view)), false)
+    pub fn of_open(path: PathBuf, view: Arc<View>) -> Observer {
+        Self::of(Source::Open(path, view), false)
     }
 
     /// One who has a ring open whose file was removed.

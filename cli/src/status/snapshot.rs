@@ -79,7 +79,7 @@ mod tests {
     use tktrot::schedule::KeyState;
 
     use super::*;
-    use crate::generator::OpenSsl;
+    use tktrot_keyfile::generator::OpenSsl;
 
     fn keyring() -> (tempfile::TempDir, Place, Keyring) {
         let dir = tempfile::tempdir_in("/dev/shm").unwrap();

@@ -5,20 +5,7 @@ use std::time::Duration;
 use tktrot::schedule::{KeyTimes, Policy};
 use tktrot::secret::KeyName;
 
-use crate::message::{Message, NodeId, Offer, Refusal};
-
-/// All of a key in the ring but its secrets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Facts {
-    /// Its public name.
-    pub name: KeyName,
-    /// The node that made it.
-    pub origin: NodeId,
-    /// When it lives, on this host's clock.
-    pub times: KeyTimes,
-    /// True if its tickets carry no associated data.
-    pub plain: bool,
-}
+use crate::message::{Facts, Message, NodeId, Offer, Refusal};
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]

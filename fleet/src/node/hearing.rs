@@ -6,10 +6,10 @@ use tktrot::clock::Time;
 use tktrot::schedule::KeyTimes;
 use tktrot::secret::KeyName;
 
-use super::event::{Action, Facts, Note};
+use super::event::{Action, Note};
 use super::held::Source;
 use super::{Node, offer, send};
-use crate::message::{Message, NodeId, Offer, Refusal};
+use crate::message::{Facts, Message, NodeId, Offer, Refusal};
 
 impl<S> Node<S> {
     pub(super) fn hear(

@@ -10,8 +10,7 @@ use tktrot::clock::Time;
 use tktrot::schedule::KeyTimes;
 use tktrot::secret::KeyName;
 
-use super::event::Facts;
-use crate::message::{NodeId, Refusal};
+use crate::message::{Facts, NodeId, Refusal};
 
 /// How a key came here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

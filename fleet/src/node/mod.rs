@@ -31,9 +31,9 @@ use tktrot::clock::Time;
 use tktrot::schedule::{KeyTimes, Policy};
 use tktrot::secret::KeyName;
 
-use crate::message::{Left, Message, NodeId, Offer};
+use crate::message::{Facts, Left, Message, NodeId, Offer};
 use ended::Ended;
-use event::{Action, DropReason, Event, Facts, Note};
+use event::{Action, DropReason, Event, Note};
 use held::{Held, Room, Source};
 use limits::Limits;
 use owed::Owed;

@@ -10,9 +10,9 @@ use tktrot::clock::Time;
 use tktrot::schedule::{KeyState, KeyTimes, Policy};
 use tktrot::secret::KeyName;
 
-use super::event::Facts;
 use super::limits::Limits;
 use super::owed::Owed;
+use crate::message::Facts;
 
 /// A key of the node's own.
 pub struct Own {

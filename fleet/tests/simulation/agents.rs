@@ -4,8 +4,8 @@
 
 use tktrot::clock::Time;
 use tktrot::schedule::{self, KeyTimes, Step};
-use tktrot_fleet::message::{Message, NodeId, Refusal};
-use tktrot_fleet::node::event::{Action, Event, Facts, Note};
+use tktrot_fleet::message::{Facts, Message, NodeId, Refusal};
+use tktrot_fleet::node::event::{Action, Event, Note};
 
 use crate::happening::Happening;
 use crate::host::place;

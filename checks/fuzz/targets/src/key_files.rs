@@ -12,9 +12,9 @@ use tktrot::ring::reader::Key;
 use tktrot::rotate::Keyring;
 use tktrot::schedule::MAX_LIFETIME;
 
-use crate::keyfile::lighttpd::Now;
-use crate::keyfile::{Keys, Short, haproxy, lighttpd, nginx, raw};
 use crate::made_up;
+use tktrot_keyfile::lighttpd::Now;
+use tktrot_keyfile::{Keys, Short, haproxy, lighttpd, nginx, raw};
 
 /// The formats, in the order of their numbers.
 pub const FORMATS: [&str; 5] = ["nginx-80", "nginx-48", "haproxy", "lighttpd", "raw"];

@@ -40,14 +40,6 @@ mod tkt_config;
 mod wire;
 mod wrapped_value;
 
-// The program has no library. Its files of keys are read as it reads them.
-#[allow(dead_code)]
-#[path = "../../../../cli/src/generator.rs"]
-mod generator;
-#[allow(dead_code)]
-#[path = "../../../../cli/src/keyfile/mod.rs"]
-mod keyfile;
-
 pub use client_hello::client_hello;
 pub use configuration::configuration;
 pub use fleet_secret::fleet_secret;

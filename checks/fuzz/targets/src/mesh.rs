@@ -7,9 +7,9 @@ use std::time::Duration;
 use tktrot::clock::Time;
 use tktrot::schedule::{KeyState, KeyTimes, Policy};
 use tktrot::secret::KeyName;
-use tktrot_fleet::message::{Message, NodeId, Offer, Refusal};
+use tktrot_fleet::message::{Facts, Message, NodeId, Offer, Refusal};
 use tktrot_fleet::node::Node;
-use tktrot_fleet::node::event::{Action, Event, Facts};
+use tktrot_fleet::node::event::{Action, Event};
 use tktrot_fleet::node::limits::Limits;
 
 use crate::made_up;

@@ -7,14 +7,12 @@ use std::time::Duration;
 use tktrot::clock::{Time, nanos};
 use tktrot::schedule::{KeyState, KeyTimes, MAX_LIFETIME, Policy};
 use tktrot::secret::KeyName;
-use tktrot_fleet::message::{NodeId, Refusal};
-use tktrot_fleet::node::event::Facts;
-use tktrot_fleet::shared::Shared;
-use tktrot_fleet::shared::clock::{Reading, RedisTime};
-use tktrot_fleet::shared::event::{Action, Event, Look, Mark};
-use tktrot_fleet::shared::place::{Place, Slot};
-use tktrot_fleet::shared::settings::Settings;
-use tktrot_fleet::shared::stored::{Flaw, Grave, Revoked, Stored, Terms};
+use tktrot_fleet::message::{Facts, NodeId, Refusal};
+use tktrot_fleet::redis::RedisNode;
+use tktrot_fleet::redis::Settings;
+use tktrot_fleet::redis::clock::{ClockReading, RedisTime};
+use tktrot_fleet::redis::event::{Look, Mark, RedisAction, RedisEvent};
+use tktrot_fleet::redis::stored::{Flaw, Grave, Revoked, Slot, Stored, Terms, Turn};
 
 use crate::made_up;
 use crate::passing::Host;
@@ -49,7 +47,7 @@ enum Asked {
 
 /// One host, and a Redis.
 pub struct World {
-    shared: Shared,
+    shared: RedisNode,
     pub policy: Policy,
     pub now: Time,
     /// A key of the fleet's came into the ring.
@@ -86,14 +84,14 @@ impl Host for World {
     }
 
     fn tick(&mut self) {
-        self.handle(Event::Tick);
+        self.handle(RedisEvent::Tick);
     }
 }
 
 impl World {
     pub fn new(policy: Policy) -> Self {
         World {
-            shared: Shared::new(ME, Settings::default(), policy),
+            shared: RedisNode::new(ME, Settings::default(), policy),
             policy,
             now: Time(0) + Duration::from_secs(100_000),
             has_taken: false,
@@ -126,8 +124,8 @@ impl World {
     }
 
     /// Something happens, and what the node wants is done.
-    pub fn handle(&mut self, event: Event<()>) {
-        if event == Event::Tick {
+    pub fn handle(&mut self, event: RedisEvent<()>) {
+        if event == RedisEvent::Tick {
             self.started.get_or_insert(self.now);
         }
         let mut events = VecDeque::from([event]);
@@ -147,18 +145,18 @@ impl World {
         self.check();
     }
 
-    fn act(&mut self, action: Action<()>) -> Option<Event<()>> {
+    fn act(&mut self, action: RedisAction<()>) -> Option<RedisEvent<()>> {
         match action {
-            Action::Make(times) => {
+            RedisAction::Make(times) => {
                 assert!(times.are_ordered() && times.decrypt_until > self.now, "{times:?}");
                 if !self.generator_works {
                     self.failed = Some(self.now);
-                    return Some(Event::NotMade);
+                    return Some(RedisEvent::NotMade);
                 }
-                return Some(Event::Made(self.make(ME, times)));
+                return Some(RedisEvent::Made(self.make(ME, times)));
             }
-            Action::Take(stored, times) => return Some(self.take(&stored, times)),
-            Action::Shorten(name, times) => match self.ring.get_mut(&name.0) {
+            RedisAction::Take(stored, times) => return Some(self.take(&stored, times)),
+            RedisAction::Shorten(name, times) => match self.ring.get_mut(&name.0) {
                 Some(key) => {
                     let shortened = key.times.shortened(&times);
                     assert_eq!(times, shortened, "{name} lives longer than it did");
@@ -167,25 +165,25 @@ impl World {
                 // It has not heard yet that the key was not taken.
                 None => assert!(self.ring_is_full, "{name} is shortened and not there"),
             },
-            Action::Erase(name) => {
+            RedisAction::Erase(name) => {
                 let was_there = self.ring.remove(&name.0).is_some();
                 assert!(was_there || self.ring_is_full, "{name} is erased and not there");
             }
-            Action::Poll => self.is_asked(Asked::Poll),
-            Action::Look(_) => self.is_asked(Asked::Look),
-            Action::Offer(terms, keep) => {
+            RedisAction::Poll => self.is_asked(Asked::Poll),
+            RedisAction::Look(_) => self.is_asked(Asked::Look),
+            RedisAction::Offer(terms, keep) => {
                 self.writes(&terms, keep);
                 assert_eq!(terms.rotate_every, self.policy.rotate_every);
-                let slot = Slot::At(terms.place);
+                let slot = Slot::At(terms.turn);
                 self.stored += 1;
                 self.puts(slot, Ok(made_up::name(self.stored)), terms, keep);
             }
-            Action::PutBack(slot, name, terms, keep) => {
+            RedisAction::PutBack(slot, name, terms, keep) => {
                 self.writes(&terms, keep);
                 assert!(self.ring.contains_key(&name.0), "{name} is put back and not here");
                 self.puts(slot, Ok(name), terms, keep);
             }
-            Action::Amend(slot, terms, keep) => {
+            RedisAction::Amend(slot, terms, keep) => {
                 self.writes(&terms, keep);
                 let until = self.now + keep;
                 // It may have been lost since the last look.
@@ -199,13 +197,13 @@ impl World {
                     self.changes();
                 }
             }
-            Action::Bury(graves, slots) => {
+            RedisAction::Bury(graves, slots) => {
                 self.is_asked(Asked::Write);
                 self.graves.extend(graves);
                 self.values.retain(|value| !slots.contains(&value.slot));
                 self.changes();
             }
-            Action::Note(_) => {}
+            RedisAction::Note(_) => {}
         }
         None
     }
@@ -245,13 +243,13 @@ impl World {
     }
 
     /// Redis answers what it was asked.
-    fn answer(&mut self) -> Option<Event<()>> {
+    fn answer(&mut self) -> Option<RedisEvent<()>> {
         let asked = self.asked.take()?;
-        let reading = Reading { asked: self.now, answered: self.now, redis: self.redis_now() };
+        let reading = ClockReading { asked: self.now, answered: self.now, redis: self.redis_now() };
         self.values.retain(|value| value.until > self.now);
         Some(match asked {
-            Asked::Poll => Event::Polled(reading, self.mark),
-            Asked::Write => Event::Written,
+            Asked::Poll => RedisEvent::Polled(reading, self.mark),
+            Asked::Write => RedisEvent::Written,
             Asked::Look => {
                 let graves: Vec<_> = self
                     .graves
@@ -272,7 +270,7 @@ impl World {
                 let names =
                     keys.iter().filter_map(|(slot, what)| Some((*slot, what.as_ref().ok()?.name)));
                 self.seen = names.collect();
-                Event::Looked(Look { reading, mark: self.mark, keys, graves })
+                RedisEvent::Looked(Look { reading, mark: self.mark, keys, graves })
             }
         })
     }
@@ -292,7 +290,7 @@ impl World {
         facts
     }
 
-    fn take(&mut self, stored: &Stored<()>, times: KeyTimes) -> Event<()> {
+    fn take(&mut self, stored: &Stored<()>, times: KeyTimes) -> RedisEvent<()> {
         let Stored { name, terms, .. } = stored;
         assert!(!self.ring.contains_key(&name.0), "{name} is there already");
         assert!(times.are_ordered(), "{times:?}");
@@ -303,11 +301,11 @@ impl World {
         let over = self.ended.get(name).is_some_and(|until| *until > self.now);
         assert!(!over, "{name} came back");
         if self.ring_is_full {
-            return Event::Took(*name, Err(Refusal::Full));
+            return RedisEvent::Took(*name, Err(Refusal::Full));
         }
         self.has_taken = true;
         self.ring.insert(name.0, Facts { name: *name, origin: ME, times, plain: terms.plain });
-        Event::Took(*name, Ok(()))
+        RedisEvent::Took(*name, Ok(()))
     }
 
     /// What holds after every event.
@@ -338,13 +336,13 @@ impl World {
     pub fn comes_up(&mut self) {
         if !self.up {
             (self.up, self.asked) = (true, None);
-            self.handle(Event::Up);
+            self.handle(RedisEvent::Up);
         }
     }
 
     pub fn goes_down(&mut self) {
         (self.up, self.asked) = (false, None);
-        self.handle(Event::Down);
+        self.handle(RedisEvent::Down);
     }
 
     /// Another node of the fleet stores a key.
@@ -401,7 +399,7 @@ impl World {
     pub fn finds_new(&mut self, origin: NodeId, times: KeyTimes) {
         if times.decrypt_until > self.now {
             let facts = self.make(origin, times);
-            self.handle(Event::Found(facts));
+            self.handle(RedisEvent::Found(facts));
         }
     }
 
@@ -410,19 +408,19 @@ impl World {
         let Some(name) = self.some(which) else { return };
         let key = self.ring.remove(&name.0).expect("it is there");
         self.ended.entry(name).or_insert(key.times.decrypt_until);
-        self.handle(Event::Lost(name));
+        self.handle(RedisEvent::Lost(name));
     }
 
     pub fn revokes(&mut self, names: Vec<KeyName>) {
         self.end(&names);
-        self.handle(Event::Revoke(names.clone()));
+        self.handle(RedisEvent::Revoke(names.clone()));
         self.are_gone(&names);
     }
 
     pub fn revokes_all(&mut self, id: [u8; 16]) {
         let all: Vec<_> = self.ring.keys().map(|name| KeyName(*name)).collect();
         self.end(&all);
-        self.handle(Event::RevokeAll(id));
+        self.handle(RedisEvent::RevokeAll(id));
         self.are_gone(&all);
     }
 
@@ -442,7 +440,7 @@ impl World {
 
     pub fn has_policy(&mut self, policy: Policy) {
         self.policy = policy;
-        self.handle(Event::Policy(policy));
+        self.handle(RedisEvent::Policy(policy));
     }
 
     /// What works and what does not.
@@ -474,6 +472,6 @@ impl World {
         let Settings { patience, lead, .. } = Settings::default();
         self.pass(patience + lead + 2 * RETRY);
         assert!(self.shared.has_active(self.now), "no key encrypts in the end");
-        let _: Option<(Place, KeyName)> = self.shared.turn(self.now);
+        let _: Option<(Turn, KeyName)> = self.shared.turn(self.now);
     }
 }

@@ -7,10 +7,9 @@ use std::time::Duration;
 use tktrot::schedule::KeyTimes;
 use tktrot::secret::KeyName;
 use tktrot_fleet::message::NodeId;
-use tktrot_fleet::shared::clock::RedisTime;
-use tktrot_fleet::shared::event::Event;
-use tktrot_fleet::shared::place::{Place, Slot};
-use tktrot_fleet::shared::stored::{Flaw, Grave, Revoked, Terms};
+use tktrot_fleet::redis::clock::RedisTime;
+use tktrot_fleet::redis::event::RedisEvent;
+use tktrot_fleet::redis::stored::{Flaw, Grave, Revoked, Slot, Terms, Turn};
 
 use crate::node::{policy, span};
 use crate::passing::{Host, Input, byte, play};
@@ -40,20 +39,20 @@ fn happens(world: &mut World, input: &mut Input<'_>) {
         "jump" => world.jump(span(byte(input))),
         "up" => world.comes_up(),
         "down" => world.goes_down(),
-        "heard" => world.handle(Event::Heard),
+        "heard" => world.handle(RedisEvent::Heard),
         // Another node makes the key of this period or the next.
         "key" | "turn" => {
-            let turn = if event == "key" { 0 } else { u32::from(byte(input) % 4) };
+            let number = if event == "key" { 0 } else { u32::from(byte(input) % 4) };
             let period = world.period() + u64::from(byte(input) % 2);
-            let place = Place { period, turn };
+            let turn = Turn { period, number };
             let lead = Duration::from_secs(1).min(world.policy.rotate_every / 2);
-            let terms = Terms::new(place, &world.policy, lead, world.redis_now());
-            world.stores(Slot::At(place), terms);
+            let terms = Terms::new(turn, &world.policy, lead, world.redis_now());
+            world.stores(Slot::At(turn), terms);
         }
         "strange" => {
             let terms = strange(world, input);
             let kept = byte(input) & 1 == 1;
-            let slot = if kept { world.kept() } else { Slot::At(terms.place) };
+            let slot = if kept { world.kept() } else { Slot::At(terms.turn) };
             world.stores(slot, terms);
         }
         "grave" => {
@@ -74,8 +73,8 @@ fn happens(world: &mut World, input: &mut Input<'_>) {
                 Flaw::Misplaced,
             ];
             let flaw = kinds[usize::from(byte(input)) % kinds.len()];
-            let place = Place { period: world.period() + u64::from(byte(input) % 2), turn: 0 };
-            world.spoils(Slot::At(place), flaw);
+            let turn = Turn { period: world.period() + u64::from(byte(input) % 2), number: 0 };
+            world.spoils(Slot::At(turn), flaw);
         }
         "lost" => world.loses_all(byte(input)),
         "clock" => {
@@ -109,9 +108,9 @@ fn strange(world: &World, input: &mut Input<'_>) -> Terms {
         7 => 0,
         near => (world.period() + u64::from(near)).saturating_sub(2),
     };
-    let turn = if how & 128 != 0 { u32::MAX } else { u32::from(how >> 3) };
+    let number = if how & 128 != 0 { u32::MAX } else { u32::from(how >> 3) };
     Terms {
-        place: Place { period, turn },
+        turn: Turn { period, number },
         rotate_every: if how & 64 != 0 {
             world.policy.rotate_every * 2
         } else {
@@ -147,7 +146,7 @@ fn on_the_host(world: &mut World, input: &mut Input<'_>) {
 fn operator(world: &mut World, input: &mut Input<'_>) {
     let (what, which) = (byte(input), byte(input));
     match what % 4 {
-        0 | 1 => world.handle(Event::Rotate),
+        0 | 1 => world.handle(RedisEvent::Rotate),
         2 if what >= 192 => world.revokes_all([which; 16]),
         2 => world.revokes(world.some(which).into_iter().collect()),
         _ => world.revokes(vec![name(world, which)]),

@@ -4,9 +4,8 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use tktrot_fleet::shared::clock::RedisTime;
-use tktrot_fleet::shared::place::{Place, Slot};
-use tktrot_fleet::shared::stored::{Flaw, Grave, Revoked, Terms, start_of};
+use tktrot_fleet::redis::clock::RedisTime;
+use tktrot_fleet::redis::stored::{Flaw, Grave, Revoked, Slot, Terms, Turn, start_of};
 use tktrot_fleet::wrap::{GRAVE, SIZE, Wrapping};
 
 use crate::made_up;
@@ -14,7 +13,7 @@ use crate::made_up;
 /// R.
 pub const R: Duration = Duration::from_secs(3600);
 /// Where the key belongs.
-pub const PLACE: Place = Place { period: 480_000, turn: 3 };
+pub const PLACE: Turn = Turn { period: 480_000, number: 3 };
 
 /// A key as it is: the rest of the input is what is in the slot.
 pub const VALUE: u8 = 0;
@@ -44,7 +43,7 @@ fn wrapping(ring: &str, secrets: &[u32]) -> Wrapping {
 fn terms() -> Terms {
     let start = start_of(PLACE.period, R);
     Terms {
-        place: PLACE,
+        turn: PLACE,
         rotate_every: R,
         made: RedisTime(start.0 - 5),
         begins: start,
@@ -113,8 +112,8 @@ fn changed(genuine: &[u8], changes: &[u8]) -> Vec<u8> {
 
 /// Whether it is taken for a key; if so it is the genuine one, as it was wrapped.
 fn opens(bytes: &[u8]) -> bool {
-    let places = [Slot::At(PLACE), Slot::Kept(made_up::name(1))];
-    let opened = places.map(|slot| FLEET.unwrap(slot, bytes, R));
+    let turns = [Slot::At(PLACE), Slot::Kept(made_up::name(1))];
+    let opened = turns.map(|slot| FLEET.unwrap(slot, bytes, R));
     let [at, kept] = &opened;
     assert_eq!(at.is_ok(), kept.is_ok(), "its slot decides more than where it may be");
     for stored in opened.iter().flatten() {
@@ -128,13 +127,13 @@ fn opens(bytes: &[u8]) -> bool {
         assert!(!flaw.to_string().is_empty());
         return false;
     }
-    let elsewhere = [Slot::At(Place { turn: 4, ..PLACE }), Slot::Kept(made_up::name(2))];
+    let elsewhere = [Slot::At(Turn { number: 4, ..PLACE }), Slot::Kept(made_up::name(2))];
     for slot in elsewhere {
         assert_eq!(FLEET.unwrap(slot, bytes, R).err(), Some(Flaw::Misplaced));
     }
-    assert_eq!(FLEET.unwrap(places[0], bytes, R / 2).err(), Some(Flaw::Rotation(R)));
+    assert_eq!(FLEET.unwrap(turns[0], bytes, R / 2).err(), Some(Flaw::Rotation(R)));
     for stranger in &*STRANGERS {
-        let flaw = stranger.unwrap(places[0], bytes, R).err();
+        let flaw = stranger.unwrap(turns[0], bytes, R).err();
         assert!(matches!(flaw, Some(Flaw::Damaged | Flaw::Secret(_))), "{flaw:?}");
     }
     true

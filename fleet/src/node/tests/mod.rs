@@ -12,9 +12,9 @@ use tktrot::schedule::{KeyState, KeyTimes, Policy};
 use tktrot::secret::KeyName;
 
 use super::Node;
-use super::event::{Action, Event, Facts};
+use super::event::{Action, Event};
 use super::limits::Limits;
-use crate::message::{Left, Message, NodeId, Offer};
+use crate::message::{Facts, Left, Message, NodeId, Offer};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const ME: NodeId = NodeId(1);

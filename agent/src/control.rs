@@ -1,0 +1,301 @@
+//! The socket of an agent, beside its ring: one question and one answer, a line of JSON each. Root and the
+//! agent's own user may ask, a few at a time, and not for long.
+
+use std::fmt;
+use std::fs::{self, Permissions};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use nix::unistd::Uid;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tktrot::ring::file::Place;
+use tktrot::secret::KeyName;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader as AsyncBufReader};
+use tokio::net::{UnixListener as AsyncListener, UnixStream as AsyncStream};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::timeout;
+
+/// How long an answer is waited for: a rotation of a fleet takes a while.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// No line is longer.
+const LONGEST: u64 = 16 << 20;
+/// So many ask at once at most; others wait.
+const AT_ONCE: usize = 16;
+/// A question is a line, and comes at once.
+const QUESTION_WITHIN: Duration = Duration::from_secs(2);
+/// All names of a full ring fit.
+const QUESTION_LENGTH: u64 = 1 << 20;
+/// An answer is taken at once.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// What an agent is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Question {
+    /// How it goes: [`super::figures::Figures`].
+    Peers {},
+    /// A new key is to encrypt as soon as the fleet has it: [`Rotated`].
+    Rotate {},
+    /// Keys are to end everywhere: [`Revoked`].
+    Revoke { keys: Which },
+}
+
+/// Which keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Which {
+    /// The whole fleet's.
+    All(All),
+    /// Those of these names, as 32 hex digits.
+    These(Vec<String>),
+}
+
+/// The word for all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum All {
+    #[serde(rename = "all")]
+    All,
+}
+
+/// A new key encrypts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rotated {
+    /// The first hex digits of its name.
+    pub key: String,
+    /// Peers that have it.
+    pub peers: usize,
+}
+
+/// Keys have ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revoked {
+    /// On this host, so many.
+    pub keys: usize,
+    /// Peers that were told.
+    pub peers: usize,
+}
+
+/// What comes back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reply {
+    /// What was asked for.
+    Answer(Value),
+    /// Why there is none.
+    Error(String),
+}
+
+impl Reply {
+    /// The answer that this is.
+    pub fn of(answer: &impl Serialize) -> Reply {
+        serde_json::to_value(answer)
+            .map_or_else(|error| Reply::Error(error.to_string()), Reply::Answer)
+    }
+}
+
+/// Where the agent of a ring answers.
+pub fn socket(place: &Place) -> PathBuf {
+    place.path().with_extension("agent")
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub enum AskError {
+    /// No agent governs the ring.
+    NoAgent,
+    /// It does not answer this user.
+    NotAllowed,
+    /// It did not answer in time.
+    Silent,
+    /// It cannot be reached.
+    Unreachable(io::Error),
+    /// It answered with something else.
+    Unreadable(serde_json::Error),
+    /// It says, in its own words, why not.
+    Refused(String),
+}
+
+impl fmt::Display for AskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AskError::NoAgent => f.write_str("no agent governs this ring"),
+            AskError::NotAllowed => {
+                f.write_str("its agent answers its own user and root only: run this as root (sudo)")
+            }
+            AskError::Silent => f.write_str("its agent does not answer"),
+            AskError::Unreachable(error) => write!(f, "its agent cannot be asked: {error}"),
+            AskError::Unreadable(error) => {
+                write!(f, "cannot read the agent's reply; is the agent another version? ({error})")
+            }
+            AskError::Refused(why) => write!(f, "the agent: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for AskError {}
+
+impl From<io::Error> for AskError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => AskError::NoAgent,
+            // It hangs up on those.
+            io::ErrorKind::PermissionDenied
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::ConnectionReset => AskError::NotAllowed,
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => AskError::Silent,
+            _ => AskError::Unreachable(error),
+        }
+    }
+}
+
+/// Asks the agent of a ring.
+///
+/// # Errors
+///
+/// None runs, it is somebody else's, or it says why not.
+pub fn ask<A: DeserializeOwned>(place: &Place, question: &Question) -> Result<A, AskError> {
+    let reply = exchange(&socket(place), question)?;
+    match serde_json::from_str(&reply).map_err(AskError::Unreadable)? {
+        Reply::Answer(answer) => serde_json::from_value(answer).map_err(AskError::Unreadable),
+        Reply::Error(why) => Err(AskError::Refused(why)),
+    }
+}
+
+/// An answer of no bytes is one to somebody who may not ask.
+fn exchange(path: &Path, question: &Question) -> Result<String, AskError> {
+    let mut stream = UnixStream::connect(path)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.write_all(&line(question)?)?;
+    let mut reply = String::new();
+    BufReader::new(stream.take(LONGEST)).read_line(&mut reply)?;
+    if reply.is_empty() {
+        return Err(AskError::NotAllowed);
+    }
+    Ok(reply)
+}
+
+/// As one line.
+fn line(value: &impl Serialize) -> io::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(value)?;
+    line.push(b'\n');
+    Ok(line)
+}
+
+impl Which {
+    /// The names; `None` if all are meant.
+    ///
+    /// # Errors
+    ///
+    /// What is no name.
+    pub fn names(&self) -> Result<Option<Vec<KeyName>>, Reply> {
+        let Which::These(names) = self else { return Ok(None) };
+        let names: Option<Vec<_>> = names.iter().map(|hex| KeyName::from_hex(hex)).collect();
+        names.map(Some).ok_or_else(|| Reply::Error("a key's name is 32 hex digits".into()))
+    }
+}
+
+/// A question for the driver, and where the answer goes.
+pub type Asked = (Question, oneshot::Sender<Reply>);
+
+/// The socket, made with the rights of this moment. What lies there is a former agent's: this one
+/// has the ring for itself.
+pub fn bind(path: &Path) -> anyhow::Result<UnixListener> {
+    let bound = || -> io::Result<UnixListener> {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = UnixListener::bind(path)?;
+        fs::set_permissions(path, Permissions::from_mode(0o600))?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    };
+    bound().with_context(|| format!("{}: the control socket cannot be made", path.display()))
+}
+
+/// Answers until the agent ends.
+pub async fn serve(listener: UnixListener, user: Uid, driver: mpsc::Sender<Asked>) {
+    let listener = match AsyncListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, "the control socket does not work"),
+    };
+    let places = Arc::new(Semaphore::new(AT_ONCE));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let driver = driver.clone();
+                tokio::task::spawn_local(async move {
+                    if let Err(error) = answer(stream, user, &driver).await {
+                        tracing::debug!(%error, "a question was not answered");
+                    }
+                    drop(place);
+                });
+            }
+            // No descriptor is left: the next attempt may find one.
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+async fn answer(
+    mut stream: AsyncStream,
+    user: Uid,
+    driver: &mpsc::Sender<Asked>,
+) -> anyhow::Result<()> {
+    let peer = Uid::from_raw(stream.peer_cred()?.uid());
+    if !peer.is_root() && peer != user {
+        bail!("user {peer} may not ask");
+    }
+    let mut question = String::new();
+    let (reader, mut writer) = stream.split();
+    let mut reader = AsyncBufReader::new(reader.take(QUESTION_LENGTH));
+    timeout(QUESTION_WITHIN, reader.read_line(&mut question)).await??;
+    let reply = match serde_json::from_str(&question) {
+        Ok(question) => {
+            let (answer, answered) = oneshot::channel();
+            driver.send((question, answer)).await?;
+            answered.await.unwrap_or_else(|_| Reply::Error("it stops".into()))
+        }
+        Err(error) => Reply::Error(format!("this is no question: {error}")),
+    };
+    timeout(ANSWER_WITHIN, writer.write_all(&line(&reply)?)).await??;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn questions_are_what_they_are_said_to_be() {
+        let revoke = |keys| Question::Revoke { keys };
+        let cases = [
+            (r#"{"ask":"peers"}"#, Question::Peers {}),
+            (r#"{"ask":"rotate"}"#, Question::Rotate {}),
+            (r#"{"ask":"revoke","keys":"all"}"#, revoke(Which::All(All::All))),
+            (r#"{"ask":"revoke","keys":["ab"]}"#, revoke(Which::These(vec!["ab".into()]))),
+        ];
+        for (text, question) in cases {
+            assert_eq!(serde_json::from_str::<Question>(text).unwrap(), question);
+            assert_eq!(serde_json::to_string(&question).unwrap(), text);
+        }
+        for bad in [
+            "{}",
+            r#"{"ask":"stop"}"#,
+            r#"{"ask":"revoke"}"#,
+            r#"{"ask":"revoke","keys":"some"}"#,
+            r#"{"ask":"peers","x":1}"#,
+        ] {
+            assert!(serde_json::from_str::<Question>(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The agent's loop: looks at the ring, passes on what happens, answers, until it is told to stop.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use nix::unistd::Uid;
+use tktrot::govern::LEASE;
+use tktrot::ring::file::Place;
+use tktrot::schedule::Policy;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep};
+
+use super::control::{self, Asked, Question, Reply};
+use super::export::entry::StatusHandle;
+use super::figures::Figures;
+use super::fleet::Fleet;
+use super::metrics;
+use super::notify::Manager;
+use super::ring::HostRing;
+use super::start::Started;
+
+/// How often the ring is looked at for what others change in it.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How often the lease is renewed.
+const RENEW_EVERY: Duration = Duration::from_secs(1);
+const _: () = assert!(RENEW_EVERY.as_millis() * 2 < LEASE.as_millis());
+/// A host must be able to start without its peers.
+const READY_WITHIN: Duration = Duration::from_millis(1900);
+/// The fleet is asked no more often, whatever it wants.
+const LEAST_PAUSE: Duration = Duration::from_millis(2);
+
+struct Driver {
+    place: Place,
+    name: String,
+    ring: HostRing,
+    fleet: Fleet,
+    exports: StatusHandle,
+    manager: Manager,
+    policy: Policy,
+}
+
+/// Runs the agent until it is told to stop.
+pub async fn run(started: Started, user: Uid, began: Instant) -> Result<()> {
+    let stop = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+    let [Ok(terminate), Ok(interrupt)] = stop else { bail!("signals cannot be awaited") };
+    let (asks, asked) = mpsc::channel(16);
+    tokio::task::spawn_local(control::serve(started.control, user, asks.clone()));
+    if let Some((of_ring, listener)) = started.metrics {
+        tokio::task::spawn_local(metrics::serve(listener, of_ring, asks));
+    }
+    // Dropped at the end: another agent may govern the ring then.
+    let _lock = started.lock;
+    let exports = started.exporter.status();
+    tokio::task::spawn_local(started.exporter.run());
+    let ring = started.ring;
+    tracing::info!(ring = %started.place.path().display(), node = %ring.node(), "governs the ring");
+    let fleet = started.fleet.start(started.limits, &ring, &started.name)?;
+    let policy = ring.policy();
+    let manager = Manager::new();
+    let Started { place, name, .. } = started;
+    let driver = Driver { place, name, ring, fleet, exports, manager, policy };
+    driver.run(asked, [terminate, interrupt], began).await
+}
+
+impl Driver {
+    async fn run(
+        mut self,
+        mut asked: mpsc::Receiver<Asked>,
+        [mut terminate, mut interrupt]: [Signal; 2],
+        began: Instant,
+    ) -> Result<()> {
+        let (mut renewed, mut looked) = (Instant::now(), Instant::now());
+        drop(self.ring.act());
+        self.look();
+        loop {
+            self.fleet.tick(&self.ring);
+            self.tell_manager(began);
+            let now = self.ring.now();
+            let due = now.until(self.fleet.deadline(now)).clamp(LEAST_PAUSE, LOOK_EVERY);
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                () = self.fleet.hear(&self.ring) => {}
+                Some((question, answer)) = asked.recv() => self.answer(question, answer),
+                () = sleep(due) => {}
+            }
+            if renewed.elapsed() >= RENEW_EVERY {
+                renewed = Instant::now();
+                drop(self.ring.act());
+                if !self.ring.is_there() {
+                    let path = self.place.path();
+                    bail!(
+                        "{}: the ring was removed, and servers that start now make another one; \
+                         start the agent again",
+                        path.display()
+                    );
+                }
+            }
+            // Not after every message: it takes as long as there are keys and peers.
+            if looked.elapsed() >= LOOK_EVERY {
+                looked = Instant::now();
+                self.look();
+            }
+        }
+        self.leave().await;
+        Ok(())
+    }
+
+    /// The others are told, and servers rotate themselves again.
+    async fn leave(mut self) {
+        tracing::info!("stops");
+        self.manager.stopping();
+        self.fleet.leave(&self.ring).await;
+        self.ring.release();
+        // May be impossible by now: then the next agent does it.
+        let _ = std::fs::remove_file(control::socket(&self.place));
+        self.manager.hang_up();
+    }
+
+    /// What others changed in the ring, and how it goes.
+    fn look(&mut self) {
+        self.manager.status(self.fleet.summary());
+        self.fleet.look(&self.ring);
+        let policy = self.ring.policy();
+        if policy != self.policy {
+            tracing::info!(
+                rotate = policy.rotate_every.as_secs(),
+                lifetime = policy.lifetime.as_secs(),
+                "servers ask for other keys"
+            );
+            self.policy = policy;
+            self.fleet.adapt(policy, &self.ring);
+        }
+    }
+
+    fn answer(&mut self, question: Question, answer: oneshot::Sender<Reply>) {
+        let reply = match question {
+            Question::Peers {} => Reply::of(&self.figures()),
+            Question::Rotate {} => return self.fleet.rotate(answer, &self.ring),
+            Question::Revoke { keys } => match keys.names() {
+                Ok(names) => self.fleet.revoke(names, &self.ring),
+                Err(error) => error,
+            },
+        };
+        // Who no longer waits does not want to know.
+        let _ = answer.send(reply);
+    }
+
+    fn tell_manager(&mut self, began: Instant) {
+        self.manager.alive();
+        let has_settled = self.fleet.has_settled(self.ring.now());
+        if !self.manager.is_ready() && (has_settled || began.elapsed() >= READY_WITHIN) {
+            self.manager.ready();
+            tracing::info!(synced = has_settled, "ready");
+        }
+    }
+
+    fn figures(&self) -> Figures {
+        Figures {
+            version: 1,
+            ring: self.name.clone(),
+            node: self.ring.node().to_string(),
+            told: self.fleet.tell(&self.ring),
+            exports: self.exports.get(),
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! `tktrot agent`: owns the ring of this host and shares its keys with the other hosts of its fleet.
+//!
+//! What is said and when is decided by [`tktrot_fleet::node::Node`], or where there is a Redis by
+//! [`tktrot_fleet::redis::RedisNode`], which know no socket and no clock; this is the shell around
+//! them, all on one thread.
+//!
+//! The ring is opened by the program, whose settings and texts those are ([`Opened`]).
+//!
+//! - [`start`]: what else is opened while the agent still may: secrets, sockets
+//! - [`privileges`]: and how it then becomes somebody who may nothing
+//! - [`driver`]: the agent's loop
+//! - [`ring`]: the ring, as the agent changes it
+//! - [`fleet`]: how keys are shared, in one of two ways:
+//!   - [`nodes`]: every host's own, with peers through the [`mesh`], or with nobody
+//!   - [`redis`]: the same key for all
+//! - [`export`]: keeps the key files of servers current that cannot load a plugin
+//! - [`secrets`]: the files that hold the fleet secret
+//! - [`figures`]: what is told of the agent
+//! - [`control`]: one question and one answer over a socket beside the ring, for the program
+//! - [`metrics`]: the same for Prometheus
+//! - [`notify`]: what the service manager is told
+//! - [`journal`]: what the operator is told
+
+pub mod control;
+mod driver;
+mod export;
+pub mod figures;
+mod fleet;
+mod journal;
+mod mesh;
+mod metrics;
+mod nodes;
+mod notify;
+mod privileges;
+mod redis;
+mod ring;
+mod secrets;
+mod start;
+
+use anyhow::{Context, Result};
+use tktrot::config::Config;
+use tktrot_fleet::config::Config as FleetConfig;
+use tokio::task::LocalSet;
+use tokio::time::Instant;
+
+pub use export::entry::ExportStatus;
+pub use start::{Opened, RingMetrics};
+
+use start::Started;
+
+/// Runs until it is told to stop. `open` is called when errors can be logged and no core dump could
+/// hold a key, and before the agent gives up its rights.
+///
+/// # Errors
+///
+/// Something is not as it must be: where, what, and what to do.
+pub fn run(
+    fleet: &FleetConfig,
+    config: &Config,
+    open: impl FnOnce() -> Result<Opened>,
+) -> Result<()> {
+    let began = Instant::now();
+    journal::open(fleet.agent.log);
+    privileges::keep_memory_to_itself().context("the process cannot be kept from core dumps")?;
+    let started = Started::open(fleet, config, open()?)?;
+    let user = privileges::drop_to(&fleet.agent.user)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("the runtime cannot be made")?;
+    LocalSet::new().block_on(&runtime, driver::run(started, user, began))
+}

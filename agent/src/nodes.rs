@@ -1,0 +1,355 @@
+//! Every host makes keys of its own, and all have them all: the node's events and actions, between
+//! the ring and the peers. Also for a host that has no peers.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::future;
+use std::time::Duration;
+
+use tktrot::clock::Time;
+use tktrot::schedule::{KeyTimes, Policy};
+use tktrot::secret::KeyName;
+use tktrot_fleet::message::{Facts, Message, NodeId, Offer, Refusal};
+use tktrot_fleet::node::Node;
+use tktrot_fleet::node::event::{Action, DropReason, Event, Note};
+use tktrot_fleet::node::limits::Limits;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::control::{Reply, Revoked, Rotated};
+use super::figures::{Peer, Record, Sharing, State, Told};
+use super::journal::Once;
+use super::mesh::{Mesh, MeshEvent, PeerState, PeerStatus};
+use super::ring::{Act, Arrival, Change, HostRing, Secrets};
+
+/// What is still to be said at the end is said within this time.
+const FLUSH_WITHIN: Duration = Duration::from_millis(1200);
+/// What is said of peers once in a while, at most so many things.
+const COMPLAINTS: usize = 1000;
+
+/// This node, and the way to the others.
+pub struct Nodes {
+    node: Node<Secrets>,
+    /// None if there can be no peers.
+    mesh: Option<Mesh>,
+    up: HashSet<NodeId>,
+    record: Record,
+    said: Once<(NodeId, &'static str)>,
+    /// Every configured peer was tried.
+    all_tried: bool,
+    /// Who asked for a rotation that has not happened yet.
+    rotations: Vec<oneshot::Sender<Reply>>,
+    revoked: usize,
+}
+
+impl Nodes {
+    /// A node that has not looked at its ring yet.
+    pub fn new(mesh: Option<Mesh>, limits: Limits, ring: &HostRing) -> Self {
+        Nodes {
+            node: Node::new(ring.node(), limits, ring.policy()),
+            all_tried: mesh.is_none(),
+            mesh,
+            up: HashSet::new(),
+            record: Record::default(),
+            said: Once::of_at_most(COMPLAINTS),
+            rotations: Vec::new(),
+            revoked: 0,
+        }
+    }
+
+    /// When [`Nodes::tick`] is wanted.
+    pub fn deadline(&self, now: Time) -> Time {
+        self.node.deadline(now)
+    }
+
+    /// The deadline has come, or may have.
+    pub fn tick(&mut self, ring: &HostRing) {
+        self.handle(Event::Tick, ring);
+    }
+
+    /// What others changed in the ring.
+    pub fn look(&mut self, ring: &HostRing) {
+        for change in ring.changes() {
+            let event = match change {
+                Change::Found(facts) => Event::Found(facts),
+                Change::Lost(name) => Event::Lost(name),
+            };
+            self.handle(event, ring);
+        }
+    }
+
+    /// Servers ask for other keys.
+    pub fn adapt(&mut self, policy: Policy, ring: &HostRing) {
+        self.handle(Event::Policy(policy), ring);
+    }
+
+    /// True if every peer was tried, and all that are up have told what they hold.
+    pub fn is_synced(&self) -> bool {
+        self.all_tried && self.node.is_synced()
+    }
+
+    /// True if a key of this host's encrypts.
+    pub fn has_active(&self, now: Time) -> bool {
+        self.node.has_active(now)
+    }
+
+    /// Waits for what a peer says, or for one to come or go, and does what follows from it. Nothing is
+    /// lost if this is not waited for to its end.
+    pub async fn hear(&mut self, ring: &HostRing) {
+        let event = match &mut self.mesh {
+            Some(mesh) => mesh.recv().await,
+            None => None,
+        };
+        let Some(event) = event else { return future::pending().await };
+        let event = match event {
+            MeshEvent::Up(link) => {
+                tracing::debug!(peer = %link.hello.node, address = %link.address, "a peer is up");
+                self.up.insert(link.hello.node);
+                Event::Up(link.hello.node)
+            }
+            MeshEvent::Down(link, reason) => {
+                let node = link.hello.node;
+                tracing::debug!(peer = %node, reason, "a peer is down");
+                self.up.remove(&node);
+                self.record.forget(node);
+                Event::Down(node)
+            }
+            MeshEvent::Received { from, message, age, at } => {
+                let now = ring.now();
+                if let Message::Taken(names) = &message {
+                    self.record.answer(from, names, now);
+                }
+                Event::Received { from, message, age: age.saturating_add(at.until(now)) }
+            }
+            MeshEvent::FirstRound => {
+                self.all_tried = true;
+                return;
+            }
+        };
+        self.handle(event, ring);
+    }
+
+    /// Asks for a new key; the answer comes when it encrypts.
+    pub fn rotate(&mut self, answer: oneshot::Sender<Reply>, ring: &HostRing) {
+        if !self.node.may_rotate() {
+            let error = "this host has so many keys that its peers would refuse one more; wait \
+                         until some have ended, or set a higher capacity on all hosts";
+            // Who no longer waits does not want to know.
+            let _ = answer.send(Reply::Error(error.into()));
+            return;
+        }
+        self.rotations.retain(|asker| !asker.is_closed());
+        self.rotations.push(answer);
+        self.handle(Event::Rotate, ring);
+    }
+
+    /// Ends these keys, or all, here and at all peers.
+    pub fn revoke(&mut self, names: Option<Vec<KeyName>>, ring: &HostRing) -> Reply {
+        self.revoked = 0;
+        let event = names.map_or(Event::RevokeAll, Event::Revoke);
+        self.handle(event, ring);
+        Reply::of(&Revoked { keys: self.revoked, peers: self.up.len() })
+    }
+
+    /// A line for the service manager.
+    pub fn summary(&self) -> String {
+        let Some(mesh) = &self.mesh else { return "no peers".into() };
+        let peers = mesh.peers();
+        let others = peers.iter().filter(|peer| peer.state != PeerState::Myself).count();
+        format!("{} of {others} peers up", self.up.len())
+    }
+
+    /// How it goes.
+    pub fn tell(&self, ring: &HostRing) -> Told {
+        let now = ring.now();
+        let counts = self.node.keys_by_origin();
+        let own_keys = counts.get(&ring.node()).copied().unwrap_or(0);
+        let peers = self.mesh.as_ref().map(Mesh::peers).unwrap_or_default();
+        Told {
+            sharing: if self.mesh.is_some() { Sharing::Mesh } else { Sharing::Alone },
+            synced: self.is_synced(),
+            synced_ago: self.record.synced_at.map(|then| then.until(now).as_secs_f64()),
+            own_keys,
+            other_keys: counts.values().sum::<usize>() - own_keys,
+            refused: self.record.refused,
+            refused_by_peers: self.record.refused_by_peers,
+            peers: peers.into_iter().map(|peer| self.peer(peer, &counts, now)).collect(),
+            redis: None,
+        }
+    }
+
+    fn peer(&self, peer: PeerStatus, keys: &HashMap<NodeId, usize>, now: Time) -> Peer {
+        let answered = peer.node.and_then(|node| self.record.of(node));
+        let node = peer.node.filter(|_| peer.state != PeerState::Myself);
+        Peer {
+            address: peer.address,
+            node: peer.node.map(|node| node.to_string()),
+            state: match peer.state {
+                PeerState::Up => State::Up,
+                PeerState::Down => State::Down,
+                PeerState::Myself => State::Self_,
+            },
+            round_trip: peer.round_trip.map(|span| span.as_secs_f64()),
+            keys: node.and_then(|node| keys.get(&node).copied()).unwrap_or(0),
+            acknowledged_ago: answered.map(|answered| answered.at.until(now).as_secs_f64()),
+            acknowledgement: answered.map(|answered| answered.after.as_secs_f64()),
+            last_error: peer.error,
+        }
+    }
+
+    /// Tells the peers that this node stops.
+    pub async fn leave(mut self, ring: &HostRing) {
+        self.handle(Event::Leave, ring);
+        if let Some(mesh) = self.mesh
+            && timeout(FLUSH_WITHIN, mesh.stop()).await.is_err()
+        {
+            tracing::warn!("not every peer was told");
+        }
+    }
+
+    /// An event, and those that follow from what is done about it.
+    fn handle(&mut self, event: Event<Secrets>, ring: &HostRing) {
+        let mut event = Some(event);
+        let mut followers = VecDeque::new();
+        while let Some(next) = event.take() {
+            let actions = self.node.handle(next, ring.now());
+            self.perform(actions, &mut followers, ring);
+            event = followers.pop_front();
+        }
+        if self.node.is_synced() && self.all_tried {
+            self.record.synced_at = Some(ring.now());
+        }
+    }
+
+    fn perform(
+        &mut self,
+        actions: Vec<Action<Secrets>>,
+        followers: &mut VecDeque<Event<Secrets>>,
+        ring: &HostRing,
+    ) {
+        // One act for all of them: what belongs together, others see at once.
+        let mut act: Option<Act<'_>> = None;
+        let mut notes = Vec::new();
+        for action in actions {
+            match action {
+                Action::Make(times) => {
+                    let made = ring.go_on(&mut act).make(times);
+                    followers.push_back(made.map_or(Event::NotMade, Event::Made));
+                }
+                Action::Take { from, keys } => {
+                    let keys = keys.into_iter().map(|(offer, times)| arrival(offer, times));
+                    let took = ring.go_on(&mut act).take(keys.collect());
+                    followers.push_back(answered(from, took));
+                }
+                Action::Shorten(name, times) => ring.go_on(&mut act).shorten(name, &times),
+                Action::Erase(name) => ring.go_on(&mut act).erase(name),
+                Action::Send { to, message } => {
+                    if let Message::Keys(offers) = &message {
+                        let now = ring.now();
+                        offers.iter().for_each(|offer| self.record.tell(to, offer.name, now));
+                    }
+                    if let Some(mesh) = &self.mesh {
+                        send(mesh, ring, to, message);
+                    }
+                }
+                Action::Drop { peer, reason: DropReason::Silent(key) } => {
+                    self.up.remove(&peer);
+                    self.record.forget(peer);
+                    if let Some(mesh) = &self.mesh {
+                        let reason = format!("it has not acknowledged key {key} in time");
+                        mesh.drop_peer(peer, &reason);
+                    }
+                }
+                Action::Note(note) => notes.push(note),
+            }
+        }
+        drop(act);
+        notes.into_iter().for_each(|note| self.note(note));
+    }
+
+    fn note(&mut self, note: Note) {
+        match note {
+            Note::Began { name, peers } => {
+                tracing::info!(key = %name, peers, "a key begins to encrypt");
+                for asker in self.rotations.drain(..) {
+                    // Who no longer waits does not want to know.
+                    let _ = asker.send(Reply::of(&Rotated { key: name.to_string(), peers }));
+                }
+            }
+            Note::RefusedBy(peer, name, why) => {
+                self.record.refused_by_peers += 1;
+                if self.said.is_news((peer, kind(&why, false))) {
+                    tracing::warn!(%peer, key = %name, %why, "a peer does not take a key");
+                }
+            }
+            Note::Refused(peer, name, why) => {
+                self.record.refused += 1;
+                if self.said.is_news((peer, kind(&why, true))) {
+                    tracing::warn!(%peer, key = %name, %why, "a key of a peer is not taken");
+                }
+            }
+            Note::Revoked(keys, by) => {
+                self.revoked += keys;
+                let by = by.map_or("this host".into(), |peer| peer.to_string());
+                tracing::info!(keys, by, "keys were revoked");
+            }
+            Note::Left(peer) => tracing::info!(%peer, "a peer stops"),
+        }
+    }
+}
+
+/// What is said of a peer once in a while.
+fn kind(why: &Refusal, by_us: bool) -> &'static str {
+    match (why, by_us) {
+        (Refusal::Ended, true) => "sent one that has ended",
+        (Refusal::TooMany, true) => "sent too many",
+        (Refusal::Full, true) => "sent one more than the ring holds",
+        (Refusal::Unusable, true) => "sent one that is none",
+        (Refusal::Ended, false) => "found one ended",
+        (Refusal::TooMany, false) => "found too many",
+        (Refusal::Full, false) => "is full",
+        (Refusal::Unusable, false) => "found one unusable",
+    }
+}
+
+/// As the ring takes it.
+fn arrival(offer: Offer<Secrets>, times: KeyTimes) -> Arrival {
+    let Offer { name, origin, plain, secrets, .. } = offer;
+    Arrival { facts: Facts { name, origin, times, plain }, secrets }
+}
+
+/// As the ring took them.
+fn answered(from: NodeId, took: Vec<(KeyName, Result<(), Refusal>)>) -> Event<Secrets> {
+    let (mut taken, mut refused) = (Vec::new(), Vec::new());
+    for (name, result) in took {
+        match result {
+            Ok(()) => taken.push(name),
+            Err(why) => refused.push((name, why)),
+        }
+    }
+    Event::Took { from, taken, refused }
+}
+
+/// A message with its secrets, as of now.
+fn send(mesh: &Mesh, ring: &HostRing, to: NodeId, message: Message<()>) {
+    let said = ring.now();
+    let message = match message {
+        Message::Keys(offers) => Message::Keys(with_secrets(offers, ring)),
+        Message::Held { keys, last } => Message::Held { keys: with_secrets(keys, ring), last },
+        Message::Revoked { keys, all } => Message::Revoked { keys, all },
+        Message::Taken(names) => Message::Taken(names),
+        Message::Refused(refused) => Message::Refused(refused),
+        Message::Pull => Message::Pull,
+        Message::Leaving => Message::Leaving,
+    };
+    mesh.send(to, &message, said);
+}
+
+/// The same offers with their secrets. Left out are keys that the ring gives none of.
+fn with_secrets(offers: Vec<Offer<()>>, ring: &HostRing) -> Vec<Offer<Secrets>> {
+    let secrets = ring.secrets(offers.iter().map(|offer| offer.name));
+    let full = offers.into_iter().zip(secrets).filter_map(|(offer, secrets)| {
+        let Offer { name, origin, left, plain, secrets: () } = offer;
+        Some(Offer { name, origin, left, plain, secrets: secrets? })
+    });
+    full.collect()
+}

@@ -1,0 +1,335 @@
+//! The connection to Redis: kept up, and asked one thing after the other. It never holds up the agent,
+//! which hears of every answer, and of every end, through a channel. A Redis that writes keys to disk is
+//! not used.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use redis::aio::MultiplexedConnection;
+use redis::{PushInfo, PushKind, RedisResult, cmd};
+use tktrot::clock::{BootClock, Clock};
+use tktrot_fleet::redis::clock::ClockReading;
+use tktrot_fleet::redis::event::Mark;
+use tktrot_fleet::redis::stored::Turn;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::script::{Burial, Found, Names, Parcel};
+use super::target::Target;
+
+/// After a failure, the first pause; each one is twice as long as the one before.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// And the longest.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// After this time, a Redis that is not to be used is looked at again.
+const REFUSED_PAUSE: Duration = Duration::from_secs(30);
+
+/// What Redis is asked.
+#[derive(Debug)]
+pub enum Request {
+    /// Its time, and the mark.
+    Poll,
+    /// Everything.
+    Look(Vec<Turn>),
+    /// To store and delete.
+    Write(Vec<Parcel>, Option<Burial>),
+}
+
+/// What there is to hear.
+#[derive(Debug)]
+pub enum ClientEvent {
+    /// Redis at this address can be asked; and what an operator should know of it.
+    Up {
+        /// Where.
+        address: String,
+        /// What, if there is something.
+        warning: Option<String>,
+    },
+    /// It cannot, or no longer.
+    Down(String),
+    /// It is there, but is not used.
+    Refused(String),
+    /// The answer to [`Request::Poll`].
+    Polled(ClockReading, Option<Mark>),
+    /// The answer to [`Request::Look`].
+    Looked(ClockReading, Found),
+    /// The answer to [`Request::Write`].
+    Written,
+    /// Somebody has changed something.
+    Heard,
+}
+
+/// How to be a client of Redis.
+pub struct Options {
+    /// Where it is.
+    pub target: Target,
+    /// What the ring's things are called there.
+    pub names: Names,
+    /// Goes on with one that writes to disk.
+    pub allow_persistence: bool,
+    /// A change that is no revocation is looked at within this time: not by all hosts at once.
+    pub spread: Duration,
+}
+
+/// A connection that is kept up; it ends when this is dropped.
+pub struct RedisClient {
+    requests: mpsc::UnboundedSender<Request>,
+    task: JoinHandle<()>,
+}
+
+impl RedisClient {
+    /// Begins to connect. To be called inside a `LocalSet`.
+    pub fn start(options: Options) -> (RedisClient, mpsc::Receiver<ClientEvent>) {
+        // No more requests are on their way than the state machine has open.
+        let (requests, asked) = mpsc::unbounded_channel();
+        let (events, heard) = mpsc::channel(16);
+        let keeper = Keeper { options, asked, events };
+        (RedisClient { requests, task: tokio::task::spawn_local(keeper.keep()) }, heard)
+    }
+
+    /// Asks, if Redis can be asked.
+    pub fn ask(&self, request: Request) {
+        // It fails only at the very end.
+        let _ = self.requests.send(request);
+    }
+}
+
+impl Drop for RedisClient {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Keeper {
+    options: Options,
+    asked: mpsc::UnboundedReceiver<Request>,
+    events: mpsc::Sender<ClientEvent>,
+}
+
+/// Messages that came, of which it does not matter how many.
+#[derive(Default)]
+struct Bell {
+    rung: Notify,
+    urgent: AtomicBool,
+    broken: AtomicBool,
+}
+
+/// Why there is no connection.
+enum End {
+    Failed(anyhow::Error),
+    Refused(&'static str),
+    /// The agent does not listen any more.
+    Unwanted,
+}
+
+impl Keeper {
+    async fn keep(mut self) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let began = Instant::now();
+            let (event, least) = match self.connect_and_serve().await {
+                End::Unwanted => return,
+                End::Refused(why) => (ClientEvent::Refused(why.into()), REFUSED_PAUSE),
+                End::Failed(error) => (ClientEvent::Down(format!("{error:#}")), Duration::ZERO),
+            };
+            if self.events.send(event).await.is_err() {
+                return;
+            }
+            pause = if began.elapsed() > LONGEST_PAUSE { FIRST_PAUSE } else { pause * 2 };
+            pause = pause.min(LONGEST_PAUSE);
+            sleep(least.max(pause / 2 + pause.mul_f64(chance() / 2.0))).await;
+        }
+    }
+
+    async fn connect_and_serve(&mut self) -> End {
+        let bell = Arc::new(Bell::default());
+        let pushed = {
+            let bell = bell.clone();
+            move |info: PushInfo| {
+                bell.ring(&info);
+                Ok::<_, redis::aio::SendError>(())
+            }
+        };
+        let (mut connection, address) = match self.options.target.connect(pushed).await {
+            Ok(connected) => connected,
+            Err(error) => return End::Failed(error),
+        };
+        let persistence = Persistence::of(&mut connection).await;
+        if let Some(why) = persistence.objection(self.options.allow_persistence) {
+            return End::Refused(why);
+        }
+        if let Err(error) = connection.subscribe(self.options.names.channel()).await {
+            return End::Failed(error.into());
+        }
+        while self.asked.try_recv().is_ok() {
+            // Asked of a connection that is gone: asked again, where it still matters.
+        }
+        if self
+            .events
+            .send(ClientEvent::Up { address, warning: persistence.warning() })
+            .await
+            .is_err()
+        {
+            return End::Unwanted;
+        }
+        match self.serve(&mut connection, &bell).await {
+            Ok(()) => End::Unwanted,
+            Err(error) => End::Failed(error),
+        }
+    }
+
+    async fn serve(&mut self, connection: &mut MultiplexedConnection, bell: &Bell) -> Result<()> {
+        let mut heard_at: Option<Instant> = None;
+        loop {
+            let due = heard_at.unwrap_or_else(Instant::now);
+            let event = tokio::select! {
+                request = self.asked.recv() => match request {
+                    Some(request) => self.answer(connection, request).await?,
+                    None => return Ok(()),
+                },
+                () = bell.rung.notified() => {
+                    if bell.broken.load(Ordering::Relaxed) {
+                        bail!("the connection was closed");
+                    }
+                    let urgent = bell.urgent.swap(false, Ordering::Relaxed);
+                    let wait = if urgent { 0.0 } else { chance() };
+                    let due = Instant::now() + self.options.spread.mul_f64(wait);
+                    heard_at = Some(heard_at.map_or(due, |before| before.min(due)));
+                    continue;
+                },
+                () = sleep_until(due), if heard_at.is_some() => {
+                    heard_at = None;
+                    ClientEvent::Heard
+                },
+            };
+            if self.events.send(event).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn answer(
+        &self,
+        connection: &mut MultiplexedConnection,
+        request: Request,
+    ) -> Result<ClientEvent> {
+        let names = &self.options.names;
+        let asked = BootClock.now();
+        let reading = |redis| ClockReading { asked, answered: BootClock.now(), redis };
+        Ok(match request {
+            Request::Poll => {
+                let (time, mark) = names.poll(connection).await?;
+                ClientEvent::Polled(reading(time), mark)
+            }
+            Request::Look(turns) => {
+                let found = names.look(connection, &turns).await?;
+                ClientEvent::Looked(reading(found.time), found)
+            }
+            Request::Write(parcels, burial) => {
+                if let Some(burial) = &burial {
+                    names.bury(connection, burial).await?;
+                }
+                for parcel in &parcels {
+                    names.store(connection, parcel).await?;
+                }
+                ClientEvent::Written
+            }
+        })
+    }
+}
+
+impl Bell {
+    fn ring(&self, info: &PushInfo) {
+        match info.kind {
+            PushKind::Disconnection => self.broken.store(true, Ordering::Relaxed),
+            PushKind::Message => {
+                let revoked = redis::Value::BulkString(b"revoked".into());
+                if info.data.last() == Some(&revoked) {
+                    self.urgent.store(true, Ordering::Relaxed);
+                }
+            }
+            _ => return,
+        }
+        self.rung.notify_one();
+    }
+}
+
+/// A number from 0 to 1, so that not all hosts do the same at the same moment.
+fn chance() -> f64 {
+    let mut bytes = [0; 4];
+    // Without a generator all do; keys are not made then either.
+    let _ = openssl::rand::rand_bytes(&mut bytes);
+    f64::from(u32::from_ne_bytes(bytes)) / f64::from(u32::MAX)
+}
+
+/// Whether a Redis writes to disk what it holds, as it says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Persistence {
+    /// It writes nothing.
+    None,
+    /// It writes a snapshot now and then.
+    Snapshots,
+    /// It writes every change.
+    EveryChange,
+    /// It does not say: why.
+    Unknown(String),
+}
+
+impl Persistence {
+    /// Asks.
+    pub async fn of(connection: &mut MultiplexedConnection) -> Persistence {
+        let appends = match setting(connection, "appendonly").await {
+            Ok(value) => value,
+            Err(error) => return Persistence::Unknown(error.to_string()),
+        };
+        if appends == "yes" {
+            return Persistence::EveryChange;
+        }
+        match setting(connection, "save").await {
+            Ok(points) if points.is_empty() => Persistence::None,
+            Ok(_) => Persistence::Snapshots,
+            Err(error) => Persistence::Unknown(error.to_string()),
+        }
+    }
+
+    /// Why a Redis like this is not used; `None` if it is.
+    pub fn objection(&self, allowed: bool) -> Option<&'static str> {
+        (*self == Persistence::EveryChange && !allowed).then_some(
+            "it writes every change to disk (appendonly yes), so that keys outlive their end there: \
+             whoever gets the disk and the fleet secret later can read recorded traffic. Give keys \
+             a Redis of their own with appendonly no and save \"\" (nothing is lost with it: the \
+             agents put back what it forgets), or set allow_persistence = true in [redis]",
+        )
+    }
+
+    /// What an operator should know of a Redis that is used.
+    pub fn warning(&self) -> Option<String> {
+        match self {
+            Persistence::None => None,
+            Persistence::Snapshots => Some(
+                "it writes snapshots to disk (save is not empty), in which wrapped keys may outlive \
+                 their end: with the fleet secret they can be read. Set save \"\" there"
+                    .into(),
+            ),
+            Persistence::EveryChange => Some(
+                "it writes every change to disk (appendonly yes), which allow_persistence allows: \
+                 keys are forward secret only as long as the fleet secret is one"
+                    .into(),
+            ),
+            Persistence::Unknown(why) => Some(format!(
+                "whether it writes keys to disk could not be checked ({why}); allow this user \
+                 `+config|get`, or see to it that appendonly is no and save is empty"
+            )),
+        }
+    }
+}
+
+async fn setting(connection: &mut MultiplexedConnection, name: &str) -> RedisResult<String> {
+    let mut command = cmd("CONFIG");
+    command.arg("GET").arg(name);
+    let pairs: std::collections::HashMap<String, String> = command.query_async(connection).await?;
+    Ok(pairs.get(name).cloned().unwrap_or_default())
+}

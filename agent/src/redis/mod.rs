@@ -1,0 +1,477 @@
+//! The fleet shares one key per rotation through Redis.
+//!
+//! What is stored, and when, is decided by [`tktrot_fleet::redis::RedisNode`]. This is the shell around it:
+//! its actions are done to the ring and told to Redis, and whoever asked for something is answered.
+//!
+//! - [`client`]: the connection, kept up, with a Redis that does not write keys to disk
+//! - [`script`]: what is asked of it
+//! - [`target`]: where Redis is: an address, or Sentinels that know it
+
+mod client;
+mod script;
+mod target;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, VecDeque};
+use std::future;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tktrot::clock::Time;
+use tktrot::schedule::Policy;
+use tktrot::secret::{KeyName, KeySecrets};
+use tktrot_fleet::config::Redis;
+use tktrot_fleet::message::{Facts, NodeId};
+use tktrot_fleet::redis::RedisNode;
+use tktrot_fleet::redis::Settings;
+use tktrot_fleet::redis::clock::RedisTime;
+use tktrot_fleet::redis::event::{Look, RedisAction, RedisEvent, RedisNote};
+use tktrot_fleet::redis::stored::{Grave, Slot, Stored, Terms};
+use tktrot_fleet::wrap::Wrapping;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::control::{Reply, Revoked, Rotated};
+use crate::figures::{self, Sharing, Told};
+use crate::ring::{Act, Arrival, Change, HostRing, Secrets};
+use crate::secrets;
+use client::{ClientEvent, Options, RedisClient, Request};
+use script::{Burial, Found, Names, Parcel};
+use target::Target;
+
+/// What is read and decided before the agent gives up its rights.
+pub struct Prepared {
+    target: Target,
+    config: Redis,
+    wrapping: Wrapping,
+    ring: String,
+}
+
+impl Prepared {
+    /// Reads the files that the settings name.
+    ///
+    /// # Errors
+    ///
+    /// A file or a URL cannot be used.
+    pub fn read(config: &Redis, ring: &str) -> Result<Prepared> {
+        let secrets = secrets::read(&config.secrets)?;
+        let keys = secrets.iter().map(|secret| secret.redis_wrapping_key());
+        let keys = keys.collect::<Result<_, _>>().context("keys cannot be derived")?;
+        Ok(Prepared {
+            target: Target::read(config)?,
+            config: config.clone(),
+            wrapping: Wrapping::new(ring, keys)?,
+            ring: ring.into(),
+        })
+    }
+}
+
+/// Shares the keys of one ring through Redis.
+pub struct ThroughRedis {
+    node: RedisNode,
+    id: NodeId,
+    rotate_every: Duration,
+    wrapping: Wrapping,
+    client: RedisClient,
+    events: mpsc::Receiver<ClientEvent>,
+    /// As it was found last.
+    found: HashMap<Slot, (Vec<u8>, Stored<()>)>,
+    /// Where Redis is, while it can be asked.
+    address: Option<String>,
+    /// Why it cannot, as was said.
+    trouble: Option<String>,
+    /// Who asked for a rotation that is not decided yet.
+    rotations: Vec<oneshot::Sender<Reply>>,
+    revoked: usize,
+    refused: u64,
+    synced_at: Option<Time>,
+    #[cfg(test)]
+    notes: Vec<RedisNote>,
+}
+
+impl ThroughRedis {
+    /// Begins to connect, in a `LocalSet`.
+    pub fn start(prepared: Prepared, ring: &HostRing) -> Self {
+        let Prepared { target, config, wrapping, ring: name } = prepared;
+        let policy = ring.policy();
+        let settings = Settings {
+            lead: config.lead,
+            poll: config.poll,
+            plain: ring.makes_plain(),
+            ..Settings::default()
+        };
+        let options = Options {
+            target,
+            names: Names::new(&config.prefix, &name, policy.rotate_every),
+            allow_persistence: config.allow_persistence,
+            spread: settings.poll(&policy) / 2,
+        };
+        let (client, events) = RedisClient::start(options);
+        ThroughRedis {
+            node: RedisNode::new(ring.node(), settings, policy),
+            id: ring.node(),
+            rotate_every: policy.rotate_every,
+            wrapping,
+            client,
+            events,
+            found: HashMap::new(),
+            address: None,
+            trouble: None,
+            rotations: Vec::new(),
+            revoked: 0,
+            refused: 0,
+            synced_at: None,
+            #[cfg(test)]
+            notes: Vec::new(),
+        }
+    }
+
+    /// When [`ThroughRedis::tick`] is wanted.
+    pub fn deadline(&self) -> Time {
+        self.node.deadline()
+    }
+
+    /// The deadline has come, or may have.
+    pub fn tick(&mut self, ring: &HostRing) {
+        self.handle(RedisEvent::Tick, ring);
+    }
+
+    /// What others changed in the ring.
+    pub fn look(&mut self, ring: &HostRing) {
+        for change in ring.changes() {
+            let event = match change {
+                Change::Found(facts) => RedisEvent::Found(facts),
+                Change::Lost(name) => RedisEvent::Lost(name),
+            };
+            self.handle(event, ring);
+        }
+    }
+
+    /// Servers ask for other keys. Another R begins with the next start of the agent: all hosts of
+    /// a fleet have the same one.
+    pub fn adapt(&mut self, policy: Policy, ring: &HostRing) {
+        if policy.rotate_every != self.rotate_every {
+            tracing::warn!(
+                asked = policy.rotate_every.as_secs(),
+                fleet = self.rotate_every.as_secs(),
+                "servers ask for another rotation than the fleet has; it begins when the agents of \
+                 all hosts are started again, with the same `rotate`"
+            );
+        }
+        let policy = Policy { rotate_every: self.rotate_every, ..policy };
+        self.handle(RedisEvent::Policy(policy), ring);
+    }
+
+    /// True if all that Redis has was read and heeded since the start.
+    pub fn is_synced(&self) -> bool {
+        self.node.is_synced()
+    }
+
+    /// True if a key encrypts.
+    pub fn has_active(&self, now: Time) -> bool {
+        self.node.has_active(now)
+    }
+
+    /// Waits for something from Redis, and does what follows from it. Nothing is lost if this is not
+    /// waited for to its end.
+    pub async fn hear(&mut self, ring: &HostRing) {
+        let Some(event) = self.events.recv().await else { return future::pending().await };
+        let event = match event {
+            ClientEvent::Up { address, warning } => {
+                tracing::info!(address, "Redis can be asked");
+                if let Some(warning) = warning {
+                    tracing::warn!(address, "Redis: {warning}");
+                }
+                (self.address, self.trouble) = (Some(address), None);
+                RedisEvent::Up
+            }
+            ClientEvent::Down(why) => {
+                if self.address.is_some() || self.trouble.as_ref() != Some(&why) {
+                    tracing::warn!(why, "Redis cannot be asked");
+                }
+                (self.address, self.trouble) = (None, Some(why));
+                RedisEvent::Down
+            }
+            ClientEvent::Refused(why) => {
+                if self.trouble.as_ref() != Some(&why) {
+                    tracing::error!("Redis is not used: {why}");
+                }
+                (self.address, self.trouble) = (None, Some(why));
+                RedisEvent::Down
+            }
+            ClientEvent::Polled(reading, mark) => RedisEvent::Polled(reading, mark),
+            ClientEvent::Looked(reading, found) => {
+                let Found { mark, values, records, .. } = found;
+                let graves = records.iter().filter_map(|record| self.wrapping.recorded(record));
+                let graves = graves.collect();
+                let keys = self.unwrap(values);
+                RedisEvent::Looked(Look { reading, mark, keys, graves })
+            }
+            ClientEvent::Written => RedisEvent::Written,
+            ClientEvent::Heard => RedisEvent::Heard,
+        };
+        self.handle(event, ring);
+    }
+
+    /// Asks for a new key, which is to encrypt in the whole fleet; the answer comes when the fleet has
+    /// decided on it.
+    pub fn rotate(&mut self, answer: oneshot::Sender<Reply>, ring: &HostRing) {
+        if self.address.is_none() {
+            let why = self.trouble.as_deref().unwrap_or("no answer yet");
+            let error = format!("Redis cannot be asked ({why}), and it decides on the next key");
+            // Who no longer waits does not want to know.
+            let _ = answer.send(Reply::Error(error));
+            return;
+        }
+        self.rotations.retain(|asker| !asker.is_closed());
+        self.rotations.push(answer);
+        self.handle(RedisEvent::Rotate, ring);
+    }
+
+    /// Ends these keys, or all, here at once, and elsewhere as soon as Redis tells.
+    pub fn revoke(&mut self, names: Option<Vec<KeyName>>, ring: &HostRing) -> Reply {
+        let event = match names {
+            Some(names) => RedisEvent::Revoke(names),
+            None => {
+                let mut id = [0; 16];
+                if let Err(error) = openssl::rand::rand_bytes(&mut id) {
+                    return Reply::Error(error.to_string());
+                }
+                RedisEvent::RevokeAll(id)
+            }
+        };
+        self.revoked = 0;
+        self.handle(event, ring);
+        Reply::of(&Revoked { keys: self.revoked, peers: 0 })
+    }
+
+    /// A line for the service manager.
+    pub fn summary(&self) -> String {
+        match (&self.address, &self.trouble) {
+            (Some(address), _) => format!("keys are shared through Redis at {address}"),
+            (None, Some(why)) => format!("without Redis: {why}"),
+            (None, None) => "Redis has not answered yet".into(),
+        }
+    }
+
+    /// How it goes.
+    pub fn tell(&self, ring: &HostRing) -> Told {
+        let now = ring.now();
+        Told {
+            sharing: Sharing::Redis,
+            synced: self.is_synced(),
+            synced_ago: self.synced_at.map(|then| then.until(now).as_secs_f64()),
+            own_keys: ring.own_keys(),
+            other_keys: ring.keys() - ring.own_keys(),
+            refused: self.refused,
+            refused_by_peers: 0,
+            peers: Vec::new(),
+            redis: Some(figures::Redis {
+                address: self.address.clone(),
+                error: self.trouble.clone(),
+                shared: self.node.turn(now).is_some(),
+            }),
+        }
+    }
+
+    fn unwrap(
+        &mut self,
+        values: Vec<(Slot, Vec<u8>)>,
+    ) -> Vec<(Slot, Result<Stored<Secrets>, tktrot_fleet::redis::stored::Flaw>)> {
+        self.found.clear();
+        let mut keys = Vec::new();
+        for (slot, bytes) in values {
+            let stored = self.wrapping.unwrap(slot, &bytes, self.rotate_every);
+            if let Ok(Stored { name, terms, .. }) = stored {
+                let (name, terms) = (name, terms);
+                self.found.insert(slot, (bytes, Stored { name, terms, secrets: () }));
+            }
+            keys.push((slot, stored));
+        }
+        keys
+    }
+
+    /// An event, and those that follow from what is done about it.
+    fn handle(&mut self, event: RedisEvent<Secrets>, ring: &HostRing) {
+        let mut followers = VecDeque::from([event]);
+        let mut notes = Vec::new();
+        while let Some(event) = followers.pop_front() {
+            let actions = self.node.handle(event, ring.now());
+            self.perform(actions, ring, &mut followers, &mut notes);
+        }
+        notes.into_iter().for_each(|note| self.note(note));
+        if self.is_synced() && self.address.is_some() {
+            self.synced_at = Some(ring.now());
+        }
+    }
+
+    fn perform(
+        &mut self,
+        actions: Vec<RedisAction<Secrets>>,
+        ring: &HostRing,
+        followers: &mut VecDeque<RedisEvent<Secrets>>,
+        notes: &mut Vec<RedisNote>,
+    ) {
+        // One act for all of them: what belongs together, others see at once.
+        let mut act: Option<Act<'_>> = None;
+        let mut writes = Vec::new();
+        for action in actions {
+            match action {
+                RedisAction::Make(times) => {
+                    let made = ring.go_on(&mut act).make(times);
+                    followers.push_back(made.map_or(RedisEvent::NotMade, RedisEvent::Made));
+                }
+                RedisAction::Take(stored, times) => {
+                    let Stored { name, terms, secrets } = stored;
+                    // One that this host encrypts with.
+                    let facts = Facts { name, origin: self.id, times, plain: terms.plain };
+                    let took = ring.go_on(&mut act).take(vec![Arrival { facts, secrets }]);
+                    let took = took.into_iter().map(|(name, took)| RedisEvent::Took(name, took));
+                    followers.extend(took);
+                }
+                RedisAction::Shorten(name, times) => ring.go_on(&mut act).shorten(name, &times),
+                RedisAction::Erase(name) => ring.go_on(&mut act).erase(name),
+                RedisAction::Poll => self.client.ask(Request::Poll),
+                RedisAction::Look(turns) => self.client.ask(Request::Look(turns)),
+                RedisAction::Note(note) => notes.push(note),
+                writing => writes.push(writing),
+            }
+        }
+        drop(act);
+        if !writes.is_empty() {
+            self.write(writes, ring);
+        }
+    }
+
+    fn write(&mut self, writes: Vec<RedisAction<Secrets>>, ring: &HostRing) {
+        let (mut parcels, mut burial) = (Vec::new(), None);
+        for write in writes {
+            let result = match write {
+                RedisAction::Offer(terms, keep) => self.make(&terms, keep).map(Some),
+                RedisAction::PutBack(slot, name, terms, keep) => {
+                    self.put_back(slot, name, &terms, keep, ring)
+                }
+                RedisAction::Amend(slot, terms, keep) => self.amend(slot, &terms, keep, ring),
+                RedisAction::Bury(graves, slots) => self.bury(&graves, slots).map(|what| {
+                    burial = Some(what);
+                    None
+                }),
+                _ => Ok(None),
+            };
+            match result {
+                Ok(parcel) => parcels.extend(parcel),
+                Err(error) => tracing::error!("a key cannot be stored: {error:#}"),
+            }
+        }
+        self.client.ask(Request::Write(parcels, burial));
+    }
+
+    /// A new key. It leaves this function wrapped only.
+    fn make(&self, terms: &Terms, keep: Duration) -> Result<Parcel> {
+        let mut secrets = Box::new(KeySecrets::zeroed());
+        let mut name = KeyName([0; 16]);
+        openssl::rand::rand_priv_bytes(secrets.aes.expose_mut())?;
+        openssl::rand::rand_priv_bytes(secrets.hmac.expose_mut())?;
+        openssl::rand::rand_bytes(&mut name.0)?;
+        self.parcel(Slot::At(terms.turn), &name, terms, keep, &secrets)
+    }
+
+    fn parcel(
+        &self,
+        slot: Slot,
+        name: &KeyName,
+        terms: &Terms,
+        keep: Duration,
+        secrets: &KeySecrets,
+    ) -> Result<Parcel> {
+        let bytes = self.wrapping.wrap(name, terms, secrets)?;
+        Ok(Parcel { slot, bytes, keep, ends: terms.ends, instead_of: None })
+    }
+
+    fn put_back(
+        &self,
+        slot: Slot,
+        name: KeyName,
+        terms: &Terms,
+        keep: Duration,
+        ring: &HostRing,
+    ) -> Result<Option<Parcel>> {
+        let [Some(secrets)] = &ring.secrets([name])[..] else { return Ok(None) };
+        self.parcel(slot, &name, terms, keep, secrets).map(Some)
+    }
+
+    fn amend(
+        &self,
+        slot: Slot,
+        terms: &Terms,
+        keep: Duration,
+        ring: &HostRing,
+    ) -> Result<Option<Parcel>> {
+        let Some((bytes, stored)) = self.found.get(&slot) else { return Ok(None) };
+        let parcel = self.put_back(slot, stored.name, terms, keep, ring)?;
+        Ok(parcel.map(|parcel| Parcel { instead_of: Some(bytes.clone()), ..parcel }))
+    }
+
+    fn bury(&self, graves: &[Grave], slots: Vec<Slot>) -> Result<Burial> {
+        let records =
+            graves.iter().map(|grave| Ok((self.wrapping.record(grave)?.to_vec(), grave.ends)));
+        // No key lives longer, whoever made it.
+        let keep = 2 * self.rotate_every + tktrot::schedule::MAX_LIFETIME;
+        Ok(Burial { records: records.collect::<Result<Vec<(_, RedisTime)>>>()?, keep, slots })
+    }
+
+    /// For the operator, and for who asked.
+    fn note(&mut self, note: RedisNote) {
+        tell(&note);
+        match &note {
+            RedisNote::Turns(key, _) => {
+                for asker in self.rotations.drain(..) {
+                    // Who no longer waits does not want to know.
+                    let _ = asker.send(Reply::of(&Rotated { key: key.to_string(), peers: 0 }));
+                }
+            }
+            RedisNote::Revoked(keys) => self.revoked += keys,
+            RedisNote::Refused(..) | RedisNote::Flawed(..) => self.refused += 1,
+            _ => {}
+        }
+        #[cfg(test)]
+        self.notes.push(note);
+    }
+}
+
+/// For the operator.
+fn tell(note: &RedisNote) {
+    match note {
+        RedisNote::Adopted(turn, key) => tracing::info!(%key, turn = %turn, "has the fleet's key"),
+        RedisNote::Refused(key, why) => tracing::warn!(%key, %why, "the ring does not take a key"),
+        RedisNote::Flawed(slot, why) => {
+            tracing::warn!("Redis has at {slot} what is not used: {why}")
+        }
+        RedisNote::OtherRotation(theirs) => tracing::error!(
+            "the other hosts rotate every {} s, and rotate must be the same on all of them; this \
+             host goes on with keys of its own, which no other host has",
+            theirs.as_secs_f64()
+        ),
+        RedisNote::Joined => tracing::info!("all hosts rotate alike again"),
+        RedisNote::Alone(left) => tracing::warn!(
+            seconds = left.as_secs(),
+            "goes on without Redis: the fleet's keys last for this time, then come keys of this \
+             host's own"
+        ),
+        RedisNote::Back => tracing::info!("returns to the fleet's keys"),
+        RedisNote::OwnKey(key) => tracing::info!(%key, "made a key of this host's own"),
+        RedisNote::PutBack(keys) => tracing::warn!(keys, "puts back what Redis has lost"),
+        RedisNote::ClockMoved(by) => tracing::warn!(
+            seconds = *by as f64 / 1e9,
+            "the clock of Redis was set, or another Redis has taken over"
+        ),
+        RedisNote::Implausible(key, _) => {
+            tracing::warn!(%key, "a key is not taken: another clock made it")
+        }
+        RedisNote::Turns(key, left) => {
+            tracing::info!(%key, seconds = left.as_secs_f64(), "the fleet turns to a new key");
+        }
+        RedisNote::Revoked(keys) => tracing::info!(keys, "keys were revoked"),
+        RedisNote::Buried(records) => tracing::info!(records, "tells the fleet what was revoked"),
+    }
+}

@@ -1,0 +1,287 @@
+//! The ring of this host, as the agent changes it, and what others changed in it. It knows nothing of how
+//! keys are shared: what it says, those who share them translate.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tktrot::clock::Time;
+use tktrot::govern::Governed;
+use tktrot::ring::reader::Key;
+use tktrot::ring::view::View;
+use tktrot::ring::writer::NotPublished;
+use tktrot::rotate::Keyring;
+use tktrot::schedule::{KeyTimes, Policy};
+use tktrot::secret::{KeyName, KeySecrets, wipe_stack};
+use tktrot_fleet::message::{Facts, NodeId, Refusal};
+
+/// Secrets on their way; wiped when dropped, and never moved but as this pointer.
+pub type Secrets = Box<KeySecrets>;
+
+/// If somebody else holds the ring's lock and does not end, not every moment is spent on waiting:
+/// the peers must go on hearing of this node.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// The ring that the agent governs.
+pub struct HostRing {
+    keyring: Keyring,
+    view: Arc<View>,
+    node: NodeId,
+    /// What the node knows of.
+    known: RefCell<HashMap<KeyName, KeyTimes>>,
+    /// What was to be done and could not: no key lives longer because of that, if it can be helped.
+    owed: RefCell<Vec<Owed>>,
+    /// Since when the lock has not been had.
+    refused_at: Cell<Option<Instant>>,
+}
+
+/// What others changed in the ring.
+pub enum Change {
+    /// This key is new, or has other times.
+    Found(Facts),
+    /// This key is gone before its end.
+    Lost(KeyName),
+}
+
+/// A key that is to be put into the ring.
+pub struct Arrival {
+    /// What it is.
+    pub facts: Facts,
+    /// Its secrets.
+    pub secrets: Secrets,
+}
+
+enum Owed {
+    Shorten(KeyName, KeyTimes),
+    Erase(KeyName),
+}
+
+/// One act on the ring; the writer lock is held as long as it lives, if it could be had.
+pub struct Act<'r> {
+    ring: &'r HostRing,
+    governed: Option<Governed<'r>>,
+}
+
+impl HostRing {
+    /// The ring that both are.
+    pub fn new(keyring: Keyring, view: Arc<View>) -> Self {
+        let node = keyring.ring().header().node.load(Ordering::Relaxed);
+        // The last server that ends erases the keys of a ring that nobody else deals with.
+        keyring.settle();
+        HostRing {
+            keyring,
+            view,
+            node: NodeId(node),
+            known: RefCell::default(),
+            owed: RefCell::default(),
+            refused_at: Cell::default(),
+        }
+    }
+
+    /// Whose keys encrypt here.
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// The present.
+    pub fn now(&self) -> Time {
+        self.keyring.now()
+    }
+
+    /// What the ring is asked for.
+    pub fn policy(&self) -> Policy {
+        self.keyring.policy()
+    }
+
+    /// Whether keys that are made here are plain.
+    pub fn makes_plain(&self) -> bool {
+        self.view.header().plain.load(Ordering::Relaxed) != 0
+    }
+
+    /// How many keys there are.
+    pub fn keys(&self) -> usize {
+        self.known.borrow().len()
+    }
+
+    /// How many of them this host encrypts with, or has.
+    pub fn own_keys(&self) -> usize {
+        self.view.keys().iter().filter(|key| key.node == self.node.0).count()
+    }
+
+    /// Whether its file still has a name: servers that start now would make another one.
+    pub fn is_there(&self) -> bool {
+        self.view.file().metadata().is_ok_and(|facts| facts.nlink() > 0)
+    }
+
+    /// Begins to act, and renews the lease. Does what is still to be done from former acts.
+    pub fn act(&self) -> Act<'_> {
+        let paused = self.refused_at.get().is_some_and(|then| then.elapsed() < PAUSE);
+        let attempt = (!paused).then(|| self.keyring.govern());
+        let governed = match attempt {
+            None => None,
+            Some(Ok(governed)) => {
+                if self.refused_at.take().is_some() {
+                    tracing::info!("the ring can be written again");
+                }
+                Some(governed)
+            }
+            Some(Err(failure)) => {
+                if self.refused_at.replace(Some(Instant::now())).is_none() {
+                    tracing::error!(%failure, "the ring cannot be written");
+                }
+                None
+            }
+        };
+        let act = Act { ring: self, governed };
+        if act.governed.is_some() {
+            for owed in self.owed.take() {
+                match owed {
+                    Owed::Shorten(name, times) => act.shorten(name, &times),
+                    Owed::Erase(name) => act.erase(name),
+                }
+            }
+        }
+        act
+    }
+
+    /// The act that was begun, or one that begins.
+    pub fn go_on<'a, 'r>(&'r self, act: &'a mut Option<Act<'r>>) -> &'a Act<'r> {
+        act.get_or_insert_with(|| self.act())
+    }
+
+    /// What others changed: keys that servers made or an operator ended.
+    pub fn changes(&self) -> Vec<Change> {
+        let keys = self.view.keys();
+        // After the look: a key that ended meanwhile was erased, not revoked.
+        let now = self.now();
+        let mut known = self.known.borrow_mut();
+        // What is new comes first: a rotation by hand has ended one key because there is another,
+        // and nothing is to be begun in its place.
+        let (mut changes, mut changed) = (Vec::new(), Vec::new());
+        let mut missing = std::mem::take(&mut *known);
+        for key in keys.iter().filter(|key| key.times.decrypt_until > now) {
+            let before = missing.remove(&key.name);
+            known.insert(key.name, key.times);
+            let origin = NodeId(key.node);
+            let facts = Facts { name: key.name, origin, times: key.times, plain: key.plain };
+            match before {
+                None if self.is_to_go(&key.name) => {}
+                None => changes.push(Change::Found(facts)),
+                // Of its own keys, the node also knows what an operator made earlier.
+                Some(times) if times != key.times && origin == self.node => {
+                    changed.push(Change::Found(facts));
+                }
+                Some(_) => {}
+            }
+        }
+        changes.append(&mut changed);
+        let lost = missing.into_iter().filter(|(_, times)| times.decrypt_until > now);
+        changes.extend(lost.map(|(name, _)| Change::Lost(name)));
+        changes
+    }
+
+    fn is_to_go(&self, name: &KeyName) -> bool {
+        self.owed.borrow().iter().any(|owed| matches!(owed, Owed::Erase(other) if other == name))
+    }
+
+    /// The secrets of these keys, in memory that is wiped when they are dropped. There are none of
+    /// keys that are gone, nor of those of 16 bytes: they came out of a file on this host.
+    pub fn secrets(&self, names: impl IntoIterator<Item = KeyName>) -> Vec<Option<Secrets>> {
+        let mut key = Box::new(Key::blank());
+        let secrets = names.into_iter().map(|name| self.secrets_of(&name, &mut key)).collect();
+        wipe_stack();
+        secrets
+    }
+
+    /// Not inlined, so that its frame is below [`wipe_stack`]'s caller.
+    #[inline(never)]
+    fn secrets_of(&self, name: &KeyName, key: &mut Key) -> Option<Secrets> {
+        if !self.keyring.ring().find(name, key) || key.aes_128 {
+            return None;
+        }
+        let mut secrets = Box::new(KeySecrets::zeroed());
+        copy(&key.secrets, &mut secrets);
+        Some(secrets)
+    }
+
+    /// Servers rotate themselves again, from now on.
+    pub fn release(&self) {
+        self.refused_at.set(None);
+        let mut act = self.act();
+        if let Some(governed) = act.governed.take() {
+            governed.release();
+        }
+    }
+}
+
+impl Act<'_> {
+    /// Makes a key of this node's own; none if that fails.
+    pub fn make(&self, times: KeyTimes) -> Option<Facts> {
+        let governed = self.governed.as_ref()?;
+        let name = governed
+            .make(times)
+            .inspect_err(|failure| tracing::error!(%failure, "no key could be made"))
+            .ok()?;
+        let entry = governed.entries().into_iter().find(|entry| entry.name == name)?;
+        self.ring.known.borrow_mut().insert(name, entry.times);
+        Some(Facts { name, origin: self.ring.node, times: entry.times, plain: entry.plain })
+    }
+
+    /// Puts keys into the ring.
+    pub fn take(&self, keys: Vec<Arrival>) -> Vec<(KeyName, Result<(), Refusal>)> {
+        let mut key = Box::new(Key::blank());
+        let took = keys.into_iter().map(|arrival| {
+            let took = self.take_one(&arrival, &mut key);
+            let Facts { name, times, .. } = arrival.facts;
+            if took.is_ok() {
+                self.ring.known.borrow_mut().insert(name, times);
+            }
+            (name, took)
+        });
+        let took = took.collect();
+        wipe_stack();
+        took
+    }
+
+    /// Not inlined, so that its frame is below [`wipe_stack`]'s caller.
+    #[inline(never)]
+    fn take_one(&self, arrival: &Arrival, key: &mut Key) -> Result<(), Refusal> {
+        let governed = self.governed.as_ref().ok_or(Refusal::Full)?;
+        let Facts { name, origin, times, plain } = arrival.facts;
+        (key.name, key.times, key.node) = (name, times, origin.0);
+        (key.plain, key.aes_128) = (plain, false);
+        copy(&arrival.secrets, &mut key.secrets);
+        governed.take(key).map_err(|error| match error {
+            NotPublished::Full | NotPublished::NoMemory => Refusal::Full,
+            NotPublished::Unusable => Refusal::Unusable,
+        })
+    }
+
+    /// Makes times of a key earlier.
+    pub fn shorten(&self, name: KeyName, times: &KeyTimes) {
+        if let Some(known) = self.ring.known.borrow_mut().get_mut(&name) {
+            *known = known.shortened(times);
+        }
+        match &self.governed {
+            Some(governed) => drop(governed.shorten(&name, times)),
+            None => self.ring.owed.borrow_mut().push(Owed::Shorten(name, *times)),
+        }
+    }
+
+    /// Ends a key.
+    pub fn erase(&self, name: KeyName) {
+        self.ring.known.borrow_mut().remove(&name);
+        match &self.governed {
+            Some(governed) => drop(governed.erase(&name)),
+            None => self.ring.owed.borrow_mut().push(Owed::Erase(name)),
+        }
+    }
+}
+
+fn copy(from: &KeySecrets, to: &mut KeySecrets) {
+    to.aes.expose_mut().copy_from_slice(from.aes.expose());
+    to.hmac.expose_mut().copy_from_slice(from.hmac.expose());
+}

@@ -1,0 +1,160 @@
+//! What the agent opens while it still may.
+
+use std::net::TcpListener as StdTcpListener;
+use std::os::unix::net::UnixListener as StdUnixListener;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use tktrot::config::Config;
+use tktrot::ring::file::Place;
+use tktrot::ring::layout::Header;
+use tktrot::ring::view::View;
+use tktrot::rotate::Keyring;
+use tktrot::schedule::{MAX_LIFETIME, Policy};
+use tktrot_fleet::config::Config as FleetConfig;
+use tktrot_fleet::node::limits::Limits;
+
+use super::control;
+use super::export::Exporter;
+use super::export::entry::Entry;
+use super::fleet::Prepared;
+use super::ring::HostRing;
+
+/// The ring that an agent is to govern, open.
+pub struct Opened {
+    /// Where it lies.
+    pub place: Place,
+    /// Its name, by which the hosts of a fleet know it, without control characters.
+    pub name: String,
+    /// To act on it.
+    pub keyring: Keyring,
+    /// To look at it.
+    pub view: Arc<View>,
+    /// Whether it was made for this agent.
+    pub made: bool,
+    /// What Prometheus is told of it.
+    pub metrics: RingMetrics,
+}
+
+/// The metrics of a ring in Prometheus' text format, as of now. May wait for whoever writes the ring,
+/// so it is not called where nothing may wait.
+pub type RingMetrics = Arc<dyn Fn() -> Result<String> + Send + Sync>;
+
+/// All that is open.
+pub struct Started {
+    /// Where the ring lies.
+    pub place: Place,
+    /// The name by which the hosts of a fleet know it.
+    pub name: String,
+    /// The ring.
+    pub ring: HostRing,
+    /// What the node waits for, and takes.
+    pub limits: Limits,
+    /// With whom keys will be shared.
+    pub fleet: Prepared,
+    /// What keeps key files current.
+    pub exporter: Exporter,
+    /// What Prometheus is told of the ring, and where it asks.
+    pub metrics: Option<(RingMetrics, StdTcpListener)>,
+    /// Where `tktrot peers` asks.
+    pub control: StdUnixListener,
+    /// Held as long as the agent runs: one agent for each ring.
+    pub lock: Flock<std::fs::File>,
+}
+
+impl Started {
+    /// Opens the rest.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be opened, why, and what to do.
+    pub fn open(fleet: &FleetConfig, config: &Config, opened: Opened) -> Result<Started> {
+        let Opened { place, name, keyring, view, made, metrics } = opened;
+        let path = place.path();
+        let node = |header: &Header| header.node.load(Ordering::Relaxed);
+        ensure!(
+            node(view.header()) == node(keyring.ring().header()),
+            "{}: somebody replaces it; start again",
+            path.display()
+        );
+        let lock = lock(&view).with_context(|| format!("{}", path.display()))?;
+        let governed = keyring.govern().map_err(|why| anyhow!("{}: {why}", path.display()))?;
+        for overruled in governed.configure(config) {
+            tracing::warn!(ring = %path.display(), "{overruled}");
+        }
+        drop(governed);
+        let limits = limits(fleet, keyring.ring().capacity(), keyring.policy(), config);
+        warn_of_little_room(&place, &limits, &keyring.policy());
+        if made {
+            tracing::info!(ring = %path.display(), keys = limits.capacity, "made the ring");
+        }
+        let metrics = fleet.agent.metrics.map(|address| {
+            let listener = StdTcpListener::bind(address)
+                .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+                .with_context(|| format!("metrics: {address} cannot be listened on"))?;
+            Ok::<_, anyhow::Error>((metrics, listener))
+        });
+        let metrics = metrics.transpose()?;
+        let prepared = Prepared::read(fleet, &name)?;
+        let exports: Result<_> = fleet.exports.iter().map(Entry::of).collect();
+        let exporter = Exporter::new(exports?, Arc::clone(&view));
+        Ok(Started {
+            control: control::bind(&control::socket(&place))?,
+            ring: HostRing::new(keyring, view),
+            place,
+            name,
+            limits,
+            fleet: prepared,
+            exporter,
+            metrics,
+            lock,
+        })
+    }
+}
+
+/// One agent for each ring, or they would take turns to replace each other's keys.
+fn lock(view: &View) -> Result<Flock<std::fs::File>> {
+    let file = view.file().try_clone()?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+        Errno::EWOULDBLOCK => anyhow!("another agent governs this ring already; one is enough"),
+        errno => anyhow!("flock: {errno}"),
+    })
+}
+
+fn limits(fleet: &FleetConfig, capacity: u32, policy: Policy, config: &Config) -> Limits {
+    let (lead_min, lead_max) = fleet
+        .mesh
+        .as_ref()
+        // Who has no peers waits for none.
+        .map_or_else(Default::default, |mesh| (mesh.lead_min, mesh.lead_max));
+    // What a peer with the same settings makes, twice over. Where the contexts decide, they may
+    // decide on more.
+    let lifetime = config.lifetime.unwrap_or(MAX_LIFETIME);
+    let longest = (policy.rotate_every * 2 + policy.lead.max(lead_max) + lifetime) * 2;
+    Limits {
+        lead_min,
+        lead_max,
+        capacity: capacity as usize,
+        nodes: fleet.nodes() as usize,
+        longest,
+    }
+}
+
+/// A bound of keys, or the ring's own, may be too small for a fleet.
+fn warn_of_little_room(place: &Place, limits: &Limits, policy: &Policy) {
+    let kept = limits.fitting(*policy).lifetime;
+    if kept < policy.lifetime {
+        tracing::warn!(
+            ring = %place.path().display(),
+            keys = limits.capacity,
+            nodes = limits.nodes,
+            "the ring may have too few keys for so many nodes: tickets can be used for {} s only, not {} s; \
+             set rotate longer, or capacity higher",
+            kept.as_secs(),
+            policy.lifetime.as_secs()
+        );
+    }
+}

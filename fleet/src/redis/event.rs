@@ -1,0 +1,135 @@
+//! What happens to a node whose fleet shares keys through Redis, and what it wants done.
+
+use std::time::Duration;
+
+use tktrot::schedule::{KeyTimes, Policy};
+use tktrot::secret::KeyName;
+
+use super::clock::{ClockReading, RedisTime};
+use super::stored::{Flaw, Grave, Slot, Stored, Terms, Turn};
+use crate::message::{Facts, Refusal};
+
+/// What Redis has under the ring's name beside keys: who changes anything there writes a new one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// R, as whoever wrote it has it.
+    pub rotate_every: Duration,
+    /// A random number.
+    pub token: u64,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RedisEvent<S> {
+    /// [`super::RedisNode::deadline`] has come, or may have.
+    Tick,
+    /// The ring has this key with these times, and not because of an [`RedisAction`]: at the start, and
+    /// when somebody on this host made or retired one.
+    Found(Facts),
+    /// The ring no longer has this key, though it has not ended: it was revoked on this host.
+    Lost(KeyName),
+    /// [`RedisAction::Make`] was done.
+    Made(Facts),
+    /// [`RedisAction::Make`] failed: no slot, or the generator. It is asked for again.
+    NotMade,
+    /// [`RedisAction::Take`] was done, or not.
+    Took(KeyName, Result<(), Refusal>),
+    /// Redis can be asked.
+    Up,
+    /// It cannot: nothing that was asked for and not answered will be.
+    Down,
+    /// Somebody says that something changed in Redis.
+    Heard,
+    /// [`RedisAction::Poll`] was answered.
+    Polled(ClockReading, Option<Mark>),
+    /// [`RedisAction::Look`] was answered.
+    Looked(Look<S>),
+    /// The writing [`RedisAction`]s were all answered, with whatever result.
+    Written,
+    /// What the keys should be like, when that changed.
+    Policy(Policy),
+    /// A new key is to encrypt in the whole fleet.
+    Rotate,
+    /// These keys are to end everywhere, at once.
+    Revoke(Vec<KeyName>),
+    /// Every key is. With a random number to tell this from the next time.
+    RevokeAll([u8; 16]),
+}
+
+/// All that Redis has for the ring, at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Look<S> {
+    /// When that was.
+    pub reading: ClockReading,
+    /// The mark then.
+    pub mark: Option<Mark>,
+    /// The keys.
+    pub keys: Vec<(Slot, Result<Stored<S>, Flaw>)>,
+    /// What was revoked.
+    pub graves: Vec<Grave>,
+}
+
+/// What is to be done, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RedisAction<S> {
+    /// Make a key of this node's own with these times and put it into the ring; then say
+    /// [`RedisEvent::Made`] or [`RedisEvent::NotMade`].
+    Make(KeyTimes),
+    /// Put this key into the ring, as one that this node encrypts with; then say [`RedisEvent::Took`].
+    Take(Stored<S>, KeyTimes),
+    /// This key has these times now: none of them is later than it was.
+    Shorten(KeyName, KeyTimes),
+    /// This key is gone.
+    Erase(KeyName),
+    /// Ask Redis for its time and the mark; then say [`RedisEvent::Polled`].
+    Poll,
+    /// Ask it for everything that has not ended, and for what is at these turns; then say
+    /// [`RedisEvent::Looked`].
+    Look(Vec<Turn>),
+    /// Make a key and store it at its turn, if that is free; for so long. Not for the ring yet:
+    /// what is stored is what counts, and the next look tells it. After these and the other writing
+    /// actions, of which several come together, say [`RedisEvent::Written`] once.
+    Offer(Terms, Duration),
+    /// Store this key of the ring there, if the slot is free; for so long.
+    PutBack(Slot, KeyName, Terms, Duration),
+    /// Store what the last look has found there with these terms, if it is still there; for so long.
+    Amend(Slot, Terms, Duration),
+    /// Tell what was revoked, and delete what is in these slots.
+    Bury(Vec<Grave>, Vec<Slot>),
+    /// Something for the log.
+    Note(RedisNote),
+}
+
+/// Something that an operator may want to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RedisNote {
+    /// The fleet's key of this turn is in the ring.
+    Adopted(Turn, KeyName),
+    /// The ring did not take a key of the fleet.
+    Refused(KeyName, Refusal),
+    /// What Redis has in a slot is not used. Said once for each flaw.
+    Flawed(Slot, Flaw),
+    /// Other nodes of the fleet have another R: this one goes on with keys of its own.
+    OtherRotation(Duration),
+    /// The fleet is of one mind again.
+    Joined,
+    /// Redis cannot be asked any more. The fleet's keys last for so long; then this node goes on
+    /// with keys of its own.
+    Alone(Duration),
+    /// Redis can be asked again.
+    Back,
+    /// This node encrypts with a key of its own, which no other has.
+    OwnKey(KeyName),
+    /// So many keys that Redis had lost were put back.
+    PutBack(usize),
+    /// Redis' clock was set by so many nanoseconds, or another Redis has taken over.
+    ClockMoved(i64),
+    /// A key is not taken, as its times cannot be true.
+    Implausible(KeyName, RedisTime),
+    /// The rotation that was asked for: the fleet turns to this key, in so long.
+    Turns(KeyName, Duration),
+    /// So many keys were revoked; by whom is not known.
+    Revoked(usize),
+    /// What was revoked here is told in Redis.
+    Buried(usize),
+}

@@ -1,0 +1,241 @@
+//! What the fleet has in Redis: keys, each in a slot, and what was revoked.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use tktrot::clock::{Time, nanos};
+use tktrot::schedule::{KeyTimes, Policy};
+use tktrot::secret::KeyName;
+
+use super::clock::{ClockReading, RedisTime};
+
+/// A turn to encrypt, of one key after another. Whoever makes the key of a turn first decides it for the
+/// whole fleet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Turn {
+    /// Redis' time divided by R.
+    pub period: u64,
+    /// 0 for the key that the schedule asks for; one more for each that replaces it.
+    pub number: u32,
+}
+
+/// Where a key is kept in Redis: the first one of period 7 at `7`, a later one, which a rotation by hand
+/// makes, at `7:1`, and one whose turn another key was given meanwhile under its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Slot {
+    /// Its turn: it is the fleet's key of that one.
+    At(Turn),
+    /// Its name: it only decrypts any more.
+    Kept(KeyName),
+}
+
+impl fmt::Display for Turn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.number {
+            0 => write!(f, "{}", self.period),
+            number => write!(f, "{}:{number}", self.period),
+        }
+    }
+}
+
+impl fmt::Display for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Slot::At(turn) => turn.fmt(f),
+            Slot::Kept(name) => write!(f, "kept:{}", name.to_hex()),
+        }
+    }
+}
+
+/// Text that is no slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoSlot;
+
+impl FromStr for Slot {
+    type Err = NoSlot;
+
+    fn from_str(text: &str) -> Result<Self, NoSlot> {
+        let slot = match text.strip_prefix("kept:") {
+            Some(digits) => Slot::Kept(KeyName::from_hex(digits).ok_or(NoSlot)?),
+            None => {
+                let (period, number) = text.split_once(':').unwrap_or((text, "0"));
+                let period = period.parse().map_err(|_| NoSlot)?;
+                Slot::At(Turn { period, number: number.parse().map_err(|_| NoSlot)? })
+            }
+        };
+        // One text for each: `07`, `+7` or `7:0` are none.
+        if slot.to_string() == text { Ok(slot) } else { Err(NoSlot) }
+    }
+}
+
+/// All of a stored key but its name and secrets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// The turn that it was made for.
+    pub turn: Turn,
+    /// R, as its maker has it.
+    pub rotate_every: Duration,
+    /// When it was made.
+    pub made: RedisTime,
+    /// From then on it encrypts.
+    pub begins: RedisTime,
+    /// From then on it only decrypts.
+    pub retires: RedisTime,
+    /// From then on it is gone.
+    pub ends: RedisTime,
+    /// True if its tickets carry no associated data.
+    pub plain: bool,
+}
+
+/// A key that is kept in Redis. `S` is its secrets, which the state machine passes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored<S> {
+    /// Its public name.
+    pub name: KeyName,
+    /// What it is for, and when.
+    pub terms: Terms,
+    /// Its secrets.
+    pub secrets: S,
+}
+
+/// The beginning of a period.
+pub fn start_of(period: u64, rotate_every: Duration) -> RedisTime {
+    RedisTime(period.saturating_mul(nanos(rotate_every)))
+}
+
+impl Terms {
+    /// The terms of a key that is made at `made` for a turn: it encrypts to the end of the period,
+    /// and from its beginning, but not before everybody has it.
+    pub fn new(turn: Turn, policy: &Policy, lead: Duration, made: RedisTime) -> Terms {
+        let start = start_of(turn.period, policy.rotate_every);
+        let retires = start.after(policy.rotate_every);
+        Terms {
+            turn,
+            rotate_every: policy.rotate_every,
+            made,
+            begins: start.max(made.after(lead)).min(retires),
+            retires,
+            ends: retires.after(policy.lifetime),
+            plain: false,
+        }
+    }
+
+    /// The same with other times: those that a key has here, said on Redis' clock. None of them is
+    /// later than it is.
+    pub fn with_times(self, times: &KeyTimes, reading: &ClockReading) -> Terms {
+        let at = |time: Time| {
+            let since = reading.answered.until(time);
+            let before = time.until(reading.answered);
+            RedisTime(reading.redis.after(since).0.saturating_sub(nanos(before)))
+        };
+        Terms {
+            made: self.made.min(reading.redis),
+            begins: at(times.encrypt_from),
+            retires: at(times.encrypt_until),
+            ends: at(times.decrypt_until),
+            ..self
+        }
+    }
+
+    /// When it lives on this host's clock.
+    pub fn local(&self, reading: &ClockReading) -> KeyTimes {
+        KeyTimes {
+            encrypt_from: reading.local(self.begins),
+            encrypt_until: reading.local(self.retires),
+            decrypt_until: reading.local(self.ends),
+        }
+    }
+
+    /// True if the times are in order.
+    pub fn are_ordered(&self) -> bool {
+        self.begins <= self.retires && self.retires <= self.ends
+    }
+}
+
+/// Something that was revoked, until when nobody may bring it back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Grave {
+    /// What.
+    pub what: Revoked,
+    /// Until then, on Redis' clock.
+    pub ends: RedisTime,
+}
+
+/// What was revoked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Revoked {
+    /// This key.
+    Key(KeyName),
+    /// All that there were when this random number was drawn.
+    All([u8; 16]),
+}
+
+/// Why what is stored is not used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Flaw {
+    /// It has the wrong size, or makes no sense.
+    NoKey,
+    /// It is of another version.
+    Version(u8),
+    /// It is wrapped with a secret that this node does not have: the secret's public identity.
+    Secret([u8; 8]),
+    /// It was changed, or belongs to another ring.
+    Damaged,
+    /// It belongs to another turn.
+    Misplaced,
+    /// Its maker has another R.
+    Rotation(Duration),
+}
+
+impl fmt::Display for Flaw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Flaw::NoKey => f.write_str("it is no wrapped key; something else wrote it"),
+            Flaw::Version(version) => write!(
+                f,
+                "it has version {version}, which this tktrot does not know; update the older hosts"
+            ),
+            Flaw::Secret(id) => {
+                f.write_str("it is wrapped with fleet secret ")?;
+                id.iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
+                f.write_str(
+                    ", which is not among this host's; every host needs all secrets that are in \
+                     use: add the missing one to secrets in [redis]",
+                )
+            }
+            Flaw::Damaged => f.write_str("it was changed, or wrapped for another ring"),
+            Flaw::Misplaced => f.write_str("it was copied from another turn"),
+            Flaw::Rotation(theirs) => write!(
+                f,
+                "its maker rotates every {} s: rotate must be the same on all hosts that share \
+                 keys through a Redis",
+                theirs.as_secs_f64()
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_slot_has_one_text() {
+        let name = KeyName(std::array::from_fn(|index| index as u8 * 16));
+        for (slot, text) in [
+            (Slot::At(Turn { period: 7, number: 0 }), "7"),
+            (Slot::At(Turn { period: 7, number: 12 }), "7:12"),
+            (Slot::Kept(name), "kept:00102030405060708090a0b0c0d0e0f0"),
+        ] {
+            assert_eq!(slot.to_string(), text);
+            assert_eq!(text.parse(), Ok(slot));
+        }
+        let bad = ["", "7:0", "07", "+7", "7:", "-1", "kept:", "kept:0", "18446744073709551616"];
+        for text in bad {
+            assert_eq!(text.parse::<Slot>(), Err(NoSlot), "{text}");
+        }
+        let upper = "kept:00102030405060708090A0B0C0D0E0F0";
+        assert_eq!(upper.parse::<Slot>(), Err(NoSlot));
+    }
+}
