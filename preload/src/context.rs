@@ -14,7 +14,7 @@ use tktrot::rotate::Keyring;
 use tktrot::tls::attach::{self, Connections};
 use tktrot::tls::attachment::Attachment;
 use tktrot::tls::connection;
-use tktrot::tls::resolve::{Library, OpenedSession, Originals, SealsSession};
+use tktrot::tls::resolve::{Indices, Library, OpenedSession, Originals, SealsSession};
 use tktrot::tls::shown::Found;
 use tktrot::tls::source::Home;
 use tktrot::{error, notice, process, program, warning};
@@ -207,7 +207,7 @@ pub unsafe fn policy_changes(library: &'static Library, ssl: *mut SSL) {
     // SAFETY: the caller vouches for `ssl`.
     unsafe {
         if let Some(attachment) = connection::served_by(library, ssl) {
-            attachment.keep_policy(ssl, attachment.keyring.now());
+            connection::keep_policy(attachment, ssl, attachment.keyring.now());
         }
     }
 }
@@ -468,7 +468,7 @@ unsafe fn state<'c>(
             if index < 0 { None } else { api.ctx_data(ctx, index).cast::<Context>().as_ref() };
         known.or_else(|| {
             let _lock = process::exclusive();
-            let index = attach::index(cell, || api.new_ctx_index(Some(free)));
+            let index = Indices::get_or_make(cell, || api.new_ctx_index(Some(free)));
             if index < 0 {
                 return None;
             }

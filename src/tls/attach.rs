@@ -7,15 +7,16 @@ use std::ffi::{c_int, c_long, c_void};
 use std::fmt;
 use std::mem;
 use std::ptr;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::Ordering;
 
 use openssl_sys::SSL_CTX;
 
 use super::api::{AnyFunction, CTRL_SET_TICKET_KEY_CB, Door, HmacCallback, TlsApi};
-use super::attachment::{Attachment, Whose};
+use super::attachment::{self, Attachment, Whose};
+use super::connection;
 use super::pool;
 use super::primed;
-use super::resolve::{self, Library};
+use super::resolve::{Indices, Library};
 use super::source::{Home, Source};
 use crate::clock::Time;
 use crate::process::{self, Exclusive};
@@ -74,7 +75,8 @@ impl fmt::Display for NotAttached {
                 write!(f, "there is no {name} in {home}: is a provider loaded that has it?")
             }
             NotAttached::PoolUsedUp => {
-                let (places, shared) = (pool::OF_ONE, pool::PLACES - pool::OF_ONE);
+                let (places, shared) =
+                    (attachment::OF_ONE, attachment::PLACES - attachment::OF_ONE);
                 write!(
                     f,
                     "{places} contexts have a callback of their own, {shared} more are shared by \
@@ -105,7 +107,7 @@ pub fn is_possible(library: &'static Library, home: &Home) -> Result<(), NotAtta
     }
     let lacks = |name| NotAttached::LacksAlgorithm(name, home.clone());
     let _lock = process::exclusive();
-    library.prepare();
+    prepare(library);
     if home.is_default() {
         return library.source.fetch(api).map_err(lacks);
     }
@@ -113,6 +115,12 @@ pub fn is_possible(library: &'static Library, home: &Home) -> Result<(), NotAtta
     let fetched = source.fetch(api);
     source.free(api);
     fetched.map_err(lacks)
+}
+
+/// Makes what is needed before a context is attached. The caller holds
+/// [`process::exclusive`].
+fn prepare(library: &'static Library) {
+    Indices::get_or_make(&library.indices.connection, || connection::new_index(library));
 }
 
 /// Attaches a context, in place of what was attached to it before. Its keys
@@ -136,12 +144,12 @@ pub unsafe fn attach<'c>(
     attachment.whose = Whose::Its(ctx);
     {
         let _lock = process::exclusive();
-        library.prepare();
+        prepare(library);
         let home = attachment.source().home();
         let lacks = |name| NotAttached::LacksAlgorithm(name, home.clone());
         attachment.source().fetch(api).map_err(lacks)?;
         if !home.is_default() {
-            resolve::note_other_home();
+            attachment::note_other_home();
         }
     }
     keyring.expect_lifetime_with(attachment.timeout(), &attachment);
@@ -158,13 +166,14 @@ pub unsafe fn attach<'c>(
         (looked, part)
     };
     let lock = process::exclusive();
-    let index = index(&library.indices.tenancy, || api.new_ctx_index(Some(free_tenancy)));
+    let make = || api.new_ctx_index(Some(free_tenancy));
+    let index = Indices::get_or_make(&library.indices.tenancy, make);
     // SAFETY: the caller vouches for `ctx`; under our index there is null or a
     // Tenancy of ours, which only holders of the lock touch.
     let serving = unsafe {
         let mut tenancy = api.ctx_data(ctx, index).cast::<Tenancy>();
         if tenancy.is_null() {
-            let (place, attachments) = (pool::vacant(), Vec::new());
+            let (place, attachments) = (attachment::vacant(), Vec::new());
             let new = Tenancy { ctx, place, serving: None, attachments };
             tenancy = Box::into_raw(Box::new(new));
             if index < 0 || !api.set_ctx_data(ctx, index, tenancy.cast()) {
@@ -237,7 +246,7 @@ unsafe fn take_place(
         tenancy.attachments.push(new);
         new
     });
-    pool::seat(place, seated);
+    attachment::put(place, seated);
     seated
 }
 
@@ -254,10 +263,10 @@ fn join(
         let shared = match members.iter().find(is_as) {
             Some(member) => member.attachment,
             None => {
-                let place = pool::vacant_for_several()?;
+                let place = attachment::vacant_for_several()?;
                 attachment.place = place;
                 let new = Box::into_raw(Box::new(attachment));
-                pool::seat(place, new);
+                attachment::put(place, new);
                 new
             }
         };
@@ -341,7 +350,7 @@ unsafe fn is_shared_by_others(
 }
 
 fn is_in_use(keyring: &Keyring) -> bool {
-    pool::find(|other| ptr::eq(other.keyring, keyring) && other.serves()).is_some()
+    attachment::find(|other| ptr::eq(other.keyring, keyring) && other.serves()).is_some()
 }
 
 /// Takes the callback of a context away; `None` if it had none of ours.
@@ -394,7 +403,7 @@ unsafe fn serving(lock: &Exclusive, ctx: *mut SSL_CTX) -> Option<&Attachment> {
         Whose::Its(one) => ptr::eq(one, ctx) && attachment.serves(),
         Whose::Common { .. } => false,
     };
-    pool::find(its).or_else(|| {
+    attachment::find(its).or_else(|| {
         let libraries = with_members(lock, |members| {
             let its = members.iter().filter(|member| ptr::eq(member.ctx, ctx));
             // SAFETY: an attachment lives while it has a member, and its library for ever.
@@ -454,15 +463,6 @@ unsafe fn tenancy<'t>(library: &Library, ctx: *mut SSL_CTX) -> Option<&'t mut Te
     unsafe { library.api.ctx_data(ctx, index).cast::<Tenancy>().as_mut() }
 }
 
-/// The ex_data index kept in `cell`, made at its first use; < 0 if there is
-/// none. The caller holds [`process::exclusive`].
-pub fn index(cell: &AtomicI32, make: impl FnOnce() -> c_int) -> c_int {
-    if cell.load(Ordering::Relaxed) < 0 {
-        cell.store(make(), Ordering::Relaxed);
-    }
-    cell.load(Ordering::Relaxed)
-}
-
 /// The context is freed: no connection of it is left, so no callback runs.
 unsafe extern "C" fn free_tenancy(
     _parent: *mut c_void,
@@ -481,7 +481,7 @@ unsafe extern "C" fn free_tenancy(
     let tenancy = unsafe { Box::from_raw(tenancy.cast::<Tenancy>()) };
     let mut unused = tenancy.attachments.clone();
     if let Some(place) = tenancy.place {
-        pool::seat(place, ptr::null_mut());
+        attachment::put(place, ptr::null_mut());
     }
     with_members(&lock, |members| {
         // BoringSSL does not tell whose data are freed.
@@ -490,7 +490,7 @@ unsafe extern "C" fn free_tenancy(
         for Member { attachment, .. } in left {
             if !members.iter().any(|member| ptr::eq(member.attachment, attachment)) {
                 // SAFETY: its last member is gone just now.
-                pool::seat(unsafe { (*attachment).place }, ptr::null_mut());
+                attachment::put(unsafe { (*attachment).place }, ptr::null_mut());
                 unused.push(attachment);
             }
         }

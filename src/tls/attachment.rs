@@ -1,24 +1,23 @@
-//! What a callback needs to answer for its context.
+//! What a callback needs to answer for its context, and where that is: at the
+//! place of the callback that runs.
 
+use std::ops::Range;
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use openssl_sys::{SSL, SSL_CTX};
 
-use super::connection;
 use super::errors;
-use super::policy::Policy;
-use super::primed;
 use super::resolve::Library;
-use super::scope::{Bound, ContextPart, OfContext, Scope};
+use super::scope::{ContextPart, OfContext, Scope};
 use super::source::{Home, Source};
 use crate::clock::Time;
 use crate::config::{Bind, Config, Renew, Upkeep};
 use crate::ring::stats::Counter;
 use crate::rotate::{Generator, Keyring, NotRandom};
-use crate::{process, seat, upkeep};
+use crate::{process, seat};
 
 /// One context's share in the keys, or that of several that are alike.
 pub struct Attachment {
@@ -212,113 +211,6 @@ impl Attachment {
         unsafe { self.scope.of_context((&self.library.api, self.source()), of, now) }
     }
 
-    /// What a ticket of a connection has to be bound to, to be opened: to the
-    /// policy that holds before anything switches it. `None` if the TLS library
-    /// fails, or it cannot be known.
-    ///
-    /// # Safety
-    ///
-    /// `ssl` is the connection of the callback that runs, at enc = 0.
-    pub unsafe fn scope_at_opening(&self, ssl: *mut SSL, now: Time) -> Option<Bound<'_>> {
-        // SAFETY: passed on from the caller.
-        unsafe {
-            // A second ClientHello comes after the callbacks that the first one called.
-            let so_far = connection::handshake_so_far(self.library, ssl);
-            let before = so_far.and_then(|handshake| handshake.part);
-            if let Some(before) = before.and_then(|number| self.scope.of_number(number)) {
-                return Some(before);
-            }
-            let bound = self.scope_of_now(ssl, now)?;
-            if let Some(handshake) = connection::handshake(self.library, ssl) {
-                handshake.part = Some(bound.number());
-            }
-            Some(bound)
-        }
-    }
-
-    /// What a ticket is bound to that is sealed now. `None` if the TLS library
-    /// fails, or it cannot be known.
-    ///
-    /// The policy may have been switched since a ticket of this handshake would
-    /// have been opened: then it is bound to the one of then, so that it can be
-    /// opened, if that asks for nothing. Else somebody could use it who has
-    /// shown less than that one asks for; it is bound to the one of now.
-    ///
-    /// # Safety
-    ///
-    /// `ssl` is the connection of the callback that runs, at enc = 1.
-    pub unsafe fn scope_at_sealing(&self, ssl: *mut SSL, now: Time) -> Option<Bound<'_>> {
-        // SAFETY: passed on from the caller.
-        unsafe {
-            let bound = self.scope_of_now(ssl, now)?;
-            // For tickets that come later, after post-handshake authentication, this one's
-            // policy is that of before.
-            let in_1_3 = self.library.api.is_tls_1_3(ssl);
-            let handshake = match in_1_3 {
-                true => connection::handshake(self.library, ssl),
-                false => connection::handshake_so_far(self.library, ssl),
-            };
-            let before = match handshake {
-                Some(handshake) => *handshake.part.get_or_insert(bound.number()),
-                None => return Some(bound),
-            };
-            if before == bound.number() {
-                return Some(bound);
-            }
-            let asks = |before: &Bound<'_>| before.policy().asks_in_handshake(in_1_3);
-            let before = self.scope.of_number(before).filter(|before| !asks(before));
-            Some(before.map_or(bound, |before| Bound::Own(before.into_shared())))
-        }
-    }
-
-    /// The policy of a connection is about to be switched, perhaps in a handshake: it is
-    /// kept what it was before.
-    ///
-    /// # Safety
-    ///
-    /// `ssl` is a live SSL of this library that this thread uses.
-    pub unsafe fn keep_policy(&self, ssl: *mut SSL, now: Time) {
-        // SAFETY: passed on from the caller.
-        unsafe {
-            let under_way = connection::handshake_under_way(self.library, ssl);
-            if under_way.is_none_or(|handshake| handshake.part.is_some()) {
-                return;
-            }
-            let before = self.scope_of_now(ssl, now).map(|bound| bound.number());
-            if let Some(handshake) = connection::handshake_so_far(self.library, ssl) {
-                handshake.part = before;
-            }
-        }
-    }
-
-    /// With the policy that a connection has now.
-    ///
-    /// # Safety
-    ///
-    /// `ssl` is a live SSL of this library that this thread uses.
-    unsafe fn scope_of_now(&self, ssl: *mut SSL, now: Time) -> Option<Bound<'_>> {
-        let api = &self.library.api;
-        let sources = (api, self.source());
-        // SAFETY: the caller vouches for `ssl`; it was made of the context,
-        // which lives while its attachment does.
-        unsafe {
-            let policy = self.scope.policy(|| Policy::of_connection(api, ssl));
-            // Before the context was attached anew, it may have had another.
-            let own = connection::part(self.library, ssl).filter(|part| self.scope.made(part));
-            let part = match (own, &self.whose) {
-                (Some(part), _) | (None, Whose::Common { part: Some(part), .. }) => part,
-                (None, Whose::Its(ctx)) => {
-                    return self.scope.of_connections_context(sources, (*ctx, ssl), policy, now);
-                }
-                (None, Whose::Common { part: None, .. }) => return None,
-            };
-            if part.policy() == policy {
-                return Some(Bound::Kept(part));
-            }
-            self.scope.with_policy(sources, part.of_context(), policy, seat::reading(), now)
-        }
-    }
-
     /// Tells the ring what tickets are bound to, when it is not what it was for the last one.
     #[inline]
     pub fn tell_traits(&self, bound: &ContextPart) {
@@ -399,13 +291,6 @@ impl Attachment {
             None => self.keyring.count(counter),
         }
     }
-
-    /// Makes this process known to the ring, once.
-    pub fn settle(&self) {
-        if self.keyring.settle() && self.upkeep == Upkeep::Thread {
-            upkeep::start(self.keyring, primed::sweep);
-        }
-    }
 }
 
 /// Keys that are made for one of its connections come from where its IVs come
@@ -419,6 +304,44 @@ impl Generator for Attachment {
     }
 }
 
+/// True once a context with a library context of its own was attached.
+static HAS_OTHER_HOMES: AtomicBool = AtomicBool::new(false);
+
+/// A context with a library context of its own is attached.
+pub(super) fn note_other_home() {
+    HAS_OTHER_HOMES.store(true, Ordering::Relaxed);
+}
+
+/// For who makes keys without a context at hand: the upkeep. In a process whose
+/// contexts have library contexts of their own, keys come from one of those, as
+/// long as one of its contexts lives.
+impl Generator for Library {
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), NotRandom> {
+        if HAS_OTHER_HOMES.load(Ordering::Relaxed) {
+            // A fork may wait for who is here; so this waits for nobody.
+            let _lock = process::try_exclusive().ok_or(NotRandom::NotNow)?;
+            let own = |attachment: &Attachment| !attachment.source().home().is_default();
+            if let Some(attachment) = find(own) {
+                let filled = attachment.fill(bytes);
+                // Nothing of this thread's stays in a library context that may be
+                // freed before the thread ends (OPENSSL_thread_stop_ex(3)).
+                let libctx = attachment.source().home().libctx;
+                let stop = attachment.library.api.openssl_thread_stop_ex;
+                if let Some(stop) = stop.filter(|_| !libctx.is_null()) {
+                    // SAFETY: under the lock the attachment's context lives, and
+                    // with it its library context.
+                    unsafe { stop(libctx) };
+                }
+                return filled;
+            }
+        }
+        match self.source.draw_secret(&self.api, bytes) {
+            true => Ok(()),
+            false => Err(NotRandom::Failed),
+        }
+    }
+}
+
 impl Drop for Attachment {
     fn drop(&mut self) {
         if let Some(source) = &mut self.own_source {
@@ -426,4 +349,66 @@ impl Drop for Attachment {
             source.free(&self.library.api);
         }
     }
+}
+
+/// How many places there are.
+pub const PLACES: usize = ROWS * COLUMNS;
+pub(super) const ROWS: usize = 32;
+pub(super) const COLUMNS: usize = 32;
+/// How many of them are for one context each. When they are used up, contexts
+/// that are alike share one of the others.
+pub const OF_ONE: usize = PLACES - 32;
+
+static TENANTS: [AtomicPtr<Attachment>; PLACES] =
+    [const { AtomicPtr::new(ptr::null_mut()) }; PLACES];
+
+/// What is attached at a place.
+///
+/// # Safety
+///
+/// Only from a callback of that place, and for no longer than it: a callback
+/// runs while a connection of the context lives, which keeps the context, and
+/// with it everything that was ever attached to it.
+pub(super) unsafe fn tenant<'c>(place: usize) -> Option<&'c Attachment> {
+    // SAFETY: null, or an attachment that lives as long as the context (see
+    // above). Acquire pairs with the Release in `put`.
+    unsafe { TENANTS[place].load(Ordering::Acquire).as_ref() }
+}
+
+/// The first attachment with that property. The caller holds
+/// [`crate::process::exclusive`], which keeps attachments from being freed, as
+/// long as it uses the result.
+pub fn find<'l>(is_it: impl Fn(&Attachment) -> bool) -> Option<&'l Attachment> {
+    // SAFETY: null, or an attachment that is freed only under the lock.
+    let present =
+        |tenant: &AtomicPtr<Attachment>| unsafe { tenant.load(Ordering::Acquire).as_ref() };
+    TENANTS.iter().filter_map(present).find(|attachment| is_it(attachment))
+}
+
+/// True if that is what serves at a place. The caller holds
+/// [`crate::process::exclusive`] if the answer is to last.
+pub fn serves_at(place: usize, attachment: *const Attachment) -> bool {
+    let present = TENANTS.get(place).map(|tenant| tenant.load(Ordering::Acquire).cast_const());
+    present == Some(attachment)
+}
+
+/// A free place for one context. The caller holds [`crate::process::exclusive`].
+pub fn vacant() -> Option<usize> {
+    vacant_in(0..OF_ONE)
+}
+
+/// A free place for contexts that are alike. The caller holds
+/// [`crate::process::exclusive`].
+pub fn vacant_for_several() -> Option<usize> {
+    vacant_in(OF_ONE..PLACES)
+}
+
+fn vacant_in(mut places: Range<usize>) -> Option<usize> {
+    places.find(|place| TENANTS[*place].load(Ordering::Relaxed).is_null())
+}
+
+/// Puts an attachment at a place, or null to vacate it. The caller holds
+/// [`crate::process::exclusive`], and owns the place.
+pub(super) fn put(place: usize, attachment: *mut Attachment) {
+    TENANTS[place].store(attachment, Ordering::Release);
 }

@@ -19,7 +19,6 @@ pub mod anchors;
 pub mod api;
 pub mod attach;
 pub mod attachment;
-pub mod caller;
 pub mod connection;
 pub mod errors;
 pub mod evp;

@@ -19,8 +19,7 @@ use std::{hint, ptr};
 
 use openssl_sys::HMAC_CTX;
 
-use super::attachment::Attachment;
-use super::pool;
+use super::attachment::{self, Attachment};
 use super::resolve::Library;
 use super::scope::ContextPart;
 use crate::clock::Time;
@@ -75,7 +74,7 @@ struct Entry {
     mac: *mut HMAC_CTX,
     library: &'static Library,
     keyring: &'static Keyring,
-    /// Not to be followed: compared with what is seated.
+    /// Not to be followed: compared with what is at its place.
     attachment: *const Attachment,
     place: usize,
 }
@@ -84,8 +83,8 @@ impl Entry {
     /// When it ends, as far as is known now; `None` if it has.
     fn end(&self, now: Time) -> Option<Time> {
         let end = self.keyring.ring().end_of(self.of.key).filter(|end| now < *end)?;
-        // SAFETY: seated, and not freed as long as the caller's lock is held.
-        let serves = pool::is_seated(self.place, self.attachment)
+        // SAFETY: at its place, and not freed as long as the caller's lock is held.
+        let serves = attachment::serves_at(self.place, self.attachment)
             && unsafe { &*self.attachment }.is_served_by(self.of.attachment, self.of.scope);
         serves.then_some(end)
     }
@@ -162,7 +161,7 @@ pub unsafe fn keep(of: &Of, attachment: &Attachment, mac: *mut HMAC_CTX, now: Ti
     let is_there = |place: &Place| unsafe {
         place.live.load(Ordering::Relaxed).as_ref().is_some_and(|entry| entry.of == *of)
     };
-    if set.iter().any(is_there) || !pool::is_seated(seat, attachment) {
+    if set.iter().any(is_there) || !attachment::serves_at(seat, attachment) {
         return;
     }
     let free = set.iter().find(|place| place.is_free());

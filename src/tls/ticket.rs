@@ -22,14 +22,14 @@ use super::scope::ContextPart;
 use super::sni::ServerName;
 use super::source::Direction;
 use crate::clock::Time;
-use crate::config::{Bind, Renew};
+use crate::config::{Bind, Renew, Upkeep};
 use crate::log::OnceOnly;
 use crate::ring::reader::Located;
 use crate::ring::stats::Counter;
 use crate::schedule::KeyState;
 use crate::secret::{KeyName, KeySecrets, SHALLOW, Secret, wipe_stack, wipe_stack_by};
 use crate::unnoticed::Unnoticed;
-use crate::{error, warning};
+use crate::{error, upkeep, warning};
 
 const NONE: c_int = 0;
 const USE: c_int = 1;
@@ -145,7 +145,7 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
     ///
     /// As for [`Call::answer`], at enc = 1.
     unsafe fn seal_or_decline(&mut self) -> c_int {
-        self.attachment.settle();
+        self.settle();
         // SAFETY: passed on from the caller.
         unsafe {
             self.tell_refused();
@@ -156,6 +156,14 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
                     self.decline()
                 }
             }
+        }
+    }
+
+    /// Makes this process known to the ring, once.
+    fn settle(&self) {
+        let Attachment { keyring, upkeep, .. } = self.attachment;
+        if keyring.settle() && *upkeep == Upkeep::Thread {
+            upkeep::start(keyring, primed::sweep);
         }
     }
 
@@ -226,7 +234,7 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
         let mut scope = None;
         if attachment.scope.bind() != Bind::NONE {
             // SAFETY: the connection of this call.
-            scope = unsafe { attachment.scope_at_sealing(self.ssl, now) };
+            scope = unsafe { connection::scope_at_sealing(attachment, self.ssl, now) };
             let Some(bound) = &scope else {
                 attachment.count(Counter::Errors);
                 return None;
@@ -295,7 +303,7 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
     ) -> Option<Sealed> {
         let Attachment { library, .. } = self.attachment;
         // SAFETY: the connection of this call.
-        let server_name = unsafe { ServerName::at_sealing(library, self.ssl) }?;
+        let server_name = unsafe { connection::server_name_at_sealing(library, self.ssl) }?;
         let iv = iv::of_moment(iv::fresh(&library.api, self.attachment.source())?, now);
         let bound = Bound { key, scope, server_name: &server_name };
         let primed = self.prime(&bound, &iv, Direction::Encrypt, now);
@@ -348,7 +356,7 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
         let (name, iv) = unsafe {
             (KeyName(self.name.cast::<[u8; 16]>().read()), self.iv.cast::<[u8; 16]>().read())
         };
-        self.attachment.settle();
+        self.settle();
         let now = keyring.now();
         keyring.tick_with(now, self.attachment);
         primed::tend(now);
@@ -357,7 +365,7 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
         if bind != Bind::NONE {
             // SAFETY: the connection of this call. What holds for it now is to be known when
             // the next ticket is sealed, whatever becomes of this one.
-            scope = unsafe { self.attachment.scope_at_opening(self.ssl, now) };
+            scope = unsafe { connection::scope_at_opening(self.attachment, self.ssl, now) };
         }
         let Some(key) = keyring.ring().locate(&name) else {
             self.attachment.count(Counter::Unknown);
