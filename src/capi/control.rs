@@ -15,7 +15,7 @@ use crate::ring::stats::Counter;
 use crate::rotate::{Failure, Generator, Keyring};
 use crate::tls::api::TlsApi;
 use crate::tls::resolve::{self, Library};
-use crate::tls::{attach, errors, primed};
+use crate::tls::{attach, error_queue, primed};
 
 /// What has been counted on a ring, over all its processes since it was made,
 /// and what its schedule is. Durations are seconds.
@@ -120,7 +120,7 @@ pub extern "C" fn tkt_upkeep() -> c_int {
         let queue = |api: &&TlsApi| api.err_set_mark.map_or(0, |function| function as usize);
         tables.sort_by_key(queue);
         tables.dedup_by_key(|api| queue(api));
-        let _marks: Vec<_> = tables.into_iter().map(errors::Mark::set).collect();
+        let _marks: Vec<_> = tables.into_iter().map(error_queue::Mark::set).collect();
         let deadline = keyrings::all().map(Keyring::tick_patiently).min().unwrap_or(Time::NEVER);
         let deadline = deadline.min(primed::sweep_patiently(BootClock.now()));
         let wait = BootClock.now().until(deadline).as_nanos().div_ceil(1_000_000).min(DAY);
@@ -223,7 +223,7 @@ unsafe fn steer(
         let (library, keyring) = attached(function, ctx)?;
         (library, keyring, attach::attachment(library, ctx))
     };
-    let _mark = errors::Mark::set(&library.api);
+    let _mark = error_queue::Mark::set(&library.api);
     let generator: &dyn Generator = match generator {
         Some(attachment) => attachment,
         None => library,

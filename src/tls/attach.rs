@@ -11,13 +11,13 @@ use std::sync::atomic::Ordering;
 
 use openssl_sys::SSL_CTX;
 
+use super::algorithms::{Algorithms, LibraryContext};
 use super::api::{AnyFunction, CTRL_SET_TICKET_KEY_CB, Door, HmacCallback, TlsApi};
 use super::attachment::{self, Attachment, Whose};
 use super::connection;
 use super::pool;
 use super::primed;
 use super::resolve::{Indices, Library};
-use super::source::{Home, Source};
 use crate::clock::Time;
 use crate::process::{self, Exclusive};
 use crate::rotate::Keyring;
@@ -60,7 +60,7 @@ pub enum NotAttached {
     /// The TLS library lacks a function that we need.
     Lacks(&'static str),
     /// The context's library context lacks an algorithm that tickets need.
-    LacksAlgorithm(&'static str, Home),
+    LacksAlgorithm(&'static str, LibraryContext),
     /// All callbacks of the pool are in use.
     PoolUsedUp,
     /// The TLS library refused to store our state or to take the callback.
@@ -71,8 +71,11 @@ impl fmt::Display for NotAttached {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             NotAttached::Lacks(name) => write!(f, "the TLS library has no {name}"),
-            NotAttached::LacksAlgorithm(name, home) => {
-                write!(f, "there is no {name} in {home}: is a provider loaded that has it?")
+            NotAttached::LacksAlgorithm(name, library_context) => {
+                write!(
+                    f,
+                    "there is no {name} in {library_context}: is a provider loaded that has it?"
+                )
             }
             NotAttached::PoolUsedUp => {
                 let (places, shared) =
@@ -100,20 +103,23 @@ pub enum Connections {
 
 /// Whether contexts of that library, and that library context, can be attached
 /// as far as can be told before there is one. Fetches what they need.
-pub fn is_possible(library: &'static Library, home: &Home) -> Result<(), NotAttached> {
+pub fn is_possible(
+    library: &'static Library,
+    library_context: &LibraryContext,
+) -> Result<(), NotAttached> {
     let api = &library.api;
     if let Some(name) = api.lacks() {
         return Err(NotAttached::Lacks(name));
     }
-    let lacks = |name| NotAttached::LacksAlgorithm(name, home.clone());
+    let lacks = |name| NotAttached::LacksAlgorithm(name, library_context.clone());
     let _lock = process::exclusive();
     prepare(library);
-    if home.is_default() {
-        return library.source.fetch(api).map_err(lacks);
+    if library_context.is_default() {
+        return library.algorithms.fetch(api).map_err(lacks);
     }
-    let mut source = Source::new(home.clone());
-    let fetched = source.fetch(api);
-    source.free(api);
+    let mut algorithms = Algorithms::new(library_context.clone());
+    let fetched = algorithms.fetch(api);
+    algorithms.free(api);
     fetched.map_err(lacks)
 }
 
@@ -145,11 +151,11 @@ pub unsafe fn attach<'c>(
     {
         let _lock = process::exclusive();
         prepare(library);
-        let home = attachment.source().home();
-        let lacks = |name| NotAttached::LacksAlgorithm(name, home.clone());
-        attachment.source().fetch(api).map_err(lacks)?;
-        if !home.is_default() {
-            attachment::note_other_home();
+        let library_context = attachment.algorithms().library_context();
+        let lacks = |name| NotAttached::LacksAlgorithm(name, library_context.clone());
+        attachment.algorithms().fetch(api).map_err(lacks)?;
+        if !library_context.is_default() {
+            attachment::note_own_library_context();
         }
     }
     keyring.expect_lifetime_with(attachment.timeout(), &attachment);
@@ -205,7 +211,7 @@ pub unsafe fn attach<'c>(
                 same.then_some(door)
             }
             None => {
-                let mut doors = (*new).source().doors(api);
+                let mut doors = (*new).algorithms().doors(api);
                 doors.find(|door| set_callback(api, ctx, *door, Some(place)))
             }
         };

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use openssl_sys::{SSL, SSL_CTX};
 
-use super::errors;
+use super::algorithms::{Algorithms, LibraryContext};
+use super::error_queue;
 use super::resolve::Library;
 use super::scope::{ContextPart, OfContext, Scope};
-use super::source::{Home, Source};
 use crate::clock::Time;
 use crate::config::{Bind, Config, Renew, Upkeep};
 use crate::ring::stats::Counter;
@@ -32,7 +32,7 @@ pub struct Attachment {
     /// Who does the upkeep.
     pub upkeep: Upkeep,
     /// Where its cryptography comes from; `None`: where its library's does.
-    own_source: Option<Source>,
+    own_algorithms: Option<Algorithms>,
     pub(super) whose: Whose,
     /// Its place in the pool of callbacks.
     pub(super) place: usize,
@@ -41,7 +41,7 @@ pub struct Attachment {
     /// False: its tickets are nobody's any more, and none are made.
     serves: AtomicBool,
     id_context: AtomicU8,
-    /// Somebody passes on what libssl shows of sessions ([`super::shown`]).
+    /// Somebody passes on what libssl shows of sessions ([`super::session`]).
     sees_sessions: bool,
     /// What the ring was told last of what tickets are bound to, by which process.
     told: AtomicU64,
@@ -76,11 +76,12 @@ impl Attachment {
         config: &Config,
         library: &'static Library,
         keyring: &'static Keyring,
-        home: &Home,
+        library_context: &LibraryContext,
     ) -> Self {
         let scope = Scope::new(&config.label, config.bind.unwrap_or(Bind::ALL));
         let Config { renew, upkeep, .. } = *config;
-        let own_source = (!home.is_default()).then(|| Source::new(home.clone()));
+        let own_algorithms =
+            (!library_context.is_default()).then(|| Algorithms::new(library_context.clone()));
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let (whose, place) = (Whose::Its(ptr::null()), usize::MAX);
@@ -91,7 +92,7 @@ impl Attachment {
             scope,
             renew,
             upkeep,
-            own_source,
+            own_algorithms,
             whose,
             place,
             number,
@@ -108,7 +109,7 @@ impl Attachment {
         self
     }
 
-    /// True if what libssl shows of sessions is passed on ([`super::shown`]).
+    /// True if what libssl shows of sessions is passed on ([`super::session`]).
     pub fn sees_sessions(&self) -> bool {
         self.sees_sessions
     }
@@ -135,12 +136,12 @@ impl Attachment {
             && self.scope.is_as(&other.scope)
             && (self.renew, self.upkeep) == (other.renew, other.upkeep)
             && self.sees_sessions == other.sees_sessions
-            && self.source().home() == other.source().home()
+            && self.algorithms().library_context() == other.algorithms().library_context()
     }
 
     /// Where its cryptography comes from.
-    pub fn source(&self) -> &Source {
-        self.own_source.as_ref().unwrap_or(&self.library.source)
+    pub fn algorithms(&self) -> &Algorithms {
+        self.own_algorithms.as_ref().unwrap_or(&self.library.algorithms)
     }
 
     /// The session timeout of the context. Servers set it late.
@@ -164,7 +165,7 @@ impl Attachment {
         made_of: (*const SSL_CTX, *mut SSL),
         now: Time,
     ) -> Option<Arc<ContextPart>> {
-        let sources = (&self.library.api, self.source());
+        let sources = (&self.library.api, self.algorithms());
         // SAFETY: passed on from the caller.
         unsafe { self.scope.of_new_connection(sources, made_of, now) }
     }
@@ -192,7 +193,7 @@ impl Attachment {
             let current = api.ssl_ctx_get0_certificate.filter(|_| self.scope.bind().cert);
             let current = current.map_or(ptr::null_mut(), |get| get(ctx));
             let known = before.filter(same).and_then(|before| before.scope.known(current));
-            known.or_else(|| self.scope.look_at((api, self.source()), ctx))
+            known.or_else(|| self.scope.look_at((api, self.algorithms()), ctx))
         }
     }
 
@@ -208,7 +209,7 @@ impl Attachment {
         now: Time,
     ) -> Option<Arc<ContextPart>> {
         // SAFETY: passed on from the caller.
-        unsafe { self.scope.of_context((&self.library.api, self.source()), of, now) }
+        unsafe { self.scope.of_context((&self.library.api, self.algorithms()), of, now) }
     }
 
     /// Tells the ring what tickets are bound to, when it is not what it was for the last one.
@@ -261,7 +262,7 @@ impl Attachment {
         let scope = Scope::new(b"", self.scope.bind());
         let whose = Whose::Common { timeout: Duration::ZERO, part: None };
         let Attachment { library, keyring, renew, upkeep, .. } = *self;
-        let (own_source, place, number) = (None, usize::MAX, 0);
+        let (own_algorithms, place, number) = (None, usize::MAX, 0);
         let (serves, id_context) = (AtomicBool::new(false), AtomicU8::new(UNKNOWN));
         Attachment {
             library,
@@ -269,7 +270,7 @@ impl Attachment {
             scope,
             renew,
             upkeep,
-            own_source,
+            own_algorithms,
             whose,
             place,
             number,
@@ -297,7 +298,7 @@ impl Attachment {
 /// from.
 impl Generator for Attachment {
     fn fill(&self, bytes: &mut [u8]) -> Result<(), NotRandom> {
-        match self.source().draw_secret(&self.library.api, bytes) {
+        match self.algorithms().draw_secret(&self.library.api, bytes) {
             true => Ok(()),
             false => Err(NotRandom::Failed),
         }
@@ -305,11 +306,11 @@ impl Generator for Attachment {
 }
 
 /// True once a context with a library context of its own was attached.
-static HAS_OTHER_HOMES: AtomicBool = AtomicBool::new(false);
+static HAS_OWN_LIBRARY_CONTEXTS: AtomicBool = AtomicBool::new(false);
 
 /// A context with a library context of its own is attached.
-pub(super) fn note_other_home() {
-    HAS_OTHER_HOMES.store(true, Ordering::Relaxed);
+pub(super) fn note_own_library_context() {
+    HAS_OWN_LIBRARY_CONTEXTS.store(true, Ordering::Relaxed);
 }
 
 /// For who makes keys without a context at hand: the upkeep. In a process whose
@@ -317,15 +318,16 @@ pub(super) fn note_other_home() {
 /// long as one of its contexts lives.
 impl Generator for Library {
     fn fill(&self, bytes: &mut [u8]) -> Result<(), NotRandom> {
-        if HAS_OTHER_HOMES.load(Ordering::Relaxed) {
+        if HAS_OWN_LIBRARY_CONTEXTS.load(Ordering::Relaxed) {
             // A fork may wait for who is here; so this waits for nobody.
             let _lock = process::try_exclusive().ok_or(NotRandom::NotNow)?;
-            let own = |attachment: &Attachment| !attachment.source().home().is_default();
+            let own =
+                |attachment: &Attachment| !attachment.algorithms().library_context().is_default();
             if let Some(attachment) = find(own) {
                 let filled = attachment.fill(bytes);
                 // Nothing of this thread's stays in a library context that may be
                 // freed before the thread ends (OPENSSL_thread_stop_ex(3)).
-                let libctx = attachment.source().home().libctx;
+                let libctx = attachment.algorithms().library_context().libctx;
                 let stop = attachment.library.api.openssl_thread_stop_ex;
                 if let Some(stop) = stop.filter(|_| !libctx.is_null()) {
                     // SAFETY: under the lock the attachment's context lives, and
@@ -335,7 +337,7 @@ impl Generator for Library {
                 return filled;
             }
         }
-        match self.source.draw_secret(&self.api, bytes) {
+        match self.algorithms.draw_secret(&self.api, bytes) {
             true => Ok(()),
             false => Err(NotRandom::Failed),
         }
@@ -344,9 +346,9 @@ impl Generator for Library {
 
 impl Drop for Attachment {
     fn drop(&mut self) {
-        if let Some(source) = &mut self.own_source {
-            let _mark = errors::Mark::set(&self.library.api);
-            source.free(&self.library.api);
+        if let Some(algorithms) = &mut self.own_algorithms {
+            let _mark = error_queue::Mark::set(&self.library.api);
+            algorithms.free(&self.library.api);
         }
     }
 }

@@ -10,10 +10,10 @@ use openssl_sys::SSL;
 
 use super::api::TlsApi;
 use super::attachment::{Attachment, Whose};
-use super::policy::Policy;
 use super::resolve::Library;
-use super::scope::{Bound, ContextPart};
+use super::scope::{ContextPart, PartRef};
 use super::sni::ServerName;
+use super::verification::VerifyPolicy;
 use crate::clock::Time;
 use crate::ring::stats::Counter;
 use crate::seat;
@@ -179,7 +179,7 @@ pub unsafe fn scope_at_opening(
     attachment: &Attachment,
     ssl: *mut SSL,
     now: Time,
-) -> Option<Bound<'_>> {
+) -> Option<PartRef<'_>> {
     // SAFETY: passed on from the caller.
     unsafe {
         // A second ClientHello comes after the callbacks that the first one called.
@@ -211,7 +211,7 @@ pub unsafe fn scope_at_sealing(
     attachment: &Attachment,
     ssl: *mut SSL,
     now: Time,
-) -> Option<Bound<'_>> {
+) -> Option<PartRef<'_>> {
     // SAFETY: passed on from the caller.
     unsafe {
         let bound = scope_of_now(attachment, ssl, now)?;
@@ -229,9 +229,9 @@ pub unsafe fn scope_at_sealing(
         if before == bound.number() {
             return Some(bound);
         }
-        let asks = |before: &Bound<'_>| before.policy().asks_in_handshake(in_1_3);
+        let asks = |before: &PartRef<'_>| before.policy().asks_in_handshake(in_1_3);
         let before = attachment.scope.of_number(before).filter(|before| !asks(before));
-        Some(before.map_or(bound, |before| Bound::Own(before.into_shared())))
+        Some(before.map_or(bound, |before| PartRef::Own(before.into_shared())))
     }
 }
 
@@ -260,13 +260,13 @@ pub unsafe fn keep_policy(attachment: &Attachment, ssl: *mut SSL, now: Time) {
 /// # Safety
 ///
 /// `ssl` is a live SSL of the attachment's library that this thread uses.
-unsafe fn scope_of_now(attachment: &Attachment, ssl: *mut SSL, now: Time) -> Option<Bound<'_>> {
+unsafe fn scope_of_now(attachment: &Attachment, ssl: *mut SSL, now: Time) -> Option<PartRef<'_>> {
     let api = &attachment.library.api;
-    let sources = (api, attachment.source());
+    let sources = (api, attachment.algorithms());
     // SAFETY: the caller vouches for `ssl`; it was made of the context,
     // which lives while its attachment does.
     unsafe {
-        let policy = attachment.scope.policy(|| Policy::of_connection(api, ssl));
+        let policy = attachment.scope.policy(|| VerifyPolicy::of_connection(api, ssl));
         // Before the context was attached anew, it may have had another.
         let own = part(attachment.library, ssl).filter(|part| attachment.scope.made(part));
         let part = match (own, &attachment.whose) {
@@ -277,7 +277,7 @@ unsafe fn scope_of_now(attachment: &Attachment, ssl: *mut SSL, now: Time) -> Opt
             (None, Whose::Common { part: None, .. }) => return None,
         };
         if part.policy() == policy {
-            return Some(Bound::Kept(part));
+            return Some(PartRef::Kept(part));
         }
         attachment.scope.with_policy(sources, part.of_context(), policy, seat::reading(), now)
     }

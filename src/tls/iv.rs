@@ -5,8 +5,8 @@
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::algorithms::Algorithms;
 use super::api::TlsApi;
-use super::source::Source;
 use crate::clock::Time;
 use crate::log::OnceOnly;
 use crate::{error, notice, seat};
@@ -24,7 +24,7 @@ pub struct Pool(UnsafeCell<Drawn>);
 #[repr(C)]
 struct Drawn {
     /// Whose generator they are from.
-    source: usize,
+    generator: usize,
     left: usize,
     ivs: [Iv; IVS],
 }
@@ -32,15 +32,15 @@ struct Drawn {
 const _: () = assert!(size_of::<Pool>() <= 1024 - 4 * size_of::<u64>());
 
 impl Pool {
-    /// Takes one; draws with `draw` if there is none of `source`. `None` if it
+    /// Takes one; draws with `draw` if there is none of `generator`. `None` if it
     /// fails, or gives what no sound generator gives.
-    pub fn take(&self, source: usize, draw: impl FnOnce(&mut [u8]) -> bool) -> Option<Iv> {
+    pub fn take(&self, generator: usize, draw: impl FnOnce(&mut [u8]) -> bool) -> Option<Iv> {
         // SAFETY: the pool is one thread's, which is not here already:
         // `Seat::pool` asks for that, and `draw` is not given the pool.
         let drawn = unsafe { &mut *self.0.get() };
-        if drawn.left == 0 || drawn.left > IVS || drawn.source != source {
+        if drawn.left == 0 || drawn.left > IVS || drawn.generator != generator {
             drawn.left = 0;
-            drawn.source = source;
+            drawn.generator = generator;
             if !draw(drawn.ivs.as_flattened_mut()) || !are_sound(&drawn.ivs) {
                 drawn.ivs = [[0; 16]; IVS];
                 return None;
@@ -93,10 +93,10 @@ fn is_news(first: &Iv) -> bool {
 /// Whether the last draw of this process failed.
 static FAILING: OnceOnly = OnceOnly::new();
 
-/// A fresh IV of that source's generator; `None` if it fails, which is told once.
-pub fn fresh(api: &TlsApi, source: &Source) -> Option<Iv> {
+/// A fresh IV of the generator there; `None` if it fails, which is told once.
+pub fn fresh(api: &TlsApi, algorithms: &Algorithms) -> Option<Iv> {
     let mut drew = false;
-    let iv = take_or_draw((api, source), &mut drew);
+    let iv = take_or_draw((api, algorithms), &mut drew);
     if drew {
         tell(iv.is_some());
     }
@@ -113,12 +113,12 @@ pub fn of_moment(mut iv: Iv, now: Time) -> Iv {
     iv
 }
 
-fn take_or_draw((api, source): (&TlsApi, &Source), drew: &mut bool) -> Option<Iv> {
+fn take_or_draw((api, algorithms): (&TlsApi, &Algorithms), drew: &mut bool) -> Option<Iv> {
     let mut draw = |bytes: &mut [u8]| {
         *drew = true;
-        source.draw(api, bytes)
+        algorithms.draw(api, bytes)
     };
-    let generator = source.generator(api);
+    let generator = algorithms.generator(api);
     if let Some(seat) = seat::mine() {
         // SAFETY: this thread's seat, and the generator does not come back here.
         let iv = unsafe { seat.pool() }.take(generator, &mut draw);
@@ -160,7 +160,7 @@ mod tests {
     }
 
     fn pool() -> Pool {
-        Pool(UnsafeCell::new(Drawn { source: 0, left: 0, ivs: [[0; 16]; IVS] }))
+        Pool(UnsafeCell::new(Drawn { generator: 0, left: 0, ivs: [[0; 16]; IVS] }))
     }
 
     /// Counts up from `start`, with halves that differ.

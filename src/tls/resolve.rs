@@ -17,8 +17,8 @@ use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize,
 
 use openssl_sys::{SSL, SSL_CTX, SSL_METHOD, SSL_SESSION};
 
+use super::algorithms::{Algorithms, LibraryContext};
 use super::api::{AnyFunction, TlsApi};
-use super::source::{Home, Source};
 use crate::process::{self, Exclusive};
 
 /// One loaded TLS library.
@@ -30,7 +30,7 @@ pub struct Library {
     /// Its functions that the preload shim stands in front of.
     pub originals: Originals,
     /// The default library context, and what was fetched from it.
-    pub source: Source,
+    pub algorithms: Algorithms,
     /// Where our state is in its objects.
     pub indices: Indices,
     next: AtomicPtr<Library>,
@@ -286,8 +286,8 @@ fn enlist(base: usize, api: TlsApi, originals: Originals) -> &'static Library {
     known(base).unwrap_or_else(|| {
         let next = AtomicPtr::new(LIBRARIES.load(Ordering::Relaxed));
         let indices = Indices::default();
-        let source = Source::new(Home::DEFAULT);
-        let library = Library { base, api, originals, source, indices, next };
+        let algorithms = Algorithms::new(LibraryContext::DEFAULT);
+        let library = Library { base, api, originals, algorithms, indices, next };
         let library = Box::leak(Box::new(library));
         LIBRARIES.store(library, Ordering::Release);
         library
