@@ -32,7 +32,7 @@
 //! | [`config`] | defaults, environment and C struct → one `Config` |
 //! | [`capi`] | the exported functions: translation only |
 //! | [`atomics`] | those of the modules that are model-checked |
-//! | [`seat`], [`quiescent`] | what each thread has of its own; when shared contexts may be freed |
+//! | [`thread`], [`epoch`] | what each thread has of its own; when what others may be reading is freed |
 //! | [`process`], [`log`] | being a guest: fork, exit, signals, log lines |
 //! | [`program`] | what the running program is called |
 //! | [`unnoticed`] | being a guest: the server's thread stays as it was |
@@ -47,6 +47,7 @@ pub mod capi;
 pub mod clock;
 pub mod config;
 pub mod confine;
+pub mod epoch;
 pub mod govern;
 pub mod import;
 pub mod keyrings;
@@ -55,13 +56,12 @@ pub mod kill_points;
 pub mod log;
 pub mod process;
 pub mod program;
-pub mod quiescent;
 pub mod ring;
 pub mod rotate;
 pub mod schedule;
-pub mod seat;
 pub mod secret;
 pub mod terms;
+pub mod thread;
 pub mod tls;
 pub mod unnoticed;
 pub mod upkeep;

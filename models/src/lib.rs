@@ -8,6 +8,8 @@ pub mod atomics;
 pub mod clock;
 #[path = "../../src/config/mod.rs"]
 pub mod config;
+#[path = "../../src/epoch.rs"]
+pub mod epoch;
 #[path = "../../src/govern.rs"]
 pub mod govern;
 pub mod kill_points;
@@ -17,8 +19,6 @@ pub mod log;
 pub mod process;
 #[path = "../../src/program.rs"]
 pub mod program;
-#[path = "../../src/quiescent.rs"]
-pub mod quiescent;
 #[path = "../../src/ring/mod.rs"]
 pub mod ring;
 #[path = "../../src/rotate.rs"]

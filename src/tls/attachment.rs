@@ -17,7 +17,7 @@ use crate::clock::Time;
 use crate::config::{Bind, Config, Renew, Upkeep};
 use crate::ring::stats::Counter;
 use crate::rotate::{Generator, Keyring, NotRandom};
-use crate::{process, seat};
+use crate::{process, thread};
 
 /// One context's share in the keys, or that of several that are alike.
 pub struct Attachment {
@@ -287,7 +287,7 @@ impl Attachment {
 
     /// Counts an event: if it can be, in memory to which only the calling thread writes.
     pub fn count(&self, counter: Counter) {
-        match seat::mine().and_then(|seat| seat.block_in(self.keyring.ring())) {
+        match thread::mine().and_then(|seat| seat.block_in(self.keyring.ring())) {
             Some(block) => block.count_alone(counter),
             None => self.keyring.count(counter),
         }

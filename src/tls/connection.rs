@@ -16,7 +16,7 @@ use super::sni::ServerName;
 use super::verification::VerifyPolicy;
 use crate::clock::Time;
 use crate::ring::stats::Counter;
-use crate::seat;
+use crate::thread;
 
 /// One connection's.
 #[derive(Default)]
@@ -279,7 +279,7 @@ unsafe fn scope_of_now(attachment: &Attachment, ssl: *mut SSL, now: Time) -> Opt
         if part.policy() == policy {
             return Some(PartRef::Kept(part));
         }
-        attachment.scope.with_policy(sources, part.of_context(), policy, seat::reading(), now)
+        attachment.scope.with_policy(sources, part.of_context(), policy, thread::pin(), now)
     }
 }
 

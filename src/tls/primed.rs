@@ -2,7 +2,7 @@
 //! them already: a ticket copies one instead of keying its own.
 //!
 //! One bounded table per process. A ticket finds its entry without a lock and
-//! without a store to anything shared ([`crate::quiescent`]). It looks the key
+//! without a store to anything shared ([`crate::epoch`]). It looks the key
 //! up in the ring first, every time: an entry is of one key as it lies in the
 //! ring, and says nothing about whether that may be used. Only MACs are kept:
 //! the cipher's key is nowhere but in the ring. With a MAC state alone nothing
@@ -23,11 +23,11 @@ use super::attachment::{self, Attachment};
 use super::resolve::Library;
 use super::scope::ContextPart;
 use crate::clock::Time;
+use crate::epoch::Epoch;
 use crate::process::{self, Exclusive};
-use crate::quiescent::Epoch;
 use crate::ring::reader::{Identity, Located};
 use crate::rotate::Keyring;
-use crate::seat;
+use crate::thread;
 use crate::upkeep;
 
 /// Sets of ways, as in a set-associative cache; which one a key has depends on its slot in the ring.
@@ -126,7 +126,7 @@ static NEXT_SWEEP: AtomicU64 = AtomicU64::new(0);
 ///
 /// `mac` is a live HMAC_CTX of the library of what `of` is of.
 pub unsafe fn copy(of: &MacOf, mac: *mut HMAC_CTX) -> Option<bool> {
-    let _reading = seat::reading()?;
+    let _guard = thread::pin()?;
     for way in of.set() {
         // SAFETY: null or a PrimedMac, which is not freed while this thread reads.
         // Acquire pairs with the Release in `keep`.
@@ -152,7 +152,7 @@ pub unsafe fn keep(of: &MacOf, attachment: &Attachment, mac: *mut HMAC_CTX, now:
     let api = &library.api;
     let (Some(new), Some(copy)) = (api.hmac_ctx_new, api.hmac_ctx_copy) else { return };
     // Who has no seat cannot read either.
-    if seat::mine().is_none() || !may_displace(of, now) {
+    if thread::mine().is_none() || !may_displace(of, now) {
         return;
     }
     let Some(_lock) = process::try_exclusive() else { return };
@@ -204,7 +204,7 @@ impl Way {
         if !live.is_null() && self.free_if_unread() {
             self.dying.store(live, Ordering::Relaxed);
             self.live.store(ptr::null_mut(), Ordering::Release);
-            self.since.store(seat::turn().number(), Ordering::Relaxed);
+            self.since.store(thread::advance().number(), Ordering::Relaxed);
         }
     }
 
@@ -216,7 +216,7 @@ impl Way {
             return true;
         }
         let since = Epoch::of(self.since.load(Ordering::Relaxed));
-        if !seat::is_past(since) {
+        if !thread::is_past(since) {
             return false;
         }
         self.dying.store(ptr::null_mut(), Ordering::Relaxed);

@@ -31,10 +31,10 @@ use super::sni::ServerName;
 use super::verification::{self, Anchors, VerifyPolicy};
 use crate::clock::Time;
 use crate::config::Bind;
+use crate::epoch::{Epoch, Guard};
 use crate::process;
-use crate::quiescent::{Epoch, Reading};
 use crate::ring::traits::{Trait, Traits};
-use crate::seat;
+use crate::thread;
 
 const VERSION: &[u8] = b"tktrot scope 2";
 /// How long a list of names is taken for unchanged while its address and length are: it cannot be
@@ -104,7 +104,7 @@ pub enum PartRef<'s> {
     /// Kept by whoever else has it.
     Kept(&'s Arc<ContextPart>),
     /// The scope may drop its reference, but not while this reads.
-    Read(&'s Arc<ContextPart>, Reading<'s>),
+    Read(&'s Arc<ContextPart>, Guard<'s>),
     /// Nobody else keeps it.
     Own(Arc<ContextPart>),
 }
@@ -209,9 +209,9 @@ impl Scope {
 
     /// What is known of a context whose current certificate is that one.
     pub fn known(&self, current: *mut X509) -> Option<OfContext> {
-        let reading = seat::reading()?;
-        // SAFETY: what is found is kept no longer than `reading`.
-        let known = unsafe { self.find(&reading, |part| part.of_context.leaves.have(current)) };
+        let guard = thread::pin()?;
+        // SAFETY: what is found is kept no longer than `guard`.
+        let known = unsafe { self.find(&guard, |part| part.of_context.leaves.have(current)) };
         known.map(|(_, part)| part.of_context.clone())
     }
 
@@ -230,7 +230,7 @@ impl Scope {
         // SAFETY: passed on from the caller.
         unsafe {
             let policy = self.policy(|| VerifyPolicy::of_context(sources.0, ctx));
-            let part = self.with_policy(sources, of_context, policy, seat::reading(), now);
+            let part = self.with_policy(sources, of_context, policy, thread::pin(), now);
             part.map(PartRef::into_shared)
         }
     }
@@ -245,27 +245,27 @@ impl Scope {
         policy: VerifyPolicy,
         now: Time,
     ) -> Option<Arc<ContextPart>> {
-        let reading = seat::reading();
-        // SAFETY: what is found is kept no longer than `reading`; the rest is
+        let guard = thread::pin();
+        // SAFETY: what is found is kept no longer than `guard`; the rest is
         // passed on from the caller.
         unsafe {
             let mut known = None;
-            if let Some(reading) = &reading {
+            if let Some(guard) = &guard {
                 let same = |part: &ContextPart| {
                     part.of_context.is_at(places) && part.policy == policy && part.is_sure(now)
                 };
-                if let Some((place, part)) = self.find(reading, same) {
+                if let Some((place, part)) = self.find(guard, same) {
                     self.is_newest(place);
                     return Some(Arc::clone(part));
                 }
                 let is_at = |part: &ContextPart| part.of_context.is_at(places);
-                known = self.find(reading, is_at).map(|(_, part)| part.of_context.clone());
+                known = self.find(guard, is_at).map(|(_, part)| part.of_context.clone());
             }
             let of_context = match known {
                 Some(known) => known,
                 None => OfContext::take((api, algorithms), places)?,
             };
-            let part = self.with_policy((api, algorithms), &of_context, policy, reading, now);
+            let part = self.with_policy((api, algorithms), &of_context, policy, guard, now);
             part.map(PartRef::into_shared)
         }
     }
@@ -287,28 +287,28 @@ impl Scope {
         policy: VerifyPolicy,
         now: Time,
     ) -> Option<PartRef<'_>> {
-        let reading = seat::reading();
+        let guard = thread::pin();
         // SAFETY: the address of a certificate is only compared, until it is
-        // known that somebody holds it; what is found is kept as `reading` is.
+        // known that somebody holds it; what is found is kept as `guard` is.
         unsafe {
             let get = api.ssl_ctx_get0_certificate.filter(|_| self.bind.cert);
             let current = get.map_or(ptr::null_mut(), |get| get(ctx));
             let mut of_context = None;
-            if let Some(known) = &reading {
+            if let Some(known) = &guard {
                 let has = |part: &ContextPart| part.of_context.leaves.have(current);
                 let is_it =
                     |part: &ContextPart| has(part) && part.policy == policy && part.is_sure(now);
                 if let Some((place, part)) = self.find(known, is_it) {
                     self.is_newest(place);
-                    return reading.map(|reading| PartRef::Read(part, reading));
+                    return guard.map(|guard| PartRef::Read(part, guard));
                 }
                 of_context = self.find(known, has).map(|(_, part)| part.of_context.clone());
             }
             let of_context = match of_context {
                 Some(of_context) => of_context,
-                None => self.replaced((api, algorithms), (ctx, current, ssl), reading.as_ref())?,
+                None => self.replaced((api, algorithms), (ctx, current, ssl), guard.as_ref())?,
             };
-            self.with_policy((api, algorithms), &of_context, policy, reading, now)
+            self.with_policy((api, algorithms), &of_context, policy, guard, now)
         }
     }
 
@@ -321,7 +321,7 @@ impl Scope {
         &self,
         (api, algorithms): (&TlsApi, &Algorithms),
         (ctx, current, ssl): (*const SSL_CTX, *mut X509, *mut SSL),
-        reading: Option<&Reading<'_>>,
+        guard: Option<&Guard<'_>>,
     ) -> Option<OfContext> {
         // SAFETY: what the connection has, it holds. In BoringSSL each connection
         // has copies of its own, and the context's are read under a lock of its own.
@@ -337,10 +337,10 @@ impl Scope {
             } else {
                 // The ones of before; never none: the ticket would be bound to less.
                 let some = |part: &ContextPart| !part.of_context.leaves.have(ptr::null_mut());
-                return self.find(reading?, some).map(|(_, newest)| newest.of_context.clone());
+                return self.find(guard?, some).map(|(_, newest)| newest.of_context.clone());
             };
             // Whom it trusted when it was installed.
-            let newest = reading.and_then(|reading| self.find(reading, |_| true));
+            let newest = guard.and_then(|guard| self.find(guard, |_| true));
             let anchors = match newest {
                 Some((_, newest)) => Arc::clone(&newest.of_context.anchors),
                 None if !self.bind.verify => Arc::new(Anchors::NONE),
@@ -360,30 +360,30 @@ impl Scope {
         (api, algorithms): (&TlsApi, &Algorithms),
         of_context: &OfContext,
         policy: VerifyPolicy,
-        reading: Option<Reading<'s>>,
+        guard: Option<Guard<'s>>,
         now: Time,
     ) -> Option<PartRef<'s>> {
-        let Some(reading) = reading else {
+        let Some(guard) = guard else {
             // SAFETY: passed on from the caller.
             let part = unsafe { self.make((api, algorithms), of_context, policy, now) }?;
             return Some(PartRef::Own(Arc::new(part)));
         };
-        // SAFETY: what is found is kept no longer than `reading`.
+        // SAFETY: what is found is kept no longer than `guard`.
         unsafe {
             let is_it = |part: &ContextPart| {
                 part.policy == policy && part.of_context.is(of_context) && part.is_sure(now)
             };
-            if let Some((place, part)) = self.find(&reading, is_it) {
+            if let Some((place, part)) = self.find(&guard, is_it) {
                 self.is_newest(place);
-                return Some(PartRef::Read(part, reading));
+                return Some(PartRef::Read(part, guard));
             }
             let mut part = self.make((api, algorithms), of_context, policy, now)?;
             let same = |known: &ContextPart| known.encoded == part.encoded;
-            if let Some((place, known)) = self.find(&reading, same) {
+            if let Some((place, known)) = self.find(&guard, same) {
                 if known.policy == policy && known.of_context.is(of_context) {
                     known.checked.store(now.0, Ordering::Relaxed);
                     self.is_newest(place);
-                    return Some(PartRef::Read(known, reading));
+                    return Some(PartRef::Read(known, guard));
                 }
                 // MACs that were made with it are as good as those with this one.
                 part.number = known.number;
@@ -396,20 +396,20 @@ impl Scope {
 
     /// The part of that number, if it is remembered.
     pub fn of_number(&self, number: u64) -> Option<PartRef<'_>> {
-        let reading = seat::reading()?;
-        // SAFETY: what is found is kept no longer than `reading`.
-        let found = unsafe { self.find(&reading, |part| part.number == number) };
-        found.map(|(_, part)| part).map(|part| PartRef::Read(part, reading))
+        let guard = thread::pin()?;
+        // SAFETY: what is found is kept no longer than `guard`.
+        let found = unsafe { self.find(&guard, |part| part.number == number) };
+        found.map(|(_, part)| part).map(|part| PartRef::Read(part, guard))
     }
 
     /// The first state with that property, the newest first, and its place.
     ///
     /// # Safety
     ///
-    /// The state is not used any more when the reading ends.
+    /// The state is not used any more when the guard is dropped.
     unsafe fn find(
         &self,
-        _while: &Reading<'_>,
+        _while: &Guard<'_>,
         is_it: impl Fn(&ContextPart) -> bool,
     ) -> Option<(usize, &Arc<ContextPart>)> {
         let newest = self.newest.load(Ordering::Relaxed) as usize;
@@ -436,7 +436,7 @@ impl Scope {
         let Some(_lock) = process::try_exclusive() else { return };
         let displaced = self.displaced.load(Ordering::Relaxed);
         if !displaced.is_null() {
-            if !seat::is_past(Epoch::of(self.displaced_at.load(Ordering::Relaxed))) {
+            if !thread::is_past(Epoch::of(self.displaced_at.load(Ordering::Relaxed))) {
                 return;
             }
             self.displaced.store(ptr::null_mut(), Ordering::Relaxed);
@@ -455,7 +455,7 @@ impl Scope {
         let old = self.states[place].swap(new, Ordering::AcqRel);
         self.newest.store(place as u64, Ordering::Relaxed);
         if !old.is_null() {
-            self.displaced_at.store(seat::turn().number(), Ordering::Relaxed);
+            self.displaced_at.store(thread::advance().number(), Ordering::Relaxed);
             self.displaced.store(old, Ordering::Relaxed);
         }
     }
@@ -467,9 +467,9 @@ impl Scope {
 
     /// True if tickets may still be bound to the part of that number.
     pub fn may_be(&self, number: u64) -> bool {
-        let Some(reading) = seat::reading() else { return false };
+        let Some(guard) = thread::pin() else { return false };
         // SAFETY: it is only looked at here.
-        unsafe { self.find(&reading, |part| part.number == number) }.is_some()
+        unsafe { self.find(&guard, |part| part.number == number) }.is_some()
     }
 
     /// The connection's part: what goes before its bytes, and the bytes. `None`

@@ -17,7 +17,7 @@ use super::algorithms::Direction;
 use super::attachment::Attachment;
 use super::connection::{self, Opened};
 use super::error_queue;
-use super::iv::{self, Iv};
+use super::iv;
 use super::primed::{self, MacOf};
 use super::scope::ContextPart;
 use super::sni::ServerName;
@@ -28,6 +28,7 @@ use crate::ring::reader::Located;
 use crate::ring::stats::Counter;
 use crate::schedule::KeyState;
 use crate::secret::{KeyName, KeySecrets, SHALLOW, Secret, wipe_stack, wipe_stack_by};
+use crate::thread::Iv;
 use crate::unnoticed::Unnoticed;
 use crate::{error, upkeep, warning};
 
