@@ -21,9 +21,8 @@
 //! | [`clock`] | time since boot; a virtual clock for tests |
 //! | [`schedule`] | pure: (key times, policy, now) → the next step |
 //! | [`ring`] | the shared memory: format, safe opening, readers, writers |
-//! | [`rotate`] | embedded rotation: what the schedule says, done to a ring |
+//! | [`rotate`] | embedded rotation: what the schedule says, done to a ring; [`rotate::govern`]: by an agent, for a fleet |
 //! | [`terms`] | what the processes of a ring ask for, and what then applies |
-//! | [`govern`] | a ring whose keys an agent steers, for a fleet |
 //! | [`import`] | keys that other servers made, so that their tickets go on |
 //! | [`upkeep`] | the thread that rotates when no handshake happens |
 //! | [`confine`] | taking rights from a thread that starts before the server has given up its own |
@@ -48,7 +47,6 @@ pub mod clock;
 pub mod config;
 pub mod confine;
 pub mod epoch;
-pub mod govern;
 pub mod import;
 pub mod keyrings;
 #[cfg(feature = "kill-points")]

@@ -10,8 +10,6 @@ pub mod clock;
 pub mod config;
 #[path = "../../src/epoch.rs"]
 pub mod epoch;
-#[path = "../../src/govern.rs"]
-pub mod govern;
 pub mod kill_points;
 #[path = "../../src/log/mod.rs"]
 pub mod log;
@@ -21,7 +19,7 @@ pub mod process;
 pub mod program;
 #[path = "../../src/ring/mod.rs"]
 pub mod ring;
-#[path = "../../src/rotate.rs"]
+#[path = "../../src/rotate/mod.rs"]
 pub mod rotate;
 #[path = "../../src/schedule.rs"]
 pub mod schedule;

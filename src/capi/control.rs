@@ -1,7 +1,6 @@
 //! `tkt_rotate`, `tkt_revoke`, `tkt_upkeep`, `tkt_stats`.
 
 use std::ffi::c_int;
-use std::sync::atomic::Ordering;
 
 use openssl_sys::SSL_CTX;
 
@@ -163,8 +162,8 @@ pub unsafe extern "C" fn tkt_stats(ctx: *mut SSL_CTX, counters: *mut tkt_counter
 }
 
 fn facts_of(keyring: &Keyring) -> tkt_counters {
-    let totals = keyring.ring().totals();
-    let header = keyring.ring().header();
+    let ring = keyring.ring();
+    let totals = ring.totals();
     let policy = keyring.policy();
     tkt_counters {
         size: size_of::<tkt_counters>(),
@@ -176,12 +175,12 @@ fn facts_of(keyring: &Keyring) -> tkt_counters {
         wrong_scope: totals.of(Counter::WrongScope),
         errors: totals.of(Counter::Errors),
         unsealed: totals.of(Counter::Unsealed),
-        rotations: header.rotations.load(Ordering::Relaxed),
-        generator_failures: header.generator_failures.load(Ordering::Relaxed),
-        repairs: header.repairs.load(Ordering::Relaxed),
+        rotations: ring.rotations(),
+        generator_failures: ring.generator_failures(),
+        repairs: ring.repairs(),
         rotate_every: policy.rotate_every.as_secs(),
         lifetime: policy.lifetime.as_secs(),
-        capacity: keyring.ring().capacity().into(),
+        capacity: ring.capacity().into(),
         tickets_off: totals.of(Counter::TicketsOff),
         anti_replay: totals.of(Counter::AntiReplay),
         quic: totals.of(Counter::Quic),

@@ -25,7 +25,7 @@ use super::scope::ContextPart;
 use crate::clock::Time;
 use crate::epoch::Epoch;
 use crate::process::{self, Exclusive};
-use crate::ring::reader::{Identity, Located};
+use crate::ring::seqlock::{Identity, Located};
 use crate::rotate::Keyring;
 use crate::thread;
 use crate::upkeep;
@@ -57,7 +57,7 @@ impl MacOf {
     pub fn new(attachment: &Attachment, key: &Located<'_>, scope: Option<&ContextPart>) -> Self {
         MacOf {
             attachment: attachment.number,
-            key: key.identity(attachment.keyring.ring()),
+            key: attachment.keyring.ring().identity(key),
             scope: scope.map_or(0, ContextPart::number),
         }
     }

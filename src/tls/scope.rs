@@ -33,7 +33,7 @@ use crate::clock::Time;
 use crate::config::Bind;
 use crate::epoch::{Epoch, Guard};
 use crate::process;
-use crate::ring::traits::{Trait, Traits};
+use crate::ring::asks::{Trait, Traits};
 use crate::thread;
 
 const VERSION: &[u8] = b"tktrot scope 2";

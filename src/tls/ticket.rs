@@ -24,7 +24,7 @@ use super::sni::ServerName;
 use crate::clock::Time;
 use crate::config::{Bind, Renew, Upkeep};
 use crate::log::OnceOnly;
-use crate::ring::reader::Located;
+use crate::ring::seqlock::Located;
 use crate::ring::stats::Counter;
 use crate::schedule::KeyState;
 use crate::secret::{KeyName, KeySecrets, SHALLOW, Secret, wipe_stack, wipe_stack_by};
