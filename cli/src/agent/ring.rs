@@ -7,10 +7,10 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tktrot::clock::Time;
-use tktrot::govern::Governed;
-use tktrot::ring::reader::Key;
+use tktrot::ring::key::Key;
 use tktrot::ring::view::View;
 use tktrot::ring::writer::NotPublished;
+use tktrot::rotate::govern::Governed;
 use tktrot::rotate::{Failure, Keyring};
 use tktrot::schedule::{KeyTimes, Policy};
 use tktrot::secret::{KeyName, KeySecrets, wipe_stack};
@@ -51,7 +51,7 @@ pub struct Act<'r> {
 impl HostRing {
     /// The ring that both are.
     pub fn new(keyring: Keyring, view: View) -> Self {
-        let node = keyring.ring().header().node.load(Ordering::Relaxed);
+        let node = keyring.ring().node();
         // The last server that ends erases the keys of a ring that nobody else deals with.
         keyring.settle();
         HostRing {
