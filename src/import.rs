@@ -5,10 +5,11 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::clock::{Clock, Time};
+use crate::ring::key::Key;
 use crate::ring::layout::IMPORTED;
-use crate::ring::reader::Key;
+use crate::ring::lock::PATIENCE;
 use crate::ring::writer::{NotPublished, Writer};
-use crate::rotate::{Failure, Keyring, PATIENCE};
+use crate::rotate::{Failure, Keyring};
 use crate::schedule::{KeyTimes, MAX_LIFETIME};
 use crate::secret::wipe_stack;
 

@@ -10,6 +10,7 @@ use crate::log::OnceOnly;
 use crate::process;
 use crate::ring::Ring;
 use crate::ring::file::Place;
+use crate::ring::removal;
 use crate::rotate::{Generator, Keyring};
 use crate::terms::Overruled;
 use crate::warning;
@@ -116,7 +117,7 @@ fn leave_no_trace() {
     for known in every() {
         known.keyring.ring().forget(process::id());
         if known.opened_by == process::generation() && !process::has_forked() {
-            known.place.remove_unused(known.keyring.ring());
+            removal::remove_unused(&known.place, known.keyring.ring());
         }
     }
 }

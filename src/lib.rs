@@ -21,9 +21,8 @@
 //! | [`clock`] | time since boot; a virtual clock for tests |
 //! | [`schedule`] | pure: (key times, policy, now) → the next step |
 //! | [`ring`] | the shared memory: format, safe opening, readers, writers |
-//! | [`rotate`] | embedded rotation: what the schedule says, done to a ring |
+//! | [`rotate`] | embedded rotation: what the schedule says, done to a ring; [`rotate::govern`]: by an agent, for a fleet |
 //! | [`terms`] | what the processes of a ring ask for, and what then applies |
-//! | [`govern`] | a ring whose keys an agent steers, for a fleet |
 //! | [`import`] | keys that other servers made, so that their tickets go on |
 //! | [`upkeep`] | the thread that rotates when no handshake happens |
 //! | [`confine`] | taking rights from a thread that starts before the server has given up its own |
@@ -32,7 +31,7 @@
 //! | [`config`] | defaults, environment and C struct → one `Config` |
 //! | [`capi`] | the exported functions: translation only |
 //! | [`atomics`] | those of the modules that are model-checked |
-//! | [`seat`], [`quiescent`] | what each thread has of its own; when shared contexts may be freed |
+//! | [`thread`], [`epoch`] | what each thread has of its own; when what others may be reading is freed |
 //! | [`process`], [`log`] | being a guest: fork, exit, signals, log lines |
 //! | [`program`] | what the running program is called |
 //! | [`unnoticed`] | being a guest: the server's thread stays as it was |
@@ -47,7 +46,7 @@ pub mod capi;
 pub mod clock;
 pub mod config;
 pub mod confine;
-pub mod govern;
+pub mod epoch;
 pub mod import;
 pub mod keyrings;
 #[cfg(feature = "kill-points")]
@@ -55,13 +54,12 @@ pub mod kill_points;
 pub mod log;
 pub mod process;
 pub mod program;
-pub mod quiescent;
 pub mod ring;
 pub mod rotate;
 pub mod schedule;
-pub mod seat;
 pub mod secret;
 pub mod terms;
+pub mod thread;
 pub mod tls;
 pub mod unnoticed;
 pub mod upkeep;

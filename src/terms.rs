@@ -2,20 +2,21 @@
 //! processes ask for, the shortest and the strictest.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use std::time::Duration;
 
 use crate::clock::{Clock, Time, nanos};
 use crate::config::{Bind, Config, DEFAULT_LIFETIME, DEFAULT_ROTATE_EVERY};
 use crate::process::ProcessId;
-use crate::ring::asks::{Ask, Asker, Binds, shorter};
-use crate::ring::layout::{Capacity, Header};
+use crate::ring::Ring;
+use crate::ring::asks::{Ask, Asker, Binds, Settings, shorter};
+use crate::ring::layout::Capacity;
+use crate::ring::lock::{NotLocked, PATIENCE};
 use crate::ring::writer::{Entry, Writer};
-use crate::rotate::{Failure, Keyring, PATIENCE};
-use crate::schedule::KeyState;
+use crate::schedule::{KeyState, Policy};
 use crate::{atomics, process, program};
 
-/// What the header of a ring says.
+/// What the header of a ring says that processes ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Terms {
     rotate_every: Option<Duration>,
@@ -31,17 +32,9 @@ impl Terms {
     const FREE: Terms =
         Terms { rotate_every: None, lifetime: None, own_lifetimes: false, plain: true };
 
-    fn of(header: &Header) -> Terms {
-        let span = |word: &atomics::AtomicU64| match word.load(Ordering::Relaxed) {
-            0 => None,
-            nanos => Some(Duration::from_nanos(nanos)),
-        };
-        Terms {
-            rotate_every: span(&header.rotate_every),
-            lifetime: span(&header.lifetime),
-            own_lifetimes: header.own_lifetimes.load(Ordering::Relaxed) != 0,
-            plain: header.plain.load(Ordering::Relaxed) != 0,
-        }
+    fn of(ring: &Ring) -> Terms {
+        let Settings { rotate_every, lifetime, own_lifetimes, plain, .. } = ring.settings();
+        Terms { rotate_every, lifetime, own_lifetimes, plain }
     }
 
     /// With one more process. One that sets no R asks for the default, and one
@@ -79,6 +72,8 @@ pub(crate) struct OwnAsk {
     binds: AtomicU32,
     /// The [`process::generation`] that told it, as one that opens the ring.
     told_by: AtomicU32,
+    /// True if the ring is looser than this process asks for, and was not to be had.
+    is_loose: AtomicBool,
 }
 
 impl OwnAsk {
@@ -106,6 +101,12 @@ impl OwnAsk {
             same if same == generation => Added::Nothing,
             _ => Added::AsParent,
         }
+    }
+
+    /// True if a ticket is to try again what [`Party::tighten`] could not.
+    #[inline]
+    pub(crate) fn is_loose(&self) -> bool {
+        self.is_loose.load(Ordering::Relaxed)
     }
 
     /// Asks for nothing any more.
@@ -185,24 +186,35 @@ impl fmt::Display for Overruled {
     }
 }
 
-impl<C: Clock> Keyring<C> {
+/// A process that has a ring, and may ask something of it.
+pub(crate) struct Party<'k> {
+    pub(crate) ring: &'k Ring,
+    pub(crate) clock: &'k dyn Clock,
+    pub(crate) own_ask: &'k OwnAsk,
+    /// It has used tickets.
+    pub(crate) is_settled: bool,
+}
+
+impl Party<'_> {
     /// Tells the ring what the configuration of one of this process's contexts
     /// asks for, and lets it do what is the shortest and the strictest of what its
     /// living processes ask for. Takes effect at once. Returns what does not
     /// apply as it was asked for.
-    pub fn configure(&self, config: &Config) -> Result<Vec<Overruled>, Failure> {
+    pub(crate) fn configure(&self, config: &Config) -> Result<Vec<Overruled>, NotLocked> {
         let ask = asked(config, Some(config.bind.unwrap_or(Bind::ALL)));
         match self.own_ask.add(ask) {
             Added::Nothing => return Ok(self.overruled(config, false)),
             Added::AsParent => {
                 // It may be confined: who else lives is not asked.
-                self.tell_as(self.claim_block(), false);
+                let program = program::name().as_bytes();
+                let block = self.ring.claim_block(process::id(), program, self.clock.now());
+                self.tell_as(block, false);
                 self.tighten();
                 return Ok(self.overruled(config, false));
             }
             Added::More => {}
         }
-        let writer = self.ring().write_within(PATIENCE).map_err(Failure::Lock)?;
+        let writer = self.ring.write_within(PATIENCE)?;
         let overruled = self.settle_terms(&writer, config);
         writer.set_deadline(Time(0));
         Ok(overruled)
@@ -216,9 +228,9 @@ impl<C: Clock> Keyring<C> {
 
     /// Lets what processes asked for that have ended no longer count. Where none that
     /// lives has told anything, all stays: there may be one that is yet to tell.
-    pub fn reconsider(&self) -> Result<(), Failure> {
-        let writer = self.ring().write_within(PATIENCE).map_err(Failure::Lock)?;
-        if !self.ring().askers_but(ProcessId(0), self.now()).is_empty() {
+    pub(crate) fn reconsider(&self) -> Result<(), NotLocked> {
+        let writer = self.ring.write_within(PATIENCE)?;
+        if !self.ring.askers_but(ProcessId(0), self.clock.now()).is_empty() {
             self.set_terms(&writer, None);
             writer.set_deadline(Time(0));
         }
@@ -233,7 +245,7 @@ impl<C: Clock> Keyring<C> {
     }
 
     fn tell_as(&self, block: usize, deals: bool) {
-        self.ring().tell(block, process::id(), &self.own_ask.get(), deals, self.now());
+        self.ring.tell(block, process::id(), &self.own_ask.get(), deals, self.clock.now());
     }
 
     /// If others made the ring looser since than this process asks for, which is so
@@ -242,29 +254,28 @@ impl<C: Clock> Keyring<C> {
     /// next ticket to do.
     pub(crate) fn tighten(&self) {
         const TRIES: usize = 1000;
-        let header = self.ring().header();
         let (ask, governed) = (self.own_ask.get(), self.is_governed());
         let are_strict = |terms: Terms| terms.with(&ask, governed) == terms;
         for _ in 0..TRIES {
-            if are_strict(Terms::of(header)) {
-                self.is_loose.store(false, Ordering::Relaxed);
+            if are_strict(Terms::of(self.ring)) {
+                self.own_ask.is_loose.store(false, Ordering::Relaxed);
                 return;
             }
-            match self.ring().try_write() {
+            match self.ring.try_write() {
                 Ok(writer) => {
-                    self.store(&writer, Terms::of(header).with(&ask, governed));
+                    self.store(&writer, Terms::of(self.ring).with(&ask, governed));
                     writer.set_deadline(Time(0));
                 }
                 Err(_) => atomics::spin_loop(),
             }
         }
-        self.is_loose.store(true, Ordering::Relaxed);
+        self.own_ask.is_loose.store(true, Ordering::Relaxed);
     }
 
     /// For who tends the ring: others may have thought that this process is gone. What it
     /// does not set it leaves as it is.
     pub(crate) fn hold_terms(&self, writer: &Writer<'_>) {
-        let (terms, ask) = (Terms::of(self.ring().header()), self.own_ask.get());
+        let (terms, ask) = (Terms::of(self.ring), self.own_ask.get());
         let held = terms.with(&ask, true);
         if held != terms {
             self.store(writer, held);
@@ -273,12 +284,12 @@ impl<C: Clock> Keyring<C> {
 
     /// Returns what of this configuration does not apply.
     fn settle_terms(&self, writer: &Writer<'_>, config: &Config) -> Vec<Overruled> {
-        let was_plain = Terms::of(self.ring().header()).plain;
+        let was_plain = Terms::of(self.ring).plain;
         let program = program::name();
-        let block = self.ring().claim_to_ask(process::id(), program.as_bytes(), self.now());
+        let block = self.ring.claim_to_ask(process::id(), program.as_bytes(), self.clock.now());
         self.tell_as(block, false);
         if let Some(capacity) = config.capacity.and_then(Capacity::new) {
-            self.ring().set_capacity(writer, capacity);
+            writer.set_capacity(capacity);
         }
         self.set_terms(writer, config.rotate_every.map(|_| config.lead));
         self.overruled(config, was_plain)
@@ -286,31 +297,31 @@ impl<C: Clock> Keyring<C> {
 
     /// `lead` is that of a configuration with an R.
     fn set_terms(&self, writer: &Writer<'_>, lead: Option<Option<Duration>>) {
-        let (header, own) = (self.ring().header(), process::id());
-        let before = Terms::of(header);
-        let mut others = self.ring().askers_but(own, self.now());
-        if others.is_empty() && !self.is_settled() {
+        let own = process::id();
+        let before = Terms::of(self.ring);
+        let mut others = self.ring.askers_but(own, self.clock.now());
+        if others.is_empty() && !self.is_settled {
             // Nobody lives whose contexts told their timeouts.
-            header.seen_lifetime.store(0, Ordering::Relaxed);
+            writer.forget_seen_lifetime();
         }
         // Who comes to deal in tickets meanwhile tells it first, and looks then.
         for _ in 0..3 {
             let terms = self.wanted(&others, before);
             self.store(writer, terms);
             fence(Ordering::SeqCst);
-            others = self.ring().askers_but(own, self.now());
+            others = self.ring.askers_but(own, self.clock.now());
             if self.wanted(&others, before) == terms {
                 break;
             }
         }
-        let after = Terms::of(header);
+        let after = Terms::of(self.ring);
         let own = self.own_ask.get().rotate_every;
         match lead {
             Some(lead) if own == after.rotate_every => {
-                header.lead.store(lead.map_or(0, nanos), Ordering::Relaxed);
+                writer.set_lead(lead);
             }
             _ if after.rotate_every != before.rotate_every => {
-                header.lead.store(0, Ordering::Relaxed);
+                writer.set_lead(None);
             }
             _ => {}
         }
@@ -337,21 +348,17 @@ impl<C: Clock> Keyring<C> {
     /// A key that encrypts and is kept for longer than keys are from now on, or plain where they are
     /// to be that no longer, encrypts no longer: nothing is sealed with it for who asks for less.
     fn store(&self, writer: &Writer<'_>, terms: Terms) {
-        let header = self.ring().header();
         let kept = self.policy().lifetime;
-        let word = |span: Option<Duration>| span.map_or(0, nanos);
-        header.rotate_every.store(word(terms.rotate_every), Ordering::Relaxed);
-        header.lifetime.store(word(terms.lifetime), Ordering::Relaxed);
-        header.own_lifetimes.store(terms.own_lifetimes.into(), Ordering::Relaxed);
-        let was_plain = header.plain.swap(terms.plain.into(), Ordering::Relaxed) != 0;
-        let now = self.now();
+        let Terms { rotate_every, lifetime, own_lifetimes, plain } = terms;
+        let was_plain = writer.set_terms(rotate_every, lifetime, own_lifetimes, plain);
+        let now = self.clock.now();
         if now == Time::NEVER || self.is_governed() {
             return;
         }
         let longest = self.policy().lifetime;
         let is_too_long = |entry: &Entry| longest < kept && entry.times.retention() > longest;
         let is_plain = |entry: &Entry| was_plain && !terms.plain && entry.plain;
-        for entry in self.own(writer, &[]) {
+        for entry in writer.own_entries() {
             let is_active = entry.times.state(now) == KeyState::Active;
             if is_active && (is_too_long(&entry) || is_plain(&entry)) {
                 writer.retire(entry.index, now);
@@ -359,10 +366,17 @@ impl<C: Clock> Keyring<C> {
         }
     }
 
+    fn policy(&self) -> Policy {
+        policy_of(&self.ring.settings(), self.ring.capacity())
+    }
+
+    fn is_governed(&self) -> bool {
+        self.ring.governed(self.clock.now()).is_some()
+    }
+
     fn overruled(&self, config: &Config, was_plain: bool) -> Vec<Overruled> {
-        let header = self.ring().header();
-        let terms = Terms::of(header);
-        let others = || self.ring().askers_but(process::id(), self.now());
+        let terms = Terms::of(self.ring);
+        let others = || self.ring.askers_but(process::id(), self.clock.now());
         let mut found = Vec::new();
         let longer = |asked: &Duration, applies: Duration| *asked > applies;
         if let Some(applies) = terms.rotate_every
@@ -377,8 +391,7 @@ impl<C: Clock> Keyring<C> {
         }
         if let Some(asked) = config.lifetime {
             let applies = self.policy().lifetime;
-            let seen = Duration::from_nanos(header.seen_lifetime.load(Ordering::Relaxed));
-            let own = if seen.is_zero() { DEFAULT_LIFETIME } else { seen };
+            let own = self.ring.settings().seen_lifetime.unwrap_or(DEFAULT_LIFETIME);
             // Else the ring is too small for more.
             let by_others = terms.lifetime.is_some_and(|lifetime| asked > lifetime)
                 || (terms.own_lifetimes && asked > own);
@@ -413,8 +426,25 @@ impl<C: Clock> Keyring<C> {
     }
 }
 
+/// What a ring with these settings, and room for so many keys, is asked for.
+pub fn policy_of(settings: &Settings, capacity: u32) -> Policy {
+    let rotate_every = settings.rotate_every.unwrap_or(DEFAULT_ROTATE_EVERY);
+    let own = settings.seen_lifetime.unwrap_or(DEFAULT_LIFETIME);
+    let lifetime = match settings.lifetime {
+        Some(set) if !settings.own_lifetimes => set,
+        Some(set) => set.min(own),
+        None => own,
+    };
+    let longest = Policy::longest_lifetime(rotate_every, capacity);
+    Policy {
+        rotate_every,
+        lifetime: lifetime.min(longest),
+        lead: settings.lead.unwrap_or_else(|| Policy::default_lead(rotate_every)),
+    }
+}
+
 fn asked(config: &Config, bind: Option<Bind>) -> Ask {
-    let binds = bind.map_or(Binds::default(), Binds::of);
+    let binds = bind.map_or(Binds::default(), Binds::from);
     Ask { rotate_every: config.rotate_every, lifetime: config.lifetime, binds }
 }
 

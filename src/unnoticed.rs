@@ -6,7 +6,7 @@
 //! would have met it.
 //!
 //! What the TLS library keeps for the thread, its error queue, has its guard
-//! beside the library's table: [`crate::tls::errors`].
+//! beside the library's table: [`crate::tls::error_queue`].
 //!
 //! A thread of asynchronous cancelability may call no function of a TLS
 //! library in the first place (pthread_setcanceltype(3)).

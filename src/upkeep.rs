@@ -376,7 +376,6 @@ fn tell_end(why: &io::Error) {
 /// thread of the server.
 fn attend(keyring: &Keyring, looks: bool) -> io::Result<()> {
     let (ring, process) = (keyring.ring(), process::id());
-    let header = ring.header();
     let mut shown = None;
     while !is_leaving() {
         if looks && is_left_alone() {
@@ -388,7 +387,7 @@ fn attend(keyring: &Keyring, looks: bool) -> io::Result<()> {
             shown = unsafe { ring.show_life(process) };
         }
         let now = keyring.now();
-        let leads = header.leads(process, now);
+        let leads = ring.leads(process, now);
         let grace = if leads { Duration::ZERO } else { GRACE };
         // Neither waits for a lock: a fork may wait for the permit.
         if now >= ring.deadline() + grace {
@@ -403,7 +402,7 @@ fn attend(keyring: &Keyring, looks: bool) -> io::Result<()> {
         drop(permit);
         sleep_until((ring.deadline() + grace).min(next), keyring.now())?;
     }
-    header.leave_lead(process);
+    ring.leave_lead(process);
     Ok(())
 }
 
@@ -527,9 +526,9 @@ mod tests {
     #[test]
     fn who_is_silent_leaves_the_lead_to_another() {
         use crate::process::ProcessId;
-        use crate::ring::lease::SILENCE;
+        use crate::ring::life::SILENCE;
         let ring = ring();
-        let leads = |process, now| ring.header().leads(ProcessId(process), now);
+        let leads = |process, now| ring.leads(ProcessId(process), now);
         let mut now = Time(1 << 40);
         assert!(leads(1, now));
         for _ in 0..10 {
@@ -538,9 +537,9 @@ mod tests {
         }
         now = now + SILENCE;
         assert!(leads(2, now) && !leads(1, now));
-        ring.header().leave_lead(ProcessId(1));
+        ring.leave_lead(ProcessId(1));
         assert!(!leads(1, now));
-        ring.header().leave_lead(ProcessId(2));
+        ring.leave_lead(ProcessId(2));
         assert!(leads(1, now));
         // A clock that went wrong, or a ring that was prepared.
         ring.header().led_at.store(u64::MAX / 2, Ordering::Relaxed);

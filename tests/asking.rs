@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tktrot::clock::{Clock, Time, VirtualClock, nanos};
 use tktrot::config::{Bind, Config, DEFAULT_LIFETIME, DEFAULT_ROTATE_EVERY};
-use tktrot::govern::LEASE;
 use tktrot::ring::file::Place;
+use tktrot::ring::key::Key;
 use tktrot::ring::layout::Capacity;
-use tktrot::ring::reader::Key;
+use tktrot::rotate::govern::LEASE;
 use tktrot::rotate::{Generator, Keyring, NotRandom};
 use tktrot::schedule::KeyState;
 use tktrot::terms::Overruled;

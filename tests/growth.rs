@@ -17,8 +17,8 @@ use tktrot::clock::{BootClock, Clock, Time, VirtualClock};
 use tktrot::config::Config;
 use tktrot::ring::Ring;
 use tktrot::ring::file::Place;
+use tktrot::ring::key::Key;
 use tktrot::ring::layout::{Capacity, FIRST_SLOTS, MORE_SLOTS, SIZE, bytes_of};
-use tktrot::ring::reader::Key;
 use tktrot::ring::writer::NotPublished;
 use tktrot::rotate::{Failure, Generator, Keyring, NotRandom};
 use tktrot::schedule::KeyTimes;
@@ -32,7 +32,8 @@ const PAGE: u64 = 64 << 10;
 
 /// A key of which each number has another, and that shows whether it is whole.
 fn key(number: u64) -> Key {
-    let mut key = Key { node: 1 + number, name: name(number), ..Key::blank() };
+    let mut key = Key::blank();
+    (key.node, key.name) = (1 + number, name(number));
     fill(key.secrets.aes.expose_mut(), number, 1);
     fill(key.secrets.hmac.expose_mut(), number, 2);
     let end = Time(1_000_000 + number);

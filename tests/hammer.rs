@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tktrot::clock::Time;
 use tktrot::ring::Ring;
+use tktrot::ring::key::{Key, KeyFacts};
 use tktrot::ring::layout::Capacity;
-use tktrot::ring::reader::Key;
 use tktrot::schedule::KeyTimes;
 use tktrot::secret::{KeyName, KeySecrets};
 
@@ -61,14 +61,8 @@ fn key(number: u64, version: u64) -> Key {
     };
     let check = check(&name(number), secrets.aes.expose(), &times);
     secrets.hmac.expose_mut().copy_from_slice(&check);
-    Key {
-        name: name(number),
-        secrets,
-        times,
-        node: 1,
-        plain: version.is_multiple_of(2),
-        aes_128: false,
-    }
+    let plain = version.is_multiple_of(2);
+    Key { facts: KeyFacts { name: name(number), times, node: 1, plain, aes_128: false }, secrets }
 }
 
 fn check(name: &KeyName, aes: &[u8; 32], times: &KeyTimes) -> [u8; 32] {

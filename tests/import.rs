@@ -7,8 +7,8 @@ use tktrot::clock::{Clock, Time, VirtualClock};
 use tktrot::config::Config;
 use tktrot::import::{Flaw, NotImported};
 use tktrot::ring::Ring;
+use tktrot::ring::key::Key;
 use tktrot::ring::layout::{Capacity, IMPORTED};
-use tktrot::ring::reader::Key;
 use tktrot::rotate::{Failure, Generator, Keyring, NotRandom};
 use tktrot::schedule::{KeyState, MAX_LIFETIME};
 

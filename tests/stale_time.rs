@@ -8,8 +8,8 @@ use std::time::Duration;
 use tktrot::clock::{Clock, Time, VirtualClock};
 use tktrot::config::Config;
 use tktrot::ring::Ring;
+use tktrot::ring::key::Key;
 use tktrot::ring::layout::Capacity;
-use tktrot::ring::reader::Key;
 use tktrot::rotate::{Generator, Keyring, NotRandom};
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -13,8 +13,8 @@ use testbed::solo::{Builder, Solo};
 use testbed::{RingDir, artifacts, log, wait};
 use tktrot::clock::{BootClock, Clock};
 use tktrot::ring::file::Place;
+use tktrot::ring::key::Key;
 use tktrot::ring::layout::{Capacity, FIRST_SLOTS, Header, LOCK_ABI, MAGIC, MAJOR, SIZE, Slot};
-use tktrot::ring::reader::Key;
 use tktrot::rotate::Keyring;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -325,8 +325,7 @@ fn all_that_start_together_have_one_ring() -> Result<()> {
                 .map(|thread| Ok(thread.join().map_err(|_| "a panic")??))
                 .collect::<Result<Vec<_>>>()
         })?;
-        let nodes =
-            rings.iter().map(|ring| ring.header().node.load(std::sync::atomic::Ordering::Relaxed));
+        let nodes = rings.iter().map(|ring| ring.node());
         let nodes: std::collections::BTreeSet<_> = nodes.collect();
         assert_eq!(nodes.len(), 1, "round {round}: {} rings", nodes.len());
         assert!(rings.iter().all(|ring| ring.slots_with_memory() == FIRST_SLOTS));

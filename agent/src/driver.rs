@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use nix::unistd::Uid;
-use tktrot::govern::LEASE;
 use tktrot::ring::file::Place;
+use tktrot::rotate::govern::LEASE;
 use tktrot::schedule::Policy;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};

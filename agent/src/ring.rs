@@ -9,11 +9,11 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tktrot::clock::Time;
-use tktrot::govern::Governed;
-use tktrot::ring::reader::Key;
+use tktrot::ring::key::Key;
 use tktrot::ring::view::View;
 use tktrot::ring::writer::NotPublished;
 use tktrot::rotate::Keyring;
+use tktrot::rotate::govern::Governed;
 use tktrot::schedule::{KeyTimes, Policy};
 use tktrot::secret::{KeyName, KeySecrets, wipe_stack};
 use tktrot_fleet::message::{Facts, NodeId, Refusal};
@@ -68,7 +68,7 @@ pub struct Act<'r> {
 impl HostRing {
     /// The ring that both are.
     pub fn new(keyring: Keyring, view: Arc<View>) -> Self {
-        let node = keyring.ring().header().node.load(Ordering::Relaxed);
+        let node = keyring.ring().node();
         // The last server that ends erases the keys of a ring that nobody else deals with.
         keyring.settle();
         HostRing {

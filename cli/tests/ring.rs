@@ -657,7 +657,7 @@ impl Server {
             contained::until("the start", || words[0].load(Ordering::SeqCst) == 1);
             thread::sleep(delay);
             let keyring = keyring(dir, "some").unwrap();
-            words[1].store(keyring.ring().header().node.load(Ordering::SeqCst), Ordering::SeqCst);
+            words[1].store(keyring.ring().node(), Ordering::SeqCst);
             thread::sleep(Duration::from_secs(60));
         }));
         // SAFETY: ends the child at once.
@@ -725,7 +725,7 @@ fn a_server_that_starts_while_its_ring_is_removed_has_a_ring_with_a_name() -> Re
             (_, status) => assert_eq!(status, Some(0), "round {round}: {said:?}"),
         }
         let there = open()?.ok_or(format!("round {round}: the server's ring has no name"))?;
-        let node = there.header().node.load(Ordering::SeqCst);
+        let node = there.node();
         assert_eq!(words[1].load(Ordering::SeqCst), node, "round {round}: another ring; {said:?}");
         drop((there, server));
         fs::remove_file(place.path())?;

@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use openssl::md::Md;
 use openssl::pkey::Id;
 use openssl::pkey_ctx::PkeyCtx;
-use tktrot::ring::reader::Key;
+use tktrot::ring::key::Key;
 
 use super::record::{LONG, Order, SHORT};
 use super::{Bytes, buffer, record};

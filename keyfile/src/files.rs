@@ -7,7 +7,7 @@ use std::{fs, io};
 use anyhow::{Result, anyhow};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
-use tktrot::ring::reader::Key;
+use tktrot::ring::key::Key;
 use tktrot::rotate::Generator;
 use tktrot::secret::KeyName;
 

@@ -4,7 +4,7 @@
 //! (`bind_parse_tls_ticket_keys` in src/cfgparse-ssl.c).
 
 use openssl::base64;
-use tktrot::ring::reader::Key;
+use tktrot::ring::key::Key;
 use zeroize::Zeroizing;
 
 use super::record::{self, LONG, Order, SHORT};

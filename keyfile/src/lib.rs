@@ -23,7 +23,7 @@ pub mod selection;
 pub mod source;
 pub mod target;
 
-use tktrot::ring::reader::Key;
+use tktrot::ring::key::Key;
 use zeroize::Zeroizing;
 
 /// Keys in the order of a file.

@@ -6,7 +6,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tktrot::clock::Time;
-use tktrot::ring::reader::Key;
+use tktrot::ring::key::Key;
 
 use super::record::{self, LONG, Order};
 use super::{Bytes, Keys, buffer};

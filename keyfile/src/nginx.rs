@@ -6,7 +6,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use tktrot::ring::reader::Key;
+use tktrot::ring::key::Key;
 
 use super::record::{self, LONG, Order, SHORT};
 use super::{Bytes, Keys, Short, buffer};

@@ -1,7 +1,7 @@
 //! A format of no server, for programs of one's own: 80 bytes for each key, one after the other,
 //! the one that encrypts first: name (16), AES-256 key (32), HMAC-SHA-256 key (32).
 
-use tktrot::ring::reader::Key;
+use tktrot::ring::key::Key;
 
 use super::record::{self, LONG, Order};
 use super::{Bytes, Keys, buffer};

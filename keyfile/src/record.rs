@@ -2,7 +2,7 @@
 //! comes first, and how long they are.
 
 use tktrot::clock::Time;
-use tktrot::ring::reader::Key;
+use tktrot::ring::key::Key;
 
 use super::Bytes;
 

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use anyhow::{Result, ensure};
 use tktrot::clock::{BootClock, Clock, Time};
 use tktrot::ring::asks::Binds;
-use tktrot::ring::reader::Key;
+use tktrot::ring::key::Key;
 use tktrot::ring::view::{User, View};
 use tktrot::schedule::KeyState;
 use tktrot::secret::KeyName;

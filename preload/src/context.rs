@@ -11,12 +11,12 @@ use openssl_sys::{SSL, SSL_CTX, SSL_METHOD, SSL_SESSION};
 use tktrot::log::OnceOnly;
 use tktrot::ring::stats::Counter;
 use tktrot::rotate::Keyring;
+use tktrot::tls::algorithms::LibraryContext;
 use tktrot::tls::attach::{self, Connections};
 use tktrot::tls::attachment::Attachment;
 use tktrot::tls::connection;
-use tktrot::tls::resolve::{Library, OpenedSession, Originals, SealsSession};
-use tktrot::tls::shown::Found;
-use tktrot::tls::source::Home;
+use tktrot::tls::resolve::{Indices, Library, OpenedSession, Originals, SealsSession};
+use tktrot::tls::session::Found;
 use tktrot::{error, notice, process, program, warning};
 
 use crate::guest::{Guest, guest};
@@ -64,7 +64,7 @@ struct Context {
     /// What serves it; null if nothing of ours does.
     attachment: AtomicPtr<Attachment>,
     /// Where its cryptography comes from.
-    home: Home,
+    library_context: LibraryContext,
     /// The server's own callbacks for sessions in tickets: ours call them.
     callbacks: SessionCallbacks,
 }
@@ -90,7 +90,7 @@ pub unsafe fn made(
     library: &'static Library,
     ctx: *mut SSL_CTX,
     method: *const SSL_METHOD,
-    home: Home,
+    library_context: LibraryContext,
 ) {
     let Some(guest) = guest() else { return };
     // SAFETY: functions of that library, without arguments.
@@ -104,12 +104,12 @@ pub unsafe fn made(
     // In BoringSSL and AWS-LC both are the method for everybody.
     let client = client_method == Some(method) && server_method != Some(method);
     // SAFETY: the caller vouches for `ctx`.
-    let Some(context) = (unsafe { state(library, ctx, client, &home) }) else { return };
+    let Some(context) = (unsafe { state(library, ctx, client, &library_context) }) else { return };
     if client {
         return;
     }
     let keyring = guest.keyring(library);
-    if let Err(why) = attach::is_possible(library, &context.home) {
+    if let Err(why) = attach::is_possible(library, &context.library_context) {
         guest.stop_if_strict(&format!("a context could not be served: {why}"));
     }
     if quic_method == Some(method)
@@ -135,7 +135,7 @@ pub fn unknown() {
 pub unsafe fn used(library: &'static Library, ctx: *mut SSL_CTX) -> bool {
     let Some(guest) = guest() else { return false };
     // SAFETY: the caller vouches for `ctx`.
-    let Some(context) = (unsafe { state(library, ctx, false, &Home::DEFAULT) }) else {
+    let Some(context) = (unsafe { state(library, ctx, false, &LibraryContext::DEFAULT) }) else {
         return false;
     };
     if context.decided.load(Ordering::Acquire) {
@@ -182,7 +182,7 @@ impl Context {
 pub unsafe fn connected(library: &'static Library, ctx: *mut SSL_CTX, ssl: *mut SSL) {
     // SAFETY: the caller vouches for `ctx`, which keeps its attachment.
     let attachment = unsafe {
-        let context = state(library, ctx, false, &Home::DEFAULT);
+        let context = state(library, ctx, false, &LibraryContext::DEFAULT);
         context.and_then(|context| context.attachment.load(Ordering::Acquire).as_ref())
     };
     let Some(attachment) = attachment else { return };
@@ -207,7 +207,7 @@ pub unsafe fn policy_changes(library: &'static Library, ssl: *mut SSL) {
     // SAFETY: the caller vouches for `ssl`.
     unsafe {
         if let Some(attachment) = connection::served_by(library, ssl) {
-            attachment.keep_policy(ssl, attachment.keyring.now());
+            connection::keep_policy(attachment, ssl, attachment.keyring.now());
         }
     }
 }
@@ -228,7 +228,7 @@ pub unsafe fn session_callbacks(
         return Verdict::Pass;
     }
     // SAFETY: the caller vouches for `ctx`.
-    let Some(context) = (unsafe { state(library, ctx, false, &Home::DEFAULT) }) else {
+    let Some(context) = (unsafe { state(library, ctx, false, &LibraryContext::DEFAULT) }) else {
         return Verdict::Pass;
     };
     let SessionCallbacks { seals: own_seals, opened: own_opened, argument: own, ours } =
@@ -322,7 +322,7 @@ pub unsafe fn own_keys(
 ) -> Verdict {
     let Some(guest) = guest() else { return Verdict::Pass };
     // SAFETY: the caller vouches for `ctx`.
-    let Some(context) = (unsafe { state(library, ctx, false, &Home::DEFAULT) }) else {
+    let Some(context) = (unsafe { state(library, ctx, false, &LibraryContext::DEFAULT) }) else {
         return Verdict::Pass;
     };
     context.own.store(if some { own as i32 } else { 0 }, Ordering::Relaxed);
@@ -427,7 +427,7 @@ unsafe fn attach<'c>(
     context: &Context,
 ) -> Option<&'c Attachment> {
     let keyring = guest.keyring_at_use(library)?;
-    let mut attachment = Attachment::new(&guest.config, library, keyring, &context.home);
+    let mut attachment = Attachment::new(&guest.config, library, keyring, &context.library_context);
     // SAFETY: the caller vouches for `ctx`.
     if unsafe { see_sessions(library, ctx, context) } {
         attachment = attachment.that_sees_sessions();
@@ -456,7 +456,7 @@ unsafe fn state<'c>(
     library: &'static Library,
     ctx: *mut SSL_CTX,
     client: bool,
-    home: &Home,
+    library_context: &LibraryContext,
 ) -> Option<&'c Context> {
     let api = &library.api;
     let cell = &library.indices.shim;
@@ -468,7 +468,7 @@ unsafe fn state<'c>(
             if index < 0 { None } else { api.ctx_data(ctx, index).cast::<Context>().as_ref() };
         known.or_else(|| {
             let _lock = process::exclusive();
-            let index = attach::index(cell, || api.new_ctx_index(Some(free)));
+            let index = Indices::get_or_make(cell, || api.new_ctx_index(Some(free)));
             if index < 0 {
                 return None;
             }
@@ -481,7 +481,7 @@ unsafe fn state<'c>(
                 own: AtomicI32::new(0),
                 decided: AtomicBool::new(false),
                 attachment: AtomicPtr::new(ptr::null_mut()),
-                home: home.clone(),
+                library_context: library_context.clone(),
                 callbacks: SessionCallbacks::default(),
             }));
             if api.set_ctx_data(ctx, index, new.cast()) {

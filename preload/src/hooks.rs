@@ -12,12 +12,12 @@ use std::ffi::{CStr, c_char, c_int, c_long, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use openssl_sys::{SSL, SSL_CTX, SSL_METHOD};
+use tktrot::tls::algorithms::LibraryContext;
 use tktrot::tls::api::{
     AnyFunction, CTRL_SET_TICKET_KEY_CB, CTRL_SET_TICKET_KEYS, EvpCallback, HmacCallback,
 };
-use tktrot::tls::errors::Mark;
+use tktrot::tls::error_queue::Mark;
 use tktrot::tls::resolve::{self, Library, OpenedSession, SealsSession};
-use tktrot::tls::source::Home;
 use tktrot::unnoticed::Unnoticed;
 use tktrot::{go_on_with_caller, process};
 
@@ -444,7 +444,7 @@ fn made(
                 .then(|| unsafe { CStr::from_ptr(properties) }.to_owned())
                 .filter(|query| !query.is_empty());
             // SAFETY: the original has just made it.
-            unsafe { context::made(library, ctx, method, Home { libctx, properties }) };
+            unsafe { context::made(library, ctx, method, LibraryContext { libctx, properties }) };
         });
     }
 }

@@ -13,7 +13,7 @@ use crate::config::{BadValue, Bind, Config, MAX_ROTATE_EVERY, Renew, Upkeep, val
 use crate::process;
 use crate::ring::layout::{MAX_CAPACITY, MIN_CAPACITY};
 use crate::schedule::MAX_LIFETIME;
-use crate::tls::source::Home;
+use crate::tls::algorithms::LibraryContext;
 
 /// Bind tickets to nothing but the key: keys are made plain.
 pub const TKT_BIND_NONE: u32 = 1;
@@ -203,7 +203,7 @@ pub fn first_env() -> &'static (Config, Vec<BadValue>) {
 ///
 /// `cfg` is valid for reads of `cfg->size` bytes, and its strings are NULL or
 /// NUL-terminated.
-pub unsafe fn from_c(cfg: *const tkt_config) -> Result<(Config, Home), Error> {
+pub unsafe fn from_c(cfg: *const tkt_config) -> Result<(Config, LibraryContext), Error> {
     let mut fields = tkt_config::zeroed();
     // SAFETY: the caller vouches for `size` bytes; no more than that and than
     // `fields` holds are copied, and those behind are only looked at.
@@ -235,7 +235,7 @@ pub unsafe fn from_c(cfg: *const tkt_config) -> Result<(Config, Home), Error> {
     // SAFETY: the caller vouches for the string.
     let properties = unsafe { bytes_of(fields.properties) }.filter(|query| !query.is_empty());
     let properties = properties.and_then(|query| CString::new(query).ok());
-    Ok((reading.config, Home { libctx: fields.libctx, properties }))
+    Ok((reading.config, LibraryContext { libctx: fields.libctx, properties }))
 }
 
 struct Reading {

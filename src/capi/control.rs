@@ -1,7 +1,6 @@
 //! `tkt_rotate`, `tkt_revoke`, `tkt_upkeep`, `tkt_stats`.
 
 use std::ffi::c_int;
-use std::sync::atomic::Ordering;
 
 use openssl_sys::SSL_CTX;
 
@@ -15,7 +14,7 @@ use crate::ring::stats::Counter;
 use crate::rotate::{Failure, Generator, Keyring};
 use crate::tls::api::TlsApi;
 use crate::tls::resolve::{self, Library};
-use crate::tls::{attach, errors, primed};
+use crate::tls::{attach, error_queue, primed};
 
 /// What has been counted on a ring, over all its processes since it was made,
 /// and what its schedule is. Durations are seconds.
@@ -120,7 +119,7 @@ pub extern "C" fn tkt_upkeep() -> c_int {
         let queue = |api: &&TlsApi| api.err_set_mark.map_or(0, |function| function as usize);
         tables.sort_by_key(queue);
         tables.dedup_by_key(|api| queue(api));
-        let _marks: Vec<_> = tables.into_iter().map(errors::Mark::set).collect();
+        let _marks: Vec<_> = tables.into_iter().map(error_queue::Mark::set).collect();
         let deadline = keyrings::all().map(Keyring::tick_patiently).min().unwrap_or(Time::NEVER);
         let deadline = deadline.min(primed::sweep_patiently(BootClock.now()));
         let wait = BootClock.now().until(deadline).as_nanos().div_ceil(1_000_000).min(DAY);
@@ -163,8 +162,8 @@ pub unsafe extern "C" fn tkt_stats(ctx: *mut SSL_CTX, counters: *mut tkt_counter
 }
 
 fn facts_of(keyring: &Keyring) -> tkt_counters {
-    let totals = keyring.ring().totals();
-    let header = keyring.ring().header();
+    let ring = keyring.ring();
+    let totals = ring.totals();
     let policy = keyring.policy();
     tkt_counters {
         size: size_of::<tkt_counters>(),
@@ -176,12 +175,12 @@ fn facts_of(keyring: &Keyring) -> tkt_counters {
         wrong_scope: totals.of(Counter::WrongScope),
         errors: totals.of(Counter::Errors),
         unsealed: totals.of(Counter::Unsealed),
-        rotations: header.rotations.load(Ordering::Relaxed),
-        generator_failures: header.generator_failures.load(Ordering::Relaxed),
-        repairs: header.repairs.load(Ordering::Relaxed),
+        rotations: ring.rotations(),
+        generator_failures: ring.generator_failures(),
+        repairs: ring.repairs(),
         rotate_every: policy.rotate_every.as_secs(),
         lifetime: policy.lifetime.as_secs(),
-        capacity: keyring.ring().capacity().into(),
+        capacity: ring.capacity().into(),
         tickets_off: totals.of(Counter::TicketsOff),
         anti_replay: totals.of(Counter::AntiReplay),
         quic: totals.of(Counter::Quic),
@@ -223,7 +222,7 @@ unsafe fn steer(
         let (library, keyring) = attached(function, ctx)?;
         (library, keyring, attach::attachment(library, ctx))
     };
-    let _mark = errors::Mark::set(&library.api);
+    let _mark = error_queue::Mark::set(&library.api);
     let generator: &dyn Generator = match generator {
         Some(attachment) => attachment,
         None => library,

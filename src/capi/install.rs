@@ -10,11 +10,11 @@ use super::error::{
     TKT_ERR_POOL, TKT_ERR_RING, TKT_ERR_TLS, TKT_OK, guard,
 };
 use crate::config::Config;
+use crate::tls::algorithms::LibraryContext;
 use crate::tls::attach::{self, Connections, NotAttached};
 use crate::tls::attachment::Attachment;
 use crate::tls::resolve::{self, Library};
-use crate::tls::source::Home;
-use crate::tls::{errors, primed};
+use crate::tls::{error_queue, primed};
 use crate::{go_on_with_caller, keyrings, log, warning};
 
 /// Makes the session tickets of `ctx` use rotating keys that are shared by all
@@ -92,8 +92,8 @@ pub unsafe fn install_into(
         return Err(Error::new(TKT_ERR_ARGUMENT, "tkt_install: ctx is NULL"));
     }
     let (environment, problems) = first_env();
-    let (mut config, home) = if cfg.is_null() {
-        (environment.clone(), Home::DEFAULT)
+    let (mut config, library_context) = if cfg.is_null() {
+        (environment.clone(), LibraryContext::DEFAULT)
     } else {
         // SAFETY: not NULL, so the caller vouches for it.
         unsafe { from_c(cfg) }?
@@ -119,9 +119,9 @@ pub unsafe fn install_into(
         return Ok(TKT_OK);
     }
     let library = find()?;
-    let _mark = errors::Mark::set(&library.api);
+    let _mark = error_queue::Mark::set(&library.api);
     // SAFETY: the caller vouches for `ctx`.
-    unsafe { attach_with(ctx, library, &config, &home) }
+    unsafe { attach_with(ctx, library, &config, &library_context) }
 }
 
 fn no_library() -> Error {
@@ -142,20 +142,20 @@ unsafe fn attach_with(
     ctx: *mut SSL_CTX,
     library: &'static Library,
     config: &Config,
-    home: &Home,
+    library_context: &LibraryContext,
 ) -> Result<c_int, Error> {
     let opened =
         keyrings::open(config, library).map_err(|text| Error::new(TKT_ERR_MEMORY, text))?;
     if config.strict && !opened.problems.is_empty() {
         return Err(Error::new(TKT_ERR_RING, opened.problems.join("; ")));
     }
-    let attachment = Attachment::new(config, library, opened.keyring, home);
+    let attachment = Attachment::new(config, library, opened.keyring, library_context);
     // SAFETY: the caller vouches for `ctx`.
     let attached = unsafe { attach::attach(ctx, attachment, Connections::KeepNone) };
     attached.map(|_| TKT_OK).map_err(|error| {
         let (code, hint) = match error {
             NotAttached::PoolUsedUp => (TKT_ERR_POOL, ""),
-            NotAttached::LacksAlgorithm(..) if home.is_default() => {
+            NotAttached::LacksAlgorithm(..) if library_context.is_default() => {
                 (TKT_ERR_TLS, " If the SSL_CTX has another library context, set cfg.libctx.")
             }
             NotAttached::LacksAlgorithm(..) | NotAttached::Lacks(_) | NotAttached::Refused => {
@@ -193,7 +193,7 @@ pub unsafe extern "C" fn tkt_uninstall(ctx: *mut SSL_CTX) -> c_int {
         let missing = || Error::new(TKT_ERR_NOT_INSTALLED, "tkt_uninstall: ctx is not attached");
         // SAFETY: the caller vouches for `ctx`.
         let (library, _) = unsafe { attach::attached(ctx) }.ok_or_else(missing)?;
-        let _mark = errors::Mark::set(&library.api);
+        let _mark = error_queue::Mark::set(&library.api);
         // SAFETY: as above; that is its library.
         let retired = unsafe { attach::retire(library, ctx) };
         let (keyring, was_the_last) = retired.ok_or_else(missing)?;

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use crate::log::Target;
 use crate::program;
+use crate::ring::asks::Binds;
 use crate::ring::file::Place;
 use crate::ring::layout::{Capacity, MAX_CAPACITY};
 use crate::schedule::Policy;
@@ -40,6 +41,12 @@ impl Bind {
     pub const ALL: Bind = Bind { cert: true, verify: true, sni: true };
     /// None: keys are made plain.
     pub const NONE: Bind = Bind { cert: false, verify: false, sni: false };
+}
+
+impl From<Bind> for Binds {
+    fn from(bind: Bind) -> Binds {
+        Binds::of(bind.cert, bind.verify, bind.sni)
+    }
 }
 
 /// When a ticket that was used is answered with a new one.

@@ -3,18 +3,22 @@
 //! shortest, or the strictest, of what its living processes ask for.
 //!
 //! A process that has told nothing is taken to ask for what the ring does already.
+//!
+//! So that contexts whose tickets do not open at one another's can be told apart, a process
+//! also tells some bits of a hash of each part that its tickets are bound to ([`Traits`]).
+//! They are enough to say "these two have other certificates" to an operator, and nothing to go by:
+//! equal bits may be of different contexts.
 
 use std::fmt;
-use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::time::Duration;
 
-use super::Ring;
-use super::layout::{Block, Member};
-use super::lock::{Sign, Taking};
-use super::stats::is_gone;
+use super::layout::{Block, Header, Member};
+use super::life::Lives;
+use super::map::Memory;
+use super::stats::Blocks;
+use crate::atomics;
 use crate::clock::{Time, nanos};
-use crate::config::Bind;
 use crate::process::ProcessId;
 use crate::schedule::{MAX_LIFETIME, MIN_ROTATE_EVERY};
 
@@ -22,19 +26,18 @@ use crate::schedule::{MAX_LIFETIME, MIN_ROTATE_EVERY};
 const DEALS: u64 = 1 << 8;
 const ASKS: u64 = 1 << 9;
 
-/// How long a process of another PID namespace counts that shows no sign of life, as
-/// one without an upkeep thread: it may have been killed.
-const UNSEEN: Duration = Duration::from_secs(60);
-
-/// What the contexts of a process bind their tickets to: one bit for each [`Bind`].
+/// What the contexts of a process bind their tickets to: one bit for each
+/// [`crate::config::Bind`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Binds(pub u8);
 
 impl Binds {
-    /// That of one context.
-    pub fn of(bind: Bind) -> Binds {
-        let bit = |part: bool, place: u32| u32::from(part) << place;
-        Binds(1 << (bit(bind.cert, 0) | bit(bind.verify, 1) | bit(bind.sni, 2)))
+    /// Of a context that binds its tickets to nothing.
+    pub const UNBOUND: Binds = Binds::of(false, false, false);
+
+    /// Of a context that binds its tickets to those parts.
+    pub const fn of(cert: bool, verify: bool, sni: bool) -> Binds {
+        Binds(1 << (cert as u8 | (verify as u8) << 1 | (sni as u8) << 2))
     }
 
     /// Those of both.
@@ -44,12 +47,12 @@ impl Binds {
 
     /// True if there is a context that binds its tickets.
     pub fn bind(self) -> bool {
-        self.0 & !Binds::of(Bind::NONE).0 != 0
+        self.0 & !Binds::UNBOUND.0 != 0
     }
 
     /// True if there is a context that does not.
     pub fn have_none(self) -> bool {
-        self.0 & Binds::of(Bind::NONE).0 != 0
+        self.0 & Binds::UNBOUND.0 != 0
     }
 
     /// Each of them, as `TKTROT_BIND` names it; the strictest first.
@@ -64,6 +67,107 @@ impl Binds {
             }
         };
         (0..8).rev().filter(|code| self.0 & 1 << code != 0).map(name).collect()
+    }
+}
+
+/// A part of what a ticket is bound to that belongs to a context, not to a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trait {
+    /// The service's label.
+    Label,
+    /// The leaf certificates.
+    Certificates,
+    /// The demand for client certificates, with the trusted CAs.
+    Verification,
+}
+
+impl Trait {
+    /// All of them.
+    pub const ALL: [Trait; 3] = [Trait::Label, Trait::Certificates, Trait::Verification];
+}
+
+/// 16 bits for each [`Trait`]; all zeroes: nothing was told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traits(u64);
+
+/// The contexts of a process differ in it.
+const SEVERAL: u16 = u16::MAX;
+/// Tickets are not bound to it.
+const UNBOUND: u16 = 1;
+
+impl Traits {
+    /// Those of a context; a part is what the ticket is bound to, or none if it is not.
+    pub fn of(part: impl Fn(Trait) -> Option<Vec<u8>>) -> Traits {
+        let lanes = Trait::ALL.map(|one| part(one).map_or(UNBOUND, |bytes| hash(&bytes)));
+        Traits::from_lanes(lanes)
+    }
+
+    fn from_lanes(lanes: [u16; 3]) -> Traits {
+        let at = |place: usize| u64::from(lanes[place]) << (16 * place);
+        Traits(at(0) | at(1) | at(2))
+    }
+
+    fn lane(self, one: Trait) -> u16 {
+        (self.0 >> (16 * one as u32)) as u16
+    }
+
+    /// Of two contexts of one process.
+    fn with(self, other: Traits) -> Traits {
+        Traits::from_lanes(Trait::ALL.map(|one| match (self.lane(one), other.lane(one)) {
+            (0, lane) | (lane, 0) => lane,
+            (one, other) if one == other => one,
+            _ => SEVERAL,
+        }))
+    }
+
+    /// True if contexts of the one differ from those of the other, or among themselves.
+    pub fn differ(self, other: Traits, one: Trait) -> bool {
+        let (own, other) = (self.lane(one), other.lane(one));
+        let told = own != 0 && other != 0;
+        told && (own != other || own == SEVERAL)
+    }
+}
+
+/// FNV-1a, folded: neither 0, [`UNBOUND`] nor [`SEVERAL`].
+fn hash(bytes: &[u8]) -> u16 {
+    let step = |hash: u32, byte: &u8| (hash ^ u32::from(*byte)).wrapping_mul(16_777_619);
+    let hash = bytes.iter().fold(2_166_136_261, step);
+    let folded = (hash >> 16) as u16 ^ hash as u16;
+    folded.clamp(UNBOUND + 1, SEVERAL - 1)
+}
+
+/// What the header of a ring says of the keys that are made in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// R; `None`: the default.
+    pub rotate_every: Option<Duration>,
+    /// L; `None`: the longest timeout of a context.
+    pub lifetime: Option<Duration>,
+    /// Keys are kept no longer than the longest timeout of a context, whatever `lifetime` is:
+    /// a process leaves L to its contexts.
+    pub own_lifetimes: bool,
+    /// The longest timeout of a context so far.
+    pub seen_lifetime: Option<Duration>,
+    /// The lead; `None`: the default for R.
+    pub lead: Option<Duration>,
+    /// New keys are plain.
+    pub plain: bool,
+}
+
+impl Settings {
+    pub(super) fn of(header: &Header) -> Settings {
+        let span = |word: &atomics::AtomicU64| match word.load(Ordering::Relaxed) {
+            0 => None,
+            nanos => Some(Duration::from_nanos(nanos)),
+        };
+        Settings {
+            rotate_every: span(&header.rotate_every),
+            lifetime: span(&header.lifetime),
+            own_lifetimes: header.own_lifetimes.load(Ordering::Relaxed) != 0,
+            seen_lifetime: span(&header.seen_lifetime),
+            lead: span(&header.lead),
+            plain: header.plain.load(Ordering::Relaxed) != 0,
+        }
     }
 }
 
@@ -115,31 +219,34 @@ impl fmt::Display for Asker {
     }
 }
 
-impl Ring {
+/// What the processes of a ring ask of it.
+pub(super) struct Asks<'m>(pub &'m Memory);
+
+impl Asks<'_> {
     /// A block for a process that comes to use the ring, as
-    /// [`Ring::claim_block`]; but it takes first what a process left behind that
+    /// [`super::Ring::claim_block`]; but it takes first what a process left behind that
     /// dealt in no tickets, so that those that only open the ring use up nothing.
-    pub fn claim_to_ask(&self, process: ProcessId, program: &[u8], now: Time) -> usize {
-        let blocks = self.process_blocks();
+    pub fn claim(&self, process: ProcessId, program: &[u8], now: Time) -> usize {
+        let blocks = Blocks(self.0).of_processes();
         let owner_of = |block: &Block| ProcessId(block.owner.load(Ordering::Relaxed));
         if !blocks.iter().any(|block| owner_of(block) == process) {
-            for (block, member) in blocks.iter().zip(self.members()) {
+            for (block, member) in blocks.iter().zip(self.0.members()) {
                 let owner = owner_of(block);
                 let idle = member.told_by(owner).is_some_and(|told| told & DEALS == 0);
-                if owner.is_some() && idle && self.is_over(owner, now) {
+                if owner.is_some() && idle && Lives(self.0).is_over(owner, now) {
                     // Who comes first, takes it; another one finds it free, or taken.
                     let (relaxed, owner) = (Ordering::Relaxed, owner.0);
                     let _ = block.owner.compare_exchange(owner, 0, relaxed, relaxed);
                 }
             }
         }
-        self.claim_block(process, program, now)
+        Blocks(self.0).claim(process, program, now)
     }
 
     /// Tells what a process asks for, in the block that it claimed; `deals`:
     /// that it deals in tickets. Where it shares the block, both ask. Lock-free.
     pub fn tell(&self, block: usize, process: ProcessId, ask: &Ask, deals: bool, now: Time) {
-        let Some(member) = self.members().get(block) else { return };
+        let Some(member) = self.0.members().get(block) else { return };
         let owner = self.owner_of(block);
         let (told, ask) = match self.ask_in(block) {
             Some(other) if owner != process => {
@@ -161,9 +268,19 @@ impl Ring {
         fence(Ordering::SeqCst);
     }
 
+    /// Tells those of one more context, in the block that the process claimed. Lock-free.
+    pub fn tell_traits(&self, block: usize, traits: Traits) {
+        let Some(member) = self.0.members().get(block) else { return };
+        let relaxed = Ordering::Relaxed;
+        let _ = member.traits.fetch_update(relaxed, relaxed, |told| {
+            let both = Traits(told).with(traits).0;
+            (both != told).then_some(both)
+        });
+    }
+
     /// What a process asked for no longer counts: it ends.
     pub fn forget(&self, process: ProcessId) {
-        for (block, member) in self.process_blocks().iter().zip(self.members()) {
+        for (block, member) in Blocks(self.0).of_processes().iter().zip(self.0.members()) {
             if block.owner.load(Ordering::Relaxed) == process.0
                 && let Some(told) = member.told_by(process)
             {
@@ -180,7 +297,7 @@ impl Ring {
     /// Makes a process look as if it had told nothing, for tests of what then holds.
     #[doc(hidden)]
     pub fn disown(&self, process: ProcessId) {
-        for member in self.members() {
+        for member in self.0.members() {
             if member.process.load(Ordering::Relaxed) == process.0 {
                 member.process.store(0, Ordering::Relaxed);
             }
@@ -188,23 +305,24 @@ impl Ring {
     }
 
     /// The processes that use the ring and live, but for one.
-    pub fn askers_but(&self, process: ProcessId, now: Time) -> Vec<Asker> {
+    pub fn of_others(&self, process: ProcessId, now: Time) -> Vec<Asker> {
         let asker = |(index, block): (usize, &Block)| {
             let owner = self.owner_of(index);
-            let told = self.members().get(index)?.told_by(owner);
+            let told = self.0.members().get(index)?.told_by(owner);
             // One that counted, and asks for nothing: it ended, or opened no ring.
             let nothing = told.is_some_and(|told| told & ASKS == 0);
-            if !owner.is_some() || owner == process || nothing || self.is_over(owner, now) {
+            if !owner.is_some() || owner == process || nothing || Lives(self.0).is_over(owner, now)
+            {
                 return None;
             }
             Some(Asker { process: owner, program: block.program(), ask: self.ask_in(index) })
         };
-        self.process_blocks().iter().enumerate().filter_map(asker).collect()
+        Blocks(self.0).of_processes().iter().enumerate().filter_map(asker).collect()
     }
 
     /// What is asked for in a block; `None` if nothing is told there.
     fn ask_in(&self, block: usize) -> Option<Ask> {
-        let member = self.members().get(block)?;
+        let member = self.0.members().get(block)?;
         let told = member.told_by(self.owner_of(block))?;
         if told & ASKS == 0 {
             return None;
@@ -219,118 +337,13 @@ impl Ring {
         Some(Ask { rotate_every, lifetime, binds: Binds(told as u8) })
     }
 
-    /// Shows that this process lives, for as long as the calling thread does or until
-    /// what is returned is dropped: for a thread that forks no child. `None` if
-    /// another thread shows it already, or it cannot be shown: such a process is
-    /// believed for a while.
-    ///
-    /// # Safety
-    ///
-    /// The ring stays mapped for as long as the thread lives.
-    pub unsafe fn show_life(&self, process: ProcessId) -> Option<Shown<'_>> {
-        let member = self.member(process)?;
-        // SAFETY: passed on from the caller.
-        let is_shown = unsafe { member.take_life(0) };
-        is_shown.then(|| Shown { member, _same_thread: PhantomData })
-    }
-
-    /// True if that process is gone. Of another PID namespace the kernel tells only of one
-    /// that showed life; any other is believed for [`UNSEEN`] after it told anything.
-    pub(super) fn is_over(&self, process: ProcessId, now: Time) -> bool {
-        let member = self.member(process);
-        match member.map(|member| (member, member.life.sign())) {
-            Some((_, Sign::Died)) => true,
-            _ if process.is_of_this_namespace() => is_gone(process.pid()),
-            Some((_, Sign::Lives(_))) => false,
-            Some((member, Sign::None)) => {
-                Time(member.told_at.load(Ordering::Relaxed)) + UNSEEN <= now
-            }
-            // One of more than have a place here.
-            None => false,
-        }
-    }
-
-    fn member(&self, process: ProcessId) -> Option<&Member> {
-        let is_its = |member: &&Member| member.process.load(Ordering::Acquire) == process.0;
-        self.members().iter().find(is_its)
-    }
-
     fn owner_of(&self, block: usize) -> ProcessId {
-        let block = self.process_blocks().get(block);
+        let block = Blocks(self.0).of_processes().get(block);
         ProcessId(block.map_or(0, |block| block.owner.load(Ordering::Relaxed)))
     }
 }
 
-/// That a process lives; given up by the thread that shows it.
-pub struct Shown<'r> {
-    member: &'r Member,
-    _same_thread: PhantomData<*const ()>,
-}
-
-impl Drop for Shown<'_> {
-    fn drop(&mut self) {
-        // SAFETY: `show_life` took it on this thread.
-        unsafe { self.member.leave_life() };
-    }
-}
-
 impl Member {
-    /// What that process told; `None` if it has told nothing here.
-    pub(super) fn told_by(&self, process: ProcessId) -> Option<u64> {
-        let is_its = self.process.load(Ordering::Acquire) == process.0;
-        (process.is_some() && is_its).then(|| self.told.load(Ordering::Relaxed))
-    }
-
-    /// Makes it that of a process that has claimed the block, and told nothing yet.
-    /// True if one of the same number had it, and is dead: in a new container numbers
-    /// of a former one come again.
-    pub(super) fn begin(&self, process: ProcessId, now: Time) -> bool {
-        let is_new = self.told_by(process).is_none();
-        let is_of_the_dead = self.life.sign() == Sign::Died;
-        if !is_new && !is_of_the_dead {
-            return false;
-        }
-        let former = self.shown_by.load(Ordering::Relaxed);
-        // One of several threads removes what is left of the dead one.
-        // SAFETY: it lives no more; and this thread leaves at once.
-        if (is_of_the_dead || former != 0) && unsafe { self.take_life(former) } {
-            // SAFETY: taken just now.
-            unsafe { self.leave_life() };
-        }
-        self.told.store(0, Ordering::Relaxed);
-        self.traits.store(0, Ordering::Relaxed);
-        self.told_at.store(now.0, Ordering::Relaxed);
-        self.process.store(process.0, Ordering::Release);
-        !is_new
-    }
-
-    /// # Safety
-    ///
-    /// `former`, if not 0, is of one that is dead; the rest is as for
-    /// [`super::mutex::RobustMutex::try_take`].
-    unsafe fn take_life(&self, former: u64) -> bool {
-        let own = former.wrapping_add(1).max(1);
-        let (taken, not) = (Ordering::Acquire, Ordering::Relaxed);
-        if self.shown_by.compare_exchange(former, own, taken, not).is_err() {
-            return false;
-        }
-        // SAFETY: nobody else's, by the exchange; passed on from the caller.
-        let shows = unsafe { self.life.try_take() } == Taking::Taken;
-        if !shows {
-            self.shown_by.store(0, Ordering::Release);
-        }
-        shows
-    }
-
-    /// # Safety
-    ///
-    /// The calling thread took it.
-    unsafe fn leave_life(&self) {
-        // SAFETY: passed on from the caller.
-        unsafe { self.life.give_back() };
-        self.shown_by.store(0, Ordering::Release);
-    }
-
     /// True if that process has dealt in tickets. One that does not tell has a block for
     /// nothing else.
     pub(super) fn deals(&self, process: ProcessId) -> bool {
@@ -341,13 +354,21 @@ impl Member {
     pub(super) fn binds(&self, process: ProcessId) -> Option<Binds> {
         self.told_by(process).filter(|told| told & ASKS != 0).map(|told| Binds(told as u8))
     }
+
+    /// What tells its contexts from those of others.
+    pub(super) fn traits(&self) -> Traits {
+        Traits(self.traits.load(Ordering::Relaxed))
+    }
 }
 
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::config::Bind;
     use crate::process;
+    use crate::ring::Ring;
     use crate::ring::layout::Capacity;
+    use crate::ring::life::UNSEEN;
     use crate::ring::stats::OF_PROCESSES;
 
     /// No process has these numbers: Linux' largest is 2^22.
@@ -373,7 +394,7 @@ mod tests {
 
     fn ask(rotate: u64, bind: Bind) -> Ask {
         let rotate_every = Some(Duration::from_secs(rotate));
-        Ask { rotate_every, lifetime: None, binds: Binds::of(bind) }
+        Ask { rotate_every, lifetime: None, binds: Binds::from(bind) }
     }
 
     fn come(ring: &Ring, process: ProcessId, ask: &Ask) -> usize {
@@ -385,10 +406,10 @@ mod tests {
     #[test]
     fn bindings_are_named_as_they_are_set() {
         let some = Bind { cert: true, verify: true, sni: false };
-        let binds = Binds::of(Bind::ALL).with(Binds::of(some)).with(Binds::of(Bind::NONE));
+        let binds = Binds::from(Bind::ALL).with(Binds::from(some)).with(Binds::from(Bind::NONE));
         assert_eq!(binds.names(), ["all", "cert,verify", "none"]);
         assert!(binds.bind() && binds.have_none());
-        assert!(Binds::of(Bind::NONE).have_none() && !Binds::of(Bind::NONE).bind());
+        assert!(Binds::from(Bind::NONE).have_none() && !Binds::from(Bind::NONE).bind());
         assert!(!Binds::default().bind() && !Binds::default().have_none());
     }
 
@@ -418,25 +439,25 @@ mod tests {
     fn what_a_former_process_told_is_not_its_successors() {
         let ring = ring();
         let block = come(&ring, nobody(0), &ask(10, Bind::ALL));
-        ring.process_blocks()[block].owner.store(init().0, Ordering::Relaxed);
+        Blocks(&ring.memory).of_processes()[block].owner.store(init().0, Ordering::Relaxed);
         let askers = ring.askers_but(ProcessId(0), NOW);
         assert_eq!((askers[0].process, askers[0].ask), (init(), None));
-        assert!(ring.members()[block].deals(init()));
-        assert_eq!(ring.members()[block].binds(init()), None);
+        assert!(ring.memory.members()[block].deals(init()));
+        assert_eq!(ring.memory.members()[block].binds(init()), None);
     }
 
     #[test]
     fn what_no_setting_asks_for_is_not_asked_for() {
         let ring = ring();
         let block = come(&ring, init(), &ask(60, Bind::ALL));
-        let member = &ring.members()[block];
+        let member = &ring.memory.members()[block];
         for word in [&member.rotate_every, &member.lifetime] {
             word.store(u64::MAX, Ordering::Relaxed);
         }
-        let prepared = ring.ask_in(block).unwrap();
+        let prepared = Asks(&ring.memory).ask_in(block).unwrap();
         assert_eq!((prepared.rotate_every, prepared.lifetime), (None, None));
         member.rotate_every.store(1, Ordering::Relaxed);
-        assert_eq!(ring.ask_in(block).unwrap().rotate_every, None);
+        assert_eq!(Asks(&ring.memory).ask_in(block).unwrap().rotate_every, None);
     }
 
     #[test]
@@ -479,14 +500,16 @@ mod tests {
             thread.join().unwrap();
         });
         assert!(!lives());
-        assert!(ring.is_over(there, NOW));
+        assert!(Lives(&ring.memory).is_over(there, NOW));
         // One with its number, in a container that was started again.
         let _ = ring.claim_thread_block(there, NOW).unwrap();
         let block = ring.claim_to_ask(there, b"again", NOW);
         ring.tell(block, there, &ask(10, Bind::ALL), true, NOW);
-        assert!(!ring.is_over(there, NOW) && ring.is_used_by_others(process::id(), NOW));
+        assert!(
+            !Lives(&ring.memory).is_over(there, NOW) && ring.is_used_by_others(process::id(), NOW)
+        );
         let taken = |block: &&Block| block.owner.load(Ordering::Relaxed) == there.0;
-        assert_eq!(ring.blocks().iter().filter(taken).count(), 1);
+        assert_eq!(ring.memory.blocks().iter().filter(taken).count(), 1);
     }
 
     #[test]
@@ -497,8 +520,32 @@ mod tests {
             come(&ring, elsewhere(nobody(number)), &ask(60, Bind::ALL));
         }
         let shared = come(&ring, init(), &ask(30, Bind::NONE));
-        assert_ne!(ring.owner_of(shared), init());
+        assert_ne!(Asks(&ring.memory).owner_of(shared), init());
         let both = ask(30, Bind::ALL).with(ask(30, Bind::NONE));
-        assert_eq!(ring.ask_in(shared), Some(both));
+        assert_eq!(Asks(&ring.memory).ask_in(shared), Some(both));
+    }
+
+    fn context(label: &str, certificates: Option<&str>) -> Traits {
+        Traits::of(|one| match one {
+            Trait::Label => Some(label.into()),
+            Trait::Certificates => certificates.map(Into::into),
+            Trait::Verification => Some(b"none".to_vec()),
+        })
+    }
+
+    #[test]
+    fn contexts_differ_in_what_they_differ_in() {
+        let (one, other) = (context("web", Some("a")), context("web", Some("b")));
+        let differ = |one: Traits, other: Traits| Trait::ALL.map(|each| one.differ(other, each));
+        assert_eq!(differ(one, one), [false; 3]);
+        assert_eq!(differ(one, other), [false, true, false]);
+        assert_eq!(differ(one, context("mail", None)), [true, true, false]);
+        // Who has told nothing differs from nobody.
+        assert_eq!(differ(one, Traits::default()), [false; 3]);
+        // Two contexts of one process.
+        let both = one.with(other);
+        assert_eq!(differ(both, one), [false, true, false]);
+        assert_eq!(differ(both, both), [false, true, false]);
+        assert_eq!(one.with(Traits::default()), one);
     }
 }

@@ -1,23 +1,26 @@
 //! Where a ring lies, and what is refused there. Nothing found at a path is
 //! trusted: what is not plainly ours is refused with the reason, and left as it is.
+//! What the reasons are: of the directory and the file here, of what is in it in
+//! [`super::open`], where `Place` has its second `impl`: so that what only needs to know
+//! where a ring lies does not depend on what a ring is.
 
 use std::ffi::{CString, OsStr};
 use std::fmt;
 use std::fs::{self, File, Metadata};
 use std::io;
+use std::mem::offset_of;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
-use super::Ring;
-use super::layout::{Capacity, FIRST_SLOTS, SIZE, bytes_of};
+use super::layout::{
+    BUCKETS, Capacity, FIRST_SLOTS, Header, LOCK_ABI, MAGIC, MAJOR, MAX_CAPACITY, SIZE,
+};
 use super::map::Mapping;
-use super::memory::Memory;
-use super::origin::Origin;
-use super::random_number;
-use super::unused::Made;
-use super::view::View;
+use super::ring::Origin;
+use super::versions::{major, version_of};
 
 /// A ring that cannot be used, and why.
 #[derive(Debug)]
@@ -78,58 +81,10 @@ impl Place {
         (dir, 0o700)
     }
 
-    /// Opens the ring, or creates it for up to `capacity` keys. Whoever opens it at the same
-    /// time, in whatever container, has the same one in the end.
-    ///
-    /// The file must be regular, have one link, belong to this user or root,
-    /// give nobody else any right, lie on tmpfs or ramfs, and hold a sound
-    /// ring of this version that was made as this file. Where another version has the name, it
-    /// is the file beside it: [`Place::of_this_version`].
-    pub fn open(&self, capacity: Capacity) -> Result<Ring, Refused> {
-        let mut dir_made = false;
-        // Again and again, because another process may create or remove it meanwhile.
-        for _ in 0..8 {
-            let (dir, made) = self.open_dir()?;
-            dir_made |= made;
-            let place = self.of_this_version();
-            let opened = match place.open_existing(&dir, libc::O_RDWR)? {
-                Some(file) => place.verify(&file)?.map(|ring| (file, ring)),
-                None => place.create(&dir, capacity)?.map(|(file, mut ring)| {
-                    let facts = file.metadata().ok();
-                    ring.made = facts.map(|facts| {
-                        let (path, file) = (place.path(), id_of(&facts));
-                        Made { path, file, dir: dir_made }
-                    });
-                    (file, ring)
-                }),
-            };
-            let Some((file, mut ring)) = opened else { continue };
-            if place.names(&file) && self.of_this_version() == place {
-                ring.older = place.older();
-                return Ok(ring);
-            }
-            // Another version came in between, and whoever comes now goes elsewhere.
-            place.remove_unused(&ring);
-        }
-        Err(self.refused("it appears and disappears while it is opened"))
-    }
-
     /// True if this is where the file lies, and no other does.
-    fn names(&self, file: &File) -> bool {
+    pub(super) fn names(&self, file: &File) -> bool {
         let here = fs::symlink_metadata(self.path()).and_then(|here| Ok((here, file.metadata()?)));
         here.is_ok_and(|(here, file)| id_of(&here) == id_of(&file))
-    }
-
-    /// Opens the ring if there is one: for who has something to do to it, not with it.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Place::open`].
-    pub fn open_present(&self) -> Result<Option<Ring>, Refused> {
-        match self.present(libc::O_RDWR)? {
-            Some(file) => self.verify(&file),
-            None => Ok(None),
-        }
     }
 
     /// The file, opened and checked; `None` if it, or its directory, is not there.
@@ -142,7 +97,7 @@ impl Place {
     }
 
     /// The directory, and whether it was made for this.
-    fn open_dir(&self) -> Result<(File, bool), Refused> {
+    pub(super) fn open_dir(&self) -> Result<(File, bool), Refused> {
         let made = fs::DirBuilder::new().mode(self.dir_mode).create(&self.dir);
         if let Err(error) = &made
             && error.kind() != io::ErrorKind::AlreadyExists
@@ -156,7 +111,7 @@ impl Place {
                 "its directory is not on tmpfs or ramfs, and keys must never reach a disk",
             )),
             Err(error) => {
-                Some(self.failed("whether its directory is on tmpfs is not told", &error))
+                Some(self.failed("cannot determine whether its directory is on tmpfs", &error))
             }
         };
         if let Some(refused) = refused {
@@ -170,7 +125,7 @@ impl Place {
     }
 
     /// The directory, checked, for a file that is opened with this access.
-    pub(super) fn open_made_dir(&self, access: libc::c_int) -> Result<File, Refused> {
+    fn open_made_dir(&self, access: libc::c_int) -> Result<File, Refused> {
         let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
         let dir = fs::OpenOptions::new()
             .read(true)
@@ -190,7 +145,11 @@ impl Place {
     }
 
     /// The file, opened for this access and checked; `None` if there is none.
-    fn open_existing(&self, dir: &File, access: libc::c_int) -> Result<Option<File>, Refused> {
+    pub(super) fn open_existing(
+        &self,
+        dir: &File,
+        access: libc::c_int,
+    ) -> Result<Option<File>, Refused> {
         // O_NONBLOCK: opening a FIFO must not wait for its other end.
         let flags = access | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
         let file = match open_at(dir, self.file.as_ref(), flags) {
@@ -209,13 +168,13 @@ impl Place {
     }
 
     /// The file, to look what it is; `None` if it cannot be opened.
-    pub(super) fn open_to_read(&self, dir: &File) -> Option<File> {
+    fn open_to_read(&self, dir: &File) -> Option<File> {
         let flags = libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
         open_at(dir, self.file.as_ref(), flags).ok()
     }
 
     /// What may not be is refused; returns how many names the file has.
-    fn check(&self, file: &File, access: libc::c_int) -> Result<u64, Refused> {
+    pub(super) fn check(&self, file: &File, access: libc::c_int) -> Result<u64, Refused> {
         let facts = file.metadata().map_err(|error| self.failed("fstat", &error))?;
         let kind = facts.file_type();
         if kind.is_fifo() {
@@ -237,66 +196,53 @@ impl Place {
         Ok(facts.nlink())
     }
 
-    /// The ring in a file that was here, and was removed: for who reached it through a
-    /// process that has it.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Place::open`].
-    pub fn open_file(&self, file: File) -> Result<Ring, Refused> {
-        self.check(&file, libc::O_RDWR)?;
-        let ring = self.map(&file)?;
-        self.admit(&ring)?;
-        Ok(ring)
-    }
-
-    /// As [`Place::look`], at such a file.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Place::look`].
-    pub fn look_into(&self, file: File) -> Result<View, Refused> {
-        self.check(&file, libc::O_RDONLY)?;
-        self.view(file)
-    }
-
-    /// Makes the ring under a name that nobody else has and moves it into place when it
-    /// is complete; `None` if another process was faster, or removed the directory.
-    fn create(&self, dir: &File, capacity: Capacity) -> Result<Option<(File, Ring)>, Refused> {
-        let failed = |error| self.failed("it cannot be created", &error);
-        let unfinished = format!(".{}.{:016x}.new", self.file, random_number().map_err(failed)?);
-        let flags = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW;
-        let file = match open_at(dir, unfinished.as_ref(), flags) {
-            Ok(file) => file,
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
-            Err(error) => return Err(failed(error)),
-        };
-        let made = self.fill(&file, capacity).and_then(|ring| {
-            match rename_at(dir, &unfinished, &self.file) {
-                Ok(()) => Ok(Some((file, ring))),
-                Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(None),
-                Err(error) => Err(self.failed("it cannot be moved into place", &error)),
-            }
-        });
-        if !matches!(made, Ok(Some(_))) {
-            let _ = remove_at(dir, &unfinished);
+    /// The bytes of a file that is large enough for a header.
+    pub(super) fn size_of(&self, file: &File) -> Result<u64, Refused> {
+        let size = file.metadata().map_err(|error| self.failed("fstat", &error))?.len();
+        if size < size_of::<Header>() as u64 {
+            return Err(self.refused(format!("it has the wrong size ({size} bytes)")));
         }
-        made
+        Ok(size)
     }
 
-    fn fill(&self, file: &File, capacity: Capacity) -> Result<Ring, Refused> {
-        if !may_write(SIZE) {
-            let limit = format!("the limit of file sizes (RLIMIT_FSIZE) is less than {SIZE} bytes");
-            return Err(self.refused(limit));
+    /// Whether the header of a file is that of a ring of this version, made as this file.
+    /// Returns how many of its slots have memory.
+    pub(super) fn check_head(&self, file: &File) -> Result<u32, Refused> {
+        let size = self.size_of(file)?;
+        let head = Mapping::to_read(file.as_fd(), size_of::<Header>())
+            .map_err(|error| self.failed("mmap", &error))?;
+        let head = Header::copy_of(&head);
+        if head.magic != MAGIC {
+            return Err(self.refused("it is not a ring (wrong magic number)"));
         }
-        file.set_len(SIZE as u64).map_err(|error| self.failed("no room for it", &error))?;
-        self.reserve(file, bytes_of(FIRST_SLOTS))?;
-        let mapping =
-            Mapping::of_file(file.as_fd(), SIZE).map_err(|error| self.failed("mmap", &error))?;
-        let ring = Ring::new(Memory::new(mapping));
-        let origin = Origin::of(file).map_err(|error| self.failed("fstat", &error))?;
-        ring.format(capacity, origin).map_err(|failure| self.refused(failure.to_string()))?;
-        Ok(ring)
+        let found = major(head.version);
+        if found != MAJOR {
+            return Err(self.refused(format!("it is a ring of version {found}, not {MAJOR}")));
+        }
+        if head.lock_abi != LOCK_ABI {
+            return Err(self.refused("it was made for another C library or word size"));
+        }
+        if head.buckets != BUCKETS as u32 {
+            return Err(self.refused(format!("it has {} look-up chains", head.buckets)));
+        }
+        if Capacity::new(head.capacity).is_none() {
+            return Err(self.refused(format!("it has a capacity of {} keys", head.capacity)));
+        }
+        if !(FIRST_SLOTS..=MAX_CAPACITY).contains(&head.slots) {
+            return Err(self.refused(format!("it has memory for {} keys", head.slots)));
+        }
+        // A later minor version may have more at its end.
+        if size < SIZE as u64 || head.size != size {
+            return Err(self.refused(format!("it has the wrong size ({size} bytes, not {SIZE})")));
+        }
+        let here = origin_of(file).map_err(|error| self.failed("fstat", &error))?;
+        if !head.origin.may_be(here) {
+            return Err(self.refused(
+                "it is a copy, and a ring is good only in the file that it was made as: its keys \
+                 end by the clock of that run of the machine; remove it if no server uses it",
+            ));
+        }
+        Ok(head.slots)
     }
 
     /// Takes the memory now, holes of a sparse copy included: on a full tmpfs
@@ -308,6 +254,55 @@ impl Place {
             unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, len as libc::off_t) }
         });
         taken.map(drop).map_err(|error| self.failed("no room for it", &error))
+    }
+
+    /// Where a library of this version has the ring of that name.
+    pub fn of_this_version(&self) -> Place {
+        if self.is_beside() {
+            return self.clone();
+        }
+        let beside = self.beside(MAJOR);
+        let is_anothers = || self.version().is_some_and(|version| version != MAJOR);
+        if beside.holds_a_ring() || is_anothers() { beside } else { self.clone() }
+    }
+
+    /// True if what lies here is a ring of this version, that this user may use and that was made as
+    /// this file; false for what only has such a name.
+    pub fn holds_a_ring(&self) -> bool {
+        let file = self.present(libc::O_RDONLY).ok().flatten();
+        file.is_some_and(|file| self.check_head(&file).is_ok())
+    }
+
+    /// The other rings that there are of that name, of whatever version.
+    pub fn others_of_that_name(&self) -> Vec<Place> {
+        /// Nobody has so many releases between two reloads.
+        const MOST: u32 = 9;
+        let first = self.of_whoever_was_first();
+        let all = std::iter::once(first.clone()).chain((1..=MOST).map(|major| first.beside(major)));
+        let is_other = |place: &Place| place.file != self.file && place.version().is_some();
+        all.filter(is_other).collect()
+    }
+
+    /// The file that has the name, of whatever version.
+    pub(super) fn of_whoever_was_first(&self) -> Place {
+        let file = self.file.strip_suffix(&*suffix(MAJOR)).unwrap_or(&self.file);
+        Place { file: file.to_owned(), ..self.clone() }
+    }
+
+    /// The file beside that one.
+    fn beside(&self, major: u32) -> Place {
+        Place { file: format!("{}{}", self.file, suffix(major)), ..self.clone() }
+    }
+
+    pub(super) fn is_beside(&self) -> bool {
+        self.file.ends_with(&*suffix(MAJOR))
+    }
+
+    /// The major version of what lies here; `None` if that is no ring, or cannot be read.
+    fn version(&self) -> Option<u32> {
+        let dir = self.open_made_dir(libc::O_RDONLY).ok()?;
+        let file = self.open_to_read(&dir)?;
+        version_of(&file).ok()?.version
     }
 
     pub(super) fn refused(&self, reason: impl Into<String>) -> Refused {
@@ -333,17 +328,49 @@ fn uninterrupted(mut call: impl FnMut() -> libc::c_int) -> io::Result<libc::c_in
     }
 }
 
-/// False if a file of that size would cost the process a signal (setrlimit(2)).
-fn may_write(size: usize) -> bool {
-    let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: 0 };
-    // SAFETY: a valid buffer.
-    let rc = unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit) };
-    rc != 0 || limit.rlim_cur >= size as libc::rlim_t
-}
-
 /// Device and inode.
 pub(super) fn id_of(facts: &Metadata) -> (u64, u64) {
     (facts.dev(), facts.ino())
+}
+
+/// The file that a ring is made as, of an open one.
+pub(super) fn origin_of(file: &File) -> io::Result<Origin> {
+    Ok(Origin { inode: file.metadata()?.ino(), born: born(file) })
+}
+
+/// Makes a ring's bytes in another file pass for a ring that was made there, for
+/// tests of what is not a copy's fault.
+#[doc(hidden)]
+pub fn adopt(file: &File) -> io::Result<()> {
+    let origin = origin_of(file)?;
+    let words = [origin.inode, origin.born].map(u64::to_ne_bytes);
+    file.write_all_at(&words.concat(), offset_of!(Header, inode) as u64)
+}
+
+fn born(file: &File) -> u64 {
+    // SAFETY: zero is a valid statx, and the call fills it.
+    let mut facts: libc::statx = unsafe { std::mem::zeroed() };
+    // SAFETY: a descriptor of ours, an empty name and a valid buffer.
+    let rc = unsafe {
+        libc::syscall(
+            libc::SYS_statx,
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            libc::STATX_BTIME,
+            &raw mut facts,
+        )
+    };
+    if rc != 0 || facts.stx_mask & libc::STATX_BTIME == 0 {
+        return 0;
+    }
+    (facts.stx_btime.tv_sec as u64)
+        .wrapping_mul(1_000_000_000)
+        .wrapping_add(facts.stx_btime.tv_nsec.into())
+}
+
+fn suffix(major: u32) -> String {
+    format!(".{major}")
 }
 
 fn effective_user() -> u32 {
@@ -383,7 +410,7 @@ fn is_memory(file: &File) -> io::Result<bool> {
     Ok([TMPFS_MAGIC, RAMFS_MAGIC].contains(&(facts.f_type as u64)))
 }
 
-fn open_at(dir: &File, name: &OsStr, flags: libc::c_int) -> io::Result<File> {
+pub(super) fn open_at(dir: &File, name: &OsStr, flags: libc::c_int) -> io::Result<File> {
     let name = c_name(name)?;
     let mode: libc::mode_t = 0o600;
     let fd = uninterrupted(|| {
@@ -394,7 +421,7 @@ fn open_at(dir: &File, name: &OsStr, flags: libc::c_int) -> io::Result<File> {
     Ok(unsafe { File::from_raw_fd(fd) })
 }
 
-fn remove_at(dir: &File, name: &str) -> io::Result<()> {
+pub(super) fn remove_at(dir: &File, name: &str) -> io::Result<()> {
     let name = c_name(name.as_ref())?;
     // SAFETY: a descriptor of ours and a NUL-terminated name.
     match unsafe { libc::unlinkat(dir.as_raw_fd(), name.as_ptr(), 0) } {
@@ -404,7 +431,7 @@ fn remove_at(dir: &File, name: &str) -> io::Result<()> {
 }
 
 /// Renames unless the new name exists (renameat2(2)); one link all the time.
-fn rename_at(dir: &File, from: &str, to: &str) -> io::Result<()> {
+pub(super) fn rename_at(dir: &File, from: &str, to: &str) -> io::Result<()> {
     let (from, to) = (c_name(from.as_ref())?, c_name(to.as_ref())?);
     let fd = dir.as_raw_fd();
     // SAFETY: a descriptor of ours and NUL-terminated names.
@@ -423,4 +450,63 @@ fn rename_at(dir: &File, from: &str, to: &str) -> io::Result<()> {
 
 fn c_name(name: &OsStr) -> io::Result<CString> {
     Ok(CString::new(Path::new(name).as_os_str().as_bytes())?)
+}
+
+/// The fields of a header that tell whether it is one, read before the rest is
+/// mapped.
+struct HeaderFacts {
+    magic: u64,
+    version: u32,
+    lock_abi: u32,
+    size: u64,
+    capacity: u32,
+    buckets: u32,
+    slots: u32,
+    origin: Origin,
+}
+
+impl Header {
+    fn copy_of(mapping: &Mapping) -> HeaderFacts {
+        assert!(mapping.size() >= size_of::<Header>());
+        // SAFETY: the mapping is page-aligned and holds a Header, which is
+        // made of atomics: any bytes are valid.
+        let header = unsafe { mapping.base().cast::<Header>().as_ref() };
+        HeaderFacts {
+            magic: header.magic.load(Ordering::Acquire),
+            version: header.version.load(Ordering::Relaxed),
+            lock_abi: header.lock_abi.load(Ordering::Relaxed),
+            size: header.size.load(Ordering::Relaxed),
+            capacity: header.capacity.load(Ordering::Relaxed),
+            buckets: header.buckets.load(Ordering::Relaxed),
+            slots: header.slots.load(Ordering::Relaxed),
+            origin: Origin::told_by(header),
+        }
+    }
+}
+
+#[cfg(all(test, not(any(loom, miri))))]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_file_tells_its_version_whatever_that_is() {
+        let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+        let place = Place { dir: dir.path().into(), file: "some.ring".into(), dir_mode: 0o700 };
+        drop(place.open(Capacity::new(8).unwrap()).unwrap());
+        let version = |bytes: &[u8]| {
+            fs::write(dir.path().join("other"), bytes).unwrap();
+            let claim = version_of(&File::open(dir.path().join("other")).unwrap()).unwrap();
+            assert_eq!(claim.size, bytes.len() as u64);
+            claim.version
+        };
+        let sound = fs::read(place.path()).unwrap();
+        assert_eq!(version(&sound), Some(MAJOR));
+        assert_eq!(version(b"tktrot\0\x01\x01\0\0\0"), Some(1));
+        assert_eq!(version(b"tktrot\0\x02\x09\0\0\0 and more"), Some(9));
+        assert_eq!(version(b"tktrot\0\x01\x01\0\0"), None);
+        assert_eq!(version(&[7; 4096]), None);
+        assert_eq!(version(b""), None);
+    }
 }

@@ -6,25 +6,59 @@
 //! its number in its own namespace alone: of a waiter that is killed it would free a
 //! lock that a thread of the same number, in another container, holds.
 
+#[cfg(not(any(loom, miri)))]
 use std::cell::UnsafeCell;
+#[cfg(not(any(loom, miri)))]
 use std::mem::MaybeUninit;
+#[cfg(not(any(loom, miri)))]
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::lock::{Sign, Taking};
+// Models and Miri have no C library, and no kernel that tells of a death.
+#[cfg(any(loom, miri))]
+#[path = "modelled/mutex.rs"]
+mod modelled;
+#[cfg(any(loom, miri))]
+pub use modelled::RobustMutex;
+
+/// What a mutex tells of the thread whose it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sign {
+    /// It is nobody's.
+    None,
+    /// The thread of this number (gettid(2)), in its own PID namespace, lives.
+    Lives(u32),
+    /// It is gone.
+    Died,
+}
+
+/// What an attempt to take a mutex came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taking {
+    /// The caller has it.
+    Taken,
+    /// Somebody else has it.
+    Busy,
+    /// The bytes are not a mutex that works: the errno value.
+    Broken(i32),
+}
 
 /// A process-shared, robust `pthread_mutex_t` in 64 bytes.
+#[cfg(not(any(loom, miri)))]
 #[repr(C, align(8))]
 pub struct RobustMutex {
     mutex: UnsafeCell<MaybeUninit<libc::pthread_mutex_t>>,
     _room: [u8; 64 - size_of::<libc::pthread_mutex_t>()],
 }
 
+#[cfg(not(any(loom, miri)))]
 const _: () = assert!(size_of::<RobustMutex>() == 64);
 
 // SAFETY: pthread functions are the only access to the inner mutex, and they
 // are made for concurrent use by threads and, being process-shared, processes.
+#[cfg(not(any(loom, miri)))]
 unsafe impl Sync for RobustMutex {}
 
+#[cfg(not(any(loom, miri)))]
 impl RobustMutex {
     /// Makes the bytes a mutex, of nobody. Only for memory that no one else uses yet.
     /// The error is an errno value.
@@ -127,11 +161,12 @@ impl RobustMutex {
     }
 }
 
+#[cfg(not(any(loom, miri)))]
 fn check(rc: i32) -> Result<(), i32> {
     if rc == 0 { Ok(()) } else { Err(rc) }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, miri))))]
 mod tests {
     use super::*;
 

@@ -6,10 +6,11 @@
 
 use std::sync::atomic::Ordering;
 
-use super::Ring;
-use super::layout::{Block, COUNTERS, MEMBERS};
+use super::layout::{Block, COUNTERS, Header, MEMBERS};
+use super::life::Lives;
+use super::map::Memory;
 use crate::clock::Time;
-use crate::process::{self, ProcessId};
+use crate::process::ProcessId;
 
 /// What is counted, per process.
 ///
@@ -74,6 +75,15 @@ pub enum Problem {
 }
 
 impl Problem {
+    /// Notes it in the header of a ring.
+    pub(super) fn note(self, header: &Header, now: Time) {
+        if self == Problem::Generator {
+            header.generator_failures.fetch_add(1, Ordering::Relaxed);
+        }
+        header.last_error_at.store(now.0, Ordering::Relaxed);
+        header.last_error.store(self as u64, Ordering::Relaxed);
+    }
+
     /// What a number in a header stands for.
     pub fn of(number: u64) -> Option<Problem> {
         [Problem::Generator, Problem::Full, Problem::Lock, Problem::NoMemory]
@@ -93,11 +103,14 @@ impl Totals {
     }
 }
 
-impl Ring {
+/// The blocks of a ring.
+pub(super) struct Blocks<'m>(pub &'m Memory);
+
+impl<'m> Blocks<'m> {
     /// Gives this process a block, unless it has one: a free one, else that of
     /// a process that is gone, else one to share. Lock-free; returns the index.
-    pub fn claim_block(&self, process: ProcessId, program: &[u8], now: Time) -> usize {
-        let blocks = self.process_blocks();
+    pub fn claim(&self, process: ProcessId, program: &[u8], now: Time) -> usize {
+        let blocks = self.of_processes();
         if blocks.is_empty() {
             // In a model.
             return 0;
@@ -110,10 +123,10 @@ impl Ring {
                 blocks.iter().position(|block| self.take_from_the_dead(block, process, now))
             })
             .unwrap_or(process.pid() as usize % OF_PROCESSES);
-        let (block, member) = (&blocks[index], &self.members()[index]);
+        let (block, member) = (&blocks[index], &self.0.members()[index]);
         if block.owner.load(Ordering::Relaxed) == process.0 && member.begin(process, now) {
             // Threads of that dead one counted here.
-            for block in &self.blocks()[OF_PROCESSES..] {
+            for block in &self.0.blocks()[OF_PROCESSES..] {
                 block.take(process, ProcessId(0));
             }
         }
@@ -123,8 +136,8 @@ impl Ring {
 
     /// A block in which only the calling thread counts, until it gives it back;
     /// `None` if all are taken. `process` is this one. Lock-free.
-    pub fn claim_thread_block(&self, process: ProcessId, now: Time) -> Option<&Block> {
-        let blocks = &self.blocks()[OF_PROCESSES..];
+    pub fn claim_for_thread(&self, process: ProcessId, now: Time) -> Option<&'m Block> {
+        let blocks = &self.0.blocks()[OF_PROCESSES..];
         let free = blocks.iter().find(|block| block.take(ProcessId(0), process));
         free.or_else(|| blocks.iter().find(|block| self.take_from_the_dead(block, process, now)))
     }
@@ -132,48 +145,38 @@ impl Ring {
     /// Not one of its own: two threads would have it.
     fn take_from_the_dead(&self, block: &Block, process: ProcessId, now: Time) -> bool {
         let owner = ProcessId(block.owner.load(Ordering::Relaxed));
-        owner != process && self.is_over(owner, now) && block.take(owner, process)
+        owner != process && Lives(self.0).is_over(owner, now) && block.take(owner, process)
     }
 
     /// True if a process other than that one lives and deals in tickets.
-    pub fn is_used_by_others(&self, process: ProcessId, now: Time) -> bool {
-        self.blocks().iter().enumerate().any(|(index, block)| {
+    pub fn are_used_by_others(&self, process: ProcessId, now: Time) -> bool {
+        self.0.blocks().iter().enumerate().any(|(index, block)| {
             let owner = ProcessId(block.owner.load(Ordering::Relaxed));
-            let deals = self.members().get(index).is_none_or(|member| member.deals(owner));
-            owner.is_some() && owner != process && deals && !self.is_over(owner, now)
+            let deals = self.0.members().get(index).is_none_or(|member| member.deals(owner));
+            owner.is_some() && owner != process && deals && !Lives(self.0).is_over(owner, now)
         })
     }
 
     /// Counts one event in this process's block.
     pub fn count(&self, block: usize, counter: Counter) {
-        let counters = &self.blocks()[block % OF_PROCESSES].counters;
+        let counters = &self.0.blocks()[block % OF_PROCESSES].counters;
         counters[counter as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// The processes' blocks.
-    pub(super) fn process_blocks(&self) -> &[Block] {
-        self.blocks().get(..OF_PROCESSES).unwrap_or_default()
+    pub fn of_processes(&self) -> &'m [Block] {
+        self.0.blocks().get(..OF_PROCESSES).unwrap_or_default()
     }
 
     /// The sums over all blocks.
     pub fn totals(&self) -> Totals {
         let mut totals = Totals::default();
-        for block in self.blocks() {
+        for block in self.0.blocks() {
             for (sum, counter) in totals.0.iter_mut().zip(&block.counters) {
                 *sum = sum.wrapping_add(counter.load(Ordering::Relaxed));
             }
         }
         totals
-    }
-
-    /// Notes a problem where every process and `status` can see it.
-    pub fn note_problem(&self, problem: Problem, now: Time) {
-        let header = self.header();
-        if problem == Problem::Generator {
-            header.generator_failures.fetch_add(1, Ordering::Relaxed);
-        }
-        header.last_error_at.store(now.0, Ordering::Relaxed);
-        header.last_error.store(problem as u64, Ordering::Relaxed);
     }
 }
 
@@ -214,20 +217,11 @@ impl Block {
     }
 }
 
-/// True if there is no such process in this PID namespace. Not in a process that may
-/// not ask.
-pub(super) fn is_gone(pid: u32) -> bool {
-    if process::is_confined() {
-        return false;
-    }
-    // SAFETY: signal 0 only asks whether the process exists.
-    let rc = unsafe { libc::kill(pid as libc::pid_t, 0) };
-    rc != 0 && std::io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH)
-}
-
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::process;
+    use crate::ring::Ring;
     use crate::ring::layout::{BLOCKS, Capacity};
 
     const NOW: Time = Time(1 << 40);
@@ -264,7 +258,7 @@ mod tests {
         again.count_alone(Counter::Issued);
         assert_eq!(sum(&ring), 2 + all.len());
         let taken = |block: &&Block| block.owner.load(Ordering::Relaxed) != 0;
-        assert_eq!(ring.process_blocks().iter().filter(taken).count(), 1);
+        assert_eq!(Blocks(&ring.memory).of_processes().iter().filter(taken).count(), 1);
     }
 
     #[test]

@@ -4,8 +4,8 @@
 use std::sync::atomic::Ordering;
 
 use super::Ring;
+use super::key::Key;
 use super::layout::{Capacity, MIN_CAPACITY};
-use super::reader::Key;
 use crate::clock::Time;
 use crate::schedule::KeyTimes;
 use crate::secret::KeyName;
@@ -29,7 +29,9 @@ pub(super) fn numbered(number: u8) -> Key {
 }
 
 fn key(times: KeyTimes) -> Key {
-    Key { times, ..numbered(0) }
+    let mut key = numbered(0);
+    key.times = times;
+    key
 }
 
 fn times(from: u64) -> KeyTimes {
@@ -42,14 +44,14 @@ fn times(from: u64) -> KeyTimes {
 fn an_empty_slot_is_no_key_whatever_leads_to_it() {
     let ring = ring();
     let nameless = KeyName([0; 16]);
-    ring.buckets()[ring.bucket(&nameless)].store(1, Ordering::Relaxed);
+    ring.memory.buckets()[ring.memory.bucket(&nameless)].store(1, Ordering::Relaxed);
     assert!(ring.locate(&nameless).is_none());
     assert!(!ring.find(&nameless, &mut Key::blank()));
-    assert!(!ring.slots()[0].read(&mut Key::blank()));
+    assert!(!ring.memory.slots()[0].read(&mut Key::blank()));
 
     // The same with the times of a key that encrypts now.
     let now = times(100);
-    let slot = &ring.slots()[0];
+    let slot = &ring.memory.slots()[0];
     slot.encrypt_from.store(now.encrypt_from.0, Ordering::Relaxed);
     slot.encrypt_until.store(now.encrypt_until.0, Ordering::Relaxed);
     slot.decrypt_until.store(now.decrypt_until.0, Ordering::Relaxed);
@@ -98,7 +100,7 @@ fn the_lock_of_a_dead_writer_goes_to_the_next_and_then_to_others() {
     let child = unsafe { libc::fork() };
     if child == 0 {
         let writer = ring.try_write();
-        let slot = &ring.slots()[3];
+        let slot = &ring.memory.slots()[3];
         slot.seq.store(1, Ordering::Relaxed);
         slot.aes[0].store(7, Ordering::Relaxed);
         std::mem::forget(writer);
@@ -111,7 +113,11 @@ fn the_lock_of_a_dead_writer_goes_to_the_next_and_then_to_others() {
         let writer = ring.try_write().expect("a lock that a writer died with is had again");
         assert_eq!(writer.defect(), None);
         assert_eq!(writer.room(), MIN_CAPACITY as usize);
-        assert_eq!(ring.slots()[3].aes[0].load(Ordering::Relaxed), 0, "what it left is wiped");
+        assert_eq!(
+            ring.memory.slots()[3].aes[0].load(Ordering::Relaxed),
+            0,
+            "what it left is wiped"
+        );
     }
     assert_eq!(ring.header().repairs.load(Ordering::Relaxed), 1);
 }

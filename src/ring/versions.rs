@@ -8,25 +8,53 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::io;
+use std::mem::offset_of;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::Ring;
-use super::file::Place;
-use super::layout::{Header, MAJOR, MAX_CAPACITY, MIN_CAPACITY, Slot};
+use super::layout::{Header, MAGIC, MAX_CAPACITY, MIN_CAPACITY, Slot};
 use super::map::Mapping;
-use super::reader::Key;
-use super::writer::Writer;
 use crate::clock::{BootClock, Clock, Time};
 use crate::schedule::KeyState;
-use crate::secret::{KeyName, wipe_stack};
 
 /// What of a version word says whether the ring can be used.
 pub const fn major(version: u32) -> u32 {
     version & 0xffff
+}
+
+/// What the first bytes of a file say of it, which every version of the format has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The major version of the format; `None`: the file is not a ring of any version.
+    pub version: Option<u32>,
+    /// The file's size in bytes, holes included.
+    pub size: u64,
+}
+
+/// What a file claims to be. Nothing is mapped, checked or refused: for who tells of
+/// files that this version does not read.
+///
+/// # Errors
+///
+/// The file cannot be read.
+pub fn version_of(file: &File) -> io::Result<Claim> {
+    const VERSION_AT: usize = offset_of!(Header, version);
+    let size = file.metadata()?.len();
+    let mut head = [0; VERSION_AT + size_of::<u32>()];
+    match file.read_exact_at(&mut head, 0) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            return Ok(Claim { version: None, size });
+        }
+        read => read?,
+    }
+    // The last byte of the magic number is another one in rings that old readers must not touch.
+    let is_ring = head[..7] == MAGIC.to_le_bytes()[..7];
+    let version = u32::from_ne_bytes(head[VERSION_AT..].try_into().expect("4 bytes"));
+    Ok(Claim { version: is_ring.then_some(major(version)), size })
 }
 
 /// The name of the ring that a file of this name is, of whatever version: `web` of `web.ring`
@@ -42,70 +70,6 @@ pub fn ring_name(path: &Path) -> Option<&OsStr> {
     plain.file_stem()
 }
 
-impl Place {
-    /// Where a library of this version has the ring of that name.
-    pub fn of_this_version(&self) -> Place {
-        if self.is_beside() {
-            return self.clone();
-        }
-        let beside = self.beside(MAJOR);
-        let is_anothers = || self.version().is_some_and(|version| version != MAJOR);
-        if beside.holds_a_ring() || is_anothers() { beside } else { self.clone() }
-    }
-
-    /// True if what lies here is a ring of this version, that this user may use and that was made as
-    /// this file; false for what only has such a name.
-    pub fn holds_a_ring(&self) -> bool {
-        let file = self.present(libc::O_RDONLY).ok().flatten();
-        file.is_some_and(|file| self.check_head(&file).is_ok())
-    }
-
-    /// The other rings that there are of that name, of whatever version.
-    pub fn others_of_that_name(&self) -> Vec<Place> {
-        /// Nobody has so many releases between two reloads.
-        const MOST: u32 = 9;
-        let first = self.of_whoever_was_first();
-        let all = std::iter::once(first.clone()).chain((1..=MOST).map(|major| first.beside(major)));
-        let is_other = |place: &Place| place.file != self.file && place.version().is_some();
-        all.filter(is_other).collect()
-    }
-
-    /// The file that has the name, of whatever version.
-    fn of_whoever_was_first(&self) -> Place {
-        let file = self.file.strip_suffix(&*suffix(MAJOR)).unwrap_or(&self.file);
-        Place { file: file.to_owned(), ..self.clone() }
-    }
-
-    /// The file beside that one.
-    fn beside(&self, major: u32) -> Place {
-        Place { file: format!("{}{}", self.file, suffix(major)), ..self.clone() }
-    }
-
-    fn is_beside(&self) -> bool {
-        self.file.ends_with(&*suffix(MAJOR))
-    }
-
-    /// The major version of what lies here; `None` if that is no ring, or cannot be read.
-    fn version(&self) -> Option<u32> {
-        let dir = self.open_made_dir(libc::O_RDONLY).ok()?;
-        let file = self.open_to_read(&dir)?;
-        Place::version_of(&file).ok()?.version
-    }
-
-    /// The ring of an older version that has the name, if this is the one beside it.
-    pub(super) fn older(&self) -> Option<Older> {
-        if !self.is_beside() {
-            return None;
-        }
-        let file = self.of_whoever_was_first().present(libc::O_RDONLY).ok()?;
-        Older::of(&file?)
-    }
-}
-
-fn suffix(major: u32) -> String {
-    format!(".{major}")
-}
-
 /// A ring of version 1, mapped to be read. Its keys lie behind as many heads of look-up chains
 /// as its header says; a slot was what it is today.
 pub struct Older {
@@ -119,9 +83,9 @@ pub struct Older {
 impl Older {
     /// `None` if it is none whose keys can be taken: of a version that is not known here, or of
     /// another boot of this machine.
-    fn of(file: &File) -> Option<Older> {
+    pub(super) fn of(file: &File) -> Option<Older> {
         const BUCKETS_AT: usize = 17 << 10;
-        let claim = Place::version_of(file).ok()?;
+        let claim = version_of(file).ok()?;
         if claim.version != Some(1) {
             return None;
         }
@@ -162,7 +126,7 @@ impl Older {
         unsafe { self.mapping.base().cast::<Header>().as_ref() }
     }
 
-    fn slots(&self) -> &[Slot] {
+    pub(super) fn slots(&self) -> &[Slot] {
         // SAFETY: `of` has checked that as many slots, which are made of atomics, lie in the
         // mapping from there on, and `slots_at` is a multiple of their size.
         unsafe {
@@ -171,9 +135,14 @@ impl Older {
         }
     }
 
+    /// The node whose keys encrypt there.
+    pub(super) fn node(&self) -> u64 {
+        self.header().node.load(Ordering::Relaxed)
+    }
+
     /// Another one after each change to its slots: every store of a key, and every erasure,
     /// makes a sequence number higher.
-    fn state(&self) -> u64 {
+    pub(super) fn state(&self) -> u64 {
         let numbers = self.slots().iter().map(|slot| slot.seq.load(Ordering::Acquire));
         numbers.fold(0, u64::wrapping_add)
     }
@@ -183,6 +152,11 @@ impl Older {
         self.state() != self.seen.load(Ordering::Relaxed)
     }
 
+    /// Its keys were taken when it was in that state.
+    pub(super) fn note_seen(&self, state: u64) {
+        self.seen.store(state, Ordering::Relaxed);
+    }
+
     /// True if one of its keys is not over yet. What had none when a server of this version
     /// came is not looked at: it may be removed.
     fn has_keys(&self, now: Time) -> bool {
@@ -190,61 +164,6 @@ impl Older {
             !slot.name().is_constant() && slot.times().state(now) != KeyState::Expired
         };
         self.slots().iter().any(is_live)
-    }
-}
-
-impl Ring {
-    /// Takes the keys that the older ring has got since it was looked at last, if there is one.
-    /// Never waits.
-    pub fn follow_older(&self, now: Time) {
-        if self.older().is_some_and(Older::has_changed)
-            && now != Time::NEVER
-            && let Ok(writer) = self.try_write()
-            && writer.inherit(now)
-        {
-            wipe_stack();
-            // Whoever comes next sees to their ends.
-            writer.set_deadline(Time(0));
-        }
-    }
-}
-
-impl Writer<'_> {
-    /// Takes the keys of an older ring that are not here yet, and erases those of its node that
-    /// it has no longer, because they were revoked. They keep node and times, and encrypt
-    /// nothing here. Not after a revocation here: what that ended must not come back. True if
-    /// it looked: then the stack is the caller's to wipe.
-    pub(crate) fn inherit(&self, now: Time) -> bool {
-        let older = self.ring().older().filter(|older| older.has_changed());
-        let Some(older) = older else { return false };
-        let state = older.state();
-        let node = older.header().node.load(Ordering::Relaxed);
-        let is_severed = self.ring().header().severed.load(Ordering::Relaxed) != 0;
-        if !is_severed && node != self.ring().header().node.load(Ordering::Relaxed) {
-            let there: Vec<KeyName> = older.slots().iter().map(Slot::name).collect();
-            for entry in self.entries() {
-                if entry.node == node && !there.contains(&entry.name) {
-                    self.erase(entry.index);
-                }
-            }
-            let is_new = |slot: &&Slot| self.ring().locate(&slot.name()).is_none();
-            for slot in older.slots().iter().filter(is_new) {
-                self.inherit_one(slot, now);
-            }
-        }
-        older.seen.store(state, Ordering::Relaxed);
-        true
-    }
-
-    /// Not inlined, so that the copy of a key is in a frame below the one whose stack is wiped.
-    #[inline(never)]
-    fn inherit_one(&self, slot: &Slot, now: Time) {
-        let mut key = Key::blank();
-        let lives = |key: &Key| key.times.state(now) != KeyState::Expired;
-        if slot.read(&mut key) && key.times.are_ordered() && lives(&key) {
-            // What is here already, or finds no memory, is not taken.
-            let _ = self.publish(&key);
-        }
     }
 }
 

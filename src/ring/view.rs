@@ -2,45 +2,26 @@
 //! writers are doing or have died at. What `tktrot status` shows.
 
 use std::fs::File;
-use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
 
-use super::Ring;
-use super::asks::Binds;
-use super::file::{Place, Refused};
-use super::layout::{Block, Header, Member, PLAIN, SIZE, Slot};
+use super::asks::{Binds, Settings, Traits};
+use super::key::{Key, KeyFacts};
+use super::layout::{Block, Header, Member, Slot};
+use super::life::Lives;
 use super::lock::Holder;
-use super::map::Mapping;
-use super::memory::Memory;
-use super::reader::Key;
-use super::stats::{Problem, Totals};
-use super::traits::Traits;
-use crate::atomics::{Ordering, fence};
+use super::map::{Mapping, Memory};
+use super::ring::Ring;
+use super::stats::{Blocks, Problem, Totals};
+use crate::atomics::Ordering;
 use crate::clock::Time;
 use crate::process::ProcessId;
-use crate::schedule::KeyTimes;
 use crate::secret::KeyName;
-
-/// How often a slot is read again that a writer is at: he needs nanoseconds, unless he died there.
-const RETRIES: usize = 1000;
 
 /// A ring that can only be looked at.
 pub struct View {
     ring: Ring,
     file: File,
-}
-
-/// All of a key but its secrets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KeyFacts {
-    /// Its public name.
-    pub name: KeyName,
-    /// When it lives.
-    pub times: KeyTimes,
-    /// The node that made it; [`super::layout::IMPORTED`] if it came out of a file.
-    pub node: u64,
-    /// True if servers that do not run libtktrot may have it, too.
-    pub plain: bool,
 }
 
 /// What a process that deals in tickets told the ring of itself.
@@ -60,26 +41,11 @@ pub struct User {
     pub is_over: bool,
 }
 
-impl Place {
-    /// Maps the ring to look at it; `None` if there is none. Takes no lock, makes nothing and
-    /// changes nothing. Root may look at everybody's rings.
-    ///
-    /// # Errors
-    ///
-    /// What lies there is not a ring that this version reads, or may not be read.
-    pub fn look(&self) -> Result<Option<View>, Refused> {
-        self.present(libc::O_RDONLY)?.map(|file| self.view(file)).transpose()
-    }
-
-    pub(super) fn view(&self, file: File) -> Result<View, Refused> {
-        self.check_head(&file)?;
-        let mapping =
-            Mapping::to_read(file.as_fd(), SIZE).map_err(|error| self.failed("mmap", &error))?;
-        Ok(View { ring: Ring::new(Memory::new(mapping)), file })
-    }
-}
-
 impl View {
+    pub(super) fn new(mapping: Mapping, file: File) -> View {
+        View { ring: Ring::new(Memory::new(mapping)), file }
+    }
+
     /// The fixed head of the ring. It cannot be stored to: that is a fault.
     pub fn header(&self) -> &Header {
         self.ring.header()
@@ -109,12 +75,37 @@ impl View {
 
     /// How many keys this node has published.
     pub fn rotations(&self) -> u64 {
-        self.header().rotations.load(Ordering::Relaxed)
+        self.ring.rotations()
+    }
+
+    /// The node whose keys encrypt here.
+    pub fn node(&self) -> u64 {
+        self.ring.node()
+    }
+
+    /// What its header says of the keys that are made in it.
+    pub fn settings(&self) -> Settings {
+        self.ring.settings()
+    }
+
+    /// How often its generator failed.
+    pub fn generator_failures(&self) -> u64 {
+        self.ring.generator_failures()
+    }
+
+    /// How many writers died with the lock and were repaired after.
+    pub fn repairs(&self) -> u64 {
+        self.ring.repairs()
+    }
+
+    /// How much is left of the lease of an agent that governs the ring.
+    pub fn governed(&self, now: Time) -> Option<Duration> {
+        self.ring.governed(now)
     }
 
     /// The keys there are, first those that end first. One that is being written is left out.
     pub fn keys(&self) -> Vec<KeyFacts> {
-        let mut keys: Vec<_> = self.ring.slots().iter().filter_map(Slot::facts).collect();
+        let mut keys: Vec<_> = self.ring.memory.slots().iter().filter_map(Slot::facts).collect();
         keys.sort_by_key(|key| (key.times.decrypt_until, key.times.encrypt_from));
         keys
     }
@@ -131,6 +122,7 @@ impl View {
 
     /// The processes that have told of themselves, or counted.
     pub fn users(&self, now: Time) -> Vec<User> {
+        let memory = &self.ring.memory;
         let user = |(block, member): (&Block, &Member)| {
             let process = ProcessId(block.owner.load(Ordering::Relaxed));
             process.is_some().then(|| User {
@@ -139,10 +131,10 @@ impl View {
                 deals: member.deals(process),
                 binds: member.binds(process),
                 traits: member.traits(),
-                is_over: self.ring.is_over(process, now),
+                is_over: Lives(&self.ring.memory).is_over(process, now),
             })
         };
-        self.ring.process_blocks().iter().zip(self.ring.members()).filter_map(user).collect()
+        Blocks(memory).of_processes().iter().zip(memory.members()).filter_map(user).collect()
     }
 
     /// The sums of all that was counted.
@@ -158,28 +150,12 @@ impl View {
     /// The process that leads the upkeep, or did so last and is not known to be gone.
     pub fn leader(&self, now: Time) -> Option<ProcessId> {
         let leader = ProcessId(self.header().leader.load(Ordering::Relaxed));
-        (leader.is_some() && !self.ring.is_over(leader, now)).then_some(leader)
+        (leader.is_some() && !Lives(&self.ring.memory).is_over(leader, now)).then_some(leader)
     }
 
     /// The moment up to which the ring needs no writer.
     pub fn deadline(&self) -> Time {
         self.ring.deadline()
-    }
-}
-
-impl Slot {
-    fn facts(&self) -> Option<KeyFacts> {
-        (0..RETRIES).find_map(|_| {
-            let seq = self.seq.load(Ordering::Acquire);
-            let name = self.name();
-            let flags = self.flags.load(Ordering::Relaxed);
-            let node = self.node.load(Ordering::Relaxed);
-            let times = self.times();
-            fence(Ordering::Acquire);
-            let stable = seq.is_multiple_of(2) && self.seq.load(Ordering::Relaxed) == seq;
-            let facts = KeyFacts { name, times, node, plain: flags & PLAIN != 0 };
-            stable.then_some((!name.is_constant()).then_some(facts))
-        })?
     }
 }
 
@@ -190,8 +166,8 @@ mod tests {
 
     use super::*;
     use crate::process;
+    use crate::ring::file::{Place, adopt};
     use crate::ring::layout::Capacity;
-    use crate::ring::origin;
     use crate::ring::stats::Counter;
     use crate::ring::tests::numbered;
 
@@ -248,7 +224,7 @@ mod tests {
         assert_eq!(view.writer(), Holder::Nobody);
         let now = Time(1 << 40);
         assert_eq!(view.leader(now), None);
-        assert!(ring.header().leads(process::id(), now));
+        assert!(ring.leads(process::id(), now));
         assert_eq!(view.leader(now), Some(process::id()));
     }
 
@@ -296,7 +272,7 @@ mod tests {
         // What was refused is as it was.
         assert!(fs::read(place.path()).unwrap().len() > 1024);
         let file = fs::OpenOptions::new().write(true).open(place.path()).unwrap();
-        origin::adopt(&file).unwrap();
+        adopt(&file).unwrap();
         assert_eq!(place.look().unwrap().unwrap().keys().len(), 1);
     }
 

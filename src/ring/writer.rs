@@ -1,5 +1,6 @@
 //! Publish, shorten, erase, repair: every change to the keys of a ring, made
-//! under its writer lock.
+//! under its writer lock. `Ring` has its second `impl` here, for the right to
+//! write, so that a reader's file knows nothing of writers.
 //!
 //! The order of the stores is the crash safety. A slot is complete before it
 //! is linked, and unlinked before it is wiped; links are single stores. So a
@@ -7,19 +8,21 @@
 //! left over is a slot that no chain reaches, and the next writer, told by the
 //! lock that it inherits, wipes that.
 
-use std::fmt;
-use std::io;
 use std::marker::PhantomData;
+use std::ops::Deref;
 use std::time::Duration;
 
-use super::Ring;
-use super::layout::{AES_128, IMPORTED, KNOWN_FLAGS, LINE, PLAIN, Slot};
-use super::lock::Taken;
-use super::reader::Key;
-use crate::atomics::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
-use crate::clock::Time;
-use crate::schedule::KeyTimes;
-use crate::secret::KeyName;
+use super::key::{Key, KeyFacts};
+use super::layout::{Capacity, LINE, Slot};
+use super::lock::{Lock, NotLocked, Taken};
+use super::reader::unpack;
+use super::ring::Ring;
+use super::seqlock::{self, make_earlier, put16, put32, put64};
+use super::versions::Older;
+use crate::atomics::{AtomicU64, Ordering};
+use crate::clock::{Time, nanos};
+use crate::schedule::{KeyState, KeyTimes};
+use crate::secret::{KeyName, wipe_stack};
 
 /// The right to write, as long as it lives. Not `Send`: the thread that took
 /// the lock gives it back.
@@ -29,19 +32,20 @@ pub struct Writer<'r> {
     _same_thread: PhantomData<*const ()>,
 }
 
-/// What a writer sees of a key: all but its secrets.
+/// A key as a writer sees it: all but its secrets.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
-    /// Where it is.
+    /// Which slot it is in.
     pub index: usize,
-    /// Its public name.
-    pub name: KeyName,
-    /// When it lives.
-    pub times: KeyTimes,
-    /// The node that made it.
-    pub node: u64,
-    /// True if servers that do not run libtktrot may have it, too.
-    pub plain: bool,
+    facts: KeyFacts,
+}
+
+impl Deref for Entry {
+    type Target = KeyFacts;
+
+    fn deref(&self) -> &KeyFacts {
+        &self.facts
+    }
 }
 
 /// Why a key was not published.
@@ -55,36 +59,29 @@ pub enum NotPublished {
     Unusable,
 }
 
-/// Why a ring cannot be written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotLocked {
-    /// Another writer is at work.
-    Busy,
-    /// The lock does not work: the errno value.
-    Broken(i32),
-}
-
-impl fmt::Display for NotLocked {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            NotLocked::Busy => f.write_str("its writer lock is held and not given back"),
-            NotLocked::Broken(errno) => {
-                let why = io::Error::from_raw_os_error(*errno);
-                write!(f, "its writer lock does not work: {why}")
-            }
-        }
-    }
-}
-
 impl Ring {
     /// The right to write, if nobody has it; never waits.
     pub fn try_write(&self) -> Result<Writer<'_>, NotLocked> {
-        self.take_lock().map(|taken| self.enter(taken))
+        Lock(&self.memory).take().map(|taken| self.enter(taken))
     }
 
     /// The right to write; waits no longer than `limit`.
     pub fn write_within(&self, limit: Duration) -> Result<Writer<'_>, NotLocked> {
-        self.take_lock_within(limit).map(|taken| self.enter(taken))
+        Lock(&self.memory).take_within(limit).map(|taken| self.enter(taken))
+    }
+
+    /// Takes the keys that the older ring has got since it was looked at last, if there is one.
+    /// Never waits.
+    pub fn follow_older(&self, now: Time) {
+        if self.older.as_ref().is_some_and(Older::has_changed)
+            && now != Time::NEVER
+            && let Ok(writer) = self.try_write()
+            && writer.inherit(now)
+        {
+            wipe_stack();
+            // Whoever comes next sees to their ends.
+            writer.set_deadline(Time(0));
+        }
     }
 
     fn enter(&self, taken: Taken) -> Writer<'_> {
@@ -100,25 +97,29 @@ impl Ring {
 impl Drop for Writer<'_> {
     fn drop(&mut self) {
         // A Writer is not Send, so this is the thread that took it.
-        self.ring.give_back(&self.taken);
+        Lock(&self.ring.memory).give_back(&self.taken);
     }
 }
 
 impl Writer<'_> {
-    /// What is written.
-    pub(super) fn ring(&self) -> &Ring {
-        self.ring
-    }
-
     /// All keys there are.
     pub fn entries(&self) -> Vec<Entry> {
-        let slots = self.ring.slots().iter().enumerate();
-        slots.filter(|(_, slot)| !slot.is_empty()).map(|(index, slot)| entry(index, slot)).collect()
+        let slots = self.ring.memory.slots().iter().enumerate();
+        slots
+            .filter(|(_, slot)| !slot.is_empty())
+            .map(|(index, slot)| Entry { index, facts: slot.words() })
+            .collect()
+    }
+
+    /// This node's keys.
+    pub(crate) fn own_entries(&self) -> Vec<Entry> {
+        let node = self.ring.node();
+        self.entries().into_iter().filter(|entry| entry.node == node).collect()
     }
 
     /// How many more keys fit, if there is memory for them.
     pub fn room(&self) -> usize {
-        let used = self.ring.slots().iter().filter(|slot| !slot.is_empty()).count();
+        let used = self.ring.memory.slots().iter().filter(|slot| !slot.is_empty()).count();
         (self.ring.capacity() as usize).saturating_sub(used)
     }
 
@@ -129,20 +130,10 @@ impl Writer<'_> {
             return Err(NotPublished::Unusable);
         }
         let index = self.free_slot()?;
-        let slot = &self.ring.slots()[index];
-        let head = &self.ring.buckets()[self.ring.bucket(&key.name)];
+        let slot = &self.ring.memory.slots()[index];
+        let head = &self.ring.memory.buckets()[self.ring.memory.bucket(&key.name)];
 
-        let seq = open_slot(slot);
-        put32(&slot.flags, flags_of(key), Ordering::Relaxed);
-        put32(&slot.next, head.load(Ordering::Relaxed).into(), Ordering::Relaxed);
-        put_bytes(&slot.name, &key.name.0);
-        put64(&slot.node, key.node, Ordering::Relaxed);
-        put64(&slot.encrypt_from, key.times.encrypt_from.0, Ordering::Relaxed);
-        put64(&slot.encrypt_until, key.times.encrypt_until.0, Ordering::Relaxed);
-        put64(&slot.decrypt_until, key.times.decrypt_until.0, Ordering::Relaxed);
-        put_bytes(&slot.aes, key.secrets.aes.expose());
-        put_bytes(&slot.hmac, key.secrets.hmac.expose());
-        close_slot(slot, seq);
+        seqlock::fill(slot, key, head.load(Ordering::Relaxed).into());
         // Release: a reader that finds the link (Acquire in `walk`) finds the key.
         put16(head, link_to(index), Ordering::Release);
         Ok(index)
@@ -153,7 +144,7 @@ impl Writer<'_> {
         if self.room() == 0 {
             return Err(NotPublished::Full);
         }
-        let free = || self.ring.slots().iter().position(Slot::is_empty);
+        let free = || self.ring.memory.slots().iter().position(Slot::is_empty);
         let grown = || self.ring.grow().ok().and_then(|()| free());
         free().or_else(grown).ok_or(NotPublished::NoMemory)
     }
@@ -162,7 +153,7 @@ impl Writer<'_> {
     /// so that readers see the old end or the new one. A key that has not begun
     /// ends where it would begin.
     pub fn retire(&self, index: usize, now: Time) {
-        let slot = &self.ring.slots()[index];
+        let slot = &self.ring.memory.slots()[index];
         let from = slot.encrypt_from.load(Ordering::Relaxed);
         make_earlier(&slot.encrypt_until, now.0.max(from));
     }
@@ -172,7 +163,7 @@ impl Writer<'_> {
     /// a key that ends as it was published. One that was retired before it began
     /// begins no earlier: it would encrypt until then.
     pub fn shorten(&self, index: usize, limit: &KeyTimes) {
-        let slot = &self.ring.slots()[index];
+        let slot = &self.ring.memory.slots()[index];
         let from = slot.encrypt_from.load(Ordering::Relaxed);
         if from < slot.encrypt_until.load(Ordering::Relaxed) {
             make_earlier(&slot.encrypt_from, limit.encrypt_from.0);
@@ -186,11 +177,9 @@ impl Writer<'_> {
     /// Unlinks a key and wipes it. Readers that found it before have a copy;
     /// none finds it after.
     pub fn erase(&self, index: usize) {
-        let slot = &self.ring.slots()[index];
+        let slot = &self.ring.memory.slots()[index];
         self.unlink(index);
-        let seq = open_slot(slot);
-        wipe(slot);
-        close_slot(slot, seq);
+        seqlock::wipe(slot);
     }
 
     /// Names the keys, by slot and oldest first, that encrypt one after the
@@ -206,6 +195,38 @@ impl Writer<'_> {
             // Release pairs with the Acquire in `Ring::encrypting`.
             put64(&header.line, line, Ordering::Release);
         }
+    }
+
+    /// Sets what processes ask for: R, L, whether contexts shorten that, and whether new keys
+    /// are plain. True if they were.
+    pub(crate) fn set_terms(
+        &self,
+        rotate_every: Option<Duration>,
+        lifetime: Option<Duration>,
+        own_lifetimes: bool,
+        plain: bool,
+    ) -> bool {
+        let header = self.ring.header();
+        let word = |span: Option<Duration>| span.map_or(0, nanos);
+        header.rotate_every.store(word(rotate_every), Ordering::Relaxed);
+        header.lifetime.store(word(lifetime), Ordering::Relaxed);
+        header.own_lifetimes.store(own_lifetimes.into(), Ordering::Relaxed);
+        header.plain.swap(plain.into(), Ordering::Relaxed) != 0
+    }
+
+    /// Sets the lead; `None`: the default.
+    pub(crate) fn set_lead(&self, lead: Option<Duration>) {
+        self.ring.header().lead.store(lead.map_or(0, nanos), Ordering::Relaxed);
+    }
+
+    /// Nobody lives whose contexts told their timeouts.
+    pub(crate) fn forget_seen_lifetime(&self) {
+        self.ring.header().seen_lifetime.store(0, Ordering::Relaxed);
+    }
+
+    /// Sets how many keys may be in the ring; those that are there stay.
+    pub(crate) fn set_capacity(&self, capacity: Capacity) {
+        self.ring.header().capacity.store(capacity.0, Ordering::Relaxed);
     }
 
     /// Sets when the next writer has something to do.
@@ -233,8 +254,8 @@ impl Writer<'_> {
     /// Looks at secrets: what that leaves on the stack is the caller's to wipe.
     #[inline(never)]
     pub fn defect(&self) -> Option<&'static str> {
-        let slots = self.ring.slots();
-        if slots.iter().any(|slot| slot.seq.load(Ordering::Relaxed) % 2 == 1) {
+        let slots = self.ring.memory.slots();
+        if slots.iter().any(Slot::is_being_written) {
             return Some("a slot is being written while nobody writes");
         }
         if slots.iter().any(|slot| !slot.is_empty() && !slot.is_plausible()) {
@@ -242,45 +263,83 @@ impl Writer<'_> {
         }
         let used = slots.iter().filter(|slot| !slot.is_empty()).count();
         let mut linked = 0;
-        for (bucket, head) in self.ring.buckets().iter().enumerate() {
+        for (bucket, head) in self.ring.memory.buckets().iter().enumerate() {
             let mut link = head.load(Ordering::Relaxed).into();
             while link != 0 {
-                let Some(slot) = self.ring.slot(link) else {
-                    return Some("a look-up chain leads out of the ring");
+                let Some(slot) = self.ring.memory.slot(link) else {
+                    return Some("a lookup chain leads out of the ring");
                 };
                 linked += 1;
-                if linked > used || slot.is_empty() || self.ring.bucket(&slot.name()) != bucket {
-                    return Some("a look-up chain is not one");
+                if linked > used
+                    || slot.is_empty()
+                    || self.ring.memory.bucket(&slot.name()) != bucket
+                {
+                    return Some("a lookup chain is corrupt");
                 }
                 link = slot.next.load(Ordering::Relaxed);
             }
         }
         let line = self.ring.header().line.load(Ordering::Relaxed);
-        let mut line = super::reader::unpack(line);
-        if line.any(|link| self.ring.slot(link).is_none_or(Slot::is_empty)) {
+        let mut line = unpack(line);
+        if line.any(|link| self.ring.memory.slot(link).is_none_or(Slot::is_empty)) {
             return Some("the line names an empty slot");
         }
-        (linked != used).then_some("a key is in no look-up chain")
+        (linked != used).then_some("a key is in no lookup chain")
+    }
+
+    /// Takes the keys of an older ring that are not here yet, and erases those of its node that
+    /// it has no longer, because they were revoked. They keep node and times, and encrypt
+    /// nothing here. Not after a revocation here: what that ended must not come back. True if
+    /// it looked: then the stack is the caller's to wipe.
+    pub(crate) fn inherit(&self, now: Time) -> bool {
+        let older = self.ring.older.as_ref().filter(|older| older.has_changed());
+        let Some(older) = older else { return false };
+        let state = older.state();
+        let node = older.node();
+        let is_severed = self.ring.header().severed.load(Ordering::Relaxed) != 0;
+        if !is_severed && node != self.ring.header().node.load(Ordering::Relaxed) {
+            let there: Vec<KeyName> = older.slots().iter().map(Slot::name).collect();
+            for entry in self.entries() {
+                if entry.node == node && !there.contains(&entry.name) {
+                    self.erase(entry.index);
+                }
+            }
+            let is_new = |slot: &&Slot| self.ring.locate(&slot.name()).is_none();
+            for slot in older.slots().iter().filter(is_new) {
+                self.inherit_one(slot, now);
+            }
+        }
+        older.note_seen(state);
+        true
+    }
+
+    /// Not inlined, so that the copy of a key is in a frame below the one whose stack is wiped.
+    #[inline(never)]
+    fn inherit_one(&self, slot: &Slot, now: Time) {
+        let mut key = Key::blank();
+        let lives = |key: &Key| key.times.state(now) != KeyState::Expired;
+        if slot.read(&mut key) && key.times.are_ordered() && lives(&key) {
+            // What is here already, or finds no memory, is not taken.
+            let _ = self.publish(&key);
+        }
     }
 
     /// Wipes what a dead writer left unfinished: the slots in no chain. Those
     /// in a chain are complete.
     fn repair(&self) {
-        let mut linked = vec![false; self.ring.slots().len()];
-        for head in self.ring.buckets() {
+        let mut linked = vec![false; self.ring.memory.slots().len()];
+        for head in self.ring.memory.buckets() {
             let mut link = head.load(Ordering::Relaxed).into();
-            while let Some(slot) = self.ring.slot(link) {
+            while let Some(slot) = self.ring.memory.slot(link) {
                 if std::mem::replace(&mut linked[link as usize - 1], true) {
                     break;
                 }
                 link = slot.next.load(Ordering::Relaxed);
             }
         }
-        for (slot, linked) in self.ring.slots().iter().zip(linked) {
-            if !linked && (!slot.is_empty() || slot.seq.load(Ordering::Relaxed) % 2 == 1) {
-                let seq = open_slot(slot);
-                wipe(slot);
-                close_slot(slot, seq);
+        for (slot, linked) in self.ring.memory.slots().iter().zip(linked) {
+            if !linked && (!slot.is_empty() || slot.is_being_written()) {
+                seqlock::wipe(slot);
             }
         }
         self.ring.header().repairs.fetch_add(1, Ordering::Relaxed);
@@ -299,7 +358,7 @@ impl Writer<'_> {
             });
             differing == 0
         };
-        self.ring.slots().iter().fold(false, |seen, slot| {
+        self.ring.memory.slots().iter().fold(false, |seen, slot| {
             seen | is_same(&slot.name, &key.name.0)
                 | is_same(&slot.aes, key.secrets.aes.expose())
                 | is_same(&slot.hmac, key.secrets.hmac.expose())
@@ -308,113 +367,26 @@ impl Writer<'_> {
 
     /// Takes a slot out of its chain with one store.
     fn unlink(&self, index: usize) {
-        let slots = self.ring.slots();
+        let slots = self.ring.memory.slots();
         let (link, after) = (link_to(index), slots[index].next.load(Ordering::Relaxed));
-        let head = &self.ring.buckets()[self.ring.bucket(&slots[index].name())];
+        let head = &self.ring.memory.buckets()[self.ring.memory.bucket(&slots[index].name())];
         // Release: what `after` leads to was published by another writer; pass that on
         // to readers of this link.
         if head.load(Ordering::Relaxed) == link {
             return put16(head, after as u16, Ordering::Release);
         }
-        let mut before = self.ring.slot(head.load(Ordering::Relaxed).into());
+        let mut before = self.ring.memory.slot(head.load(Ordering::Relaxed).into());
         for _ in 0..slots.len() {
             let Some(slot) = before else { return };
             let next = slot.next.load(Ordering::Relaxed);
             if next == u32::from(link) {
                 return put32(&slot.next, after, Ordering::Release);
             }
-            before = self.ring.slot(next);
+            before = self.ring.memory.slot(next);
         }
     }
 }
 
-impl Slot {
-    fn is_empty(&self) -> bool {
-        self.name.iter().all(|word| word.load(Ordering::Relaxed) == 0)
-    }
-
-    fn is_plausible(&self) -> bool {
-        let mut key = Key::blank();
-        self.flags.load(Ordering::Relaxed) & !KNOWN_FLAGS == 0
-            && self.read(&mut key)
-            && !key.is_weak()
-            && key.times.are_ordered()
-            // It came out of a file, and only decrypts, even where the ring's node has that id.
-            && (!key.aes_128 || (key.node == IMPORTED && !key.times.will_encrypt(Time(0))))
-    }
-}
-
-fn entry(index: usize, slot: &Slot) -> Entry {
-    let node = slot.node.load(Ordering::Relaxed);
-    let plain = slot.flags.load(Ordering::Relaxed) & PLAIN != 0;
-    Entry { index, name: slot.name(), times: slot.times(), node, plain }
-}
-
-fn flags_of(key: &Key) -> u32 {
-    let flag = |is_set, flag| if is_set { flag } else { 0 };
-    flag(key.plain, PLAIN) | flag(key.aes_128, AES_128)
-}
-
 fn link_to(index: usize) -> u16 {
     index as u16 + 1
-}
-
-/// Makes `seq` odd: readers turn away. Returns the odd value.
-fn open_slot(slot: &Slot) -> u64 {
-    let seq = slot.seq.load(Ordering::Relaxed) | 1;
-    put64(&slot.seq, seq, Ordering::Relaxed);
-    // Pairs with the reader's Acquire fence: a reader that sees a word stored
-    // after this sees `seq` odd, or later.
-    fence(Ordering::Release);
-    seq
-}
-
-/// Makes `seq` even again, and other than it was before the slot was opened.
-fn close_slot(slot: &Slot, odd: u64) {
-    // Release pairs with the reader's Acquire load of `seq`.
-    put64(&slot.seq, odd.wrapping_add(1), Ordering::Release);
-}
-
-fn wipe(slot: &Slot) {
-    let secrets = slot.aes.iter().chain(&slot.hmac);
-    let times = [&slot.encrypt_from, &slot.encrypt_until, &slot.decrypt_until];
-    for word in secrets.chain(times).chain([&slot.node]).chain(&slot.name) {
-        put64(word, 0, Ordering::Relaxed);
-    }
-    put32(&slot.flags, 0, Ordering::Relaxed);
-    put32(&slot.next, 0, Ordering::Relaxed);
-}
-
-/// The times of a key that is published are never made later.
-fn make_earlier(word: &AtomicU64, time: u64) {
-    if word.load(Ordering::Relaxed) > time {
-        put64(word, time, Ordering::Relaxed);
-    }
-}
-
-fn put_bytes(words: &[AtomicU64], bytes: &[u8]) {
-    for (word, chunk) in words.iter().zip(bytes.chunks_exact(8)) {
-        let value = u64::from_le_bytes(chunk.try_into().expect("chunks of 8"));
-        put64(word, value, Ordering::Relaxed);
-    }
-}
-
-/// Every store to the keys of a ring is this one, [`put32`] or [`put16`], so that a test
-/// build can die after any of them.
-pub(super) fn put64(word: &AtomicU64, value: u64, order: Ordering) {
-    word.store(value, order);
-    #[cfg(any(loom, feature = "kill-points"))]
-    crate::kill_points::pass();
-}
-
-pub(super) fn put32(word: &AtomicU32, value: u32, order: Ordering) {
-    word.store(value, order);
-    #[cfg(any(loom, feature = "kill-points"))]
-    crate::kill_points::pass();
-}
-
-fn put16(word: &AtomicU16, value: u16, order: Ordering) {
-    word.store(value, order);
-    #[cfg(any(loom, feature = "kill-points"))]
-    crate::kill_points::pass();
 }

@@ -7,16 +7,17 @@ use std::ffi::{c_int, c_long, c_void};
 use std::fmt;
 use std::mem;
 use std::ptr;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::Ordering;
 
 use openssl_sys::SSL_CTX;
 
+use super::algorithms::{Algorithms, LibraryContext};
 use super::api::{AnyFunction, CTRL_SET_TICKET_KEY_CB, Door, HmacCallback, TlsApi};
-use super::attachment::{Attachment, Whose};
+use super::attachment::{self, Attachment, Whose};
+use super::connection;
 use super::pool;
 use super::primed;
-use super::resolve::{self, Library};
-use super::source::{Home, Source};
+use super::resolve::{Indices, Library};
 use crate::clock::Time;
 use crate::process::{self, Exclusive};
 use crate::rotate::Keyring;
@@ -59,7 +60,7 @@ pub enum NotAttached {
     /// The TLS library lacks a function that we need.
     Lacks(&'static str),
     /// The context's library context lacks an algorithm that tickets need.
-    LacksAlgorithm(&'static str, Home),
+    LacksAlgorithm(&'static str, LibraryContext),
     /// All callbacks of the pool are in use.
     PoolUsedUp,
     /// The TLS library refused to store our state or to take the callback.
@@ -70,11 +71,15 @@ impl fmt::Display for NotAttached {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             NotAttached::Lacks(name) => write!(f, "the TLS library has no {name}"),
-            NotAttached::LacksAlgorithm(name, home) => {
-                write!(f, "there is no {name} in {home}: is a provider loaded that has it?")
+            NotAttached::LacksAlgorithm(name, library_context) => {
+                write!(
+                    f,
+                    "there is no {name} in {library_context}: is a provider loaded that has it?"
+                )
             }
             NotAttached::PoolUsedUp => {
-                let (places, shared) = (pool::OF_ONE, pool::PLACES - pool::OF_ONE);
+                let (places, shared) =
+                    (attachment::OF_ONE, attachment::PLACES - attachment::OF_ONE);
                 write!(
                     f,
                     "{places} contexts have a callback of their own, {shared} more are shared by \
@@ -98,21 +103,30 @@ pub enum Connections {
 
 /// Whether contexts of that library, and that library context, can be attached
 /// as far as can be told before there is one. Fetches what they need.
-pub fn is_possible(library: &'static Library, home: &Home) -> Result<(), NotAttached> {
+pub fn is_possible(
+    library: &'static Library,
+    library_context: &LibraryContext,
+) -> Result<(), NotAttached> {
     let api = &library.api;
     if let Some(name) = api.lacks() {
         return Err(NotAttached::Lacks(name));
     }
-    let lacks = |name| NotAttached::LacksAlgorithm(name, home.clone());
+    let lacks = |name| NotAttached::LacksAlgorithm(name, library_context.clone());
     let _lock = process::exclusive();
-    library.prepare();
-    if home.is_default() {
-        return library.source.fetch(api).map_err(lacks);
+    prepare(library);
+    if library_context.is_default() {
+        return library.algorithms.fetch(api).map_err(lacks);
     }
-    let mut source = Source::new(home.clone());
-    let fetched = source.fetch(api);
-    source.free(api);
+    let mut algorithms = Algorithms::new(library_context.clone());
+    let fetched = algorithms.fetch(api);
+    algorithms.free(api);
     fetched.map_err(lacks)
+}
+
+/// Makes what is needed before a context is attached. The caller holds
+/// [`process::exclusive`].
+fn prepare(library: &'static Library) {
+    Indices::get_or_make(&library.indices.connection, || connection::new_index(library));
 }
 
 /// Attaches a context, in place of what was attached to it before. Its keys
@@ -136,12 +150,12 @@ pub unsafe fn attach<'c>(
     attachment.whose = Whose::Its(ctx);
     {
         let _lock = process::exclusive();
-        library.prepare();
-        let home = attachment.source().home();
-        let lacks = |name| NotAttached::LacksAlgorithm(name, home.clone());
-        attachment.source().fetch(api).map_err(lacks)?;
-        if !home.is_default() {
-            resolve::note_other_home();
+        prepare(library);
+        let library_context = attachment.algorithms().library_context();
+        let lacks = |name| NotAttached::LacksAlgorithm(name, library_context.clone());
+        attachment.algorithms().fetch(api).map_err(lacks)?;
+        if !library_context.is_default() {
+            attachment::note_own_library_context();
         }
     }
     keyring.expect_lifetime_with(attachment.timeout(), &attachment);
@@ -158,13 +172,14 @@ pub unsafe fn attach<'c>(
         (looked, part)
     };
     let lock = process::exclusive();
-    let index = index(&library.indices.tenancy, || api.new_ctx_index(Some(free_tenancy)));
+    let make = || api.new_ctx_index(Some(free_tenancy));
+    let index = Indices::get_or_make(&library.indices.tenancy, make);
     // SAFETY: the caller vouches for `ctx`; under our index there is null or a
     // Tenancy of ours, which only holders of the lock touch.
     let serving = unsafe {
         let mut tenancy = api.ctx_data(ctx, index).cast::<Tenancy>();
         if tenancy.is_null() {
-            let (place, attachments) = (pool::vacant(), Vec::new());
+            let (place, attachments) = (attachment::vacant(), Vec::new());
             let new = Tenancy { ctx, place, serving: None, attachments };
             tenancy = Box::into_raw(Box::new(new));
             if index < 0 || !api.set_ctx_data(ctx, index, tenancy.cast()) {
@@ -196,7 +211,7 @@ pub unsafe fn attach<'c>(
                 same.then_some(door)
             }
             None => {
-                let mut doors = (*new).source().doors(api);
+                let mut doors = (*new).algorithms().doors(api);
                 doors.find(|door| set_callback(api, ctx, *door, Some(place)))
             }
         };
@@ -237,7 +252,7 @@ unsafe fn take_place(
         tenancy.attachments.push(new);
         new
     });
-    pool::seat(place, seated);
+    attachment::put(place, seated);
     seated
 }
 
@@ -254,10 +269,10 @@ fn join(
         let shared = match members.iter().find(is_as) {
             Some(member) => member.attachment,
             None => {
-                let place = pool::vacant_for_several()?;
+                let place = attachment::vacant_for_several()?;
                 attachment.place = place;
                 let new = Box::into_raw(Box::new(attachment));
-                pool::seat(place, new);
+                attachment::put(place, new);
                 new
             }
         };
@@ -341,7 +356,7 @@ unsafe fn is_shared_by_others(
 }
 
 fn is_in_use(keyring: &Keyring) -> bool {
-    pool::find(|other| ptr::eq(other.keyring, keyring) && other.serves()).is_some()
+    attachment::find(|other| ptr::eq(other.keyring, keyring) && other.serves()).is_some()
 }
 
 /// Takes the callback of a context away; `None` if it had none of ours.
@@ -394,7 +409,7 @@ unsafe fn serving(lock: &Exclusive, ctx: *mut SSL_CTX) -> Option<&Attachment> {
         Whose::Its(one) => ptr::eq(one, ctx) && attachment.serves(),
         Whose::Common { .. } => false,
     };
-    pool::find(its).or_else(|| {
+    attachment::find(its).or_else(|| {
         let libraries = with_members(lock, |members| {
             let its = members.iter().filter(|member| ptr::eq(member.ctx, ctx));
             // SAFETY: an attachment lives while it has a member, and its library for ever.
@@ -454,15 +469,6 @@ unsafe fn tenancy<'t>(library: &Library, ctx: *mut SSL_CTX) -> Option<&'t mut Te
     unsafe { library.api.ctx_data(ctx, index).cast::<Tenancy>().as_mut() }
 }
 
-/// The ex_data index kept in `cell`, made at its first use; < 0 if there is
-/// none. The caller holds [`process::exclusive`].
-pub fn index(cell: &AtomicI32, make: impl FnOnce() -> c_int) -> c_int {
-    if cell.load(Ordering::Relaxed) < 0 {
-        cell.store(make(), Ordering::Relaxed);
-    }
-    cell.load(Ordering::Relaxed)
-}
-
 /// The context is freed: no connection of it is left, so no callback runs.
 unsafe extern "C" fn free_tenancy(
     _parent: *mut c_void,
@@ -481,7 +487,7 @@ unsafe extern "C" fn free_tenancy(
     let tenancy = unsafe { Box::from_raw(tenancy.cast::<Tenancy>()) };
     let mut unused = tenancy.attachments.clone();
     if let Some(place) = tenancy.place {
-        pool::seat(place, ptr::null_mut());
+        attachment::put(place, ptr::null_mut());
     }
     with_members(&lock, |members| {
         // BoringSSL does not tell whose data are freed.
@@ -490,7 +496,7 @@ unsafe extern "C" fn free_tenancy(
         for Member { attachment, .. } in left {
             if !members.iter().any(|member| ptr::eq(member.attachment, attachment)) {
                 // SAFETY: its last member is gone just now.
-                pool::seat(unsafe { (*attachment).place }, ptr::null_mut());
+                attachment::put(unsafe { (*attachment).place }, ptr::null_mut());
                 unused.push(attachment);
             }
         }

@@ -1,24 +1,23 @@
-//! What a callback needs to answer for its context.
+//! What a callback needs to answer for its context, and where that is: at the
+//! place of the callback that runs.
 
+use std::ops::Range;
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use openssl_sys::{SSL, SSL_CTX};
 
-use super::connection;
-use super::errors;
-use super::policy::Policy;
-use super::primed;
+use super::algorithms::{Algorithms, LibraryContext};
+use super::error_queue;
 use super::resolve::Library;
-use super::scope::{Bound, ContextPart, OfContext, Scope};
-use super::source::{Home, Source};
+use super::scope::{ContextPart, OfContext, Scope};
 use crate::clock::Time;
 use crate::config::{Bind, Config, Renew, Upkeep};
 use crate::ring::stats::Counter;
 use crate::rotate::{Generator, Keyring, NotRandom};
-use crate::{process, seat, upkeep};
+use crate::{process, thread};
 
 /// One context's share in the keys, or that of several that are alike.
 pub struct Attachment {
@@ -33,7 +32,7 @@ pub struct Attachment {
     /// Who does the upkeep.
     pub upkeep: Upkeep,
     /// Where its cryptography comes from; `None`: where its library's does.
-    own_source: Option<Source>,
+    own_algorithms: Option<Algorithms>,
     pub(super) whose: Whose,
     /// Its place in the pool of callbacks.
     pub(super) place: usize,
@@ -42,7 +41,7 @@ pub struct Attachment {
     /// False: its tickets are nobody's any more, and none are made.
     serves: AtomicBool,
     id_context: AtomicU8,
-    /// Somebody passes on what libssl shows of sessions ([`super::shown`]).
+    /// Somebody passes on what libssl shows of sessions ([`super::session`]).
     sees_sessions: bool,
     /// What the ring was told last of what tickets are bound to, by which process.
     told: AtomicU64,
@@ -77,11 +76,12 @@ impl Attachment {
         config: &Config,
         library: &'static Library,
         keyring: &'static Keyring,
-        home: &Home,
+        library_context: &LibraryContext,
     ) -> Self {
         let scope = Scope::new(&config.label, config.bind.unwrap_or(Bind::ALL));
         let Config { renew, upkeep, .. } = *config;
-        let own_source = (!home.is_default()).then(|| Source::new(home.clone()));
+        let own_algorithms =
+            (!library_context.is_default()).then(|| Algorithms::new(library_context.clone()));
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let (whose, place) = (Whose::Its(ptr::null()), usize::MAX);
@@ -92,7 +92,7 @@ impl Attachment {
             scope,
             renew,
             upkeep,
-            own_source,
+            own_algorithms,
             whose,
             place,
             number,
@@ -109,7 +109,7 @@ impl Attachment {
         self
     }
 
-    /// True if what libssl shows of sessions is passed on ([`super::shown`]).
+    /// True if what libssl shows of sessions is passed on ([`super::session`]).
     pub fn sees_sessions(&self) -> bool {
         self.sees_sessions
     }
@@ -136,12 +136,12 @@ impl Attachment {
             && self.scope.is_as(&other.scope)
             && (self.renew, self.upkeep) == (other.renew, other.upkeep)
             && self.sees_sessions == other.sees_sessions
-            && self.source().home() == other.source().home()
+            && self.algorithms().library_context() == other.algorithms().library_context()
     }
 
     /// Where its cryptography comes from.
-    pub fn source(&self) -> &Source {
-        self.own_source.as_ref().unwrap_or(&self.library.source)
+    pub fn algorithms(&self) -> &Algorithms {
+        self.own_algorithms.as_ref().unwrap_or(&self.library.algorithms)
     }
 
     /// The session timeout of the context. Servers set it late.
@@ -165,7 +165,7 @@ impl Attachment {
         made_of: (*const SSL_CTX, *mut SSL),
         now: Time,
     ) -> Option<Arc<ContextPart>> {
-        let sources = (&self.library.api, self.source());
+        let sources = (&self.library.api, self.algorithms());
         // SAFETY: passed on from the caller.
         unsafe { self.scope.of_new_connection(sources, made_of, now) }
     }
@@ -193,7 +193,7 @@ impl Attachment {
             let current = api.ssl_ctx_get0_certificate.filter(|_| self.scope.bind().cert);
             let current = current.map_or(ptr::null_mut(), |get| get(ctx));
             let known = before.filter(same).and_then(|before| before.scope.known(current));
-            known.or_else(|| self.scope.look_at((api, self.source()), ctx))
+            known.or_else(|| self.scope.look_at((api, self.algorithms()), ctx))
         }
     }
 
@@ -209,114 +209,7 @@ impl Attachment {
         now: Time,
     ) -> Option<Arc<ContextPart>> {
         // SAFETY: passed on from the caller.
-        unsafe { self.scope.of_context((&self.library.api, self.source()), of, now) }
-    }
-
-    /// What a ticket of a connection has to be bound to, to be opened: to the
-    /// policy that holds before anything switches it. `None` if the TLS library
-    /// fails, or it cannot be known.
-    ///
-    /// # Safety
-    ///
-    /// `ssl` is the connection of the callback that runs, at enc = 0.
-    pub unsafe fn scope_at_opening(&self, ssl: *mut SSL, now: Time) -> Option<Bound<'_>> {
-        // SAFETY: passed on from the caller.
-        unsafe {
-            // A second ClientHello comes after the callbacks that the first one called.
-            let so_far = connection::handshake_so_far(self.library, ssl);
-            let before = so_far.and_then(|handshake| handshake.part);
-            if let Some(before) = before.and_then(|number| self.scope.of_number(number)) {
-                return Some(before);
-            }
-            let bound = self.scope_of_now(ssl, now)?;
-            if let Some(handshake) = connection::handshake(self.library, ssl) {
-                handshake.part = Some(bound.number());
-            }
-            Some(bound)
-        }
-    }
-
-    /// What a ticket is bound to that is sealed now. `None` if the TLS library
-    /// fails, or it cannot be known.
-    ///
-    /// The policy may have been switched since a ticket of this handshake would
-    /// have been opened: then it is bound to the one of then, so that it can be
-    /// opened, if that asks for nothing. Else somebody could use it who has
-    /// shown less than that one asks for; it is bound to the one of now.
-    ///
-    /// # Safety
-    ///
-    /// `ssl` is the connection of the callback that runs, at enc = 1.
-    pub unsafe fn scope_at_sealing(&self, ssl: *mut SSL, now: Time) -> Option<Bound<'_>> {
-        // SAFETY: passed on from the caller.
-        unsafe {
-            let bound = self.scope_of_now(ssl, now)?;
-            // For tickets that come later, after post-handshake authentication, this one's
-            // policy is that of before.
-            let in_1_3 = self.library.api.is_tls_1_3(ssl);
-            let handshake = match in_1_3 {
-                true => connection::handshake(self.library, ssl),
-                false => connection::handshake_so_far(self.library, ssl),
-            };
-            let before = match handshake {
-                Some(handshake) => *handshake.part.get_or_insert(bound.number()),
-                None => return Some(bound),
-            };
-            if before == bound.number() {
-                return Some(bound);
-            }
-            let asks = |before: &Bound<'_>| before.policy().asks_in_handshake(in_1_3);
-            let before = self.scope.of_number(before).filter(|before| !asks(before));
-            Some(before.map_or(bound, |before| Bound::Own(before.into_shared())))
-        }
-    }
-
-    /// The policy of a connection is about to be switched, perhaps in a handshake: it is
-    /// kept what it was before.
-    ///
-    /// # Safety
-    ///
-    /// `ssl` is a live SSL of this library that this thread uses.
-    pub unsafe fn keep_policy(&self, ssl: *mut SSL, now: Time) {
-        // SAFETY: passed on from the caller.
-        unsafe {
-            let under_way = connection::handshake_under_way(self.library, ssl);
-            if under_way.is_none_or(|handshake| handshake.part.is_some()) {
-                return;
-            }
-            let before = self.scope_of_now(ssl, now).map(|bound| bound.number());
-            if let Some(handshake) = connection::handshake_so_far(self.library, ssl) {
-                handshake.part = before;
-            }
-        }
-    }
-
-    /// With the policy that a connection has now.
-    ///
-    /// # Safety
-    ///
-    /// `ssl` is a live SSL of this library that this thread uses.
-    unsafe fn scope_of_now(&self, ssl: *mut SSL, now: Time) -> Option<Bound<'_>> {
-        let api = &self.library.api;
-        let sources = (api, self.source());
-        // SAFETY: the caller vouches for `ssl`; it was made of the context,
-        // which lives while its attachment does.
-        unsafe {
-            let policy = self.scope.policy(|| Policy::of_connection(api, ssl));
-            // Before the context was attached anew, it may have had another.
-            let own = connection::part(self.library, ssl).filter(|part| self.scope.made(part));
-            let part = match (own, &self.whose) {
-                (Some(part), _) | (None, Whose::Common { part: Some(part), .. }) => part,
-                (None, Whose::Its(ctx)) => {
-                    return self.scope.of_connections_context(sources, (*ctx, ssl), policy, now);
-                }
-                (None, Whose::Common { part: None, .. }) => return None,
-            };
-            if part.policy() == policy {
-                return Some(Bound::Kept(part));
-            }
-            self.scope.with_policy(sources, part.of_context(), policy, seat::reading(), now)
-        }
+        unsafe { self.scope.of_context((&self.library.api, self.algorithms()), of, now) }
     }
 
     /// Tells the ring what tickets are bound to, when it is not what it was for the last one.
@@ -369,7 +262,7 @@ impl Attachment {
         let scope = Scope::new(b"", self.scope.bind());
         let whose = Whose::Common { timeout: Duration::ZERO, part: None };
         let Attachment { library, keyring, renew, upkeep, .. } = *self;
-        let (own_source, place, number) = (None, usize::MAX, 0);
+        let (own_algorithms, place, number) = (None, usize::MAX, 0);
         let (serves, id_context) = (AtomicBool::new(false), AtomicU8::new(UNKNOWN));
         Attachment {
             library,
@@ -377,7 +270,7 @@ impl Attachment {
             scope,
             renew,
             upkeep,
-            own_source,
+            own_algorithms,
             whose,
             place,
             number,
@@ -394,16 +287,9 @@ impl Attachment {
 
     /// Counts an event: if it can be, in memory to which only the calling thread writes.
     pub fn count(&self, counter: Counter) {
-        match seat::mine().and_then(|seat| seat.block_in(self.keyring.ring())) {
+        match thread::mine().and_then(|seat| seat.block_in(self.keyring.ring())) {
             Some(block) => block.count_alone(counter),
             None => self.keyring.count(counter),
-        }
-    }
-
-    /// Makes this process known to the ring, once.
-    pub fn settle(&self) {
-        if self.keyring.settle() && self.upkeep == Upkeep::Thread {
-            upkeep::start(self.keyring, primed::sweep);
         }
     }
 }
@@ -412,7 +298,46 @@ impl Attachment {
 /// from.
 impl Generator for Attachment {
     fn fill(&self, bytes: &mut [u8]) -> Result<(), NotRandom> {
-        match self.source().draw_secret(&self.library.api, bytes) {
+        match self.algorithms().draw_secret(&self.library.api, bytes) {
+            true => Ok(()),
+            false => Err(NotRandom::Failed),
+        }
+    }
+}
+
+/// True once a context with a library context of its own was attached.
+static HAS_OWN_LIBRARY_CONTEXTS: AtomicBool = AtomicBool::new(false);
+
+/// A context with a library context of its own is attached.
+pub(super) fn note_own_library_context() {
+    HAS_OWN_LIBRARY_CONTEXTS.store(true, Ordering::Relaxed);
+}
+
+/// For who makes keys without a context at hand: the upkeep. In a process whose
+/// contexts have library contexts of their own, keys come from one of those, as
+/// long as one of its contexts lives.
+impl Generator for Library {
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), NotRandom> {
+        if HAS_OWN_LIBRARY_CONTEXTS.load(Ordering::Relaxed) {
+            // A fork may wait for who is here; so this waits for nobody.
+            let _lock = process::try_exclusive().ok_or(NotRandom::NotNow)?;
+            let own =
+                |attachment: &Attachment| !attachment.algorithms().library_context().is_default();
+            if let Some(attachment) = find(own) {
+                let filled = attachment.fill(bytes);
+                // Nothing of this thread's stays in a library context that may be
+                // freed before the thread ends (OPENSSL_thread_stop_ex(3)).
+                let libctx = attachment.algorithms().library_context().libctx;
+                let stop = attachment.library.api.openssl_thread_stop_ex;
+                if let Some(stop) = stop.filter(|_| !libctx.is_null()) {
+                    // SAFETY: under the lock the attachment's context lives, and
+                    // with it its library context.
+                    unsafe { stop(libctx) };
+                }
+                return filled;
+            }
+        }
+        match self.algorithms.draw_secret(&self.api, bytes) {
             true => Ok(()),
             false => Err(NotRandom::Failed),
         }
@@ -421,9 +346,71 @@ impl Generator for Attachment {
 
 impl Drop for Attachment {
     fn drop(&mut self) {
-        if let Some(source) = &mut self.own_source {
-            let _mark = errors::Mark::set(&self.library.api);
-            source.free(&self.library.api);
+        if let Some(algorithms) = &mut self.own_algorithms {
+            let _mark = error_queue::Mark::set(&self.library.api);
+            algorithms.free(&self.library.api);
         }
     }
+}
+
+/// How many places there are.
+pub const PLACES: usize = ROWS * COLUMNS;
+pub(super) const ROWS: usize = 32;
+pub(super) const COLUMNS: usize = 32;
+/// How many of them are for one context each. When they are used up, contexts
+/// that are alike share one of the others.
+pub const OF_ONE: usize = PLACES - 32;
+
+static TENANTS: [AtomicPtr<Attachment>; PLACES] =
+    [const { AtomicPtr::new(ptr::null_mut()) }; PLACES];
+
+/// What is attached at a place.
+///
+/// # Safety
+///
+/// Only from a callback of that place, and for no longer than it: a callback
+/// runs while a connection of the context lives, which keeps the context, and
+/// with it everything that was ever attached to it.
+pub(super) unsafe fn tenant<'c>(place: usize) -> Option<&'c Attachment> {
+    // SAFETY: null, or an attachment that lives as long as the context (see
+    // above). Acquire pairs with the Release in `put`.
+    unsafe { TENANTS[place].load(Ordering::Acquire).as_ref() }
+}
+
+/// The first attachment with that property. The caller holds
+/// [`crate::process::exclusive`], which keeps attachments from being freed, as
+/// long as it uses the result.
+pub fn find<'l>(is_it: impl Fn(&Attachment) -> bool) -> Option<&'l Attachment> {
+    // SAFETY: null, or an attachment that is freed only under the lock.
+    let present =
+        |tenant: &AtomicPtr<Attachment>| unsafe { tenant.load(Ordering::Acquire).as_ref() };
+    TENANTS.iter().filter_map(present).find(|attachment| is_it(attachment))
+}
+
+/// True if that is what serves at a place. The caller holds
+/// [`crate::process::exclusive`] if the answer is to last.
+pub fn serves_at(place: usize, attachment: *const Attachment) -> bool {
+    let present = TENANTS.get(place).map(|tenant| tenant.load(Ordering::Acquire).cast_const());
+    present == Some(attachment)
+}
+
+/// A free place for one context. The caller holds [`crate::process::exclusive`].
+pub fn vacant() -> Option<usize> {
+    vacant_in(0..OF_ONE)
+}
+
+/// A free place for contexts that are alike. The caller holds
+/// [`crate::process::exclusive`].
+pub fn vacant_for_several() -> Option<usize> {
+    vacant_in(OF_ONE..PLACES)
+}
+
+fn vacant_in(mut places: Range<usize>) -> Option<usize> {
+    places.find(|place| TENANTS[*place].load(Ordering::Relaxed).is_null())
+}
+
+/// Puts an attachment at a place, or null to vacate it. The caller holds
+/// [`crate::process::exclusive`], and owns the place.
+pub(super) fn put(place: usize, attachment: *mut Attachment) {
+    TENANTS[place].store(attachment, Ordering::Release);
 }

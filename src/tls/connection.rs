@@ -1,5 +1,6 @@
 //! What a connection keeps of ours, in its ex_data: what its context was when
-//! it was made, and what its present handshake has shown so far.
+//! it was made, and what its present handshake has shown so far. From both follows
+//! what its tickets are bound to.
 
 use std::ffi::{c_int, c_long, c_void};
 use std::ptr;
@@ -8,11 +9,14 @@ use std::sync::Arc;
 use openssl_sys::SSL;
 
 use super::api::TlsApi;
-use super::attachment::Attachment;
+use super::attachment::{Attachment, Whose};
 use super::resolve::Library;
-use super::scope::ContextPart;
+use super::scope::{ContextPart, PartRef};
 use super::sni::ServerName;
+use super::verification::VerifyPolicy;
+use crate::clock::Time;
 use crate::ring::stats::Counter;
+use crate::thread;
 
 /// One connection's.
 #[derive(Default)]
@@ -161,6 +165,142 @@ impl Handshake {
             Host::None => ServerName::None,
             Host::Name(name) => ServerName::Name(name),
         })
+    }
+}
+
+/// What a ticket of a connection has to be bound to, to be opened: to the
+/// policy that holds before anything switches it. `None` if the TLS library
+/// fails, or it cannot be known.
+///
+/// # Safety
+///
+/// `ssl` is the connection of the callback that runs, at enc = 0.
+pub unsafe fn scope_at_opening(
+    attachment: &Attachment,
+    ssl: *mut SSL,
+    now: Time,
+) -> Option<PartRef<'_>> {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        // A second ClientHello comes after the callbacks that the first one called.
+        let so_far = handshake_so_far(attachment.library, ssl);
+        let before = so_far.and_then(|handshake| handshake.part);
+        if let Some(before) = before.and_then(|number| attachment.scope.of_number(number)) {
+            return Some(before);
+        }
+        let bound = scope_of_now(attachment, ssl, now)?;
+        if let Some(handshake) = handshake(attachment.library, ssl) {
+            handshake.part = Some(bound.number());
+        }
+        Some(bound)
+    }
+}
+
+/// What a ticket is bound to that is sealed now. `None` if the TLS library
+/// fails, or it cannot be known.
+///
+/// The policy may have been switched since a ticket of this handshake would
+/// have been opened: then it is bound to the one of then, so that it can be
+/// opened, if that asks for nothing. Else somebody could use it who has
+/// shown less than that one asks for; it is bound to the one of now.
+///
+/// # Safety
+///
+/// `ssl` is the connection of the callback that runs, at enc = 1.
+pub unsafe fn scope_at_sealing(
+    attachment: &Attachment,
+    ssl: *mut SSL,
+    now: Time,
+) -> Option<PartRef<'_>> {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        let bound = scope_of_now(attachment, ssl, now)?;
+        // For tickets that come later, after post-handshake authentication, this one's
+        // policy is that of before.
+        let in_1_3 = attachment.library.api.is_tls_1_3(ssl);
+        let handshake = match in_1_3 {
+            true => handshake(attachment.library, ssl),
+            false => handshake_so_far(attachment.library, ssl),
+        };
+        let before = match handshake {
+            Some(handshake) => *handshake.part.get_or_insert(bound.number()),
+            None => return Some(bound),
+        };
+        if before == bound.number() {
+            return Some(bound);
+        }
+        let asks = |before: &PartRef<'_>| before.policy().asks_in_handshake(in_1_3);
+        let before = attachment.scope.of_number(before).filter(|before| !asks(before));
+        Some(before.map_or(bound, |before| PartRef::Own(before.into_shared())))
+    }
+}
+
+/// The policy of a connection is about to be switched, perhaps in a handshake: it is
+/// kept what it was before.
+///
+/// # Safety
+///
+/// `ssl` is a live SSL of the attachment's library that this thread uses.
+pub unsafe fn keep_policy(attachment: &Attachment, ssl: *mut SSL, now: Time) {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        let under_way = handshake_under_way(attachment.library, ssl);
+        if under_way.is_none_or(|handshake| handshake.part.is_some()) {
+            return;
+        }
+        let before = scope_of_now(attachment, ssl, now).map(|bound| bound.number());
+        if let Some(handshake) = handshake_so_far(attachment.library, ssl) {
+            handshake.part = before;
+        }
+    }
+}
+
+/// With the policy that a connection has now.
+///
+/// # Safety
+///
+/// `ssl` is a live SSL of the attachment's library that this thread uses.
+unsafe fn scope_of_now(attachment: &Attachment, ssl: *mut SSL, now: Time) -> Option<PartRef<'_>> {
+    let api = &attachment.library.api;
+    let sources = (api, attachment.algorithms());
+    // SAFETY: the caller vouches for `ssl`; it was made of the context,
+    // which lives while its attachment does.
+    unsafe {
+        let policy = attachment.scope.policy(|| VerifyPolicy::of_connection(api, ssl));
+        // Before the context was attached anew, it may have had another.
+        let own = part(attachment.library, ssl).filter(|part| attachment.scope.made(part));
+        let part = match (own, &attachment.whose) {
+            (Some(part), _) | (None, Whose::Common { part: Some(part), .. }) => part,
+            (None, Whose::Its(ctx)) => {
+                return attachment.scope.of_connections_context(sources, (*ctx, ssl), policy, now);
+            }
+            (None, Whose::Common { part: None, .. }) => return None,
+        };
+        if part.policy() == policy {
+            return Some(PartRef::Kept(part));
+        }
+        attachment.scope.with_policy(sources, part.of_context(), policy, thread::pin(), now)
+    }
+}
+
+/// The server name of a connection for which a ticket is being sealed. `None` if
+/// it cannot be known.
+///
+/// # Safety
+///
+/// `ssl` is the connection of the callback that runs, at enc = 1.
+pub unsafe fn server_name_at_sealing<'h>(
+    library: &Library,
+    ssl: *mut SSL,
+) -> Option<ServerName<'h>> {
+    let api = &library.api;
+    // SAFETY: the caller vouches for `ssl`.
+    unsafe {
+        let reused = api.ssl_session_reused.is_some_and(|reused| reused(ssl) == 1);
+        if reused && !api.is_tls_1_3(ssl) && api.ssl_client_hello_get0_ext.is_some() {
+            return handshake_so_far(library, ssl)?.recall();
+        }
+        Some(ServerName::negotiated(api, ssl))
     }
 }
 

@@ -1,4 +1,8 @@
 //! The EVP form of the callback: OpenSSL 3.0 and later.
+//!
+//! Of the same shape as [`super::hmac`], and apart from it because what differs is all that
+//! there is: the type of the MAC context, which libssl fixes for each form, and how it is
+//! keyed. What both forms share is in [`super::ticket`].
 
 use std::ffi::{c_int, c_uchar};
 
@@ -39,7 +43,7 @@ struct EvpMac<'c> {
 impl TicketMac for EvpMac<'_> {
     fn key(&mut self, key: &Secret<32>) -> bool {
         let Some(init) = self.attachment.library.api.evp_mac_init else { return false };
-        let properties = self.attachment.source().home().properties.as_deref();
+        let properties = self.attachment.algorithms().library_context().properties.as_deref();
         let params = [
             OsslParam::text(c"digest", c"SHA256"),
             properties.map_or(OsslParam::end(), |query| OsslParam::text(c"properties", query)),

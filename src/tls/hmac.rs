@@ -1,4 +1,5 @@
-//! The HMAC form of the callback: OpenSSL 1.1.1, BoringSSL, AWS-LC, LibreSSL.
+//! The HMAC form of the callback: OpenSSL 1.1.1, BoringSSL, AWS-LC, LibreSSL. Apart from
+//! [`super::evp`] for the reason that stands there.
 
 use std::ffi::{c_int, c_uchar};
 use std::ptr;
@@ -39,7 +40,7 @@ struct HmacMac<'c> {
 impl TicketMac for HmacMac<'_> {
     fn key(&mut self, key: &Secret<32>) -> bool {
         let api = &self.attachment.library.api;
-        let sha256 = self.attachment.source().sha256(api);
+        let sha256 = self.attachment.algorithms().sha256(api);
         let Some(init) = api.hmac_init_ex.filter(|_| !sha256.is_null()) else { return false };
         let bytes = key.expose();
         // SAFETY: the TLS library's live HMAC context and a key of 32 bytes.

@@ -2,77 +2,18 @@
 //! some dozens at once from the TLS library's generator, because a draw costs
 //! more than what it brings; each is wiped when it is taken.
 
-use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::algorithms::Algorithms;
 use super::api::TlsApi;
-use super::source::Source;
 use crate::clock::Time;
 use crate::log::OnceOnly;
-use crate::{error, notice, seat};
+use crate::thread::{self, Iv, Pool};
+use crate::{error, notice};
 
-/// An IV of CBC.
-pub type Iv = [u8; 16];
-
-/// How many a pool holds: what is left of a kilobyte, in round numbers.
-const IVS: usize = 60;
-
-/// IVs that were drawn and not used. All zeroes: none. In memory that a fork
-/// wipes in the child.
-pub struct Pool(UnsafeCell<Drawn>);
-
-#[repr(C)]
-struct Drawn {
-    /// Whose generator they are from.
-    source: usize,
-    left: usize,
-    ivs: [Iv; IVS],
-}
-
-const _: () = assert!(size_of::<Pool>() <= 1024 - 4 * size_of::<u64>());
-
-impl Pool {
-    /// Takes one; draws with `draw` if there is none of `source`. `None` if it
-    /// fails, or gives what no sound generator gives.
-    pub fn take(&self, source: usize, draw: impl FnOnce(&mut [u8]) -> bool) -> Option<Iv> {
-        // SAFETY: the pool is one thread's, which is not here already:
-        // `Seat::pool` asks for that, and `draw` is not given the pool.
-        let drawn = unsafe { &mut *self.0.get() };
-        if drawn.left == 0 || drawn.left > IVS || drawn.source != source {
-            drawn.left = 0;
-            drawn.source = source;
-            if !draw(drawn.ivs.as_flattened_mut()) || !are_sound(&drawn.ivs) {
-                drawn.ivs = [[0; 16]; IVS];
-                return None;
-            }
-            drawn.left = IVS;
-        }
-        drawn.left -= 1;
-        Some(std::mem::take(&mut drawn.ivs[drawn.left]))
-    }
-
-    /// Wipes them all.
-    ///
-    /// # Safety
-    ///
-    /// Nobody else uses the pool now.
-    pub unsafe fn wipe(&self) {
-        // SAFETY: the caller's promise.
-        let drawn = unsafe { &mut *self.0.get() };
-        drawn.left = 0;
-        // The memory may never be read again, and is to be wiped all the same.
-        for iv in &mut drawn.ivs {
-            // SAFETY: a valid, exclusive reference.
-            unsafe { std::ptr::write_volatile(iv, [0; 16]) };
-        }
-    }
-
-    #[cfg(test)]
-    pub fn is_wiped(&self) -> bool {
-        // SAFETY: tests look at it while nobody uses it.
-        let drawn = unsafe { &*self.0.get() };
-        drawn.left == 0 && drawn.ivs == [[0; 16]; IVS]
-    }
+/// One of a pool; `None` if `draw` fails, or gives what no sound generator gives.
+fn take_from(pool: &Pool, generator: usize, draw: impl FnOnce(&mut [u8]) -> bool) -> Option<Iv> {
+    pool.take(generator, |ivs| draw(ivs.as_flattened_mut()) && are_sound(ivs))
 }
 
 /// What no sound generator gives: a constant, or the same again. Compared are
@@ -93,10 +34,10 @@ fn is_news(first: &Iv) -> bool {
 /// Whether the last draw of this process failed.
 static FAILING: OnceOnly = OnceOnly::new();
 
-/// A fresh IV of that source's generator; `None` if it fails, which is told once.
-pub fn fresh(api: &TlsApi, source: &Source) -> Option<Iv> {
+/// A fresh IV of the generator there; `None` if it fails, which is told once.
+pub fn fresh(api: &TlsApi, algorithms: &Algorithms) -> Option<Iv> {
     let mut drew = false;
-    let iv = take_or_draw((api, source), &mut drew);
+    let iv = take_or_draw((api, algorithms), &mut drew);
     if drew {
         tell(iv.is_some());
     }
@@ -113,15 +54,15 @@ pub fn of_moment(mut iv: Iv, now: Time) -> Iv {
     iv
 }
 
-fn take_or_draw((api, source): (&TlsApi, &Source), drew: &mut bool) -> Option<Iv> {
+fn take_or_draw((api, algorithms): (&TlsApi, &Algorithms), drew: &mut bool) -> Option<Iv> {
     let mut draw = |bytes: &mut [u8]| {
         *drew = true;
-        source.draw(api, bytes)
+        algorithms.draw(api, bytes)
     };
-    let generator = source.generator(api);
-    if let Some(seat) = seat::mine() {
+    let generator = algorithms.generator(api);
+    if let Some(seat) = thread::mine() {
         // SAFETY: this thread's seat, and the generator does not come back here.
-        let iv = unsafe { seat.pool() }.take(generator, &mut draw);
+        let iv = take_from(unsafe { seat.pool() }, generator, &mut draw);
         // A signal handler that forked just now left zeroes in the child.
         if let Some(iv) = iv.filter(|iv| seat.is_taken() && *iv != [0; 16]) {
             return Some(iv);
@@ -150,6 +91,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+    use crate::thread::IVS;
 
     #[test]
     fn two_copies_of_a_pool_make_different_ivs_of_it() {
@@ -157,10 +99,6 @@ mod tests {
         let at = |now| of_moment(drawn, Time(now));
         assert_ne!(at(1 << 40), at((1 << 40) + 1));
         assert_eq!(at(0x0102), [2, 0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
-    }
-
-    fn pool() -> Pool {
-        Pool(UnsafeCell::new(Drawn { source: 0, left: 0, ivs: [[0; 16]; IVS] }))
     }
 
     /// Counts up from `start`, with halves that differ.
@@ -175,11 +113,11 @@ mod tests {
 
     #[test]
     fn none_comes_twice_and_one_draw_brings_many() {
-        let pool = pool();
+        let pool = Pool::empty();
         let mut draws = 0;
         let mut seen = HashSet::new();
         for _ in 0..3 * IVS {
-            let iv = pool.take(1, |bytes| {
+            let iv = take_from(&pool, 1, |bytes| {
                 draws += 1;
                 count(bytes, 1000 * draws)
             });
@@ -191,16 +129,16 @@ mod tests {
 
     #[test]
     fn another_librarys_are_not_taken() {
-        let pool = pool();
-        let mine = pool.take(1, |bytes| count(bytes, 5000)).unwrap();
-        let other = pool.take(2, |bytes| count(bytes, 6000)).unwrap();
+        let pool = Pool::empty();
+        let mine = take_from(&pool, 1, |bytes| count(bytes, 5000)).unwrap();
+        let other = take_from(&pool, 2, |bytes| count(bytes, 6000)).unwrap();
         assert_eq!(&mine[..8], &(5000 + IVS as u64 - 1).to_be_bytes());
         assert_eq!(&other[..8], &(6000 + IVS as u64 - 1).to_be_bytes());
     }
 
     #[test]
     fn what_a_broken_generator_gives_is_refused_and_wiped() {
-        let pool = pool();
+        let pool = Pool::empty();
         let fill = |value| {
             move |bytes: &mut [u8]| {
                 bytes.fill(value);
@@ -213,12 +151,12 @@ mod tests {
             });
             true
         };
-        assert!(pool.take(1, |_| false).is_none());
-        assert!(pool.take(1, fill(0)).is_none());
-        assert!(pool.take(1, fill(0x5a)).is_none());
-        assert!(pool.take(1, same_again).is_none());
+        assert!(take_from(&pool, 1, |_| false).is_none());
+        assert!(take_from(&pool, 1, fill(0)).is_none());
+        assert!(take_from(&pool, 1, fill(0x5a)).is_none());
+        assert!(take_from(&pool, 1, same_again).is_none());
         assert!(pool.is_wiped());
-        assert!(pool.take(1, |bytes| count(bytes, 8000)).is_some());
+        assert!(take_from(&pool, 1, |bytes| count(bytes, 8000)).is_some());
         // SAFETY: nobody else has it.
         unsafe { pool.wipe() };
         assert!(pool.is_wiped());

@@ -1,37 +1,34 @@
-//! What touches the TLS library.
+//! What touches the TLS library. A file uses those above it in this list, and no other:
 //!
-//! - [`api`]: its functions as a table
+//! - [`api`]: its functions as a table; [`error_queue`]: its error queue stays as the
+//!   application has it
 //! - [`resolve`]: from a caller to the library it uses
-//! - [`caller`]: who called, the first step to it
-//! - [`attach`]: a context gets a callback of its own, out of [`pool`], and an
-//!   [`attachment`], what that needs to answer
-//! - [`ticket`]: seal and open, once, for both callback forms
-//! - [`evp`] and [`hmac`]: the two callback ABIs
-//! - [`source`]: the library context, and what is fetched from it once;
-//!   [`primed`]: MACs that are keyed once and copied; [`iv`]: IVs, drawn many at
-//!   once
-//! - [`scope`]: what a ticket is bound to, made of [`leaves`], a [`policy`],
-//!   [`anchors`] and the server name ([`sni`]); [`connection`]: what a connection keeps of it
-//! - [`shown`]: a session that a ticket held, before libssl takes it
-//! - [`errors`]: the error queue stays as the application has it
+//! - [`algorithms`]: the library context, and what is fetched from it once
+//! - [`certificates`], [`verification`], [`sni`]: what of a context and of a ClientHello a
+//!   ticket is bound to; [`scope`]: how, as associated data
+//! - [`attachment`]: what serves a context, and at which place of the pool it is
+//! - [`connection`]: what a connection keeps of it, and what its tickets are bound to
+//! - [`session`]: a session that a ticket held, before libssl takes it
+//! - [`iv`]: IVs, drawn many at once; [`primed`]: MACs that are keyed once and copied
+//! - [`ticket`]: seal and open, once, for both callback forms: [`evp`] and [`hmac`]
+//! - [`pool`]: a callback function for each place
+//! - [`attach`]: a context gets a place, and the callback of it
 
-pub mod anchors;
+pub mod algorithms;
 pub mod api;
 pub mod attach;
 pub mod attachment;
-pub mod caller;
+pub mod certificates;
 pub mod connection;
-pub mod errors;
+pub mod error_queue;
 pub mod evp;
 pub mod hmac;
 pub mod iv;
-pub mod leaves;
-pub mod policy;
 pub mod pool;
 pub mod primed;
 pub mod resolve;
 pub mod scope;
-pub mod shown;
+pub mod session;
 pub mod sni;
-pub mod source;
 pub mod ticket;
+pub mod verification;

@@ -3,77 +3,12 @@
 //! which function runs is what tells it.
 
 use std::ffi::{c_int, c_uchar};
-use std::ops::Range;
-use std::ptr;
-use std::sync::atomic::{AtomicPtr, Ordering};
 
 use openssl_sys::{EVP_CIPHER_CTX, HMAC_CTX, SSL};
 
 use super::api::{EvpCallback, EvpMacCtx, HmacCallback};
-use super::attachment::Attachment;
+use super::attachment::{COLUMNS, ROWS, tenant};
 use super::{evp, hmac};
-
-/// How many places there are.
-pub const PLACES: usize = ROWS * COLUMNS;
-const ROWS: usize = 32;
-const COLUMNS: usize = 32;
-/// How many of them are for one context each. When they are used up, contexts
-/// that are alike share one of the others.
-pub const OF_ONE: usize = PLACES - 32;
-
-static TENANTS: [AtomicPtr<Attachment>; PLACES] =
-    [const { AtomicPtr::new(ptr::null_mut()) }; PLACES];
-
-/// What is attached at a place.
-///
-/// # Safety
-///
-/// Only from a callback of that place, and for no longer than it: a callback
-/// runs while a connection of the context lives, which keeps the context, and
-/// with it everything that was ever attached to it.
-unsafe fn tenant<'c>(place: usize) -> Option<&'c Attachment> {
-    // SAFETY: null, or an attachment that lives as long as the context (see
-    // above). Acquire pairs with the Release in `seat`.
-    unsafe { TENANTS[place].load(Ordering::Acquire).as_ref() }
-}
-
-/// The first attachment with that property. The caller holds
-/// [`crate::process::exclusive`], which keeps attachments from being freed, as
-/// long as it uses the result.
-pub fn find<'l>(is_it: impl Fn(&Attachment) -> bool) -> Option<&'l Attachment> {
-    // SAFETY: null, or an attachment that is freed only under the lock.
-    let seated =
-        |tenant: &AtomicPtr<Attachment>| unsafe { tenant.load(Ordering::Acquire).as_ref() };
-    TENANTS.iter().filter_map(seated).find(|attachment| is_it(attachment))
-}
-
-/// True if that is what serves at a place. The caller holds
-/// [`crate::process::exclusive`] if the answer is to last.
-pub fn is_seated(place: usize, attachment: *const Attachment) -> bool {
-    let seated = TENANTS.get(place).map(|tenant| tenant.load(Ordering::Acquire).cast_const());
-    seated == Some(attachment)
-}
-
-/// A free place for one context. The caller holds [`crate::process::exclusive`].
-pub fn vacant() -> Option<usize> {
-    vacant_in(0..OF_ONE)
-}
-
-/// A free place for contexts that are alike. The caller holds
-/// [`crate::process::exclusive`].
-pub fn vacant_for_several() -> Option<usize> {
-    vacant_in(OF_ONE..PLACES)
-}
-
-fn vacant_in(mut places: Range<usize>) -> Option<usize> {
-    places.find(|place| TENANTS[*place].load(Ordering::Relaxed).is_null())
-}
-
-/// Puts an attachment at a place, or null to vacate it. The caller holds
-/// [`crate::process::exclusive`], and owns the place.
-pub fn seat(place: usize, attachment: *mut Attachment) {
-    TENANTS[place].store(attachment, Ordering::Release);
-}
 
 /// The EVP form of a place's callback.
 pub fn evp_callback(place: usize) -> EvpCallback {
@@ -150,6 +85,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+    use crate::tls::attachment::PLACES;
 
     #[test]
     fn every_place_has_two_functions_of_its_own() {

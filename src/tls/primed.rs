@@ -2,7 +2,7 @@
 //! them already: a ticket copies one instead of keying its own.
 //!
 //! One bounded table per process. A ticket finds its entry without a lock and
-//! without a store to anything shared ([`crate::quiescent`]). It looks the key
+//! without a store to anything shared ([`crate::epoch`]). It looks the key
 //! up in the ring first, every time: an entry is of one key as it lies in the
 //! ring, and says nothing about whether that may be used. Only MACs are kept:
 //! the cipher's key is nowhere but in the ring. With a MAC state alone nothing
@@ -19,23 +19,22 @@ use std::{hint, ptr};
 
 use openssl_sys::HMAC_CTX;
 
-use super::attachment::Attachment;
-use super::pool;
+use super::attachment::{self, Attachment};
 use super::resolve::Library;
 use super::scope::ContextPart;
 use crate::clock::Time;
+use crate::epoch::Epoch;
 use crate::process::{self, Exclusive};
-use crate::quiescent::Epoch;
-use crate::ring::reader::{Identity, Located};
+use crate::ring::seqlock::{Identity, Located};
 use crate::rotate::Keyring;
-use crate::seat;
+use crate::thread;
 use crate::upkeep;
 
-/// Sets of places; which one a key has depends on its slot in the ring.
+/// Sets of ways, as in a set-associative cache; which one a key has depends on its slot in the ring.
 const SETS: usize = 64;
 const WAYS: usize = 4;
 /// Bounds what entries take: 0.8 KiB each, most of it the TLS library's.
-const PLACES: usize = SETS * WAYS;
+const ENTRIES: usize = SETS * WAYS;
 /// How long after the ring changed that is noticed here at the latest.
 const NAP: Duration = Duration::from_secs(1);
 /// When it is tried again where a lock or a reader was in the way.
@@ -46,52 +45,52 @@ const LOOKS: usize = 1000;
 
 /// What a primed context is of, in one word each.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Of {
+pub struct MacOf {
     attachment: u64,
     key: Identity,
     /// The number of the context's part of the scope; 0 for none.
     scope: u64,
 }
 
-impl Of {
+impl MacOf {
     /// For the tickets of that context, sealed with that key and so bound.
     pub fn new(attachment: &Attachment, key: &Located<'_>, scope: Option<&ContextPart>) -> Self {
-        Of {
+        MacOf {
             attachment: attachment.number,
-            key: key.identity(attachment.keyring.ring()),
+            key: attachment.keyring.ring().identity(key),
             scope: scope.map_or(0, ContextPart::number),
         }
     }
 
-    fn set(&self) -> &'static [Place] {
+    fn set(&self) -> &'static [Way] {
         let first = (self.attachment as usize * 5 + self.key.slot) % SETS * WAYS;
         &TABLE[first..first + WAYS]
     }
 }
 
 /// One primed context; never changed once it is in the table.
-struct Entry {
-    of: Of,
+struct PrimedMac {
+    of: MacOf,
     mac: *mut HMAC_CTX,
     library: &'static Library,
     keyring: &'static Keyring,
-    /// Not to be followed: compared with what is seated.
+    /// Not to be followed: compared with what is at its place.
     attachment: *const Attachment,
-    place: usize,
+    at: usize,
 }
 
-impl Entry {
+impl PrimedMac {
     /// When it ends, as far as is known now; `None` if it has.
     fn end(&self, now: Time) -> Option<Time> {
         let end = self.keyring.ring().end_of(self.of.key).filter(|end| now < *end)?;
-        // SAFETY: seated, and not freed as long as the caller's lock is held.
-        let serves = pool::is_seated(self.place, self.attachment)
+        // SAFETY: at its place, and not freed as long as the caller's lock is held.
+        let serves = attachment::serves_at(self.at, self.attachment)
             && unsafe { &*self.attachment }.is_served_by(self.of.attachment, self.of.scope);
         serves.then_some(end)
     }
 }
 
-impl Drop for Entry {
+impl Drop for PrimedMac {
     fn drop(&mut self) {
         if let Some(free) = self.library.api.hmac_ctx_free {
             // SAFETY: made in `keep`, and freed here only. It cleanses itself.
@@ -100,23 +99,23 @@ impl Drop for Entry {
     }
 }
 
-/// Where an entry is.
-struct Place {
+/// Where one is.
+struct Way {
     /// Readers find it here.
-    live: AtomicPtr<Entry>,
+    live: AtomicPtr<PrimedMac>,
     /// Nobody finds it any more, but somebody may still be reading it.
-    dying: AtomicPtr<Entry>,
+    dying: AtomicPtr<PrimedMac>,
     /// Since when.
     since: AtomicU64,
 }
 
-static TABLE: [Place; PLACES] = [const {
-    Place {
+static TABLE: [Way; ENTRIES] = [const {
+    Way {
         live: AtomicPtr::new(ptr::null_mut()),
         dying: AtomicPtr::new(ptr::null_mut()),
         since: AtomicU64::new(0),
     }
-}; PLACES];
+}; ENTRIES];
 /// When the table is to be looked through next.
 static NEXT_SWEEP: AtomicU64 = AtomicU64::new(0);
 
@@ -126,12 +125,12 @@ static NEXT_SWEEP: AtomicU64 = AtomicU64::new(0);
 /// # Safety
 ///
 /// `mac` is a live HMAC_CTX of the library of what `of` is of.
-pub unsafe fn copy(of: &Of, mac: *mut HMAC_CTX) -> Option<bool> {
-    let _reading = seat::reading()?;
-    for place in of.set() {
-        // SAFETY: null or an Entry, which is not freed while this thread reads.
+pub unsafe fn copy(of: &MacOf, mac: *mut HMAC_CTX) -> Option<bool> {
+    let _guard = thread::pin()?;
+    for way in of.set() {
+        // SAFETY: null or a PrimedMac, which is not freed while this thread reads.
         // Acquire pairs with the Release in `keep`.
-        let entry = unsafe { place.live.load(Ordering::Acquire).as_ref() };
+        let entry = unsafe { way.live.load(Ordering::Acquire).as_ref() };
         if let Some(entry) = entry.filter(|entry| entry.of == *of) {
             let copy = entry.library.api.hmac_ctx_copy?;
             // SAFETY: both are live and of one library; the second is only read
@@ -143,58 +142,58 @@ pub unsafe fn copy(of: &Of, mac: *mut HMAC_CTX) -> Option<bool> {
 }
 
 /// Keeps a copy of `mac`, which a ticket has just keyed, for the tickets after
-/// it; or does not, if somebody is at the table or its places are taken. Never waits.
+/// it; or does not, if somebody is at the table or its ways are taken. Never waits.
 ///
 /// # Safety
 ///
 /// `mac` is a live HMAC_CTX of the attachment's library, keyed as `of` says.
-pub unsafe fn keep(of: &Of, attachment: &Attachment, mac: *mut HMAC_CTX, now: Time) {
-    let Attachment { library, keyring, place: seat, .. } = *attachment;
+pub unsafe fn keep(of: &MacOf, attachment: &Attachment, mac: *mut HMAC_CTX, now: Time) {
+    let Attachment { library, keyring, place: at, .. } = *attachment;
     let api = &library.api;
     let (Some(new), Some(copy)) = (api.hmac_ctx_new, api.hmac_ctx_copy) else { return };
     // Who has no seat cannot read either.
-    if seat::mine().is_none() || !may_displace(of, now) {
+    if thread::mine().is_none() || !may_displace(of, now) {
         return;
     }
     let Some(_lock) = process::try_exclusive() else { return };
     let set = of.set();
     // SAFETY: under the lock nobody frees what is found.
-    let is_there = |place: &Place| unsafe {
-        place.live.load(Ordering::Relaxed).as_ref().is_some_and(|entry| entry.of == *of)
+    let is_there = |way: &Way| unsafe {
+        way.live.load(Ordering::Relaxed).as_ref().is_some_and(|entry| entry.of == *of)
     };
-    if set.iter().any(is_there) || !pool::is_seated(seat, attachment) {
+    if set.iter().any(is_there) || !attachment::serves_at(at, attachment) {
         return;
     }
-    let free = set.iter().find(|place| place.is_free());
-    let Some(place) = free.or_else(|| make_room(set, now)) else { return };
+    let free = set.iter().find(|way| way.is_free());
+    let Some(way) = free.or_else(|| make_room(set, now)) else { return };
     // SAFETY: makes a new context; on success it is ours.
     let kept = unsafe { new() };
     if kept.is_null() {
         return;
     }
-    let entry = Entry { of: *of, mac: kept, library, keyring, attachment, place: seat };
+    let entry = PrimedMac { of: *of, mac: kept, library, keyring, attachment, at };
     // SAFETY: both are live, and the caller vouches for the second.
     if unsafe { copy(kept, mac) } != 1 {
         return;
     }
     let Some(end) = entry.end(now) else { return };
-    place.live.store(Box::into_raw(Box::new(entry)), Ordering::Release);
+    way.live.store(Box::into_raw(Box::new(entry)), Ordering::Release);
     NEXT_SWEEP.fetch_min(end.min(now + NAP).0, Ordering::Relaxed);
 }
 
-/// True if there is a free place, or it is one of sixteen times: more keys than
-/// places must not cost an exchange for each ticket.
-fn may_displace(of: &Of, now: Time) -> bool {
-    of.set().iter().any(Place::is_free) || (now.0 >> 10).is_multiple_of(16)
+/// True if there is a free way, or it is one of sixteen times: more keys than
+/// ways must not cost an exchange for each ticket.
+fn may_displace(of: &MacOf, now: Time) -> bool {
+    of.set().iter().any(Way::is_free) || (now.0 >> 10).is_multiple_of(16)
 }
 
-fn make_room(set: &'static [Place], now: Time) -> Option<&'static Place> {
-    let place = &set[(now.0 >> 14) as usize % WAYS];
-    place.put_out_of_reach();
-    place.free_if_unread().then_some(place)
+fn make_room(set: &'static [Way], now: Time) -> Option<&'static Way> {
+    let way = &set[(now.0 >> 14) as usize % WAYS];
+    way.put_out_of_reach();
+    way.free_if_unread().then_some(way)
 }
 
-impl Place {
+impl Way {
     fn is_free(&self) -> bool {
         self.live.load(Ordering::Relaxed).is_null() && self.dying.load(Ordering::Relaxed).is_null()
     }
@@ -205,7 +204,7 @@ impl Place {
         if !live.is_null() && self.free_if_unread() {
             self.dying.store(live, Ordering::Relaxed);
             self.live.store(ptr::null_mut(), Ordering::Release);
-            self.since.store(seat::turn().number(), Ordering::Relaxed);
+            self.since.store(thread::advance().number(), Ordering::Relaxed);
         }
     }
 
@@ -217,7 +216,7 @@ impl Place {
             return true;
         }
         let since = Epoch::of(self.since.load(Ordering::Relaxed));
-        if !seat::is_past(since) {
+        if !thread::is_past(since) {
             return false;
         }
         self.dying.store(ptr::null_mut(), Ordering::Relaxed);
@@ -257,16 +256,16 @@ pub fn sweep_patiently(now: Time) -> Time {
 /// As [`sweep`], for who holds the lock.
 pub fn sweep_under(_lock: &Exclusive, now: Time) -> Time {
     let mut next = Time::NEVER;
-    for place in &TABLE {
+    for way in &TABLE {
         // SAFETY: under the lock nobody frees what is found.
-        match unsafe { place.live.load(Ordering::Relaxed).as_ref() }.map(|entry| entry.end(now)) {
+        match unsafe { way.live.load(Ordering::Relaxed).as_ref() }.map(|entry| entry.end(now)) {
             Some(Some(end)) => next = next.min(end),
-            Some(None) => place.put_out_of_reach(),
+            Some(None) => way.put_out_of_reach(),
             None => {}
         }
     }
     // Each is tried, whatever became of the others.
-    let left = || TABLE.iter().filter(|place| !place.free_if_unread()).count();
+    let left = || TABLE.iter().filter(|way| !way.free_if_unread()).count();
     let mut looks = 0;
     while left() > 0 {
         looks += 1;

@@ -5,24 +5,21 @@
 //! in the scope of the object that called (which is the library itself, when
 //! it calls its own function through the PLT), and behind us in the global
 //! scope. From the function, its library; from the library, the whole table.
+//!
+//! Who called is told by the return address of an exported function. Rust has no
+//! word for that, so such a function is two instructions that pass it on as one
+//! more argument: [`go_on_with_caller`](crate::go_on_with_caller).
 
 use std::ffi::{CStr, c_char, c_int, c_long, c_uchar, c_void};
 use std::mem::MaybeUninit;
 use std::ptr;
-use std::sync::atomic::{
-    AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering,
-};
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use openssl_sys::{SSL, SSL_CTX, SSL_METHOD, SSL_SESSION};
 
+use super::algorithms::{Algorithms, LibraryContext};
 use super::api::{AnyFunction, TlsApi};
-use super::attach;
-use super::attachment::Attachment;
-use super::connection;
-use super::pool;
-use super::source::{Home, Source};
 use crate::process::{self, Exclusive};
-use crate::rotate::{Generator, NotRandom};
 
 /// One loaded TLS library.
 pub struct Library {
@@ -33,7 +30,7 @@ pub struct Library {
     /// Its functions that the preload shim stands in front of.
     pub originals: Originals,
     /// The default library context, and what was fetched from it.
-    pub source: Source,
+    pub algorithms: Algorithms,
     /// Where our state is in its objects.
     pub indices: Indices,
     next: AtomicPtr<Library>,
@@ -181,7 +178,7 @@ pub struct Indices {
     /// For what a context owns of ours.
     pub tenancy: AtomicI32,
     /// For what a connection has of ours.
-    connection: AtomicI32,
+    pub(super) connection: AtomicI32,
     /// For the preload shim's own state.
     pub shim: AtomicI32,
 }
@@ -194,55 +191,18 @@ impl Default for Indices {
 }
 
 impl Indices {
+    /// The index kept in `cell`, made at its first use; < 0 if there is none. The
+    /// caller holds [`process::exclusive`].
+    pub fn get_or_make(cell: &AtomicI32, make: impl FnOnce() -> c_int) -> c_int {
+        if cell.load(Ordering::Relaxed) < 0 {
+            cell.store(make(), Ordering::Relaxed);
+        }
+        cell.load(Ordering::Relaxed)
+    }
+
     /// For what a connection has of ours; < 0 before the first context is attached.
     pub fn connection(&self) -> c_int {
         self.connection.load(Ordering::Relaxed)
-    }
-}
-
-impl Library {
-    /// Makes what is needed before a context is attached. The caller holds
-    /// [`process::exclusive`].
-    pub(super) fn prepare(&'static self) {
-        attach::index(&self.indices.connection, || connection::new_index(self));
-    }
-}
-
-/// True once a context with a library context of its own was attached.
-static HAS_OTHER_HOMES: AtomicBool = AtomicBool::new(false);
-
-/// A context with a library context of its own is attached.
-pub(super) fn note_other_home() {
-    HAS_OTHER_HOMES.store(true, Ordering::Relaxed);
-}
-
-/// For who makes keys without a context at hand: the upkeep. In a process whose
-/// contexts have library contexts of their own, keys come from one of those, as
-/// long as one of its contexts lives.
-impl Generator for Library {
-    fn fill(&self, bytes: &mut [u8]) -> Result<(), NotRandom> {
-        if HAS_OTHER_HOMES.load(Ordering::Relaxed) {
-            // A fork may wait for who is here; so this waits for nobody.
-            let _lock = process::try_exclusive().ok_or(NotRandom::NotNow)?;
-            let own = |attachment: &Attachment| !attachment.source().home().is_default();
-            if let Some(attachment) = pool::find(own) {
-                let filled = attachment.fill(bytes);
-                // Nothing of this thread's stays in a library context that may be
-                // freed before the thread ends (OPENSSL_thread_stop_ex(3)).
-                let libctx = attachment.source().home().libctx;
-                let stop = attachment.library.api.openssl_thread_stop_ex;
-                if let Some(stop) = stop.filter(|_| !libctx.is_null()) {
-                    // SAFETY: under the lock the attachment's context lives, and
-                    // with it its library context.
-                    unsafe { stop(libctx) };
-                }
-                return filled;
-            }
-        }
-        match self.source.draw_secret(&self.api, bytes) {
-            true => Ok(()),
-            false => Err(NotRandom::Failed),
-        }
     }
 }
 
@@ -326,8 +286,8 @@ fn enlist(base: usize, api: TlsApi, originals: Originals) -> &'static Library {
     known(base).unwrap_or_else(|| {
         let next = AtomicPtr::new(LIBRARIES.load(Ordering::Relaxed));
         let indices = Indices::default();
-        let source = Source::new(Home::DEFAULT);
-        let library = Library { base, api, originals, source, indices, next };
+        let algorithms = Algorithms::new(LibraryContext::DEFAULT);
+        let library = Library { base, api, originals, algorithms, indices, next };
         let library = Box::leak(Box::new(library));
         LIBRARIES.store(library, Ordering::Release);
         library
@@ -529,4 +489,44 @@ fn originals(handle: *mut c_void) -> Originals {
         ossl_quic_server_method: find!(handle, c"OSSL_QUIC_server_method"),
         tls_server_method: find!(handle, c"TLS_server_method"),
     }
+}
+
+/// The whole body of a naked function with `$arguments` (1 to 4) arguments of
+/// one register each: goes on to `$target` with the return address as one
+/// more argument.
+#[cfg(target_arch = "x86_64")]
+#[macro_export]
+macro_rules! go_on_with_caller {
+    (1, $target:path) => { $crate::go_on_with_caller!(@ "rsi", $target) };
+    (2, $target:path) => { $crate::go_on_with_caller!(@ "rdx", $target) };
+    (3, $target:path) => { $crate::go_on_with_caller!(@ "rcx", $target) };
+    (4, $target:path) => { $crate::go_on_with_caller!(@ "r8", $target) };
+    (@ $register:literal, $target:path) => {
+        // System V AMD64 ABI: at entry the return address is on top of the stack.
+        ::core::arch::naked_asm!(
+            concat!("mov ", $register, ", [rsp]"),
+            "jmp {}",
+            sym $target
+        )
+    };
+}
+
+/// The whole body of a naked function with `$arguments` (1 to 4) arguments of
+/// one register each: goes on to `$target` with the return address as one
+/// more argument.
+#[cfg(target_arch = "aarch64")]
+#[macro_export]
+macro_rules! go_on_with_caller {
+    (1, $target:path) => { $crate::go_on_with_caller!(@ "x1", $target) };
+    (2, $target:path) => { $crate::go_on_with_caller!(@ "x2", $target) };
+    (3, $target:path) => { $crate::go_on_with_caller!(@ "x3", $target) };
+    (4, $target:path) => { $crate::go_on_with_caller!(@ "x4", $target) };
+    (@ $register:literal, $target:path) => {
+        // AAPCS64: at entry the return address is in x30.
+        ::core::arch::naked_asm!(
+            concat!("mov ", $register, ", x30"),
+            "b {}",
+            sym $target
+        )
+    };
 }

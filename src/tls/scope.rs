@@ -24,18 +24,17 @@ use std::time::Duration;
 
 use openssl_sys::{SSL, SSL_CTX, X509};
 
-use super::anchors::{self, Anchors};
+use super::algorithms::Algorithms;
 use super::api::TlsApi;
-use super::leaves::{Addresses, Leaves};
-use super::policy::Policy;
+use super::certificates::{Addresses, Leaves};
 use super::sni::ServerName;
-use super::source::Source;
+use super::verification::{self, Anchors, VerifyPolicy};
 use crate::clock::Time;
 use crate::config::Bind;
+use crate::epoch::{Epoch, Guard};
 use crate::process;
-use crate::quiescent::{Epoch, Reading};
-use crate::ring::traits::{Trait, Traits};
-use crate::seat;
+use crate::ring::asks::{Trait, Traits};
+use crate::thread;
 
 const VERSION: &[u8] = b"tktrot scope 2";
 /// How long a list of names is taken for unchanged while its address and length are: it cannot be
@@ -80,7 +79,7 @@ pub struct ContextPart {
     /// Of the scope that made it.
     scope: u64,
     of_context: OfContext,
-    policy: Policy,
+    policy: VerifyPolicy,
     encoded: Vec<u8>,
     traits: Traits,
     /// When it was last made, and came out the same.
@@ -95,17 +94,17 @@ pub struct OfContext {
 }
 
 /// Where that is.
-struct Places {
+struct Whereabouts {
     leaves: Addresses,
     store: *mut c_void,
 }
 
 /// What a ticket is bound to: kept by the connection or the scope, or one's own.
-pub enum Bound<'s> {
+pub enum PartRef<'s> {
     /// Kept by whoever else has it.
     Kept(&'s Arc<ContextPart>),
     /// The scope may drop its reference, but not while this reads.
-    Read(&'s Arc<ContextPart>, Reading<'s>),
+    Read(&'s Arc<ContextPart>, Guard<'s>),
     /// Nobody else keeps it.
     Own(Arc<ContextPart>),
 }
@@ -142,8 +141,8 @@ impl Scope {
     }
 
     /// That policy, if tickets are bound to it.
-    pub fn policy(&self, read: impl FnOnce() -> Policy) -> Policy {
-        if self.bind.verify { read() } else { Policy::NONE }
+    pub fn policy(&self, read: impl FnOnce() -> VerifyPolicy) -> VerifyPolicy {
+        if self.bind.verify { read() } else { VerifyPolicy::NONE }
     }
 
     /// The part of a connection that was made just now, and of all that are made
@@ -155,22 +154,22 @@ impl Scope {
     /// has yet, made of `ctx`, which nobody changes now.
     pub unsafe fn of_new_connection(
         &self,
-        (api, source): (&TlsApi, &Source),
+        (api, algorithms): (&TlsApi, &Algorithms),
         (ctx, ssl): (*const SSL_CTX, *mut SSL),
         now: Time,
     ) -> Option<Arc<ContextPart>> {
         // SAFETY: passed on from the caller. The connection has references to
         // its certificates, and its context, which has the names, is protected.
         unsafe {
-            let mut places = Places::NONE;
+            let mut places = Whereabouts::NONE;
             if self.bind.cert {
                 places.leaves = Addresses::of_connection(api, ssl);
             }
             if self.bind.verify {
-                places.store = anchors::store_of(api, ctx);
+                places.store = verification::store_of(api, ctx);
             }
-            let policy = self.policy(|| Policy::of_connection(api, ssl));
-            self.of_context_with((api, source), &places, policy, now)
+            let policy = self.policy(|| VerifyPolicy::of_connection(api, ssl));
+            self.of_context_with((api, algorithms), &places, policy, now)
         }
     }
 
@@ -182,15 +181,15 @@ impl Scope {
     /// changes it now: this runs inside a call of the server that reads it.
     pub unsafe fn look_at(
         &self,
-        (api, source): (&TlsApi, &Source),
+        (api, algorithms): (&TlsApi, &Algorithms),
         ctx: *mut SSL_CTX,
     ) -> Option<OfContext> {
         let _nobody_forks = process::looking();
-        let mut places = Places::NONE;
+        let mut places = Whereabouts::NONE;
         // SAFETY: passed on from the caller.
         unsafe {
             if self.bind.verify {
-                places.store = anchors::store_of(api, ctx);
+                places.store = verification::store_of(api, ctx);
             }
             let made = api.ssl_new.zip(api.ssl_free).filter(|_| self.bind.cert);
             let made = made.map(|(new, free)| (new(ctx), free)).filter(|(ssl, _)| !ssl.is_null());
@@ -200,7 +199,7 @@ impl Scope {
                 places.leaves = Addresses::one(get(ctx));
             }
             // The connection holds what it tells, until it is held here.
-            let of_context = OfContext::take((api, source), &places);
+            let of_context = OfContext::take((api, algorithms), &places);
             if let Some((ssl, free)) = made {
                 free(ssl);
             }
@@ -210,9 +209,9 @@ impl Scope {
 
     /// What is known of a context whose current certificate is that one.
     pub fn known(&self, current: *mut X509) -> Option<OfContext> {
-        let reading = seat::reading()?;
-        // SAFETY: what is found is kept no longer than `reading`.
-        let known = unsafe { self.find(&reading, |part| part.of_context.leaves.have(current)) };
+        let guard = thread::pin()?;
+        // SAFETY: what is found is kept no longer than `guard`.
+        let known = unsafe { self.find(&guard, |part| part.of_context.leaves.have(current)) };
         known.map(|(_, part)| part.of_context.clone())
     }
 
@@ -224,15 +223,15 @@ impl Scope {
     /// As for [`Scope::look_at`].
     pub unsafe fn of_context(
         &self,
-        sources: (&TlsApi, &Source),
+        sources: (&TlsApi, &Algorithms),
         (ctx, of_context): (*const SSL_CTX, &OfContext),
         now: Time,
     ) -> Option<Arc<ContextPart>> {
         // SAFETY: passed on from the caller.
         unsafe {
-            let policy = self.policy(|| Policy::of_context(sources.0, ctx));
-            let part = self.with_policy(sources, of_context, policy, seat::reading(), now);
-            part.map(Bound::into_shared)
+            let policy = self.policy(|| VerifyPolicy::of_context(sources.0, ctx));
+            let part = self.with_policy(sources, of_context, policy, thread::pin(), now);
+            part.map(PartRef::into_shared)
         }
     }
 
@@ -241,33 +240,33 @@ impl Scope {
     /// All that is told is alive.
     unsafe fn of_context_with(
         &self,
-        (api, source): (&TlsApi, &Source),
-        places: &Places,
-        policy: Policy,
+        (api, algorithms): (&TlsApi, &Algorithms),
+        places: &Whereabouts,
+        policy: VerifyPolicy,
         now: Time,
     ) -> Option<Arc<ContextPart>> {
-        let reading = seat::reading();
-        // SAFETY: what is found is kept no longer than `reading`; the rest is
+        let guard = thread::pin();
+        // SAFETY: what is found is kept no longer than `guard`; the rest is
         // passed on from the caller.
         unsafe {
             let mut known = None;
-            if let Some(reading) = &reading {
+            if let Some(guard) = &guard {
                 let same = |part: &ContextPart| {
                     part.of_context.is_at(places) && part.policy == policy && part.is_sure(now)
                 };
-                if let Some((place, part)) = self.find(reading, same) {
+                if let Some((place, part)) = self.find(guard, same) {
                     self.is_newest(place);
                     return Some(Arc::clone(part));
                 }
                 let is_at = |part: &ContextPart| part.of_context.is_at(places);
-                known = self.find(reading, is_at).map(|(_, part)| part.of_context.clone());
+                known = self.find(guard, is_at).map(|(_, part)| part.of_context.clone());
             }
             let of_context = match known {
                 Some(known) => known,
-                None => OfContext::take((api, source), places)?,
+                None => OfContext::take((api, algorithms), places)?,
             };
-            let part = self.with_policy((api, source), &of_context, policy, reading, now);
-            part.map(Bound::into_shared)
+            let part = self.with_policy((api, algorithms), &of_context, policy, guard, now);
+            part.map(PartRef::into_shared)
         }
     }
 
@@ -283,33 +282,33 @@ impl Scope {
     /// the policy are alive.
     pub unsafe fn of_connections_context(
         &self,
-        (api, source): (&TlsApi, &Source),
+        (api, algorithms): (&TlsApi, &Algorithms),
         (ctx, ssl): (*const SSL_CTX, *mut SSL),
-        policy: Policy,
+        policy: VerifyPolicy,
         now: Time,
-    ) -> Option<Bound<'_>> {
-        let reading = seat::reading();
+    ) -> Option<PartRef<'_>> {
+        let guard = thread::pin();
         // SAFETY: the address of a certificate is only compared, until it is
-        // known that somebody holds it; what is found is kept as `reading` is.
+        // known that somebody holds it; what is found is kept as `guard` is.
         unsafe {
             let get = api.ssl_ctx_get0_certificate.filter(|_| self.bind.cert);
             let current = get.map_or(ptr::null_mut(), |get| get(ctx));
             let mut of_context = None;
-            if let Some(known) = &reading {
+            if let Some(known) = &guard {
                 let has = |part: &ContextPart| part.of_context.leaves.have(current);
                 let is_it =
                     |part: &ContextPart| has(part) && part.policy == policy && part.is_sure(now);
                 if let Some((place, part)) = self.find(known, is_it) {
                     self.is_newest(place);
-                    return reading.map(|reading| Bound::Read(part, reading));
+                    return guard.map(|guard| PartRef::Read(part, guard));
                 }
                 of_context = self.find(known, has).map(|(_, part)| part.of_context.clone());
             }
             let of_context = match of_context {
                 Some(of_context) => of_context,
-                None => self.replaced((api, source), (ctx, current, ssl), reading.as_ref())?,
+                None => self.replaced((api, algorithms), (ctx, current, ssl), guard.as_ref())?,
             };
-            self.with_policy((api, source), &of_context, policy, reading, now)
+            self.with_policy((api, algorithms), &of_context, policy, guard, now)
         }
     }
 
@@ -320,9 +319,9 @@ impl Scope {
     /// As for [`Scope::of_connections_context`].
     unsafe fn replaced(
         &self,
-        (api, source): (&TlsApi, &Source),
+        (api, algorithms): (&TlsApi, &Algorithms),
         (ctx, current, ssl): (*const SSL_CTX, *mut X509, *mut SSL),
-        reading: Option<&Reading<'_>>,
+        guard: Option<&Guard<'_>>,
     ) -> Option<OfContext> {
         // SAFETY: what the connection has, it holds. In BoringSSL each connection
         // has copies of its own, and the context's are read under a lock of its own.
@@ -332,20 +331,20 @@ impl Scope {
             let leaves = if !self.bind.cert {
                 Leaves::NONE
             } else if is_openssl && api.ssl_get_certificate.is_some_and(holds) {
-                Leaves::take(api, source, &Addresses::of_connection(api, ssl))?
+                Leaves::take(api, algorithms, &Addresses::of_connection(api, ssl))?
             } else if !is_openssl || api.ssl_get_certificate.is_none() {
-                Leaves::take(api, source, &Addresses::one(current))?
+                Leaves::take(api, algorithms, &Addresses::one(current))?
             } else {
                 // The ones of before; never none: the ticket would be bound to less.
                 let some = |part: &ContextPart| !part.of_context.leaves.have(ptr::null_mut());
-                return self.find(reading?, some).map(|(_, newest)| newest.of_context.clone());
+                return self.find(guard?, some).map(|(_, newest)| newest.of_context.clone());
             };
             // Whom it trusted when it was installed.
-            let newest = reading.and_then(|reading| self.find(reading, |_| true));
+            let newest = guard.and_then(|guard| self.find(guard, |_| true));
             let anchors = match newest {
                 Some((_, newest)) => Arc::clone(&newest.of_context.anchors),
                 None if !self.bind.verify => Arc::new(Anchors::NONE),
-                None => Arc::new(Anchors::take(api, source, anchors::store_of(api, ctx))?),
+                None => Arc::new(Anchors::take(api, algorithms, verification::store_of(api, ctx))?),
             };
             Some(OfContext { leaves: Arc::new(leaves), anchors })
         }
@@ -358,59 +357,59 @@ impl Scope {
     /// The names of the policy are alive.
     pub unsafe fn with_policy<'s>(
         &'s self,
-        (api, source): (&TlsApi, &Source),
+        (api, algorithms): (&TlsApi, &Algorithms),
         of_context: &OfContext,
-        policy: Policy,
-        reading: Option<Reading<'s>>,
+        policy: VerifyPolicy,
+        guard: Option<Guard<'s>>,
         now: Time,
-    ) -> Option<Bound<'s>> {
-        let Some(reading) = reading else {
+    ) -> Option<PartRef<'s>> {
+        let Some(guard) = guard else {
             // SAFETY: passed on from the caller.
-            let part = unsafe { self.make((api, source), of_context, policy, now) }?;
-            return Some(Bound::Own(Arc::new(part)));
+            let part = unsafe { self.make((api, algorithms), of_context, policy, now) }?;
+            return Some(PartRef::Own(Arc::new(part)));
         };
-        // SAFETY: what is found is kept no longer than `reading`.
+        // SAFETY: what is found is kept no longer than `guard`.
         unsafe {
             let is_it = |part: &ContextPart| {
                 part.policy == policy && part.of_context.is(of_context) && part.is_sure(now)
             };
-            if let Some((place, part)) = self.find(&reading, is_it) {
+            if let Some((place, part)) = self.find(&guard, is_it) {
                 self.is_newest(place);
-                return Some(Bound::Read(part, reading));
+                return Some(PartRef::Read(part, guard));
             }
-            let mut part = self.make((api, source), of_context, policy, now)?;
+            let mut part = self.make((api, algorithms), of_context, policy, now)?;
             let same = |known: &ContextPart| known.encoded == part.encoded;
-            if let Some((place, known)) = self.find(&reading, same) {
+            if let Some((place, known)) = self.find(&guard, same) {
                 if known.policy == policy && known.of_context.is(of_context) {
                     known.checked.store(now.0, Ordering::Relaxed);
                     self.is_newest(place);
-                    return Some(Bound::Read(known, reading));
+                    return Some(PartRef::Read(known, guard));
                 }
                 // MACs that were made with it are as good as those with this one.
                 part.number = known.number;
             }
             let part = Arc::new(part);
             self.remember(&part);
-            Some(Bound::Own(part))
+            Some(PartRef::Own(part))
         }
     }
 
     /// The part of that number, if it is remembered.
-    pub fn of_number(&self, number: u64) -> Option<Bound<'_>> {
-        let reading = seat::reading()?;
-        // SAFETY: what is found is kept no longer than `reading`.
-        let found = unsafe { self.find(&reading, |part| part.number == number) };
-        found.map(|(_, part)| part).map(|part| Bound::Read(part, reading))
+    pub fn of_number(&self, number: u64) -> Option<PartRef<'_>> {
+        let guard = thread::pin()?;
+        // SAFETY: what is found is kept no longer than `guard`.
+        let found = unsafe { self.find(&guard, |part| part.number == number) };
+        found.map(|(_, part)| part).map(|part| PartRef::Read(part, guard))
     }
 
     /// The first state with that property, the newest first, and its place.
     ///
     /// # Safety
     ///
-    /// The state is not used any more when the reading ends.
+    /// The state is not used any more when the guard is dropped.
     unsafe fn find(
         &self,
-        _while: &Reading<'_>,
+        _while: &Guard<'_>,
         is_it: impl Fn(&ContextPart) -> bool,
     ) -> Option<(usize, &Arc<ContextPart>)> {
         let newest = self.newest.load(Ordering::Relaxed) as usize;
@@ -437,7 +436,7 @@ impl Scope {
         let Some(_lock) = process::try_exclusive() else { return };
         let displaced = self.displaced.load(Ordering::Relaxed);
         if !displaced.is_null() {
-            if !seat::is_past(Epoch::of(self.displaced_at.load(Ordering::Relaxed))) {
+            if !thread::is_past(Epoch::of(self.displaced_at.load(Ordering::Relaxed))) {
                 return;
             }
             self.displaced.store(ptr::null_mut(), Ordering::Relaxed);
@@ -456,7 +455,7 @@ impl Scope {
         let old = self.states[place].swap(new, Ordering::AcqRel);
         self.newest.store(place as u64, Ordering::Relaxed);
         if !old.is_null() {
-            self.displaced_at.store(seat::turn().number(), Ordering::Relaxed);
+            self.displaced_at.store(thread::advance().number(), Ordering::Relaxed);
             self.displaced.store(old, Ordering::Relaxed);
         }
     }
@@ -468,9 +467,9 @@ impl Scope {
 
     /// True if tickets may still be bound to the part of that number.
     pub fn may_be(&self, number: u64) -> bool {
-        let Some(reading) = seat::reading() else { return false };
+        let Some(guard) = thread::pin() else { return false };
         // SAFETY: it is only looked at here.
-        unsafe { self.find(&reading, |part| part.number == number) }.is_some()
+        unsafe { self.find(&guard, |part| part.number == number) }.is_some()
     }
 
     /// The connection's part: what goes before its bytes, and the bytes. `None`
@@ -489,9 +488,9 @@ impl Scope {
     /// The names of the policy are alive.
     unsafe fn make(
         &self,
-        (api, source): (&TlsApi, &Source),
+        (api, algorithms): (&TlsApi, &Algorithms),
         of_context: &OfContext,
-        policy: Policy,
+        policy: VerifyPolicy,
         now: Time,
     ) -> Option<ContextPart> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -503,7 +502,7 @@ impl Scope {
         let before = encoded.len();
         if self.bind.verify {
             // SAFETY: passed on from the caller.
-            add(&mut encoded, Part::Verification, &unsafe { policy.encode(api, source) }?);
+            add(&mut encoded, Part::Verification, &unsafe { policy.encode(api, algorithms) }?);
             if policy.asks() {
                 add(&mut encoded, Part::Anchors, of_context.anchors.encoded());
             }
@@ -546,7 +545,7 @@ impl ContextPart {
     }
 
     /// The policy in it.
-    pub fn policy(&self) -> Policy {
+    pub fn policy(&self) -> VerifyPolicy {
         self.policy
     }
 
@@ -566,16 +565,19 @@ impl OfContext {
     /// # Safety
     ///
     /// What is told is alive.
-    unsafe fn take((api, source): (&TlsApi, &Source), places: &Places) -> Option<Self> {
+    unsafe fn take(
+        (api, algorithms): (&TlsApi, &Algorithms),
+        places: &Whereabouts,
+    ) -> Option<Self> {
         // SAFETY: passed on from the caller.
         let (leaves, anchors) = unsafe {
-            let leaves = Leaves::take(api, source, &places.leaves)?;
-            (leaves, Anchors::take(api, source, places.store)?)
+            let leaves = Leaves::take(api, algorithms, &places.leaves)?;
+            (leaves, Anchors::take(api, algorithms, places.store)?)
         };
         Some(OfContext { leaves: Arc::new(leaves), anchors: Arc::new(anchors) })
     }
 
-    fn is_at(&self, places: &Places) -> bool {
+    fn is_at(&self, places: &Whereabouts) -> bool {
         self.leaves.are(&places.leaves) && self.anchors.are_of(places.store)
     }
 
@@ -584,28 +586,28 @@ impl OfContext {
     }
 }
 
-impl Places {
-    const NONE: Places = Places { leaves: Addresses::NONE, store: ptr::null_mut() };
+impl Whereabouts {
+    const NONE: Whereabouts = Whereabouts { leaves: Addresses::NONE, store: ptr::null_mut() };
 }
 
-impl std::ops::Deref for Bound<'_> {
+impl std::ops::Deref for PartRef<'_> {
     type Target = ContextPart;
 
     fn deref(&self) -> &ContextPart {
         match self {
-            Bound::Kept(part) | Bound::Read(part, _) => part,
-            Bound::Own(part) => part,
+            PartRef::Kept(part) | PartRef::Read(part, _) => part,
+            PartRef::Own(part) => part,
         }
     }
 }
 
-impl Bound<'_> {
+impl PartRef<'_> {
     /// A reference that may outlive the scope's. (Of two readings the second one
     /// ends first: what is found meanwhile is taken out of it with this.)
     pub fn into_shared(self) -> Arc<ContextPart> {
         match self {
-            Bound::Kept(part) | Bound::Read(part, _) => Arc::clone(part),
-            Bound::Own(part) => part,
+            PartRef::Kept(part) | PartRef::Read(part, _) => Arc::clone(part),
+            PartRef::Own(part) => part,
         }
     }
 }
@@ -627,18 +629,18 @@ fn add(encoded: &mut Vec<u8>, part: Part, bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tls::source::Home;
+    use crate::tls::algorithms::LibraryContext;
 
     fn encoded(label: &[u8], bind: Bind) -> Vec<u8> {
         let scope = Scope::new(label, bind);
         // SAFETY: an all-None table is valid, and the policy has no names.
         unsafe {
             let api: TlsApi = std::mem::zeroed();
-            let source = Source::new(Home::DEFAULT);
+            let algorithms = Algorithms::new(LibraryContext::DEFAULT);
             let (leaves, anchors) = (Arc::new(Leaves::NONE), Arc::new(Anchors::NONE));
             let of_context = OfContext { leaves, anchors };
-            let policy = Policy::of_mode(1, -1);
-            scope.make((&api, &source), &of_context, policy, Time(0)).unwrap().encoded.clone()
+            let policy = VerifyPolicy::of_mode(1, -1);
+            scope.make((&api, &algorithms), &of_context, policy, Time(0)).unwrap().encoded.clone()
         }
     }
 

@@ -5,7 +5,7 @@
 //! When a ticket is opened, only the ClientHello has the name; when one is
 //! sealed, only `SSL_get_servername`; and when a TLS 1.2 ticket is renewed,
 //! that returns the old session's name, so the one that was seen at the
-//! opening is remembered ([`connection`]). (BoringSSL and AWS-LC have the name early, and no
+//! opening is remembered ([`super::connection`]). (BoringSSL and AWS-LC have the name early, and no
 //! other way to it.)
 
 use std::ffi::CStr;
@@ -14,8 +14,6 @@ use std::ptr;
 use openssl_sys::SSL;
 
 use super::api::TlsApi;
-use super::connection;
-use super::resolve::Library;
 
 /// `TLSEXT_TYPE_server_name` (RFC 6066 §3).
 const EXTENSION: u32 = 0;
@@ -81,28 +79,12 @@ impl<'h> ServerName<'h> {
         }
     }
 
-    /// The name of a connection for which a ticket is being sealed. `None` if
-    /// it cannot be known.
+    /// The name of a connection whose ClientHello was read before now.
     ///
     /// # Safety
     ///
-    /// `ssl` is the connection of the callback that runs, at enc = 1.
-    pub unsafe fn at_sealing(library: &Library, ssl: *mut SSL) -> Option<Self> {
-        let api = &library.api;
-        // SAFETY: the caller vouches for `ssl`.
-        unsafe {
-            let reused = api.ssl_session_reused.is_some_and(|reused| reused(ssl) == 1);
-            if reused && !api.is_tls_1_3(ssl) && api.ssl_client_hello_get0_ext.is_some() {
-                return connection::handshake_so_far(library, ssl)?.recall();
-            }
-            Some(Self::negotiated(api, ssl))
-        }
-    }
-
-    /// # Safety
-    ///
-    /// `ssl` is a live connection of that library.
-    unsafe fn negotiated(api: &TlsApi, ssl: *mut SSL) -> Self {
+    /// `ssl` is a live connection of the library that `api` is of.
+    pub unsafe fn negotiated(api: &TlsApi, ssl: *mut SSL) -> Self {
         // SAFETY: the caller vouches for `ssl`; the string is the library's,
         // and lives longer than the callback.
         unsafe {

@@ -13,23 +13,24 @@ use std::time::Duration;
 
 use openssl_sys::{EVP_CIPHER_CTX, HMAC_CTX, SSL};
 
+use super::algorithms::Direction;
 use super::attachment::Attachment;
 use super::connection::{self, Opened};
-use super::errors;
-use super::iv::{self, Iv};
-use super::primed::{self, Of};
+use super::error_queue;
+use super::iv;
+use super::primed::{self, MacOf};
 use super::scope::ContextPart;
 use super::sni::ServerName;
-use super::source::Direction;
 use crate::clock::Time;
-use crate::config::{Bind, Renew};
+use crate::config::{Bind, Renew, Upkeep};
 use crate::log::OnceOnly;
-use crate::ring::reader::Located;
+use crate::ring::seqlock::Located;
 use crate::ring::stats::Counter;
 use crate::schedule::KeyState;
 use crate::secret::{KeyName, KeySecrets, SHALLOW, Secret, wipe_stack, wipe_stack_by};
+use crate::thread::Iv;
 use crate::unnoticed::Unnoticed;
-use crate::{error, warning};
+use crate::{error, upkeep, warning};
 
 const NONE: c_int = 0;
 const USE: c_int = 1;
@@ -54,7 +55,7 @@ pub trait TicketMac {
 }
 
 /// What a ticket is sealed with and bound to.
-struct Bound<'b> {
+struct SealedWith<'b> {
     key: &'b Located<'b>,
     /// A part of the scope; `None` for a ticket without associated data.
     scope: Option<&'b ContextPart>,
@@ -102,7 +103,7 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
     /// The members are what the TLS library gave to the callback that runs.
     pub unsafe fn answer(mut self) -> c_int {
         let _unnoticed = Unnoticed::begin();
-        let _mark = errors::Mark::set(&self.attachment.library.api);
+        let _mark = error_queue::Mark::set(&self.attachment.library.api);
         // SAFETY: passed on from the caller.
         let answer = unsafe { self.answer_below() };
         match self.touched {
@@ -145,7 +146,7 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
     ///
     /// As for [`Call::answer`], at enc = 1.
     unsafe fn seal_or_decline(&mut self) -> c_int {
-        self.attachment.settle();
+        self.settle();
         // SAFETY: passed on from the caller.
         unsafe {
             self.tell_refused();
@@ -156,6 +157,14 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
                     self.decline()
                 }
             }
+        }
+    }
+
+    /// Makes this process known to the ring, once.
+    fn settle(&self) {
+        let Attachment { keyring, upkeep, .. } = self.attachment;
+        if keyring.settle() && *upkeep == Upkeep::Thread {
+            upkeep::start(keyring, primed::sweep);
         }
     }
 
@@ -226,7 +235,7 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
         let mut scope = None;
         if attachment.scope.bind() != Bind::NONE {
             // SAFETY: the connection of this call.
-            scope = unsafe { attachment.scope_at_sealing(self.ssl, now) };
+            scope = unsafe { connection::scope_at_sealing(attachment, self.ssl, now) };
             let Some(bound) = &scope else {
                 attachment.count(Counter::Errors);
                 return None;
@@ -295,9 +304,9 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
     ) -> Option<Sealed> {
         let Attachment { library, .. } = self.attachment;
         // SAFETY: the connection of this call.
-        let server_name = unsafe { ServerName::at_sealing(library, self.ssl) }?;
-        let iv = iv::of_moment(iv::fresh(&library.api, self.attachment.source())?, now);
-        let bound = Bound { key, scope, server_name: &server_name };
+        let server_name = unsafe { connection::server_name_at_sealing(library, self.ssl) }?;
+        let iv = iv::of_moment(iv::fresh(&library.api, self.attachment.algorithms())?, now);
+        let bound = SealedWith { key, scope, server_name: &server_name };
         let primed = self.prime(&bound, &iv, Direction::Encrypt, now);
         primed.then_some(Sealed { name: key.name, iv })
     }
@@ -348,7 +357,7 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
         let (name, iv) = unsafe {
             (KeyName(self.name.cast::<[u8; 16]>().read()), self.iv.cast::<[u8; 16]>().read())
         };
-        self.attachment.settle();
+        self.settle();
         let now = keyring.now();
         keyring.tick_with(now, self.attachment);
         primed::tend(now);
@@ -357,7 +366,7 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
         if bind != Bind::NONE {
             // SAFETY: the connection of this call. What holds for it now is to be known when
             // the next ticket is sealed, whatever becomes of this one.
-            scope = unsafe { self.attachment.scope_at_opening(self.ssl, now) };
+            scope = unsafe { connection::scope_at_opening(self.attachment, self.ssl, now) };
         }
         let Some(key) = keyring.ring().locate(&name) else {
             self.attachment.count(Counter::Unknown);
@@ -389,7 +398,7 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
         // SAFETY: the connection of this call.
         let server_name = unsafe { ServerName::at_opening(&library.api, self.ssl) };
         let scope = scope.as_deref().filter(|_| is_bound);
-        let bound = Bound { key: &key, scope, server_name: &server_name };
+        let bound = SealedWith { key: &key, scope, server_name: &server_name };
         if !self.prime(&bound, &iv, Direction::Decrypt, now) {
             self.attachment.count(Counter::Errors);
             return NONE;
@@ -439,7 +448,7 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
     }
 
     /// Primes both contexts; false if the TLS library fails, or the key is gone.
-    fn prime(&mut self, bound: &Bound<'_>, iv: &Iv, direction: Direction, now: Time) -> bool {
+    fn prime(&mut self, bound: &SealedWith<'_>, iv: &Iv, direction: Direction, now: Time) -> bool {
         let mut aes = Secret::zeroed();
         self.touched = Touched::CipherKey;
         bound.key.read_aes(&mut aes)
@@ -448,14 +457,14 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
     }
 
     fn prime_cipher(&self, key: (&Secret<32>, bool), iv: &Iv, direction: Direction) -> bool {
-        let (api, source) = (&self.attachment.library.api, self.attachment.source());
+        let (api, algorithms) = (&self.attachment.library.api, self.attachment.algorithms());
         // SAFETY: the TLS library's live cipher context.
-        unsafe { source.prime(api, self.cipher, key, iv, direction) }
+        unsafe { algorithms.prime(api, self.cipher, key, iv, direction) }
     }
 
-    fn prime_mac(&mut self, bound: &Bound<'_>, now: Time) -> bool {
-        let Bound { key, scope, server_name } = bound;
-        let of = Of::new(self.attachment, key, *scope);
+    fn prime_mac(&mut self, bound: &SealedWith<'_>, now: Time) -> bool {
+        let SealedWith { key, scope, server_name } = bound;
+        let of = MacOf::new(self.attachment, key, *scope);
         // SAFETY: the MAC context is that of the attachment's library.
         let copied = self.mac.copyable().and_then(|mac| unsafe { primed::copy(&of, mac) });
         if !copied.unwrap_or_else(|| self.key_mac(bound, &of, now)) {
@@ -471,7 +480,7 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
     /// As the first ticket of a key does.
     #[cold]
     #[inline(never)]
-    fn key_mac(&mut self, bound: &Bound<'_>, of: &Of, now: Time) -> bool {
+    fn key_mac(&mut self, bound: &SealedWith<'_>, of: &MacOf, now: Time) -> bool {
         let mut hmac = Secret::zeroed();
         self.touched = Touched::Both;
         let keyed = bound.key.read_hmac(&mut hmac)

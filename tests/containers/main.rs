@@ -61,7 +61,7 @@ fn keyring(place: &Place) -> Keyring {
 }
 
 fn node(ring: &Ring) -> u64 {
-    ring.header().node.load(Ordering::Relaxed)
+    ring.node()
 }
 
 /// So many times, so many servers start at once, each in a container of its own.

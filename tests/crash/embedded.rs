@@ -76,7 +76,8 @@ fn at_a_rotation_for_which_the_ring_grows() {
 }
 
 fn foreign(end: Time) -> Key {
-    let mut key = Key { node: 99, ..Key::blank() };
+    let mut key = Key::blank();
+    key.node = 99;
     for bytes in [key.secrets.aes.expose_mut(), key.secrets.hmac.expose_mut()] {
         Counting.fill(bytes).unwrap();
     }
@@ -95,7 +96,9 @@ fn at_the_erasure_of_a_key_in_the_middle_of_a_chain() {
     let key_in_one_bucket = |number: u8| {
         let mut name = KeyName([7; 16]);
         name.0[15] = number;
-        Key { name, ..foreign(Time(u64::MAX / 2)) }
+        let mut key = foreign(Time(u64::MAX / 2));
+        key.name = name;
+        key
     };
     let mut deaths = 0;
     for stores in 1..200 {

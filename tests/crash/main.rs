@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use tktrot::clock::{Clock, Time};
 use tktrot::config::Config;
-use tktrot::govern::{Governed, LEASE};
 use tktrot::kill_points;
 use tktrot::ring::Ring;
+use tktrot::ring::key::Key;
 use tktrot::ring::layout::{Capacity, FIRST_SLOTS};
-use tktrot::ring::reader::Key;
 use tktrot::ring::writer::Entry;
+use tktrot::rotate::govern::{Governed, LEASE};
 use tktrot::rotate::{Generator, Keyring, NotRandom};
 use tktrot::schedule::{KeyState, KeyTimes};
 use tktrot::secret::KeyName;

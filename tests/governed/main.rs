@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use tktrot::clock::{Clock, Time, VirtualClock};
 use tktrot::config::{Bind, Config};
-use tktrot::govern::{Governed, LEASE};
 use tktrot::ring::Ring;
 use tktrot::ring::file::Place;
+use tktrot::ring::key::Key;
 use tktrot::ring::layout::Capacity;
-use tktrot::ring::reader::Key;
 use tktrot::ring::writer::{Entry, NotPublished};
+use tktrot::rotate::govern::{Governed, LEASE};
 use tktrot::rotate::{Failure, Generator, Keyring, NotRandom};
 use tktrot::schedule::{KeyState, KeyTimes};
 use tktrot::secret::KeyName;

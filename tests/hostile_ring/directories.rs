@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use testbed::RingDir;
-use tktrot::ring::origin;
+use tktrot::ring::file;
 
 use crate::contents::sound_ring;
 use crate::files::write;
@@ -112,7 +112,7 @@ fn one_that_is_full_and_holds_a_ring_with_holes() -> Result<()> {
         let file = File::options().write(true).open(&path)?;
         file.set_len(sound.len() as u64)?;
         if present != 0 {
-            origin::adopt(&file)?;
+            file::adopt(&file)?;
         }
         fill_up(&full)?;
         is_refused(&path, "no room for it")?;

@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
 use testbed::RingDir;
-use tktrot::ring::origin;
+use tktrot::ring::file;
 
 use crate::contents::sound_ring;
 use crate::{Result, is_refused};
@@ -30,7 +30,7 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
 /// A file of a ring that claims to have been made there.
 pub fn write_ring(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     write(path, bytes, mode)?;
-    Ok(origin::adopt(&fs::OpenOptions::new().write(true).open(path)?)?)
+    Ok(file::adopt(&fs::OpenOptions::new().write(true).open(path)?)?)
 }
 
 #[test]

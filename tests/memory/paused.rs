@@ -8,7 +8,7 @@ use testbed::nginx::Nginx;
 use testbed::process::{Process, needs_root};
 use testbed::{RingDir, wait};
 use tktrot::process::ProcessId;
-use tktrot::ring::lease::SILENCE;
+use tktrot::ring::life::SILENCE;
 use tktrot::ring::lock::Holder;
 
 use super::witness::Witness;

@@ -12,9 +12,9 @@ use tktrot::clock::{BootClock, Clock, Time};
 use tktrot::process::ProcessId;
 use tktrot::ring::Ring;
 use tktrot::ring::file::Place;
+use tktrot::ring::key::Key;
 use tktrot::ring::layout::{Capacity, MIN_CAPACITY};
 use tktrot::ring::lock::Holder;
-use tktrot::ring::reader::Key;
 
 use super::Result;
 

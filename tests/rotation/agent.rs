@@ -3,8 +3,8 @@
 use proptest::sample::Index;
 
 use tktrot::clock::{Time, VirtualClock};
-use tktrot::govern::Governed;
 use tktrot::ring::writer::Entry;
+use tktrot::rotate::govern::Governed;
 use tktrot::schedule::{KeyState, KeyTimes, LONGEST_LINE, Policy};
 use tktrot::secret::KeyName;
 

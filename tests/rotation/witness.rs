@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use tktrot::clock::Time;
-use tktrot::ring::reader::Key;
-use tktrot::ring::view::{KeyFacts, View};
+use tktrot::ring::key::Key;
+use tktrot::ring::key::KeyFacts;
+use tktrot::ring::view::View;
 use tktrot::schedule::{KeyState, KeyTimes, Policy};
 use tktrot::secret::KeyName;
 

@@ -9,11 +9,13 @@ use tempfile::TempDir;
 use tktrot::clock::{Clock, Time, VirtualClock, nanos};
 use tktrot::config::Config;
 use tktrot::ring::file::Place;
+use tktrot::ring::key::KeyFacts;
 use tktrot::ring::layout::Capacity;
-use tktrot::ring::view::{KeyFacts, View};
-use tktrot::rotate::{Failure, Keyring, policy_of};
+use tktrot::ring::view::View;
+use tktrot::rotate::{Failure, Keyring};
 use tktrot::schedule::{KeyState, Policy};
 use tktrot::secret::KeyName;
+use tktrot::terms::policy_of;
 
 use crate::acts::{Act, Settings, Span};
 use crate::agent;
@@ -118,7 +120,7 @@ impl World {
     }
 
     fn policy(&self) -> Policy {
-        policy_of(self.view.header(), self.view.capacity())
+        policy_of(&self.view.settings(), self.view.capacity())
     }
 
     /// True if a key that is wanted can be made, and it is the schedule that says so.

@@ -9,7 +9,7 @@ use testbed::log;
 use testbed::solo::Solo;
 use tktrot::ring::file::Place;
 use tktrot::ring::view::View;
-use tktrot::rotate::policy_of;
+use tktrot::terms::policy_of;
 
 use crate::{Result, resumption, server};
 
@@ -21,7 +21,7 @@ fn look(ring: &RingDir) -> Result<View> {
 
 /// R, L, and whether keys are plain.
 fn terms(view: &View) -> (u64, u64, bool) {
-    let policy = policy_of(view.header(), view.capacity());
+    let policy = policy_of(&view.settings(), view.capacity());
     let plain = view.header().plain.load(Ordering::Relaxed) != 0;
     (policy.rotate_every.as_secs(), policy.lifetime.as_secs(), plain)
 }

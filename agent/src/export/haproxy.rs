@@ -12,7 +12,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tktrot::ring::reader::Key;
+use tktrot::ring::key::Key;
 use tktrot_keyfile::{self as keyfile, Bytes, haproxy::LINES};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;

@@ -66,7 +66,8 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 use tktrot::clock::{BootClock, Clock, Time};
-use tktrot::ring::view::{KeyFacts, View};
+use tktrot::ring::key::KeyFacts;
+use tktrot::ring::view::View;
 use tktrot::schedule::KeyState;
 use tktrot_keyfile::files::Format;
 use tktrot_keyfile::lighttpd::Now;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tktrot::clock::{BootClock, Clock};
 use tktrot::ring::file::Place;
+use tktrot::ring::key::Key;
 use tktrot::ring::layout::Capacity;
-use tktrot::ring::reader::Key;
 use tktrot::schedule::KeyTimes;
 
 use crate::Result;
@@ -18,7 +18,8 @@ pub fn fill(dir: &Path, file: &str, keys: u64) -> Result<()> {
     let writer = ring.write_within(Duration::from_secs(2)).map_err(|why| format!("{why:?}"))?;
     let now = BootClock.now();
     for number in 1..=keys {
-        let mut key = Key { node: number, ..Key::blank() };
+        let mut key = Key::blank();
+        key.node = number;
         openssl::rand::rand_bytes(&mut key.name.0)?;
         openssl::rand::rand_bytes(key.secrets.aes.expose_mut())?;
         openssl::rand::rand_bytes(key.secrets.hmac.expose_mut())?;

@@ -8,8 +8,8 @@ pub mod atomics;
 pub mod clock;
 #[path = "../../../src/config/mod.rs"]
 pub mod config;
-#[path = "../../../src/govern.rs"]
-pub mod govern;
+#[path = "../../../src/epoch.rs"]
+pub mod epoch;
 pub mod kill_points;
 #[path = "../../../src/log/mod.rs"]
 pub mod log;
@@ -17,11 +17,9 @@ pub mod log;
 pub mod process;
 #[path = "../../../src/program.rs"]
 pub mod program;
-#[path = "../../../src/quiescent.rs"]
-pub mod quiescent;
 #[path = "../../../src/ring/mod.rs"]
 pub mod ring;
-#[path = "../../../src/rotate.rs"]
+#[path = "../../../src/rotate/mod.rs"]
 pub mod rotate;
 #[path = "../../../src/schedule.rs"]
 pub mod schedule;

@@ -7,6 +7,7 @@ use anyhow::{Result, anyhow};
 use clap::ValueEnum;
 use tktrot::clock::{BootClock, Clock};
 use tktrot::import::{Flaw, NotImported};
+use tktrot::ring::removal;
 
 use crate::output::{errln, outln};
 use crate::rings::RingArgument;
@@ -133,7 +134,7 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     let lifetime = arguments.lifetime.or(settings.config.lifetime);
     let lifetime = lifetime.unwrap_or_else(|| keyring.policy().lifetime);
     if let Err(refused) = keyring.import(&mut read.keys, lifetime) {
-        place.remove_unused(keyring.ring());
+        removal::remove_unused(&place, keyring.ring());
         return Err(read.explained(refused, &path));
     }
     let names: Vec<_> = read.keys.iter().map(|key| key.name.to_string()).collect();

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Result, anyhow, bail, ensure};
 use tktrot::ring::file::Place;
-use tktrot::ring::view::KeyFacts;
+use tktrot::ring::key::KeyFacts;
 use tktrot::rotate::Keyring;
 use tktrot::secret::KeyName;
 

@@ -60,7 +60,8 @@ impl Facts {
                 (file, facts)
             }
         };
-        let claim = file.as_ref().ok().and_then(|file| Place::version_of(file).ok());
+        let claim =
+            file.as_ref().ok().and_then(|file| tktrot::ring::versions::version_of(file).ok());
         let reading = read(target, settings).map_err(|error| format!("{error:#}"));
         let (users, hidden_processes) = match (&reading, &facts) {
             (Ok(reading), _) => (living(&reading.users), reading.hidden_processes),

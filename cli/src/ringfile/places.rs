@@ -143,7 +143,7 @@ fn in_use() -> Vec<Place> {
     };
     let is_ring = |place: &Place| {
         let file = facts::open(place, false);
-        let claim = file.ok().and_then(|file| Place::version_of(&file).ok());
+        let claim = file.ok().and_then(|file| tktrot::ring::versions::version_of(&file).ok());
         claim.is_none_or(|claim| claim.version.is_some())
     };
     paths.into_iter().filter_map(place).filter(is_ring).collect()
@@ -154,7 +154,8 @@ fn in_use() -> Vec<Place> {
 fn removed(searched: &[PathBuf]) -> Vec<Target> {
     let is_other = |orphan: &orphans::Orphan| {
         let is_here = orphan.path.parent().is_some_and(|dir| searched.iter().any(|one| one == dir));
-        let claim = orphan.file(false).ok().and_then(|file| Place::version_of(&file).ok());
+        let claim =
+            orphan.file(false).ok().and_then(|file| tktrot::ring::versions::version_of(&file).ok());
         !is_here && claim.is_some_and(|claim| claim.version.is_none())
     };
     let all = orphans::of_rings().into_iter();

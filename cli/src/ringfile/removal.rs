@@ -14,7 +14,7 @@ use nix::errno::Errno;
 use nix::unistd::{Whence, geteuid, lseek};
 use tktrot::ring::Ring;
 use tktrot::ring::file::{Place, on_memory};
-use tktrot::ring::unused::NotRemoved;
+use tktrot::ring::removal::{self, NotRemoved};
 use tktrot::ring::versions::ring_name;
 
 use super::facts::{self, mapping};
@@ -170,7 +170,7 @@ fn remove_ring(place: &Place, ring: &Ring, settings: &Settings, force: bool) -> 
     let look = || facts::read(&Target::At(place.clone()), settings);
     let seen = Seen::of_ring(&look()?);
     refuse_if_used(&path, &seen, force)?;
-    let keys = match place.remove(ring, opened) {
+    let keys = match removal::remove(place, ring, opened) {
         Ok(1) => "1 key".into(),
         Ok(keys) => format!("{keys} keys"),
         Err(not) => {
@@ -205,7 +205,8 @@ fn remove_file(
     let file = facts::open(place, true).with_context(|| format!("{unreadable:#}"))?;
     let here = file.metadata().with_context(|| path.display().to_string())?;
     ensure!(same(&here, facts), "{}: another file was put there meanwhile", path.display());
-    let claim = Place::version_of(&file).with_context(|| path.display().to_string())?;
+    let claim =
+        tktrot::ring::versions::version_of(&file).with_context(|| path.display().to_string())?;
     let is_named_as_one = ring_name(&path).is_some();
     ensure!(
         claim.version.is_some() || (is_named_as_one && on_memory(&file)),

@@ -13,7 +13,7 @@ pub fn not_reached(place: &Place, undone: &str) -> Vec<String> {
 
 fn not_done(place: &Place, undone: &str) -> Option<String> {
     let file = facts::open(place, false).ok()?;
-    let version = Place::version_of(&file).ok()?.version?;
+    let version = tktrot::ring::versions::version_of(&file).ok()?.version?;
     let (users, hidden) = mapping(FileId::of(&file).ok()?).ok()?;
     // Servers of this version only look into it, for its keys.
     let users = users.iter().filter(|user| user.writes);

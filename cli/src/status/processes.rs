@@ -252,7 +252,7 @@ pub fn printable(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use tktrot::ring::traits::Traits;
+    use tktrot::ring::asks::Traits;
 
     use super::*;
 

@@ -7,13 +7,14 @@ use std::time::Duration;
 use serde::Serialize;
 use tktrot::clock::Time;
 use tktrot::ring::asks::Binds;
+use tktrot::ring::asks::Trait;
+use tktrot::ring::key::KeyFacts;
 use tktrot::ring::layout::IMPORTED;
 use tktrot::ring::lock::Holder;
 use tktrot::ring::stats::Problem;
-use tktrot::ring::traits::Trait;
-use tktrot::ring::view::{self as ring, KeyFacts, View};
-use tktrot::rotate::policy_of;
+use tktrot::ring::view::{self as ring, View};
 use tktrot::schedule::KeyState;
+use tktrot::terms::policy_of;
 
 use super::counters::Counters;
 use super::processes::{Owner, Presence, Processes, printable};
@@ -287,7 +288,7 @@ impl What {
 }
 
 fn exposure(view: &View, keys: &[KeyFacts]) -> Exposure {
-    let policy = policy_of(view.header(), view.capacity());
+    let policy = policy_of(&view.settings(), view.capacity());
     // How long an imported key was in use before is not known here.
     let made = keys.iter().filter(|key| key.node != IMPORTED);
     let longest = made.map(|key| key.times.encrypt_from.until(key.times.decrypt_until)).max();
@@ -307,7 +308,7 @@ fn promised(view: &View) -> Option<Duration> {
 }
 
 fn key(facts: &KeyFacts, view: &View, now: Time) -> Key {
-    let node = view.header().node.load(Ordering::Relaxed);
+    let node = view.node();
     let times = facts.times;
     Key {
         name: facts.name.to_string(),

@@ -4,8 +4,9 @@ use std::thread;
 use std::time::Duration;
 
 use tktrot::clock::{Clock, Time};
+use tktrot::ring::key::KeyFacts;
 use tktrot::ring::lock::Holder;
-use tktrot::ring::view::{KeyFacts, View};
+use tktrot::ring::view::View;
 
 /// How often a ring is looked at that somebody writes. He needs microseconds, unless he is stopped.
 const LOOKS: u32 = 20;

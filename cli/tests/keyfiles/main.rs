@@ -16,8 +16,8 @@ use std::process::{Command, Output};
 use openssl::rand::rand_bytes;
 use testbed::RingDir;
 use tktrot::ring::file::Place;
+use tktrot::ring::key::KeyFacts;
 use tktrot::ring::layout::IMPORTED;
-use tktrot::ring::view::KeyFacts;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 

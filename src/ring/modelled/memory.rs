@@ -34,9 +34,9 @@ impl Memory {
         Ok(())
     }
 
-    /// Nowhere.
-    pub fn range(&self, _: usize) -> (usize, usize) {
-        (0, 0)
+    /// It has none.
+    pub fn lost_its_file(&self, _: usize) -> bool {
+        false
     }
 
     /// Nothing to do.
@@ -64,8 +64,8 @@ impl Memory {
         &self.buckets
     }
 
-    /// The keys.
-    pub fn slots(&self) -> &[Slot] {
+    /// Room for keys.
+    pub fn all_slots(&self) -> &[Slot] {
         &self.slots
     }
 }

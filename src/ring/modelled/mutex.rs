@@ -3,7 +3,7 @@
 //! and no threads that die unnoticed.
 
 use crate::atomics::{AtomicU32, Ordering};
-use crate::ring::lock::{Sign, Taking};
+use crate::ring::mutex::{Sign, Taking};
 
 /// 64 bytes, as the real one.
 #[repr(C, align(8))]

@@ -72,7 +72,7 @@ fn is_recent(view: &View, name: &[u8; 16]) -> bool {
     let now = BootClock.now();
     let mut keys = view.keys();
     keys.sort_by_key(|key| key.times.encrypt_from);
-    let place = |is: &dyn Fn(&tktrot::ring::view::KeyFacts) -> bool| keys.iter().position(is);
+    let place = |is: &dyn Fn(&tktrot::ring::key::KeyFacts) -> bool| keys.iter().position(is);
     let active = place(&|key| key.times.state(now) == KeyState::Active);
     let own = place(&|key| key.name.0 == *name);
     active.zip(own).is_some_and(|(active, own)| own + 1 >= active)

@@ -19,7 +19,7 @@ use testbed::wait::{self, PATIENCE};
 use tktrot::clock::{BootClock, Clock};
 use tktrot::config::{Bind, Config};
 use tktrot::ring::file::Place;
-use tktrot::ring::reader::Key;
+use tktrot::ring::key::Key;
 use tktrot::ring::view::View;
 use tktrot::rotate::Keyring;
 use tktrot::schedule::KeyState;

@@ -7,8 +7,8 @@ use tktrot::clock::{Time, VirtualClock};
 use tktrot::import::NotImported;
 use tktrot::log::Target;
 use tktrot::ring::Ring;
+use tktrot::ring::key::Key;
 use tktrot::ring::layout::{Capacity, IMPORTED, MIN_CAPACITY};
-use tktrot::ring::reader::Key;
 use tktrot::rotate::Keyring;
 use tktrot::schedule::MAX_LIFETIME;
 
@@ -57,8 +57,9 @@ fn comes_back(format: &str, keys: &Keys, file: &[u8]) {
         "nginx-80" => assert_eq!(*nginx::format(all[0]), file),
         "raw" => assert_eq!(*raw::format(&all), file),
         "nginx-48" => {
-            let Key { name, secrets, .. } = all[0];
-            let again = [&name.0[..], &secrets.aes.expose()[..16], &secrets.hmac.expose()[..16]];
+            let Key { facts, secrets } = all[0];
+            let again =
+                [&facts.name.0[..], &secrets.aes.expose()[..16], &secrets.hmac.expose()[..16]];
             assert_eq!(again.concat(), file);
         }
         "lighttpd" => {

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tktrot::ring::reader::Key;
+use tktrot::ring::key::Key;
 use tktrot::rotate::{Generator, NotRandom};
 use tktrot::schedule::KeyTimes;
 use tktrot::secret::{KeyName, KeySecrets, Secret};

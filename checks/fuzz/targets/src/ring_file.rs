@@ -12,12 +12,12 @@ use tempfile::TempDir;
 use tktrot::clock::{Time, VirtualClock};
 use tktrot::log::Target;
 use tktrot::ring::Ring;
+use tktrot::ring::file;
 use tktrot::ring::file::Place;
+use tktrot::ring::key::Key;
 use tktrot::ring::layout::{
     Capacity, FIRST_SLOTS, GATES_AT, Gate, Header, MIN_CAPACITY, SIZE, SLOTS_AT, bytes_of,
 };
-use tktrot::ring::origin;
-use tktrot::ring::reader::Key;
 use tktrot::rotate::Keyring;
 use tktrot::schedule::KeyTimes;
 
@@ -60,7 +60,7 @@ pub fn ring_file(bytes: &[u8]) -> bool {
     if file.len() >= size_of::<Header>() {
         // Else all that is looked at is that it is a copy.
         let written = fs::OpenOptions::new().write(true).open(place.path());
-        origin::adopt(&written.expect("a file of ours")).expect("tmpfs has room");
+        file::adopt(&written.expect("a file of ours")).expect("tmpfs has room");
     }
 
     look_at(&place);

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use models::clock::Time;
 use models::ring::Ring;
+use models::ring::key::Key;
 use models::ring::layout::Capacity;
-use models::ring::reader::Key;
 use models::schedule::KeyTimes;
 use models::secret::{KeyName, KeySecrets};
 

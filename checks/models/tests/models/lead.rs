@@ -8,7 +8,7 @@ use loom::thread;
 use models::clock::Time;
 use models::process::ProcessId;
 use models::ring::Ring;
-use models::ring::lease::SILENCE;
+use models::ring::life::SILENCE;
 
 use crate::explore;
 use crate::keys::ring;
@@ -17,7 +17,7 @@ const NOW: Time = Time(1 << 40);
 
 /// As an upkeep thread that comes by twice; says whether it leads.
 fn attend(ring: &Ring, process: u64, now: Time) -> bool {
-    let [first, second] = [0; 2].map(|_| ring.header().leads(ProcessId(process), now));
+    let [first, second] = [0; 2].map(|_| ring.leads(ProcessId(process), now));
     assert!(second || !first, "a lead was lost");
     second
 }

@@ -2,9 +2,9 @@
 //! says what is asked, what is bounded, and what each model was seen to find.
 
 mod deaths;
+mod epoch;
 mod keys;
 mod lead;
-mod quiescence;
 mod readers;
 mod rotations;
 

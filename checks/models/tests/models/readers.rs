@@ -43,7 +43,7 @@ fn a_slot_that_is_used_again_is_never_read_as_both() {
     explore(0, || {
         let ring = ring(1);
         ring.try_write().unwrap().publish(&key(1)).unwrap();
-        let located = ring.locate(&name(1)).unwrap().identity(&ring);
+        let located = ring.identity(&ring.locate(&name(1)).unwrap());
         let reader = {
             let ring = Arc::clone(&ring);
             thread::spawn(move || {

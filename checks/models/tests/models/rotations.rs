@@ -10,8 +10,8 @@ use loom::thread;
 use models::clock::{Time, VirtualClock};
 use models::config::Config;
 use models::ring::Ring;
+use models::ring::key::Key;
 use models::ring::layout::Capacity;
-use models::ring::reader::Key;
 use models::rotate::{Generator, Keyring, NotRandom};
 use models::schedule::KeyState;
 

@@ -6,7 +6,7 @@ use loom::cell::UnsafeCell;
 use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use loom::thread;
 
-use models::quiescent::Epochs;
+use models::epoch::Epochs;
 
 use crate::explore;
 
@@ -29,7 +29,7 @@ fn shared() -> Arc<Shared> {
 }
 
 fn read(shared: &Shared, word: usize) {
-    let _reading = shared.epochs.read(&shared.words[word]);
+    let _reading = shared.epochs.pin(&shared.words[word]);
     if shared.reach.load(Ordering::Acquire) {
         shared.freed.with(|freed| {
             // SAFETY: loom checks that nobody stores to it meanwhile.
@@ -41,7 +41,7 @@ fn read(shared: &Shared, word: usize) {
 /// Frees, if nobody holds it up.
 fn free(shared: &Shared) -> bool {
     shared.reach.store(false, Ordering::Release);
-    let epoch = shared.epochs.turn();
+    let epoch = shared.epochs.advance();
     let past = shared.epochs.is_past(epoch, shared.words.iter());
     if past {
         shared.freed.with_mut(|freed| {

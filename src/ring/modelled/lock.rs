@@ -3,9 +3,7 @@
 
 use crate::atomics::Ordering;
 use crate::process::ProcessId;
-use crate::ring::Ring;
-use crate::ring::lock::Holder;
-use crate::ring::writer::NotLocked;
+use crate::ring::lock::{Holder, Lock, NotLocked};
 
 const FREE: u64 = 0;
 const HELD: u64 = 1;
@@ -18,12 +16,12 @@ pub struct Taken {
     pub inherited: bool,
 }
 
-impl Ring {
+impl Lock<'_> {
     /// Takes the lock if it is free, or its holder is dead; never waits.
-    pub(super) fn take_lock(&self) -> Result<Taken, NotLocked> {
+    pub fn take(&self) -> Result<Taken, NotLocked> {
         let take = |from| {
             let (taken, not) = (Ordering::Acquire, Ordering::Relaxed);
-            self.header().writer.compare_exchange(from, HELD, taken, not).is_ok()
+            self.0.header().writer.compare_exchange(from, HELD, taken, not).is_ok()
         };
         if take(FREE) {
             Ok(Taken { inherited: false })
@@ -35,17 +33,17 @@ impl Ring {
     }
 
     /// Gives it back; a dead owner leaves it to the next one.
-    pub(super) fn give_back(&self, _taken: &Taken) {
+    pub fn give_back(&self, _taken: &Taken) {
         #[cfg(loom)]
         let left = if crate::kill_points::is_dead() { LEFT_BY_THE_DEAD } else { FREE };
         #[cfg(not(loom))]
         let left = FREE;
-        self.header().writer.store(left, Ordering::Release);
+        self.0.header().writer.store(left, Ordering::Release);
     }
 
     /// Looks who has the lock; there are no numbers here.
     pub fn holder(&self) -> Holder {
-        match self.header().writer.load(Ordering::Relaxed) {
+        match self.0.header().writer.load(Ordering::Relaxed) {
             FREE => Holder::Nobody,
             HELD => Holder::Thread { process: ProcessId(1), thread: 1 },
             _ => Holder::Dead,

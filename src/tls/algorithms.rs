@@ -18,24 +18,25 @@ const MAX_DIGEST: usize = 64;
 
 /// A library context and a property query.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Home {
+pub struct LibraryContext {
     /// An `OSSL_LIB_CTX`; null for the default one. It outlives the contexts that were made in it.
     pub libctx: *mut c_void,
     /// What else is asked of an algorithm (property(7)).
     pub properties: Option<CString>,
 }
 
-impl Home {
+impl LibraryContext {
     /// The default library context, and nothing asked for.
-    pub const DEFAULT: Home = Home { libctx: ptr::null_mut(), properties: None };
+    pub const DEFAULT: LibraryContext =
+        LibraryContext { libctx: ptr::null_mut(), properties: None };
 
     /// True if this is where everything is looked for that is not told where.
     pub fn is_default(&self) -> bool {
-        *self == Home::DEFAULT
+        *self == LibraryContext::DEFAULT
     }
 }
 
-impl fmt::Display for Home {
+impl fmt::Display for LibraryContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let whose = if self.libctx.is_null() { "the default" } else { "its own" };
         write!(f, "{whose} library context")?;
@@ -46,9 +47,9 @@ impl fmt::Display for Home {
     }
 }
 
-/// Cipher, digest and generators of one [`Home`].
-pub struct Source {
-    home: Home,
+/// Cipher, digest and generators of one [`LibraryContext`].
+pub struct Algorithms {
+    library_context: LibraryContext,
     // Null where nothing was fetched.
     sha256: AtomicPtr<EVP_MD>,
     aes_256: AtomicPtr<EVP_CIPHER>,
@@ -57,9 +58,9 @@ pub struct Source {
 
 // SAFETY: the fetched methods are reference-counted objects of the TLS
 // library that any thread may use; the library context is only passed on.
-unsafe impl Send for Source {}
+unsafe impl Send for Algorithms {}
 // SAFETY: as above.
-unsafe impl Sync for Source {}
+unsafe impl Sync for Algorithms {}
 
 /// What a cipher context is primed for.
 #[derive(Clone, Copy)]
@@ -71,16 +72,16 @@ pub enum Direction {
     Encrypt = 1,
 }
 
-impl Source {
+impl Algorithms {
     /// Nothing is fetched yet.
-    pub const fn new(home: Home) -> Self {
+    pub const fn new(library_context: LibraryContext) -> Self {
         let (sha256, aes_256) = (AtomicPtr::new(ptr::null_mut()), AtomicPtr::new(ptr::null_mut()));
-        Source { home, sha256, aes_256, aes_128: AtomicPtr::new(ptr::null_mut()) }
+        Algorithms { library_context, sha256, aes_256, aes_128: AtomicPtr::new(ptr::null_mut()) }
     }
 
     /// Where it is.
-    pub fn home(&self) -> &Home {
-        &self.home
+    pub fn library_context(&self) -> &LibraryContext {
+        &self.library_context
     }
 
     /// Fetches what is not there yet; the error names what tickets need and the
@@ -92,11 +93,13 @@ impl Source {
         // and a query that ends or is null (EVP_MD_fetch(3)).
         unsafe {
             if let Some(fetch) = api.evp_md_fetch {
-                let sha256 = || fetch(self.home.libctx, c"SHA2-256".as_ptr(), properties);
+                let sha256 =
+                    || fetch(self.library_context.libctx, c"SHA2-256".as_ptr(), properties);
                 fill(&self.sha256, sha256);
             }
             if let Some(fetch) = api.evp_cipher_fetch {
-                let aes = |name: *const c_char| fetch(self.home.libctx, name, properties);
+                let aes =
+                    |name: *const c_char| fetch(self.library_context.libctx, name, properties);
                 fill(&self.aes_256, || aes(c"AES-256-CBC".as_ptr()));
                 fill(&self.aes_128, || aes(c"AES-128-CBC".as_ptr()));
             }
@@ -125,7 +128,7 @@ impl Source {
     }
 
     fn properties(&self) -> *const c_char {
-        self.home.properties.as_ref().map_or(ptr::null(), |query| query.as_ptr())
+        self.library_context.properties.as_ref().map_or(ptr::null(), |query| query.as_ptr())
     }
 
     /// The forms in which the callback can be installed, the best first.
@@ -145,9 +148,10 @@ impl Source {
         let enabled = || {
             let is_enabled = api.evp_default_properties_is_fips_enabled;
             // SAFETY: a library context that its contexts keep.
-            is_enabled.is_some_and(|is_enabled| unsafe { is_enabled(self.home.libctx) } == 1)
+            is_enabled
+                .is_some_and(|is_enabled| unsafe { is_enabled(self.library_context.libctx) } == 1)
         };
-        self.home.properties.as_ref().is_some_and(asked) || enabled()
+        self.library_context.properties.as_ref().is_some_and(asked) || enabled()
     }
 
     /// True if an HMAC of the old kind can be keyed with our digest.
@@ -254,9 +258,9 @@ impl Source {
 
     /// Tells generators apart: what was drawn from one is not taken for another's.
     pub fn generator(&self, api: &TlsApi) -> usize {
-        match self.home.libctx.is_null() {
+        match self.library_context.libctx.is_null() {
             true => api.rand_bytes.map_or(0, |function| function as usize),
-            false => self.home.libctx as usize,
+            false => self.library_context.libctx as usize,
         }
     }
 
@@ -264,7 +268,7 @@ impl Source {
         /// As much as the generator has.
         const STRENGTH: c_uint = 0;
         let (place, len) = (bytes.as_mut_ptr(), bytes.len());
-        let libctx = self.home.libctx;
+        let libctx = self.library_context.libctx;
         // SAFETY: `bytes` is valid for its length; a context that its contexts keep.
         let rc = unsafe {
             match libctx.is_null() {

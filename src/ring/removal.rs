@@ -8,25 +8,10 @@
 use std::fmt;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
-use std::sync::atomic::Ordering;
 
-use super::Ring;
-use super::file::{Place, id_of};
-use super::origin::Origin;
-use super::verify::WRITER_PATIENCE;
-use super::writer::NotLocked;
-
-/// What [`Place::open`] made, rather than found.
-#[derive(Clone, Debug)]
-pub(super) struct Made {
-    /// Where.
-    pub path: PathBuf,
-    /// Device and inode of the file.
-    pub file: (u64, u64),
-    /// The directory, too.
-    pub dir: bool,
-}
+use super::file::{Place, id_of, origin_of};
+use super::lock::{NotLocked, PATIENCE};
+use super::ring::{Origin, Ring};
 
 /// Why a ring was not removed.
 #[derive(Debug)]
@@ -56,75 +41,67 @@ impl fmt::Display for NotRemoved {
     }
 }
 
-impl Ring {
-    /// How often it was opened so far, its making included.
-    pub fn times_opened(&self) -> u32 {
-        self.header().opened.load(Ordering::Relaxed)
+/// Erases all keys of the ring that lies at a place, and removes its file. Returns how many keys
+/// there were.
+///
+/// For whoever opened the ring, noted [`Ring::times_opened`] as `opened`, and then saw that
+/// no process has it: who opened it before that would have been seen, who opens it between
+/// that and this is counted, and who comes later finds no file, and makes a ring anew.
+///
+/// # Errors
+///
+/// See [`NotRemoved`]. But for its last variant, everything is as it was.
+pub fn remove(place: &Place, ring: &Ring, opened: u32) -> Result<usize, NotRemoved> {
+    let writer = ring.write_within(PATIENCE).map_err(NotRemoved::NotLocked)?;
+    if ring.times_opened() != opened {
+        return Err(NotRemoved::Opened);
+    }
+    let here = place.present(libc::O_RDONLY).ok().flatten();
+    let here = here.and_then(|file| origin_of(&file).ok());
+    if !here.is_some_and(|here| Origin::told_by(ring.header()).may_be(here)) {
+        return Err(NotRemoved::Replaced);
+    }
+    let keys = writer.entries().len();
+    writer.clear();
+    fs::remove_file(place.path()).map_err(NotRemoved::Failed)?;
+    Ok(keys)
+}
+
+/// Removes the ring's file, and its directory if that is empty then, if they
+/// were made when this process opened the ring and nobody has had a use for
+/// them: no one else ever opened the ring, and no key was ever in it. Never
+/// waits; what cannot be removed stays.
+///
+/// Children of this process share the ring without opening it. So this is
+/// only for a process that never forked.
+pub fn remove_unused(place: &Place, ring: &Ring) {
+    let Some(made) = &ring.made else { return };
+    // Under the lock that everybody who opens a ring takes: who comes now
+    // waits, finds a file without a name, and makes one anew.
+    let Ok(_writer) = ring.try_write() else { return };
+    let used = ring.rotations() != 0;
+    if used || ring.times_opened() != 1 {
+        return;
+    }
+    let is_it = |facts: fs::Metadata| id_of(&facts) == made.file;
+    if fs::symlink_metadata(&made.path).is_ok_and(is_it)
+        && fs::remove_file(&made.path).is_ok()
+        && made.dir
+    {
+        // Stays where another ring is in it.
+        let _ = fs::remove_dir(&place.dir);
     }
 }
 
-impl Place {
-    /// Erases all keys of the ring that lies here and removes its file. Returns how many keys
-    /// there were.
-    ///
-    /// For whoever opened the ring, noted [`Ring::times_opened`] as `opened`, and then saw that
-    /// no process has it: who opened it before that would have been seen, who opens it between
-    /// that and this is counted, and who comes later finds no file, and makes a ring anew.
-    ///
-    /// # Errors
-    ///
-    /// See [`NotRemoved`]. But for its last variant, everything is as it was.
-    pub fn remove(&self, ring: &Ring, opened: u32) -> Result<usize, NotRemoved> {
-        let writer = ring.write_within(WRITER_PATIENCE).map_err(NotRemoved::NotLocked)?;
-        if ring.times_opened() != opened {
-            return Err(NotRemoved::Opened);
-        }
-        let here = self.present(libc::O_RDONLY).ok().flatten();
-        let here = here.and_then(|file| Origin::of(&file).ok());
-        if !here.is_some_and(|here| ring.header().origin().may_be(here)) {
-            return Err(NotRemoved::Replaced);
-        }
-        let keys = writer.entries().len();
-        writer.clear();
-        fs::remove_file(self.path()).map_err(NotRemoved::Failed)?;
-        Ok(keys)
-    }
-
-    /// Removes the ring's file, and its directory if that is empty then, if they
-    /// were made when this process opened the ring and nobody has had a use for
-    /// them: no one else ever opened the ring, and no key was ever in it. Never
-    /// waits; what cannot be removed stays.
-    ///
-    /// Children of this process share the ring without opening it. So this is
-    /// only for a process that never forked.
-    pub fn remove_unused(&self, ring: &Ring) {
-        let Some(made) = &ring.made else { return };
-        // Under the lock that everybody who opens a ring takes: who comes now
-        // waits, finds a file without a name, and makes one anew.
-        let Ok(_writer) = ring.try_write() else { return };
-        let header = ring.header();
-        let used = header.rotations.load(Ordering::Relaxed) != 0;
-        if used || header.opened.load(Ordering::Relaxed) != 1 {
-            return;
-        }
-        let is_it = |facts: fs::Metadata| id_of(&facts) == made.file;
-        if fs::symlink_metadata(&made.path).is_ok_and(is_it)
-            && fs::remove_file(&made.path).is_ok()
-            && made.dir
-        {
-            // Stays where another ring is in it.
-            let _ = fs::remove_dir(&self.dir);
-        }
-    }
-}
-
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(loom), not(miri)))]
 mod tests {
     use std::os::unix::fs::FileExt;
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::path::PathBuf;
     use std::thread;
     use std::time::Duration;
+
+    use std::sync::atomic::Ordering;
 
     use super::*;
     use crate::ring::layout::{Capacity, MAJOR};
@@ -144,7 +121,7 @@ mod tests {
     #[test]
     fn a_ring_that_nobody_used_goes_with_its_directory() {
         let (_above, place) = place();
-        place.remove_unused(&open(&place));
+        remove_unused(&place, &open(&place));
         assert!(!place.dir.exists());
     }
 
@@ -152,7 +129,7 @@ mod tests {
     fn a_directory_that_was_there_before_stays() {
         let (_above, place) = place();
         fs::create_dir(&place.dir).unwrap();
-        place.remove_unused(&open(&place));
+        remove_unused(&place, &open(&place));
         assert!(!place.path().exists());
         assert!(place.dir.exists());
     }
@@ -161,8 +138,8 @@ mod tests {
     fn a_ring_that_another_one_opened_stays_whoever_of_them_ends() {
         let (_above, place) = place();
         let (first, second) = (open(&place), open(&place));
-        place.remove_unused(&second);
-        place.remove_unused(&first);
+        remove_unused(&place, &second);
+        remove_unused(&place, &first);
         assert!(place.path().exists());
     }
 
@@ -171,7 +148,7 @@ mod tests {
         let (_above, place) = place();
         let ring = open(&place);
         ring.header().rotations.store(1, Ordering::Relaxed);
-        place.remove_unused(&ring);
+        remove_unused(&place, &ring);
         assert!(place.path().exists());
     }
 
@@ -183,7 +160,7 @@ mod tests {
         let beside = Place { file: format!("{}.{MAJOR}", place.file), ..place.clone() };
         let other = open(&beside);
         assert_eq!(place.of_this_version(), beside);
-        place.remove_unused(&ring);
+        remove_unused(&place, &ring);
         assert!(!place.path().exists() && beside.path().exists());
         drop(other);
     }
@@ -194,7 +171,7 @@ mod tests {
         let ring = open(&place);
         fs::remove_file(place.path()).unwrap();
         let other = open(&place);
-        place.remove_unused(&ring);
+        remove_unused(&place, &ring);
         assert!(place.path().exists());
         drop(other);
     }
@@ -213,7 +190,7 @@ mod tests {
             bytes.windows(8).any(|part| part == aes)
         };
         assert!(holds_secrets(&view));
-        assert_eq!(place.remove(&ring, ring.times_opened()).unwrap(), 1);
+        assert_eq!(remove(&place, &ring, ring.times_opened()).unwrap(), 1);
         assert!(!place.path().exists() && view.is_removed());
         assert!(view.keys().is_empty() && !holds_secrets(&view));
         // The lock is free: who has it goes on.
@@ -227,20 +204,20 @@ mod tests {
         ring.try_write().unwrap().publish(&numbered(1)).unwrap();
         let opened = ring.times_opened();
         let server = open(&place);
-        assert!(matches!(place.remove(&ring, opened), Err(NotRemoved::Opened)));
+        assert!(matches!(remove(&place, &ring, opened), Err(NotRemoved::Opened)));
         let opened = server.times_opened();
         let writer = server.try_write().unwrap();
-        let not = place.remove(&ring, opened);
+        let not = remove(&place, &ring, opened);
         assert!(matches!(not, Err(NotRemoved::NotLocked(NotLocked::Busy))));
         drop(writer);
         let moved = Place { file: "moved.ring".into(), ..place.clone() };
         fs::rename(place.path(), moved.path()).unwrap();
-        assert!(matches!(place.remove(&ring, opened), Err(NotRemoved::Replaced)));
+        assert!(matches!(remove(&place, &ring, opened), Err(NotRemoved::Replaced)));
         let other = open(&place);
-        assert!(matches!(place.remove(&ring, opened), Err(NotRemoved::Replaced)));
+        assert!(matches!(remove(&place, &ring, opened), Err(NotRemoved::Replaced)));
         assert!(place.path().exists() && moved.path().exists());
         assert_eq!(server.try_write().unwrap().entries().len(), 1);
-        assert_eq!(moved.remove(&ring, opened).unwrap(), 1);
+        assert_eq!(remove(&moved, &ring, opened).unwrap(), 1);
         drop(other);
     }
 
@@ -283,5 +260,26 @@ mod tests {
             unsafe { libc::_exit(i32::from(done.is_err())) };
         }
         pid
+    }
+
+    #[test]
+    fn a_removed_file_and_a_replaced_one_are_seen_and_noted_once() {
+        let (_above, place) = place();
+        let capacity = Capacity::new(8).unwrap();
+        let first = place.open(capacity).unwrap();
+        first.protect().unwrap();
+        assert!(!first.lost_its_file() && !first.is_noted_removed());
+        fs::remove_file(place.path()).unwrap();
+        assert!(first.lost_its_file());
+        let second = place.open(capacity).unwrap();
+        assert!(first.lost_its_file() && !second.lost_its_file());
+        assert!(first.note_removed() && !first.note_removed() && first.is_noted_removed());
+        // What is moved has a name.
+        fs::rename(place.path(), place.dir.join("other.ring")).unwrap();
+        assert!(!second.lost_its_file());
+        fs::write(place.dir.join("new"), "").unwrap();
+        fs::rename(place.dir.join("new"), place.dir.join("other.ring")).unwrap();
+        assert!(second.lost_its_file());
+        assert!(!Ring::private(capacity).unwrap().lost_its_file());
     }
 }

@@ -6,14 +6,15 @@
 //! middle of an act leaves a ring that the next writer repairs, and no key of
 //! which lives longer than it was published with.
 
+use super::{Failure, Keyring};
 use crate::clock::{BootClock, Clock, Time};
 use crate::config::Config;
+use crate::ring::key::Key;
 use crate::ring::layout::IMPORTED;
-pub use crate::ring::lease::LEASE;
-use crate::ring::reader::Key;
+pub use crate::ring::life::LEASE;
+use crate::ring::lock::PATIENCE;
 use crate::ring::writer::{Entry, NotPublished, Writer};
-use crate::rotate::{Failure, Keyring, PATIENCE};
-use crate::schedule::{KeyState, KeyTimes};
+use crate::schedule::KeyTimes;
 use crate::secret::{KeyName, wipe_stack};
 use crate::terms::Overruled;
 
@@ -41,27 +42,6 @@ impl<C: Clock> Keyring<C> {
         self.tend(&writer, now);
         Ok(Governed { keyring: self, writer, now })
     }
-
-    /// True while an agent governs the ring.
-    pub fn is_governed(&self) -> bool {
-        self.ring().governed(self.now()).is_some()
-    }
-
-    /// When a governed ring needs a writer: to erase a key, or to take over.
-    pub(crate) fn governed_deadline(&self, writer: &Writer<'_>, lease_end: Time) -> Time {
-        let ends = writer.entries().into_iter().map(|entry| entry.times.decrypt_until);
-        ends.min().unwrap_or(Time::NEVER).min(lease_end)
-    }
-
-    /// After a deliberate rotation: where nobody else may change the line, the
-    /// keys that the new one takes over from are at least retired.
-    pub(crate) fn retire_all_but(&self, writer: &Writer<'_>, newest: &KeyName, now: Time) {
-        for entry in self.own(writer, &[]) {
-            if entry.name != *newest && entry.times.state(now) == KeyState::Active {
-                writer.retire(entry.index, now);
-            }
-        }
-    }
 }
 
 impl<C: Clock> Governed<'_, C> {
@@ -78,7 +58,7 @@ impl<C: Clock> Governed<'_, C> {
     /// As [`Keyring::configure`], for the agent: what it sets counts as what any
     /// other process does, and what servers leave open is its to say.
     pub fn configure(&self, config: &Config) -> Vec<Overruled> {
-        self.keyring.configure_agent(&self.writer, config)
+        self.keyring.party().configure_agent(&self.writer, config)
     }
 
     /// Makes a key of this node's own with these times, which are in order.

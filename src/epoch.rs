@@ -1,5 +1,5 @@
-//! When may what others might still be reading be freed? A reader says so in a
-//! word of its own: no lock, no atomic read-modify-write, no shared line
+//! Epoch-based reclamation: when may what others might still be reading be freed? A
+//! reader says so in a word of its own: no lock, no atomic read-modify-write, no shared line
 //! written. Who frees pays for that: what was taken out of reach at an epoch
 //! may be freed when every reader that began before it has ended.
 //!
@@ -30,7 +30,7 @@ impl Epoch {
 }
 
 /// While it lives, nothing is freed that its thread could have found.
-pub struct Reading<'w> {
+pub struct Guard<'w> {
     word: &'w AtomicU64,
     /// What the word said before: not 0 if a signal handler reads, too.
     before: u64,
@@ -51,24 +51,24 @@ impl Epochs {
 
     /// Begins to read. `word` is one that only the calling thread stores to.
     #[inline]
-    pub fn read<'w>(&self, word: &'w AtomicU64) -> Reading<'w> {
+    pub fn pin<'w>(&self, word: &'w AtomicU64) -> Guard<'w> {
         let before = word.load(Ordering::Relaxed);
         if before == 0 {
             // Release: who sees this store need not see the end of the reading before it
             // (C++20 has taken a thread's own later stores out of release sequences).
             word.store(self.0.load(Ordering::Relaxed), Ordering::Release);
         }
-        // Pairs with the fence in `turn`.
+        // Pairs with the fence in `advance`.
         fence(Ordering::SeqCst);
-        Reading { word, before }
+        Guard { word, before }
     }
 
     /// The moment from which on nobody finds what the caller has taken out of reach.
-    pub fn turn(&self) -> Epoch {
+    pub fn advance(&self) -> Epoch {
         // Release: a reader that begins with the new epoch does not find it.
-        let turned = Epoch(self.0.fetch_add(1, Ordering::AcqRel) + 1);
+        let advanced = Epoch(self.0.fetch_add(1, Ordering::AcqRel) + 1);
         fence(Ordering::SeqCst);
-        turned
+        advanced
     }
 
     /// True if no reader is left that began before `epoch`.
@@ -85,7 +85,7 @@ impl Default for Epochs {
     }
 }
 
-impl Drop for Reading<'_> {
+impl Drop for Guard<'_> {
     #[inline]
     fn drop(&mut self) {
         self.word.store(self.before, Ordering::Release);
@@ -103,15 +103,15 @@ mod tests {
     #[test]
     fn only_those_who_began_before_hold_it_up() {
         let (epochs, words) = (Epochs::new(), [const { AtomicU64::new(0) }; 2]);
-        let early = epochs.read(&words[0]);
-        let turned = epochs.turn();
-        let late = epochs.read(&words[1]);
-        assert!(!epochs.is_past(turned, words.iter()));
-        let within = epochs.read(&words[0]);
+        let early = epochs.pin(&words[0]);
+        let advanced = epochs.advance();
+        let late = epochs.pin(&words[1]);
+        assert!(!epochs.is_past(advanced, words.iter()));
+        let within = epochs.pin(&words[0]);
         drop(within);
-        assert!(!epochs.is_past(turned, words.iter()), "the outer one reads on");
+        assert!(!epochs.is_past(advanced, words.iter()), "the outer one reads on");
         drop(early);
-        assert!(epochs.is_past(turned, words.iter()));
+        assert!(epochs.is_past(advanced, words.iter()));
         drop(late);
     }
 
@@ -128,7 +128,7 @@ mod tests {
                 let (epochs, shared, done) = (&epochs, &shared, &done);
                 scope.spawn(move || {
                     while !done.load(Ordering::Relaxed) {
-                        let _reading = epochs.read(word);
+                        let _reading = epochs.pin(word);
                         // SAFETY: what is found while reading is not freed.
                         let found = unsafe { shared.load(Ordering::Acquire).as_ref() };
                         if let Some(found) = found {
@@ -140,7 +140,7 @@ mod tests {
             let mut waiting = Vec::new();
             for round in 0..ROUNDS {
                 let new = Box::into_raw(Box::new([7 * round as u64; 4]));
-                waiting.push((shared.swap(new, Ordering::AcqRel), epochs.turn()));
+                waiting.push((shared.swap(new, Ordering::AcqRel), epochs.advance()));
                 waiting.retain(|&(old, epoch)| {
                     let past = epochs.is_past(epoch, words.iter());
                     if past {

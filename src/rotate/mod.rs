@@ -1,27 +1,27 @@
 //! Embedded rotation: whoever finds that the time has come, the callback of a
 //! handshake or the upkeep thread, brings the ring up to date.
 
+pub mod govern;
+
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::clock::{BootClock, Clock, Time, nanos};
-use crate::config::{DEFAULT_LIFETIME, DEFAULT_ROTATE_EVERY};
+use crate::config::Config;
 use crate::log::OnceOnly;
 use crate::ring::Ring;
-use crate::ring::layout::Header;
-use crate::ring::reader::{Key, Located};
+use crate::ring::asks::Traits;
+use crate::ring::key::Key;
+use crate::ring::lock::{NotLocked, PATIENCE};
+use crate::ring::seqlock::Located;
 use crate::ring::stats::{Counter, Problem};
-use crate::ring::traits::Traits;
-use crate::ring::writer::{Entry, NotLocked, NotPublished, Writer};
+use crate::ring::writer::{Entry, NotPublished, Writer};
 use crate::schedule::{self, KeyState, KeyTimes, MAX_LIFETIME, Policy, Step};
 use crate::secret::{KeyName, Secret, wipe_stack};
-use crate::terms::OwnAsk;
+use crate::terms::{self, Overruled, OwnAsk, Party};
 use crate::{atomics, error, notice, process, program, warning};
 
-/// How long something that may wait (a deliberate rotation, a start) waits for
-/// the writer lock.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 /// How long after a failure of the generator it is tried again, at most.
 const RETRY: Duration = Duration::from_secs(1);
 /// More steps than any state of a ring needs: capacity many stale keys.
@@ -104,10 +104,7 @@ pub struct Keyring<C: Clock = BootClock> {
     short_with: AtomicU32,
     unlocked: OnceOnly,
     clock_failing: OnceOnly,
-    /// See [`crate::terms`].
-    pub(crate) own_ask: OwnAsk,
-    /// True if the ring is looser than this process asks for, and was not to be had.
-    pub(crate) is_loose: AtomicBool,
+    own_ask: OwnAsk,
 }
 
 impl<C: Clock> Keyring<C> {
@@ -128,7 +125,6 @@ impl<C: Clock> Keyring<C> {
             unlocked: OnceOnly::new(),
             clock_failing: OnceOnly::new(),
             own_ask: OwnAsk::default(),
-            is_loose: AtomicBool::new(false),
         }
     }
 
@@ -155,7 +151,7 @@ impl<C: Clock> Keyring<C> {
     }
 
     /// True if this process has dealt in tickets, as [`Keyring::settle`] has it.
-    pub(crate) fn is_settled(&self) -> bool {
+    fn is_settled(&self) -> bool {
         self.settled.load(Ordering::Relaxed) == process::generation()
     }
 
@@ -165,8 +161,8 @@ impl<C: Clock> Keyring<C> {
         let settled = self.settled.load(Ordering::Relaxed);
         let relaxed = Ordering::Relaxed;
         if settled == generation {
-            if self.is_loose.load(Ordering::Relaxed) {
-                self.tighten();
+            if self.own_ask.is_loose() {
+                self.party().tighten();
             }
             return false;
         }
@@ -175,12 +171,12 @@ impl<C: Clock> Keyring<C> {
         }
         let block = self.claim_block();
         self.block.store(block, relaxed);
-        self.tell(block);
+        self.party().tell(block);
         true
     }
 
     /// The block of this process.
-    pub(crate) fn claim_block(&self) -> usize {
+    fn claim_block(&self) -> usize {
         self.ring.claim_block(process::id(), program::name().as_bytes(), self.now())
     }
 
@@ -191,7 +187,31 @@ impl<C: Clock> Keyring<C> {
 
     /// What the ring's header asks for.
     pub fn policy(&self) -> Policy {
-        policy_of(self.ring.header(), self.ring.capacity())
+        terms::policy_of(&self.ring.settings(), self.ring.capacity())
+    }
+
+    fn party(&self) -> Party<'_> {
+        let Keyring { ring, clock, own_ask, .. } = self;
+        Party { ring, clock, own_ask, is_settled: self.is_settled() }
+    }
+
+    /// Tells the ring what the configuration of one of this process's contexts
+    /// asks for, and lets it do what is the shortest and the strictest of what its
+    /// living processes ask for. Takes effect at once. Returns what does not
+    /// apply as it was asked for.
+    pub fn configure(&self, config: &Config) -> Result<Vec<Overruled>, Failure> {
+        self.party().configure(config).map_err(Failure::Lock)
+    }
+
+    /// Lets what processes asked for that have ended no longer count. Where none that
+    /// lives has told anything, all stays: there may be one that is yet to tell.
+    pub fn reconsider(&self) -> Result<(), Failure> {
+        self.party().reconsider().map_err(Failure::Lock)
+    }
+
+    /// True while an agent governs the ring.
+    pub fn is_governed(&self) -> bool {
+        self.ring.governed(self.now()).is_some()
     }
 
     /// Tells the timeout of a context whose tickets are about to be sealed.
@@ -203,22 +223,21 @@ impl<C: Clock> Keyring<C> {
 
     /// As [`Keyring::expect_lifetime`], with keys from that generator.
     pub fn expect_lifetime_with(&self, timeout: Duration, generator: &dyn Generator) {
-        let header = self.ring.header();
         let timeout = timeout.min(MAX_LIFETIME);
-        if header.seen_lifetime.load(Ordering::Relaxed) >= nanos(timeout) {
+        if self.ring.has_seen_lifetime(timeout) {
             return;
         }
         let is_set = || {
-            let is_set = header.lifetime.load(Ordering::Relaxed) != 0;
-            is_set && header.own_lifetimes.load(Ordering::Relaxed) == 0
+            let settings = self.ring.settings();
+            settings.lifetime.is_some() && !settings.own_lifetimes
         };
         if is_set() {
             // For who wants to know whether that is enough.
-            header.seen_lifetime.fetch_max(nanos(timeout), Ordering::Relaxed);
+            self.ring.note_lifetime(timeout);
             return;
         }
         let Some(writer) = self.enter(self.ring.try_write()) else { return };
-        header.seen_lifetime.fetch_max(nanos(timeout), Ordering::Relaxed);
+        self.ring.note_lifetime(timeout);
         self.tend_with(&writer, self.now(), generator);
         drop(writer);
         let kept = self.policy().lifetime;
@@ -362,7 +381,7 @@ impl<C: Clock> Keyring<C> {
         let full = entries.len() as u32 == self.ring.capacity();
         let (old, kept): (Vec<_>, Vec<_>) =
             entries.into_iter().partition(|entry| meant(&entry.name));
-        let node = self.ring.header().node.load(Ordering::Relaxed);
+        let node = self.ring.node();
         let seals =
             |entry: &Entry| entry.node == node && entry.times.state(now) == KeyState::Active;
         let goes_on = kept.iter().any(seals);
@@ -376,7 +395,7 @@ impl<C: Clock> Keyring<C> {
         };
         // New before old, so that sealing goes on meanwhile.
         let made = (!full).then(make);
-        self.ring.header().severed.store(1, Ordering::Relaxed);
+        self.ring.sever();
         self.align(&writer, now, &old);
         for entry in &old {
             writer.erase(entry.index);
@@ -407,7 +426,7 @@ impl<C: Clock> Keyring<C> {
     /// until the schedule is content. `now` was read under the lock: to an older
     /// one, keys that others have retired since would seem to encrypt, and the
     /// line would name them.
-    pub(crate) fn tend(&self, writer: &Writer<'_>, now: Time) {
+    fn tend(&self, writer: &Writer<'_>, now: Time) {
         self.tend_with(writer, now, self.generator);
     }
 
@@ -416,7 +435,7 @@ impl<C: Clock> Keyring<C> {
             // To other processes, whose clock works, no key is over.
             return;
         }
-        self.hold_terms(writer);
+        self.party().hold_terms(writer);
         if writer.inherit(now) {
             wipe_stack();
         }
@@ -456,7 +475,7 @@ impl<C: Clock> Keyring<C> {
                 None => break,
                 Some(Step::Retire(place)) => writer.retire(own[place].index, now),
                 Some(Step::Discard(place)) => {
-                    let Entry { index, times, .. } = own[place];
+                    let (index, times) = (own[place].index, own[place].times);
                     self.align(writer, now, &own[place..=place]);
                     // It was found until just now. If its time has come meanwhile, it
                     // may have sealed a ticket.
@@ -484,8 +503,24 @@ impl<C: Clock> Keyring<C> {
         })
     }
 
+    /// When a governed ring needs a writer: to erase a key, or to take over.
+    fn governed_deadline(&self, writer: &Writer<'_>, lease_end: Time) -> Time {
+        let ends = writer.entries().into_iter().map(|entry| entry.times.decrypt_until);
+        ends.min().unwrap_or(Time::NEVER).min(lease_end)
+    }
+
+    /// After a deliberate rotation: where nobody else may change the line, the
+    /// keys that the new one takes over from are at least retired.
+    fn retire_all_but(&self, writer: &Writer<'_>, newest: &KeyName, now: Time) {
+        for entry in self.own(writer, &[]) {
+            if entry.name != *newest && entry.times.state(now) == KeyState::Active {
+                writer.retire(entry.index, now);
+            }
+        }
+    }
+
     /// Makes the line name the keys that encrypt from now on, without those in `but`.
-    pub(crate) fn align(&self, writer: &Writer<'_>, now: Time, but: &[Entry]) {
+    fn align(&self, writer: &Writer<'_>, now: Time, but: &[Entry]) {
         let own = self.own(writer, but);
         let line = match self.ring.governed(now) {
             Some(_) => schedule::whole_line(&times(&own), now),
@@ -496,15 +531,13 @@ impl<C: Clock> Keyring<C> {
     }
 
     /// This node's keys, without those in `but`.
-    pub(crate) fn own(&self, writer: &Writer<'_>, but: &[Entry]) -> Vec<Entry> {
-        let node = self.ring.header().node.load(Ordering::Relaxed);
+    fn own(&self, writer: &Writer<'_>, but: &[Entry]) -> Vec<Entry> {
         let excluded = |entry: &Entry| but.iter().any(|other| other.index == entry.index);
-        let own = |entry: &Entry| entry.node == node && !excluded(entry);
-        writer.entries().into_iter().filter(own).collect()
+        writer.own_entries().into_iter().filter(|entry| !excluded(entry)).collect()
     }
 
     /// [`Keyring::make`] for who has no other generator at hand.
-    pub(crate) fn make_own(
+    fn make_own(
         &self,
         writer: &Writer<'_>,
         times: KeyTimes,
@@ -562,7 +595,7 @@ impl<C: Clock> Keyring<C> {
         }
         match published {
             Ok(_) => {
-                self.ring.header().rotations.fetch_add(1, Ordering::Relaxed);
+                self.ring.note_rotation();
                 let has_grown = slots > self.short_with.load(Ordering::Relaxed);
                 if has_grown && self.no_memory.reset() {
                     notice!("the ring has got memory for more keys");
@@ -591,10 +624,9 @@ impl<C: Clock> Keyring<C> {
         (times, generator): (KeyTimes, &dyn Generator),
         key: &mut Key,
     ) -> Result<(), NotRandom> {
-        let header = self.ring.header();
         key.times = times;
-        key.node = header.node.load(Ordering::Relaxed);
-        key.plain = header.plain.load(Ordering::Relaxed) != 0;
+        key.node = self.ring.node();
+        key.plain = self.ring.settings().plain;
         generator.fill(&mut key.name.0)?;
         generator.fill(key.secrets.aes.expose_mut())?;
         generator.fill(key.secrets.hmac.expose_mut())
@@ -670,28 +702,6 @@ impl<C: Clock> Keyring<C> {
                 None
             }
         }
-    }
-}
-
-/// What a ring with this header and room for so many keys is asked for.
-pub fn policy_of(header: &Header, capacity: u32) -> Policy {
-    let read = |word: &atomics::AtomicU64| match word.load(Ordering::Relaxed) {
-        0 => None,
-        value => Some(Duration::from_nanos(value)),
-    };
-    let rotate_every = read(&header.rotate_every).unwrap_or(DEFAULT_ROTATE_EVERY);
-    let (set, seen) = (read(&header.lifetime), read(&header.seen_lifetime));
-    let own = seen.unwrap_or(DEFAULT_LIFETIME);
-    let lifetime = match set {
-        Some(set) if header.own_lifetimes.load(Ordering::Relaxed) == 0 => set,
-        Some(set) => set.min(own),
-        None => own,
-    };
-    let longest = Policy::longest_lifetime(rotate_every, capacity);
-    Policy {
-        rotate_every,
-        lifetime: lifetime.min(longest),
-        lead: read(&header.lead).unwrap_or_else(|| Policy::default_lead(rotate_every)),
     }
 }
 

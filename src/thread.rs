@@ -1,6 +1,6 @@
-//! What each thread that deals in tickets has of its own: a kilobyte with the
+//! What each thread that uses tickets has of its own: a kilobyte with the
 //! word that says whether it is looking at shared contexts
-//! ([`crate::quiescent`]), the IVs that it has drawn ([`crate::tls::iv`]) and
+//! ([`crate::epoch`]), the IVs that it has drawn ([`crate::tls::iv`]) and
 //! where it counts ([`crate::ring::stats`]).
 //!
 //! The kernel wipes this memory in the child of a fork (`MADV_WIPEONFORK`,
@@ -9,18 +9,86 @@
 //! one block, and a thread that is not there in the child holds nothing up. Where the kernel
 //! cannot do that nobody has a seat, and tickets do without.
 
-use std::cell::Cell;
+use std::cell::{Cell, UnsafeCell};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use once_cell::race::OnceBox;
 
 use crate::clock::{BootClock, Clock};
+use crate::epoch::{Epoch, Epochs, Guard};
 use crate::process;
-use crate::quiescent::{Epoch, Epochs, Reading};
 use crate::ring::Ring;
 use crate::ring::layout::Block;
-use crate::tls::iv::Pool;
+
+/// An IV of CBC.
+pub type Iv = [u8; 16];
+
+/// How many a pool holds: what is left of a kilobyte, in round numbers.
+pub const IVS: usize = 60;
+
+/// IVs that were drawn and not used. All zeroes: none. In memory that a fork
+/// wipes in the child.
+pub struct Pool(UnsafeCell<Drawn>);
+
+#[repr(C)]
+struct Drawn {
+    /// Whose generator they are from.
+    generator: usize,
+    left: usize,
+    ivs: [Iv; IVS],
+}
+
+const _: () = assert!(size_of::<Pool>() <= 1024 - 4 * size_of::<u64>());
+
+impl Pool {
+    /// Takes one; draws with `draw` if there is none of `generator`. `None` if that
+    /// fails.
+    pub fn take(&self, generator: usize, draw: impl FnOnce(&mut [Iv]) -> bool) -> Option<Iv> {
+        // SAFETY: the pool is one thread's, which is not here already:
+        // `Seat::pool` asks for that, and `draw` is not given the pool.
+        let drawn = unsafe { &mut *self.0.get() };
+        if drawn.left == 0 || drawn.left > IVS || drawn.generator != generator {
+            drawn.left = 0;
+            drawn.generator = generator;
+            if !draw(&mut drawn.ivs) {
+                drawn.ivs = [[0; 16]; IVS];
+                return None;
+            }
+            drawn.left = IVS;
+        }
+        drawn.left -= 1;
+        Some(std::mem::take(&mut drawn.ivs[drawn.left]))
+    }
+
+    /// Wipes them all.
+    ///
+    /// # Safety
+    ///
+    /// Nobody else uses the pool now.
+    pub unsafe fn wipe(&self) {
+        // SAFETY: the caller's promise.
+        let drawn = unsafe { &mut *self.0.get() };
+        drawn.left = 0;
+        // The memory may never be read again, and is to be wiped all the same.
+        for iv in &mut drawn.ivs {
+            // SAFETY: a valid, exclusive reference.
+            unsafe { std::ptr::write_volatile(iv, [0; 16]) };
+        }
+    }
+
+    #[cfg(test)]
+    pub fn empty() -> Self {
+        Pool(UnsafeCell::new(Drawn { generator: 0, left: 0, ivs: [[0; 16]; IVS] }))
+    }
+
+    #[cfg(test)]
+    pub fn is_wiped(&self) -> bool {
+        // SAFETY: tests look at it while nobody uses it.
+        let drawn = unsafe { &*self.0.get() };
+        drawn.left == 0 && drawn.ivs == [[0; 16]; IVS]
+    }
+}
 
 /// How many threads have a seat at once; what they have takes 192 KiB at most.
 pub const SEATS: usize = 192;
@@ -30,8 +98,8 @@ pub const SEATS: usize = 192;
 pub struct Seat {
     /// Who sits here: [`me`] of that thread; 0 for nobody.
     owner: AtomicUsize,
-    /// See [`crate::quiescent`].
-    reading: AtomicU64,
+    /// See [`crate::epoch`].
+    pinned: AtomicU64,
     /// The ring in which a block was sought for its owner; null before that.
     ring: AtomicPtr<Ring>,
     /// That block; null if there was none.
@@ -109,7 +177,7 @@ impl Drop for Mine {
         if let Some(seat) = self.0.get().filter(|seat| seat.is_of(self)) {
             // SAFETY: this thread is its owner, and does not use it now.
             unsafe { seat.pool.wipe() };
-            seat.reading.store(0, Ordering::Release);
+            seat.pinned.store(0, Ordering::Release);
             seat.leave_block();
             // Release: the next owner finds it empty.
             seat.owner.store(0, Ordering::Release);
@@ -207,19 +275,19 @@ static EPOCHS: Epochs = Epochs::new();
 /// While it lives, nothing is freed that the calling thread finds; `None` for
 /// who has no seat, and may look at nothing that is shared so.
 #[inline]
-pub fn reading() -> Option<Reading<'static>> {
-    mine().map(|seat| EPOCHS.read(&seat.reading))
+pub fn pin() -> Option<Guard<'static>> {
+    mine().map(|seat| EPOCHS.pin(&seat.pinned))
 }
 
 /// The moment from which on nobody finds what the caller has taken out of reach.
-pub fn turn() -> Epoch {
-    EPOCHS.turn()
+pub fn advance() -> Epoch {
+    EPOCHS.advance()
 }
 
 /// True if nobody is left who began to read before `epoch`.
 pub fn is_past(epoch: Epoch) -> bool {
     let all = seats().map_or(&[][..], Seats::all);
-    EPOCHS.is_past(epoch, all.iter().map(|seat| &seat.reading))
+    EPOCHS.is_past(epoch, all.iter().map(|seat| &seat.pinned))
 }
 
 #[cfg(test)]
@@ -244,8 +312,11 @@ mod tests {
             // SAFETY: this thread's, which is not at them.
             let pool = unsafe { seat.pool() };
             assert!(
-                pool.take(1, |bytes| {
-                    bytes.iter_mut().enumerate().for_each(|(at, byte)| *byte = (at * 7) as u8 | 1);
+                pool.take(1, |ivs| {
+                    ivs.as_flattened_mut()
+                        .iter_mut()
+                        .enumerate()
+                        .for_each(|(at, byte)| *byte = (at * 7) as u8 | 1);
                     true
                 })
                 .is_some()
@@ -284,16 +355,16 @@ mod tests {
     #[test]
     fn a_child_of_whatever_fork_has_nothing_of_it() {
         let seat = mine().unwrap();
-        seat.reading.store(5, Ordering::Relaxed);
+        seat.pinned.store(5, Ordering::Relaxed);
         // SAFETY: the child only looks at its memory and leaves with _exit.
         let child = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
         if child == 0 {
-            let fresh = !seat.is_taken() && seat.reading.load(Ordering::Relaxed) == 0;
+            let fresh = !seat.is_taken() && seat.pinned.load(Ordering::Relaxed) == 0;
             let again = mine().is_some_and(Seat::is_taken);
             // SAFETY: ends the child at once.
             unsafe { libc::_exit(i32::from(!(fresh && again))) };
         }
-        seat.reading.store(0, Ordering::Relaxed);
+        seat.pinned.store(0, Ordering::Relaxed);
         let mut status = 0;
         // SAFETY: waits for our own child.
         assert_eq!(i64::from(unsafe { libc::waitpid(child as i32, &mut status, 0) }), child);

@@ -10,7 +10,7 @@ use openssl_sys::{SSL, SSL_SESSION};
 
 use super::attachment::Attachment;
 use super::connection::{self, Opened};
-use super::policy::Policy;
+use super::verification::VerifyPolicy;
 use crate::ring::stats::Counter;
 
 /// What libssl says of a ticket (`SSL_TICKET_STATUS`): its MAC does not hold, or
@@ -118,7 +118,7 @@ unsafe fn lacks_what_is_asked_for(
     let library = attachment.library;
     // SAFETY: the connection and the session of the callback that runs.
     unsafe {
-        let policy = Policy::of_connection(&library.api, ssl);
+        let policy = VerifyPolicy::of_connection(&library.api, ssl);
         if !policy.asks() {
             return false;
         }

@@ -11,8 +11,8 @@ use std::ptr;
 
 use openssl_sys::{SSL, X509};
 
+use super::algorithms::Algorithms;
 use super::api::TlsApi;
-use super::source::Source;
 
 /// OpenSSL has a place for each type of key: nine of its own, and those of providers.
 const MOST: usize = 24;
@@ -32,12 +32,12 @@ pub struct Addresses {
 
 /// The certificates.
 pub struct Leaves {
-    held: Vec<Held>,
+    held: Vec<CertificateRef>,
     encoded: Vec<u8>,
 }
 
 /// A reference to a certificate.
-struct Held {
+struct CertificateRef {
     certificate: *mut X509,
     free: unsafe extern "C" fn(*mut X509),
 }
@@ -110,18 +110,23 @@ impl Leaves {
     /// # Safety
     ///
     /// They are live certificates of the library that `api` is of.
-    pub unsafe fn take(api: &TlsApi, source: &Source, addresses: &Addresses) -> Option<Self> {
+    pub unsafe fn take(
+        api: &TlsApi,
+        algorithms: &Algorithms,
+        addresses: &Addresses,
+    ) -> Option<Self> {
         let mut digests = Vec::new();
         for certificate in addresses.all() {
             // SAFETY: the caller vouches for the certificate.
-            digests.push(source.digest_with(api, |md, out, len| unsafe {
+            digests.push(algorithms.digest_with(api, |md, out, len| unsafe {
                 api.x509_digest.is_some_and(|digest| digest(*certificate, md, out, len) == 1)
             })?);
         }
         // In an order of their own, whatever that of the context is.
         digests.sort_unstable();
         // SAFETY: passed on from the caller.
-        let held = addresses.all().iter().map_while(|one| unsafe { Held::take(api, *one) });
+        let held =
+            addresses.all().iter().map_while(|one| unsafe { CertificateRef::take(api, *one) });
         Some(Leaves { held: held.collect(), encoded: digests.concat() })
     }
 
@@ -145,7 +150,7 @@ impl Leaves {
     }
 }
 
-impl Held {
+impl CertificateRef {
     /// `None` if it cannot be held.
     ///
     /// # Safety
@@ -154,11 +159,11 @@ impl Held {
     unsafe fn take(api: &TlsApi, certificate: *mut X509) -> Option<Self> {
         let (up_ref, free) = api.x509_up_ref.zip(api.x509_free)?;
         // SAFETY: the caller vouches for it.
-        (unsafe { up_ref(certificate) } == 1).then_some(Held { certificate, free })
+        (unsafe { up_ref(certificate) } == 1).then_some(CertificateRef { certificate, free })
     }
 }
 
-impl Drop for Held {
+impl Drop for CertificateRef {
     fn drop(&mut self) {
         // SAFETY: our reference, taken above.
         unsafe { (self.free)(self.certificate) };
