@@ -12,6 +12,7 @@ mod keyfile;
 mod orphans;
 mod output;
 mod probe;
+mod processes;
 mod ringfile;
 mod rings;
 mod settings;
