@@ -10,6 +10,7 @@ mod commands;
 mod orphans;
 mod output;
 mod probe;
+mod processes;
 mod ringfile;
 mod rings;
 mod settings;

@@ -1,14 +1,18 @@
-//! What commands print. An output that cannot be written, because its disk is full or its reader has
-//! gone, stops nothing: what a command has begun it does to its end.
+//! What commands print, and how durations, sizes, moments and other people's names are written.
+//!
+//! An output that cannot be written, because its disk is full or its reader has gone, stops
+//! nothing: a command finishes what it has begun.
 
 use std::fmt::Arguments;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
+use std::mem::MaybeUninit;
 use std::sync::Mutex;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// The first failure, but for that of a reader who has seen enough.
+/// The first failure to write; that the reader has gone (EPIPE) is none.
 static FAILURE: Mutex<Option<io::Error>> = Mutex::new(None);
 
-/// Prints to the standard output.
+/// Prints to stdout.
 pub fn print(text: Arguments<'_>) {
     let mut out = io::stdout().lock();
     let Err(error) = out.write_fmt(text).and_then(|()| out.flush()) else { return };
@@ -19,12 +23,12 @@ pub fn print(text: Arguments<'_>) {
     }
 }
 
-/// Prints to the standard error output; nobody can be told if that fails.
+/// Prints to stderr; if that fails there is nobody to tell.
 pub fn complain(text: Arguments<'_>) {
     let _ = io::stderr().lock().write_fmt(text);
 }
 
-/// Why not all was printed, if so.
+/// Why some of the output was lost, if it was.
 pub fn failure() -> Option<io::Error> {
     FAILURE.lock().ok()?.take()
 }
@@ -49,3 +53,159 @@ macro_rules! errln {
 }
 
 pub(crate) use {errln, out, outln};
+
+/// A text from another user's process or ring, without the control characters that a terminal
+/// would obey.
+pub fn printable(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_control() { '?' } else { letter }).collect()
+}
+
+/// A text broken at spaces into lines of at most `width`; one that fits stays as it is.
+pub fn wrapped(text: &str, width: usize) -> Vec<String> {
+    if text.chars().count() <= width {
+        return vec![text.to_owned()];
+    }
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+/// The width of the terminal; without one, a width that reads well in a mail.
+pub fn width() -> usize {
+    const WIDEST: usize = 120;
+    let terminal = io::stdout().is_terminal().then(ratatui::crossterm::terminal::size);
+    terminal.and_then(Result::ok).map_or(100, |(columns, _)| usize::from(columns).clamp(60, WIDEST))
+}
+
+const SPANS: [(u64, &str); 4] = [(24 * 3600, "d"), (3600, "h"), (60, "min"), (1, "s")];
+
+/// A duration in its two largest units, rounded up, so that nothing lasts longer than is said.
+pub fn in_words(span: Duration) -> String {
+    let seconds = span.as_secs() + u64::from(span.subsec_nanos() > 0);
+    let first = SPANS.iter().position(|(unit, _)| seconds >= *unit).unwrap_or(SPANS.len() - 1);
+    let smallest = SPANS[(first + 1).min(SPANS.len() - 1)].0;
+    let mut left = seconds.div_ceil(smallest) * smallest;
+    let mut parts = Vec::new();
+    for (unit, name) in SPANS {
+        if left >= unit {
+            parts.push(format!("{} {name}", left / unit));
+            left %= unit;
+        }
+    }
+    if parts.is_empty() { "0 s".into() } else { parts.join(" ") }
+}
+
+/// For serde: as seconds.
+pub fn seconds<S: serde::Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(rounded(*span))
+}
+
+/// For serde: as seconds, or null.
+pub fn seconds_if_any<S: serde::Serializer>(
+    span: &Option<Duration>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match span {
+        Some(span) => serializer.serialize_some(&rounded(*span)),
+        None => serializer.serialize_none(),
+    }
+}
+
+/// To the millisecond, which is more than any reader can use.
+fn rounded(span: Duration) -> f64 {
+    (span.as_secs_f64() * 1000.0).round() / 1000.0
+}
+
+/// A size in its largest unit, to one decimal place.
+pub fn bytes(number: u64) -> String {
+    const UNITS: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    let unit = UNITS.iter().find(|(unit, _)| number >= *unit);
+    match unit {
+        None => format!("{number} B"),
+        Some((unit, name)) if number.is_multiple_of(*unit) => format!("{} {name}", number / unit),
+        Some((unit, name)) => format!("{:.1} {name}", number as f64 / *unit as f64),
+    }
+}
+
+/// A moment in the past, and how long ago it was.
+pub fn moment(then: SystemTime, now: SystemTime) -> String {
+    let ago = now.duration_since(then).unwrap_or_default();
+    let seconds = then.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    format!("{} ({} ago)", utc(seconds), in_words(ago))
+}
+
+fn utc(seconds: u64) -> String {
+    let time = libc::time_t::try_from(seconds).unwrap_or(libc::time_t::MAX);
+    let mut parts = MaybeUninit::<libc::tm>::zeroed();
+    // SAFETY: both are valid for the call, which fills `parts`; a tm of zeroes is one, too.
+    let parts = unsafe {
+        libc::gmtime_r(&time, parts.as_mut_ptr());
+        parts.assume_init()
+    };
+    format!(
+        "{:04}-{:02}-{:02} {:02}:{:02}:{:02} UTC",
+        i64::from(parts.tm_year) + 1900,
+        parts.tm_mon + 1,
+        parts.tm_mday,
+        parts.tm_hour,
+        parts.tm_min,
+        parts.tm_sec
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_would_obey_is_not_passed_on() {
+        assert_eq!(printable("a\x1b[2J\u{9b}b\n"), "a?[2J?b?");
+    }
+
+    #[test]
+    fn spans_are_told_in_two_units_and_never_as_less_than_they_are() {
+        let cases = [
+            (0, "0 s"),
+            (1, "1 s"),
+            (999, "1 s"),
+            (1_001, "2 s"),
+            (59_999, "1 min"),
+            (62_000, "1 min 2 s"),
+            (3_600_000, "1 h"),
+            (3_601_000, "1 h 1 min"),
+            (5_400_000, "1 h 30 min"),
+            (86_399_000, "1 d"),
+            (90_000_000, "1 d 1 h"),
+            (90_000_001, "1 d 2 h"),
+        ];
+        for (millis, expected) in cases {
+            assert_eq!(in_words(Duration::from_millis(millis)), expected, "{millis} ms");
+        }
+    }
+
+    #[test]
+    fn sizes_and_moments_are_told_as_people_read_them() {
+        let cases = [
+            (0, "0 B"),
+            (512, "512 B"),
+            (4096, "4 KiB"),
+            (44544, "43.5 KiB"),
+            (2_202_009, "2.1 MiB"),
+            (1 << 30, "1 GiB"),
+        ];
+        for (number, expected) in cases {
+            assert_eq!(bytes(number), expected);
+        }
+        assert_eq!(utc(0), "1970-01-01 00:00:00 UTC");
+        assert_eq!(utc(1_582_934_399), "2020-02-28 23:59:59 UTC");
+        assert_eq!(utc(1_582_934_400), "2020-02-29 00:00:00 UTC");
+    }
+}

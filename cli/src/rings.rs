@@ -16,9 +16,9 @@ use tktrot::ring::versions::ring_name;
 use tktrot::ring::view::View;
 use tktrot::rotate::Keyring;
 
-use crate::orphans;
+use crate::orphans::{self, Orphan};
+use crate::output::printable;
 use crate::settings::Settings;
-use crate::status::processes::printable;
 use tktrot_keyfile::generator::OpenSsl;
 
 /// How a command is told which ring.
@@ -112,6 +112,71 @@ impl RingArgument {
             .open(settings.config.most_keys())
             .map_err(|refused| explained(&place, &refused))?;
         Ok((place.clone(), keyring(&place, ring)?, !is_there))
+    }
+}
+
+/// A ring that was named: its file is there, or would be; or was removed and lives on in processes.
+#[derive(Clone, Debug)]
+pub enum NamedRing {
+    At(Place),
+    Removed(Orphan),
+}
+
+impl NamedRing {
+    /// All rings that are meant by these places: first those that are there, or would be, then those
+    /// whose file was removed.
+    pub fn all(places: &[Place]) -> Vec<NamedRing> {
+        let orphans = orphans::all();
+        let is_lost = |place: &&Place| orphans.iter().any(|orphan| orphan.was_at(&place.path()));
+        // A name without a file means the rings that live on in processes, if there are any.
+        let is_there =
+            |place: &&Place| fs::symlink_metadata(place.path()).is_ok() || !is_lost(place);
+        let named = places.iter().filter(is_there).cloned().map(NamedRing::At);
+        let is_meant = |orphan: &&Orphan| places.iter().any(|place| orphan.was_at(&place.path()));
+        named.chain(orphans.iter().filter(is_meant).cloned().map(NamedRing::Removed)).collect()
+    }
+
+    /// The subject of a line about it.
+    pub fn name(&self) -> String {
+        match self {
+            NamedRing::At(place) => place.path().display().to_string(),
+            NamedRing::Removed(orphan) => orphan.name(),
+        }
+    }
+
+    /// Where its file is, or was.
+    pub fn path(&self) -> PathBuf {
+        match self {
+            NamedRing::At(place) => place.path(),
+            NamedRing::Removed(orphan) => orphan.path.clone(),
+        }
+    }
+
+    /// Opens it to look at it.
+    pub fn look(&self) -> Result<View> {
+        match self {
+            NamedRing::At(place) => look_at(place),
+            NamedRing::Removed(orphan) => {
+                let (place, file) = (orphan.place(), orphan.file(false)?);
+                place.look_into(file).map_err(|refused| explained(&place, &refused))
+            }
+        }
+    }
+
+    /// Opens it to act on it.
+    pub fn open(&self) -> Result<Keyring> {
+        match self {
+            NamedRing::At(place) => open_at(place),
+            NamedRing::Removed(orphan) => {
+                let (place, file) = (orphan.place(), orphan.file(true)?);
+                let ring = place.open_file(file);
+                keyring(&place, ring.map_err(|refused| explained(&place, &refused))?)
+            }
+        }
+    }
+
+    pub fn is_removed(&self) -> bool {
+        matches!(self, NamedRing::Removed(_))
     }
 }
 

@@ -11,7 +11,7 @@ use tktrot::ring::versions::ring_name;
 
 use super::configuration::{self, Start};
 use super::{Finding, binary};
-use crate::orphans::DELETED;
+use crate::processes::{DELETED, MapsLine};
 
 /// The executable of a process.
 pub fn executable(pid: u32) -> Result<PathBuf> {
@@ -32,8 +32,9 @@ pub fn inspect(pid: u32) -> Result<Vec<Finding>> {
     let file = format!("/proc/{pid}/maps");
     let maps = fs::read_to_string(&file)
         .with_context(|| format!("{file}: it cannot be read (run this as root)"))?;
-    let mapped: BTreeSet<&str> = maps.lines().filter_map(path_of).collect();
-    Ok(vec![shim(&mapped), tls_library(&mapped), rings(&maps)])
+    let lines: Vec<_> = maps.lines().filter_map(MapsLine::parse).collect();
+    let mapped = lines.iter().filter_map(|line| line.path).collect();
+    Ok(vec![shim(&mapped), tls_library(&mapped), rings(&lines)])
 }
 
 /// Looks for what switches tickets off in the configuration of a process.
@@ -86,12 +87,6 @@ fn arguments(line: &[u8]) -> Vec<OsString> {
     line.split(|byte| *byte == 0).skip(1).map(owned).collect()
 }
 
-/// The file that a line of /proc/PID/maps names (proc(5)).
-fn path_of(line: &str) -> Option<&str> {
-    let path = &line[line.find('/')?..];
-    Some(path.trim_end_matches(DELETED))
-}
-
 fn shim(mapped: &BTreeSet<&str>) -> Finding {
     match mapped.iter().find(|path| path.contains("libtktrot")) {
         Some(path) => Finding::fine("shim", format!("{path} is in the process")),
@@ -119,11 +114,12 @@ fn tls_library(mapped: &BTreeSet<&str>) -> Finding {
     }
 }
 
-fn rings(maps: &str) -> Finding {
+fn rings(lines: &[MapsLine<'_>]) -> Finding {
     // Each once, however often it is mapped.
     let named = |removed: bool| {
-        let lines = maps.lines().filter(|line| !removed || line.ends_with(DELETED));
-        let rings = lines.filter_map(path_of).filter(|path| ring_name(path.as_ref()).is_some());
+        let lines = lines.iter().filter(|line| !removed || line.removed);
+        let rings =
+            lines.filter_map(|line| line.path).filter(|path| ring_name(path.as_ref()).is_some());
         rings.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>()
     };
     let (rings, lost) = (named(false), named(true));
@@ -157,16 +153,10 @@ mod tests {
 
     #[test]
     fn a_ring_whose_file_is_gone_is_wrong() {
+        let severity = |line: &str| rings(&Vec::from_iter(MapsLine::parse(line))).severity;
         let line = "7f0-7f1 rw-s 00000000 00:1a 5  /run/tktrot/web.ring";
-        assert_eq!(rings(line).severity, Severity::Fine);
-        assert_eq!(rings(&format!("{line} (deleted)")).severity, Severity::Wrong);
-        assert_eq!(rings("").severity, Severity::Doubtful);
-    }
-
-    #[test]
-    fn a_line_of_maps_names_its_file() {
-        let line = "7f0-7f1 rw-s 00000000 00:1a 5  /run/tktrot/a b.ring (deleted)";
-        assert_eq!(path_of(line), Some("/run/tktrot/a b.ring"));
-        assert_eq!(path_of("7f0-7f1 rw-p 00000000 00:00 0    [heap]"), None);
+        assert_eq!(severity(line), Severity::Fine);
+        assert_eq!(severity(&format!("{line}{DELETED}")), Severity::Wrong);
+        assert_eq!(severity(""), Severity::Doubtful);
     }
 }

@@ -8,12 +8,12 @@ use clap::ValueEnum;
 use comfy_table::{Table, presets};
 
 use super::agent::ask;
+use crate::output::in_words;
+use crate::output::printable;
 use crate::output::{out, outln};
 use crate::rings::RingArgument;
 use crate::settings;
 use crate::severity::Severity;
-use crate::status::processes::printable;
-use crate::status::span::words;
 use tktrot_agent::ExportStatus;
 use tktrot_agent::control::Question;
 use tktrot_agent::figures::{Figures, Peer, Redis, Sharing, State};
@@ -128,7 +128,7 @@ fn row(peer: &Peer) -> [String; 7] {
         peer.round_trip.map_or_else(none, |seconds| format!("{:.1} ms", seconds * 1000.0)),
         peer.keys.to_string(),
         peer.acknowledged_ago.map_or_else(none, |seconds| {
-            format!("{} ago", words(Duration::try_from_secs_f64(seconds).unwrap_or_default()))
+            format!("{} ago", in_words(Duration::try_from_secs_f64(seconds).unwrap_or_default()))
         }),
         peer.last_error.as_deref().map_or_else(none, printable),
     ]

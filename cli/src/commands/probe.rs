@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use crate::probe::connection::Connector;
+use crate::probe::endpoint::{self, Host};
+use crate::probe::report::Report;
 use crate::probe::starttls::Starttls;
-use crate::probe::target::{self, Target};
-use crate::probe::{Connector, findings, measure, report::Report, watch};
+use crate::probe::{findings, measure};
 use crate::severity::Severity;
 
 /// More are not tested: each address is tested with each name.
-const MAX_PLACES: usize = 64;
+const MAX_ENDPOINTS: usize = 64;
 const HTTPS: u16 = 443;
 
 #[derive(clap::Args)]
@@ -23,7 +25,7 @@ const HTTPS: u16 = 443;
 pub struct Arguments {
     /// The servers; the port is 443 or that of --starttls.
     #[arg(required = true, value_name = "HOST[:PORT]")]
-    hosts: Vec<Target>,
+    hosts: Vec<Host>,
 
     /// Says this server name instead of HOST; '' for none. With several, tickets of each are
     /// offered under the others.
@@ -78,22 +80,22 @@ fn duration(text: &str) -> Result<Duration, String> {
 pub fn run(arguments: &Arguments) -> Result<Severity> {
     let connector = Connector { timeout: arguments.timeout, starttls: arguments.starttls };
     let port = arguments.starttls.map_or(HTTPS, Starttls::default_port);
-    let (mut targets, mut places) = (Vec::new(), Vec::new());
+    let (mut targets, mut endpoints) = (Vec::new(), Vec::new());
     for host in &arguments.hosts {
-        let resolved = target::resolve(host, port, arguments.timeout);
-        for place in target::places(host, &resolved.addresses, &arguments.sni) {
-            if !places.contains(&place) {
-                places.push(place);
+        let resolved = endpoint::resolve(host, port, arguments.timeout);
+        for endpoint in endpoint::endpoints(host, &resolved.addresses, &arguments.sni) {
+            if !endpoints.contains(&endpoint) {
+                endpoints.push(endpoint);
             }
         }
         targets.push(resolved);
     }
-    let left_out = places.len().saturating_sub(MAX_PLACES);
-    places.truncate(MAX_PLACES);
+    let left_out = endpoints.len().saturating_sub(MAX_ENDPOINTS);
+    endpoints.truncate(MAX_ENDPOINTS);
 
-    let mut subjects = measure::measure(&connector, &places, arguments.times);
+    let mut subjects = measure::measure(&connector, &endpoints, arguments.times);
     if let Some(how_long) = arguments.watch {
-        watch::watch(&connector, &mut subjects, how_long);
+        measure::watch(&connector, &mut subjects, how_long);
     }
     let observations = measure::name_keys(subjects);
     let findings = findings::findings(&targets, &observations, left_out);

@@ -10,10 +10,9 @@ use tktrot::rotate::Keyring;
 use tktrot::secret::KeyName;
 
 use super::agent::ask;
-use crate::orphans::targets;
 use crate::output::{errln, outln};
-use crate::ringfile::versions::not_reached;
-use crate::rings::RingArgument;
+use crate::ringfile::file::not_reached;
+use crate::rings::{NamedRing, RingArgument};
 use crate::settings;
 use crate::severity::Severity;
 use tktrot_agent::control::{self, Question, Revoked};
@@ -66,7 +65,7 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     let path = place.path();
     let which = &arguments.which;
     let (mut meant, mut reached, mut unreached) = (Vec::new(), Vec::new(), Vec::new());
-    for target in targets(std::slice::from_ref(&place)) {
+    for target in NamedRing::all(std::slice::from_ref(&place)) {
         match target.look() {
             Ok(view) => {
                 meant.extend(view.keys().into_iter().filter(|key| which.means(&key.name)));

@@ -6,13 +6,11 @@ use std::time::SystemTime;
 
 use anyhow::{Result, bail, ensure};
 
-use super::status::width;
-use crate::orphans::targets;
-use crate::output::{errln, out, outln};
-use crate::ringfile::facts::Facts;
-use crate::ringfile::json::{InFull, List, Ring, Show};
-use crate::ringfile::{places, removal, text};
-use crate::rings::{self, RingArgument};
+use crate::output::{errln, out, outln, width};
+use crate::ringfile::file::RingFile;
+use crate::ringfile::report::{self, InFull, List, Ring, Show};
+use crate::ringfile::{removal, search};
+use crate::rings::{self, NamedRing, RingArgument};
 use crate::settings::{self, Settings};
 use crate::severity::Severity;
 
@@ -93,15 +91,16 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
 }
 
 fn list(arguments: &ListArguments, settings: &Settings) -> Result<Severity> {
-    let found = places::find(&arguments.dir, settings);
+    let found = search::find(&arguments.dir, settings);
     // One that went away meanwhile is none.
-    let facts = found.targets.iter().filter_map(|target| Facts::of(target, settings));
+    let facts = found.rings.iter().filter_map(|target| RingFile::of(target, settings));
     let rings: Vec<_> = facts.collect();
     let of_dirs = found.unsearched.iter().map(|dir| match dir.was_named {
         true => Severity::Wrong,
         false => Severity::Doubtful,
     });
-    let severity = rings.iter().map(Facts::severity).chain(of_dirs).max().unwrap_or(Severity::Fine);
+    let severity =
+        rings.iter().map(RingFile::severity).chain(of_dirs).max().unwrap_or(Severity::Fine);
     for dir in &found.unsearched {
         errln!("tktrot: {}", dir.error);
     }
@@ -110,28 +109,29 @@ fn list(arguments: &ListArguments, settings: &Settings) -> Result<Severity> {
         let list = List { version: 1, severity, rings, unsearched: found.unsearched };
         outln!("{}", serde_json::to_string_pretty(&list)?);
     } else {
-        out!("{}", text::table(&rings, &found.searched));
+        out!("{}", report::table(&rings, &found.searched));
     }
     Ok(severity)
 }
 
 fn show(arguments: &ShowArguments, settings: &Settings) -> Result<Severity> {
     let places = arguments.ring.files(settings)?;
-    let targets = targets(&places);
-    let rings: Vec<_> = targets.iter().filter_map(|target| Facts::of(target, settings)).collect();
+    let targets = NamedRing::all(&places);
+    let rings: Vec<_> =
+        targets.iter().filter_map(|target| RingFile::of(target, settings)).collect();
     if rings.is_empty() {
         // Says what is there instead, or whose the directory is.
         rings::look_at(&places[0])?;
         bail!("{}: it went away meanwhile", places[0].path().display());
     }
-    let severity = rings.iter().map(Facts::severity).max().unwrap_or(Severity::Fine);
+    let severity = rings.iter().map(RingFile::severity).max().unwrap_or(Severity::Fine);
     if arguments.json {
         let rings = rings.iter().map(InFull::of).collect();
         outln!("{}", serde_json::to_string_pretty(&Show { version: 1, severity, rings })?);
         return Ok(severity);
     }
     let now = SystemTime::now();
-    let told: Vec<_> = rings.iter().map(|facts| text::full(facts, now, width())).collect();
+    let told: Vec<_> = rings.iter().map(|facts| report::full(facts, now, width())).collect();
     out!("{}", told.join("\n"));
     Ok(severity)
 }
@@ -140,7 +140,7 @@ fn remove(arguments: &RemoveArguments, settings: &Settings) -> Result<Severity> 
     // Of several versions that of this one; another is removed by its path.
     let argument = RingArgument { ring: Some(arguments.ring.clone()) };
     let place = argument.files(settings)?.remove(0);
-    let targets = targets(std::slice::from_ref(&place));
+    let targets = NamedRing::all(std::slice::from_ref(&place));
     let removed: Vec<_> = targets.iter().filter(|target| target.is_removed()).collect();
     let names: Vec<_> = removed.iter().map(|target| target.name()).collect();
     ensure!(

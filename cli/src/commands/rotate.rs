@@ -6,10 +6,9 @@ use anyhow::{Result, anyhow};
 use tktrot::rotate::Keyring;
 
 use super::agent::ask;
-use crate::orphans::targets;
 use crate::output::{errln, outln};
-use crate::ringfile::versions::not_reached;
-use crate::rings::RingArgument;
+use crate::ringfile::file::not_reached;
+use crate::rings::{NamedRing, RingArgument};
 use crate::settings;
 use crate::severity::Severity;
 use tktrot_agent::control::{Question, Rotated};
@@ -42,7 +41,7 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     let place = arguments.ring.place(&settings)?;
     let path = place.path();
     let mut severity = Severity::Fine;
-    for target in targets(std::slice::from_ref(&place)) {
+    for target in NamedRing::all(std::slice::from_ref(&place)) {
         let keyring = match target.open() {
             Ok(keyring) => keyring,
             Err(error) if target.is_removed() => {

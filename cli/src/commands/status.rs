@@ -4,17 +4,16 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use crate::orphans::{Target, targets};
-use crate::output::out;
-use crate::rings::{self, RingArgument};
+use crate::output::printable;
+use crate::output::{out, width};
+use crate::rings::{self, NamedRing, RingArgument};
 use crate::settings::{self, Settings};
 use crate::severity::Severity;
 use crate::status::alarms::{alarms, worst};
+use crate::status::counters::Rates;
 use crate::status::json::{Document, Ring};
 use crate::status::observer::Observer;
-use crate::status::processes::printable;
-use crate::status::rates::Rates;
-use crate::status::reading::Reading;
+use crate::status::ring::RingStatus;
 use crate::status::{prometheus, text};
 use anyhow::Result;
 
@@ -57,16 +56,16 @@ pub fn interval(text: &str) -> Result<Duration, String> {
 struct Seen {
     name: String,
     path: String,
-    reading: Result<Reading, String>,
+    status: Result<RingStatus, String>,
     rates: Option<Rates>,
 }
 
 pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     let settings = settings::read(config)?;
     let places = arguments.ring.places(&settings)?;
-    let targets = targets(&places);
+    let targets = NamedRing::all(&places);
     // One ring that cannot be read is the command's failure, whatever the form.
-    if let [target @ Target::At(_)] = &*targets {
+    if let [target @ NamedRing::At(_)] = &*targets {
         target.look()?;
     }
     let seen = look(&targets, &settings, arguments.interval);
@@ -83,37 +82,37 @@ struct Subject {
 }
 
 impl Subject {
-    fn of(target: &Target, settings: &Settings) -> Subject {
+    fn of(target: &NamedRing, settings: &Settings) -> Subject {
         let path = target.path();
         let name = rings::title(&path);
         match target {
-            Target::At(place) => {
+            NamedRing::At(place) => {
                 let observer = Ok(Observer::new(place.clone(), settings));
                 Subject { name, path, observer }
             }
-            Target::Removed(orphan) => {
+            NamedRing::Removed(orphan) => {
                 let name = format!("{name} (removed, in {})", orphan.owners());
-                let view = orphan.look().map_err(|error| format!("{error:#}"));
+                let view = target.look().map_err(|error| format!("{error:#}"));
                 let observer = view.map(|view| Observer::of_removed(path.clone(), view, settings));
                 Subject { name, path, observer }
             }
         }
     }
 
-    fn read(&mut self) -> Result<Reading, String> {
+    fn read(&mut self) -> Result<RingStatus, String> {
         let observer = self.observer.as_mut().map_err(|error| error.clone())?;
         observer.read().map_err(|error| format!("{error:#}"))
     }
 
     fn seen(mut self, with_rates: bool) -> Seen {
-        let reading = self.read().map(|reading| Reading { name: printable(&self.name), ..reading });
+        let status = self.read().map(|status| RingStatus { name: printable(&self.name), ..status });
         let rates = self.observer.as_ref().ok().filter(|_| with_rates).map(Observer::rates);
         let path = printable(&self.path.to_string_lossy());
-        Seen { name: printable(&self.name), path, reading, rates }
+        Seen { name: printable(&self.name), path, status, rates }
     }
 }
 
-fn look(targets: &[Target], settings: &Settings, interval: Option<Duration>) -> Vec<Seen> {
+fn look(targets: &[NamedRing], settings: &Settings, interval: Option<Duration>) -> Vec<Seen> {
     let mut subjects: Vec<_> = targets.iter().map(|target| Subject::of(target, settings)).collect();
     if let Some(interval) = interval {
         subjects.iter_mut().for_each(|subject| drop(subject.read()));
@@ -129,24 +128,24 @@ fn told(seen: &[Seen], form: &Form) -> Result<String> {
     }
     if form.prometheus {
         let rings: Vec<_> =
-            seen.iter().map(|seen| (seen.name.clone(), seen.reading.clone().ok())).collect();
+            seen.iter().map(|seen| (seen.name.clone(), seen.status.clone().ok())).collect();
         return prometheus::text(&rings);
     }
-    if let [Seen { reading: Ok(reading), rates, .. }] = seen {
-        return Ok(text::full(reading, rates.as_ref(), width()));
+    if let [Seen { status: Ok(status), rates, .. }] = seen {
+        return Ok(text::full(status, rates.as_ref(), width()));
     }
-    let rings: Vec<_> = seen.iter().map(|seen| (seen.name.clone(), seen.reading.clone())).collect();
+    let rings: Vec<_> = seen.iter().map(|seen| (seen.name.clone(), seen.status.clone())).collect();
     Ok(text::summaries(&rings))
 }
 
 impl Seen {
     fn severity(&self) -> Severity {
-        self.reading.as_ref().map_or(Severity::Wrong, |reading| worst(&alarms(reading)))
+        self.status.as_ref().map_or(Severity::Wrong, |status| worst(&alarms(status)))
     }
 
     fn json(&self) -> Ring {
-        match &self.reading {
-            Ok(reading) => Ring::read(reading, self.rates),
+        match &self.status {
+            Ok(status) => Ring::read(status, self.rates),
             Err(error) => Ring::Unreadable {
                 path: self.path.clone(),
                 severity: Severity::Wrong,
@@ -154,12 +153,4 @@ impl Seen {
             },
         }
     }
-}
-
-/// That of the terminal; where there is none, what reads well in a mail.
-pub fn width() -> usize {
-    use std::io::IsTerminal;
-    const WIDEST: usize = 120;
-    let terminal = std::io::stdout().is_terminal().then(ratatui::crossterm::terminal::size);
-    terminal.and_then(Result::ok).map_or(100, |(columns, _)| usize::from(columns).clamp(60, WIDEST))
 }

@@ -11,7 +11,7 @@ use crate::rings::RingArgument;
 use crate::settings;
 use crate::severity::Severity;
 use crate::status::observer::Observer;
-use crate::watch;
+use crate::watch::rounds::{self, Rounds};
 
 #[derive(clap::Args)]
 #[command(
@@ -37,10 +37,10 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     let observer = Observer::new(place, &settings);
     // What is wrong at the start, as a ring that is not there, is told at once.
     observer.look()?;
-    let rounds = watch::Rounds { interval: arguments.interval, count: arguments.count };
+    let all = Rounds { interval: arguments.interval, count: arguments.count };
     if std::io::stdout().is_terminal() && std::io::stdin().is_terminal() {
-        watch::draw(observer, &rounds)
+        rounds::draw(observer, &all)
     } else {
-        watch::print(observer, &rounds)
+        rounds::print(observer, &all)
     }
 }

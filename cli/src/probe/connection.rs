@@ -1,22 +1,26 @@
 //! One connection, from TCP to the tickets that it brings.
 
+use std::ffi::{c_uchar, c_ulong};
 use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::ptr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use foreign_types::ForeignTypeRef;
 use openssl::error::ErrorStack;
 use openssl::ssl::{
-    ErrorCode, Ssl, SslContext, SslMethod, SslOptions, SslSession, SslSessionCacheMode, SslStream,
-    SslVerifyMode, SslVersion,
+    ErrorCode, Ssl, SslContext, SslMethod, SslOptions, SslSession, SslSessionCacheMode,
+    SslSessionRef, SslStream, SslVerifyMode, SslVersion,
 };
 use openssl::x509::X509;
+use openssl_sys::SSL_SESSION;
 use serde::Serialize;
 
-use super::failure::{Failure, Step};
-use super::session::Session;
+use super::endpoint::Endpoint;
+use super::failure::{Failure, Stage};
 use super::starttls::Starttls;
-use super::target::Place;
-use super::wire::Wire;
 
 /// TLS 1.3 brings tickets after the handshake, some servers only with their first answer. One that
 /// has not sent any until then sends none.
@@ -71,21 +75,21 @@ impl Connector {
     /// Connects, with this session if there is one, and collects the sessions that come.
     pub fn connect(
         &self,
-        place: &Place,
+        endpoint: &Endpoint,
         version: Version,
         offered: Option<&Session>,
     ) -> Result<Connected, Failure> {
         let received = Received::default();
         let offered = offered.map(Session::to_offer).transpose();
-        let ssl = offered.and_then(|offered| ssl(place, version, &received, offered));
+        let ssl = offered.and_then(|offered| ssl(endpoint, version, &received, offered));
         let ssl = ssl.map_err(|error| Failure::own(&error))?;
 
-        let wire = Wire::connect(place.address, self.timeout);
-        let mut wire = wire.map_err(|error| Failure::io(Step::Connect, &error))?;
+        let wire = Wire::connect(endpoint.address, self.timeout);
+        let mut wire = wire.map_err(|error| Failure::io(Stage::Connect, &error))?;
         if let Some(protocol) = self.starttls {
             wire.begin(self.timeout);
             let negotiated = protocol.negotiate(&mut wire);
-            negotiated.map_err(|error| Failure::io(Step::Starttls, &error))?;
+            negotiated.map_err(|error| Failure::io(Stage::Starttls, &error))?;
         }
         wire.begin(self.timeout);
         let mut stream = SslStream::new(ssl, wire).map_err(|error| Failure::own(&error))?;
@@ -93,7 +97,7 @@ impl Connector {
         let resumed = stream.ssl().session_reused();
         let certificate = stream.ssl().peer_certificate();
         if version == Version::V13 {
-            self.await_tickets(&mut stream, place, &received);
+            self.await_tickets(&mut stream, endpoint, &received);
         }
         // The peer may be gone already, which no longer matters.
         let _ = stream.shutdown();
@@ -103,12 +107,17 @@ impl Connector {
 
     /// Says something and reads until the tickets are there, or will not come. How the connection
     /// ends does not matter: servers close it in many ways.
-    fn await_tickets(&self, stream: &mut SslStream<Wire>, place: &Place, received: &Received) {
+    fn await_tickets(
+        &self,
+        stream: &mut SslStream<Wire>,
+        endpoint: &Endpoint,
+        received: &Received,
+    ) {
         let limit = self.timeout.min(TICKET_PATIENCE);
         stream.get_mut().begin_in_slices(limit, TICKET_SLICE);
         let request = match self.starttls {
             Some(protocol) => protocol.farewell().to_vec(),
-            None => request(place),
+            None => request(endpoint),
         };
         if stream.ssl_write(&request).is_err() {
             return;
@@ -130,8 +139,8 @@ impl Connector {
     }
 }
 
-fn request(place: &Place) -> Vec<u8> {
-    let host = place.sni.clone().unwrap_or_else(|| place.address.to_string());
+fn request(endpoint: &Endpoint) -> Vec<u8> {
+    let host = endpoint.sni.clone().unwrap_or_else(|| endpoint.address.to_string());
     format!(
         "HEAD / HTTP/1.1\r\nHost: {host}\r\nUser-Agent: tktrot-probe\r\nConnection: close\r\n\r\n"
     )
@@ -141,7 +150,7 @@ fn request(place: &Place) -> Vec<u8> {
 /// A client that speaks one version, takes any certificate and any cipher: it is to see what
 /// there is.
 fn ssl(
-    place: &Place,
+    endpoint: &Endpoint,
     version: Version,
     received: &Received,
     offered: Option<SslSession>,
@@ -166,7 +175,7 @@ fn ssl(
         lock(&received).extend(Session::from_ref(&session));
     });
     let mut ssl = Ssl::new(&context.build())?;
-    if let Some(name) = &place.sni {
+    if let Some(name) = &endpoint.sni {
         ssl.set_hostname(name)?;
     }
     if let Some(session) = offered {
@@ -180,4 +189,144 @@ fn ssl(
 /// A callback that panicked has left the list as it was.
 fn lock(received: &Received) -> std::sync::MutexGuard<'_, Vec<Session>> {
     received.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// A handshake takes some KiB; a server that sends more than this wants to keep us busy.
+const MAX_RECEIVED: usize = 1024 * 1024;
+
+/// A TCP connection that limits how long a step may take and how much may come.
+struct Wire {
+    tcp: TcpStream,
+    deadline: Instant,
+    /// How long one read waits before it lets the caller look around.
+    slice: Option<Duration>,
+    received: usize,
+}
+
+impl Wire {
+    fn connect(address: SocketAddr, limit: Duration) -> io::Result<Wire> {
+        let deadline = Instant::now() + limit;
+        let tcp = TcpStream::connect_timeout(&address, limit)?;
+        tcp.set_nodelay(true)?;
+        Ok(Wire { tcp, deadline, slice: None, received: 0 })
+    }
+
+    /// Begins a step that may take this long altogether.
+    fn begin(&mut self, limit: Duration) {
+        self.deadline = Instant::now() + limit;
+        self.slice = None;
+    }
+
+    /// As [`Wire::begin`], and a read that waits for a slice of this in vain returns `WouldBlock`.
+    fn begin_in_slices(&mut self, limit: Duration, slice: Duration) {
+        self.begin(limit);
+        self.slice = Some(slice);
+    }
+
+    fn remaining(&self) -> io::Result<Duration> {
+        let remaining = self.deadline.saturating_duration_since(Instant::now());
+        if remaining.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(remaining) }
+    }
+}
+
+/// A socket's own time limit shows as `WouldBlock`.
+fn timed_out(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::WouldBlock { io::ErrorKind::TimedOut.into() } else { error }
+}
+
+impl Read for Wire {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let remaining = self.remaining()?;
+        let wait = self.slice.map_or(remaining, |slice| slice.min(remaining));
+        self.tcp.set_read_timeout(Some(wait))?;
+        let read = self.tcp.read(buffer);
+        let len = if wait < remaining { read? } else { read.map_err(timed_out)? };
+        self.received += len;
+        if self.received > MAX_RECEIVED {
+            return Err(io::Error::other(format!("the server sent over {MAX_RECEIVED} bytes")));
+        }
+        Ok(len)
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.tcp.set_write_timeout(Some(self.remaining()?))?;
+        self.tcp.write(bytes).map_err(timed_out)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.tcp.flush()
+    }
+}
+
+// Public functions of libssl that openssl-sys does not declare (SSL_SESSION_get0_ticket(3)).
+unsafe extern "C" {
+    fn SSL_SESSION_get0_ticket(
+        session: *const SSL_SESSION,
+        data: *mut *const c_uchar,
+        len: *mut usize,
+    );
+    fn SSL_SESSION_get_ticket_lifetime_hint(session: *const SSL_SESSION) -> c_ulong;
+}
+
+/// A ticket that is no longer than a session id can hold no session: the server looks it up.
+const MAX_SESSION_ID: usize = 32;
+
+/// It has no `Debug`: nobody is to print a ticket or a master secret.
+#[derive(Clone)]
+pub struct Session {
+    /// The session, serialized: a connection that dies spoils the session that it used.
+    der: Vec<u8>,
+    /// Empty if the server gave a session id and no ticket.
+    ticket: Vec<u8>,
+    hint: Duration,
+    received: Instant,
+}
+
+impl Session {
+    pub fn from_ref(session: &SslSessionRef) -> Result<Session, ErrorStack> {
+        // SAFETY: the reference keeps the session alive; the function only reads a field.
+        let hint = unsafe { SSL_SESSION_get_ticket_lifetime_hint(session.as_ptr()) };
+        Ok(Session {
+            der: session.to_der()?,
+            ticket: ticket_of(session).to_vec(),
+            hint: Duration::from_secs(hint),
+            received: Instant::now(),
+        })
+    }
+
+    /// A copy for one connection.
+    pub fn to_offer(&self) -> Result<SslSession, ErrorStack> {
+        SslSession::from_der(&self.der)
+    }
+
+    /// The ticket, if the session is in it.
+    pub fn ticket(&self) -> Option<&[u8]> {
+        (self.ticket.len() > MAX_SESSION_ID).then_some(&self.ticket)
+    }
+
+    /// How long the server says that it will do; None if it does not say.
+    pub fn lifetime(&self) -> Option<Duration> {
+        (!self.ticket.is_empty()).then_some(self.hint)
+    }
+
+    /// Whether the server said that it would do no longer than this.
+    pub fn is_over(&self) -> bool {
+        !self.hint.is_zero() && self.received.elapsed() >= self.hint
+    }
+}
+
+fn ticket_of(session: &SslSessionRef) -> &[u8] {
+    let mut data: *const c_uchar = ptr::null();
+    let mut len = 0;
+    // SAFETY: the reference keeps the session alive, the out-pointers are valid locals; the
+    // function stores the session's own ticket pointer (or NULL) and its length.
+    unsafe { SSL_SESSION_get0_ticket(session.as_ptr(), &mut data, &mut len) };
+    if data.is_null() {
+        return &[];
+    }
+    // SAFETY: libssl says that `len` bytes are at `data`; they belong to the session, which the
+    // returned reference borrows, and nothing changes a session's ticket once it was received.
+    unsafe { std::slice::from_raw_parts(data, len) }
 }

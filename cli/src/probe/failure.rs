@@ -10,7 +10,7 @@ use serde::Serialize;
 /// What kind of failure, as far as it makes a difference to who reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
+pub enum FailureKind {
     /// Nobody listens.
     Refused,
     /// There is no way from here to there.
@@ -32,18 +32,18 @@ pub enum Kind {
 /// How far a connection got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Step {
+pub enum Stage {
     Connect,
     Starttls,
     Handshake,
 }
 
-impl fmt::Display for Step {
+impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Step::Connect => "connecting",
-            Step::Starttls => "STARTTLS",
-            Step::Handshake => "TLS handshake",
+            Stage::Connect => "connecting",
+            Stage::Starttls => "STARTTLS",
+            Stage::Handshake => "TLS handshake",
         })
     }
 }
@@ -51,8 +51,8 @@ impl fmt::Display for Step {
 /// A connection that failed, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Failure {
-    pub step: Step,
-    pub kind: Kind,
+    pub step: Stage,
+    pub kind: FailureKind,
     /// In words.
     pub detail: String,
 }
@@ -65,26 +65,26 @@ const ALERT_PROTOCOL_VERSION: i32 = 1070;
 const NO_RECORD: [i32; 4] = [198, 443, 267, 313];
 
 impl Failure {
-    pub fn new(step: Step, kind: Kind, detail: impl fmt::Display) -> Failure {
+    pub fn new(step: Stage, kind: FailureKind, detail: impl fmt::Display) -> Failure {
         Failure { step, kind, detail: format!("{step}: {detail}") }
     }
 
     /// A failure of the socket.
-    pub fn io(step: Step, error: &io::Error) -> Failure {
+    pub fn io(step: Stage, error: &io::Error) -> Failure {
         let kind = match error.kind() {
-            io::ErrorKind::ConnectionRefused => Kind::Refused,
-            io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Kind::Timeout,
+            io::ErrorKind::ConnectionRefused => FailureKind::Refused,
+            io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => FailureKind::Timeout,
             io::ErrorKind::ConnectionReset
             | io::ErrorKind::ConnectionAborted
             | io::ErrorKind::BrokenPipe
-            | io::ErrorKind::UnexpectedEof => Kind::Closed,
-            io::ErrorKind::InvalidData if step == Step::Starttls => Kind::Starttls,
-            _ if step == Step::Connect => Kind::Unreachable,
-            _ => Kind::Handshake,
+            | io::ErrorKind::UnexpectedEof => FailureKind::Closed,
+            io::ErrorKind::InvalidData if step == Stage::Starttls => FailureKind::Starttls,
+            _ if step == Stage::Connect => FailureKind::Unreachable,
+            _ => FailureKind::Handshake,
         };
         match kind {
-            Kind::Timeout => Failure::new(step, kind, "nothing came in time"),
-            Kind::Closed => Failure::new(step, kind, "the server closed the connection"),
+            FailureKind::Timeout => Failure::new(step, kind, "nothing came in time"),
+            FailureKind::Closed => Failure::new(step, kind, "the server closed the connection"),
             _ => Failure::new(step, kind, error),
         }
     }
@@ -92,25 +92,25 @@ impl Failure {
     /// A failure of the TLS handshake.
     pub fn handshake(error: &ssl::Error) -> Failure {
         if let Some(error) = error.io_error() {
-            return Failure::io(Step::Handshake, error);
+            return Failure::io(Stage::Handshake, error);
         }
         let reasons = error.ssl_error().map_or(&[][..], ErrorStack::errors);
         let Some(first) = reasons.first() else {
             // libssl says nothing when the peer closes without a word.
-            return Failure::io(Step::Handshake, &io::ErrorKind::UnexpectedEof.into());
+            return Failure::io(Stage::Handshake, &io::ErrorKind::UnexpectedEof.into());
         };
         let kind = match first.reason_code() {
-            UNEXPECTED_EOF => Kind::Closed,
-            UNSUPPORTED_PROTOCOL | ALERT_PROTOCOL_VERSION => Kind::Version,
-            reason if NO_RECORD.contains(&reason) => Kind::NotTls,
-            _ => Kind::Handshake,
+            UNEXPECTED_EOF => FailureKind::Closed,
+            UNSUPPORTED_PROTOCOL | ALERT_PROTOCOL_VERSION => FailureKind::Version,
+            reason if NO_RECORD.contains(&reason) => FailureKind::NotTls,
+            _ => FailureKind::Handshake,
         };
-        Failure::new(Step::Handshake, kind, first.reason().unwrap_or("failed"))
+        Failure::new(Stage::Handshake, kind, first.reason().unwrap_or("failed"))
     }
 
     /// A failure on our own side.
     pub fn own(error: &ErrorStack) -> Failure {
-        Failure::new(Step::Connect, Kind::Handshake, error)
+        Failure::new(Stage::Connect, FailureKind::Handshake, error)
     }
 }
 

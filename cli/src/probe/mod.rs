@@ -1,25 +1,16 @@
 //! `tktrot probe`: what a server does with session tickets, seen from outside.
 //!
-//! The data flows one way: [`target`]s are resolved into places, [`measure`] and [`watch`] connect
-//! to them and make [`observation`]s, [`findings`] judges those, [`report`] and [`table`] show both.
-//! Below that: one [`connection`] (over a bounded [`wire`], perhaps after [`starttls`]), the
-//! [`session`]s and the [`certificate`] that it brings, what the tickets tell ([`key_name`], [`weak`]), and how it can
-//! fail ([`failure`]).
+//! The data flows one way: hosts are resolved into [`endpoint`]s, [`measure`] connects to those and
+//! makes [`observation`]s, [`findings`] judges them, [`report`] prints both. Below that: one
+//! [`connection`], perhaps after [`starttls`], and how it can fail ([`failure`]); what a ticket tells
+//! of its key ([`weak`]).
 
-mod certificate;
-mod connection;
+pub mod connection;
+pub mod endpoint;
 mod failure;
 pub mod findings;
-mod key_name;
 pub mod measure;
-pub mod observation;
+mod observation;
 pub mod report;
-mod session;
 pub mod starttls;
-mod table;
-pub mod target;
-pub mod watch;
 mod weak;
-mod wire;
-
-pub use connection::Connector;

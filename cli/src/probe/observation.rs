@@ -1,17 +1,21 @@
 //! What was seen, without a judgement and without a secret.
 
+use openssl::asn1::Asn1Time;
+use openssl::error::ErrorStack;
+use openssl::hash::MessageDigest;
+use openssl::x509::X509Ref;
 use serde::Serialize;
 
 use super::connection::Version;
+use super::endpoint::Endpoint;
 use super::failure::Failure;
-use super::target::Place;
 use super::weak::Weakness;
 
-/// What one place does in one version of TLS.
+/// What one endpoint does in one version of TLS.
 #[derive(Clone, Serialize)]
 pub struct Observation {
     #[serde(flatten)]
-    pub place: Place,
+    pub endpoint: Endpoint,
     pub tls: Version,
     /// Why nothing else is known.
     pub failure: Option<Failure>,
@@ -24,7 +28,7 @@ pub struct Observation {
     /// In seconds, the longest of those seen. None: no ticket. 0 in TLS 1.2: the server leaves it
     /// open.
     pub lifetime_hint: Option<u64>,
-    /// At the place that issued it.
+    /// At the endpoint that issued it.
     pub resumed_here: Count,
     /// At other addresses, with the same name.
     pub resumed_elsewhere: Count,
@@ -40,9 +44,9 @@ pub struct Observation {
 }
 
 impl Observation {
-    pub fn new(place: &Place, tls: Version) -> Observation {
+    pub fn new(endpoint: &Endpoint, tls: Version) -> Observation {
         Observation {
-            place: place.clone(),
+            endpoint: endpoint.clone(),
             tls,
             failure: None,
             handshakes: 0,
@@ -86,12 +90,12 @@ impl Count {
     }
 }
 
-/// A place with another name that took the ticket.
+/// A endpoint with another name that took the ticket.
 #[derive(Clone, PartialEq, Eq, Serialize)]
 pub struct Crossing {
     #[serde(flatten)]
-    pub to: Place,
-    /// Whether both places show one certificate to who comes without a ticket.
+    pub to: Endpoint,
+    /// Whether both endpoints show one certificate to who comes without a ticket.
     pub same_certificate: bool,
 }
 
@@ -104,6 +108,33 @@ pub struct Certificate {
     pub days_left: i32,
     /// Of the whole certificate, in hex.
     pub sha256: String,
+}
+
+impl Certificate {
+    /// What a certificate says about its dates. Nobody verifies it.
+    ///
+    /// # Errors
+    ///
+    /// A date that is none.
+    pub fn of(certificate: &X509Ref) -> Result<Certificate, ErrorStack> {
+        let now = Asn1Time::days_from_now(0)?;
+        let (not_before, not_after) = (certificate.not_before(), certificate.not_after());
+        let validity = if now < *not_before {
+            Validity::NotYet
+        } else if *not_after < now {
+            Validity::Expired
+        } else {
+            Validity::Valid
+        };
+        let digest = certificate.digest(MessageDigest::sha256())?;
+        Ok(Certificate {
+            not_before: not_before.to_string(),
+            not_after: not_after.to_string(),
+            validity,
+            days_left: now.diff(not_after)?.days,
+            sha256: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+        })
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

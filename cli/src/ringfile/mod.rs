@@ -1,15 +1,12 @@
 //! Ring files, whatever is in them: which there are, whose they are, who has them, and how one is
-//! removed that nobody has. What a ring that can be read says is [`crate::status`]'.
+//! removed that nobody has. What the ring in them says is [`crate::status`]' business.
 //!
-//! - [`places`]: where rings lie, and which files are there
-//! - [`facts`]: what is known of one
-//! - [`json`], [`text`]: the forms in which that is told
-//! - [`removal`]: the end of one
-//! - [`versions`]: those that other releases use
+//! - [`search`]: where rings lie, and which files are there
+//! - [`file`]: what is known of one of them
+//! - [`report`]: how that is said, as text and as JSON
+//! - [`removal`]: how one is removed
 
-pub mod facts;
-pub mod json;
-pub mod places;
+pub mod file;
 pub mod removal;
-pub mod text;
-pub mod versions;
+pub mod report;
+pub mod search;

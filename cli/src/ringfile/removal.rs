@@ -17,13 +17,13 @@ use tktrot::ring::file::{Place, on_memory};
 use tktrot::ring::removal::{self, NotRemoved};
 use tktrot::ring::versions::ring_name;
 
-use super::facts::{self, mapping};
-use super::text::{bytes, hidden};
-use crate::orphans::Target;
-use crate::rings;
+use super::file::{self, mapping};
+use super::report::hidden;
+use crate::output::{bytes, printable};
+use crate::processes::{FileId, LockHolder, Presence};
+use crate::rings::{self, NamedRing};
 use crate::settings::Settings;
-use crate::status::processes::{FileId, Owner, Presence, printable};
-use crate::status::reading::{Lock, Reading, User};
+use crate::status::ring::{LockState, RingStatus, RingUser};
 
 /// What was removed, and what is to be said of it.
 #[derive(Debug)]
@@ -46,10 +46,10 @@ pub fn remove(place: &Place, settings: &Settings, force: bool) -> Result<Removed
         rings::look_at(place)?;
         bail!("{}: it went away meanwhile", path.display());
     };
-    let target = Target::At(place.clone());
-    match facts::read(&target, settings) {
-        Ok(reading) => {
-            refuse_if_used(&path, &Seen::of_ring(&reading), force)?;
+    let target = NamedRing::At(place.clone());
+    match file::status_of(&target, settings) {
+        Ok(status) => {
+            refuse_if_used(&path, &Seen::of_ring(&status), force)?;
             refuse_if_anothers(&path, &facts)?;
             match place.open_present().map_err(|refused| rings::explained(place, &refused)) {
                 Ok(Some(ring)) => remove_ring(place, &ring, settings, force),
@@ -64,36 +64,36 @@ pub fn remove(place: &Place, settings: &Settings, force: bool) -> Result<Removed
 
 /// Who has a file.
 struct Seen {
-    users: Vec<User>,
+    users: Vec<RingUser>,
     /// Who has its writer lock: he lives, whether he is seen or not.
-    writer: Option<Owner>,
+    writer: Option<LockHolder>,
     governed: bool,
     /// Processes that cannot be looked at.
     hidden: usize,
 }
 
 impl Seen {
-    fn of_ring(reading: &Reading) -> Seen {
+    fn of_ring(status: &RingStatus) -> Seen {
         Seen {
-            users: facts::living(&reading.users),
-            writer: match &reading.writer_lock {
-                Lock::Held(owner) => Some(owner.clone()),
-                Lock::Free | Lock::Dead => None,
+            users: file::living(&status.users),
+            writer: match &status.writer_lock {
+                LockState::Held(owner) => Some(owner.clone()),
+                LockState::Free | LockState::Dead => None,
             },
-            governed: reading.is_governed(),
-            hidden: reading.hidden_processes,
+            governed: status.is_governed(),
+            hidden: status.hidden_processes,
         }
     }
 
     /// Of a file that tells nothing itself.
     fn of_file(facts: &Metadata) -> Result<Seen> {
-        let (users, hidden) = mapping(FileId::of_facts(facts))?;
+        let (users, hidden) = mapping(FileId::of_metadata(facts))?;
         Ok(Seen { users, writer: None, governed: false, hidden })
     }
 
     /// Those that use it, in words; `None` if nobody does.
     fn in_words(&self) -> Option<String> {
-        let name = |user: &User| {
+        let name = |user: &RingUser| {
             let name = format!("process {} ({}", user.pid, user.program);
             let rest = match (user.presence, user.writes) {
                 (Presence::Elsewhere, _) => {
@@ -106,7 +106,7 @@ impl Seen {
             name + rest
         };
         let mut words: Vec<_> = self.users.iter().map(name).collect();
-        let writer = self.writer.as_ref().map(Owner::name);
+        let writer = self.writer.as_ref().map(LockHolder::name);
         words.extend(writer.map(|name| format!("{name}, which has its writer lock")));
         words.extend(self.governed.then(|| "an agent, which governs it".into()));
         (!words.is_empty()).then(|| words.join(", "))
@@ -167,7 +167,7 @@ fn remove_ring(place: &Place, ring: &Ring, settings: &Settings, force: bool) -> 
     ring.hide().with_context(|| path.display().to_string())?;
     let opened = ring.times_opened();
     // Anew: from here on whoever opens it is counted.
-    let look = || facts::read(&Target::At(place.clone()), settings);
+    let look = || file::status_of(&NamedRing::At(place.clone()), settings);
     let seen = Seen::of_ring(&look()?);
     refuse_if_used(&path, &seen, force)?;
     let keys = match removal::remove(place, ring, opened) {
@@ -202,7 +202,7 @@ fn remove_file(
     // To be seen first, which takes fewer rights.
     refuse_if_used(&path, &Seen::of_file(facts)?, force)?;
     refuse_if_anothers(&path, facts)?;
-    let file = facts::open(place, true).with_context(|| format!("{unreadable:#}"))?;
+    let file = file::open(place, true).with_context(|| format!("{unreadable:#}"))?;
     let here = file.metadata().with_context(|| path.display().to_string())?;
     ensure!(same(&here, facts), "{}: another file was put there meanwhile", path.display());
     let claim =
@@ -241,7 +241,7 @@ fn remove_file(
 }
 
 fn same(one: &Metadata, other: &Metadata) -> bool {
-    FileId::of_facts(one) == FileId::of_facts(other)
+    FileId::of_metadata(one) == FileId::of_metadata(other)
 }
 
 fn reason(error: &anyhow::Error, path: &Path) -> String {

@@ -3,23 +3,24 @@
 use std::time::Duration;
 
 use super::counters::Counters;
-use super::processes::{Owner, Presence};
-use super::reading::{Exposure, Key, Lock, Maker, Reading, State, User};
+use super::ring::{Exposure, KeyStatus, LockState, Maker, RingStatus, RingUser};
+use crate::processes::{LockHolder, Presence};
+use tktrot::schedule::KeyState;
 
 pub const MINUTE: Duration = Duration::from_secs(60);
 pub const HOUR: Duration = Duration::from_secs(3600);
 
 /// A key that will encrypt in so long, or has done so for so long.
-pub fn key(name: &str, encrypts_in: Duration, age: Duration) -> Key {
+pub fn key(name: &str, encrypts_in: Duration, age: Duration) -> KeyStatus {
     let encrypts_for = (HOUR + encrypts_in).saturating_sub(age);
     let decrypts_for = (3 * HOUR + encrypts_in).saturating_sub(age);
     let state = match (encrypts_in.is_zero(), encrypts_for.is_zero(), decrypts_for.is_zero()) {
-        (false, ..) => State::Announced,
-        (true, false, _) => State::Active,
-        (true, true, false) => State::Retired,
-        (true, true, true) => State::Expired,
+        (false, ..) => KeyState::Announced,
+        (true, false, _) => KeyState::Active,
+        (true, true, false) => KeyState::Retired,
+        (true, true, true) => KeyState::Expired,
     };
-    Key {
+    KeyStatus {
         name: name.into(),
         state,
         maker: Maker::Here,
@@ -31,8 +32,8 @@ pub fn key(name: &str, encrypts_in: Duration, age: Duration) -> Key {
     }
 }
 
-pub fn user(pid: u32) -> User {
-    User {
+pub fn user(pid: u32) -> RingUser {
+    RingUser {
         pid,
         program: "nginx".into(),
         presence: Presence::Maps,
@@ -44,8 +45,8 @@ pub fn user(pid: u32) -> User {
 }
 
 /// Three keys, two servers, some tickets, no trouble.
-pub fn healthy() -> Reading {
-    Reading {
+pub fn healthy() -> RingStatus {
+    RingStatus {
         name: "nginx".into(),
         path: "/run/tktrot/nginx.ring".into(),
         capacity: 64,
@@ -60,9 +61,9 @@ pub fn healthy() -> Reading {
         ],
         writer_due_in: Some(42 * MINUTE),
         overdue: Duration::ZERO,
-        writer_lock: Lock::Free,
+        writer_lock: LockState::Free,
         writer_is_stuck: false,
-        upkeep_lock: Lock::Held(Owner {
+        upkeep_lock: LockState::Held(LockHolder {
             thread: None,
             process: Some(4712),
             own_pid: 4712,
@@ -70,7 +71,7 @@ pub fn healthy() -> Reading {
             stopped: false,
         }),
         upkeep_thread_expected: true,
-        users: vec![User { counts: false, ..user(4711) }, user(4712)],
+        users: vec![RingUser { counts: false, ..user(4711) }, user(4712)],
         contexts_differ_in: Vec::new(),
         hidden_processes: 0,
         promised: Some(5 * MINUTE),
@@ -97,21 +98,21 @@ pub fn healthy() -> Reading {
 }
 
 /// The same with an agent, which announces a key shortly before it encrypts.
-pub fn governed() -> Reading {
+pub fn governed() -> RingStatus {
     let governed_for = Some(Duration::from_millis(2400));
-    let mut reading = Reading { governed_for, upkeep_lock: Lock::Free, ..healthy() };
-    reading.keys.pop();
-    reading
+    let mut status = RingStatus { governed_for, upkeep_lock: LockState::Free, ..healthy() };
+    status.keys.pop();
+    status
 }
 
 /// A ring that a server has opened for which no client has come yet.
-pub fn idle() -> Reading {
-    Reading {
+pub fn idle() -> RingStatus {
+    RingStatus {
         keys: Vec::new(),
         writer_due_in: Some(Duration::ZERO),
         overdue: 5000 * HOUR,
-        upkeep_lock: Lock::Free,
-        users: vec![User { counts: false, ..user(4711) }],
+        upkeep_lock: LockState::Free,
+        users: vec![RingUser { counts: false, ..user(4711) }],
         promised: None,
         counters: Counters::default(),
         ..healthy()

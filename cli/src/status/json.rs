@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::alarms::{Alarm, Remark, alarms, remarks, worst};
-use super::rates::Rates;
-use super::reading::Reading;
+use super::counters::Rates;
+use super::ring::RingStatus;
 use crate::severity::Severity;
 
 /// What is printed: one object, however many rings.
@@ -25,7 +25,7 @@ pub enum Ring {
     Unreadable { path: String, severity: Severity, error: String },
 }
 
-/// A reading and what follows from it.
+/// A status and what follows from it.
 #[derive(Serialize)]
 pub struct Told {
     severity: Severity,
@@ -37,23 +37,23 @@ pub struct Told {
     /// Of the tickets that came back, the part that was resumed.
     resumption_ratio: Option<f64>,
     #[serde(flatten)]
-    reading: Reading,
+    status: RingStatus,
     #[serde(skip_serializing_if = "Option::is_none")]
     rates: Option<Rates>,
 }
 
 impl Ring {
     /// A ring that was read.
-    pub fn read(reading: &Reading, rates: Option<Rates>) -> Ring {
-        let alarms = alarms(reading);
+    pub fn read(status: &RingStatus, rates: Option<Rates>) -> Ring {
+        let alarms = alarms(status);
         Ring::Read(Box::new(Told {
             severity: worst(&alarms),
             alarms,
-            remarks: remarks(reading),
-            active_key: reading.active_key().map(|key| key.name.clone()),
-            resumed: reading.counters.resumed(),
-            resumption_ratio: reading.counters.resumption_ratio(),
-            reading: reading.clone(),
+            remarks: remarks(status),
+            active_key: status.active_key().map(|key| key.name.clone()),
+            resumed: status.counters.resumed(),
+            resumption_ratio: status.counters.resumption_ratio(),
+            status: status.clone(),
             rates,
         }))
     }
@@ -76,8 +76,10 @@ impl Document {
 
 #[cfg(test)]
 mod tests {
+    use tktrot::ring::stats::Problem;
+
     use super::super::example::{HOUR, governed, healthy, idle};
-    use super::super::reading::{LastProblem, Lock, What};
+    use super::super::ring::{LastProblem, LockState};
     use super::*;
 
     /// Every form that a member can have fits the schema; what it does not name is refused by it.
@@ -87,8 +89,9 @@ mod tests {
         let schema = serde_json::from_str(schema).unwrap();
         let schema = jsonschema::validator_for(&schema).unwrap();
         let last_problem =
-            Some(LastProblem { what: What::Full, ago: std::time::Duration::from_millis(1500) });
-        let spoilt = Reading { writer_lock: Lock::Dead, last_problem, capacity: 3, ..healthy() };
+            Some(LastProblem { what: Problem::Full, ago: std::time::Duration::from_millis(1500) });
+        let spoilt =
+            RingStatus { writer_lock: LockState::Dead, last_problem, capacity: 3, ..healthy() };
         let unreadable = Ring::Unreadable {
             path: "/x.ring".into(),
             severity: Severity::Wrong,

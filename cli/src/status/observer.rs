@@ -1,20 +1,28 @@
-//! One who looks at a ring, once or again and again.
+//! Looks at a ring, once or again and again, and makes a [`RingStatus`] of what it sees: in the ring
+//! at a moment at which nobody writes it, and in /proc.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use tktrot::clock::BootClock;
+use tktrot::clock::{BootClock, Clock, Time};
 use tktrot::config::Upkeep;
+use tktrot::ring::asks::Binds;
+use tktrot::ring::asks::Trait;
 use tktrot::ring::file::Place;
-use tktrot::ring::view::View;
+use tktrot::ring::key::KeyFacts;
+use tktrot::ring::layout::IMPORTED;
+use tktrot::ring::lock::Holder;
+use tktrot::ring::view::{self, View};
+use tktrot::terms::policy_of;
 
-use super::counters::Counters;
-use super::processes::{FileId, Processes};
-use super::rates::Rates;
-use super::reading::Reading;
-use super::snapshot::Snapshot;
+use super::counters::{Counters, Rates};
+use super::ring::{Exposure, KeyStatus, LastProblem, LockState, Maker, RingStatus, RingUser};
+use crate::output::printable;
+use crate::processes::{FileId, LockHolder, Presence, Processes};
 use crate::rings;
 use crate::settings::Settings;
 
@@ -23,7 +31,7 @@ const PROCESSES_KEPT: Duration = Duration::from_secs(5);
 
 /// Looks at one ring.
 pub struct Observer {
-    source: Source,
+    access: Access,
     upkeep_thread_expected: bool,
     processes: Option<(Instant, FileId, Processes)>,
     last: Option<(Instant, Counters)>,
@@ -31,7 +39,7 @@ pub struct Observer {
 }
 
 /// Where the ring is looked at.
-enum Source {
+enum Access {
     /// At a place, where the file is opened anew each time, because servers may replace it.
     At(Place),
     /// Where it was opened before, by who no longer may.
@@ -41,23 +49,23 @@ enum Source {
 impl Observer {
     /// Has not looked yet.
     pub fn new(place: Place, settings: &Settings) -> Observer {
-        Self::of(Source::At(place), settings.config.upkeep == Upkeep::Thread)
+        Self::of(Access::At(place), settings.config.upkeep == Upkeep::Thread)
     }
 
     /// One who has the ring open. An agent governs it, so no upkeep thread is missed.
     pub fn of_open(path: PathBuf, view: Arc<View>) -> Observer {
-        Self::of(Source::Open(path, view), false)
+        Self::of(Access::Open(path, view), false)
     }
 
     /// One who has a ring open whose file was removed.
     pub fn of_removed(path: PathBuf, view: View, settings: &Settings) -> Observer {
         let expected = settings.config.upkeep == Upkeep::Thread;
-        Self::of(Source::Open(path, Arc::new(view)), expected)
+        Self::of(Access::Open(path, Arc::new(view)), expected)
     }
 
-    fn of(source: Source, upkeep_thread_expected: bool) -> Observer {
+    fn of(access: Access, upkeep_thread_expected: bool) -> Observer {
         Observer {
-            source,
+            access,
             upkeep_thread_expected,
             processes: None,
             last: None,
@@ -71,9 +79,9 @@ impl Observer {
     }
 
     fn path(&self) -> PathBuf {
-        match &self.source {
-            Source::At(place) => place.path(),
-            Source::Open(path, _) => path.clone(),
+        match &self.access {
+            Access::At(place) => place.path(),
+            Access::Open(path, _) => path.clone(),
         }
     }
 
@@ -83,9 +91,9 @@ impl Observer {
     ///
     /// There is none, or it cannot be read: where, why, and which right is missing.
     pub fn look(&self) -> Result<Arc<View>> {
-        match &self.source {
-            Source::At(place) => rings::look_at(place).map(Arc::new),
-            Source::Open(_, view) => Ok(Arc::clone(view)),
+        match &self.access {
+            Access::At(place) => rings::look_at(place).map(Arc::new),
+            Access::Open(_, view) => Ok(Arc::clone(view)),
         }
     }
 
@@ -94,22 +102,22 @@ impl Observer {
     /// # Errors
     ///
     /// As for [`Observer::look`]; or /proc cannot be read.
-    pub fn read(&mut self) -> Result<Reading> {
+    pub fn read(&mut self) -> Result<RingStatus> {
         let view = self.look()?;
         self.look_at_processes(FileId::of(view.file())?)?;
         let (_, _, processes) = self.processes.as_ref().context("looked at above")?;
         let snapshot = Snapshot::take(&view, &BootClock);
         let path = self.path();
-        let reading = Reading::of(&path, &view, &snapshot, processes, self.upkeep_thread_expected);
+        let status = status_of(&path, &view, &snapshot, processes, self.upkeep_thread_expected);
         let now = Instant::now();
         self.rates = match &self.last {
             Some((then, counters)) => {
-                Rates::between(counters, &reading.counters, now.duration_since(*then))
+                Rates::between(counters, &status.counters, now.duration_since(*then))
             }
             None => Rates::default(),
         };
-        self.last = Some((now, reading.counters));
-        Ok(reading)
+        self.last = Some((now, status.counters));
+        Ok(status)
     }
 
     /// What happened per second between the last two readings.
@@ -126,5 +134,259 @@ impl Observer {
             self.processes = Some((Instant::now(), file, Processes::mapping(file)?));
         }
         Ok(())
+    }
+}
+
+/// How often a ring is looked at that somebody writes. He needs microseconds, unless he is stopped.
+const LOOKS: u32 = 20;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(25);
+
+/// What belongs together in a ring.
+struct Snapshot {
+    /// When it was taken.
+    now: Time,
+    /// The keys there are.
+    keys: Vec<KeyFacts>,
+    /// From this time on there is something for a writer to do.
+    deadline: Time,
+    /// How much is left of the lease of an agent that governs it.
+    governed: Option<Duration>,
+    /// Who has the writer lock.
+    writer: Holder,
+    /// True if somebody wrote meanwhile, or does.
+    between: bool,
+    /// True if one thread had the writer lock on every look, and nothing changed.
+    stuck: bool,
+}
+
+impl Snapshot {
+    /// Looks until nobody writes, but not for ever.
+    fn take(view: &View, clock: &impl Clock) -> Snapshot {
+        let mut last = look(view, clock);
+        let mut stuck = true;
+        for _ in 1..LOOKS {
+            if !last.between {
+                return last;
+            }
+            thread::sleep(BETWEEN_LOOKS);
+            let next = look(view, clock);
+            stuck &= next.writer == last.writer && next.deadline == last.deadline;
+            last = next;
+        }
+        let stuck = stuck && matches!(last.writer, Holder::Thread { .. });
+        Snapshot { stuck, ..last }
+    }
+}
+
+fn look(view: &View, clock: &impl Clock) -> Snapshot {
+    let seen = || (view.writer(), view.deadline(), view.rotations());
+    let before = seen();
+    let keys = view.keys();
+    let after = seen();
+    let now = clock.now();
+    let snapshot = Snapshot {
+        now,
+        keys,
+        deadline: after.1,
+        governed: view.governed(now),
+        writer: after.0,
+        between: false,
+        stuck: false,
+    };
+    // Somebody who wrote meanwhile may be gone again, and the keys be partly as before.
+    Snapshot { between: before != after || matches!(after.0, Holder::Thread { .. }), ..snapshot }
+}
+
+/// Puts together what was seen of the ring at `path`.
+fn status_of(
+    path: &Path,
+    view: &View,
+    snapshot: &Snapshot,
+    processes: &Processes,
+    upkeep_thread_expected: bool,
+) -> RingStatus {
+    let now = snapshot.now;
+    let told = view.users(now);
+    let owner = |process| LockHolder::find(process, processes, &told);
+    RingStatus {
+        name: rings::title(path),
+        path: printable(&path.to_string_lossy()),
+        capacity: view.capacity(),
+        file_removed: view.is_removed(),
+        times_are_valid: now != Time::NEVER,
+        exposure: exposure(view, &snapshot.keys),
+        governed_for: snapshot.governed,
+        keys: snapshot.keys.iter().map(|facts| key(facts, view, now)).collect(),
+        writer_due_in: (snapshot.deadline != Time::NEVER).then(|| now.until(snapshot.deadline)),
+        overdue: snapshot.deadline.until(now),
+        writer_lock: match snapshot.writer {
+            Holder::Nobody => LockState::Free,
+            Holder::Thread { process, thread } => {
+                LockState::Held(LockHolder { thread: Some(thread), ..owner(process) })
+            }
+            Holder::Dead => LockState::Dead,
+        },
+        writer_is_stuck: snapshot.stuck,
+        upkeep_lock: view
+            .leader(now)
+            .map_or(LockState::Free, |leader| LockState::Held(owner(leader))),
+        upkeep_thread_expected,
+        users: users(view, &told, processes),
+        contexts_differ_in: differences(&told),
+        hidden_processes: processes.hidden(),
+        promised: promised(view),
+        counters: Counters::of(view),
+        last_problem: view
+            .last_problem()
+            .map(|(problem, at)| LastProblem { what: problem, ago: at.until(now) }),
+    }
+}
+
+fn exposure(view: &View, keys: &[KeyFacts]) -> Exposure {
+    let policy = policy_of(&view.settings(), view.capacity());
+    // How long an imported key was in use before is not known here.
+    let made = keys.iter().filter(|key| key.node != IMPORTED);
+    let longest = made.map(|key| key.times.encrypt_from.until(key.times.decrypt_until)).max();
+    let span = policy.rotate_every.saturating_add(policy.lifetime);
+    Exposure {
+        span: longest.map_or(span, |longest| span.max(longest)),
+        rotate_every: policy.rotate_every,
+        lifetime: policy.lifetime,
+    }
+}
+
+fn promised(view: &View) -> Option<Duration> {
+    match view.header().seen_lifetime.load(Ordering::Relaxed) {
+        0 => None,
+        nanos => Some(Duration::from_nanos(nanos)),
+    }
+}
+
+fn key(facts: &KeyFacts, view: &View, now: Time) -> KeyStatus {
+    let node = view.node();
+    let times = facts.times;
+    KeyStatus {
+        name: facts.name.to_string(),
+        state: times.state(now),
+        maker: match facts.node {
+            IMPORTED => Maker::Imported,
+            other if other == node => Maker::Here,
+            _ => Maker::Elsewhere,
+        },
+        plain: facts.plain,
+        age: times.encrypt_from.until(now),
+        encrypts_in: now.until(times.encrypt_from),
+        encrypts_for: now.until(times.encrypt_until),
+        decrypts_for: now.until(times.decrypt_until),
+    }
+}
+
+/// Part by part.
+fn differences(told: &[view::User]) -> Vec<Trait> {
+    let alive: Vec<_> = told.iter().filter(|user| user.deals && !user.is_over).collect();
+    let differ = |one: Trait| {
+        let pairs = alive.iter().enumerate().flat_map(|(at, user)| {
+            alive[at..].iter().map(move |other| (user.traits, other.traits))
+        });
+        pairs.into_iter().any(|(user, other)| user.differ(other, one))
+    };
+    Trait::ALL.into_iter().filter(|one| differ(*one)).collect()
+}
+
+/// Those that map the ring, and those that told it of themselves.
+fn users(view: &View, told: &[view::User], processes: &Processes) -> Vec<RingUser> {
+    let deals = !Counters::of(view).are_only_of_unserved();
+    let names = |user: &view::User| user.binds.map(Binds::names);
+    let mapping = processes.iter().map(|(pid, mapped)| {
+        let told = told.iter().find(|user| processes.find(user.process) == Some(pid));
+        RingUser {
+            pid,
+            program: mapped.program.clone(),
+            presence: Presence::Maps,
+            counts: deals && told.is_some_and(|user| user.deals),
+            writes: mapped.writes,
+            locked: mapped.locked,
+            binds: told.and_then(names),
+        }
+    });
+    let others = told.iter().filter(|user| match processes.presence(user) {
+        Presence::Maps => false,
+        Presence::Hidden | Presence::Elsewhere => true,
+        // One that only opened it, as the parent of a daemon, is of no interest.
+        Presence::Gone => user.deals,
+    });
+    let others = others.map(|user| RingUser {
+        pid: user.process.pid(),
+        program: printable(&user.program),
+        presence: processes.presence(user),
+        counts: deals && user.deals,
+        writes: true,
+        locked: None,
+        binds: names(user),
+    });
+    let mut users: Vec<_> = mapping.chain(others).collect();
+    users.sort_by_key(|user| user.pid);
+    users
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use tktrot::clock::{BootClock, VirtualClock};
+    use tktrot::config::Config;
+    use tktrot::ring::file::Place;
+    use tktrot::ring::layout::Capacity;
+    use tktrot::rotate::Keyring;
+    use tktrot::schedule::KeyState;
+
+    use super::*;
+    use tktrot_keyfile::generator::OpenSsl;
+
+    fn keyring() -> (tempfile::TempDir, Place, Keyring) {
+        let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+        let place = Place { dir: dir.path().into(), file: "some.ring".into(), dir_mode: 0o700 };
+        let ring = place.open(Capacity::new(64).unwrap()).unwrap();
+        let keyring = Keyring::new(ring, BootClock, &OpenSsl);
+        keyring.configure(&Config::default()).unwrap();
+        keyring.rotate().unwrap();
+        (dir, place, keyring)
+    }
+
+    #[test]
+    fn keys_that_are_just_being_changed_are_never_half_told() {
+        let (_dir, place, keyring) = keyring();
+        let view = place.look().unwrap().unwrap();
+        let enough = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !enough.load(Ordering::Relaxed) {
+                    keyring.rotate().unwrap();
+                    thread::sleep(Duration::from_micros(200));
+                }
+            });
+            for _ in 0..300 {
+                let snapshot = Snapshot::take(&view, &BootClock);
+                let active = |key: &&KeyFacts| key.times.state(snapshot.now) == KeyState::Active;
+                if !snapshot.between {
+                    assert_eq!(snapshot.keys.iter().filter(active).count(), 1);
+                }
+                assert!(!snapshot.stuck);
+            }
+            enough.store(true, Ordering::Relaxed);
+        });
+    }
+
+    #[test]
+    fn a_lock_that_is_not_given_back_is_stuck() {
+        let (_dir, place, keyring) = keyring();
+        let view = place.look().unwrap().unwrap();
+        let clock = VirtualClock::new(Time(7));
+        let writer = keyring.ring().try_write().unwrap();
+        let snapshot = Snapshot::take(&view, &clock);
+        assert!(snapshot.stuck);
+        assert_eq!((snapshot.now, snapshot.keys.len()), (Time(7), 2));
+        drop(writer);
+        assert!(!Snapshot::take(&view, &clock).stuck);
     }
 }

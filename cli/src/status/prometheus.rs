@@ -5,62 +5,63 @@ use anyhow::Result;
 use prometheus::core::Collector;
 use prometheus::{Encoder, GaugeVec, IntCounterVec, Opts, Registry, TextEncoder};
 
-use super::alarms::{Kind, alarms, worst};
+use super::alarms::{AlarmKind, alarms, worst};
 use super::counters::Counters;
-use super::reading::{Reading, State};
+use super::ring::RingStatus;
+use tktrot::schedule::KeyState;
 
-const STATES: [(State, &str); 4] = [
-    (State::Announced, "announced"),
-    (State::Active, "active"),
-    (State::Retired, "retired"),
-    (State::Expired, "expired"),
+const STATES: [(KeyState, &str); 4] = [
+    (KeyState::Announced, "announced"),
+    (KeyState::Active, "active"),
+    (KeyState::Retired, "retired"),
+    (KeyState::Expired, "expired"),
 ];
 
 /// A figure of a ring, if it has it.
-type Gauge = (&'static str, &'static str, fn(&Reading) -> Option<f64>);
+type Gauge = (&'static str, &'static str, fn(&RingStatus) -> Option<f64>);
 
 const GAUGES: [Gauge; 12] = [
     (
         "exposure_seconds",
         "A stolen key opens at most the sessions of so many last seconds (R + L).",
-        |reading| Some(reading.exposure.span.as_secs_f64()),
+        |status| Some(status.exposure.span.as_secs_f64()),
     ),
-    ("rotate_seconds", "How long a key encrypts (R).", |reading| {
-        Some(reading.exposure.rotate_every.as_secs_f64())
+    ("rotate_seconds", "How long a key encrypts (R).", |status| {
+        Some(status.exposure.rotate_every.as_secs_f64())
     }),
-    ("lifetime_seconds", "How long a key decrypts after that (L).", |reading| {
-        Some(reading.exposure.lifetime.as_secs_f64())
+    ("lifetime_seconds", "How long a key decrypts after that (L).", |status| {
+        Some(status.exposure.lifetime.as_secs_f64())
     }),
     (
         "promised_seconds",
         "How long tickets say that they live, of the context that says the longest.",
-        |reading| Some(reading.promised?.as_secs_f64()),
+        |status| Some(status.promised?.as_secs_f64()),
     ),
-    ("governed", "1 if an agent governs the ring, 0 if servers rotate its keys.", |reading| {
-        Some(f64::from(u8::from(reading.is_governed())))
+    ("governed", "1 if an agent governs the ring, 0 if servers rotate its keys.", |status| {
+        Some(f64::from(u8::from(status.is_governed())))
     }),
     (
         "lease_seconds",
         "How long the agent governs the ring if it is not heard of again.",
-        |reading| Some(reading.governed_for?.as_secs_f64()),
+        |status| Some(status.governed_for?.as_secs_f64()),
     ),
-    ("active_key_age_seconds", "Since when the active key encrypts.", |reading| {
-        Some(reading.active_key()?.age.as_secs_f64())
+    ("active_key_age_seconds", "Since when the active key encrypts.", |status| {
+        Some(status.active_key()?.age.as_secs_f64())
     }),
-    ("next_rotation_seconds", "How long the active key still encrypts.", |reading| {
-        Some(reading.active_key()?.encrypts_for.as_secs_f64())
+    ("next_rotation_seconds", "How long the active key still encrypts.", |status| {
+        Some(status.active_key()?.encrypts_for.as_secs_f64())
     }),
-    ("overdue_seconds", "How long the keys have needed a writer that has not come.", |reading| {
-        Some(if reading.keys.is_empty() { 0.0 } else { reading.overdue.as_secs_f64() })
+    ("overdue_seconds", "How long the keys have needed a writer that has not come.", |status| {
+        Some(if status.keys.is_empty() { 0.0 } else { status.overdue.as_secs_f64() })
     }),
-    ("capacity_keys", "How many keys may be in the ring.", |reading| {
-        Some(f64::from(reading.capacity))
+    ("capacity_keys", "How many keys may be in the ring.", |status| {
+        Some(f64::from(status.capacity))
     }),
-    ("servers", "Processes that have the ring to deal in tickets, as far as visible.", |reading| {
-        Some(reading.servers().count() as f64)
+    ("servers", "Processes that have the ring to deal in tickets, as far as visible.", |status| {
+        Some(status.servers().count() as f64)
     }),
-    ("severity", "The worst alarm: 0 none, 1 deserves a look, 2 is wrong.", |reading| {
-        Some(f64::from(worst(&alarms(reading)) as u8))
+    ("severity", "The worst alarm: 0 none, 1 deserves a look, 2 is wrong.", |status| {
+        Some(f64::from(worst(&alarms(status)) as u8))
     }),
 ];
 
@@ -148,18 +149,18 @@ const COUNTERS: [(Count, &str); 10] = [
 ];
 
 /// All metrics of these rings. Of one that cannot be read there is only `tktrot_readable` 0.
-pub fn text(rings: &[(String, Option<Reading>)]) -> Result<String> {
+pub fn text(rings: &[(String, Option<RingStatus>)]) -> Result<String> {
     let registry = Registry::new();
     let readable = gauge(&registry, "readable", "1 if the ring can be read.", &["ring"])?;
-    for (name, reading) in rings {
-        readable.with_label_values(&[name]).set(f64::from(u8::from(reading.is_some())));
+    for (name, status) in rings {
+        readable.with_label_values(&[name]).set(f64::from(u8::from(status.is_some())));
     }
     let read: Vec<_> =
-        rings.iter().filter_map(|(name, reading)| Some((name, reading.as_ref()?))).collect();
+        rings.iter().filter_map(|(name, status)| Some((name, status.as_ref()?))).collect();
     for (metric, help, figure) in GAUGES {
         let metric = gauge(&registry, metric, help, &["ring"])?;
-        for (name, reading) in &read {
-            if let Some(value) = figure(reading) {
+        for (name, status) in &read {
+            if let Some(value) = figure(status) {
                 metric.with_label_values(&[name]).set(value);
             }
         }
@@ -168,15 +169,15 @@ pub fn text(rings: &[(String, Option<Reading>)]) -> Result<String> {
     let help = "Processes with contexts that bind their tickets to this.";
     let binding = gauge(&registry, "binding", help, &["ring", "bind"])?;
     let told = gauge(&registry, "alarm", "1 if the alarm holds.", &["ring", "alarm"])?;
-    for (name, reading) in &read {
+    for (name, status) in &read {
         for (state, label) in STATES {
-            keys.with_label_values(&[name.as_str(), label]).set(reading.count(state) as f64);
+            keys.with_label_values(&[name.as_str(), label]).set(status.count(state) as f64);
         }
-        for bind in reading.servers().flat_map(|user| user.binds.iter().flatten()) {
+        for bind in status.servers().flat_map(|user| user.binds.iter().flatten()) {
             binding.with_label_values(&[name.as_str(), bind.as_str()]).inc();
         }
-        let held = alarms(reading);
-        for kind in Kind::ALL {
+        let held = alarms(status);
+        for kind in AlarmKind::ALL {
             let holds = held.iter().any(|alarm| alarm.alarm == kind);
             told.with_label_values(&[name.as_str(), kind.name()]).set(f64::from(u8::from(holds)));
         }
@@ -185,10 +186,10 @@ pub fn text(rings: &[(String, Option<Reading>)]) -> Result<String> {
         let labels: &[&str] = if label.is_empty() { &["ring"] } else { &["ring", label] };
         let opts = Opts::new(format!("tktrot_{metric}_total"), help);
         let metric = registered(&registry, IntCounterVec::new(opts, labels)?)?;
-        for (name, reading) in &read {
+        for (name, status) in &read {
             for (part, count) in parts {
                 let values: &[&str] = if label.is_empty() { &[name] } else { &[name, part] };
-                metric.with_label_values(values).inc_by(count(&reading.counters));
+                metric.with_label_values(values).inc_by(count(&status.counters));
             }
         }
     }

@@ -6,26 +6,27 @@ use tktrot::ring::layout::MAX_CAPACITY;
 
 use super::alarms::{Alarm, Remark, alarms, remarks, worst};
 use super::counters::Counters;
-use super::processes::Presence;
-use super::rates::Rates;
-use super::reading::{Key, Lock, Maker, Reading, State, User};
-use super::span::words;
+use super::counters::Rates;
+use super::ring::{KeyStatus, LockState, Maker, RingStatus, RingUser};
+use crate::output::{in_words, wrapped};
+use crate::processes::Presence;
+use tktrot::schedule::KeyState;
 
 /// One ring in full. `width`: where long lines are broken.
-pub fn full(reading: &Reading, rates: Option<&Rates>, width: usize) -> String {
-    let alarms = alarms(reading);
+pub fn full(status: &RingStatus, rates: Option<&Rates>, width: usize) -> String {
+    let alarms = alarms(status);
     let mut page = Page { text: String::new(), width };
-    page.line("ring", &reading.path);
-    page.line("exposure", &exposure(reading));
-    page.line("active key", &active(reading));
-    page.line("keys", &format!("{}{}", reading.keys.len(), bound(reading)));
-    page.keys(&reading.keys);
-    page.line("governed", &governed(reading));
-    page.line("upkeep", &upkeep(reading));
-    page.line("users", &users(reading));
-    reading.users.iter().for_each(|user| page.user(user));
+    page.line("ring", &status.path);
+    page.line("exposure", &exposure(status));
+    page.line("active key", &active(status));
+    page.line("keys", &format!("{}{}", status.keys.len(), bound(status)));
+    page.keys(&status.keys);
+    page.line("governed", &governed(status));
+    page.line("upkeep", &upkeep(status));
+    page.line("users", &users(status));
+    status.users.iter().for_each(|user| page.user(user));
     page.line("counted", "since the ring was made");
-    page.counters(&reading.counters);
+    page.counters(&status.counters);
     if let Some(rates) = rates {
         page.line("per second", &per_second(rates));
     }
@@ -33,23 +34,23 @@ pub fn full(reading: &Reading, rates: Option<&Rates>, width: usize) -> String {
         page.line("alarms", "none");
     }
     alarms.iter().for_each(|alarm| page.alarm(alarm));
-    remarks(reading).iter().for_each(|remark| page.remark(remark));
+    remarks(status).iter().for_each(|remark| page.remark(remark));
     page.text
 }
 
 /// How many keys there may be, where somebody has set that.
-pub fn bound(reading: &Reading) -> String {
-    match reading.capacity {
+pub fn bound(status: &RingStatus) -> String {
+    match status.capacity {
         MAX_CAPACITY => String::new(),
         bound => format!(", at most {bound}"),
     }
 }
 
 /// What a theft would cost, as the first thing to know.
-pub fn exposure(reading: &Reading) -> String {
-    let exposure = reading.exposure;
-    let (r, l) = (words(exposure.rotate_every), words(exposure.lifetime));
-    let span = words(exposure.span);
+pub fn exposure(status: &RingStatus) -> String {
+    let exposure = status.exposure;
+    let (r, l) = (in_words(exposure.rotate_every), in_words(exposure.lifetime));
+    let span = in_words(exposure.span);
     let mut text = format!("a stolen key opens at most the sessions of the last {span}");
     if exposure.span > exposure.rotate_every.saturating_add(exposure.lifetime) {
         let _ = write!(text, "; {r} + {l} once the keys are gone that were made for more");
@@ -60,31 +61,31 @@ pub fn exposure(reading: &Reading) -> String {
 }
 
 /// The active key, its age, and what comes after it.
-pub fn active(reading: &Reading) -> String {
-    let Some(key) = reading.active_key() else {
-        return match (reading.is_governed(), reading.keys.is_empty()) {
+pub fn active(status: &RingStatus) -> String {
+    let Some(key) = status.active_key() else {
+        return match (status.is_governed(), status.keys.is_empty()) {
             (true, _) => "none: the agent has made none".into(),
             (false, true) => "none: no client has asked for a ticket yet".into(),
             (false, false) => "none".into(),
         };
     };
-    let next = reading.successor().map_or("nothing yet", |next| &next.name);
-    let (age, left) = (words(key.age), words(key.encrypts_for));
+    let next = status.successor().map_or("nothing yet", |next| &next.name);
+    let (age, left) = (in_words(key.age), in_words(key.encrypts_for));
     format!("{}, {age} old; next rotation in {left}, to {next}", key.name)
 }
 
 /// Who makes and retires the keys.
-pub fn governed(reading: &Reading) -> String {
-    match reading.governed_for {
-        Some(left) => format!("by an agent; its lease has {} left", words(left)),
+pub fn governed(status: &RingStatus) -> String {
+    match status.governed_for {
+        Some(left) => format!("by an agent; its lease has {} left", in_words(left)),
         None => "no: servers rotate the keys".into(),
     }
 }
 
 /// How many keys are in which state.
-pub fn key_counts(reading: &Reading) -> String {
-    let states = [State::Announced, State::Active, State::Retired, State::Expired];
-    let counted = states.map(|state| (reading.count(state), state_word(state)));
+pub fn key_counts(status: &RingStatus) -> String {
+    let states = [KeyState::Announced, KeyState::Active, KeyState::Retired, KeyState::Expired];
+    let counted = states.map(|state| (status.count(state), state_word(state)));
     let told: Vec<_> = counted
         .iter()
         .filter(|(count, _)| *count > 0)
@@ -94,13 +95,13 @@ pub fn key_counts(reading: &Reading) -> String {
 }
 
 /// Several rings, a line for each.
-pub fn summaries(rings: &[(String, Result<Reading, String>)]) -> String {
+pub fn summaries(rings: &[(String, Result<RingStatus, String>)]) -> String {
     let longest = |words: &mut dyn Iterator<Item = usize>| words.max().unwrap_or(0);
     let name = longest(&mut rings.iter().map(|(name, _)| name.chars().count()));
     let mut text = String::new();
-    for (ring, reading) in rings {
-        let line = match reading {
-            Ok(reading) => summary(reading),
+    for (ring, status) in rings {
+        let line = match status {
+            Ok(status) => summary(status),
             Err(error) => format!("WRONG  cannot be read: {error}"),
         };
         let _ = writeln!(text, "{ring:name$}  {line}");
@@ -108,35 +109,35 @@ pub fn summaries(rings: &[(String, Result<Reading, String>)]) -> String {
     text
 }
 
-fn summary(reading: &Reading) -> String {
-    let alarms = alarms(reading);
+fn summary(status: &RingStatus) -> String {
+    let alarms = alarms(status);
     let told = match (alarms.first(), alarms.len()) {
-        (None, _) => match &*remarks(reading) {
+        (None, _) => match &*remarks(status) {
             [] => "no alarms".into(),
             [first, ..] => format!("no alarms; remark {}", first.remark.name()),
         },
         (Some(first), 1) => first.alarm.name().to_owned(),
         (Some(first), many) => format!("{} and {} more", first.alarm.name(), many - 1),
     };
-    let active = reading.active_key().map_or("none    ", |key| &key.name);
-    let exposure = words(reading.exposure.span);
-    let users = reading.servers().count();
+    let active = status.active_key().map_or("none    ", |key| &key.name);
+    let exposure = in_words(status.exposure.span);
+    let users = status.servers().count();
     let severity = worst(&alarms);
     format!("{severity:5}  exposure {exposure:<10}  key {active}  users {users:<3} {told}")
 }
 
 /// Who has the ring, in one line.
-pub fn users(reading: &Reading) -> String {
-    let mut text = match reading.servers().count() {
+pub fn users(status: &RingStatus) -> String {
+    let mut text = match status.servers().count() {
         0 => "no process that is visible".into(),
         1 => "1 process".into(),
         number => format!("{number} processes"),
     };
-    if reading.hidden_processes > 0 {
+    if status.hidden_processes > 0 {
         let _ = write!(
             text,
             "; {}: whether they use the ring is seen by root (with CAP_SYS_PTRACE)",
-            hidden(reading.hidden_processes)
+            hidden(status.hidden_processes)
         );
     }
     text
@@ -152,7 +153,7 @@ pub fn hidden(processes: usize) -> String {
 }
 
 /// What a process has the ring for, and where it is.
-pub fn does(user: &User) -> &'static str {
+pub fn does(user: &RingUser) -> &'static str {
     match (user.presence, user.writes, user.counts) {
         (Presence::Gone, ..) => "gone",
         (Presence::Elsewhere, _, true) => "in another container; deals in tickets",
@@ -165,12 +166,14 @@ pub fn does(user: &User) -> &'static str {
     }
 }
 
-fn upkeep(reading: &Reading) -> String {
-    match &reading.upkeep_lock {
-        Lock::Held(leader) => format!("a thread of {}", leader.name()),
-        Lock::Free | Lock::Dead if reading.is_governed() => "no thread; the agent does it".into(),
-        Lock::Free | Lock::Dead if reading.keys.is_empty() => "not needed yet".into(),
-        Lock::Free | Lock::Dead => "no thread; handshakes do it".into(),
+fn upkeep(status: &RingStatus) -> String {
+    match &status.upkeep_lock {
+        LockState::Held(leader) => format!("a thread of {}", leader.name()),
+        LockState::Free | LockState::Dead if status.is_governed() => {
+            "no thread; the agent does it".into()
+        }
+        LockState::Free | LockState::Dead if status.keys.is_empty() => "not needed yet".into(),
+        LockState::Free | LockState::Dead => "no thread; handshakes do it".into(),
     }
 }
 
@@ -182,12 +185,12 @@ pub fn per_second(rates: &Rates) -> String {
     )
 }
 
-fn state_word(state: State) -> &'static str {
+fn state_word(state: KeyState) -> &'static str {
     match state {
-        State::Announced => "announced",
-        State::Active => "active",
-        State::Retired => "retired",
-        State::Expired => "over, not erased",
+        KeyState::Announced => "announced",
+        KeyState::Active => "active",
+        KeyState::Retired => "retired",
+        KeyState::Expired => "over, not erased",
     }
 }
 
@@ -208,14 +211,14 @@ impl Page {
         }
     }
 
-    fn keys(&mut self, keys: &[Key]) {
+    fn keys(&mut self, keys: &[KeyStatus]) {
         // As time goes: first those that are to come.
         for key in keys.iter().rev() {
             let life = match key.state {
-                State::Announced => format!("encrypts in {}", words(key.encrypts_in)),
-                State::Active => format!("encrypts for {}", words(key.encrypts_for)),
-                State::Retired => format!("decrypts for {}", words(key.decrypts_for)),
-                State::Expired => "to be erased".into(),
+                KeyState::Announced => format!("encrypts in {}", in_words(key.encrypts_in)),
+                KeyState::Active => format!("encrypts for {}", in_words(key.encrypts_for)),
+                KeyState::Retired => format!("decrypts for {}", in_words(key.decrypts_for)),
+                KeyState::Expired => "to be erased".into(),
             };
             let mut marks = String::new();
             match key.maker {
@@ -228,7 +231,7 @@ impl Page {
         }
     }
 
-    fn user(&mut self, user: &User) {
+    fn user(&mut self, user: &RingUser) {
         let does = does(user);
         let bound = match &user.binds {
             _ if user.presence == Presence::Gone => String::new(),
@@ -288,24 +291,6 @@ impl Page {
     }
 }
 
-/// Broken at spaces; a line that fits stays as it is.
-pub fn wrapped(text: &str, width: usize) -> Vec<String> {
-    if text.chars().count() <= width {
-        return vec![text.to_owned()];
-    }
-    let mut lines: Vec<String> = Vec::new();
-    for word in text.split(' ') {
-        match lines.last_mut() {
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push(word.to_owned()),
-        }
-    }
-    lines
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::example::{governed, healthy, idle};
@@ -328,51 +313,51 @@ mod tests {
 
     #[test]
     fn a_spoilt_ring_in_a_narrow_window() {
-        let mut reading = Reading { capacity: 3, hidden_processes: 9, ..healthy() };
-        reading.writer_lock = Lock::Dead;
-        reading.users[1].locked = Some(false);
-        reading.users[0].presence = Presence::Gone;
-        reading.keys[0].maker = Maker::Imported;
-        reading.keys[0].plain = true;
+        let mut status = RingStatus { capacity: 3, hidden_processes: 9, ..healthy() };
+        status.writer_lock = LockState::Dead;
+        status.users[1].locked = Some(false);
+        status.users[0].presence = Presence::Gone;
+        status.keys[0].maker = Maker::Imported;
+        status.keys[0].plain = true;
         let rates = Rates { issued: 20.0, resumed: 9.96, ..Rates::default() };
-        let text = full(&reading, Some(&rates), 80);
+        let text = full(&status, Some(&rates), 80);
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         insta::assert_snapshot!(text);
     }
 
     #[test]
     fn who_binds_to_what_and_what_the_server_refused() {
-        let mut reading = healthy();
-        reading.counters.not_resumed = 150;
+        let mut status = healthy();
+        status.counters.not_resumed = 150;
         let some = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect());
-        let user = |pid, binds| User { binds, ..super::super::example::user(pid) };
-        reading.users = vec![
+        let user = |pid, binds| RingUser { binds, ..super::super::example::user(pid) };
+        status.users = vec![
             user(1, some(&["all"])),
             user(2, some(&["cert,verify", "none"])),
             user(3, some(&[])),
             user(4, None),
         ];
-        let text = full(&reading, None, 80);
+        let text = full(&status, None, 80);
         insta::assert_snapshot!(text.split_once("users").unwrap().1);
     }
 
     #[test]
     fn what_is_not_served_is_a_remark_beside_tickets_and_an_alarm_without() {
-        let mut reading = healthy();
-        reading.counters.tickets_off = 120;
-        reading.counters.left_alone = 1;
-        let beside = full(&reading, None, 80);
-        reading.counters =
+        let mut status = healthy();
+        status.counters.tickets_off = 120;
+        status.counters.left_alone = 1;
+        let beside = full(&status, None, 80);
+        status.counters =
             Counters { tickets_off: 1, anti_replay: 40, quic: 1, ..Counters::default() };
-        reading.users.iter_mut().for_each(|user| user.program = "haproxy".into());
-        let without = full(&reading, None, 80);
+        status.users.iter_mut().for_each(|user| user.program = "haproxy".into());
+        let without = full(&status, None, 80);
         let from = |text: &str| text.split_once("counted").unwrap().1.to_owned();
         insta::assert_snapshot!(format!("{}\n{}", from(&beside), from(&without)));
     }
 
     #[test]
     fn several_rings_a_line_each() {
-        let worse = Reading { times_are_valid: false, capacity: 3, ..healthy() };
+        let worse = RingStatus { times_are_valid: false, capacity: 3, ..healthy() };
         let mut remarked = healthy();
         remarked.counters.quic = 1;
         let rings = [

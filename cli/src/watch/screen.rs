@@ -1,5 +1,6 @@
-//! What a terminal shows.
+//! What a terminal shows of a ring, and what it remembers of the looks before.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use ratatui::Frame;
@@ -8,17 +9,16 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Gauge, Paragraph, Sparkline, Wrap};
 
-use super::history::History;
+use crate::output::{in_words, wrapped};
 use crate::severity::Severity;
 use crate::status::alarms::{Alarm, Remark, alarms, remarks, worst};
-use crate::status::rates::Rates;
-use crate::status::reading::Reading;
-use crate::status::span::words;
+use crate::status::counters::Rates;
+use crate::status::ring::RingStatus;
 use crate::status::text;
 
 /// What is drawn.
 pub struct Shown<'s> {
-    pub reading: &'s Result<Reading, String>,
+    pub status: &'s Result<RingStatus, String>,
     pub history: &'s History,
     pub interval: Duration,
 }
@@ -45,29 +45,29 @@ const LABEL: usize = 11;
 pub fn draw(frame: &mut Frame, shown: &Shown) {
     let [body, foot] =
         Layout::vertical([Constraint::Fill(1), Constraint::Length(1)]).areas(frame.area());
-    match shown.reading {
-        Ok(reading) => draw_reading(frame, body, reading, shown.history),
+    match shown.status {
+        Ok(status) => draw_reading(frame, body, status, shown.history),
         Err(error) => {
             let block = framed("no ring to see", Severity::Wrong);
             let text = Paragraph::new(error.as_str()).wrap(Wrap { trim: true });
             frame.render_widget(text.block(block), body);
         }
     }
-    let every = words(shown.interval);
+    let every = in_words(shown.interval);
     let keys = format!(" q leaves   a look every {every}");
     frame.render_widget(Line::styled(keys, Modifier::DIM), foot);
 }
 
-fn draw_reading(frame: &mut Frame, area: Rect, reading: &Reading, history: &History) {
-    let alarms = alarms(reading);
-    let block = framed(&reading.path, worst(&alarms));
+fn draw_reading(frame: &mut Frame, area: Rect, status: &RingStatus, history: &History) {
+    let alarms = alarms(status);
+    let block = framed(&status.path, worst(&alarms));
     let inner = block.inner(area);
     frame.render_widget(block, area);
 
     let width = usize::from(inner.width);
-    let facts = facts(reading, width);
+    let facts = facts(status, width);
     let mut told = alarm_lines(&alarms, width);
-    told.extend(remark_lines(&remarks(reading), width));
+    told.extend(remark_lines(&remarks(status), width));
     let fixed = facts.len() + 1 + GRAPHS_AT_LEAST;
     let told = shortened(told, usize::from(inner.height).saturating_sub(fixed));
     let [facts_area, gauge_area, graphs_area, told_area] = Layout::vertical([
@@ -78,31 +78,31 @@ fn draw_reading(frame: &mut Frame, area: Rect, reading: &Reading, history: &Hist
     ])
     .areas(inner);
     frame.render_widget(Paragraph::new(facts), facts_area);
-    draw_gauge(frame, gauge_area, reading);
+    draw_gauge(frame, gauge_area, status);
     draw_graphs(frame, graphs_area, history);
     frame.render_widget(Paragraph::new(told), told_area);
 }
 
-fn facts(reading: &Reading, width: usize) -> Vec<Line<'static>> {
-    let ratio = reading.counters.resumption_ratio();
+fn facts(status: &RingStatus, width: usize) -> Vec<Line<'static>> {
+    let ratio = status.counters.resumption_ratio();
     let ratio = ratio.map_or("none came back yet".into(), |ratio| {
         format!("{:.0} % of the tickets that came back", ratio * 100.0)
     });
-    let keys = format!("{}{}", text::key_counts(reading), text::bound(reading));
-    let mut lines: Vec<_> = text::wrapped(&text::exposure(reading), width)
+    let keys = format!("{}{}", text::key_counts(status), text::bound(status));
+    let mut lines: Vec<_> = wrapped(&text::exposure(status), width)
         .into_iter()
         .map(|line| Line::styled(line, Modifier::BOLD))
         .collect();
     let told = [
-        ("active key", text::active(reading)),
+        ("active key", text::active(status)),
         ("keys", keys),
-        ("users", users(reading)),
+        ("users", users(status)),
         ("resumed", ratio),
     ];
-    let governed = reading.is_governed().then(|| ("governed", text::governed(reading)));
+    let governed = status.is_governed().then(|| ("governed", text::governed(status)));
     for (what, told) in told.into_iter().chain(governed) {
         let mut what = what;
-        for line in text::wrapped(&told, width.saturating_sub(LABEL)) {
+        for line in wrapped(&told, width.saturating_sub(LABEL)) {
             let label = Span::styled(format!("{what:LABEL$}"), Modifier::DIM);
             lines.push(Line::from(vec![label, Span::raw(line)]));
             what = "";
@@ -111,9 +111,9 @@ fn facts(reading: &Reading, width: usize) -> Vec<Line<'static>> {
     lines
 }
 
-fn users(reading: &Reading) -> String {
-    let seen = reading.servers().count();
-    let hidden = match reading.hidden_processes {
+fn users(status: &RingStatus) -> String {
+    let seen = status.servers().count();
+    let hidden = match status.hidden_processes {
         0 => String::new(),
         number => format!("; {} to this user", text::hidden(number)),
     };
@@ -121,13 +121,13 @@ fn users(reading: &Reading) -> String {
 }
 
 /// How far the active key is through its time.
-fn draw_gauge(frame: &mut Frame, area: Rect, reading: &Reading) {
-    let Some(key) = reading.active_key() else { return };
+fn draw_gauge(frame: &mut Frame, area: Rect, status: &RingStatus) {
+    let Some(key) = status.active_key() else { return };
     let life = (key.age + key.encrypts_for).as_secs_f64();
     let ratio = if life > 0.0 { (key.age.as_secs_f64() / life).clamp(0.0, 1.0) } else { 1.0 };
     let gauge = Gauge::default()
         .ratio(ratio)
-        .label(format!("{} for {}", key.name, words(key.encrypts_for)))
+        .label(format!("{} for {}", key.name, in_words(key.encrypts_for)))
         .gauge_style(Style::new().fg(Color::Cyan).bg(Color::DarkGray));
     frame.render_widget(gauge, area);
 }
@@ -179,7 +179,7 @@ fn remark_lines(remarks: &[Remark], width: usize) -> Vec<Line<'static>> {
 fn hanging(mark: &str, told: &str, width: usize, style: Style) -> Vec<Line<'static>> {
     const INDENT: usize = 6;
     let mut mark = mark;
-    text::wrapped(told, width.saturating_sub(INDENT))
+    wrapped(told, width.saturating_sub(INDENT))
         .into_iter()
         .map(|line| {
             let line = Line::styled(format!("{mark:INDENT$}{line}"), style);
@@ -214,6 +214,37 @@ fn colour_of(severity: Severity) -> Color {
     }
 }
 
+/// More columns than terminals have.
+const KEPT: usize = 512;
+
+/// The rates of the last looks, the newest last.
+#[derive(Default)]
+pub struct History(VecDeque<Rates>);
+
+impl History {
+    /// Adds the newest.
+    pub fn add(&mut self, rates: Rates) {
+        if self.0.len() == KEPT {
+            self.0.pop_front();
+        }
+        self.0.push_back(rates);
+    }
+
+    /// One of the rates, the newest at the right end of `width` columns; in tenths.
+    pub fn bars(&self, rate: fn(&Rates) -> f64, width: usize) -> Vec<u64> {
+        let shown = self.0.iter().skip(self.0.len().saturating_sub(width));
+        let bars: Vec<_> = shown.map(|rates| (rate(rates) * 10.0).round() as u64).collect();
+        let mut all = vec![0; width.saturating_sub(bars.len())];
+        all.extend(bars);
+        all
+    }
+
+    /// The newest of one of the rates.
+    pub fn now(&self, rate: fn(&Rates) -> f64) -> f64 {
+        self.0.back().map_or(0.0, rate)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use ratatui::Terminal;
@@ -221,9 +252,9 @@ mod tests {
 
     use super::*;
     use crate::status::example::{governed, healthy, idle};
-    use crate::status::reading::Lock;
+    use crate::status::ring::LockState;
 
-    fn screen(columns: u16, rows: u16, reading: Result<Reading, String>) -> String {
+    fn screen(columns: u16, rows: u16, status: Result<RingStatus, String>) -> String {
         let mut history = History::default();
         for second in 0..40u32 {
             let wave = f64::from(second % 10);
@@ -234,8 +265,7 @@ mod tests {
                 ..Rates::default()
             });
         }
-        let shown =
-            Shown { reading: &reading, history: &history, interval: Duration::from_secs(1) };
+        let shown = Shown { status: &status, history: &history, interval: Duration::from_secs(1) };
         let mut terminal = Terminal::new(TestBackend::new(columns, rows)).unwrap();
         terminal.draw(|frame| draw(frame, &shown)).unwrap();
         terminal.backend().to_string()
@@ -253,21 +283,21 @@ mod tests {
 
     #[test]
     fn alarms_on_a_small_terminal() {
-        let reading = Reading {
-            writer_lock: Lock::Dead,
+        let status = RingStatus {
+            writer_lock: LockState::Dead,
             capacity: 3,
             hidden_processes: 12,
             overdue: Duration::from_secs(60),
             ..healthy()
         };
-        insta::assert_snapshot!(screen(80, 24, Ok(reading)));
+        insta::assert_snapshot!(screen(80, 24, Ok(status)));
     }
 
     #[test]
     fn a_remark_follows_the_alarms_and_changes_no_colour() {
-        let mut reading = healthy();
-        reading.counters.anti_replay = 2;
-        let screen = screen(100, 30, Ok(reading));
+        let mut status = healthy();
+        status.counters.anti_replay = 2;
+        let screen = screen(100, 30, Ok(status));
         let (before, after) = screen.split_once("no alarms").unwrap();
         assert!(before.contains(" ok ┐"), "{screen}");
         assert!(after.contains("remark early-data: 2 connections had early data on"), "{screen}");
@@ -288,5 +318,19 @@ mod tests {
         for (columns, rows) in [(1, 1), (3, 3), (10, 4), (80, 2)] {
             screen(columns, rows, Ok(healthy()));
         }
+    }
+
+    #[test]
+    fn the_newest_is_at_the_right_and_the_oldest_falls_off() {
+        let mut history = History::default();
+        let issued: fn(&Rates) -> f64 = |rates| rates.issued;
+        assert_eq!((history.bars(issued, 3), history.now(issued)), (vec![0, 0, 0], 0.0));
+        for number in 1..=KEPT + 2 {
+            history.add(Rates { issued: number as f64, ..Rates::default() });
+        }
+        let last = (KEPT + 2) as u64 * 10;
+        assert_eq!(history.bars(issued, 2), [last - 10, last]);
+        assert_eq!(history.bars(issued, KEPT + 1)[..2], [0, 30]);
+        assert_eq!(history.now(issued), (KEPT + 2) as f64);
     }
 }

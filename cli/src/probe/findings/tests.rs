@@ -1,11 +1,11 @@
 use super::*;
-use crate::probe::failure::{Failure, Kind, Step};
+use crate::probe::endpoint::Endpoint;
+use crate::probe::failure::{Failure, FailureKind, Stage};
 use crate::probe::observation::{Count, Issued, KeyChange, Watch};
-use crate::probe::target::Place;
 
 fn healthy(port: u16, tls: Version) -> Observation {
-    let place = Place { address: ([127, 0, 0, 1], port).into(), sni: None };
-    let mut seen = Observation::new(&place, tls);
+    let endpoint = Endpoint { address: ([127, 0, 0, 1], port).into(), sni: None };
+    let mut seen = Observation::new(&endpoint, tls);
     seen.handshakes = 3;
     seen.ticket = Issued::Ticket;
     seen.lifetime_hint = Some(7200);
@@ -57,8 +57,8 @@ fn what_holds_in_several_places_is_said_once() {
 fn the_worst_comes_first() {
     let mut partly = healthy(1, Version::V13);
     partly.resumed_here.resumed = 1;
-    let mut dead = Observation::new(&healthy(2, Version::V13).place, Version::V13);
-    dead.failure = Some(Failure::new(Step::Connect, Kind::Refused, "no"));
+    let mut dead = Observation::new(&healthy(2, Version::V13).endpoint, Version::V13);
+    dead.failure = Some(Failure::new(Stage::Connect, FailureKind::Refused, "no"));
     let told = judge(&[healthy(3, Version::V12), partly, dead]);
     assert_eq!(
         told,
@@ -72,8 +72,8 @@ fn the_worst_comes_first() {
 
 #[test]
 fn a_version_that_is_not_spoken_matters_only_if_no_other_is() {
-    let mut old = Observation::new(&healthy(1, Version::V13).place, Version::V13);
-    old.failure = Some(Failure::new(Step::Handshake, Kind::Version, "no"));
+    let mut old = Observation::new(&healthy(1, Version::V13).endpoint, Version::V13);
+    old.failure = Some(Failure::new(Stage::Handshake, FailureKind::Version, "no"));
     assert_eq!(judge(&[old.clone()]), [(Severity::Wrong, "old-tls")]);
     assert_eq!(judge(&[healthy(1, Version::V12), old]), [(Severity::Fine, "resumed")]);
 }

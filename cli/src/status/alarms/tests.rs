@@ -1,20 +1,20 @@
 use super::*;
+use crate::processes::LockHolder;
 use crate::status::counters::Counters;
 use crate::status::example::{HOUR, MINUTE, governed, healthy, idle, key, user};
-use crate::status::processes::Owner;
-use crate::status::reading::{Differs, LastProblem, User};
+use crate::status::ring::LastProblem;
 
-fn found(reading: &Reading) -> Vec<(Kind, Severity)> {
-    alarms(reading).iter().map(|alarm| (alarm.alarm, alarm.severity)).collect()
+fn found(status: &RingStatus) -> Vec<(AlarmKind, Severity)> {
+    alarms(status).iter().map(|alarm| (alarm.alarm, alarm.severity)).collect()
 }
 
-fn problem(what: What, ago: Duration) -> Reading {
-    Reading { last_problem: Some(LastProblem { what, ago }), ..healthy() }
+fn problem(what: Problem, ago: Duration) -> RingStatus {
+    RingStatus { last_problem: Some(LastProblem { what, ago }), ..healthy() }
 }
 
-fn held(stopped: bool, process: Option<u32>) -> Lock {
+fn held(stopped: bool, process: Option<u32>) -> LockState {
     let (thread, own_pid, program) = (Some(4713), 1, "nginx".into());
-    Lock::Held(Owner { thread, process, own_pid, program, stopped })
+    LockState::Held(LockHolder { thread, process, own_pid, program, stopped })
 }
 
 #[test]
@@ -26,31 +26,31 @@ fn a_healthy_ring_and_one_that_nobody_has_asked_for_a_ticket_give_none() {
 
 #[test]
 fn times_that_mean_nothing_are_wrong_and_not_called_overdue() {
-    let reading = Reading { times_are_valid: false, overdue: HOUR, ..healthy() };
-    assert_eq!(found(&reading), [(Kind::TimesInvalid, Severity::Wrong)]);
+    let status = RingStatus { times_are_valid: false, overdue: HOUR, ..healthy() };
+    assert_eq!(found(&status), [(AlarmKind::TimesInvalid, Severity::Wrong)]);
 }
 
 #[test]
 fn a_removed_file_is_wrong_and_names_who_has_it() {
-    let reading = Reading { file_removed: true, ..healthy() };
-    assert_eq!(found(&reading), [(Kind::FileRemoved, Severity::Wrong)]);
-    assert!(alarms(&reading)[0].what.contains("4712"), "{:?}", alarms(&reading));
+    let status = RingStatus { file_removed: true, ..healthy() };
+    assert_eq!(found(&status), [(AlarmKind::FileRemoved, Severity::Wrong)]);
+    assert!(alarms(&status)[0].what.contains("4712"), "{:?}", alarms(&status));
 }
 
 #[test]
 fn a_dead_writer_deserves_a_look_and_a_stuck_one_is_wrong() {
-    let reading = Reading { writer_lock: Lock::Dead, ..healthy() };
-    assert_eq!(found(&reading), [(Kind::WriterDead, Severity::Doubtful)]);
-    let busy = Reading { writer_lock: held(false, Some(4712)), ..healthy() };
+    let status = RingStatus { writer_lock: LockState::Dead, ..healthy() };
+    assert_eq!(found(&status), [(AlarmKind::WriterDead, Severity::Doubtful)]);
+    let busy = RingStatus { writer_lock: held(false, Some(4712)), ..healthy() };
     assert_eq!(found(&busy), []);
     for (lock, word) in [
         (held(true, Some(4712)), "kill -CONT 4712"),
         (held(false, Some(4712)), "kill -KILL 4712"),
         (held(false, None), "containers"),
     ] {
-        let stuck = Reading { writer_lock: lock, writer_is_stuck: true, ..healthy() };
+        let stuck = RingStatus { writer_lock: lock, writer_is_stuck: true, ..healthy() };
         let alarms = alarms(&stuck);
-        assert_eq!(found(&stuck), [(Kind::WriterStuck, Severity::Wrong)]);
+        assert_eq!(found(&stuck), [(AlarmKind::WriterStuck, Severity::Wrong)]);
         assert!(alarms[0].remedy.contains(word), "{alarms:?}");
         // The number of a process in another container is one of somebody else here.
         assert!(!alarms[0].remedy.contains("kill -KILL 1"), "{alarms:?}");
@@ -59,13 +59,13 @@ fn a_dead_writer_deserves_a_look_and_a_stuck_one_is_wrong() {
 
 #[test]
 fn a_deadline_missed_by_a_working_thread_is_wrong_and_by_nobody_doubtful() {
-    assert_eq!(found(&Reading { overdue: LATE, ..healthy() }), []);
-    let late = Reading { overdue: MINUTE, ..healthy() };
-    assert_eq!(found(&late), [(Kind::RotationOverdue, Severity::Wrong)]);
+    assert_eq!(found(&RingStatus { overdue: LATE, ..healthy() }), []);
+    let late = RingStatus { overdue: MINUTE, ..healthy() };
+    assert_eq!(found(&late), [(AlarmKind::RotationOverdue, Severity::Wrong)]);
     let callback =
-        Reading { upkeep_lock: Lock::Free, upkeep_thread_expected: false, ..late.clone() };
-    assert_eq!(found(&callback), [(Kind::RotationOverdue, Severity::Doubtful)]);
-    let over = Reading { keys: vec![key("11111111", Duration::ZERO, 9 * HOUR)], ..late };
+        RingStatus { upkeep_lock: LockState::Free, upkeep_thread_expected: false, ..late.clone() };
+    assert_eq!(found(&callback), [(AlarmKind::RotationOverdue, Severity::Doubtful)]);
+    let over = RingStatus { keys: vec![key("11111111", Duration::ZERO, 9 * HOUR)], ..late };
     assert!(alarms(&over)[0].what.contains("1 key is over"));
 }
 
@@ -73,124 +73,124 @@ fn a_deadline_missed_by_a_working_thread_is_wrong_and_by_nobody_doubtful() {
 fn problems_of_the_last_rotation_are_told_and_old_ones_are_not() {
     use Severity::{Doubtful, Wrong};
     let cases = [
-        (What::Generator, Duration::from_secs(1), vec![(Kind::GeneratorFailing, Wrong)]),
-        (What::Generator, 10 * MINUTE, vec![(Kind::GeneratorFailing, Doubtful)]),
-        (What::Generator, 2 * HOUR, vec![]),
-        (What::Lock, MINUTE, vec![(Kind::LockBroken, Wrong)]),
-        (What::Lock, 2 * HOUR, vec![]),
-        (What::Full, MINUTE, vec![(Kind::RingFull, Doubtful)]),
-        (What::Full, 2 * HOUR, vec![]),
+        (Problem::Generator, Duration::from_secs(1), vec![(AlarmKind::GeneratorFailing, Wrong)]),
+        (Problem::Generator, 10 * MINUTE, vec![(AlarmKind::GeneratorFailing, Doubtful)]),
+        (Problem::Generator, 2 * HOUR, vec![]),
+        (Problem::Lock, MINUTE, vec![(AlarmKind::LockBroken, Wrong)]),
+        (Problem::Lock, 2 * HOUR, vec![]),
+        (Problem::Full, MINUTE, vec![(AlarmKind::RingFull, Doubtful)]),
+        (Problem::Full, 2 * HOUR, vec![]),
     ];
     for (what, ago, expected) in cases {
         assert_eq!(found(&problem(what, ago)), expected, "{what:?} {ago:?} ago");
     }
     let counters = Counters { generator_failures: 7, ..Counters::default() };
-    let failing = Reading { counters, ..problem(What::Generator, Duration::ZERO) };
+    let failing = RingStatus { counters, ..problem(Problem::Generator, Duration::ZERO) };
     let what = &alarms(&failing)[0].what;
     assert!(what.contains("7 times") && what.contains("48 min more"), "{what}");
 }
 
 #[test]
 fn an_active_key_without_a_successor_deserves_a_look() {
-    let mut reading = healthy();
-    reading.keys.pop();
-    assert_eq!(found(&reading), [(Kind::NoSuccessor, Severity::Doubtful)]);
+    let mut status = healthy();
+    status.keys.pop();
+    assert_eq!(found(&status), [(AlarmKind::NoSuccessor, Severity::Doubtful)]);
 }
 
 #[test]
 fn what_an_agent_sees_to_gives_no_alarm_while_it_lives() {
     assert_eq!(found(&governed()), []);
-    let left = Reading { governed_for: None, ..governed() };
-    let kinds = [Kind::NoSuccessor, Kind::NoUpkeep];
+    let left = RingStatus { governed_for: None, ..governed() };
+    let kinds = [AlarmKind::NoSuccessor, AlarmKind::NoUpkeep];
     assert_eq!(found(&left), kinds.map(|kind| (kind, Severity::Doubtful)));
     // What it does not get to is told as ever.
-    let late = Reading { overdue: MINUTE, ..governed() };
-    assert_eq!(found(&late), [(Kind::RotationOverdue, Severity::Doubtful)]);
+    let late = RingStatus { overdue: MINUTE, ..governed() };
+    assert_eq!(found(&late), [(AlarmKind::RotationOverdue, Severity::Doubtful)]);
 }
 
 #[test]
 fn a_ring_without_a_free_slot_deserves_a_look() {
     assert_eq!(
-        found(&Reading { capacity: 3, ..healthy() }),
-        [(Kind::RingFull, Severity::Doubtful)]
+        found(&RingStatus { capacity: 3, ..healthy() }),
+        [(AlarmKind::RingFull, Severity::Doubtful)]
     );
 }
 
 #[test]
 fn a_missing_upkeep_thread_is_told_unless_it_was_not_wanted() {
-    let without = Reading { upkeep_lock: Lock::Free, ..healthy() };
-    assert_eq!(found(&without), [(Kind::NoUpkeep, Severity::Doubtful)]);
-    assert_eq!(found(&Reading { upkeep_thread_expected: false, ..without }), []);
+    let without = RingStatus { upkeep_lock: LockState::Free, ..healthy() };
+    assert_eq!(found(&without), [(AlarmKind::NoUpkeep, Severity::Doubtful)]);
+    assert_eq!(found(&RingStatus { upkeep_thread_expected: false, ..without }), []);
 }
 
 #[test]
 fn memory_that_nobody_locks_is_wrong_and_that_some_lock_doubtful() {
-    let some = |locked| User { locked, ..user(4712) };
-    let mut reading = healthy();
-    reading.users[1] = some(Some(false));
-    assert_eq!(found(&reading), [(Kind::MemoryUnlocked, Severity::Doubtful)]);
-    reading.users.remove(0);
-    assert_eq!(found(&reading), [(Kind::MemoryUnlocked, Severity::Wrong)]);
-    assert!(alarms(&reading)[0].what.contains("4712"));
-    reading.users[0] = some(None);
-    assert_eq!(found(&reading), [], "what cannot be seen is not called unlocked");
+    let some = |locked| RingUser { locked, ..user(4712) };
+    let mut status = healthy();
+    status.users[1] = some(Some(false));
+    assert_eq!(found(&status), [(AlarmKind::MemoryUnlocked, Severity::Doubtful)]);
+    status.users.remove(0);
+    assert_eq!(found(&status), [(AlarmKind::MemoryUnlocked, Severity::Wrong)]);
+    assert!(alarms(&status)[0].what.contains("4712"));
+    status.users[0] = some(None);
+    assert_eq!(found(&status), [], "what cannot be seen is not called unlocked");
 }
 
 #[test]
 fn keys_that_nobody_uses_are_told_if_everybody_can_be_seen() {
-    let gone = User { presence: Presence::Gone, locked: None, ..user(4712) };
-    let alone = Reading { users: vec![gone], upkeep_lock: Lock::Free, ..healthy() };
-    assert_eq!(found(&alone), [(Kind::NobodyUses, Severity::Doubtful)]);
-    assert_eq!(found(&Reading { hidden_processes: 1, ..alone }), []);
+    let gone = RingUser { presence: Presence::Gone, locked: None, ..user(4712) };
+    let alone = RingStatus { users: vec![gone], upkeep_lock: LockState::Free, ..healthy() };
+    assert_eq!(found(&alone), [(AlarmKind::NobodyUses, Severity::Doubtful)]);
+    assert_eq!(found(&RingStatus { hidden_processes: 1, ..alone }), []);
 }
 
 #[test]
 fn plain_keys_are_told_by_name() {
-    let mut reading = healthy();
-    reading.keys[0].plain = true;
-    reading.keys[0].maker = Maker::Imported;
-    let told = alarms(&reading);
-    assert_eq!(found(&reading), [(Kind::PlainKeys, Severity::Doubtful)]);
+    let mut status = healthy();
+    status.keys[0].plain = true;
+    status.keys[0].maker = Maker::Imported;
+    let told = alarms(&status);
+    assert_eq!(found(&status), [(AlarmKind::PlainKeys, Severity::Doubtful)]);
     assert!(told[0].what.contains("11111111") && told[0].remedy.contains("imported"));
 }
 
 #[test]
 fn keys_that_others_may_have_are_told_apart_from_those_that_came_out_of_files() {
-    let mut reading = healthy();
-    reading.keys[1].plain = true;
-    reading.users[1].binds = Some(vec!["none".into()]);
-    let told = alarms(&reading);
-    assert_eq!(found(&reading), [(Kind::PlainKeys, Severity::Doubtful)]);
+    let mut status = healthy();
+    status.keys[1].plain = true;
+    status.users[1].binds = Some(vec!["none".into()]);
+    let told = alarms(&status);
+    assert_eq!(found(&status), [(AlarmKind::PlainKeys, Severity::Doubtful)]);
     assert!(told[0].what.contains("22222222") && told[0].remedy.contains("TKTROT_BIND"));
 }
 
 #[test]
 fn who_binds_to_nothing_beside_others_is_named() {
-    let mut reading = healthy();
-    reading.users[1].binds = Some(vec!["all".into(), "none".into()]);
-    let told = alarms(&reading);
-    assert_eq!(found(&reading), [(Kind::Unbound, Severity::Doubtful)]);
+    let mut status = healthy();
+    status.users[1].binds = Some(vec!["all".into(), "none".into()]);
+    let told = alarms(&status);
+    assert_eq!(found(&status), [(AlarmKind::Unbound, Severity::Doubtful)]);
     assert!(told[0].what.ends_with("4712 (nginx)"), "{told:?}");
-    reading.users[1].presence = Presence::Gone;
-    assert_eq!(found(&reading), []);
+    status.users[1].presence = Presence::Gone;
+    assert_eq!(found(&status), []);
 }
 
 /// Some, or a small part, are clients that offer a ticket for too long.
 #[test]
 fn tickets_that_were_opened_and_then_refused_are_told_if_they_are_many() {
     let with = |opened, not_resumed| {
-        let mut reading = healthy();
-        reading.counters =
+        let mut status = healthy();
+        status.counters =
             Counters { issued: 100, resumed_active: opened, not_resumed, ..Counters::default() };
-        reading
+        status
     };
     for (opened, refused) in [(19, 19), (200, 20), (1000, 100), (1000, 0)] {
         assert_eq!(found(&with(opened, refused)), [], "{refused} of {opened}");
     }
     for (opened, refused) in [(20, 20), (199, 20), (1000, 101)] {
-        let reading = with(opened, refused);
-        let told = alarms(&reading);
-        assert_eq!(found(&reading), [(Kind::NotResumed, Severity::Doubtful)]);
+        let status = with(opened, refused);
+        let told = alarms(&status);
+        assert_eq!(found(&status), [(AlarmKind::NotResumed, Severity::Doubtful)]);
         let words = format!(
             "{refused} of {opened} tickets were opened, but refused by the server: its session id context differs"
         );
@@ -201,25 +201,25 @@ fn tickets_that_were_opened_and_then_refused_are_told_if_they_are_many() {
 
 #[test]
 fn tickets_of_another_scope_are_told_by_the_part_that_differs() {
-    let mut reading = healthy();
-    reading.counters.wrong_scope = 2 * reading.counters.opened();
-    assert_eq!(found(&reading), [(Kind::NotResumed, Severity::Doubtful)]);
-    assert!(alarms(&reading)[0].what.contains("another server name"), "{:?}", alarms(&reading));
-    reading.contexts_differ_in = vec![Differs::Certificates, Differs::Verification];
-    let what = &alarms(&reading)[0].what;
+    let mut status = healthy();
+    status.counters.wrong_scope = 2 * status.counters.opened();
+    assert_eq!(found(&status), [(AlarmKind::NotResumed, Severity::Doubtful)]);
+    assert!(alarms(&status)[0].what.contains("another server name"), "{:?}", alarms(&status));
+    status.contexts_differ_in = vec![Trait::Certificates, Trait::Verification];
+    let what = &alarms(&status)[0].what;
     assert!(what.contains("differ in their certificates and demand for client"), "{what}");
 }
 
 #[test]
 fn tickets_that_outlive_their_keys_are_an_alarm_that_says_what_to_set() {
-    let promised = |promised| Reading { promised: Some(promised), ..healthy() };
+    let promised = |promised| RingStatus { promised: Some(promised), ..healthy() };
     assert_eq!(found(&promised(2 * HOUR)), []);
-    let reading = promised(5 * HOUR);
-    let told = alarms(&reading);
-    assert_eq!(found(&reading), [(Kind::TicketsOutliveKeys, Severity::Doubtful)]);
+    let status = promised(5 * HOUR);
+    let told = alarms(&status);
+    assert_eq!(found(&status), [(AlarmKind::TicketsOutliveKeys, Severity::Doubtful)]);
     assert!(told[0].what.contains("for 5 h") && told[0].what.contains("for 2 h"), "{told:?}");
     assert!(told[0].remedy.starts_with("set TKTROT_LIFETIME to 5 h"), "{told:?}");
-    let governed = Reading { promised: Some(5 * HOUR), ..governed() };
+    let governed = RingStatus { promised: Some(5 * HOUR), ..governed() };
     assert!(alarms(&governed)[0].remedy.contains("agent's settings"));
     // 64 keys of an hour, of which some are needed beside those that are kept.
     let small = promised(61 * HOUR);
@@ -230,9 +230,9 @@ fn tickets_that_outlive_their_keys_are_an_alarm_that_says_what_to_set() {
 #[test]
 fn what_is_not_served_is_an_alarm_only_while_nothing_else_is() {
     type Count = fn(&mut Counters) -> &mut u64;
-    let reasons: [(Kind, Count, [&str; 2], &str); 4] = [
+    let reasons: [(AlarmKind, Count, [&str; 2], &str); 4] = [
         (
-            Kind::TicketsOff,
+            AlarmKind::TicketsOff,
             |counters| &mut counters.tickets_off,
             [
                 "1 connection had tickets switched off (SSL_OP_NO_TICKET): it got none of",
@@ -241,7 +241,7 @@ fn what_is_not_served_is_an_alarm_only_while_nothing_else_is() {
             "remove \"ssl_session_tickets off\" from the configuration of nginx",
         ),
         (
-            Kind::EarlyData,
+            AlarmKind::EarlyData,
             |counters| &mut counters.anti_replay,
             [
                 "1 connection had early data on and OpenSSL's own replay protection: its TLS 1.3 tickets are",
@@ -250,13 +250,13 @@ fn what_is_not_served_is_an_alarm_only_while_nothing_else_is() {
             "SSL_OP_NO_ANTI_REPLAY",
         ),
         (
-            Kind::QuicListener,
+            AlarmKind::QuicListener,
             |counters| &mut counters.quic,
             ["1 QUIC listener is not served", "120 QUIC listeners are not served"],
             "nothing helps yet",
         ),
         (
-            Kind::OwnKeys,
+            AlarmKind::OwnKeys,
             |counters| &mut counters.left_alone,
             [
                 "1 context keeps ticket keys of its own",
@@ -267,17 +267,17 @@ fn what_is_not_served_is_an_alarm_only_while_nothing_else_is() {
     ];
     for (kind, count, words, remedy) in reasons {
         for (number, words) in [1, 120].into_iter().zip(words) {
-            let mut reading = idle();
-            *count(&mut reading.counters) = number;
-            let told = alarms(&reading);
-            assert_eq!(found(&reading), [(kind, Severity::Doubtful)]);
-            assert_eq!(remarks(&reading), []);
+            let mut status = idle();
+            *count(&mut status.counters) = number;
+            let told = alarms(&status);
+            assert_eq!(found(&status), [(kind, Severity::Doubtful)]);
+            assert_eq!(remarks(&status), []);
             assert!(told[0].what.starts_with(words), "{told:?}");
             assert!(told[0].remedy.contains(remedy), "{told:?}");
 
-            reading.counters.issued = 1;
-            assert_eq!(found(&reading), []);
-            let told = remarks(&reading);
+            status.counters.issued = 1;
+            assert_eq!(found(&status), []);
+            let told = remarks(&status);
             assert_eq!((told.len(), told[0].remark), (1, kind));
             assert!(told[0].what.starts_with(words), "{told:?}");
             assert!(told[0].remedy.contains(remedy), "{told:?}");
@@ -289,10 +289,11 @@ fn what_is_not_served_is_an_alarm_only_while_nothing_else_is() {
 #[test]
 fn what_switches_tickets_off_is_named_for_each_server_that_is_there() {
     let remedy = |programs: &[&str]| {
-        let named = programs.iter().map(|program| User { program: (*program).into(), ..user(1) });
-        let mut reading = Reading { users: named.collect(), ..idle() };
-        reading.counters.tickets_off = 1;
-        alarms(&reading)[0].remedy.clone()
+        let named =
+            programs.iter().map(|program| RingUser { program: (*program).into(), ..user(1) });
+        let mut status = RingStatus { users: named.collect(), ..idle() };
+        status.counters.tickets_off = 1;
+        alarms(&status)[0].remedy.clone()
     };
     assert_eq!(
         remedy(&["haproxy", "haproxy", "apache2"]),
@@ -304,11 +305,12 @@ fn what_switches_tickets_off_is_named_for_each_server_that_is_there() {
 
 #[test]
 fn the_worst_comes_first_and_names_are_the_same_everywhere() {
-    let reading = Reading { capacity: 3, overdue: MINUTE, writer_lock: Lock::Dead, ..healthy() };
-    let told = alarms(&reading);
+    let status =
+        RingStatus { capacity: 3, overdue: MINUTE, writer_lock: LockState::Dead, ..healthy() };
+    let told = alarms(&status);
     assert!(told.is_sorted_by(|one, next| one.severity >= next.severity), "{told:?}");
     assert_eq!((told.len(), worst(&told)), (3, Severity::Wrong));
-    for kind in Kind::ALL {
+    for kind in AlarmKind::ALL {
         assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
     }
 }

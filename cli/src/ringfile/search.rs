@@ -10,16 +10,17 @@ use serde::Serialize;
 use tktrot::ring::file::Place;
 use tktrot::ring::versions::ring_name;
 
-use super::facts;
-use crate::orphans::{self, Target};
-use crate::rings;
+use super::file;
+use crate::orphans::{self, Orphan};
+use crate::output::printable;
+use crate::processes::{FileId, MapsLine, pids};
+use crate::rings::{self, NamedRing};
 use crate::settings::Settings;
-use crate::status::processes::{FileId, printable};
 
 /// What was found, and where it could not be looked.
-pub struct Found {
+pub struct Search {
     /// By path; of one path, those whose file was removed come last.
-    pub targets: Vec<Target>,
+    pub rings: Vec<NamedRing>,
     /// The directories that there are.
     pub searched: Vec<PathBuf>,
     pub unsearched: Vec<Unsearched>,
@@ -36,12 +37,12 @@ pub struct Unsearched {
 }
 
 /// Looks everywhere, and into the directories that were `named`.
-pub fn find(named: &[PathBuf], settings: &Settings) -> Found {
-    let mut found = Found { targets: Vec::new(), searched: Vec::new(), unsearched: Vec::new() };
+pub fn find(named: &[PathBuf], settings: &Settings) -> Search {
+    let mut found = Search { rings: Vec::new(), searched: Vec::new(), unsearched: Vec::new() };
     let usual = usual().into_iter().chain(settings.config.dir.clone()).map(|dir| (dir, false));
     let mut seen = Vec::new();
     for (dir, was_named) in named.iter().cloned().map(|dir| (dir, true)).chain(usual) {
-        match fs::metadata(&dir).map(|facts| FileId::of_facts(&facts)) {
+        match fs::metadata(&dir).map(|facts| FileId::of_metadata(&facts)) {
             // By another name, as /var/run is one of /run.
             Ok(id) if seen.contains(&id) => continue,
             Ok(id) => seen.push(id),
@@ -51,7 +52,7 @@ pub fn find(named: &[PathBuf], settings: &Settings) -> Found {
         }
         match rings_in(&dir) {
             Ok(places) => {
-                found.targets.extend(places.into_iter().map(Target::At));
+                found.rings.extend(places.into_iter().map(NamedRing::At));
                 found.searched.push(dir);
             }
             Err(error) => {
@@ -61,15 +62,15 @@ pub fn find(named: &[PathBuf], settings: &Settings) -> Found {
         }
     }
     for place in in_use() {
-        let target = Target::At(place);
+        let ring = NamedRing::At(place);
         // By the same path, if its directory was searched by that.
-        let is_known = found.targets.iter().any(|known| is_same_file(known, &target));
+        let is_known = found.rings.iter().any(|known| is_same_file(known, &ring));
         if !is_known {
-            found.targets.push(target);
+            found.rings.push(ring);
         }
     }
-    found.targets.extend(removed(&found.searched));
-    found.targets.sort_by_key(|target| (target.path(), target.is_removed()));
+    found.rings.extend(removed(&found.searched));
+    found.rings.sort_by_key(|ring| (ring.path(), ring.is_removed()));
     found
 }
 
@@ -113,27 +114,25 @@ fn rings_in(dir: &Path) -> Result<Vec<Place>> {
     Ok(names.map(|file| Place { dir: dir.into(), file, dir_mode: 0o700 }).collect())
 }
 
-fn is_same_file(one: &Target, other: &Target) -> bool {
-    let id = |target: &Target| Some(FileId::of_facts(&fs::symlink_metadata(target.path()).ok()?));
+fn is_same_file(one: &NamedRing, other: &NamedRing) -> bool {
+    let id = |ring: &NamedRing| Some(FileId::of_metadata(&fs::symlink_metadata(ring.path()).ok()?));
     one.path() == other.path() || id(one).is_some_and(|found| id(other) == Some(found))
 }
 
-/// Those that processes have, wherever they are: systemd gives services directories of their own.
+/// The rings that processes have, wherever they are: systemd gives services directories of their own.
 fn in_use() -> Vec<Place> {
     let mut paths = BTreeSet::new();
-    for process in entries("/proc".as_ref()) {
-        if process.parse::<u32>().is_err() {
-            continue;
-        }
-        let maps = fs::read_to_string(format!("/proc/{process}/maps")).unwrap_or_default();
-        let path = |line: &str| Some(PathBuf::from(line.get(line.find('/')?..)?));
-        let mapped = maps.lines().filter_map(|line| Some((line, path(line)?)));
-        for (line, path) in mapped.filter(|(_, path)| ring_name(path).is_some()) {
+    for pid in pids().into_iter().flatten() {
+        let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+        for line in maps.lines().filter_map(MapsLine::parse).filter(|line| !line.removed) {
+            let Some(path) = line.path.map(Path::new) else { continue };
             // Another mount namespace may have another file of that name.
-            let facts = fs::symlink_metadata(&path);
-            let is_it = facts.is_ok_and(|facts| FileId::of_facts(&facts).mapped_by(line).is_some());
-            if is_it {
-                paths.insert(path);
+            let is_it = || {
+                let there = fs::symlink_metadata(path);
+                there.is_ok_and(|there| FileId::of_metadata(&there) == line.file)
+            };
+            if ring_name(path).is_some() && is_it() {
+                paths.insert(path.to_owned());
             }
         }
     }
@@ -142,7 +141,7 @@ fn in_use() -> Vec<Place> {
         Some(Place { dir: path.parent()?.into(), file, dir_mode: 0o700 })
     };
     let is_ring = |place: &Place| {
-        let file = facts::open(place, false);
+        let file = file::open(place, false);
         let claim = file.ok().and_then(|file| tktrot::ring::versions::version_of(&file).ok());
         claim.is_none_or(|claim| claim.version.is_some())
     };
@@ -151,13 +150,13 @@ fn in_use() -> Vec<Place> {
 
 /// Those without a name, wherever they were; but of other directories no file that is known to be
 /// another program's.
-fn removed(searched: &[PathBuf]) -> Vec<Target> {
-    let is_other = |orphan: &orphans::Orphan| {
+fn removed(searched: &[PathBuf]) -> Vec<NamedRing> {
+    let is_other = |orphan: &Orphan| {
         let is_here = orphan.path.parent().is_some_and(|dir| searched.iter().any(|one| one == dir));
         let claim =
             orphan.file(false).ok().and_then(|file| tktrot::ring::versions::version_of(&file).ok());
         !is_here && claim.is_some_and(|claim| claim.version.is_none())
     };
     let all = orphans::of_rings().into_iter();
-    all.filter(|orphan| !is_other(orphan)).map(Target::Removed).collect()
+    all.filter(|orphan| !is_other(orphan)).map(NamedRing::Removed).collect()
 }

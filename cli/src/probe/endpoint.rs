@@ -9,22 +9,24 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::output::in_words;
+
 /// `HOST[:PORT]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
+pub struct Host {
     pub host: String,
     pub port: Option<u16>,
 }
 
-impl FromStr for Target {
+impl FromStr for Host {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Target, String> {
+    fn from_str(text: &str) -> Result<Host, String> {
         const ACCEPTED: &str = "accepted is HOST, HOST:PORT, IPV6 or [IPV6]:PORT";
         let wrong = |_| ACCEPTED.to_owned();
         // An IPv6 address without brackets is full of colons, none of which is a port's.
         if let Ok(address) = text.parse::<Ipv6Addr>() {
-            return Ok(Target { host: address.to_string(), port: None });
+            return Ok(Host { host: address.to_string(), port: None });
         }
         let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
             Some((host, rest)) => {
@@ -48,11 +50,11 @@ impl FromStr for Target {
         if port == Some(0) {
             return Err(ACCEPTED.to_owned());
         }
-        Ok(Target { host, port })
+        Ok(Host { host, port })
     }
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.host.contains(':'), self.port) {
             (true, Some(port)) => write!(f, "[{}]:{port}", self.host),
@@ -64,12 +66,12 @@ impl fmt::Display for Target {
 
 /// Where a ticket is got or offered: an address, and the name that the client says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Place {
+pub struct Endpoint {
     pub address: SocketAddr,
     pub sni: Option<String>,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.address)?;
         self.sni.as_ref().map_or(Ok(()), |name| write!(f, " ({name})"))
@@ -87,8 +89,8 @@ pub struct Resolved {
 }
 
 /// All the addresses of a target, at most after `limit`.
-pub fn resolve(target: &Target, default_port: u16, limit: Duration) -> Resolved {
-    let target = Target { host: target.host.clone(), port: target.port.or(Some(default_port)) };
+pub fn resolve(target: &Host, default_port: u16, limit: Duration) -> Resolved {
+    let target = Host { host: target.host.clone(), port: target.port.or(Some(default_port)) };
     let name = (target.host.clone(), target.port.unwrap_or(default_port));
     let (sender, receiver) = mpsc::channel();
     // getaddrinfo(3) has no time limit; a thread that is still in it ends with the process.
@@ -106,15 +108,15 @@ pub fn resolve(target: &Target, default_port: u16, limit: Duration) -> Resolved 
             }
         }
         Ok(Err(error)) => resolved.error = Some(error.to_string()),
-        Err(_) => resolved.error = Some(format!("no answer within {limit:?}")),
+        Err(_) => resolved.error = Some(format!("no answer within {}", in_words(limit))),
     }
     resolved
 }
 
-/// The places of a target: each address with each of the names, which are the host's own unless
+/// The endpoints of a target: each address with each of the names, which are the host's own unless
 /// others are given. The empty name stands for none.
-pub fn places(target: &Target, addresses: &[SocketAddr], names: &[String]) -> Vec<Place> {
-    let own = target.host.parse::<IpAddr>().is_err().then(|| target.host.clone());
+pub fn endpoints(host: &Host, addresses: &[SocketAddr], names: &[String]) -> Vec<Endpoint> {
+    let own = host.host.parse::<IpAddr>().is_err().then(|| host.host.clone());
     let names: Vec<Option<String>> = if names.is_empty() {
         vec![own]
     } else {
@@ -122,7 +124,7 @@ pub fn places(target: &Target, addresses: &[SocketAddr], names: &[String]) -> Ve
     };
     let at = |address: &SocketAddr| {
         let address = *address;
-        names.clone().into_iter().map(move |sni| Place { address, sni })
+        names.clone().into_iter().map(move |sni| Endpoint { address, sni })
     };
     addresses.iter().flat_map(at).collect()
 }
@@ -134,7 +136,7 @@ mod tests {
     #[test]
     fn hosts_come_with_and_without_ports() {
         let parsed = |text: &str| {
-            text.parse::<Target>().map(|target| (target.host, target.port)).map_err(|_| ())
+            text.parse::<Host>().map(|target| (target.host, target.port)).map_err(|_| ())
         };
         let is = |host: &str, port| Ok((host.to_owned(), port));
         assert_eq!(parsed("example.org"), is("example.org", None));
@@ -153,10 +155,10 @@ mod tests {
     fn an_address_is_not_a_server_name_and_the_empty_name_is_none() {
         let addresses = ["127.0.0.1:1".parse().unwrap()];
         let names = |host: &str, names: &[&str]| {
-            let target: Target = host.parse().unwrap();
+            let target: Host = host.parse().unwrap();
             let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-            let places = places(&target, &addresses, &names);
-            places.into_iter().map(|place| place.sni).collect::<Vec<_>>()
+            let endpoints = endpoints(&target, &addresses, &names);
+            endpoints.into_iter().map(|endpoint| endpoint.sni).collect::<Vec<_>>()
         };
         assert_eq!(names("127.0.0.1", &[]), [None]);
         assert_eq!(names("::1", &[]), [None]);

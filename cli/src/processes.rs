@@ -1,4 +1,5 @@
-//! Who maps a ring: /proc/PID/maps (proc(5)) by the file's device and inode.
+//! What /proc tells of rings: which processes map a ring's file, with what rights, and which of them
+//! holds a lock in it. A mapping is known by the file's device and inode, not by its name (proc(5)).
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Metadata};
@@ -11,8 +12,13 @@ use tktrot::process::ProcessId;
 use tktrot::ring::layout::{FIRST_SLOTS, bytes_of};
 use tktrot::ring::view::User;
 
+use crate::output::printable;
+
+/// What the kernel appends to the path of a file that was removed (proc(5)).
+pub const DELETED: &str = " (deleted)";
+
 /// A file as /proc/PID/maps names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FileId {
     major: u32,
     minor: u32,
@@ -20,32 +26,70 @@ pub struct FileId {
 }
 
 impl FileId {
-    /// That of an open file.
+    /// The id of an open file.
     pub fn of(file: &File) -> Result<FileId> {
-        Ok(Self::of_facts(&file.metadata().context("fstat")?))
+        Ok(Self::of_metadata(&file.metadata().context("fstat")?))
     }
 
-    /// That of a file of which these facts are known.
-    pub fn of_facts(facts: &Metadata) -> FileId {
-        let (major, minor) = (libc::major(facts.dev()), libc::minor(facts.dev()));
-        FileId { major, minor, inode: facts.ino() }
-    }
-
-    /// The permissions with which this line of maps or smaps maps the file, if it does, and
-    /// from where on.
-    pub fn mapped_by<'l>(&self, line: &'l str) -> Option<(&'l str, u64)> {
-        let mut fields = line.split_whitespace();
-        let permissions = fields.nth(1)?;
-        let offset = u64::from_str_radix(fields.next()?, 16).ok()?;
-        let (major, minor) = fields.next()?.split_once(':')?;
-        let inode: u64 = fields.next()?.parse().ok()?;
-        let hex = |text| u32::from_str_radix(text, 16).ok();
-        let found = FileId { major: hex(major)?, minor: hex(minor)?, inode };
-        (found == *self).then_some((permissions, offset))
+    /// The id of the file with this metadata.
+    pub fn of_metadata(file: &Metadata) -> FileId {
+        let (major, minor) = (libc::major(file.dev()), libc::minor(file.dev()));
+        FileId { major, minor, inode: file.ino() }
     }
 }
 
-/// How a process has the ring.
+/// A line of /proc/PID/maps, or the line with which /proc/PID/smaps begins a mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MapsLine<'l> {
+    /// The addresses, by which /proc/PID/map_files names the mapping.
+    pub range: &'l str,
+    /// As in `rw-s`.
+    permissions: &'l str,
+    /// Where in the file the mapping begins.
+    offset: u64,
+    pub file: FileId,
+    /// The path of the file, or where it was; `None` for memory without a file.
+    pub path: Option<&'l str>,
+    /// True if the file no longer has that name.
+    pub removed: bool,
+}
+
+impl<'l> MapsLine<'l> {
+    pub fn parse(line: &'l str) -> Option<Self> {
+        let mut fields = line.split_whitespace();
+        let (range, permissions) = (fields.next()?, fields.next()?);
+        let offset = u64::from_str_radix(fields.next()?, 16).ok()?;
+        let (major, minor) = fields.next()?.split_once(':')?;
+        let inode = fields.next()?.parse().ok()?;
+        let hex = |text| u32::from_str_radix(text, 16).ok();
+        let file = FileId { major: hex(major)?, minor: hex(minor)?, inode };
+        let named = line.find('/').map(|start| &line[start..]);
+        let removed = named.and_then(|path| path.strip_suffix(DELETED));
+        let (path, removed) = (removed.or(named), removed.is_some());
+        Some(MapsLine { range, permissions, offset, file, path, removed })
+    }
+
+    /// True if processes share what is written to the mapping.
+    pub fn is_shared(&self) -> bool {
+        self.permissions.ends_with('s')
+    }
+
+    fn is_writable(&self) -> bool {
+        self.permissions.contains('w')
+    }
+}
+
+/// The numbers of all processes in this /proc.
+///
+/// # Errors
+///
+/// /proc cannot be read.
+pub fn pids() -> Result<impl Iterator<Item = u32>> {
+    let entries = fs::read_dir("/proc").context("/proc cannot be read")?.flatten();
+    Ok(entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()))
+}
+
+/// How a process maps the ring.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mapped {
     pub program: String,
@@ -53,7 +97,7 @@ pub struct Mapped {
     pub writes: bool,
     /// Whether all of it is locked in memory; `None` where the kernel does not tell.
     pub locked: Option<bool>,
-    /// By which rings know it; `None` where that may not be seen.
+    /// The id by which rings know it; `None` where this user may not see it.
     pub id: Option<ProcessId>,
 }
 
@@ -82,12 +126,7 @@ impl Processes {
     /// Looks through /proc. This process is left out: it maps the ring only to look at it.
     pub fn mapping(file: FileId) -> Result<Processes> {
         let mut found = Processes::default();
-        for entry in fs::read_dir("/proc").context("/proc cannot be read")?.flatten() {
-            let name = entry.file_name();
-            let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
-            if pid == std::process::id() {
-                continue;
-            }
+        for pid in pids()?.filter(|pid| *pid != std::process::id()) {
             match mapped(pid, file) {
                 Ok(None) => {}
                 Ok(Some(mapped)) => drop(found.mapping.insert(pid, mapped)),
@@ -101,17 +140,17 @@ impl Processes {
         Ok(found)
     }
 
-    /// Those that map the ring, by id.
+    /// The processes that map the ring, by PID.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &Mapped)> {
         self.mapping.iter().map(|(pid, mapped)| (*pid, mapped))
     }
 
-    /// How many there are whose memory map this user may not see.
+    /// The number of processes whose memory map this user may not see.
     pub fn hidden(&self) -> usize {
         self.hidden.len()
     }
 
-    /// The number by which this /proc knows a process that maps the ring.
+    /// The PID, in this /proc, of a process that maps the ring.
     pub fn find(&self, process: ProcessId) -> Option<u32> {
         let of_its_own = || self.mapping.iter().find(|(_, mapped)| mapped.id == Some(process));
         match process.is_of_this_namespace() {
@@ -137,7 +176,7 @@ impl Processes {
     }
 }
 
-/// True if there is such a process, but not in /proc (mounted with hidepid, proc(5)).
+/// True if the process exists but /proc does not show it (hidepid, proc(5)).
 fn is_kept_from_proc(pid: u32) -> bool {
     let Some(id) = i32::try_from(pid).ok().filter(|id| *id > 0) else { return false };
     if fs::exists(format!("/proc/{pid}")).unwrap_or(false) {
@@ -152,13 +191,17 @@ fn mapped(pid: u32, file: FileId) -> io::Result<Option<Mapped>> {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
     let Some(writes) = writes(&maps, file) else { return Ok(None) };
     let smaps = fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap_or_default();
-    let program = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    let program = printable(program.trim_end());
     let locked = locked(&smaps, file, writes);
-    Ok(Some(Mapped { program, writes, locked, id: id_of(pid) }))
+    Ok(Some(Mapped { program: program(pid), writes, locked, id: id_of(pid) }))
 }
 
-/// By which number, and in which PID namespace, a process knows itself (proc(5), NSpid).
+/// The name of the program that a process runs; empty if the process has ended.
+pub fn program(pid: u32) -> String {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    printable(name.trim_end())
+}
+
+/// The PID by which a process knows itself, and its PID namespace (proc(5), NSpid).
 fn id_of(pid: u32) -> Option<ProcessId> {
     let namespace = fs::metadata(format!("/proc/{pid}/ns/pid")).ok()?.ino() as u32;
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
@@ -169,17 +212,20 @@ fn id_of(pid: u32) -> Option<ProcessId> {
 
 /// Whether the file is mapped so that it can be written; `None` if it is not mapped.
 fn writes(maps: &str, file: FileId) -> Option<bool> {
-    let permissions: Vec<_> = maps.lines().filter_map(|line| file.mapped_by(line)).collect();
-    (!permissions.is_empty()).then(|| permissions.iter().any(|(each, _)| each.contains('w')))
+    let lines = maps.lines().filter_map(MapsLine::parse).filter(|line| line.file == file);
+    let lines: Vec<_> = lines.collect();
+    (!lines.is_empty()).then(|| lines.iter().any(MapsLine::is_writable))
 }
 
-/// Whether every part of the file that is mapped, and has had memory from the start, is locked;
-/// of who `writes`, that which is mapped to write: an agent also looks at its ring, and pages that
-/// are locked once stay in memory. What a ring has got since is locked by who has a thread, for
-/// all: a master whose workers serve has none.
+/// Whether the process keeps the ring locked in memory; `None` where the kernel does not tell.
 ///
-/// By the mapping's flags, not its field `Locked`: that one counts a page in
-/// parts, one for each process that maps it.
+/// What counts is the part of the file that has had memory from the start: what a ring has grown by
+/// is locked by a process with an upkeep thread, for all, and a master whose workers serve has no
+/// such thread. Of a process that `writes`, only writable mappings count: an agent also looks at its
+/// ring, and a page that is locked once stays in memory.
+///
+/// Read from the mapping's flags, not from its field `Locked`, which divides a page among the
+/// processes that map it.
 fn locked(smaps: &str, file: FileId, writes: bool) -> Option<bool> {
     const FIRST: u64 = bytes_of(FIRST_SLOTS) as u64;
     let mut inside = false;
@@ -191,31 +237,31 @@ fn locked(smaps: &str, file: FileId, writes: bool) -> Option<bool> {
                 all = Some(all.unwrap_or(true) && locked);
             }
         } else if !line.split_whitespace().next().is_some_and(|first| first.ends_with(':')) {
-            inside = file.mapped_by(line).is_some_and(|(permissions, offset)| {
-                offset < FIRST && (!writes || permissions.contains('w'))
+            inside = MapsLine::parse(line).is_some_and(|line| {
+                line.file == file && line.offset < FIRST && (!writes || line.is_writable())
             });
         }
     }
     all
 }
 
-/// Who has a lock of the ring, or the lead.
+/// The process that holds a lock in the ring, or leads its upkeep.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Owner {
-    /// The thread that has it, by its number in its own PID namespace; `None` if that is not told.
+pub struct LockHolder {
+    /// The thread, by its id in its own PID namespace; `None` if it is unknown.
     pub thread: Option<u32>,
-    /// Its number in this /proc; `None` if it is not there.
+    /// Its PID in this /proc; `None` if it is not there.
     pub process: Option<u32>,
-    /// Its number in its own PID namespace.
+    /// Its PID in its own PID namespace.
     pub own_pid: u32,
     pub program: String,
-    /// True if a signal or a debugger has stopped it, as far as it can be seen.
+    /// True if a signal or a debugger is seen to have stopped it.
     pub stopped: bool,
 }
 
-impl Owner {
+impl LockHolder {
     /// What /proc and the ring tell of a process.
-    pub fn find(process: ProcessId, processes: &Processes, users: &[User]) -> Owner {
+    pub fn find(process: ProcessId, processes: &Processes, users: &[User]) -> LockHolder {
         let here = process.is_of_this_namespace().then(|| process.pid());
         let here = here.filter(|pid| fs::exists(format!("/proc/{pid}")).unwrap_or(false));
         let pid = processes.find(process).or(here);
@@ -223,17 +269,16 @@ impl Owner {
         let Some(pid) = pid else {
             let told = users.iter().find(|user| user.process == process);
             let program = told.map_or_else(String::new, |user| printable(&user.program));
-            return Owner { thread: None, process: None, own_pid, program, stopped: false };
+            return LockHolder { thread: None, process: None, own_pid, program, stopped: false };
         };
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         let state = status.lines().find_map(|line| line.strip_prefix("State:"));
         let stopped = state.is_some_and(|state| state.trim().starts_with(['T', 't']));
-        let program = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        let program = printable(program.trim_end());
-        Owner { thread: None, process: Some(pid), own_pid, program, stopped }
+        let program = program(pid);
+        LockHolder { thread: None, process: Some(pid), own_pid, program, stopped }
     }
 
-    /// As it is named to an operator.
+    /// The process, as an operator reads it.
     pub fn name(&self) -> String {
         match self.process {
             Some(pid) => format!("process {pid} ({})", self.program),
@@ -243,11 +288,6 @@ impl Owner {
             None => format!("process {} of another container ({})", self.own_pid, self.program),
         }
     }
-}
-
-/// Names come from other users' processes and rings: a terminal must not obey them.
-pub fn printable(text: &str) -> String {
-    text.chars().map(|letter| if letter.is_control() { '?' } else { letter }).collect()
 }
 
 #[cfg(test)]
@@ -276,6 +316,20 @@ mod tests {
     }
 
     #[test]
+    fn a_line_of_maps_names_its_file_and_tells_whether_it_was_removed() {
+        let line = "7f0-7f1 rw-s 00000000 00:1a 77  /run/tktrot/a b.ring";
+        let mapped = MapsLine::parse(line).unwrap();
+        assert_eq!((mapped.range, mapped.file), ("7f0-7f1", RING));
+        assert_eq!((mapped.path, mapped.removed), (Some("/run/tktrot/a b.ring"), false));
+        let removed = format!("{line}{DELETED}");
+        assert_eq!(MapsLine::parse(&removed), Some(MapsLine { removed: true, ..mapped }));
+        assert!(mapped.is_shared());
+        let heap = MapsLine::parse("7f0-7f1 rw-p 00000000 00:00 0    [heap]").unwrap();
+        assert_eq!((heap.path, heap.removed, heap.is_shared()), (None, false, false));
+        assert_eq!(MapsLine::parse("Size: 28 kB"), None);
+    }
+
+    #[test]
     fn a_ring_is_locked_if_every_part_of_it_is() {
         let (lies_locked, does_not) =
             (part("1-2", "rw-s", "rd wr sh lo dd"), part("3-4", "rw-s", "rd wr sh"));
@@ -290,15 +344,10 @@ mod tests {
     }
 
     #[test]
-    fn what_a_terminal_would_obey_is_not_passed_on() {
-        assert_eq!(printable("a\x1b[2J\u{9b}b\n"), "a?[2J?b?");
-    }
-
-    #[test]
     fn an_owner_is_named_by_its_number_here_or_by_its_own_elsewhere() {
         let none = Processes::default();
         let own = tktrot::process::id();
-        let here = Owner::find(own, &none, &[]);
+        let here = LockHolder::find(own, &none, &[]);
         assert_eq!((here.process, here.stopped), (Some(std::process::id()), false));
         assert!(!here.program.is_empty());
         assert_eq!(id_of(std::process::id()), Some(own));
@@ -312,7 +361,7 @@ mod tests {
             traits: Traits::default(),
             is_over: false,
         };
-        let there = Owner::find(process, &none, std::slice::from_ref(&told));
+        let there = LockHolder::find(process, &none, std::slice::from_ref(&told));
         let name = format!("process {} of another container (nginx)", own.pid());
         assert_eq!((there.process, there.name()), (None, name));
         assert_eq!(none.presence(&told), Presence::Elsewhere);
@@ -320,7 +369,7 @@ mod tests {
         // This one, of which nobody can say that it is in another container.
         let mapped = Mapped { program: "x".into(), writes: true, locked: None, id: Some(process) };
         let seen = Processes { mapping: [(4711, mapped)].into(), hidden: Vec::new() };
-        assert_eq!(Owner::find(process, &seen, &[]).process, Some(4711));
+        assert_eq!(LockHolder::find(process, &seen, &[]).process, Some(4711));
         assert_eq!(seen.find(own), None);
     }
 }

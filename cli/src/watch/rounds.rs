@@ -1,0 +1,169 @@
+//! Looks again and again: draws each look on a terminal, and prints a line for it elsewhere.
+
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+
+use super::screen::{self, History, Shown};
+use crate::output::in_words;
+use crate::severity::Severity;
+use crate::status::alarms::{alarms, remarks, worst};
+use crate::status::counters::Rates;
+use crate::status::observer::Observer;
+use crate::status::ring::RingStatus;
+use crate::status::text::per_second;
+
+/// How often to look, and how many times.
+pub struct Rounds {
+    pub interval: Duration,
+    pub count: Option<u64>,
+}
+
+impl Rounds {
+    /// True after so many looks.
+    fn are_over(&self, looks: u64) -> bool {
+        self.count.is_some_and(|count| looks >= count)
+    }
+}
+
+/// Prints until the last round, or until nobody reads any more.
+pub fn print(mut observer: Observer, rounds: &Rounds) -> Result<Severity> {
+    let mut looks = 0;
+    loop {
+        // It goes on, because a server that restarts may make a new ring.
+        let (line, severity) = match observer.read() {
+            Ok(status) => line(&status, &observer.rates()),
+            Err(error) => (format!("WRONG  {error:#}"), Severity::Wrong),
+        };
+        let mut stdout = io::stdout().lock();
+        match writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(severity),
+            other => other?,
+        }
+        looks += 1;
+        if rounds.are_over(looks) {
+            return Ok(severity);
+        }
+        thread::sleep(rounds.interval);
+    }
+}
+
+fn line(status: &RingStatus, rates: &Rates) -> (String, Severity) {
+    let alarms = alarms(status);
+    let severity = worst(&alarms);
+    let active = status.active_key();
+    let key = active
+        .map_or("none".into(), |key| format!("{} for {}", key.name, in_words(key.encrypts_for)));
+    let names: Vec<_> = alarms.iter().map(|alarm| alarm.alarm.name()).collect();
+    let mut names = if names.is_empty() { "no alarms".into() } else { names.join(" ") };
+    for remark in remarks(status) {
+        names = format!("{names}  remark {}", remark.remark.name());
+    }
+    let line = format!(
+        "{severity:5}  key {key}  users {}  per second {}  {names}",
+        status.servers().count(),
+        per_second(rates)
+    );
+    (line, severity)
+}
+
+/// How soon a signal that asks for the end is noticed.
+const GLANCE: Duration = Duration::from_millis(250);
+
+static ASKED_TO_END: AtomicBool = AtomicBool::new(false);
+
+/// Draws until q, Ctrl-C or a signal; the terminal is restored then, and after a panic, too.
+pub fn draw(observer: Observer, rounds: &Rounds) -> Result<Severity> {
+    for signal in [libc::SIGTERM, libc::SIGHUP] {
+        let handler = note as extern "C" fn(libc::c_int);
+        // SAFETY: the handler only stores to an atomic.
+        unsafe { libc::signal(signal, handler as libc::sighandler_t) };
+    }
+    let mut terminal = ratatui::try_init().context("cannot draw on the terminal")?;
+    let result = run(&mut terminal, observer, rounds);
+    ratatui::restore();
+    result.map(|()| Severity::Fine)
+}
+
+extern "C" fn note(_signal: libc::c_int) {
+    ASKED_TO_END.store(true, Ordering::Relaxed);
+}
+
+fn run(
+    terminal: &mut ratatui::DefaultTerminal,
+    mut observer: Observer,
+    rounds: &Rounds,
+) -> Result<()> {
+    let mut history = History::default();
+    let mut looks = 0;
+    loop {
+        let status = observer.read().map_err(|error| format!("{error:#}"));
+        // The first look has nothing to compare with.
+        if looks > 0 && status.is_ok() {
+            history.add(observer.rates());
+        }
+        looks += 1;
+        let shown = Shown { status: &status, history: &history, interval: rounds.interval };
+        terminal.draw(|frame| screen::draw(frame, &shown))?;
+        if rounds.are_over(looks) {
+            return Ok(());
+        }
+        let next = Instant::now() + rounds.interval;
+        while let Some(left) = next.checked_duration_since(Instant::now()) {
+            if ASKED_TO_END.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            if !event::poll(left.min(GLANCE))? {
+                continue;
+            }
+            match event::read()? {
+                Event::Key(key) if leaves(key) => return Ok(()),
+                Event::Resize(..) => {
+                    terminal.draw(|frame| screen::draw(frame, &shown))?;
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+fn leaves(key: KeyEvent) -> bool {
+    let with_control = key.modifiers.contains(KeyModifiers::CONTROL);
+    key.kind == KeyEventKind::Press
+        && match key.code {
+            KeyCode::Char('q') | KeyCode::Esc => true,
+            KeyCode::Char('c') => with_control,
+            _ => false,
+        }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::example::{healthy, idle};
+
+    #[test]
+    fn a_line_tells_the_key_the_rates_and_the_alarms() {
+        let rates = Rates { issued: 2.0, resumed: 1.5, ..Rates::default() };
+        let (text, severity) = line(&healthy(), &rates);
+        assert_eq!(
+            text,
+            "ok     key 22222222 for 48 min  users 2  per second 2.0 issued, 1.5 resumed, \
+             0.0 turned away  no alarms"
+        );
+        assert_eq!(severity, Severity::Fine);
+        let (text, severity) = line(&RingStatus { capacity: 3, ..healthy() }, &rates);
+        assert!(text.starts_with("look ") && text.ends_with("  ring-full"), "{text}");
+        assert_eq!(severity, Severity::Doubtful);
+        assert!(line(&idle(), &rates).0.contains("key none  users 1"));
+        let mut status = healthy();
+        status.counters.quic = 1;
+        let (text, severity) = line(&status, &rates);
+        assert!(text.ends_with("  no alarms  remark quic-listener"), "{text}");
+        assert_eq!(severity, Severity::Fine);
+    }
+}
