@@ -3,6 +3,7 @@
 //! becomes of them without the shim.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -26,6 +27,8 @@ pub struct Journey {
     pub visitors: usize,
     /// come on so many threads.
     pub threads: usize,
+    /// Where they come to, if not to the server's first listener.
+    pub addr: Option<SocketAddr>,
     /// The names that visitors name.
     pub hosts: Vec<Option<&'static str>>,
     /// What they say.
@@ -76,6 +79,7 @@ impl Journey {
             lifetime,
             visitors: 4,
             threads: 2,
+            addr: None,
             hosts: vec![None],
             speak: |client| client,
             handshakes: 100,
@@ -93,7 +97,8 @@ impl Journey {
             clients.extend(hosts.map(|host| (client.clone(), host)));
         }
         let promise = Promise::rotating(self.rotate, self.lifetime);
-        Ok(Load::of(server.addr(), clients, promise, self.threads))
+        let addr = self.addr.unwrap_or_else(|| server.addr());
+        Ok(Load::of(addr, clients, promise, self.threads))
     }
 
     /// Puts the server through it, with a restart at the end. Returns the visitors.
