@@ -143,7 +143,7 @@ fn a_stream_listener_keeps_its_tickets_and_its_own_sessions() -> Result<()> {
         addr: Some(stream),
         ..Journey::new(ROTATE, LIFETIME)
     };
-    journey.of(&mut nginx, vec![Event::reload()])?;
+    journey.run(&mut nginx, vec![Event::reload()])?;
 
     // Some visits later each worker has made a connection of its own before.
     let client = Client::new(TlsVersion::V12)?;

@@ -97,7 +97,7 @@ fn under_load(started: &mut Started) -> Result {
         true => Event::reload().alone(),
         false => Event::reload(),
     });
-    journey.of(started, Vec::from_iter(reload))?;
+    journey.run(started, Vec::from_iter(reload))?;
     Ok(())
 }
 

@@ -1,0 +1,46 @@
+//! HAProxy with client certificates. What else happens to it is in `tests/haproxy`.
+
+use crate::Result;
+use crate::journey::{journeys, strangers_stay_out};
+use crate::kind::{Asks, Kind, PLAIN, Place, Reload};
+
+const HAPROXY: Kind = Kind {
+    ring: "haproxy",
+    configure,
+    command: |place| {
+        let config = place.path("haproxy.cfg");
+        ["/usr/sbin/haproxy", "-W", "-db", "-f", &config].map(str::to_owned).to_vec()
+    },
+    // Also logged at the start.
+    reload: Some(Reload::Signal(libc::SIGUSR2, "Loading success")),
+    ..PLAIN
+};
+
+fn configure(place: &Place, asks: Asks) -> Result {
+    let verify = match asks {
+        Asks::Nobody => "none",
+        Asks::Anybody => "optional",
+        Asks::Everybody => "required",
+    };
+    let config = format!(
+        "global\n  stats socket {} mode 600 level admin expose-fd listeners\n\
+         defaults\n  mode http\n  timeout client 5s\n  timeout connect 5s\n  timeout server 5s\n\
+         frontend tls\n  bind {} ssl crt {} ca-file {} verify {verify}\n  \
+         http-request return status 200 content-type text/plain lf-string \"%[ssl_c_s_dn]\"\n",
+        place.path("admin.sock"),
+        place.addr,
+        place.path("both.pem"),
+        place.clients.display(),
+    );
+    place.write("haproxy.cfg", &config)
+}
+
+#[test]
+fn haproxy_resumes_whomever_it_asks() -> Result {
+    journeys(HAPROXY, &Asks::ALL)
+}
+
+#[test]
+fn haproxy_keeps_strangers_out() -> Result {
+    strangers_stay_out(HAPROXY, &[Asks::Nobody, Asks::Anybody])
+}
