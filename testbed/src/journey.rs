@@ -40,9 +40,11 @@ pub struct Journey {
     pub to_the_end: bool,
 }
 
+type Act<'e, S> = Box<dyn FnOnce(&mut S) -> Result<()> + 'e>;
+
 /// Something that is done to a server while visitors come.
 pub struct Event<'e, S> {
-    act: Box<dyn FnOnce(&mut S) -> Result<()> + 'e>,
+    act: Act<'e, S>,
     excused: &'static [ErrorKind],
     alone: bool,
 }
