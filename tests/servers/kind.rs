@@ -31,6 +31,7 @@ pub enum Asks {
 }
 
 /// What a server needs to know for its configuration.
+#[derive(Debug)]
 pub struct Place {
     /// Its directory.
     pub dir: PathBuf,
@@ -46,7 +47,7 @@ pub struct Place {
 }
 
 /// One server.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Kind {
     /// How its ring is called.
     pub ring: &'static str,
@@ -79,7 +80,7 @@ pub struct Kind {
 }
 
 /// How it is made to read its certificates again.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub enum Reload {
     /// By this signal; when it has, this is in the log.
     Signal(i32, &'static str),
@@ -88,6 +89,7 @@ pub enum Reload {
 }
 
 /// A server that was started.
+#[derive(Debug)]
 pub struct Started {
     pub server: Foreground,
     pub place: Place,

@@ -10,12 +10,13 @@ pub mod redis;
 pub mod solo;
 pub mod stud;
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use anyhow::Result;
 
 /// What every server can do. Dropping it stops it.
-pub trait Server {
+pub trait Server: fmt::Debug {
     /// Where it listens.
     fn addr(&self) -> SocketAddr;
 
