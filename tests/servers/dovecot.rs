@@ -10,7 +10,7 @@ use testbed::foreground::give;
 
 use crate::Result;
 use crate::journey::{answers_stay_the_same, journeys, strangers_stay_out};
-use crate::kind::{Asks, Kind, PLAIN, Place, Reload};
+use crate::kind::{Asks, Kind, PLAIN, Reload, Site};
 
 const DOVECOT: Kind = Kind {
     ring: "imap-login",
@@ -34,13 +34,13 @@ const LOGIN: Kind =
 /// The ring lies in the root directory of the login processes, made as by a unit's ExecStartPre=.
 const WITHIN: &str = "run/login/tktrot";
 
-fn configure(place: &Place, asks: Asks) -> Result {
-    let ring = place.rings.join(WITHIN);
-    fs::set_permissions(&place.rings, Permissions::from_mode(0o755))?;
+fn configure(site: &Site, asks: Asks) -> Result {
+    let ring = site.rings.join(WITHIN);
+    fs::set_permissions(&site.rings, Permissions::from_mode(0o755))?;
     fs::create_dir_all(&ring)?;
     fs::set_permissions(&ring, Permissions::from_mode(0o700))?;
     give(&ring, "dovenull")?;
-    let ours = place.variables.iter().filter(|(name, _)| *name != "TKTROT_DIR");
+    let ours = site.variables.iter().filter(|(name, _)| *name != "TKTROT_DIR");
     let mut ours: String = ours.map(|(name, value)| format!(" {name}={value}")).collect();
     if !ours.is_empty() {
         ours += " TKTROT_DIR=/tktrot TKTROT_RING=imap-login TKTROT_UPKEEP=callback";
@@ -69,22 +69,22 @@ fn configure(place: &Place, asks: Asks) -> Result {
          inet_listener imap {{\n  port = 0\n}}\n\
          inet_listener imaps {{\n  port = {}\n  ssl = yes\n}}\n\
          }}\n",
-        place.rings.display(),
-        place.dir.display(),
-        place.addr.ip(),
-        place.certificate.cert.display(),
-        place.certificate.key.display(),
-        place.clients.display(),
+        site.rings.display(),
+        site.dir.display(),
+        site.addr.ip(),
+        site.certificate.cert.display(),
+        site.certificate.key.display(),
+        site.clients.display(),
         verify(asks != Asks::Nobody),
         verify(asks == Asks::Everybody),
         verify(asks != Asks::Nobody),
-        place.addr.port(),
+        site.addr.port(),
     );
-    Ok(fs::write(place.dir.join("dovecot.conf"), config)?)
+    Ok(fs::write(site.dir.join("dovecot.conf"), config)?)
 }
 
-fn command(place: &Place) -> Vec<String> {
-    let config = place.dir.join("dovecot.conf").display().to_string();
+fn command(site: &Site) -> Vec<String> {
+    let config = site.dir.join("dovecot.conf").display().to_string();
     ["/usr/sbin/dovecot", "-F", "-c", &config].map(str::to_owned).to_vec()
 }
 

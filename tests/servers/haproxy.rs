@@ -2,13 +2,13 @@
 
 use crate::Result;
 use crate::journey::{journeys, strangers_stay_out};
-use crate::kind::{Asks, Kind, PLAIN, Place, Reload};
+use crate::kind::{Asks, Kind, PLAIN, Reload, Site};
 
 const HAPROXY: Kind = Kind {
     ring: "haproxy",
     configure,
-    command: |place| {
-        let config = place.path("haproxy.cfg");
+    command: |site| {
+        let config = site.path("haproxy.cfg");
         ["/usr/sbin/haproxy", "-W", "-db", "-f", &config].map(str::to_owned).to_vec()
     },
     // Also logged at the start.
@@ -16,23 +16,19 @@ const HAPROXY: Kind = Kind {
     ..PLAIN
 };
 
-fn configure(place: &Place, asks: Asks) -> Result {
-    let verify = match asks {
-        Asks::Nobody => "none",
-        Asks::Anybody => "optional",
-        Asks::Everybody => "required",
-    };
+fn configure(site: &Site, asks: Asks) -> Result {
+    let verify = asks.among("none", "optional", "required");
     let config = format!(
         "global\n  stats socket {} mode 600 level admin expose-fd listeners\n\
          defaults\n  mode http\n  timeout client 5s\n  timeout connect 5s\n  timeout server 5s\n\
          frontend tls\n  bind {} ssl crt {} ca-file {} verify {verify}\n  \
          http-request return status 200 content-type text/plain lf-string \"%[ssl_c_s_dn]\"\n",
-        place.path("admin.sock"),
-        place.addr,
-        place.path("both.pem"),
-        place.clients.display(),
+        site.path("admin.sock"),
+        site.addr,
+        site.path("both.pem"),
+        site.clients.display(),
     );
-    place.write("haproxy.cfg", &config)
+    site.write("haproxy.cfg", &config)
 }
 
 #[test]

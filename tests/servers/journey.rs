@@ -206,7 +206,7 @@ impl Trip {
         match reload {
             Reload::Signal(..) => Ok(self.started.reload().ok_or("it has no reload")??),
             Reload::Words(words) => {
-                let mut scout = self.scout()?.saying(&words(&self.started.place));
+                let mut scout = self.scout()?.saying(&words(&self.started.site));
                 scout.comes(self.started.server.addr(), &mut self.tally).map(drop)
             }
         }

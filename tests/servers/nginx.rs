@@ -2,13 +2,13 @@
 
 use crate::Result;
 use crate::journey::{journeys, strangers_stay_out};
-use crate::kind::{Asks, Kind, PLAIN, Place, Reload};
+use crate::kind::{Asks, Kind, PLAIN, Reload, Site};
 
 const NGINX: Kind = Kind {
     ring: "nginx",
     configure,
-    command: |place| {
-        let config = place.path("nginx.conf");
+    command: |site| {
+        let config = site.path("nginx.conf");
         ["/usr/sbin/nginx", "-e", "stderr", "-c", &config].map(str::to_owned).to_vec()
     },
     // Also logged at the start.
@@ -16,12 +16,8 @@ const NGINX: Kind = Kind {
     ..PLAIN
 };
 
-fn configure(place: &Place, asks: Asks) -> Result {
-    let verify = match asks {
-        Asks::Nobody => "off",
-        Asks::Anybody => "optional",
-        Asks::Everybody => "on",
-    };
+fn configure(site: &Site, asks: Asks) -> Result {
+    let verify = asks.among("off", "optional", "on");
     let config = format!(
         "daemon off;\n\
          user www-data;\n\
@@ -41,13 +37,13 @@ fn configure(place: &Place, asks: Asks) -> Result {
          location / {{ return 200 \"$ssl_client_verify $ssl_client_s_dn\"; }}\n\
          }}\n\
          }}\n",
-        place.path("nginx.pid"),
-        place.addr,
-        place.certificate.cert.display(),
-        place.certificate.key.display(),
-        place.clients.display(),
+        site.path("nginx.pid"),
+        site.addr,
+        site.certificate.cert.display(),
+        site.certificate.key.display(),
+        site.clients.display(),
     );
-    place.write("nginx.conf", &config)
+    site.write("nginx.conf", &config)
 }
 
 #[test]
