@@ -40,7 +40,7 @@ fn every_ticket_resumes_across_rotations_a_touched_certificate_and_a_restart() -
         hitch.touch_certificate()?;
         hitch.reload()
     });
-    journey.of(&mut hitch, vec![touched.excusing(ITS_OWN)])?;
+    journey.run(&mut hitch, vec![touched.excusing(ITS_OWN)])?;
     assert_eq!(hitch.our_log(), "");
     Ok(())
 }

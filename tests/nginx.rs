@@ -23,7 +23,7 @@ fn every_ticket_resumes_across_rotations_a_reload_an_upgrade_and_a_restart() -> 
     let nginx = Nginx::builder().rotating(&ring, journey.rotate, journey.lifetime)?;
     // A new binary gets nothing of the old one's environment but what `env` directives name.
     let mut nginx = nginx.keep_environment().start()?;
-    journey.of(&mut nginx, vec![Event::reload(), Event::new(Nginx::upgrade_usr2)])?;
+    journey.run(&mut nginx, vec![Event::reload(), Event::new(Nginx::upgrade_usr2)])?;
     Ok(())
 }
 

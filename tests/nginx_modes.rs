@@ -21,7 +21,7 @@ fn rotating(builder: Builder, ring: &RingDir) -> Result<Nginx> {
 /// Load over rotations, over what `event` does, and over a restart: every ticket must resume.
 fn all_tickets_resume(nginx: &mut Nginx, event: fn(&mut Nginx) -> Result) -> Result {
     let journey = Journey { visitors: 2, handshakes: 20, ..Journey::new(ROTATE, LIFETIME) };
-    journey.of(nginx, vec![Event::new(event)])?;
+    journey.run(nginx, vec![Event::new(event)])?;
     assert_eq!(log::ours(&nginx.log()), [""; 0]);
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use testbed::client::{Client, TlsVersion};
-use testbed::load::{Load, Progress, Promise, Report};
+use testbed::journey::{Event, Journey};
 use testbed::nginx::{Builder, Nginx, STREAM_MODULE};
 use testbed::{RingDir, artifacts, certificate, log};
 
@@ -13,7 +13,8 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 /// What the server behind says of the connection that the one before it made: "r" for resumed.
 const CONNECTION: &str = "$ssl_protocol $ssl_session_reused";
 const VISITS: usize = 4;
-const LIMIT: Duration = Duration::from_secs(90);
+const ROTATE: Duration = Duration::from_secs(1);
+const LIFETIME: Duration = Duration::from_secs(60);
 
 fn under_the_shim(builder: Builder, ring: Option<&RingDir>) -> Result<Builder> {
     Ok(match ring {
@@ -121,8 +122,7 @@ fn sessions_with_servers_behind_are_reused_as_without_the_shim() -> Result<()> {
 fn stream(ring: &RingDir) -> Result<(Nginx, SocketAddr)> {
     let certificate = certificate::create(ring.path())?;
     let (cert, key) = (certificate.cert.display(), certificate.key.display());
-    let builder = under_the_shim(Nginx::builder().workers(2), Some(ring))?;
-    let mut builder = builder.env("TKTROT_ROTATE", "1s").env("TKTROT_LIFETIME", "60s");
+    let mut builder = Nginx::builder().rotating(ring, ROTATE, LIFETIME)?;
     let (http, stream) = (builder.addr()?, testbed::port::free()?);
     let builder = builder.certificate(&certificate).body(CONNECTION);
     let builder = builder.main(&format!("load_module {STREAM_MODULE};")).main(&format!(
@@ -137,21 +137,13 @@ fn stream(ring: &RingDir) -> Result<(Nginx, SocketAddr)> {
 fn a_stream_listener_keeps_its_tickets_and_its_own_sessions() -> Result<()> {
     let ring = RingDir::new()?;
     let (mut nginx, stream) = stream(&ring)?;
-    let enough = |progress: Progress| progress.handshakes >= 20 && progress.new_keys >= 2;
-    let promise = Promise::rotating(Duration::from_secs(1), Duration::from_secs(60));
-    let mut load = Load::new(stream, 2, promise)?;
-    let mut seen = Report::default();
-    seen.add(&load.run(LIMIT, enough));
-    let (report, reloaded) = load.during(LIMIT, || nginx.reload());
-    reloaded?;
-    seen.add(&report);
-    seen.add(&load.fresh_round());
-    nginx.stop()?;
-    nginx.start()?;
-    seen.add(&load.round());
-    let total = seen.total();
-    assert_eq!((total.unexpected_full, total.failed()), (0, 0), "{seen}\n{}", nginx.log_tail());
-    assert!(total.across_keys > 0 && total.carried > 0, "{seen}");
+    let journey = Journey {
+        visitors: 2,
+        handshakes: 20,
+        addr: Some(stream),
+        ..Journey::new(ROTATE, LIFETIME)
+    };
+    journey.run(&mut nginx, vec![Event::reload()])?;
 
     // Some visits later each worker has made a connection of its own before.
     let client = Client::new(TlsVersion::V12)?;

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use serde_json::Value;
 use testbed::client::{Client, TlsVersion};
-use testbed::environment::Environment;
+use testbed::environment::ring_status;
 use testbed::haproxy::{Haproxy, Mode};
 use testbed::nginx::Nginx;
 use testbed::process::needs_root;
@@ -23,15 +23,7 @@ struct Status(Value);
 
 impl Status {
     fn of(ring: &RingDir) -> Result<Status> {
-        let mut environment = Environment::default();
-        environment.set("TKTROT_DIR", &ring.path().display().to_string());
-        let mut command = environment.command(artifacts::tktrot()?);
-        let output = command.args(["--config", "/dev/null", "status", "--json"]).output()?;
-        let mut document: Value = serde_json::from_slice(&output.stdout)
-            .map_err(|error| format!("{error}: {}", log::said(&output)))?;
-        let rings = document["rings"].as_array_mut().ok_or("no rings")?;
-        assert_eq!(rings.len(), 1, "{rings:?}");
-        Ok(Status(rings.remove(0)))
+        Ok(Status(ring_status(ring.path())?))
     }
 
     fn count(&self, counter: &str) -> u64 {

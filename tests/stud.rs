@@ -41,7 +41,7 @@ fn every_hosts_tickets_resume_across_rotations_killed_workers_and_a_restart() ->
     let mut stud = rotating(&ring, journey.rotate, journey.lifetime)?;
     // Long enough that keys rotate meanwhile.
     let kills = Event::new(|stud| kill_workers(stud, 60, Duration::from_millis(60)));
-    journey.of(&mut stud, vec![kills.excusing(&[ErrorKind::Killed])])?;
+    journey.run(&mut stud, vec![kills.excusing(&[ErrorKind::Killed])])?;
     assert_eq!(stud.log(), "");
     Ok(())
 }

@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::{artifacts, log};
 
 /// The variables of one server process. Ours are not inherited, so that a test means the same on
 /// every machine, and `LD_PRELOAD` is never set for the test program itself.
@@ -134,4 +137,17 @@ impl RingDir {
         found.retain(|path| path.extension().is_some_and(|extension| extension == "ring"));
         Ok(found)
     }
+}
+
+/// What `tktrot status --json` says of the only ring in this directory.
+pub fn ring_status(dir: &Path) -> Result<Value> {
+    let mut environment = Environment::default();
+    environment.set("TKTROT_DIR", &dir.display().to_string());
+    let mut command = environment.command(artifacts::tktrot()?);
+    let output = command.args(["--config", "/dev/null", "status", "--json"]).output()?;
+    let mut document: Value =
+        serde_json::from_slice(&output.stdout).with_context(|| log::said(&output))?;
+    let rings = document["rings"].as_array_mut().context("no rings")?;
+    ensure!(rings.len() == 1, "not one ring: {rings:#?}");
+    Ok(rings.remove(0))
 }

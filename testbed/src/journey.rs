@@ -1,8 +1,8 @@
-//! What every server is put through under the shim: visitors come back over rotations, over whatever
-//! is done to the server, over a restart, until the keys of their first tickets are gone; and what
-//! becomes of them without the shim.
+//! The journey that every server takes under the shim: visitors come back across rotations, whatever
+//! else is done to the server, and a restart, until the keys of their first tickets are gone.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -18,64 +18,69 @@ pub const LIMIT: Duration = Duration::from_secs(90);
 /// What a journey is to be like.
 #[derive(Clone)]
 pub struct Journey {
-    /// How long the server's keys encrypt.
+    /// How long each of the server's keys encrypts.
     pub rotate: Duration,
-    /// How long its tickets do.
+    /// How long its tickets resume.
     pub lifetime: Duration,
-    /// So many visitors of each protocol version and each host
+    /// The number of visitors for each protocol version and each host.
     pub visitors: usize,
-    /// come on so many threads.
+    /// The number of threads on which they come.
     pub threads: usize,
-    /// The names that visitors name.
+    /// Where they connect to; [`Server::addr`] unless told.
+    pub addr: Option<SocketAddr>,
+    /// The server names (SNI) that they ask for.
     pub hosts: Vec<Option<&'static str>>,
-    /// What they say.
+    /// The protocol that they speak; HTTP unless told.
     pub speak: fn(Client) -> Client,
-    /// Each stretch lasts for so many handshakes and new keys, the first one for two keys at least.
+    /// Each stretch of load lasts for this many handshakes
     pub handshakes: u64,
-    /// See there.
+    /// and this many new keys; the first one for two keys at least.
     pub keys: usize,
-    /// Whether the first tickets are offered once more when none of them may resume any longer.
+    /// Whether the first tickets are offered again once none of them may resume any longer.
     pub to_the_end: bool,
 }
 
+type Act<'e, S> = Box<dyn FnOnce(&mut S) -> Result<()> + 'e>;
+
 /// Something that is done to a server while visitors come.
 pub struct Event<'e, S> {
-    act: Box<dyn FnOnce(&mut S) -> Result<()> + 'e>,
+    act: Act<'e, S>,
     excused: &'static [ErrorKind],
     alone: bool,
 }
 
 impl<'e, S: Server> Event<'e, S> {
-    /// One that visitors are not to notice.
+    /// An event that visitors must not notice.
     pub fn new<E: fmt::Display>(act: impl FnOnce(&mut S) -> Result<(), E> + 'e) -> Event<'e, S> {
         let act = |server: &mut S| act(server).map_err(|error| anyhow!("{error:#}"));
         Event { act: Box::new(act), excused: &[], alone: false }
     }
 
-    /// The server reads its configuration again.
+    /// The server reloads its configuration.
     pub fn reload() -> Event<'e, S> {
         Event::new(|server: &mut S| server.reload().context("the server has no reload")?)
     }
 
-    /// Connections may fail so meanwhile, with the shim and without.
+    /// Connections may fail in these ways meanwhile, as they do without the shim.
     pub fn excusing(self, excused: &'static [ErrorKind]) -> Event<'e, S> {
         Event { excused, ..self }
     }
 
-    /// Nobody comes meanwhile: the server closes its listening socket for a moment.
+    /// Nobody connects meanwhile, because the server closes its listening socket for a moment.
     pub fn alone(self) -> Event<'e, S> {
         Event { alone: true, ..self }
     }
 }
 
 impl Journey {
-    /// One like most.
+    /// The usual journey, for a server with this rotation and lifetime.
     pub fn new(rotate: Duration, lifetime: Duration) -> Journey {
         Journey {
             rotate,
             lifetime,
             visitors: 4,
             threads: 2,
+            addr: None,
             hosts: vec![None],
             speak: |client| client,
             handshakes: 100,
@@ -84,7 +89,7 @@ impl Journey {
         }
     }
 
-    /// The visitors.
+    /// The visitors, who have not connected yet.
     pub fn load(&self, server: &impl Server) -> Result<Load> {
         let mut clients = Vec::new();
         for version in TlsVersion::ALL {
@@ -93,11 +98,16 @@ impl Journey {
             clients.extend(hosts.map(|host| (client.clone(), host)));
         }
         let promise = Promise::rotating(self.rotate, self.lifetime);
-        Ok(Load::of(server.addr(), clients, promise, self.threads))
+        let addr = self.addr.unwrap_or_else(|| server.addr());
+        Ok(Load::with_clients(addr, clients, promise, self.threads))
     }
 
-    /// Puts the server through it, with a restart at the end. Returns the visitors.
-    pub fn of<S: Server>(&self, server: &mut S, events: Vec<Event<S>>) -> Result<Load> {
+    /// Puts the server through the journey, which ends with a restart. Returns the visitors.
+    ///
+    /// # Errors
+    ///
+    /// A ticket was lost or outlived its key, a connection failed, or the server did not rotate.
+    pub fn run<S: Server>(&self, server: &mut S, events: Vec<Event<S>>) -> Result<Load> {
         let stretches = 2 + events.len();
         let mut load = self.load(server)?;
         let mut seen = Report::default();
@@ -181,7 +191,7 @@ fn judge(
     Ok(report)
 }
 
-/// What the journey would say of a server alone: within one life all resume, after this none.
+/// Shows what the journey would find without the shim: all tickets resume until `act`, none after it.
 pub fn loses_every_ticket<S: Server>(
     server: &mut S,
     act: impl FnOnce(&mut S) -> Result<()>,

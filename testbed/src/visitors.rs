@@ -1,4 +1,4 @@
-//! Clients that come back with what they got, here or elsewhere.
+//! Clients that come back with the sessions that they were given, to the same server or another.
 
 use std::net::SocketAddr;
 
@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 
 use crate::client::{Client, Error, Handshake, Session, Ticket, TlsVersion};
 
-/// One client, and what it got.
+/// One client, and the sessions that it was given.
 #[derive(Clone)]
 pub struct Visitor {
     client: Client,
@@ -21,32 +21,32 @@ struct Held(Session, Option<[u8; 16]>);
 /// What a visitor offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum With {
-    /// Nothing: it comes for the first time, or as if, and what it gets is its first.
+    /// Nothing. The session that it is given becomes its first.
     Nothing,
-    /// What it got first,
+    /// The first session that it was given.
     First,
-    /// or last.
+    /// The newest session that it was given.
     Newest,
 }
 
 impl Visitor {
-    /// One that has nothing.
+    /// A visitor that has no session yet.
     pub fn new(client: Client) -> Visitor {
         Visitor { client, first: None, newest: None }
     }
 
-    /// The same, speaking in another way.
+    /// The same visitor, speaking another protocol.
     pub fn speaking(self, speak: impl FnOnce(Client) -> Client) -> Visitor {
         Visitor { client: speak(self.client), ..self }
     }
 
-    /// Whether it has anything.
+    /// Whether it has a session.
     pub fn holds(&self) -> bool {
         self.newest.is_some()
     }
 
-    /// Makes one connection, and keeps what it brings. What is offered is offered as if it were new,
-    /// whatever became of it.
+    /// Connects and keeps the session that it is given. A session is offered as it was received,
+    /// whatever earlier connections did to it.
     pub fn visit(&mut self, addr: SocketAddr, with: With) -> Result<Handshake, Error> {
         let visit = self.try_with(addr, with)?;
         let ticket = visit.tickets.last();
@@ -59,7 +59,7 @@ impl Visitor {
         Ok(visit)
     }
 
-    /// As [`Visitor::visit`], and forgets what it brings.
+    /// As [`Visitor::visit`], but does not keep the new session.
     pub fn try_with(&self, addr: SocketAddr, with: With) -> Result<Handshake, Error> {
         let held = match with {
             With::Nothing => None,

@@ -7,8 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use testbed::environment::Environment;
-use testbed::{RingDir, artifacts, log};
+use testbed::environment::ring_status;
+use testbed::{RingDir, artifacts};
 use tktrot::clock::{BootClock, Clock, Time};
 
 use crate::servers::Result;
@@ -164,18 +164,8 @@ impl Lives {
 
 /// What `tktrot status --json` says of the only ring there.
 fn status(dir: &Path) -> Result<impl Fn() -> Result<Value>> {
-    let mut environment = Environment::default();
-    environment.set("TKTROT_DIR", &dir.display().to_string());
-    let program = artifacts::tktrot()?;
-    Ok(move || {
-        let mut command = environment.command(program);
-        let output = command.args(["--config", "/dev/null", "status", "--json"]).output()?;
-        let mut document: Value = serde_json::from_slice(&output.stdout)
-            .map_err(|error| format!("{error}: {}", log::said(&output)))?;
-        let rings = document["rings"].as_array_mut().ok_or("no rings")?;
-        if rings.len() != 1 {
-            return Err(format!("not one ring: {document:#}").into());
-        }
-        Ok(rings.remove(0))
-    })
+    // Before it is asked for in another namespace.
+    artifacts::tktrot()?;
+    let dir = dir.to_owned();
+    Ok(move || Ok(ring_status(&dir)?))
 }

@@ -15,6 +15,7 @@ use std::process::{Child, Command};
 use std::thread;
 
 use tempfile::TempDir;
+use testbed::environment::ring_status;
 use testbed::{RingDir, artifacts};
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -206,14 +207,7 @@ fn end(mut process: Child, directory: &Path) -> Result<Ran> {
 
 /// How many tickets the ring's users issued.
 fn issued(ring: &RingDir) -> Result<u64> {
-    let rings = ring.rings()?;
-    let path = rings.first().ok_or("there is no ring")?;
-    let output = Command::new(artifacts::tktrot()?)
-        .args(["status", "--json"])
-        .arg(path)
-        .env("TKTROT_DIR", ring.path())
-        .output()?;
-    let status: serde_json::Value = serde_json::from_slice(&output.stdout)?;
-    let issued = status["rings"][0]["counters"]["issued"].as_u64();
+    let status = ring_status(ring.path())?;
+    let issued = status["counters"]["issued"].as_u64();
     Ok(issued.ok_or_else(|| format!("how many tickets were issued is not in {status}"))?)
 }

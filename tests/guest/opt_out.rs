@@ -1,32 +1,21 @@
 //! Servers that are told to be left alone.
 
-use testbed::client::{Client, TlsVersion};
 use testbed::solo::{Builder, Solo};
+use testbed::visitors::Visitors;
 use testbed::{RingDir, artifacts, log};
 
 use crate::Result;
 
 /// Whether tickets of both versions outlive a restart; the answer must be the same for both.
 pub fn tickets_survive_a_restart(server: &mut Solo) -> Result<bool> {
-    let mut issued = Vec::new();
-    for version in TlsVersion::ALL {
-        let client = Client::new(version)?;
-        let full = client.connect(server.addr(), Some("localhost"), None)?;
-        let ticket = full.tickets.last().ok_or("no ticket")?.clone();
-        let again = client.connect(server.addr(), Some("localhost"), Some(&ticket))?;
-        assert!(again.resumed, "{version}: not even without a restart");
-        issued.push((client, ticket));
-    }
+    let visitors = Visitors::of(server.addr())?;
+    visitors.resume(server.addr(), "within one life")?;
     server.stop()?;
     server.start()?;
-    let mut results = Vec::new();
-    for (client, ticket) in issued {
-        let after = client.connect(server.addr(), Some("localhost"), Some(&ticket))?;
-        assert!(after.resumed || !after.tickets.is_empty(), "no new ticket");
-        results.push(after.resumed);
-    }
-    assert_eq!(results[0], results[1]);
-    Ok(results[0])
+    let after = visitors.again(server.addr())?;
+    assert!(after.iter().all(|visit| visit.resumed || !visit.tickets.is_empty()), "no new ticket");
+    assert_eq!(after[0].resumed, after[1].resumed);
+    Ok(after[0].resumed)
 }
 
 #[test]

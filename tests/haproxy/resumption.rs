@@ -12,7 +12,7 @@ fn no_ticket_is_lost(builder: Builder) -> Result<()> {
     let ring = RingDir::new()?;
     let builder = with_frontend(builder, "")?;
     let mut haproxy = builder.rotating(&ring, journey.rotate, journey.lifetime)?.start()?;
-    journey.of(&mut haproxy, vec![Event::reload()])?;
+    journey.run(&mut haproxy, vec![Event::reload()])?;
     Ok(())
 }
 

@@ -35,7 +35,7 @@ fn every_ticket_resumes(
         has_one_upkeep_thread(server)?;
         at_run_time(server)
     });
-    let load = journey.of(server, vec![event])?;
+    let load = journey.run(server, vec![event])?;
     has_one_upkeep_thread(server)?;
     assert_eq!(log::ours(&server.stderr()), [""; 0]);
     Ok(load)

@@ -7,13 +7,13 @@ use testbed::visitors::Visitors;
 
 use crate::Result;
 use crate::journey::{journeys, strangers_stay_out};
-use crate::kind::{Asks, Kind, PLAIN, Place, Reload};
+use crate::kind::{Asks, Kind, PLAIN, Reload, Site};
 
 const EVENT: Kind = Kind {
     ring: "apache2",
-    configure: |place, asks| configure(place, asks, "event", ""),
-    command: |place| {
-        let config = place.path("httpd.conf");
+    configure: |site, asks| configure(site, asks, "event", ""),
+    command: |site| {
+        let config = site.path("httpd.conf");
         ["/usr/sbin/apache2", "-D", "FOREGROUND", "-f", &config].map(str::to_owned).to_vec()
     },
     // Also logged at the start.
@@ -30,16 +30,16 @@ const EVENT: Kind = Kind {
 };
 
 const PREFORK: Kind =
-    Kind { configure: |place, asks| configure(place, asks, "prefork", ""), ..EVENT };
+    Kind { configure: |site, asks| configure(site, asks, "prefork", ""), ..EVENT };
 
 /// With a key file, and takeover or none.
 const KEY_FILE: Kind = Kind {
-    configure: |place, asks| {
+    configure: |site, asks| {
         let mut key_file = [0; 48];
         openssl::rand::rand_bytes(&mut key_file)?;
-        let path = place.dir.join("ticket.key");
+        let path = site.dir.join("ticket.key");
         fs::write(&path, key_file)?;
-        configure(place, asks, "event", &format!("SSLSessionTicketKeyFile {}", path.display()))
+        configure(site, asks, "event", &format!("SSLSessionTicketKeyFile {}", path.display()))
     },
     variables: &[("TKTROT_TAKEOVER", "yes")],
     ..EVENT
@@ -47,17 +47,10 @@ const KEY_FILE: Kind = Kind {
 const KEPT_KEY_FILE: Kind = Kind { variables: &[("TKTROT_TAKEOVER", "no")], ..KEY_FILE };
 
 /// With one of its process models and further lines for its virtual host.
-fn configure(place: &Place, asks: Asks, model: &str, host: &str) -> Result {
-    let (dir, addr) = (place.dir.display(), place.addr);
-    let (cert, key) = (place.certificate.cert.display(), place.certificate.key.display());
-    let (clients, verify) = (
-        place.clients.display(),
-        match asks {
-            Asks::Nobody => "none",
-            Asks::Anybody => "optional",
-            Asks::Everybody => "require",
-        },
-    );
+fn configure(site: &Site, asks: Asks, model: &str, host: &str) -> Result {
+    let (dir, addr) = (site.dir.display(), site.addr);
+    let (cert, key) = (site.certificate.cert.display(), site.certificate.key.display());
+    let (clients, verify) = (site.clients.display(), asks.among("none", "optional", "require"));
     let modules = [&format!("mpm_{model}"), "authz_core", "ssl"]
         .map(|name| format!("LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so\n"))
         .concat();
@@ -82,7 +75,7 @@ fn configure(place: &Place, asks: Asks, model: &str, host: &str) -> Result {
          {host}\n\
          </VirtualHost>\n"
     );
-    place.write("httpd.conf", &config)
+    site.write("httpd.conf", &config)
 }
 
 #[test]
@@ -104,7 +97,7 @@ fn apache_keeps_strangers_out() -> Result {
 fn apaches_key_file_is_replaced_unless_takeover_is_off() -> Result {
     for (kind, lines) in [(KEY_FILE, 1), (KEPT_KEY_FILE, 0)] {
         let mut apache = kind.start(Asks::Nobody, true)?;
-        let key_file = fs::read(apache.place.dir.join("ticket.key"))?;
+        let key_file = fs::read(apache.site.dir.join("ticket.key"))?;
         let issued = Visitors::of(apache.addr())?;
         for name in issued.key_names() {
             assert_eq!(name == key_file[..16], lines == 0, "{:?}", kind.variables);

@@ -6,18 +6,17 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 
 use testbed::Server;
-use testbed::client::Client;
 use testbed::foreground::give;
 
 use crate::Result;
 use crate::journey::{answers_stay_the_same, journeys, strangers_stay_out};
-use crate::kind::{Asks, Kind, PLAIN, Place, Reload};
+use crate::kind::{Asks, Kind, PLAIN, Reload, Site};
 
 const DOVECOT: Kind = Kind {
     ring: "imap-login",
     configure,
     command,
-    client,
+    client: |client| client.saying("1 LOGOUT\r\n"),
     reload: Some(Reload::Signal(libc::SIGHUP, "SIGHUP received - reloading")),
     within: WITHIN,
     imports: true,
@@ -28,16 +27,20 @@ const DOVECOT: Kind = Kind {
     ..PLAIN
 };
 
+/// Whoever comes wants to log in, which takes its time.
+const LOGIN: Kind =
+    Kind { client: |client| client.saying("1 AUTHENTICATE EXTERNAL =\r\n2 LOGOUT\r\n"), ..DOVECOT };
+
 /// The ring lies in the root directory of the login processes, made as by a unit's ExecStartPre=.
 const WITHIN: &str = "run/login/tktrot";
 
-fn configure(place: &Place, asks: Asks) -> Result {
-    let ring = place.rings.join(WITHIN);
-    fs::set_permissions(&place.rings, Permissions::from_mode(0o755))?;
+fn configure(site: &Site, asks: Asks) -> Result {
+    let ring = site.rings.join(WITHIN);
+    fs::set_permissions(&site.rings, Permissions::from_mode(0o755))?;
     fs::create_dir_all(&ring)?;
     fs::set_permissions(&ring, Permissions::from_mode(0o700))?;
     give(&ring, "dovenull")?;
-    let ours = place.variables.iter().filter(|(name, _)| *name != "TKTROT_DIR");
+    let ours = site.variables.iter().filter(|(name, _)| *name != "TKTROT_DIR");
     let mut ours: String = ours.map(|(name, value)| format!(" {name}={value}")).collect();
     if !ours.is_empty() {
         ours += " TKTROT_DIR=/tktrot TKTROT_RING=imap-login TKTROT_UPKEEP=callback";
@@ -66,27 +69,23 @@ fn configure(place: &Place, asks: Asks) -> Result {
          inet_listener imap {{\n  port = 0\n}}\n\
          inet_listener imaps {{\n  port = {}\n  ssl = yes\n}}\n\
          }}\n",
-        place.rings.display(),
-        place.dir.display(),
-        place.addr.ip(),
-        place.certificate.cert.display(),
-        place.certificate.key.display(),
-        place.clients.display(),
+        site.rings.display(),
+        site.dir.display(),
+        site.addr.ip(),
+        site.certificate.cert.display(),
+        site.certificate.key.display(),
+        site.clients.display(),
         verify(asks != Asks::Nobody),
         verify(asks == Asks::Everybody),
         verify(asks != Asks::Nobody),
-        place.addr.port(),
+        site.addr.port(),
     );
-    Ok(fs::write(place.dir.join("dovecot.conf"), config)?)
+    Ok(fs::write(site.dir.join("dovecot.conf"), config)?)
 }
 
-fn command(place: &Place) -> Vec<String> {
-    let config = place.dir.join("dovecot.conf").display().to_string();
+fn command(site: &Site) -> Vec<String> {
+    let config = site.dir.join("dovecot.conf").display().to_string();
     ["/usr/sbin/dovecot", "-F", "-c", &config].map(str::to_owned).to_vec()
-}
-
-fn client(client: Client) -> Client {
-    client.saying("1 AUTHENTICATE EXTERNAL =\r\n2 LOGOUT\r\n")
 }
 
 #[test]
@@ -98,10 +97,10 @@ fn dovecot_resumes_whom_it_does_not_ask() -> Result {
 /// session resumes: who resumed could not log in.
 #[test]
 fn dovecot_answers_the_same_to_whom_it_asks() -> Result {
-    answers_stay_the_same(DOVECOT, &[Asks::Anybody, Asks::Everybody])
+    answers_stay_the_same(LOGIN, &[Asks::Anybody, Asks::Everybody])
 }
 
 #[test]
 fn dovecot_keeps_strangers_out() -> Result {
-    strangers_stay_out(DOVECOT, &[Asks::Nobody])
+    strangers_stay_out(LOGIN, &[Asks::Nobody])
 }

@@ -129,7 +129,7 @@ fn data_connections(kind: Kind, shim: bool) -> Result {
     for version in TlsVersion::ALL {
         let case = format!("{version}, shim: {shim}");
         let log = |error: Box<dyn Error>| {
-            let tls = fs::read_to_string(started.place.dir.join("tls.txt"));
+            let tls = fs::read_to_string(started.site.dir.join("tls.txt"));
             format!("{case}: {error}\n{}{}", started.log(), tls.unwrap_or_default())
         };
 

@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::Result;
 use crate::journey::{journeys, strangers_stay_out};
-use crate::kind::{Asks, Kind, PLAIN, Place, Reload};
+use crate::kind::{Asks, Kind, PLAIN, Reload, Site};
 
 const GUNICORN: Kind = Kind {
     // A script, which its first line gives to the interpreter.
@@ -24,26 +24,22 @@ def application(environ, start_response):
     return [body]
 ";
 
-fn configure(place: &Place, asks: Asks) -> Result {
-    let cert_reqs = match asks {
-        Asks::Nobody => 0,
-        Asks::Anybody => 1,
-        Asks::Everybody => 2,
-    };
+fn configure(site: &Site, asks: Asks) -> Result {
+    let cert_reqs = asks.among(0, 1, 2);
     let config = format!(
         "bind = '{}'\nworkers = 2\ngraceful_timeout = 1\ncertfile = '{}'\nkeyfile = '{}'\nca_certs = '{}'\n\
          cert_reqs = {cert_reqs}\n\
          # Python takes it for the file that it compiled before if it is as long: {asks:?}\n",
-        place.addr,
-        place.certificate.cert.display(),
-        place.certificate.key.display(),
-        place.clients.display(),
+        site.addr,
+        site.certificate.cert.display(),
+        site.certificate.key.display(),
+        site.clients.display(),
     );
-    fs::write(place.dir.join("app.py"), APPLICATION)?;
-    Ok(fs::write(place.dir.join("gunicorn.conf.py"), config)?)
+    fs::write(site.dir.join("app.py"), APPLICATION)?;
+    Ok(fs::write(site.dir.join("gunicorn.conf.py"), config)?)
 }
 
-fn command(_: &Place) -> Vec<String> {
+fn command(_: &Site) -> Vec<String> {
     ["/usr/bin/gunicorn", "app"].map(str::to_owned).to_vec()
 }
 

@@ -5,12 +5,11 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use serde_json::Value;
 use testbed::client::TlsVersion;
-use testbed::environment::Environment;
+use testbed::environment::ring_status;
 use testbed::journey::{Event, Journey};
 use testbed::visitors::With;
-use testbed::{Server, artifacts, log, wait};
+use testbed::{Server, wait};
 
 use crate::Result;
 use crate::kind::{Asks, Kind, LIFETIME, ROTATE, Reload, Started};
@@ -98,7 +97,7 @@ fn under_load(started: &mut Started) -> Result {
         true => Event::reload().alone(),
         false => Event::reload(),
     });
-    journey.of(started, Vec::from_iter(reload))?;
+    journey.run(started, Vec::from_iter(reload))?;
     Ok(())
 }
 
@@ -207,7 +206,7 @@ impl Trip {
         match reload {
             Reload::Signal(..) => Ok(self.started.reload().ok_or("it has no reload")??),
             Reload::Words(words) => {
-                let mut scout = self.scout()?.saying(&words(&self.started.place));
+                let mut scout = self.scout()?.saying(&words(&self.started.site));
                 scout.comes(self.started.server.addr(), &mut self.tally).map(drop)
             }
         }
@@ -299,14 +298,7 @@ impl Started {
     /// What clients should have seen, as its ring has counted it.
     fn tally(&self) -> Result<Tally> {
         let dir = self.rings();
-        let mut environment = Environment::default();
-        environment.set("TKTROT_DIR", &dir.display().to_string());
-        let mut command = environment.command(artifacts::tktrot()?);
-        let output = command.args(["--config", "/dev/null", "status", "--json"]).output()?;
-        let document: Value = serde_json::from_slice(&output.stdout)
-            .map_err(|error| format!("{error}: {}", log::said(&output)))?;
-        let rings = document["rings"].as_array().ok_or("no rings")?;
-        let [ring] = &rings[..] else { return Err(format!("not one ring: {document}").into()) };
+        let ring = ring_status(&dir)?;
         let path = ring["path"].as_str().ok_or("no path")?;
         assert_eq!(Path::new(path), dir.join(format!("{}.ring", self.kind.ring)));
         let tickets = ring["counters"]["issued"].as_u64().ok_or("not how many were issued")?;

@@ -31,7 +31,8 @@ pub enum Asks {
 }
 
 /// What a server needs to know for its configuration.
-pub struct Place {
+#[derive(Debug)]
+pub struct Site {
     /// Its directory.
     pub dir: PathBuf,
     pub addr: SocketAddr,
@@ -45,52 +46,53 @@ pub struct Place {
     pub variables: Vec<(&'static str, String)>,
 }
 
-/// One server.
-#[derive(Clone, Copy)]
+/// A server: all that the journey has to know of it. [`PLAIN`] has what most have in common.
+#[derive(Clone, Copy, Debug)]
 pub struct Kind {
-    /// How its ring is called.
+    /// The name of its ring.
     pub ring: &'static str,
     /// The user who makes the ring, if not root.
     pub user: Option<&'static str>,
     /// Writes its configuration, which it reads at its next start.
-    pub configure: fn(&Place, Asks) -> Result,
+    pub configure: fn(&Site, Asks) -> Result,
     /// Its command line.
-    pub command: fn(&Place) -> Vec<String>,
-    /// Makes a client speak to it.
+    pub command: fn(&Site) -> Vec<String>,
+    /// Teaches a client its protocol.
     pub client: fn(Client) -> Client,
-    /// Lets it read its certificates again.
+    /// How it reloads its certificates.
     pub reload: Option<Reload>,
     /// Words in front of its command line; see [`testbed::environment::Environment::launch_through`].
     pub launcher: fn() -> Result<Vec<String>>,
-    /// Where in the directory of rings it has its own.
+    /// The subdirectory of `rings` that holds its ring.
     pub within: &'static str,
-    /// Whether a restart keeps its tickets under the shim; if not, it is as without.
+    /// Whether its tickets survive a restart under the shim; if not, a restart is as without the shim.
     pub outlives: bool,
-    /// Whether some who come back are answered something else, without the shim as well.
+    /// Whether some clients that come back get another answer, without the shim as well.
     pub slips: bool,
-    /// Whether its processes get the variables by its configuration, not from who starts it.
+    /// Whether its configuration sets the variables for its processes, not whoever starts it.
     pub imports: bool,
-    /// Whether a reload closes its listening socket for a moment: who comes just then is turned away.
+    /// Whether a reload closes its listening socket for a moment, so that connections are refused.
     pub deaf: bool,
     /// Variables beside those that all have.
     pub variables: &'static [(&'static str, &'static str)],
-    /// What more there is to see when it has been started so often, and visited.
+    /// Checks what is special about it, at the end of the journey under the shim.
     pub look: fn(&Started) -> Result,
 }
 
 /// How it is made to read its certificates again.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub enum Reload {
     /// By this signal; when it has, this is in the log.
     Signal(i32, &'static str),
     /// By a client who says so.
-    Words(fn(&Place) -> String),
+    Words(fn(&Site) -> String),
 }
 
 /// A server that was started.
+#[derive(Debug)]
 pub struct Started {
     pub server: Foreground,
-    pub place: Place,
+    pub site: Site,
     pub kind: Kind,
     /// What clients show that have one.
     pub certificate: Certificate,
@@ -133,9 +135,18 @@ pub const PLAIN: Kind = Kind {
 impl Asks {
     /// All.
     pub const ALL: [Asks; 3] = [Asks::Nobody, Asks::Anybody, Asks::Everybody];
+
+    /// What stands for it in the words of a server.
+    pub fn among<T>(self, nobody: T, anybody: T, everybody: T) -> T {
+        match self {
+            Asks::Nobody => nobody,
+            Asks::Anybody => anybody,
+            Asks::Everybody => everybody,
+        }
+    }
 }
 
-impl Place {
+impl Site {
     /// A file in its directory, for a command line.
     pub fn path(&self, name: &str) -> String {
         self.dir.join(name).display().to_string()
@@ -157,7 +168,7 @@ impl Kind {
         let mut builder = Foreground::builder()?;
         let accepted = builder.file("clients.pem", &fs::read(&certificate.cert)?)?;
         fs::set_permissions(&accepted, Permissions::from_mode(0o644))?;
-        let place = Place {
+        let site = Site {
             dir: builder.dir().to_owned(),
             addr: builder.addr(),
             certificate: builder.certificate().clone(),
@@ -166,23 +177,23 @@ impl Kind {
             variables: if shim { variables(self, rings.path())? } else { Vec::new() },
         };
         if let Some(user) = self.user {
-            for path in [&place.rings, &place.certificate.key, &place.dir] {
+            for path in [&site.rings, &site.certificate.key, &site.dir] {
                 give(path, user)?;
             }
         }
-        (self.configure)(&place, asks)?;
-        for (name, value) in place.variables.iter().filter(|_| !self.imports) {
+        (self.configure)(&site, asks)?;
+        for (name, value) in site.variables.iter().filter(|_| !self.imports) {
             builder = builder.env(name, value);
         }
         let launcher = (self.launcher)()?;
         let launcher: Vec<&str> = launcher.iter().map(String::as_str).collect();
         builder = builder.launch_through(&launcher);
-        let command = (self.command)(&place);
+        let command = (self.command)(&site);
         let arguments: Vec<&str> = command[1..].iter().map(String::as_str).collect();
         let server = builder.start(&command[0], &arguments)?;
         Ok(Started {
             server,
-            place,
+            site,
             kind: self,
             certificate,
             starts: 1,
@@ -197,19 +208,19 @@ impl Started {
     pub fn restart(&mut self, asks: Option<Asks>) -> Result {
         self.stop()?;
         if let Some(asks) = asks {
-            (self.kind.configure)(&self.place, asks)?;
+            (self.kind.configure)(&self.site, asks)?;
         }
         Ok(self.start()?)
     }
 
     /// Whether it runs under the shim.
     pub fn has_shim(&self) -> bool {
-        !self.place.variables.is_empty()
+        !self.site.variables.is_empty()
     }
 
     /// The directory that holds its ring.
     pub fn rings(&self) -> PathBuf {
-        self.place.rings.join(self.kind.within)
+        self.site.rings.join(self.kind.within)
     }
 
     /// How many upkeep threads each of its processes has, the oldest generation first.
@@ -246,7 +257,7 @@ impl Server for Started {
             Reload::Signal(signal, done) => self.server.reload(signal, done),
             Reload::Words(words) => {
                 Client::new(TlsVersion::V13).map_err(Into::into).and_then(|client| {
-                    let client = (self.kind.client)(client).saying(words(&self.place));
+                    let client = (self.kind.client)(client).saying(words(&self.site));
                     Ok(client.connect(self.addr(), None, None).map(drop)?)
                 })
             }

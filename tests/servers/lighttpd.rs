@@ -7,13 +7,13 @@ use testbed::visitors::Visitors;
 
 use crate::Result;
 use crate::journey::journeys;
-use crate::kind::{Asks, Kind, PLAIN, Place, Reload};
+use crate::kind::{Asks, Kind, PLAIN, Reload, Site};
 
 const LIGHTTPD: Kind = Kind {
     ring: "lighttpd",
     configure,
-    command: |place| {
-        let config = place.path("lighttpd.conf");
+    command: |site| {
+        let config = site.path("lighttpd.conf");
         ["/usr/sbin/lighttpd", "-D", "-f", &config].map(str::to_owned).to_vec()
     },
     // Also logged at the start.
@@ -29,8 +29,8 @@ const LIGHTTPD: Kind = Kind {
 
 const ITS_OWN_KEYS: Kind = Kind { variables: &[("TKTROT_TAKEOVER", "no")], ..LIGHTTPD };
 
-fn configure(place: &Place, asks: Asks) -> Result {
-    let dir = place.dir.display();
+fn configure(site: &Site, asks: Asks) -> Result {
+    let dir = site.dir.display();
     let enable = |enabled: bool| if enabled { "enable" } else { "disable" };
     let config = format!(
         "server.modules = (\"mod_openssl\")\n\
@@ -44,16 +44,16 @@ fn configure(place: &Place, asks: Asks) -> Result {
          ssl.ca-file = \"{}\"\n\
          ssl.verifyclient.activate = \"{}\"\n\
          ssl.verifyclient.enforce = \"{}\"\n",
-        place.addr.ip(),
-        place.addr.port(),
-        place.clients.display(),
+        site.addr.ip(),
+        site.addr.port(),
+        site.clients.display(),
         enable(asks != Asks::Nobody),
         enable(asks == Asks::Everybody),
     );
-    place.write("lighttpd.conf", &config)?;
+    site.write("lighttpd.conf", &config)?;
     // Else the graceful restart ends the server, with the shim or without.
     for file in ["both.pem", "lighttpd.conf"] {
-        give(&place.dir.join(file), "www-data")?;
+        give(&site.dir.join(file), "www-data")?;
     }
     Ok(())
 }

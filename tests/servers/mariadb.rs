@@ -9,33 +9,33 @@ use testbed::client::Client;
 
 use crate::Result;
 use crate::journey::journeys;
-use crate::kind::{Asks, Kind, PLAIN, Place};
+use crate::kind::{Asks, Kind, PLAIN, Site};
 
 const MARIADB: Kind =
     Kind { ring: "mariadbd", configure, command, client, outlives: false, ..PLAIN };
 
-fn configure(place: &Place, asks: Asks) -> Result {
-    let dir = place.dir.display();
+fn configure(site: &Site, asks: Asks) -> Result {
+    let dir = site.dir.display();
     let ca = match asks {
         Asks::Nobody => String::new(),
-        Asks::Anybody | Asks::Everybody => format!("ssl-ca={}\n", place.clients.display()),
+        Asks::Anybody | Asks::Everybody => format!("ssl-ca={}\n", site.clients.display()),
     };
     let config = format!(
         "[mysqld]\nuser=root\nbind-address={}\nport={}\ndatadir={dir}/data\nsocket={dir}/socket\n\
          pid-file={dir}/pid\nskip-grant-tables\nskip-networking=0\nskip-name-resolve\n\
          innodb-buffer-pool-size=8M\ninnodb-log-file-size=4M\ninnodb-flush-method=fsync\n\
          innodb-fast-shutdown=2\nssl-cert={}\nssl-key={}\n{ca}",
-        place.addr.ip(),
-        place.addr.port(),
-        place.certificate.cert.display(),
-        place.certificate.key.display(),
+        site.addr.ip(),
+        site.addr.port(),
+        site.certificate.cert.display(),
+        site.certificate.key.display(),
     );
-    fs::create_dir_all(place.dir.join("data"))?;
-    Ok(fs::write(place.dir.join("my.cnf"), config)?)
+    fs::create_dir_all(site.dir.join("data"))?;
+    Ok(fs::write(site.dir.join("my.cnf"), config)?)
 }
 
-fn command(place: &Place) -> Vec<String> {
-    let config = place.dir.join("my.cnf").display().to_string();
+fn command(site: &Site) -> Vec<String> {
+    let config = site.dir.join("my.cnf").display().to_string();
     ["/usr/sbin/mariadbd".into(), format!("--defaults-file={config}")].to_vec()
 }
 

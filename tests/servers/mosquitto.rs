@@ -6,7 +6,7 @@ use testbed::client::Client;
 
 use crate::Result;
 use crate::journey::{journeys, strangers_stay_out};
-use crate::kind::{Asks, Kind, PLAIN, Place, Reload};
+use crate::kind::{Asks, Kind, PLAIN, Reload, Site};
 
 const MOSQUITTO: Kind = Kind {
     ring: "mosquitto",
@@ -18,23 +18,23 @@ const MOSQUITTO: Kind = Kind {
     ..PLAIN
 };
 
-fn configure(place: &Place, asks: Asks) -> Result {
+fn configure(site: &Site, asks: Asks) -> Result {
     // It knows nothing between: without require_certificate it does not ask.
     let required = asks == Asks::Everybody;
     let config = format!(
         "listener {} {}\nallow_anonymous true\nlog_dest stderr\npersistence false\n\
          certfile {}\nkeyfile {}\ncafile {}\nrequire_certificate {required}\n",
-        place.addr.port(),
-        place.addr.ip(),
-        place.certificate.cert.display(),
-        place.certificate.key.display(),
-        place.clients.display(),
+        site.addr.port(),
+        site.addr.ip(),
+        site.certificate.cert.display(),
+        site.certificate.key.display(),
+        site.clients.display(),
     );
-    Ok(fs::write(place.dir.join("mosquitto.conf"), config)?)
+    Ok(fs::write(site.dir.join("mosquitto.conf"), config)?)
 }
 
-fn command(place: &Place) -> Vec<String> {
-    let config = place.dir.join("mosquitto.conf").display().to_string();
+fn command(site: &Site) -> Vec<String> {
+    let config = site.dir.join("mosquitto.conf").display().to_string();
     ["/usr/sbin/mosquitto", "-c", &config].map(str::to_owned).to_vec()
 }
 

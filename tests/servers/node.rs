@@ -10,7 +10,7 @@ use testbed::{artifacts, log};
 
 use crate::Result;
 use crate::journey::{journeys, strangers_stay_out};
-use crate::kind::{Asks, Kind, PLAIN, Place, Reload};
+use crate::kind::{Asks, Kind, PLAIN, Reload, Site};
 
 /// Where Debian has shared libraries.
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
@@ -18,7 +18,7 @@ const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 const SINGLE: Kind = Kind {
     ring: "node",
     configure,
-    command: |place| command(place, "single"),
+    command: |site| command(site, "single"),
     reload: Some(Reload::Signal(libc::SIGHUP, "certificates were read again")),
     launcher,
     // In TLS 1.3 it says of every client without a certificate that resumes that it is authorized.
@@ -26,23 +26,23 @@ const SINGLE: Kind = Kind {
     ..PLAIN
 };
 
-const CLUSTER: Kind = Kind { command: |place| command(place, "cluster"), reload: None, ..SINGLE };
+const CLUSTER: Kind = Kind { command: |site| command(site, "cluster"), reload: None, ..SINGLE };
 
-fn configure(place: &Place, asks: Asks) -> Result {
+fn configure(site: &Site, asks: Asks) -> Result {
     let settings = json!({
-        "host": place.addr.ip().to_string(),
-        "port": place.addr.port(),
-        "cert": place.certificate.cert,
-        "key": place.certificate.key,
-        "ca": place.clients,
+        "host": site.addr.ip().to_string(),
+        "port": site.addr.port(),
+        "cert": site.certificate.cert,
+        "key": site.certificate.key,
+        "ca": site.clients,
         "requestCert": asks != Asks::Nobody,
         "rejectUnauthorized": asks == Asks::Everybody,
     });
-    fs::write(place.dir.join("node.js"), include_str!("node.js"))?;
-    Ok(fs::write(place.dir.join("node.json"), settings.to_string())?)
+    fs::write(site.dir.join("node.js"), include_str!("node.js"))?;
+    Ok(fs::write(site.dir.join("node.json"), settings.to_string())?)
 }
 
-fn command(_: &Place, mode: &str) -> Vec<String> {
+fn command(_: &Site, mode: &str) -> Vec<String> {
     let node = match is_installed() {
         true => "/usr/bin/node".into(),
         false => unpacked().join("usr/bin/node").display().to_string(),

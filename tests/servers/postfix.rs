@@ -9,13 +9,13 @@ use testbed::foreground::give;
 
 use crate::Result;
 use crate::journey::journeys;
-use crate::kind::{Asks, Kind, PLAIN, Place, Reload};
+use crate::kind::{Asks, Kind, PLAIN, Reload, Site};
 
 const POSTFIX: Kind = Kind {
     ring: "smtpd",
     configure,
-    command: |place| {
-        let dir = place.dir.display().to_string();
+    command: |site| {
+        let dir = site.dir.display().to_string();
         ["/usr/lib/postfix/sbin/master", "-s", "-c", &dir].map(str::to_owned).to_vec()
     },
     client: |client| client.saying("QUIT\r\n"),
@@ -26,7 +26,7 @@ const POSTFIX: Kind = Kind {
         assert_eq!(threads[0], 0, "the master is not under the shim");
         assert!(threads.iter().sum::<usize>() > 0, "{threads:?}");
         // Its processes have no standard error. Each replaces the keys that tlsmgr shares out.
-        let ours = fs::read_to_string(postfix.place.dir.join("ours.txt"))?;
+        let ours = fs::read_to_string(postfix.site.dir.join("ours.txt"))?;
         assert!(ours.lines().count() >= postfix.starts, "one process after each start: {ours}");
         assert!(ours.lines().all(|line| line.contains("takeover: smtpd's own")), "{ours}");
         Ok(())
@@ -46,7 +46,7 @@ fn directory(path: &Path, owner: &str, mode: u32) -> Result {
 }
 
 /// Nothing of it lies outside its directory but the programs.
-fn configure(place: &Place, _: Asks) -> Result {
+fn configure(site: &Site, _: Asks) -> Result {
     for (name, owner, mode) in [
         ("queue", "root", 0o755),
         ("queue/pid", "root", 0o755),
@@ -54,11 +54,11 @@ fn configure(place: &Place, _: Asks) -> Result {
         ("queue/public", "postfix", 0o710),
         ("data", "postfix", 0o700),
     ] {
-        directory(&place.dir.join(name), owner, mode)?;
+        directory(&site.dir.join(name), owner, mode)?;
     }
-    let (dir, addr) = (place.dir.display(), place.addr);
+    let (dir, addr) = (site.dir.display(), site.addr);
     let mut ours: String =
-        place.variables.iter().map(|(name, value)| format!(" {name}={value}")).collect();
+        site.variables.iter().map(|(name, value)| format!(" {name}={value}")).collect();
     if !ours.is_empty() {
         ours += &format!(" TKTROT_LOG={dir}/ours.txt TKTROT_ONLY=smtpd");
     }
@@ -76,8 +76,8 @@ fn configure(place: &Place, _: Asks) -> Result {
          smtpd_tls_security_level = encrypt\n\
          smtpd_tls_wrappermode = yes\n\
          import_environment = {IMPORTED_BY_DEFAULT}{ours}\n",
-        place.certificate.key.display(),
-        place.certificate.cert.display(),
+        site.certificate.key.display(),
+        site.certificate.cert.display(),
     );
     let master = format!(
         "postlog unix-dgram n - n - 1 postlogd\n\
@@ -87,8 +87,8 @@ fn configure(place: &Place, _: Asks) -> Result {
          proxymap unix - - n - - proxymap\n\
          rewrite unix - - n - - trivial-rewrite\n"
     );
-    place.write("main.cf", &main)?;
-    place.write("master.cf", &master)
+    site.write("main.cf", &main)?;
+    site.write("master.cf", &master)
 }
 
 #[test]

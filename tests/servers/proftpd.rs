@@ -10,7 +10,7 @@ use testbed::client::Client;
 
 use crate::Result;
 use crate::journey::{journeys, strangers_stay_out};
-use crate::kind::{Asks, Kind, PLAIN, Place, Reload};
+use crate::kind::{Asks, Kind, PLAIN, Reload, Site};
 
 /// Who may log in, with the password `secret`.
 pub const USER: &str = "visitor";
@@ -24,13 +24,9 @@ pub const PROFTPD: Kind = Kind {
     ..PLAIN
 };
 
-fn configure(place: &Place, asks: Asks) -> Result {
-    let verify = match asks {
-        Asks::Nobody => "off",
-        Asks::Anybody => "optional",
-        Asks::Everybody => "on",
-    };
-    let dir = place.dir.display();
+fn configure(site: &Site, asks: Asks) -> Result {
+    let verify = asks.among("off", "optional", "on");
+    let dir = site.dir.display();
     let config = format!(
         "ServerName test\n\
          ServerType standalone\n\
@@ -57,23 +53,23 @@ fn configure(place: &Place, asks: Asks) -> Result {
          TLSCACertificateFile {}\n\
          TLSVerifyClient {verify}\n\
          TLSSessionTickets on\n",
-        place.addr.ip(),
-        place.addr.port(),
-        place.certificate.cert.display(),
-        place.certificate.key.display(),
-        place.clients.display(),
+        site.addr.ip(),
+        site.addr.port(),
+        site.certificate.cert.display(),
+        site.certificate.key.display(),
+        site.clients.display(),
     );
     let hash = Command::new("openssl").args(["passwd", "-6", "secret"]).output()?;
     let hash = String::from_utf8(hash.stdout)?;
     let entry = format!("{USER}:{}:65534:65534::{dir}:/bin/sh\n", hash.trim());
-    let passwd = place.dir.join("passwd");
+    let passwd = site.dir.join("passwd");
     fs::write(&passwd, entry)?;
     fs::set_permissions(&passwd, Permissions::from_mode(0o600))?;
-    Ok(fs::write(place.dir.join("proftpd.conf"), config)?)
+    Ok(fs::write(site.dir.join("proftpd.conf"), config)?)
 }
 
-fn command(place: &Place) -> Vec<String> {
-    let config = place.dir.join("proftpd.conf").display().to_string();
+fn command(site: &Site) -> Vec<String> {
+    let config = site.dir.join("proftpd.conf").display().to_string();
     ["/usr/sbin/proftpd", "-n", "-c", &config].map(str::to_owned).to_vec()
 }
 

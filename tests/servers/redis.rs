@@ -7,7 +7,7 @@ use testbed::client::Client;
 
 use crate::Result;
 use crate::journey::{journeys, strangers_stay_out};
-use crate::kind::{Asks, Kind, PLAIN, Place, Reload};
+use crate::kind::{Asks, Kind, PLAIN, Reload, Site};
 
 const REDIS: Kind = Kind {
     ring: "redis-server",
@@ -18,27 +18,23 @@ const REDIS: Kind = Kind {
     ..PLAIN
 };
 
-fn configure(place: &Place, asks: Asks) -> Result {
-    let auth = match asks {
-        Asks::Nobody => "no",
-        Asks::Anybody => "optional",
-        Asks::Everybody => "yes",
-    };
+fn configure(site: &Site, asks: Asks) -> Result {
+    let auth = asks.among("no", "optional", "yes");
     let config = format!(
         "bind {}\nport 0\ntls-port {}\ndir {}\nsave \"\"\nappendonly no\ndaemonize no\n\
          tls-cert-file {}\ntls-key-file {}\ntls-ca-cert-file {}\ntls-auth-clients {auth}\n",
-        place.addr.ip(),
-        place.addr.port(),
-        place.dir.display(),
-        place.certificate.cert.display(),
-        place.certificate.key.display(),
-        place.clients.display(),
+        site.addr.ip(),
+        site.addr.port(),
+        site.dir.display(),
+        site.certificate.cert.display(),
+        site.certificate.key.display(),
+        site.clients.display(),
     );
-    Ok(fs::write(place.dir.join("redis.conf"), config)?)
+    Ok(fs::write(site.dir.join("redis.conf"), config)?)
 }
 
-fn command(place: &Place) -> Vec<String> {
-    vec!["/usr/bin/redis-server".into(), place.dir.join("redis.conf").display().to_string()]
+fn command(site: &Site) -> Vec<String> {
+    vec!["/usr/bin/redis-server".into(), site.dir.join("redis.conf").display().to_string()]
 }
 
 fn client(client: Client) -> Client {
@@ -46,8 +42,8 @@ fn client(client: Client) -> Client {
 }
 
 /// It makes a new SSL_CTX then.
-fn reload(place: &Place) -> String {
-    format!("CONFIG SET tls-cert-file {}\r\nQUIT\r\n", place.certificate.cert.display())
+fn reload(site: &Site) -> String {
+    format!("CONFIG SET tls-cert-file {}\r\nQUIT\r\n", site.certificate.cert.display())
 }
 
 #[test]

@@ -11,12 +11,12 @@ use testbed::visitors::Visitors;
 
 use crate::Result;
 use crate::journey::journeys;
-use crate::kind::{Asks, Kind, PLAIN, Place, Reload, Started};
+use crate::kind::{Asks, Kind, PLAIN, Reload, Site, Started};
 
 const STUNNEL: Kind = Kind {
     ring: "stunnel4",
-    configure: |place, _| configure(place, ""),
-    command: |place| vec!["/usr/bin/stunnel4".to_owned(), place.path("stunnel.conf")],
+    configure: |site, _| configure(site, ""),
+    command: |site| vec!["/usr/bin/stunnel4".to_owned(), site.path("stunnel.conf")],
     // Also logged at the start.
     reload: Some(Reload::Signal(libc::SIGHUP, "Configuration successful")),
     deaf: true,
@@ -26,12 +26,12 @@ const STUNNEL: Kind = Kind {
 
 /// With ticket keys of its own.
 const SECRETS: Kind = Kind {
-    configure: |place, _| {
+    configure: |site, _| {
         let mut bytes = [0; 64];
         openssl::rand::rand_bytes(&mut bytes)?;
         let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         let (key, mac) = bytes.split_at(32);
-        configure(place, &format!("ticketKeySecret = {}\nticketMacSecret = {}", hex(key), hex(mac)))
+        configure(site, &format!("ticketKeySecret = {}\nticketMacSecret = {}", hex(key), hex(mac)))
     },
     // One line for each start.
     look: |stunnel| look(stunnel, stunnel.starts),
@@ -48,10 +48,10 @@ const ITS_OWN_KEY: Kind = Kind {
 };
 
 /// With further lines for its service.
-fn configure(place: &Place, service: &str) -> Result {
+fn configure(site: &Site, service: &str) -> Result {
     // It lives as long as the test program.
     let backend = Box::leak(Box::new(Backend::start("ok")?)).addr();
-    let dir = place.dir.display();
+    let dir = site.dir.display();
     let config = format!(
         "foreground = yes\n\
          syslog = no\n\
@@ -64,12 +64,12 @@ fn configure(place: &Place, service: &str) -> Result {
          connect = {backend}\n\
          cert = {dir}/both.pem\n\
          {service}\n",
-        place.addr
+        site.addr
     );
-    place.write("stunnel.conf", &config)?;
+    site.write("stunnel.conf", &config)?;
     // Else a reload fails, and the old configuration stays, with the shim or without.
     for file in ["both.pem", "stunnel.conf"] {
-        give(&place.dir.join(file), "nobody")?;
+        give(&site.dir.join(file), "nobody")?;
     }
     Ok(())
 }

@@ -19,24 +19,16 @@ use crate::certificate::Certificate;
 use crate::environment::{Environment, RingDir};
 use crate::haproxy::{self, Haproxy};
 use crate::nginx::Nginx;
+use crate::servers::Server;
 
 /// Where the servers listen.
 const HTTPS: u16 = 443;
-
-/// A server of a host.
-#[derive(Debug)]
-pub enum Server {
-    /// nginx.
-    Nginx(Nginx),
-    /// HAProxy.
-    Haproxy(Haproxy),
-}
 
 /// One host.
 #[derive(Debug)]
 pub struct Host {
     // Dropped in this order: what runs in a directory before the directory.
-    server: Option<Server>,
+    server: Option<Box<dyn Server + Send + Sync>>,
     agent: Agent,
     dir: TempDir,
     ring: RingDir,
@@ -111,11 +103,6 @@ impl Host {
         self.agent.log_tail()
     }
 
-    /// Its server.
-    pub fn server(&mut self) -> Option<&mut Server> {
-        self.server.as_mut()
-    }
-
     /// An nginx under the shim, on the host's ring.
     pub fn start_nginx(&mut self, certificate: &Certificate) -> Result<()> {
         let shim = artifacts::shim()?;
@@ -124,7 +111,7 @@ impl Host {
             nginx = nginx.env(&name, &value);
         }
         let nginx = self.namespace().run(|| nginx.preload(shim).start())?;
-        self.server = Some(Server::Nginx(nginx));
+        self.server = Some(Box::new(nginx));
         Ok(())
     }
 
@@ -161,25 +148,18 @@ impl Host {
 
     fn run_haproxy(&mut self, builder: haproxy::Builder) -> Result<()> {
         let haproxy = self.namespace().run(|| builder.start())?;
-        self.server = Some(Server::Haproxy(haproxy));
+        self.server = Some(Box::new(haproxy));
         Ok(())
     }
 
     /// Stops its server.
     pub fn stop_server(&mut self) -> Result<()> {
-        match self.server.take().context("no server runs")? {
-            Server::Nginx(mut nginx) => nginx.stop(),
-            Server::Haproxy(mut haproxy) => haproxy.stop(),
-        }
+        self.server.take().context("no server runs")?.stop()
     }
 
     /// What its server wrote, for messages about failures.
     pub fn server_log(&self) -> String {
-        match &self.server {
-            Some(Server::Nginx(nginx)) => nginx.log_tail(),
-            Some(Server::Haproxy(haproxy)) => haproxy.stderr(),
-            None => String::new(),
-        }
+        self.server.as_ref().map(|server| server.log()).unwrap_or_default()
     }
 
     /// Runs `tktrot` on the host, with its settings.

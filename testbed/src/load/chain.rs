@@ -22,7 +22,7 @@ struct Held {
 /// refuses it. With TLS 1.3 it gets a new ticket with each visit and offers the newest; now and then
 /// it offers an old one that should still do, as a visitor with several connections would.
 #[derive(Clone)]
-pub(super) struct Chain {
+pub(crate) struct Chain {
     pub client: Client,
     /// The server that it names.
     pub host: Option<String>,

@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 
 use openssl::error::ErrorStack;
 
+pub(crate) use chain::Chain;
 pub use chain::Souvenir;
 pub use report::{Counts, Report};
 
 use crate::client::{Client, TlsVersion};
 pub use crate::visit::Promise;
-use chain::Chain;
 
 /// Visitors of one server. They keep their tickets from one run to the next.
 pub struct Load {
@@ -65,11 +65,11 @@ impl Load {
             let client = Client::new(version)?;
             clients.extend((0..chains).map(|_| (client.clone(), None)));
         }
-        Ok(Load::of(addr, clients, promise, threads))
+        Ok(Load::with_clients(addr, clients, promise, threads))
     }
 
     /// A visitor for each of these clients, who names this server.
-    pub fn of<'h>(
+    pub fn with_clients<'h>(
         addr: SocketAddr,
         clients: impl IntoIterator<Item = (Client, Option<&'h str>)>,
         promise: Promise,

@@ -163,4 +163,4 @@ impl Example {
     }
 }
 
-server!(Example, addr: |server: &Example| server.addr(), reload: Some(|server| Example::reload(server)));
+server!(Example, addr: Example::addr, reload: Some(Example::reload));

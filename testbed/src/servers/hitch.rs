@@ -184,4 +184,4 @@ impl Hitch {
     }
 }
 
-server!(Hitch, addr: |hitch: &Hitch| hitch.addr(), reload: Some(|hitch| Hitch::reload(hitch)));
+server!(Hitch, addr: Hitch::addr, reload: Some(|hitch| Hitch::reload(hitch)));

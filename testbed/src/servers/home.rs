@@ -22,21 +22,21 @@ const LAST_WORD: Duration = Duration::from_secs(3);
 /// So many last lines of each log are in a message about a failure.
 const TAIL: usize = 10;
 
-/// Removed, and what runs from it ended, when dropped.
+/// A server's directory, address and processes. Dropping it ends the processes and removes the directory.
 #[derive(Debug)]
 pub(crate) struct Home {
     dir: TempDir,
     pub addr: SocketAddr,
     pub environment: Environment,
-    /// What ends those who still run at the end.
+    /// The signal for processes that still run at the end.
     pub ending: i32,
-    /// What we started, unless that was the parent of a daemon.
+    /// The process that we started, unless it was the parent of a daemon.
     child: Option<Child>,
 }
 
 impl Home {
-    /// One for this server, into which every user may look: most servers give up their privileges
-    /// and still want to reach their files.
+    /// Makes one for this server. Every user may read the directory: most servers give up their
+    /// privileges and still need their files.
     pub fn new(server: &str) -> Result<Home> {
         Home::within(&std::env::temp_dir(), server)
     }
@@ -76,7 +76,7 @@ impl Home {
         Ok(path)
     }
 
-    /// The certificate that was given, or a new one in a directory of this name.
+    /// The certificate that was given, or a new one.
     pub fn certificate(&self, given: Option<Certificate>) -> Result<Certificate> {
         given.map_or_else(|| certificate::create(self.dir()), Ok)
     }

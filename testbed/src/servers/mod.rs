@@ -1,4 +1,4 @@
-//! Servers, with the operations that an administrator has, each under a module of its own.
+//! The servers, each in a module of its own, with the operations that an administrator has.
 
 pub mod example;
 pub mod foreground;
@@ -10,25 +10,26 @@ pub mod redis;
 pub mod solo;
 pub mod stud;
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use anyhow::Result;
 
-/// What every server can do. It stops when it is dropped.
-pub trait Server {
+/// What every server can do. Dropping it stops it.
+pub trait Server: fmt::Debug {
     /// Where it listens.
     fn addr(&self) -> SocketAddr;
 
-    /// Starts it once more, and waits until it accepts connections.
+    /// Starts it and waits until it accepts connections.
     fn start(&mut self) -> Result<()>;
 
     /// Stops it, and waits until all its processes are gone.
     fn stop(&mut self) -> Result<()>;
 
-    /// Lets it read its configuration again, and waits until it has; `None` if it can't.
+    /// Reloads its configuration and waits until that is done; `None` if it has no reload.
     fn reload(&mut self) -> Option<Result<()>>;
 
-    /// Everything that it logged since it was made, and libtktrot in it.
+    /// Everything that it, and libtktrot in it, has logged.
     fn log(&self) -> String;
 }
 

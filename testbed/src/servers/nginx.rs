@@ -216,7 +216,7 @@ impl Nginx {
     }
 }
 
-server!(Nginx, addr: |nginx: &Nginx| nginx.addr(), reload: Some(|nginx| Nginx::reload(nginx)));
+server!(Nginx, addr: Nginx::addr, reload: Some(Nginx::reload));
 
 /// The workers that are not on their way out.
 fn workers_of(master: &Process) -> Vec<Process> {

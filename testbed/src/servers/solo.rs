@@ -208,4 +208,4 @@ impl Solo {
     }
 }
 
-server!(Solo, addr: |solo: &Solo| solo.addr(), reload: None);
+server!(Solo, addr: Solo::addr, reload: None);

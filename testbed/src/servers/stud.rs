@@ -148,4 +148,4 @@ impl Stud {
 }
 
 // Its end and a new start are all that makes it read its certificates again.
-server!(Stud, addr: |stud: &Stud| stud.addr(), reload: None);
+server!(Stud, addr: Stud::addr, reload: None);

@@ -58,7 +58,7 @@ fn take(soak: &Soak<'_>, counts: &Mutex<Counts>) -> Sample {
     let mut sample = Sample {
         at: soak.began.elapsed(),
         handshakes: soak.handshakes.load(Ordering::Relaxed),
-        resumed: counts.lock().unwrap().resumed(),
+        resumed: counts.lock().unwrap().total().resumed,
         ..Sample::default()
     };
     for (place, which) in Which::ALL.into_iter().enumerate() {

@@ -22,7 +22,7 @@ pub use report::Report;
 use disruption::Disruptions;
 use report::Counts;
 use servers::Servers;
-use visitor::Visitor;
+use visitor::Visitors;
 
 /// R: keys change so often.
 const ROTATE: Duration = Duration::from_secs(1);
@@ -92,7 +92,7 @@ pub fn run(plan: &Plan) -> Result<Report> {
     let (samples, deeds) = thread::scope(|scope| {
         let (soak, counts) = (&soak, &counts);
         for number in 0..plan.threads {
-            scope.spawn(move || Visitor::new(soak, number).visit_all_along(counts));
+            scope.spawn(move || Visitors::new(soak, number).visit_all_along(counts));
         }
         let mischief = scope.spawn(|| mischief::make(soak));
         let samples = footprint::watch(soak, counts);

@@ -8,28 +8,22 @@ use super::mischief::Deeds;
 use super::servers::{RingFacts, Which, most_keys};
 use super::{LIFETIME, Plan, ROTATE, plot};
 use crate::client::TlsVersion;
+use crate::load;
+use crate::visit::{Promise, Visit};
 
-/// Enough to see what happened, without a flood.
-const MAX_NOTES: usize = 20;
 /// What a master's private memory may grow by after the first quarter: what an allocator leaves
 /// unused, not what a leak of some bytes a reload or a connection comes to.
 const MAX_GROWTH_KIB: u64 = 512;
 /// A shorter soak has no time to warm up, and says nothing of growth.
 const ENOUGH_SAMPLES: usize = 40;
 
-/// Handshakes by outcome.
+/// Visits by outcome.
 #[derive(Clone, Debug, Default)]
 pub struct Counts {
-    /// [server][version][resumed].
-    handshakes: [[[u64; 2]; 2]; 2],
-    /// A ticket within its lifetime was offered, yet the handshake was full.
-    pub unexpected_full: u64,
-    /// Connections that failed, and nothing was done to the server just then.
-    pub failed: u64,
+    /// Of each server.
+    servers: [load::Report; 2],
     /// Connections that broke while a worker was killed or a server reloaded, and were tried again.
     pub cut_off: u64,
-    /// Details about the first things that went wrong.
-    pub notes: Vec<String>,
 }
 
 /// What a soak has come to.
@@ -54,52 +48,47 @@ pub struct Report {
 }
 
 impl Counts {
-    pub(super) fn handshake(&mut self, version: TlsVersion, which: Which, resumed: bool) {
-        let version = usize::from(version == TlsVersion::V13);
-        self.handshakes[which as usize][version][usize::from(resumed)] += 1;
-    }
-
-    pub(super) fn unexpected(&mut self, note: String) {
-        self.unexpected_full += 1;
-        self.note(format!("unexpected full handshake: {note}"));
-    }
-
-    pub(super) fn fail(&mut self, note: String) {
-        self.failed += 1;
-        self.note(format!("failed: {note}"));
-    }
-
-    fn note(&mut self, note: String) {
-        if self.notes.len() < MAX_NOTES {
-            self.notes.push(note);
+    /// Adds one that was made so many seconds after the beginning.
+    pub(super) fn visit(
+        &mut self,
+        which: Which,
+        version: TlsVersion,
+        visit: &Visit,
+        promise: &Promise,
+        at: f32,
+    ) {
+        let counts = self.servers[which as usize].counts(version);
+        let notes = counts.notes.len();
+        counts.visit(visit, promise, false, None);
+        for note in &mut counts.notes[notes..] {
+            *note = format!("{at:.2} s, {}, {version}: {note}", which.name());
         }
     }
 
     /// Handshakes that went well, of this server and version, full and resumed.
     pub fn of(&self, which: Which, version: TlsVersion) -> [u64; 2] {
-        self.handshakes[which as usize][usize::from(version == TlsVersion::V13)]
+        let counts = self.servers[which as usize].of(version);
+        [counts.handshakes - counts.resumed, counts.resumed]
     }
 
-    /// All that went well.
-    pub fn all(&self) -> u64 {
-        self.handshakes.iter().flatten().flatten().sum()
-    }
-
-    /// Of those, resumed.
-    pub fn resumed(&self) -> u64 {
-        self.handshakes.iter().flatten().map(|both| both[1]).sum()
+    /// All of them.
+    pub fn total(&self) -> load::Counts {
+        let mut total = load::Counts::default();
+        self.servers.iter().for_each(|report| total.add(&report.total()));
+        total
     }
 }
 
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let total = self.total();
         write!(
             f,
             "{} handshakes, {} resumed, {} unexpected full, {} failed, {} cut off",
-            self.all(),
-            self.resumed(),
-            self.unexpected_full,
-            self.failed,
+            total.handshakes,
+            total.resumed,
+            total.unexpected_full,
+            total.failed(),
             self.cut_off
         )
     }
@@ -139,9 +128,9 @@ impl Report {
     /// What must not be; empty when all is well.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
-        let counts = &self.counts;
-        if counts.failed > 0 {
-            problems.push(format!("{} connections failed", counts.failed));
+        let counts = self.counts.total();
+        if counts.failed() > 0 {
+            problems.push(format!("{} connections failed", counts.failed()));
         }
         if counts.unexpected_full > 0 {
             problems.push(format!("{} tickets were lost", counts.unexpected_full));
@@ -213,6 +202,7 @@ impl Report {
                 "of_workers": it.of_workers.each_ref().map(footprint),
             })
         };
+        let total = self.counts.total();
         json!({
             "seed": self.plan.seed,
             "threads": self.plan.threads,
@@ -220,12 +210,12 @@ impl Report {
             "lifetime_s": LIFETIME.as_secs(),
             "took_s": self.took.as_secs_f64(),
             "versions": self.versions,
-            "handshakes": self.counts.all(),
-            "resumed": self.counts.resumed(),
+            "handshakes": total.handshakes,
+            "resumed": total.resumed,
             "nginx": versions(Which::Nginx),
             "haproxy": versions(Which::Haproxy),
-            "unexpected_full": self.counts.unexpected_full,
-            "failed": self.counts.failed,
+            "unexpected_full": total.unexpected_full,
+            "failed": total.failed(),
             "cut_off_and_tried_again": self.counts.cut_off,
             "reloads": self.deeds.reloads,
             "reloads_left_out": self.deeds.skipped,
@@ -237,7 +227,7 @@ impl Report {
             "keys_erased": self.ring.made.saturating_sub(self.ring.present),
             "course": { "nginx": course(0), "haproxy": course(1) },
             "problems": self.problems(),
-            "notes": self.counts.notes,
+            "notes": total.notes,
             "footprint_is": ["private KiB", "Pss KiB", "descriptors"],
             "samples": self.samples.iter().map(sample).collect::<Vec<_>>(),
         })
@@ -288,6 +278,6 @@ impl fmt::Display for Report {
                 open.end
             )?;
         }
-        self.counts.notes.iter().try_for_each(|note| writeln!(f, "  {note}"))
+        self.counts.total().notes.iter().try_for_each(|note| writeln!(f, "  {note}"))
     }
 }

@@ -7,10 +7,11 @@ use anyhow::{Context, Result};
 
 use super::{LIFETIME, ROTATE};
 use crate::client::{Client, TlsVersion};
+use crate::environment::ring_status;
 use crate::haproxy::{self, Haproxy, Mode};
 use crate::nginx::{self, Nginx};
 use crate::process::Process;
-use crate::{RingDir, artifacts, wait};
+use crate::{RingDir, wait};
 
 /// The ring's name, for both.
 const RING: &str = "soak";
@@ -155,14 +156,7 @@ impl Servers {
     }
 
     fn ring_now(&self) -> Result<RingFacts> {
-        let output = Command::new(artifacts::tktrot()?)
-            .args(["status", "--json"])
-            .arg(self.ring.path().join(format!("{RING}.ring")))
-            .output()?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        let status: serde_json::Value = serde_json::from_str(&text)
-            .with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?;
-        let ring = &status["rings"][0];
+        let ring = ring_status(self.ring.path())?;
         let made = ring["counters"]["rotations"].as_u64().context("no counter of rotations")?;
         let present = ring["keys"].as_array().context("no keys")?.len() as u64;
         Ok(RingFacts { made, present })
