@@ -130,7 +130,7 @@ impl fmt::Display for AskError {
                 f.write_str("its agent answers its own user and root only: run this as root (sudo)")
             }
             AskError::Silent => f.write_str("its agent does not answer"),
-            AskError::Unreachable(error) => write!(f, "its agent cannot be asked: {error}"),
+            AskError::Unreachable(error) => write!(f, "cannot reach its agent: {error}"),
             AskError::Unreadable(error) => {
                 write!(f, "cannot read the agent's reply; is the agent another version? ({error})")
             }
@@ -218,14 +218,14 @@ pub fn bind(path: &Path) -> anyhow::Result<UnixListener> {
         listener.set_nonblocking(true)?;
         Ok(listener)
     };
-    bound().with_context(|| format!("{}: the control socket cannot be made", path.display()))
+    bound().with_context(|| format!("{}: cannot make the control socket", path.display()))
 }
 
 /// Answers until the agent ends.
 pub async fn serve(listener: UnixListener, user: Uid, driver: mpsc::Sender<Asked>) {
     let listener = match AsyncListener::from_std(listener) {
         Ok(listener) => listener,
-        Err(error) => return tracing::error!(%error, "the control socket does not work"),
+        Err(error) => return tracing::error!(%error, "cannot serve the control socket"),
     };
     let places = Arc::new(Semaphore::new(AT_ONCE));
     loop {
@@ -265,7 +265,7 @@ async fn answer(
             driver.send((question, answer)).await?;
             answered.await.unwrap_or_else(|_| Reply::Error("it stops".into()))
         }
-        Err(error) => Reply::Error(format!("this is no question: {error}")),
+        Err(error) => Reply::Error(format!("cannot read the question: {error}")),
     };
     timeout(ANSWER_WITHIN, writer.write_all(&line(&reply)?)).await??;
     Ok(())

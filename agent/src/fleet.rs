@@ -63,7 +63,8 @@ impl Prepared {
             }
             Prepared::Mesh(config) => {
                 let mut instance = [0; 8];
-                openssl::rand::rand_bytes(&mut instance).context("OpenSSL's generator fails")?;
+                openssl::rand::rand_bytes(&mut instance)
+                    .context("OpenSSL's random number generator failed")?;
                 let instance = u64::from_ne_bytes(instance);
                 let me = Hello { node: ring.node(), instance, ring: name.into() };
                 Some(Mesh::start(config, me)?)

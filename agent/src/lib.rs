@@ -61,12 +61,12 @@ pub fn run(
 ) -> Result<()> {
     let began = Instant::now();
     journal::open(fleet.agent.log);
-    privileges::keep_memory_to_itself().context("the process cannot be kept from core dumps")?;
+    privileges::keep_memory_to_itself().context("cannot disable core dumps")?;
     let started = Started::open(fleet, config, open()?)?;
     let user = privileges::drop_to(&fleet.agent.user)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .context("the runtime cannot be made")?;
+        .context("cannot start the async runtime")?;
     LocalSet::new().block_on(&runtime, driver::run(started, user, began))
 }

@@ -124,13 +124,13 @@ impl HostRing {
             None => None,
             Some(Ok(governed)) => {
                 if self.refused_at.take().is_some() {
-                    tracing::info!("the ring can be written again");
+                    tracing::info!("can write the ring again");
                 }
                 Some(governed)
             }
             Some(Err(failure)) => {
                 if self.refused_at.replace(Some(Instant::now())).is_none() {
-                    tracing::error!(%failure, "the ring cannot be written");
+                    tracing::error!(%failure, "cannot write the ring");
                 }
                 None
             }
@@ -223,7 +223,7 @@ impl Act<'_> {
         let governed = self.governed.as_ref()?;
         let name = governed
             .make(times)
-            .inspect_err(|failure| tracing::error!(%failure, "no key could be made"))
+            .inspect_err(|failure| tracing::error!(%failure, "cannot make a key"))
             .ok()?;
         let entry = governed.entries().into_iter().find(|entry| entry.name == name)?;
         self.ring.known.borrow_mut().insert(name, entry.times);

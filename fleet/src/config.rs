@@ -224,7 +224,8 @@ impl Config {
             let section = Section::of(text, "[redis]", at, value, &REDIS)?;
             config.redis = Some(redis(&section)?);
             if config.mesh.is_some() {
-                let message = "keys are shared by a mesh or through Redis; remove one of the two";
+                let message = "keys are shared either by a mesh or through Redis; remove one of \
+                               the two";
                 return Err(section.flaw(None, message));
             }
         }
@@ -299,7 +300,7 @@ fn credentials(section: &Section<'_>) -> Result<Credentials, Flaw> {
         if let Some(other) = ["certificate", "key", "ca"].into_iter().find(|name| section.has(name))
         {
             let message =
-                "nodes know each other by secrets or by certificates; remove one of the two";
+                "nodes authenticate with secrets or with certificates; remove one of the two";
             return Err(section.flaw(Some(other), message));
         }
         return secrets(section).map(Credentials::Secrets);

@@ -107,7 +107,9 @@ impl fmt::Display for Refusal {
             Refusal::Ended => "it has ended or was revoked",
             Refusal::TooMany => "its node has more keys than it can need",
             Refusal::Full => "the ring is full",
-            Refusal::Unusable => "it is no key, or another key has its name or a secret of it",
+            Refusal::Unusable => {
+                "it is not a key, or another key has its name or one of its secrets"
+            }
         })
     }
 }

@@ -58,7 +58,7 @@ impl fmt::Display for Flaw {
             Flaw::Length(length) => {
                 write!(f, "it holds {length} bytes, and a fleet secret has {MIN} to {MAX}")?;
             }
-            Flaw::Repetitive => f.write_str("it repeats itself, so it is no secret")?,
+            Flaw::Repetitive => f.write_str("it repeats itself, so it is not a secret")?,
         }
         f.write_str(": `tktrot secret new FILE` makes one")
     }

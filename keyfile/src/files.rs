@@ -114,7 +114,7 @@ fn unused() -> Result<Box<Key>> {
         .fill(&mut key.name.0)
         .and_then(|()| OpenSsl.fill(key.secrets.aes.expose_mut()))
         .and_then(|()| OpenSsl.fill(key.secrets.hmac.expose_mut()));
-    drawn.map(|()| key).map_err(|_| anyhow!("the random number generator fails"))
+    drawn.map(|()| key).map_err(|_| anyhow!("the random number generator failed"))
 }
 
 /// A file for each key, and one that names them all.

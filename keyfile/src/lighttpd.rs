@@ -52,7 +52,7 @@ pub fn parse(bytes: &[u8], now: Now) -> Result<Keys, String> {
     }
     let left = u64::from(number(2)).saturating_sub(now.seconds());
     if left == 0 {
-        return Err("its key has ended: lighttpd opens no ticket of it any more".into());
+        return Err("its key has expired: lighttpd no longer opens its tickets".into());
     }
     let mut key = record::parse(key, Order::HmacFirst).ok_or("it holds no key")?;
     key.times.decrypt_until = now.ring + Duration::from_secs(left);

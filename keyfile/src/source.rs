@@ -35,11 +35,11 @@ fn read_checked(path: &Path) -> Result<Bytes> {
         "others have rights to it (mode {mode:04o}), so its keys may be known: chmod go= and, \
          better, replace them"
     );
-    ensure!(facts.len() <= MAX_SIZE, "it has {} bytes: no file of keys", facts.len());
+    ensure!(facts.len() <= MAX_SIZE, "it has {} bytes: not a file of keys", facts.len());
     // One byte more: a file that grows is another size than it had.
     let mut bytes = buffer(facts.len() as usize + 1);
     read_into(file, &mut bytes)?;
-    ensure!(bytes.len() as u64 == facts.len(), "it changes while it is read");
+    ensure!(bytes.len() as u64 == facts.len(), "it changed while it was read");
     Ok(bytes)
 }
 

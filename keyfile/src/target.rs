@@ -46,12 +46,12 @@ pub fn write(path: &Path, bytes: &[u8], manner: Manner) -> Result<Written> {
 
 fn write_checked(path: &Path, bytes: &[u8], manner: Manner) -> Result<Written> {
     if let Ok(there) = fs::symlink_metadata(path) {
-        ensure!(there.is_file(), "it is there, and not a regular file");
+        ensure!(there.is_file(), "it exists and is not a regular file");
     }
     let mut file = tempfile::Builder::new()
         .prefix(".tktrot-")
         .tempfile_in(directory(path))
-        .context("nothing can be written into its directory")?;
+        .context("cannot write into its directory")?;
     if manner.disk != Disk::Forced && !on_memory(file.as_file()) {
         let or = if manner.disk == Disk::Refused { ", or give --force-disk" } else { "" };
         bail!(
@@ -62,8 +62,9 @@ fn write_checked(path: &Path, bytes: &[u8], manner: Manner) -> Result<Written> {
     file.write_all(bytes)?;
     if manner.group.is_some() {
         let given = fchown(file.as_file(), None, manner.group);
-        given
-            .context("it cannot be given to its group: its writer must be root or of that group")?;
+        given.context(
+            "cannot give it to its group: whoever writes it must be root or in that group",
+        )?;
     }
     file.as_file().set_permissions(fs::Permissions::from_mode(manner.mode))?;
     file.as_file().sync_all()?;
@@ -90,7 +91,7 @@ impl Written {
         let path = self.path;
         let placed = self.file.persist(&path).map_err(|error| error.error);
         let synced = placed.and_then(|_| File::open(directory(&path))?.sync_all());
-        synced.with_context(|| format!("{}: it cannot be put there", path.display()))
+        synced.with_context(|| format!("{}: cannot move it into place", path.display()))
     }
 }
 
@@ -104,7 +105,7 @@ pub fn remove(path: &Path) -> Result<bool> {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error).with_context(|| {
-            format!("{}: it holds a key of former times and cannot be removed", path.display())
+            format!("{}: cannot remove it, and it holds an old key", path.display())
         }),
     }
 }

@@ -34,7 +34,7 @@ pub async fn run(command: &[String], limit: Duration) -> Result<Option<String>> 
         .process_group(0)
         .kill_on_drop(true)
         .spawn()
-        .with_context(|| format!("command {program}: it cannot be started"))?;
+        .with_context(|| format!("command {program}: cannot start it"))?;
     let mut output = Output::of(&mut child);
     let ended = time::timeout(limit, output.beside(child.wait())).await;
     let Ok(status) = ended else {

@@ -49,7 +49,7 @@ fn format(format: config::Format) -> Format {
 }
 
 fn group(name: &str) -> Result<u32> {
-    let found = Group::from_name(name).context("the groups of this host cannot be read")?;
+    let found = Group::from_name(name).context("cannot read this host's groups")?;
     Ok(found.with_context(|| format!("group: there is no group {name}"))?.gid.as_raw())
 }
 

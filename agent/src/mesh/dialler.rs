@@ -21,8 +21,8 @@ use super::targets::{self, State, Target};
 const LOOKUP_WITHIN: Duration = Duration::from_secs(5);
 
 // What complaints are about.
-const DIALLING: &str = "it cannot be connected to";
-const LOOK_UP: &str = "it cannot be looked up";
+const DIALLING: &str = "cannot connect";
+const LOOK_UP: &str = "cannot look up its name";
 
 /// Keeps the addresses of the peer of this number current.
 pub async fn follow(state: Rc<MeshState>, number: usize, peer: Peer) {

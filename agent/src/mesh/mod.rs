@@ -81,7 +81,7 @@ impl MeshConfig {
     pub fn read(mesh: &config::Mesh) -> Result<MeshConfig> {
         let tls = Tls::read(&mesh.credentials).context("[mesh]")?;
         let listener = TcpListener::bind(mesh.listen)
-            .with_context(|| format!("[mesh]: {} cannot be listened on", mesh.listen))?;
+            .with_context(|| format!("[mesh]: cannot listen on {}", mesh.listen))?;
         Ok(MeshConfig { listener, peers: mesh.peers.clone(), tls, timing: Timing::default() })
     }
 }
@@ -187,7 +187,7 @@ impl Mesh {
         // Who does not take it in time does without.
         let _ = timeout(state.timing.farewell, all_ended).await;
         for link in state.registry.borrow().links() {
-            link.stop.say("the agent stops");
+            link.stop.say("the agent is stopping");
         }
     }
 }

@@ -320,8 +320,8 @@ impl Persistence {
                     .into(),
             ),
             Persistence::Unknown(why) => Some(format!(
-                "whether it writes keys to disk could not be checked ({why}); allow this user \
-                 `+config|get`, or see to it that appendonly is no and save is empty"
+                "cannot check whether it writes keys to disk ({why}); allow this user \
+                 `+config|get`, or make sure that appendonly is no and save is empty"
             )),
         }
     }

@@ -166,7 +166,7 @@ impl Names {
         }
         let answer: Vec<Value> = look.query_async(connection).await?;
         let Ok([seconds, micros, mark, values, records]) = <[Value; 5]>::try_from(answer) else {
-            bail!("Redis gives an answer to EVAL that is none");
+            bail!("Redis' answer to EVAL has the wrong form");
         };
         let seconds: String = from_redis_value(seconds)?;
         let micros: String = from_redis_value(micros)?;
