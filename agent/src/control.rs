@@ -39,11 +39,11 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Question {
-    /// How it goes: [`super::figures::Figures`].
+    /// How the agent and its peers are doing: [`super::figures::Figures`].
     Peers {},
-    /// A new key is to encrypt as soon as the fleet has it: [`Rotated`].
+    /// Make a new key, which encrypts as soon as the fleet has it: [`Rotated`].
     Rotate {},
-    /// Keys are to end everywhere: [`Revoked`].
+    /// End keys in the whole fleet: [`Revoked`].
     Revoke { keys: Which },
 }
 
@@ -57,7 +57,7 @@ pub enum Which {
     These(Vec<String>),
 }
 
-/// The word for all.
+/// The word `all`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum All {
     #[serde(rename = "all")]
@@ -69,16 +69,16 @@ pub enum All {
 pub struct Rotated {
     /// The first hex digits of its name.
     pub key: String,
-    /// Peers that have it.
+    /// How many peers have it.
     pub peers: usize,
 }
 
 /// Keys have ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Revoked {
-    /// On this host, so many.
+    /// How many ended on this host.
     pub keys: usize,
-    /// Peers that were told.
+    /// How many peers were told.
     pub peers: usize,
 }
 
@@ -182,7 +182,7 @@ fn exchange(path: &Path, question: &Question) -> Result<String, AskError> {
     Ok(reply)
 }
 
-/// As one line.
+/// A value as a line of JSON.
 fn line(value: &impl Serialize) -> io::Result<Vec<u8>> {
     let mut line = serde_json::to_vec(value)?;
     line.push(b'\n');

@@ -149,7 +149,7 @@ impl Fleet {
         }
     }
 
-    /// How it goes.
+    /// What `tktrot peers` and metrics tell of it.
     pub fn tell(&self, ring: &HostRing) -> Told {
         match self {
             Fleet::Nodes(nodes) => nodes.tell(ring),

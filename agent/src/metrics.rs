@@ -30,7 +30,8 @@ const WITHIN: Duration = Duration::from_secs(5);
 /// Bytes of a request's head.
 const HEAD: usize = 8 * 1024;
 
-struct Source {
+/// Who knows what is asked for.
+struct Knowing {
     of_ring: RingMetrics,
     driver: mpsc::Sender<Asked>,
 }
@@ -41,7 +42,7 @@ pub async fn serve(listener: StdTcpListener, of_ring: RingMetrics, driver: mpsc:
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "cannot serve metrics"),
     };
-    let source = Arc::new(Source { of_ring, driver });
+    let source = Arc::new(Knowing { of_ring, driver });
     let places = Arc::new(Semaphore::new(AT_ONCE));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
@@ -67,7 +68,7 @@ pub async fn serve(listener: StdTcpListener, of_ring: RingMetrics, driver: mpsc:
     }
 }
 
-async fn respond(request: &Request<Incoming>, source: &Source) -> Response<Full<Bytes>> {
+async fn respond(request: &Request<Incoming>, source: &Knowing) -> Response<Full<Bytes>> {
     let plain = |status, text: &str| {
         let mut response = Response::new(Full::from(format!("{text}\n")));
         *response.status_mut() = status;
@@ -92,7 +93,7 @@ async fn respond(request: &Request<Incoming>, source: &Source) -> Response<Full<
     }
 }
 
-async fn text(source: &Source) -> Result<String> {
+async fn text(source: &Knowing) -> Result<String> {
     let of_ring = Arc::clone(&source.of_ring);
     // It waits where somebody writes the ring; the node must not.
     let of_ring = tokio::task::spawn_blocking(move || of_ring()).await?;

@@ -158,7 +158,7 @@ impl Nodes {
         format!("{} of {others} peers up", self.up.len())
     }
 
-    /// How it goes.
+    /// What `tktrot peers` and metrics tell of it.
     pub fn tell(&self, ring: &HostRing) -> Told {
         let now = ring.now();
         let counts = self.node.keys_by_origin();

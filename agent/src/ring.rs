@@ -48,9 +48,7 @@ pub enum Change {
 
 /// A key that is to be put into the ring.
 pub struct Arrival {
-    /// What it is.
     pub facts: Facts,
-    /// Its secrets.
     pub secrets: Secrets,
 }
 
@@ -66,7 +64,7 @@ pub struct Act<'r> {
 }
 
 impl HostRing {
-    /// The ring that both are.
+    /// Both are of the same ring.
     pub fn new(keyring: Keyring, view: Arc<View>) -> Self {
         let node = keyring.ring().header().node.load(Ordering::Relaxed);
         // The last server that ends erases the keys of a ring that nobody else deals with.
@@ -91,7 +89,7 @@ impl HostRing {
         self.keyring.now()
     }
 
-    /// What the ring is asked for.
+    /// What its keys should be like.
     pub fn policy(&self) -> Policy {
         self.keyring.policy()
     }

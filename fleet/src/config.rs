@@ -90,9 +90,7 @@ pub struct Mesh {
 /// A peer as it is configured.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Peer {
-    /// Who.
     pub host: Host,
-    /// At which port.
     pub port: u16,
 }
 

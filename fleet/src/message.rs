@@ -126,7 +126,6 @@ pub enum Message<S> {
     Refused(Vec<(KeyName, Refusal)>),
     /// These were revoked; with `all`, every key was that the receiver holds.
     Revoked {
-        /// Which.
         keys: Vec<Tombstone>,
         /// Also those that the sender does not know.
         all: bool,
@@ -135,7 +134,6 @@ pub enum Message<S> {
     Pull,
     /// Keys of any node; not to be acknowledged.
     Held {
-        /// The keys.
         keys: Vec<Offer<S>>,
         /// True if these were the last of a [`Message::Pull`]'s answer.
         last: bool,

@@ -199,9 +199,9 @@ pub struct PeerStatus {
     pub address: String,
     /// Who is there, or was there last.
     pub node: Option<NodeId>,
-    /// How it stands.
+    /// Whether it is connected.
     pub state: PeerState,
-    /// The least of late.
+    /// The least round trip of late.
     pub round_trip: Option<Duration>,
     /// When it last said that it took keys.
     pub acknowledged: Option<Time>,

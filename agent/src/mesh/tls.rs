@@ -17,7 +17,7 @@ use openssl::x509::store::X509StoreBuilder;
 use openssl::x509::{X509, X509VerifyResult};
 use tktrot_fleet::config::Credentials;
 use tktrot_fleet::secret::FleetSecret;
-use tktrot_keyfile::source;
+use tktrot_keyfile::private;
 use tokio::net::TcpStream;
 use tokio_openssl::SslStream;
 
@@ -215,7 +215,7 @@ struct Certificate {
 fn read_certificate(certificate: &Path, key: &Path, ca: &Path) -> Result<Certificate> {
     let chain = certificates(certificate)?;
     let cas = certificates(ca)?;
-    let pem = source::read(key)?;
+    let pem = private::read(key)?;
     // Without a callback OpenSSL would ask for a password on the terminal.
     let private = PKey::private_key_from_pem_callback(&pem, |_| Err(ErrorStack::get()));
     let Ok(private) = private else {

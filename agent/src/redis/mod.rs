@@ -254,7 +254,7 @@ impl ThroughRedis {
         }
     }
 
-    /// How it goes.
+    /// What `tktrot peers` and metrics tell of it.
     pub fn tell(&self, ring: &HostRing) -> Told {
         let now = ring.now();
         Told {

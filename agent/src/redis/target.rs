@@ -12,7 +12,7 @@ use tktrot_fleet::config::{Redis, RedisAt};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use tktrot_keyfile::source;
+use tktrot_keyfile::private;
 
 /// How long any command may take, and a connection.
 pub const LIMIT: Duration = Duration::from_secs(2);
@@ -45,7 +45,7 @@ impl Target {
             }
         };
         let password = config.password_file.as_ref().map(|file| {
-            let bytes = source::read(file)?;
+            let bytes = private::read(file)?;
             let text = std::str::from_utf8(&bytes).ok().map(str::trim_ascii);
             let text = text.filter(|text| !text.is_empty() && !text.contains('\n'));
             let text = text.with_context(|| {

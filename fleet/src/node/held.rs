@@ -13,12 +13,12 @@ use tktrot::secret::KeyName;
 use super::limits::Room;
 use crate::message::{Facts, NodeId, Refusal};
 
-/// How a key came here.
+/// Who told this node of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ToldBy {
-    /// The node that made it said so itself.
+    /// The node that made it.
     Maker,
-    /// Another one did, or it was in the ring before.
+    /// Another one, or it was in the ring before.
     Other,
 }
 
@@ -61,7 +61,7 @@ impl Held {
         self.keys.contains_key(name)
     }
 
-    /// All of them.
+    /// All keys of other nodes.
     pub fn all(&self) -> impl Iterator<Item = Facts> {
         self.keys.iter().map(|(name, key)| key.facts(*name))
     }
@@ -78,7 +78,7 @@ impl Held {
         if self.len() >= room.of_all { Err(Refusal::Full) } else { Ok(()) }
     }
 
-    /// One more.
+    /// A key that the ring has, or is being given.
     pub fn insert(&mut self, facts: Facts, told_by: ToldBy) {
         let Facts { name, origin, times, plain } = facts;
         self.ends.push(Reverse((times.decrypt_until, name.0)));
@@ -103,14 +103,14 @@ impl Held {
         }
     }
 
-    /// One less; tells what it was, and how it came.
+    /// Takes out a key; tells what it was, and who told of it.
     pub fn remove(&mut self, name: &KeyName) -> Option<(Facts, ToldBy)> {
         let key = self.keys.remove(name)?;
         self.count(key.origin, key.told_by, -1);
         Some((key.facts(*name), key.told_by))
     }
 
-    /// How a key came here.
+    /// Who told of a key.
     pub fn told_by(&self, name: &KeyName) -> Option<ToldBy> {
         self.keys.get(name).map(|key| key.told_by)
     }

@@ -27,7 +27,6 @@ pub struct HeldKey {
 /// What Redis has, or had, of a key.
 #[derive(Clone, Copy, Debug)]
 pub struct InRedis {
-    /// Where.
     pub slot: Slot,
     /// As it was stored last.
     pub terms: Terms,

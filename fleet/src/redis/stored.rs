@@ -156,7 +156,6 @@ impl Terms {
 /// Something that was revoked, until when nobody may bring it back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Grave {
-    /// What.
     pub what: Revoked,
     /// Until then, on Redis' clock.
     pub ends: RedisTime,
