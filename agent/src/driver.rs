@@ -1,4 +1,5 @@
-//! The agent's loop: looks at the ring, passes on what happens, answers, until it is told to stop.
+//! The agent's loop: it looks at the ring, waits for peers or Redis, and answers questions, until
+//! it is told to stop.
 
 use std::time::Duration;
 

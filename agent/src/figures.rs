@@ -1,5 +1,5 @@
-//! What is told of the agent: `tktrot peers`, and the metrics beside those of the ring.
-//! docs/schemas/peers.schema.json says how the former looks.
+//! What `tktrot peers` and the metrics report about the agent. docs/schemas/peers.schema.json
+//! describes the former.
 
 use std::collections::HashMap;
 use std::time::Duration;

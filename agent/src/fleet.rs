@@ -1,4 +1,4 @@
-//! How this host shares its keys: one of two ways, and the same for the agent.
+//! How this host shares its keys: one of two ways, behind one interface for the agent's loop.
 
 use anyhow::{Context, Result};
 use tktrot::clock::Time;

@@ -1,5 +1,5 @@
-//! Every host makes keys of its own, and all have them all: the node's events and actions, between
-//! the ring and the peers. Also for a host that has no peers.
+//! Every host makes its own keys, and all hosts hold all of them: the events and actions of the
+//! state machine, between the ring and the peers. A host without peers works the same way.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::future;

@@ -1,4 +1,4 @@
-//! What the service manager is told (sd_notify(3)), if there is one that wants to know.
+//! What the service manager is told (sd_notify(3)), if there is one.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;

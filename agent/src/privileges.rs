@@ -1,5 +1,5 @@
-//! What the agent may do: as root it opens what it needs, and then becomes somebody else, who may
-//! do nothing with any of it but through what is open.
+//! Privileges: the agent opens what it needs as root, then becomes a user who can do nothing
+//! except with what is open.
 
 use std::fs;
 use std::io;

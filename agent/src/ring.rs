@@ -1,5 +1,5 @@
-//! The ring of this host, as the agent changes it, and what others changed in it. It knows nothing of how
-//! keys are shared: what it says, those who share them translate.
+//! The ring of this host, as the agent changes it, and what others changed in it. It knows nothing
+//! of how keys are shared: whoever shares them translates what it says.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;

@@ -1,4 +1,4 @@
-//! What the agent opens while it still may.
+//! What the agent opens before it gives up its privileges.
 
 use std::net::TcpListener as StdTcpListener;
 use std::os::unix::net::UnixListener as StdUnixListener;

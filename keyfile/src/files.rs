@@ -1,4 +1,4 @@
-//! Which files a format has, and what comes into them.
+//! Which files each format has, and what is written into them.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! Files of ticket keys, as servers take them that have none of ours. Which format a file is in
-//! is said and never guessed: most are nothing but random bytes.
+//! Ticket key files of servers that do not use libtktrot. Which format a file has is stated, never
+//! guessed: most are nothing but random bytes.
 //!
 //! - [`record`]: a key as bytes: its name, then two secrets
 //! - [`nginx`], [`haproxy`], [`lighttpd`], [`apache`], [`raw`]: one format each

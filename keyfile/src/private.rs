@@ -1,5 +1,5 @@
-//! Files that nobody else has to do with: one is read only if nobody else could have read or written it,
-//! and written in memory, for nobody else, and whole or not at all.
+//! Private files: read only if nobody else could have read or written them; written in memory, for
+//! nobody else, and whole or not at all.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};

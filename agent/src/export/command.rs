@@ -1,4 +1,5 @@
-//! The command of an entry: no shell, a limited time, and its last word kept.
+//! The command of an entry: run without a shell, for a limited time; its last line of output is
+//! kept.
 
 use std::io;
 use std::process::Stdio;

@@ -1,5 +1,5 @@
-//! A connection: frames as they come from it, and from the moment on when both ends have said who they
-//! are, listening, speaking and signs of life until it ends.
+//! A connection: the frames that come from it, and, once both ends have said who they are,
+//! listening, speaking and signs of life until it ends.
 
 use std::rc::Rc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! The peers that are called: their names are looked up again and again, and each address is dialled, by
-//! a task of its own, for as long as its node is not connected.
+//! Connections that this node opens to its peers: their names are looked up again and again, and
+//! each address is dialled, by a task of its own, for as long as its node is not connected.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;

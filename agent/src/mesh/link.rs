@@ -1,4 +1,5 @@
-//! A connection with a node, as others have it: its facts, what is to be sent, and how it ends.
+//! A connection with a node, as other tasks see it: its facts, what is to be sent, and how it
+//! ends.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

@@ -1,4 +1,4 @@
-//! Those who call.
+//! Connections that peers open to this node.
 
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;

@@ -1,11 +1,11 @@
 //! The mesh: an encrypted connection with every peer, kept up, over which nodes share keys.
 //!
-//! All of it runs on one thread, in a [`tokio::task::LocalSet`]. None of these uses one below it:
+//! All of it runs on one thread, in a [`tokio::task::LocalSet`]. Modules use only those further down:
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`listener`] | those who call |
-//! | [`dialler`] | those who are called |
+//! | [`listener`] | connections from peers |
+//! | [`dialler`] | connections to peers |
 //! | [`greeting`] | the first words on a connection |
 //! | [`connection`] | frames, messages and signs of life |
 //! | [`state`] | what all of these have in common, and what the agent is told |

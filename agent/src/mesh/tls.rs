@@ -1,5 +1,5 @@
 //! TLS between peers: 1.3 and nothing older, AES-256-GCM, and always an ephemeral key exchange, so
-//! that who records a connection and later has the fleet secret reads nothing. No tickets, no early
+//! that whoever records a connection and later gets the fleet secret reads nothing. No tickets, no early
 //! data, no certificate of anybody but the fleet's own CA.
 
 use std::fs;

@@ -1,4 +1,4 @@
-//! Names of keys that are over: nobody brings them back.
+//! Names of keys that have ended or were revoked, and must not come back.
 
 use std::collections::HashMap;
 use std::time::Duration;
