@@ -119,7 +119,7 @@ impl Started {
 fn lock(view: &View) -> Result<Flock<std::fs::File>> {
     let file = view.file().try_clone()?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
-        Errno::EWOULDBLOCK => anyhow!("another agent already governs this ring"),
+        Errno::EWOULDBLOCK => anyhow!("another agent governs this ring already"),
         errno => anyhow!("flock: {errno}"),
     })
 }

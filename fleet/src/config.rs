@@ -309,7 +309,7 @@ fn credentials(section: &Section<'_>) -> Result<Credentials, Flaw> {
         }
         (None, None, None) => Err(section.flaw(
             None,
-            "nodes need something to know each other by: secrets = [\"/etc/tktrot/fleet.secret\"] \
+            "nodes need something to authenticate with: secrets = [\"/etc/tktrot/fleet.secret\"] \
              (tktrot secret new makes one), or certificate, key and ca",
         )),
         _ => Err(section.flaw(None, "certificate, key and ca are needed together")),

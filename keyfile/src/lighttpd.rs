@@ -106,8 +106,8 @@ mod tests {
     #[test]
     fn another_version_and_a_key_that_has_ended_are_refused() {
         assert_eq!(flaw(&file(1, NOW, NOW + 60)), "it has version 1, not 0");
-        assert!(flaw(&file(0, 0, NOW)).starts_with("its key has ended"));
-        assert!(flaw(&file(0, 0, 0)).starts_with("its key has ended"));
+        assert!(flaw(&file(0, 0, NOW)).starts_with("its key has expired"));
+        assert!(flaw(&file(0, 0, 0)).starts_with("its key has expired"));
     }
 
     #[test]
