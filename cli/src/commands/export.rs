@@ -66,7 +66,7 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
         "{}: {} of {} keys; {} encrypts",
         output.display(),
         count,
-        selection.len(),
+        selection.count(),
         lineup.encrypts.name
     );
     if selection.left_out > 0 {
