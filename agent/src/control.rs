@@ -39,11 +39,11 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Question {
-    /// How it goes: [`super::figures::Figures`].
+    /// How the agent and its peers are doing: [`super::figures::Figures`].
     Peers {},
-    /// A new key is to encrypt as soon as the fleet has it: [`Rotated`].
+    /// Make a new key, which encrypts as soon as the fleet has it: [`Rotated`].
     Rotate {},
-    /// Keys are to end everywhere: [`Revoked`].
+    /// End keys in the whole fleet: [`Revoked`].
     Revoke { keys: Which },
 }
 
@@ -57,7 +57,7 @@ pub enum Which {
     These(Vec<String>),
 }
 
-/// The word for all.
+/// The word `all`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum All {
     #[serde(rename = "all")]
@@ -69,16 +69,16 @@ pub enum All {
 pub struct Rotated {
     /// The first hex digits of its name.
     pub key: String,
-    /// Peers that have it.
+    /// How many peers have it.
     pub peers: usize,
 }
 
 /// Keys have ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Revoked {
-    /// On this host, so many.
+    /// How many ended on this host.
     pub keys: usize,
-    /// Peers that were told.
+    /// How many peers were told.
     pub peers: usize,
 }
 
@@ -130,7 +130,7 @@ impl fmt::Display for AskError {
                 f.write_str("its agent answers its own user and root only: run this as root (sudo)")
             }
             AskError::Silent => f.write_str("its agent does not answer"),
-            AskError::Unreachable(error) => write!(f, "its agent cannot be asked: {error}"),
+            AskError::Unreachable(error) => write!(f, "cannot reach its agent: {error}"),
             AskError::Unreadable(error) => {
                 write!(f, "cannot read the agent's reply; is the agent another version? ({error})")
             }
@@ -182,7 +182,7 @@ fn exchange(path: &Path, question: &Question) -> Result<String, AskError> {
     Ok(reply)
 }
 
-/// As one line.
+/// A value as a line of JSON.
 fn line(value: &impl Serialize) -> io::Result<Vec<u8>> {
     let mut line = serde_json::to_vec(value)?;
     line.push(b'\n');
@@ -218,14 +218,14 @@ pub fn bind(path: &Path) -> anyhow::Result<UnixListener> {
         listener.set_nonblocking(true)?;
         Ok(listener)
     };
-    bound().with_context(|| format!("{}: the control socket cannot be made", path.display()))
+    bound().with_context(|| format!("{}: cannot make the control socket", path.display()))
 }
 
 /// Answers until the agent ends.
 pub async fn serve(listener: UnixListener, user: Uid, driver: mpsc::Sender<Asked>) {
     let listener = match AsyncListener::from_std(listener) {
         Ok(listener) => listener,
-        Err(error) => return tracing::error!(%error, "the control socket does not work"),
+        Err(error) => return tracing::error!(%error, "cannot serve the control socket"),
     };
     let places = Arc::new(Semaphore::new(AT_ONCE));
     loop {
@@ -265,7 +265,7 @@ async fn answer(
             driver.send((question, answer)).await?;
             answered.await.unwrap_or_else(|_| Reply::Error("it stops".into()))
         }
-        Err(error) => Reply::Error(format!("this is no question: {error}")),
+        Err(error) => Reply::Error(format!("cannot read the question: {error}")),
     };
     timeout(ANSWER_WITHIN, writer.write_all(&line(&reply)?)).await??;
     Ok(())

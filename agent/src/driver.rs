@@ -1,4 +1,5 @@
-//! The agent's loop: looks at the ring, passes on what happens, answers, until it is told to stop.
+//! The agent's loop: it looks at the ring, waits for peers or Redis, and answers questions, until
+//! it is told to stop.
 
 use std::time::Duration;
 
@@ -43,7 +44,7 @@ struct Driver {
 /// Runs the agent until it is told to stop.
 pub async fn run(started: Started, user: Uid, began: Instant) -> Result<()> {
     let stop = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
-    let [Ok(terminate), Ok(interrupt)] = stop else { bail!("signals cannot be awaited") };
+    let [Ok(terminate), Ok(interrupt)] = stop else { bail!("cannot wait for signals") };
     let (asks, asked) = mpsc::channel(16);
     tokio::task::spawn_local(control::serve(started.control, user, asks.clone()));
     if let Some((of_ring, listener)) = started.metrics {
@@ -127,7 +128,7 @@ impl Driver {
             tracing::info!(
                 rotate = policy.rotate_every.as_secs(),
                 lifetime = policy.lifetime.as_secs(),
-                "servers ask for other keys"
+                "servers ask for a different rotation or lifetime"
             );
             self.policy = policy;
             self.fleet.adapt(policy, &self.ring);

@@ -1,5 +1,5 @@
-//! What is told of the agent: `tktrot peers`, and the metrics beside those of the ring.
-//! docs/schemas/peers.schema.json says how the former looks.
+//! What `tktrot peers` and the metrics report about the agent. docs/schemas/peers.schema.json
+//! describes the former.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -18,7 +18,7 @@ pub struct Figures {
     pub version: u32,
     /// The ring's name.
     pub ring: String,
-    /// This node.
+    /// This node's id.
     pub node: String,
     /// How it shares its keys, and with whom.
     #[serde(flatten)]
@@ -74,10 +74,10 @@ pub enum Sharing {
     Redis,
 }
 
-/// One peer.
+/// One peer of a mesh.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Peer {
-    /// Where it is.
+    /// Host and port, or as the settings name it while it has no address.
     pub address: String,
     /// Who it is; null as long as it has not said so.
     pub node: Option<String>,
@@ -98,13 +98,13 @@ pub struct Peer {
     pub last_error: Option<String>,
 }
 
-/// Whether a peer can be talked to.
+/// Whether a peer is connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// It can.
+    /// Connected.
     Up,
-    /// It cannot.
+    /// Not connected.
     Down,
     /// It is this node: the same list serves every host.
     #[serde(rename = "self")]
@@ -134,7 +134,6 @@ pub struct Record {
 /// The last acknowledgement of a peer.
 #[derive(Clone, Copy)]
 pub struct Answered {
-    /// When.
     pub at: Time,
     /// How long after the announcement.
     pub after: Duration,

@@ -1,4 +1,4 @@
-//! How this host shares its keys: one of two ways, and the same for the agent.
+//! How this host shares its keys: one of two ways, behind one interface for the agent's loop.
 
 use anyhow::{Context, Result};
 use tktrot::clock::Time;
@@ -63,7 +63,8 @@ impl Prepared {
             }
             Prepared::Mesh(config) => {
                 let mut instance = [0; 8];
-                openssl::rand::rand_bytes(&mut instance).context("OpenSSL's generator fails")?;
+                openssl::rand::rand_bytes(&mut instance)
+                    .context("OpenSSL's random number generator failed")?;
                 let instance = u64::from_ne_bytes(instance);
                 let me = Hello { node: ring.node(), instance, ring: name.into() };
                 Some(Mesh::start(config, me)?)
@@ -148,7 +149,7 @@ impl Fleet {
         }
     }
 
-    /// How it goes.
+    /// What `tktrot peers` and metrics tell of it.
     pub fn tell(&self, ring: &HostRing) -> Told {
         match self {
             Fleet::Nodes(nodes) => nodes.tell(ring),

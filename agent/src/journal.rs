@@ -1,5 +1,5 @@
-//! What the operator is told: lines on stderr, as text or as JSON. A key is named by 8 hex digits,
-//! and a secret never.
+//! The agent's log: lines on stderr, as text or as JSON. A key is named by 8 hex digits, a secret
+//! never.
 
 use std::borrow::Borrow;
 use std::collections::HashMap;

@@ -4,22 +4,22 @@
 //! [`tktrot_fleet::redis::RedisNode`], which know no socket and no clock; this is the shell around
 //! them, all on one thread.
 //!
-//! The ring is opened by the program, whose settings and texts those are ([`Opened`]).
+//! The program opens the ring, because its settings say which, and hands it over ([`Opened`]).
 //!
-//! - [`start`]: what else is opened while the agent still may: secrets, sockets
-//! - [`privileges`]: and how it then becomes somebody who may nothing
+//! - [`start`]: what else is opened before privileges are given up: secrets, sockets
+//! - [`privileges`]: how they are given up
 //! - [`driver`]: the agent's loop
 //! - [`ring`]: the ring, as the agent changes it
 //! - [`fleet`]: how keys are shared, in one of two ways:
 //!   - [`nodes`]: every host's own, with peers through the [`mesh`], or with nobody
 //!   - [`redis`]: the same key for all
-//! - [`export`]: keeps the key files of servers current that cannot load a plugin
+//! - [`export`]: keeps the key files of servers that cannot load a plugin up to date
 //! - [`secrets`]: the files that hold the fleet secret
-//! - [`figures`]: what is told of the agent
-//! - [`control`]: one question and one answer over a socket beside the ring, for the program
-//! - [`metrics`]: the same for Prometheus
+//! - [`figures`]: what `tktrot peers` and the metrics report
+//! - [`control`]: the socket beside the ring on which the program asks, both of its ends
+//! - [`metrics`]: what Prometheus gets
 //! - [`notify`]: what the service manager is told
-//! - [`journal`]: what the operator is told
+//! - [`journal`]: the log
 
 pub mod control;
 mod driver;
@@ -61,12 +61,12 @@ pub fn run(
 ) -> Result<()> {
     let began = Instant::now();
     journal::open(fleet.agent.log);
-    privileges::keep_memory_to_itself().context("the process cannot be kept from core dumps")?;
+    privileges::keep_memory_to_itself().context("cannot disable core dumps")?;
     let started = Started::open(fleet, config, open()?)?;
     let user = privileges::drop_to(&fleet.agent.user)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .context("the runtime cannot be made")?;
+        .context("cannot start the async runtime")?;
     LocalSet::new().block_on(&runtime, driver::run(started, user, began))
 }

@@ -30,7 +30,8 @@ const WITHIN: Duration = Duration::from_secs(5);
 /// Bytes of a request's head.
 const HEAD: usize = 8 * 1024;
 
-struct Source {
+/// Who knows what is asked for.
+struct Knowing {
     of_ring: RingMetrics,
     driver: mpsc::Sender<Asked>,
 }
@@ -39,9 +40,9 @@ struct Source {
 pub async fn serve(listener: StdTcpListener, of_ring: RingMetrics, driver: mpsc::Sender<Asked>) {
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
-        Err(error) => return tracing::error!(%error, "metrics do not work"),
+        Err(error) => return tracing::error!(%error, "cannot serve metrics"),
     };
-    let source = Arc::new(Source { of_ring, driver });
+    let source = Arc::new(Knowing { of_ring, driver });
     let places = Arc::new(Semaphore::new(AT_ONCE));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
@@ -67,7 +68,7 @@ pub async fn serve(listener: StdTcpListener, of_ring: RingMetrics, driver: mpsc:
     }
 }
 
-async fn respond(request: &Request<Incoming>, source: &Source) -> Response<Full<Bytes>> {
+async fn respond(request: &Request<Incoming>, source: &Knowing) -> Response<Full<Bytes>> {
     let plain = |status, text: &str| {
         let mut response = Response::new(Full::from(format!("{text}\n")));
         *response.status_mut() = status;
@@ -77,7 +78,7 @@ async fn respond(request: &Request<Incoming>, source: &Source) -> Response<Full<
         return plain(StatusCode::NOT_FOUND, "there is only /metrics");
     }
     if request.method() != Method::GET {
-        let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET is known");
+        let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET is allowed");
         response.headers_mut().insert(ALLOW, "GET".parse().expect("a header's value"));
         return response;
     }
@@ -92,14 +93,14 @@ async fn respond(request: &Request<Incoming>, source: &Source) -> Response<Full<
     }
 }
 
-async fn text(source: &Source) -> Result<String> {
+async fn text(source: &Knowing) -> Result<String> {
     let of_ring = Arc::clone(&source.of_ring);
     // It waits where somebody writes the ring; the node must not.
     let of_ring = tokio::task::spawn_blocking(move || of_ring()).await?;
     let (answer, answered) = oneshot::channel();
-    source.driver.send((Question::Peers {}, answer)).await.context("the agent stops")?;
-    let Reply::Answer(figures) = answered.await.context("the agent stops")? else {
-        anyhow::bail!("the agent does not tell");
+    source.driver.send((Question::Peers {}, answer)).await.context("the agent is stopping")?;
+    let Reply::Answer(figures) = answered.await.context("the agent is stopping")? else {
+        anyhow::bail!("the agent gives no figures");
     };
     Ok(of_ring? + &of_agent(&serde_json::from_value(figures)?)?)
 }
@@ -114,14 +115,14 @@ fn of_agent(figures: &Figures) -> Result<String> {
         Ok(gauge)
     };
     let ring = figures.ring.as_str();
-    let configured = gauge("peers", "Peers that are configured or have come.", &[])?;
+    let configured = gauge("peers", "Peers that are configured or have connected.", &[])?;
     configured.with_label_values(&[ring]).set(figures.others().count() as f64);
     let up = figures.others().filter(|peer| peer.state == State::Up);
-    let ups = gauge("peers_up", "Peers that can be talked to.", &[])?;
+    let ups = gauge("peers_up", "Peers that are connected.", &[])?;
     ups.with_label_values(&[ring]).set(up.count() as f64);
-    let synced = gauge("synced", "1 if every peer that is up has told what it holds.", &[])?;
+    let synced = gauge("synced", "1 if every connected peer has sent all the keys it holds.", &[])?;
     synced.with_label_values(&[ring]).set(f64::from(u8::from(figures.told.synced)));
-    let age = gauge("synced_age_seconds", "Since when that is no longer so.", &[])?;
+    let age = gauge("synced_age_seconds", "Seconds since last fully synced.", &[])?;
     if let Some(ago) = figures.told.synced_ago {
         age.with_label_values(&[ring]).set(ago);
     }
@@ -133,10 +134,11 @@ fn of_agent(figures: &Figures) -> Result<String> {
     keys.with_label_values(&[ring, "others"]).set(others as f64);
     let answers = gauge(
         "acknowledgement_seconds",
-        "How long a peer took to acknowledge the last key.",
+        "Seconds that a peer took to acknowledge the last key.",
         &["peer"],
     )?;
-    let trips = gauge("round_trip_seconds", "A message to a peer and back.", &["peer"])?;
+    let trips =
+        gauge("round_trip_seconds", "Seconds for a message to a peer and back.", &["peer"])?;
     for peer in figures.others() {
         let labels = [ring, &peer.address];
         if let Some(seconds) = peer.acknowledgement {
@@ -147,18 +149,28 @@ fn of_agent(figures: &Figures) -> Result<String> {
         }
     }
     if let Some(redis) = &figures.told.redis {
-        let up = gauge("redis_up", "1 if Redis can be asked.", &[])?;
+        let up = gauge("redis_up", "1 if Redis is connected.", &[])?;
         up.with_label_values(&[ring]).set(f64::from(u8::from(redis.address.is_some())));
-        let shared = gauge("redis_shared", "1 if the fleet's key encrypts, not an own one.", &[])?;
+        let shared = gauge(
+            "redis_shared",
+            "1 if the fleet's key encrypts, 0 if a key of this host's own does.",
+            &[],
+        )?;
         shared.with_label_values(&[ring]).set(f64::from(u8::from(redis.shared)));
     }
-    let current =
-        gauge("export_current", "1 if a server that is fed from files has its keys.", &["output"])?;
+    let current = gauge(
+        "export_current",
+        "1 if the server that reads these key files has the current keys.",
+        &["output"],
+    )?;
     for export in &figures.exports {
         let output = export.output.to_string_lossy();
         current.with_label_values(&[ring, &output]).set(f64::from(u8::from(export.current)));
     }
-    let opts = Opts::new("tktrot_agent_refused_total", "Announcements of keys not taken.");
+    let opts = Opts::new(
+        "tktrot_agent_refused_total",
+        "Announced keys that were refused, by this agent or by peers.",
+    );
     let refused = IntCounterVec::new(opts, &["ring", "by"])?;
     registry.register(Box::new(refused.clone()))?;
     refused.with_label_values(&[ring, "this"]).inc_by(figures.told.refused);

@@ -1,5 +1,5 @@
-//! Every host makes keys of its own, and all have them all: the node's events and actions, between
-//! the ring and the peers. Also for a host that has no peers.
+//! Every host makes its own keys, and all hosts hold all of them: the events and actions of the
+//! state machine, between the ring and the peers. A host without peers works the same way.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::future;
@@ -131,8 +131,8 @@ impl Nodes {
     /// Asks for a new key; the answer comes when it encrypts.
     pub fn rotate(&mut self, answer: oneshot::Sender<Reply>, ring: &HostRing) {
         if !self.node.may_rotate() {
-            let error = "this host has so many keys that its peers would refuse one more; wait \
-                         until some have ended, or set a higher capacity on all hosts";
+            let error = "this host has so many keys that its peers would refuse another; wait \
+                         until some have expired, or set a higher capacity on all hosts";
             // Who no longer waits does not want to know.
             let _ = answer.send(Reply::Error(error.into()));
             return;
@@ -158,7 +158,7 @@ impl Nodes {
         format!("{} of {others} peers up", self.up.len())
     }
 
-    /// How it goes.
+    /// What `tktrot peers` and metrics tell of it.
     pub fn tell(&self, ring: &HostRing) -> Told {
         let now = ring.now();
         let counts = self.node.keys_by_origin();
@@ -202,7 +202,7 @@ impl Nodes {
         if let Some(mesh) = self.mesh
             && timeout(FLUSH_WITHIN, mesh.stop()).await.is_err()
         {
-            tracing::warn!("not every peer was told");
+            tracing::warn!("could not tell every peer that this agent stops");
         }
     }
 
@@ -278,13 +278,13 @@ impl Nodes {
             Note::RefusedBy(peer, name, why) => {
                 self.record.refused_by_peers += 1;
                 if self.said.is_news((peer, kind(&why, false))) {
-                    tracing::warn!(%peer, key = %name, %why, "a peer does not take a key");
+                    tracing::warn!(%peer, key = %name, %why, "a peer refused a key");
                 }
             }
             Note::Refused(peer, name, why) => {
                 self.record.refused += 1;
                 if self.said.is_news((peer, kind(&why, true))) {
-                    tracing::warn!(%peer, key = %name, %why, "a key of a peer is not taken");
+                    tracing::warn!(%peer, key = %name, %why, "refused a peer's key");
                 }
             }
             Note::Revoked(keys, by) => {

@@ -1,4 +1,4 @@
-//! What the service manager is told (sd_notify(3)), if there is one that wants to know.
+//! What the service manager is told (sd_notify(3)), if there is one.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
@@ -22,12 +22,12 @@ pub struct Manager {
 }
 
 struct Teller {
-    say: SyncSender<Said>,
+    say: SyncSender<Notice>,
     /// Closed when all is told.
     done: Receiver<()>,
 }
 
-enum Said {
+enum Notice {
     Ready,
     Status(String),
     Alive,
@@ -54,12 +54,12 @@ impl Manager {
 
     /// Servers may start.
     pub fn ready(&mut self) {
-        self.is_ready = self.tell(Said::Ready);
+        self.is_ready = self.tell(Notice::Ready);
     }
 
     /// In a line, how it goes.
     pub fn status(&mut self, status: String) {
-        if status != self.status && self.tell(Said::Status(status.clone())) {
+        if status != self.status && self.tell(Notice::Status(status.clone())) {
             self.status = status;
         }
     }
@@ -70,13 +70,13 @@ impl Manager {
             && last.elapsed() >= *every
         {
             *last = Instant::now();
-            self.tell(Said::Alive);
+            self.tell(Notice::Alive);
         }
     }
 
     /// The agent stops.
     pub fn stopping(&mut self) {
-        self.tell(Said::Stopping);
+        self.tell(Notice::Stopping);
     }
 
     /// Waits, not for long, until all is told: what is not is lost when the process ends.
@@ -88,7 +88,7 @@ impl Manager {
     }
 
     /// False if it is to be said again.
-    fn tell(&self, said: Said) -> bool {
+    fn tell(&self, said: Notice) -> bool {
         self.teller.as_ref().is_none_or(|teller| teller.say.try_send(said).is_ok())
     }
 }
@@ -101,10 +101,10 @@ fn teller() -> Teller {
         let _all_told: SyncSender<()> = all_told;
         for said in told {
             match said {
-                Said::Ready => tell(NotifyState::Ready),
-                Said::Status(status) => tell(NotifyState::Status(&status)),
-                Said::Alive => tell(NotifyState::Watchdog),
-                Said::Stopping => tell(NotifyState::Stopping),
+                Notice::Ready => tell(NotifyState::Ready),
+                Notice::Status(status) => tell(NotifyState::Status(&status)),
+                Notice::Alive => tell(NotifyState::Watchdog),
+                Notice::Stopping => tell(NotifyState::Stopping),
             }
         }
     });
@@ -113,6 +113,6 @@ fn teller() -> Teller {
 
 fn tell(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
-        tracing::warn!(%error, "the service manager cannot be told");
+        tracing::warn!(%error, "cannot notify the service manager");
     }
 }

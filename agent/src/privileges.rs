@@ -1,5 +1,5 @@
-//! What the agent may do: as root it opens what it needs, and then becomes somebody else, who may
-//! do nothing with any of it but through what is open.
+//! Privileges: the agent opens what it needs as root, then becomes a user who can do nothing
+//! except with what is open.
 
 use std::fs;
 use std::io;
@@ -26,13 +26,13 @@ pub fn drop_to(name: &str) -> Result<Uid> {
         return Ok(me);
     }
     let user = User::from_name(name).ok().flatten().with_context(|| {
-        format!("there is no user {name:?}; set user in [agent] to one, or to \"root\"")
+        format!("there is no user \"{name}\"; set user in [agent] to one, or to \"root\"")
     })?;
     if user.uid.is_root() {
         return Ok(me);
     }
     become_user(user.uid, user.gid)
-        .with_context(|| format!("the agent cannot become user {name:?}"))?;
+        .with_context(|| format!("the agent cannot become user \"{name}\""))?;
     // A change of user lets the process be dumped again, or not, as a setting of the host says.
     set(libc::PR_SET_DUMPABLE, 0)?;
     Ok(user.uid)

@@ -1,5 +1,5 @@
-//! The ring of this host, as the agent changes it, and what others changed in it. It knows nothing of how
-//! keys are shared: what it says, those who share them translate.
+//! The ring of this host, as the agent changes it, and what others changed in it. It knows nothing
+//! of how keys are shared: whoever shares them translates what it says.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -48,9 +48,7 @@ pub enum Change {
 
 /// A key that is to be put into the ring.
 pub struct Arrival {
-    /// What it is.
     pub facts: Facts,
-    /// Its secrets.
     pub secrets: Secrets,
 }
 
@@ -66,7 +64,7 @@ pub struct Act<'r> {
 }
 
 impl HostRing {
-    /// The ring that both are.
+    /// Both are of the same ring.
     pub fn new(keyring: Keyring, view: Arc<View>) -> Self {
         let node = keyring.ring().node();
         // The last server that ends erases the keys of a ring that nobody else deals with.
@@ -91,7 +89,7 @@ impl HostRing {
         self.keyring.now()
     }
 
-    /// What the ring is asked for.
+    /// What its keys should be like.
     pub fn policy(&self) -> Policy {
         self.keyring.policy()
     }
@@ -124,13 +122,13 @@ impl HostRing {
             None => None,
             Some(Ok(governed)) => {
                 if self.refused_at.take().is_some() {
-                    tracing::info!("the ring can be written again");
+                    tracing::info!("can write the ring again");
                 }
                 Some(governed)
             }
             Some(Err(failure)) => {
                 if self.refused_at.replace(Some(Instant::now())).is_none() {
-                    tracing::error!(%failure, "the ring cannot be written");
+                    tracing::error!(%failure, "cannot write the ring");
                 }
                 None
             }
@@ -223,7 +221,7 @@ impl Act<'_> {
         let governed = self.governed.as_ref()?;
         let name = governed
             .make(times)
-            .inspect_err(|failure| tracing::error!(%failure, "no key could be made"))
+            .inspect_err(|failure| tracing::error!(%failure, "cannot make a key"))
             .ok()?;
         let entry = governed.entries().into_iter().find(|entry| entry.name == name)?;
         self.ring.known.borrow_mut().insert(name, entry.times);

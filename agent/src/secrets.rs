@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use tktrot_fleet::secret::FleetSecret;
 
-use tktrot_keyfile::source;
+use tktrot_keyfile::private;
 
 /// The secrets, in the order of their files. The first is used to begin a connection, the others
 /// are accepted, too: so a secret is replaced without a gap.
@@ -19,7 +19,7 @@ pub fn read<P: AsRef<Path>>(files: &[P]) -> Result<Vec<FleetSecret>> {
 }
 
 fn read_one(file: &Path) -> Result<FleetSecret> {
-    let text = source::read(file)?;
+    let text = private::read(file)?;
     FleetSecret::parse(&text).with_context(|| file.display().to_string())
 }
 

@@ -1,4 +1,4 @@
-//! What the agent opens while it still may.
+//! What the agent opens before it gives up its privileges.
 
 use std::net::TcpListener as StdTcpListener;
 use std::os::unix::net::UnixListener as StdUnixListener;
@@ -77,7 +77,7 @@ impl Started {
         let node = |header: &Header| header.node.load(Ordering::Relaxed);
         ensure!(
             node(view.header()) == node(keyring.ring().header()),
-            "{}: somebody replaces it; start again",
+            "{}: the ring was replaced meanwhile; start again",
             path.display()
         );
         let lock = lock(&view).with_context(|| format!("{}", path.display()))?;
@@ -94,7 +94,7 @@ impl Started {
         let metrics = fleet.agent.metrics.map(|address| {
             let listener = StdTcpListener::bind(address)
                 .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
-                .with_context(|| format!("metrics: {address} cannot be listened on"))?;
+                .with_context(|| format!("metrics: cannot listen on {address}"))?;
             Ok::<_, anyhow::Error>((metrics, listener))
         });
         let metrics = metrics.transpose()?;
@@ -119,7 +119,7 @@ impl Started {
 fn lock(view: &View) -> Result<Flock<std::fs::File>> {
     let file = view.file().try_clone()?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
-        Errno::EWOULDBLOCK => anyhow!("another agent governs this ring already; one is enough"),
+        Errno::EWOULDBLOCK => anyhow!("another agent governs this ring already"),
         errno => anyhow!("flock: {errno}"),
     })
 }
@@ -151,8 +151,8 @@ fn warn_of_little_room(place: &Place, limits: &Limits, policy: &Policy) {
             ring = %place.path().display(),
             keys = limits.capacity,
             nodes = limits.nodes,
-            "the ring may have too few keys for so many nodes: tickets can be used for {} s only, not {} s; \
-             set rotate longer, or capacity higher",
+            "the ring may be too small for so many nodes: tickets can be used for only {} s, not \
+             {} s; set a longer rotate or a higher capacity",
             kept.as_secs(),
             policy.lifetime.as_secs()
         );

@@ -90,9 +90,7 @@ pub struct Mesh {
 /// A peer as it is configured.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Peer {
-    /// Who.
     pub host: Host,
-    /// At which port.
     pub port: u16,
 }
 
@@ -224,7 +222,8 @@ impl Config {
             let section = Section::of(text, "[redis]", at, value, &REDIS)?;
             config.redis = Some(redis(&section)?);
             if config.mesh.is_some() {
-                let message = "keys are shared by a mesh or through Redis; remove one of the two";
+                let message = "keys are shared either by a mesh or through Redis; remove one of \
+                               the two";
                 return Err(section.flaw(None, message));
             }
         }
@@ -299,7 +298,7 @@ fn credentials(section: &Section<'_>) -> Result<Credentials, Flaw> {
         if let Some(other) = ["certificate", "key", "ca"].into_iter().find(|name| section.has(name))
         {
             let message =
-                "nodes know each other by secrets or by certificates; remove one of the two";
+                "nodes authenticate with secrets or with certificates; remove one of the two";
             return Err(section.flaw(Some(other), message));
         }
         return secrets(section).map(Credentials::Secrets);
@@ -310,7 +309,7 @@ fn credentials(section: &Section<'_>) -> Result<Credentials, Flaw> {
         }
         (None, None, None) => Err(section.flaw(
             None,
-            "nodes need something to know each other by: secrets = [\"/etc/tktrot/fleet.secret\"] \
+            "nodes need something to authenticate with: secrets = [\"/etc/tktrot/fleet.secret\"] \
              (tktrot secret new makes one), or certificate, key and ca",
         )),
         _ => Err(section.flaw(None, "certificate, key and ca are needed together")),

@@ -107,7 +107,9 @@ impl fmt::Display for Refusal {
             Refusal::Ended => "it has ended or was revoked",
             Refusal::TooMany => "its node has more keys than it can need",
             Refusal::Full => "the ring is full",
-            Refusal::Unusable => "it is no key, or another key has its name or a secret of it",
+            Refusal::Unusable => {
+                "it is not a key, or another key has its name or one of its secrets"
+            }
         })
     }
 }
@@ -124,7 +126,6 @@ pub enum Message<S> {
     Refused(Vec<(KeyName, Refusal)>),
     /// These were revoked; with `all`, every key was that the receiver holds.
     Revoked {
-        /// Which.
         keys: Vec<Tombstone>,
         /// Also those that the sender does not know.
         all: bool,
@@ -133,7 +134,6 @@ pub enum Message<S> {
     Pull,
     /// Keys of any node; not to be acknowledged.
     Held {
-        /// The keys.
         keys: Vec<Offer<S>>,
         /// True if these were the last of a [`Message::Pull`]'s answer.
         last: bool,

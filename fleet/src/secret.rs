@@ -2,11 +2,14 @@
 //! uses keys derived from it (HKDF-SHA-384, RFC 5869), a separate one for each purpose, so that one
 //! says nothing about another.
 //!
-//! In the file it is a line of text, hexadecimal or base64, or the random bytes as they are. Who knows it can join the fleet; who
-//! knows it later cannot read what the mesh said before, as connections have ephemeral keys, too.
+//! In the file it is a line of text, hexadecimal or base64, or the random bytes as they are. Who knows it
+//! can join the fleet; who knows it later cannot read what the mesh said before, as connections have
+//! ephemeral keys, too.
 
 use std::fmt;
+use std::sync::LazyLock;
 
+use data_encoding::{Encoding, HEXLOWER, HEXLOWER_PERMISSIVE, Specification};
 use openssl::error::ErrorStack;
 use openssl::md::Md;
 use openssl::pkey::Id;
@@ -55,7 +58,7 @@ impl fmt::Display for Flaw {
             Flaw::Length(length) => {
                 write!(f, "it holds {length} bytes, and a fleet secret has {MIN} to {MAX}")?;
             }
-            Flaw::Repetitive => f.write_str("it repeats itself, so it is no secret")?,
+            Flaw::Repetitive => f.write_str("it repeats itself, so it is not a secret")?,
         }
         f.write_str(": `tktrot secret new FILE` makes one")
     }
@@ -88,14 +91,10 @@ impl FleetSecret {
     ///
     /// OpenSSL's generator gives nothing.
     pub fn generate() -> Result<Zeroizing<String>, ErrorStack> {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut bytes = Zeroizing::new([0; MIN]);
         openssl::rand::rand_priv_bytes(&mut *bytes)?;
         let mut text = Zeroizing::new(String::with_capacity(2 * MIN + 1));
-        for byte in bytes.iter() {
-            text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-            text.push(char::from(DIGITS[usize::from(byte & 15)]));
-        }
+        HEXLOWER.encode_append(&*bytes, &mut text);
         text.push('\n');
         Ok(text)
     }
@@ -108,8 +107,7 @@ impl FleetSecret {
     pub fn mesh(&self) -> Result<Psk, ErrorStack> {
         let key = self.derive("tktrot mesh psk 1")?;
         let identity = self.derive::<8>("tktrot mesh identity 1")?;
-        let digits = identity.expose().iter().map(|byte| format!("{byte:02x}"));
-        Ok(Psk { identity: format!("tktrot-{}", digits.collect::<String>()), key })
+        Ok(Psk { identity: format!("tktrot-{}", HEXLOWER.encode(identity.expose())), key })
     }
 
     /// Wraps keys that are kept in Redis.
@@ -148,46 +146,33 @@ fn distinct(bytes: &[u8]) -> usize {
 }
 
 fn from_hex(line: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-    let (pairs, rest) = line.as_chunks::<2>();
-    let mut bytes = Zeroizing::new(Vec::with_capacity(pairs.len()));
-    for [high, low] in pairs {
-        bytes.push((hex_digit(*high)? << 4) | hex_digit(*low)?);
-    }
-    rest.is_empty().then_some(bytes)
-}
-
-fn hex_digit(letter: u8) -> Option<u8> {
-    char::from(letter).to_digit(16).map(|digit| digit as u8)
+    decoded(&HEXLOWER_PERMISSIVE, line)
 }
 
 /// With or without the padding at its end, of both alphabets (RFC 4648 §4 and §5).
 fn from_base64(line: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    static BOTH: LazyLock<Encoding> = LazyLock::new(|| {
+        let mut both = Specification::new();
+        both.symbols.push_str("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/");
+        both.translate.from.push_str("-_");
+        both.translate.to.push_str("+/");
+        // Whoever wrote it may have left something in the bits that stand for nothing.
+        both.check_trailing_bits = false;
+        both.encoding().expect("a valid specification")
+    });
     let padding = line.iter().rev().take_while(|letter| **letter == b'=').count();
-    let digits = &line[..line.len() - padding];
-    if padding > 2 || (padding > 0 && !line.len().is_multiple_of(4)) || digits.len() % 4 == 1 {
+    if padding > 2 || (padding > 0 && !line.len().is_multiple_of(4)) {
         return None;
     }
-    let mut bytes = Zeroizing::new(Vec::with_capacity(digits.len() / 4 * 3 + 2));
-    for group in digits.chunks(4) {
-        let mut bits = 0_u32;
-        for place in 0..4 {
-            bits =
-                (bits << 6) | group.get(place).map_or(Some(0), |letter| base64_digit(*letter))?;
-        }
-        bytes.extend_from_slice(&bits.to_be_bytes()[1..group.len()]);
-    }
-    Some(bytes)
+    decoded(&BOTH, &line[..line.len() - padding])
 }
 
-fn base64_digit(letter: u8) -> Option<u32> {
-    Some(u32::from(match letter {
-        b'A'..=b'Z' => letter - b'A',
-        b'a'..=b'z' => letter - b'a' + 26,
-        b'0'..=b'9' => letter - b'0' + 52,
-        b'+' | b'-' => 62,
-        b'/' | b'_' => 63,
-        _ => return None,
-    }))
+/// Into memory that is wiped, which does not grow: that would leave a copy behind.
+fn decoded(encoding: &Encoding, text: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(vec![0; encoding.decode_len(text.len()).ok()?]);
+    let length = encoding.decode_mut(text, &mut bytes).ok()?;
+    bytes.truncate(length);
+    Some(bytes)
 }
 
 #[cfg(test)]

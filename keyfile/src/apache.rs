@@ -26,7 +26,7 @@ const PURPOSE: &[u8] = b"tktrot apache 1";
 ///
 /// OpenSSL fails.
 pub fn format(key: &Key) -> Result<Bytes> {
-    derived(key).context("Apache's key cannot be derived")
+    derived(key).context("cannot derive Apache's key")
 }
 
 fn derived(key: &Key) -> Result<Bytes> {

@@ -1,4 +1,4 @@
-//! Which files a format has, and what comes into them.
+//! Which files each format has, and what is written into them.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -12,8 +12,8 @@ use tktrot::rotate::Generator;
 use tktrot::secret::KeyName;
 
 use super::lighttpd::{self, Now};
+use super::private::{self, Manner, Written};
 use super::selection::Lineup;
-use super::target::{self, Manner, Written};
 use super::{apache, haproxy, nginx, raw};
 use crate::generator::OpenSsl;
 
@@ -86,7 +86,7 @@ pub fn write(
         Format::Apache => apache::format(keys.encrypts)?,
         Format::Raw => raw::format(&keys.all()),
     };
-    let mut written = target::write(output, &bytes, writing.manner)?;
+    let mut written = private::write(output, &bytes, writing.manner)?;
     if format == Format::Lighttpd {
         written = written.dated(writing.now.wall + lighttpd::DATED_AHEAD)?;
     }
@@ -114,7 +114,7 @@ fn unused() -> Result<Box<Key>> {
         .fill(&mut key.name.0)
         .and_then(|()| OpenSsl.fill(key.secrets.aes.expose_mut()))
         .and_then(|()| OpenSsl.fill(key.secrets.hmac.expose_mut()));
-    drawn.map(|()| key).map_err(|_| anyhow!("the random number generator fails"))
+    drawn.map(|()| key).map_err(|_| anyhow!("the random number generator failed"))
 }
 
 /// A file for each key, and one that names them all.
@@ -128,14 +128,14 @@ fn write_nginx(keys: &Lineup<&Key>, output: &Path, writing: Writing) -> Result<u
     let paths: Vec<PathBuf> = all.iter().enumerate().map(path).collect();
     let text = nginx::directives(paths.iter().map(PathBuf::as_path));
     let write =
-        |(path, key): (&PathBuf, _)| target::write(path, &nginx::format(key), writing.manner);
+        |(path, key): (&PathBuf, _)| private::write(path, &nginx::format(key), writing.manner);
     let files: Result<Vec<Written>> = paths.iter().zip(all.iter().copied()).map(write).collect();
-    let written = target::write(&list, text.as_bytes(), writing.manner)?;
+    let written = private::write(&list, text.as_bytes(), writing.manner)?;
     // All are written before the first is in its place; the one that names them comes last.
     files?.into_iter().chain([written]).try_for_each(Written::place)?;
     // What an earlier export has left.
     for stale in nginx_files(&list)?.iter().filter(|path| !paths.contains(path)) {
-        target::remove(stale)?;
+        private::remove(stale)?;
     }
     Ok(all.len())
 }

@@ -1,4 +1,5 @@
-//! Keys that an operator asks for come from OpenSSL's generator, as a server's do.
+//! OpenSSL's random number generator, from which the keys come that an operator asks for, as a
+//! server's do.
 
 use tktrot::rotate::{Generator, NotRandom};
 

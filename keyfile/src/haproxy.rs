@@ -28,12 +28,12 @@ pub fn parse(bytes: &[u8], short: Short) -> Result<Keys, String> {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let key = key(line, short).map_err(|flaw| format!("line {number}: {flaw}"))?;
         if keys.first().is_some_and(|first| first.aes_128 != key.aes_128) {
-            return Err(format!("line {number}: its key is of another size than the first"));
+            return Err(format!("line {number}: its key has a different size than the first"));
         }
         keys.push(key);
     }
     if keys.len() < LINES {
-        return Err(format!("it has {} lines, and HAProxy's have {LINES} or more", keys.len()));
+        return Err(format!("it has {} lines; HAProxy's files have {LINES} or more", keys.len()));
     }
     Ok(keys)
 }
@@ -124,7 +124,7 @@ mod tests {
     fn fewer_than_three_lines_are_refused() {
         for count in 1..3 {
             let error = flaw(&file(&three(LONG)[..count], "\n"));
-            assert_eq!(error, format!("it has {count} lines, and HAProxy's have 3 or more"));
+            assert_eq!(error, format!("it has {count} lines; HAProxy's files have 3 or more"));
         }
     }
 
@@ -168,7 +168,7 @@ mod tests {
         assert!(error.contains("--allow-48"), "{error}");
         let mut lines = three(LONG);
         lines[2] = line(SHORT, 3);
-        assert!(flaw(&file(&lines, "\n")).starts_with("line 3: its key is of another size"));
+        assert!(flaw(&file(&lines, "\n")).starts_with("line 3: its key has a different size"));
     }
 
     #[test]

@@ -1,12 +1,11 @@
-//! Files of ticket keys, as servers take them that have none of ours. Which format a file is in
-//! is said and never guessed: most are nothing but random bytes.
+//! Ticket key files of servers that do not use libtktrot. Which format a file has is stated, never
+//! guessed: most are nothing but random bytes.
 //!
 //! - [`record`]: a key as bytes: its name, then two secrets
 //! - [`nginx`], [`haproxy`], [`lighttpd`], [`apache`], [`raw`]: one format each
-//! - [`source`]: reading such a file, if nobody else can
 //! - [`selection`]: which keys of a ring others can use, and in which order
 //! - [`files`]: which files a format has, and what comes into them
-//! - [`target`]: writing one, so that nobody else can
+//! - [`private`]: reading such a file, and writing one, if nobody else can
 //! - [`generator`]: OpenSSL's, from which new keys come
 //!
 //! Bytes of keys are in buffers that are wiped, and in boxes: what is moved leaves a copy behind.
@@ -17,11 +16,10 @@ pub mod generator;
 pub mod haproxy;
 pub mod lighttpd;
 pub mod nginx;
+pub mod private;
 pub mod raw;
 mod record;
 pub mod selection;
-pub mod source;
-pub mod target;
 
 use tktrot::ring::key::Key;
 use zeroize::Zeroizing;

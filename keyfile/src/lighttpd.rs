@@ -52,7 +52,7 @@ pub fn parse(bytes: &[u8], now: Now) -> Result<Keys, String> {
     }
     let left = u64::from(number(2)).saturating_sub(now.seconds());
     if left == 0 {
-        return Err("its key has ended: lighttpd opens no ticket of it any more".into());
+        return Err("its key has expired: lighttpd no longer opens its tickets".into());
     }
     let mut key = record::parse(key, Order::HmacFirst).ok_or("it holds no key")?;
     key.times.decrypt_until = now.ring + Duration::from_secs(left);
@@ -106,8 +106,8 @@ mod tests {
     #[test]
     fn another_version_and_a_key_that_has_ended_are_refused() {
         assert_eq!(flaw(&file(1, NOW, NOW + 60)), "it has version 1, not 0");
-        assert!(flaw(&file(0, 0, NOW)).starts_with("its key has ended"));
-        assert!(flaw(&file(0, 0, 0)).starts_with("its key has ended"));
+        assert!(flaw(&file(0, 0, NOW)).starts_with("its key has expired"));
+        assert!(flaw(&file(0, 0, 0)).starts_with("its key has expired"));
     }
 
     #[test]

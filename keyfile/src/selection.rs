@@ -107,8 +107,8 @@ impl Selection {
         self.active
     }
 
-    /// How many there are.
-    pub fn len(&self) -> usize {
+    /// How many keys servers can use.
+    pub fn count(&self) -> usize {
         self.line.len() + self.others.len()
     }
 

@@ -1,4 +1,5 @@
-//! The command of an entry: no shell, a limited time, and its last word kept.
+//! The command of an entry: run without a shell, for a limited time; its last line of output is
+//! kept.
 
 use std::io;
 use std::process::Stdio;
@@ -34,7 +35,7 @@ pub async fn run(command: &[String], limit: Duration) -> Result<Option<String>> 
         .process_group(0)
         .kill_on_drop(true)
         .spawn()
-        .with_context(|| format!("command {program}: it cannot be started"))?;
+        .with_context(|| format!("command {program}: cannot start it"))?;
     let mut output = Output::of(&mut child);
     let ended = time::timeout(limit, output.beside(child.wait())).await;
     let Ok(status) = ended else {

@@ -1,4 +1,4 @@
-//! One entry on its way: what its server has, what it is to have, and how that goes.
+//! One entry's delivery: what its server has, what it should have, and how far that is.
 
 use std::time::Duration;
 

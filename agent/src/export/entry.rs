@@ -9,7 +9,7 @@ use nix::unistd::Group;
 use serde::{Deserialize, Serialize};
 use tktrot_fleet::config::{self, Export};
 use tktrot_keyfile::files::Format;
-use tktrot_keyfile::target::{Disk, Manner};
+use tktrot_keyfile::private::{Disk, Manner};
 
 /// One entry: for whom files are written, where, and how the server is told.
 #[derive(Clone, Debug)]
@@ -49,11 +49,11 @@ fn format(format: config::Format) -> Format {
 }
 
 fn group(name: &str) -> Result<u32> {
-    let found = Group::from_name(name).context("the groups of this host cannot be read")?;
+    let found = Group::from_name(name).context("cannot read this host's groups")?;
     Ok(found.with_context(|| format!("group: there is no group {name}"))?.gid.as_raw())
 }
 
-/// How an entry stands.
+/// How an entry is doing.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ExportStatus {
     pub format: Format,
@@ -67,7 +67,7 @@ pub struct ExportStatus {
     pub written: Option<u64>,
     /// Whether the server has what it is to have.
     pub current: bool,
-    /// Why not.
+    /// Why it has not.
     pub error: Option<String>,
     /// How many times in a row it failed.
     pub failures: u32,
@@ -97,7 +97,7 @@ impl ExportStatus {
 pub struct StatusHandle(pub Rc<RefCell<Vec<ExportStatus>>>);
 
 impl StatusHandle {
-    /// How each entry stands now, in their order.
+    /// How each entry is doing, in their order.
     pub fn get(&self) -> Vec<ExportStatus> {
         self.0.borrow().clone()
     }

@@ -54,11 +54,11 @@ impl fmt::Display for Failure {
             }
             Failure::OtherRow(keys) => write!(
                 f,
-                "it has {keys} keys in a row, and only rows of {LINES} can be kept current"
+                "it has {keys} keys in a row; only rows of {LINES} can be kept up to date"
             ),
             Failure::TooLong => f.write_str("its answer is too long"),
             Failure::NotTaken(answer) => {
-                write!(f, "set ssl tls-key: HAProxy has not taken the keys: {answer}")
+                write!(f, "set ssl tls-key: HAProxy did not take the keys: {answer}")
             }
         }
     }

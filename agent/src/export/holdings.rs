@@ -1,4 +1,4 @@
-//! Which keys the server of an entry can decrypt for certain.
+//! Which keys the server of an entry can certainly decrypt.
 
 use std::fs;
 use std::path::Path;

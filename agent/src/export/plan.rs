@@ -1,5 +1,5 @@
-//! What the ring has, what a server is to have of it, and with which key it is to encrypt. The module
-//! above says why.
+//! What the ring has, what a server should have of it, and with which key it should encrypt. The
+//! module above says why.
 
 use std::time::Duration;
 

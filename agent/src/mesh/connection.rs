@@ -1,5 +1,5 @@
-//! A connection: frames as they come from it, and from the moment on when both ends have said who they
-//! are, listening, speaking and signs of life until it ends.
+//! A connection: the frames that come from it, and, once both ends have said who they are,
+//! listening, speaking and signs of life until it ends.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -113,10 +113,11 @@ impl fmt::Display for Flaw {
             Flaw::Wire(flaw) => flaw.fmt(f),
             Flaw::NoHello => f.write_str("it does not say who it is"),
             Flaw::SecondHello => f.write_str("it says twice who it is"),
-            Flaw::NoPing => f.write_str("it answers with something else than a ping"),
+            Flaw::NoPing => f.write_str("it does not answer the greeting with a ping"),
             Flaw::OtherRing(theirs, ours) => write!(
                 f,
-                "it shares the ring {theirs}, and this agent {ours}: a mesh is for rings of one name"
+                "it shares the ring {theirs}, this agent {ours}: all rings of a mesh must have \
+                 the same name"
             ),
         }
     }
@@ -174,7 +175,7 @@ async fn listen(
             }
             Said::Unknown(kind) => {
                 let reason =
-                    format!("skipped a message of type {kind}, which is of a later version");
+                    format!("skipped a message of type {kind}, which a later version sends");
                 state.complain(link.address.ip(), &reason);
             }
             Said::Message(message) => {

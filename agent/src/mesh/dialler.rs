@@ -1,5 +1,5 @@
-//! The peers that are called: their names are looked up again and again, and each address is dialled, by
-//! a task of its own, for as long as its node is not connected.
+//! Connections that this node opens to its peers: their names are looked up again and again, and
+//! each address is dialled, by a task of its own, for as long as its node is not connected.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -21,8 +21,8 @@ use super::targets::{self, State, Target};
 const LOOKUP_WITHIN: Duration = Duration::from_secs(5);
 
 // What complaints are about.
-const DIALLING: &str = "it cannot be connected to";
-const LOOK_UP: &str = "it cannot be looked up";
+const DIALLING: &str = "cannot connect";
+const LOOK_UP: &str = "cannot look up its name";
 
 /// Keeps the addresses of the peer of this number current.
 pub async fn follow(state: Rc<MeshState>, number: usize, peer: Peer) {

@@ -1,4 +1,5 @@
-//! A connection with a node, as others have it: its facts, what is to be sent, and how it ends.
+//! A connection with a node, as other tasks see it: its facts, what is to be sent, and how it
+//! ends.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -15,15 +16,14 @@ use tokio::sync::Notify;
 pub struct Link {
     /// Who is at its other end.
     pub hello: Hello,
-    /// Who began it.
     pub dialler: Dialler,
     /// The address of its other end; the port is one for calls only if we dialled.
     pub address: SocketAddr,
     /// What is to be sent.
     pub queue: Rc<Queue>,
-    /// Ends it.
+    /// Ends the connection.
     pub stop: Stop,
-    /// True once the other end has shown that it wants it, too.
+    /// True once the other end has shown that it wants the connection, too.
     pub is_up: Cell<bool>,
     /// The least round trip of late.
     pub round_trip: Cell<Option<Duration>>,
@@ -67,7 +67,7 @@ impl Link {
     }
 }
 
-/// Who dialled.
+/// Which of the two ends dialled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialler {
     We,

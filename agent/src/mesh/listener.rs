@@ -1,4 +1,4 @@
-//! Those who call.
+//! Connections that peers open to this node.
 
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -21,7 +21,7 @@ pub async fn listen(state: Rc<MeshState>, listener: TcpListener) {
                 tokio::task::spawn_local(serve(state.clone(), stream, address));
             }
             Err(error) => {
-                state.complain(state.listens, &format!("no connection is accepted: {error}"));
+                state.complain(state.listens, &format!("cannot accept connections: {error}"));
                 // Of descriptors or memory, most likely: others may give some back.
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
@@ -47,7 +47,7 @@ async fn serve(state: Rc<MeshState>, stream: TcpStream, address: SocketAddr) {
                 => greeted.unwrap_or_else(|_| Err(Refusal::Flaw("it did not say who it is in time".into()))),
             reason = admitted.stop.heard() => {
                 // Whoever it is, it is the same for all.
-                state.complain_about(&state.listens, &reason, "some were ended");
+                state.complain_about(&state.listens, &reason, "closed the oldest connection");
                 Err(Refusal::Gone)
             }
         }

@@ -1,11 +1,11 @@
 //! The mesh: an encrypted connection with every peer, kept up, over which nodes share keys.
 //!
-//! All of it runs on one thread, in a [`tokio::task::LocalSet`]. None of these uses one below it:
+//! All of it runs on one thread, in a [`tokio::task::LocalSet`]. Modules use only those further down:
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`listener`] | those who call |
-//! | [`dialler`] | those who are called |
+//! | [`listener`] | connections from peers |
+//! | [`dialler`] | connections to peers |
 //! | [`greeting`] | the first words on a connection |
 //! | [`connection`] | frames, messages and signs of life |
 //! | [`state`] | what all of these have in common, and what the agent is told |
@@ -81,7 +81,7 @@ impl MeshConfig {
     pub fn read(mesh: &config::Mesh) -> Result<MeshConfig> {
         let tls = Tls::read(&mesh.credentials).context("[mesh]")?;
         let listener = TcpListener::bind(mesh.listen)
-            .with_context(|| format!("[mesh]: {} cannot be listened on", mesh.listen))?;
+            .with_context(|| format!("[mesh]: cannot listen on {}", mesh.listen))?;
         Ok(MeshConfig { listener, peers: mesh.peers.clone(), tls, timing: Timing::default() })
     }
 }
@@ -187,7 +187,7 @@ impl Mesh {
         // Who does not take it in time does without.
         let _ = timeout(state.timing.farewell, all_ended).await;
         for link in state.registry.borrow().links() {
-            link.stop.say("the agent stops");
+            link.stop.say("the agent is stopping");
         }
     }
 }
@@ -199,9 +199,9 @@ pub struct PeerStatus {
     pub address: String,
     /// Who is there, or was there last.
     pub node: Option<NodeId>,
-    /// How it stands.
+    /// Whether it is connected.
     pub state: PeerState,
-    /// The least of late.
+    /// The least round trip of late.
     pub round_trip: Option<Duration>,
     /// When it last said that it took keys.
     pub acknowledged: Option<Time>,

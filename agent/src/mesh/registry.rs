@@ -72,7 +72,7 @@ impl Registry {
         self.turns.entry(link.hello.node).or_default().clone()
     }
 
-    /// It has ended.
+    /// This connection has ended.
     pub fn remove(&mut self, link: &Rc<Link>) {
         let node = link.hello.node;
         if self.links.get(&node).is_some_and(|there| Rc::ptr_eq(there, link)) {
@@ -87,7 +87,7 @@ impl Registry {
         self.links.get(&node)
     }
 
-    /// All.
+    /// All connections that stay.
     pub fn links(&self) -> impl Iterator<Item = &Rc<Link>> {
         self.links.values()
     }

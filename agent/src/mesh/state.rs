@@ -30,9 +30,7 @@ pub enum MeshEvent {
     Down(Rc<Link>, String),
     /// A peer says something.
     Received {
-        /// Who.
         from: NodeId,
-        /// What.
         message: Message<Box<KeySecrets>>,
         /// How old it was, at most, when it came.
         age: Duration,

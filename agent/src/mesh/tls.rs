@@ -1,5 +1,5 @@
 //! TLS between peers: 1.3 and nothing older, AES-256-GCM, and always an ephemeral key exchange, so
-//! that who records a connection and later has the fleet secret reads nothing. No tickets, no early
+//! that whoever records a connection and later gets the fleet secret reads nothing. No tickets, no early
 //! data, no certificate of anybody but the fleet's own CA.
 
 use std::fs;
@@ -17,7 +17,7 @@ use openssl::x509::store::X509StoreBuilder;
 use openssl::x509::{X509, X509VerifyResult};
 use tktrot_fleet::config::Credentials;
 use tktrot_fleet::secret::FleetSecret;
-use tktrot_keyfile::source;
+use tktrot_keyfile::private;
 use tokio::net::TcpStream;
 use tokio_openssl::SslStream;
 
@@ -152,12 +152,14 @@ impl Tls {
             .collect();
         if reasons.is_empty() {
             return match error.io_error() {
-                Some(error) => anyhow::anyhow!("the TLS handshake broke off: {error}"),
-                None => anyhow::anyhow!("the TLS handshake broke off"),
+                Some(error) => {
+                    anyhow::anyhow!("the connection broke during the TLS handshake: {error}")
+                }
+                None => anyhow::anyhow!("the connection broke during the TLS handshake"),
             };
         }
         let cause = match self.proof {
-            Proof::Secret => "it has another fleet secret, or none",
+            Proof::Secret => "it has a different fleet secret, or none",
             Proof::Certificate => "one of the two does not accept the other's certificate",
         };
         anyhow::anyhow!("the TLS handshake failed ({}): {cause}", reasons.join(", "))
@@ -213,11 +215,11 @@ struct Certificate {
 fn read_certificate(certificate: &Path, key: &Path, ca: &Path) -> Result<Certificate> {
     let chain = certificates(certificate)?;
     let cas = certificates(ca)?;
-    let pem = source::read(key)?;
+    let pem = private::read(key)?;
     // Without a callback OpenSSL would ask for a password on the terminal.
     let private = PKey::private_key_from_pem_callback(&pem, |_| Err(ErrorStack::get()));
     let Ok(private) = private else {
-        bail!("{}: it is no private key in PEM, or an encrypted one", key.display());
+        bail!("{}: not an unencrypted private key in PEM", key.display());
     };
     ensure!(
         chain[0].public_key()?.public_eq(&private),
@@ -231,7 +233,7 @@ fn read_certificate(certificate: &Path, key: &Path, ca: &Path) -> Result<Certifi
 fn certificates(file: &Path) -> Result<Vec<X509>> {
     let pem = fs::read(file).with_context(|| file.display().to_string())?;
     let certificates = X509::stack_from_pem(&pem).unwrap_or_default();
-    ensure!(!certificates.is_empty(), "{}: it holds no certificate in PEM", file.display());
+    ensure!(!certificates.is_empty(), "{}: no certificate in PEM in it", file.display());
     Ok(certificates)
 }
 

@@ -32,7 +32,7 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(30);
 pub enum Request {
     /// Its time, and the mark.
     Poll,
-    /// Everything.
+    /// All that the ring has there, and what is at these turns.
     Look(Vec<Turn>),
     /// To store and delete.
     Write(Vec<Parcel>, Option<Burial>),
@@ -42,12 +42,7 @@ pub enum Request {
 #[derive(Debug)]
 pub enum ClientEvent {
     /// Redis at this address can be asked; and what an operator should know of it.
-    Up {
-        /// Where.
-        address: String,
-        /// What, if there is something.
-        warning: Option<String>,
-    },
+    Up { address: String, warning: Option<String> },
     /// It cannot, or no longer.
     Down(String),
     /// It is there, but is not used.
@@ -279,7 +274,7 @@ pub enum Persistence {
 }
 
 impl Persistence {
-    /// Asks.
+    /// As this Redis says.
     pub async fn of(connection: &mut MultiplexedConnection) -> Persistence {
         let appends = match setting(connection, "appendonly").await {
             Ok(value) => value,
@@ -320,8 +315,8 @@ impl Persistence {
                     .into(),
             ),
             Persistence::Unknown(why) => Some(format!(
-                "whether it writes keys to disk could not be checked ({why}); allow this user \
-                 `+config|get`, or see to it that appendonly is no and save is empty"
+                "cannot check whether it writes keys to disk ({why}); allow this user \
+                 `+config|get`, or make sure that appendonly is no and save is empty"
             )),
         }
     }

@@ -154,8 +154,8 @@ impl ThroughRedis {
             tracing::warn!(
                 asked = policy.rotate_every.as_secs(),
                 fleet = self.rotate_every.as_secs(),
-                "servers ask for another rotation than the fleet has; it begins when the agents of \
-                 all hosts are started again, with the same `rotate`"
+                "servers ask for a different rotation than the fleet has; it takes effect when the \
+                 agents of all hosts are restarted, with the same `rotate`"
             );
         }
         let policy = Policy { rotate_every: self.rotate_every, ..policy };
@@ -178,7 +178,7 @@ impl ThroughRedis {
         let Some(event) = self.events.recv().await else { return future::pending().await };
         let event = match event {
             ClientEvent::Up { address, warning } => {
-                tracing::info!(address, "Redis can be asked");
+                tracing::info!(address, "connected to Redis");
                 if let Some(warning) = warning {
                     tracing::warn!(address, "Redis: {warning}");
                 }
@@ -187,7 +187,7 @@ impl ThroughRedis {
             }
             ClientEvent::Down(why) => {
                 if self.address.is_some() || self.trouble.as_ref() != Some(&why) {
-                    tracing::warn!(why, "Redis cannot be asked");
+                    tracing::warn!(why, "cannot reach Redis");
                 }
                 (self.address, self.trouble) = (None, Some(why));
                 RedisEvent::Down
@@ -218,7 +218,7 @@ impl ThroughRedis {
     pub fn rotate(&mut self, answer: oneshot::Sender<Reply>, ring: &HostRing) {
         if self.address.is_none() {
             let why = self.trouble.as_deref().unwrap_or("no answer yet");
-            let error = format!("Redis cannot be asked ({why}), and it decides on the next key");
+            let error = format!("cannot reach Redis ({why}), which decides on the next key");
             // Who no longer waits does not want to know.
             let _ = answer.send(Reply::Error(error));
             return;
@@ -254,7 +254,7 @@ impl ThroughRedis {
         }
     }
 
-    /// How it goes.
+    /// What `tktrot peers` and metrics tell of it.
     pub fn tell(&self, ring: &HostRing) -> Told {
         let now = ring.now();
         Told {
@@ -360,7 +360,7 @@ impl ThroughRedis {
             };
             match result {
                 Ok(parcel) => parcels.extend(parcel),
-                Err(error) => tracing::error!("a key cannot be stored: {error:#}"),
+                Err(error) => tracing::error!("cannot store a key in Redis: {error:#}"),
             }
         }
         self.client.ask(Request::Write(parcels, burial));
@@ -443,35 +443,35 @@ impl ThroughRedis {
 fn tell(note: &RedisNote) {
     match note {
         RedisNote::Adopted(turn, key) => tracing::info!(%key, turn = %turn, "has the fleet's key"),
-        RedisNote::Refused(key, why) => tracing::warn!(%key, %why, "the ring does not take a key"),
+        RedisNote::Refused(key, why) => tracing::warn!(%key, %why, "the ring refused a key"),
         RedisNote::Flawed(slot, why) => {
-            tracing::warn!("Redis has at {slot} what is not used: {why}")
+            tracing::warn!("ignored what Redis has at {slot}: {why}")
         }
         RedisNote::OtherRotation(theirs) => tracing::error!(
             "the other hosts rotate every {} s, and rotate must be the same on all of them; this \
-             host goes on with keys of its own, which no other host has",
+             host uses keys of its own, which no other host has",
             theirs.as_secs_f64()
         ),
-        RedisNote::Joined => tracing::info!("all hosts rotate alike again"),
+        RedisNote::Joined => tracing::info!("all hosts have the same rotation again"),
         RedisNote::Alone(left) => tracing::warn!(
             seconds = left.as_secs(),
-            "goes on without Redis: the fleet's keys last for this time, then come keys of this \
-             host's own"
+            "continuing without Redis: the fleet's keys last this long, then this host uses keys \
+             of its own"
         ),
-        RedisNote::Back => tracing::info!("returns to the fleet's keys"),
+        RedisNote::Back => tracing::info!("using the fleet's keys again"),
         RedisNote::OwnKey(key) => tracing::info!(%key, "made a key of this host's own"),
-        RedisNote::PutBack(keys) => tracing::warn!(keys, "puts back what Redis has lost"),
+        RedisNote::PutBack(keys) => tracing::warn!(keys, "putting back keys that Redis lost"),
         RedisNote::ClockMoved(by) => tracing::warn!(
             seconds = *by as f64 / 1e9,
             "the clock of Redis was set, or another Redis has taken over"
         ),
         RedisNote::Implausible(key, _) => {
-            tracing::warn!(%key, "a key is not taken: another clock made it")
+            tracing::warn!(%key, "refused a key: another clock made it")
         }
         RedisNote::Turns(key, left) => {
             tracing::info!(%key, seconds = left.as_secs_f64(), "the fleet turns to a new key");
         }
         RedisNote::Revoked(keys) => tracing::info!(keys, "keys were revoked"),
-        RedisNote::Buried(records) => tracing::info!(records, "tells the fleet what was revoked"),
+        RedisNote::Buried(records) => tracing::info!(records, "telling the fleet what was revoked"),
     }
 }

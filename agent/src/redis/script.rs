@@ -81,13 +81,12 @@ pub struct Names {
 /// A wrapped key on its way to Redis.
 #[derive(Clone, Debug)]
 pub struct Parcel {
-    /// Where it goes.
     pub slot: Slot,
-    /// Wrapped.
+    /// The wrapped key.
     pub bytes: Vec<u8>,
-    /// For so long.
+    /// How long Redis keeps it.
     pub keep: Duration,
-    /// Its end.
+    /// The key's end.
     pub ends: RedisTime,
     /// What it replaces; `None` if the slot is to be free.
     pub instead_of: Option<Vec<u8>>,
@@ -98,9 +97,9 @@ pub struct Parcel {
 pub struct Burial {
     /// Records and their ends.
     pub records: Vec<(Vec<u8>, RedisTime)>,
-    /// For so long.
+    /// How long Redis keeps them.
     pub keep: Duration,
-    /// What goes.
+    /// Slots to delete.
     pub slots: Vec<Slot>,
 }
 
@@ -166,7 +165,7 @@ impl Names {
         }
         let answer: Vec<Value> = look.query_async(connection).await?;
         let Ok([seconds, micros, mark, values, records]) = <[Value; 5]>::try_from(answer) else {
-            bail!("Redis gives an answer to EVAL that is none");
+            bail!("Redis' answer to EVAL has the wrong form");
         };
         let seconds: String = from_redis_value(seconds)?;
         let micros: String = from_redis_value(micros)?;

@@ -12,7 +12,7 @@ use tktrot_fleet::config::{Redis, RedisAt};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use tktrot_keyfile::source;
+use tktrot_keyfile::private;
 
 /// How long any command may take, and a connection.
 pub const LIMIT: Duration = Duration::from_secs(2);
@@ -40,12 +40,12 @@ impl Target {
             RedisAt::Url(url) => At::Url(info(url)?),
             RedisAt::Sentinels { urls, master } => {
                 let sentinels = urls.iter().map(|url| info(url)).collect::<Result<Vec<_>>>()?;
-                ensure!(!sentinels.is_empty(), "[redis]: sentinels names none");
+                ensure!(!sentinels.is_empty(), "[redis]: sentinels is empty");
                 At::Sentinels { sentinels, master: master.clone() }
             }
         };
         let password = config.password_file.as_ref().map(|file| {
-            let bytes = source::read(file)?;
+            let bytes = private::read(file)?;
             let text = std::str::from_utf8(&bytes).ok().map(str::trim_ascii);
             let text = text.filter(|text| !text.is_empty() && !text.contains('\n'));
             let text = text.with_context(|| {
@@ -87,7 +87,7 @@ impl Target {
             let role: Vec<redis::Value> = within(cmd("ROLE").query_async(&mut connection)).await?;
             let role = role.into_iter().next().and_then(|role| redis::from_redis_value(role).ok());
             let role: String = role.unwrap_or_default();
-            ensure!(role == "master", "Redis at {address} is a {role}, no master (yet)");
+            ensure!(role == "master", "Redis at {address} is a {role}, not a master (yet)");
         }
         Ok((connection, address))
     }
@@ -143,7 +143,7 @@ impl Target {
             };
             match within(asking).await {
                 Ok(Some(address)) => return Ok(address),
-                Ok(None) => bail!("it knows no master {master}"),
+                Ok(None) => bail!("it knows no master named {master}"),
                 Err(error) => last = Some(error),
             }
         }
@@ -152,7 +152,7 @@ impl Target {
 }
 
 fn info(url: &str) -> Result<ConnectionInfo> {
-    url.into_connection_info().with_context(|| format!("[redis]: {url} is no URL of a Redis"))
+    url.into_connection_info().with_context(|| format!("[redis]: {url} is not a Redis URL"))
 }
 
 fn limits() -> AsyncConnectionConfig {

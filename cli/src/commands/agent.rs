@@ -17,9 +17,9 @@ use crate::status::prometheus;
 
 #[derive(clap::Args)]
 #[command(after_long_help = "\
-The settings file says with whom keys are shared: its sections [agent], [mesh], [redis] and [[export]]. \
-Without them the agent only rotates. It tells a service manager when it is ready (sd_notify), and ends \
-at SIGTERM: servers rotate themselves again then. They do so, too, if it dies.")]
+The settings file says with whom keys are shared, in its sections [agent], [mesh], [redis] and \
+[[export]]; without them the agent only rotates. It tells the service manager when it is ready \
+(sd_notify) and stops at SIGTERM. Servers then rotate the keys themselves again, as they do if it dies.")]
 pub struct Arguments {
     #[command(flatten)]
     ring: RingArgument,

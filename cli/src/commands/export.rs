@@ -12,8 +12,8 @@ use crate::settings;
 use crate::severity::Severity;
 use tktrot_keyfile::files::{self, Fate, Format, Writing};
 use tktrot_keyfile::lighttpd::Now;
+use tktrot_keyfile::private::{Disk, Manner};
 use tktrot_keyfile::selection::Selection;
-use tktrot_keyfile::target::{Disk, Manner};
 
 #[derive(clap::Args)]
 #[command(after_long_help = "\
@@ -66,7 +66,7 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
         "{}: {} of {} keys; {} encrypts",
         output.display(),
         count,
-        selection.len(),
+        selection.count(),
         lineup.encrypts.name
     );
     if selection.left_out > 0 {

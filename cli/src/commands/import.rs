@@ -14,7 +14,7 @@ use crate::rings::RingArgument;
 use crate::settings;
 use crate::severity::Severity;
 use tktrot_keyfile::lighttpd::Now;
-use tktrot_keyfile::{Keys, Short, haproxy, lighttpd, nginx, raw, source};
+use tktrot_keyfile::{Keys, Short, haproxy, lighttpd, nginx, private, raw};
 
 #[derive(clap::Args)]
 #[command(after_long_help = "\
@@ -124,7 +124,7 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     let short = if arguments.allow_48 { Short::Allowed } else { Short::Refused };
     let mut read = Read::default();
     for file in std::iter::once(&arguments.file).chain(&arguments.also) {
-        let bytes = source::read(file)?;
+        let bytes = private::read(file)?;
         let keys = arguments.format.parse(&bytes, short);
         let keys = keys.map_err(|flaw| anyhow!("{}: {flaw}; nothing was imported", file.display()));
         read.add(file, keys?);

@@ -18,7 +18,7 @@ fn refusal(settings: &str) -> Result<String> {
 fn settings_that_cannot_be_used_are_told_with_their_place() -> Result<()> {
     let cases = [
         ("[agent]\nusr = \"x\"\n", "tktrot.toml:4:1: there is no setting \"usr\" in [agent]"),
-        ("[mesh]\n", "tktrot.toml:3:2: [mesh]: nodes need something to know each other by"),
+        ("[mesh]\n", "tktrot.toml:3:2: [mesh]: nodes need something to authenticate with"),
         ("[agent]\nmetrics = \"0.0.0.0:1\"\n", ":4:11: metrics cannot be this"),
         ("[mesh]\nsecrets = [\"/no/such/secret\"]\n", "/no/such/secret"),
     ];
@@ -34,7 +34,7 @@ fn an_address_that_another_one_has_is_told() -> Result<()> {
     let taken = TcpListener::bind("127.0.0.1:0")?;
     let address = taken.local_addr()?;
     let said = refusal(&format!("[agent]\nmetrics = \"{address}\"\n"))?;
-    assert!(said.contains(&format!("metrics: {address} cannot be listened on")), "{said}");
+    assert!(said.contains(&format!("metrics: cannot listen on {address}")), "{said}");
     Ok(())
 }
 

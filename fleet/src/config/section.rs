@@ -34,8 +34,9 @@ impl<'t> Section<'t> {
         for (key, _) in table.iter() {
             if !known.contains(&key.get_ref().as_ref()) {
                 let known = known.join(", ");
+                let key_name = key.get_ref().escape_debug();
                 let message =
-                    format!("there is no setting {:?} in {name}; there are {known}", key.get_ref());
+                    format!("there is no setting \"{key_name}\" in {name}; there are {known}");
                 return Err(Flaw::at(text, key.span(), message));
             }
         }
@@ -82,7 +83,7 @@ impl<'t> Section<'t> {
     /// A setting whose value is not this.
     pub fn unfit(&self, setting: &str, accepted: &str) -> Flaw {
         let span = self.table.get(setting).map_or(self.at.clone(), Spanned::span);
-        Flaw::at(self.text, span, format!("{setting} cannot be this: accepted is {accepted}"))
+        Flaw::at(self.text, span, format!("{setting} cannot be this; accepted: {accepted}"))
     }
 
     /// A setting that is not there, or must not be.
@@ -100,7 +101,7 @@ impl<'t> Section<'t> {
     ) -> Result<T, Flaw> {
         let text = value.get_ref().as_str().ok_or("a text: \"…\"");
         text.and_then(parse).map_err(|accepted| {
-            let message = format!("{setting} cannot be this: accepted is {accepted}");
+            let message = format!("{setting} cannot be this; accepted: {accepted}");
             Flaw::at(self.text, value.span(), message)
         })
     }

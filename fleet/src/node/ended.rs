@@ -1,4 +1,4 @@
-//! Names of keys that are over: nobody brings them back.
+//! Names of keys that have ended or were revoked, and must not come back.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -14,13 +14,13 @@ const MEMORY: Duration = Duration::from_secs(600);
 
 /// The names, each until the key would have ended anyway.
 pub struct Ended {
-    names: HashMap<KeyName, Grave>,
+    names: HashMap<KeyName, Ending>,
     most: usize,
     /// The next one is forgotten then.
     sweep_at: Time,
 }
 
-struct Grave {
+struct Ending {
     until: Time,
     revoked: bool,
 }
@@ -33,7 +33,7 @@ impl Ended {
 
     /// A key was revoked that would have lived until then. False if that is no news.
     pub fn revoke(&mut self, name: KeyName, until: Time) -> bool {
-        let known = self.names.get(&name).is_some_and(|grave| grave.revoked);
+        let known = self.names.get(&name).is_some_and(|ending| ending.revoked);
         self.bury(name, until, true) && !known
     }
 
@@ -56,14 +56,14 @@ impl Ended {
 
     /// True if somebody revoked it for all.
     pub fn has_revoked(&self, name: &KeyName) -> bool {
-        self.names.get(name).is_some_and(|grave| grave.revoked)
+        self.names.get(name).is_some_and(|ending| ending.revoked)
     }
 
     /// The revoked ones, for a peer; so many at most, those first that would live longest.
     pub fn tombstones(&self, most: usize, now: Time) -> Vec<Tombstone> {
-        let revoked = self.names.iter().filter(|(_, grave)| grave.revoked && grave.until > now);
+        let revoked = self.names.iter().filter(|(_, ending)| ending.revoked && ending.until > now);
         let mut tombstones: Vec<_> = revoked
-            .map(|(name, grave)| Tombstone { name: *name, left: now.until(grave.until) })
+            .map(|(name, ending)| Tombstone { name: *name, left: now.until(ending.until) })
             .collect();
         tombstones.sort_by_key(|tombstone| (std::cmp::Reverse(tombstone.left), tombstone.name.0));
         tombstones.truncate(most);
@@ -73,8 +73,8 @@ impl Ended {
     /// Forgets those whose time has come.
     pub fn sweep(&mut self, now: Time) {
         if now >= self.sweep_at {
-            self.names.retain(|_, grave| grave.until > now);
-            let next = self.names.values().map(|grave| grave.until).min();
+            self.names.retain(|_, ending| ending.until > now);
+            let next = self.names.values().map(|ending| ending.until).min();
             // Not one by one: many end at about the same time.
             self.sweep_at = next.map_or(Time::NEVER, |next| next + MEMORY);
         }
@@ -86,16 +86,16 @@ impl Ended {
             let Some(other) = self
                 .names
                 .iter()
-                .find(|(_, grave)| revoked && !grave.revoked)
+                .find(|(_, ending)| revoked && !ending.revoked)
                 .map(|(name, _)| *name)
             else {
                 return false;
             };
             self.names.remove(&other);
         }
-        let grave = self.names.entry(name).or_insert(Grave { until, revoked });
-        grave.until = grave.until.max(until);
-        grave.revoked |= revoked;
+        let ending = self.names.entry(name).or_insert(Ending { until, revoked });
+        ending.until = ending.until.max(until);
+        ending.revoked |= revoked;
         self.sweep_at = self.sweep_at.min(until);
         true
     }

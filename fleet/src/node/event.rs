@@ -36,11 +36,9 @@ pub enum Event<S> {
     Down(NodeId),
     /// A peer says something.
     Received {
-        /// Which.
         from: NodeId,
-        /// What.
         message: Message<S>,
-        /// How long ago it said so, at most.
+        /// How long ago it was said, at most.
         age: Duration,
     },
     /// What the keys should be like: at the start, and when that changed.
@@ -65,7 +63,7 @@ pub enum Action<S> {
     Take {
         /// The peer that they came from.
         from: NodeId,
-        /// They.
+        /// Each with the times that it has here.
         keys: Vec<(Offer<S>, KeyTimes)>,
     },
     /// This key has these times now: none of them is later than it was. So an announced key begins
@@ -74,15 +72,9 @@ pub enum Action<S> {
     /// This key is gone.
     Erase(KeyName),
     /// Say this to a peer. Keys whose secrets the ring no longer has are left out.
-    Send {
-        /// To whom.
-        to: NodeId,
-        /// What.
-        message: Message<()>,
-    },
+    Send { to: NodeId, message: Message<()> },
     /// End the connection to a peer: it can come back.
     Drop {
-        /// Which.
         peer: NodeId,
         /// Why: for the log and for `tktrot peers`.
         reason: DropReason,

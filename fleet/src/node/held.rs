@@ -10,46 +10,36 @@ use tktrot::clock::Time;
 use tktrot::schedule::KeyTimes;
 use tktrot::secret::KeyName;
 
+use super::limits::Room;
 use crate::message::{Facts, NodeId, Refusal};
 
-/// How a key came here.
+/// Who told this node of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// The node that made it said so itself.
+pub enum ToldBy {
+    /// The node that made it.
     Maker,
-    /// Another one did, or it was in the ring before.
+    /// Another one, or it was in the ring before.
     Other,
 }
 
 /// [`Facts`] but for the name, by which it is found.
-struct Key {
+struct Entry {
     origin: NodeId,
     times: KeyTimes,
     plain: bool,
-    source: Source,
+    told_by: ToldBy,
 }
 
-impl Key {
+impl Entry {
     fn facts(&self, name: KeyName) -> Facts {
         Facts { name, origin: self.origin, times: self.times, plain: self.plain }
     }
 }
 
-/// How many keys are taken.
-#[derive(Clone, Copy, Debug)]
-pub struct Room {
-    /// Of one node, out of its own mouth.
-    pub of_a_node: usize,
-    /// Of all others together.
-    pub of_others: usize,
-    /// Of everybody.
-    pub of_all: usize,
-}
-
 /// The keys of other nodes.
 #[derive(Default)]
 pub struct Held {
-    keys: HashMap<KeyName, Key>,
+    keys: HashMap<KeyName, Entry>,
     ends: BinaryHeap<Reverse<(Time, [u8; 16])>>,
     by_maker: HashMap<NodeId, usize>,
     from_others: usize,
@@ -71,16 +61,16 @@ impl Held {
         self.keys.contains_key(name)
     }
 
-    /// All of them.
+    /// All keys of other nodes.
     pub fn all(&self) -> impl Iterator<Item = Facts> {
         self.keys.iter().map(|(name, key)| key.facts(*name))
     }
 
     /// Whether one more key of this node fits.
-    pub fn check(&self, origin: NodeId, source: Source, room: &Room) -> Result<(), Refusal> {
-        let full = match source {
-            Source::Maker => self.of_node(origin) >= room.of_a_node,
-            Source::Other => self.from_others >= room.of_others,
+    pub fn check(&self, origin: NodeId, told_by: ToldBy, room: &Room) -> Result<(), Refusal> {
+        let full = match told_by {
+            ToldBy::Maker => self.of_node(origin) >= room.of_a_node,
+            ToldBy::Other => self.from_others >= room.of_others,
         };
         if full {
             return Err(Refusal::TooMany);
@@ -88,13 +78,13 @@ impl Held {
         if self.len() >= room.of_all { Err(Refusal::Full) } else { Ok(()) }
     }
 
-    /// One more.
-    pub fn insert(&mut self, facts: Facts, source: Source) {
+    /// A key that the ring has, or is being given.
+    pub fn insert(&mut self, facts: Facts, told_by: ToldBy) {
         let Facts { name, origin, times, plain } = facts;
         self.ends.push(Reverse((times.decrypt_until, name.0)));
-        self.count(origin, source, 1);
-        if let Some(before) = self.keys.insert(name, Key { origin, times, plain, source }) {
-            self.count(before.origin, before.source, -1);
+        self.count(origin, told_by, 1);
+        if let Some(before) = self.keys.insert(name, Entry { origin, times, plain, told_by }) {
+            self.count(before.origin, before.told_by, -1);
         }
     }
 
@@ -106,23 +96,23 @@ impl Held {
             self.ends.push(Reverse((times.decrypt_until, name.0)));
         }
         key.times = times;
-        if std::mem::replace(&mut key.source, Source::Maker) == Source::Other {
+        if std::mem::replace(&mut key.told_by, ToldBy::Maker) == ToldBy::Other {
             let origin = key.origin;
-            self.count(origin, Source::Other, -1);
-            self.count(origin, Source::Maker, 1);
+            self.count(origin, ToldBy::Other, -1);
+            self.count(origin, ToldBy::Maker, 1);
         }
     }
 
-    /// One less; tells what it was, and how it came.
-    pub fn remove(&mut self, name: &KeyName) -> Option<(Facts, Source)> {
+    /// Takes out a key; tells what it was, and who told of it.
+    pub fn remove(&mut self, name: &KeyName) -> Option<(Facts, ToldBy)> {
         let key = self.keys.remove(name)?;
-        self.count(key.origin, key.source, -1);
-        Some((key.facts(*name), key.source))
+        self.count(key.origin, key.told_by, -1);
+        Some((key.facts(*name), key.told_by))
     }
 
-    /// How a key came here.
-    pub fn source(&self, name: &KeyName) -> Option<Source> {
-        self.keys.get(name).map(|key| key.source)
+    /// Who told of a key.
+    pub fn told_by(&self, name: &KeyName) -> Option<ToldBy> {
+        self.keys.get(name).map(|key| key.told_by)
     }
 
     /// Takes out one that has ended.
@@ -134,7 +124,7 @@ impl Held {
             let name = KeyName(*name);
             self.ends.pop();
             // One that was removed before is still in the heap.
-            let ended = |key: &Key| key.times.decrypt_until <= now;
+            let ended = |key: &Entry| key.times.decrypt_until <= now;
             if self.keys.get(&name).is_some_and(ended) {
                 self.remove(&name);
                 return Some(name);
@@ -153,10 +143,10 @@ impl Held {
         self.by_maker.get(&node).copied().unwrap_or(0)
     }
 
-    fn count(&mut self, origin: NodeId, source: Source, by: isize) {
-        match source {
-            Source::Other => self.from_others = self.from_others.saturating_add_signed(by),
-            Source::Maker => {
+    fn count(&mut self, origin: NodeId, told_by: ToldBy, by: isize) {
+        match told_by {
+            ToldBy::Other => self.from_others = self.from_others.saturating_add_signed(by),
+            ToldBy::Maker => {
                 let count = self.by_maker.entry(origin).or_default();
                 *count = count.saturating_add_signed(by);
                 if *count == 0 {

@@ -19,6 +19,17 @@ pub struct Limits {
     pub longest: Duration,
 }
 
+/// How many keys of others are taken.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    /// Of one node, out of its own mouth.
+    pub of_a_node: usize,
+    /// Of all others together.
+    pub of_others: usize,
+    /// Of everybody.
+    pub of_all: usize,
+}
+
 impl Limits {
     /// How long a node waits before it encrypts with a new key (the stud maintainers: 1 to 5 s).
     pub const LEAD_MIN: Duration = Duration::from_secs(1);
@@ -45,5 +56,14 @@ impl Limits {
         let longest =
             policy.rotate_every.saturating_mul(u32::try_from(retired).unwrap_or(u32::MAX));
         Policy { lead, lifetime: policy.lifetime.min(longest), ..policy }
+    }
+
+    /// How many keys of others a node with this policy takes.
+    pub fn room(&self, policy: &Policy) -> Room {
+        let kept = self.keys_of_a_node(policy);
+        // Room for its own first: its next key is more than anybody's.
+        let of_all = self.capacity.saturating_sub(kept);
+        let for_makers = kept * self.nodes.saturating_sub(1);
+        Room { of_a_node: kept, of_others: of_all.saturating_sub(for_makers).max(kept), of_all }
     }
 }

@@ -3,23 +3,19 @@
 //!
 //! - [`event`]: what happens to it, and what it wants done
 //! - [`limits`]: what it waits for, and what it takes at most
-//! - [`own`]: the keys it encrypts with
-//! - [`owed`]: who has yet to answer for one of them
+//! - [`own`]: the keys it encrypts with, and who has yet to answer for them
 //! - [`held`]: the keys of others
 //! - [`ended`]: keys that nobody brings back
 //! - [`peers`]: who is up, and what each has yet to tell
-//! - [`hearing`]: what peers say
-//! - [`revoking`]: keys that end before their time
+//! - [`hearing`]: what peers say; and keys that end before their time
 
 mod ended;
 pub mod event;
 mod hearing;
 mod held;
 pub mod limits;
-mod owed;
 mod own;
 mod peers;
-mod revoking;
 #[cfg(test)]
 mod tests;
 
@@ -34,10 +30,9 @@ use tktrot::secret::KeyName;
 use crate::message::{Facts, Left, Message, NodeId, Offer};
 use ended::Ended;
 use event::{Action, DropReason, Event, Note};
-use held::{Held, Room, Source};
+use held::{Held, ToldBy};
 use limits::Limits;
-use owed::Owed;
-use own::{Line, Own, Step};
+use own::{Line, LineStep, Owed, Own};
 use peers::Peers;
 
 /// After a failure to make a key.
@@ -58,7 +53,7 @@ pub struct Node<S> {
     /// [`Event::Tick`] has come: all that the ring had before is known.
     started: bool,
     /// A rotation was asked for, and has not happened yet.
-    turn: bool,
+    rotation_asked: bool,
     /// [`Action::Make`] is under way.
     making: bool,
     /// Not before, after a failure.
@@ -81,7 +76,7 @@ impl<S> Node<S> {
             ended: Ended::new(limits.capacity * 4),
             peers: Peers::default(),
             started: false,
-            turn: false,
+            rotation_asked: false,
             making: false,
             make_at: Time(0),
             active: None,
@@ -125,7 +120,7 @@ impl<S> Node<S> {
 
     /// False if this node has so many keys already that its peers may refuse one more.
     pub fn may_rotate(&self) -> bool {
-        self.own.len() + 2 < self.room().of_a_node
+        self.own.len() + 2 < self.limits.room(&self.policy).of_a_node
     }
 
     /// How many keys are here of each node, this one included.
@@ -139,22 +134,19 @@ impl<S> Node<S> {
     }
 
     fn line(&self) -> Line<'_> {
-        Line { own: &self.own, policy: &self.policy, limits: &self.limits, turn: self.turn }
-    }
-
-    fn room(&self) -> Room {
-        let kept = self.limits.keys_of_a_node(&self.policy);
-        // Room for its own first: its next key is more than anybody's.
-        let of_all = self.limits.capacity.saturating_sub(kept);
-        let for_makers = kept * self.limits.nodes.saturating_sub(1);
-        Room { of_a_node: kept, of_others: of_all.saturating_sub(for_makers).max(kept), of_all }
+        Line {
+            own: &self.own,
+            policy: &self.policy,
+            limits: &self.limits,
+            rotation_asked: self.rotation_asked,
+        }
     }
 
     fn take_in(&mut self, event: Event<S>, now: Time, actions: &mut Vec<Action<S>>) {
         match event {
             Event::Tick => self.started = true,
             Event::Found(facts) if facts.origin == self.id => self.announce(facts, now, actions),
-            Event::Found(facts) => self.held.insert(facts, Source::Other),
+            Event::Found(facts) => self.held.insert(facts, ToldBy::Other),
             Event::Lost(name) => self.lose(&name, now),
             Event::Made(facts) => {
                 self.making = false;
@@ -173,7 +165,7 @@ impl<S> Node<S> {
                 }
             }
             Event::Policy(policy) => self.policy = self.limits.fitting(policy),
-            Event::Rotate => self.turn = true,
+            Event::Rotate => self.rotation_asked = true,
             Event::Revoke(names) => self.revoke(names, None, now, actions),
             Event::RevokeAll => self.revoke_all(None, now, actions),
             Event::Leave => self.tell_all(|| Message::Leaving, actions),
@@ -224,23 +216,23 @@ impl<S> Node<S> {
             && let Some(step) = self.line().next_step(now)
         {
             match step {
-                Step::Make(_) if now < self.make_at => break,
-                Step::Make(times) => {
+                LineStep::Make(_) if now < self.make_at => break,
+                LineStep::Make(times) => {
                     self.making = true;
                     actions.push(Action::Make(times));
                 }
-                Step::Begin(name) => {
-                    self.turn = false;
+                LineStep::Begin(name) => {
+                    self.rotation_asked = false;
                     let times = self.policy.times_from(now);
                     self.shorten(&name, times, actions);
                     // It began as if it had been made for now; so it ends earlier, everywhere.
                     self.tell_times(&name, now, actions);
                 }
-                Step::Retire(name) => {
+                LineStep::Retire(name) => {
                     let until = KeyTimes::retiring(now);
                     self.shorten(&name, until, actions);
                 }
-                Step::Discard(name) => {
+                LineStep::Discard(name) => {
                     // It must not take up room at the peers, which may refuse the next one then.
                     let over =
                         KeyTimes { encrypt_from: now, encrypt_until: now, decrypt_until: now };
@@ -290,7 +282,8 @@ impl<S> Node<S> {
         }
         // Who rotated by hand on this host got what a rotation here was to bring.
         let begins = self.line().active(now).map(|key| key.facts.times.encrypt_from);
-        self.turn &= !(facts.times.encrypt_from <= now && begins < Some(facts.times.encrypt_from));
+        self.rotation_asked &=
+            !(facts.times.encrypt_from <= now && begins < Some(facts.times.encrypt_from));
         let mut owed = Owed::default();
         self.peers.all_that_stay().for_each(|peer| owed.wait_for(peer, now));
         self.tell_all(|| Message::Keys(vec![offer(&facts, now)]), actions);

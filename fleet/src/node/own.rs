@@ -5,14 +5,22 @@
 //! start, after a revocation, for a deliberate rotation, and when the policy changed. Then the
 //! successor that everybody has begins at once; where there is none, a new key does when all peers
 //! have it, `lead_min` after its announcement at the soonest and `lead_max` at the latest.
+//!
+//! What times a key has, when it fits a policy and when a line is too short is decided by
+//! [`tktrot::schedule`]. Its `next_step` is not used: that one makes keys that encrypt at once where none
+//! does, and lays them end to end, for it knows nobody who must have them first. Here a key begins when
+//! the peers have it, which may be before or after the time that it was made with; and whatever began
+//! last is active, whether it fits the policy or not, as the peers were told so.
+
+use std::collections::HashMap;
+use std::time::Duration;
 
 use tktrot::clock::Time;
 use tktrot::schedule::{KeyState, KeyTimes, Policy};
 use tktrot::secret::KeyName;
 
 use super::limits::Limits;
-use super::owed::Owed;
-use crate::message::Facts;
+use crate::message::{Facts, NodeId};
 
 /// A key of the node's own.
 pub struct Own {
@@ -46,7 +54,7 @@ impl Own {
 
 /// One change to the node's own keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum LineStep {
     /// Make a key with these times.
     Make(KeyTimes),
     /// This announced key encrypts from now on.
@@ -64,7 +72,7 @@ pub struct Line<'n> {
     pub policy: &'n Policy,
     pub limits: &'n Limits,
     /// A rotation was asked for.
-    pub turn: bool,
+    pub rotation_asked: bool,
 }
 
 impl Line<'_> {
@@ -76,14 +84,14 @@ impl Line<'_> {
     }
 
     /// The one change to make now.
-    pub fn next_step(&self, now: Time) -> Option<Step> {
+    pub fn next_step(&self, now: Time) -> Option<LineStep> {
         let active = self.active(now);
         if let Some(active) = active {
             let replaced = |key: &&Own| {
                 key.state(now) == KeyState::Active && key.facts.name != active.facts.name
             };
             if let Some(old) = self.own.iter().find(replaced) {
-                return Some(Step::Retire(old.facts.name));
+                return Some(LineStep::Retire(old.facts.name));
             }
         }
         match active.filter(|key| self.serves_on(key, now)) {
@@ -107,7 +115,7 @@ impl Line<'_> {
     }
 
     fn serves_on(&self, active: &Own, now: Time) -> bool {
-        !self.turn && self.policy.fits(&active.facts.times, now)
+        !self.rotation_asked && self.policy.fits(&active.facts.times, now)
     }
 
     /// The announced keys follow the active one without a gap, far enough ahead.
@@ -115,7 +123,7 @@ impl Line<'_> {
     /// A successor may come too late for that, after a revocation or when the generator works
     /// again: its peers are waited for like those of any key. If they all have it when its turn
     /// comes it begins then, before the time that it was published with.
-    fn mend(&self, active: &Own, now: Time) -> Option<Step> {
+    fn mend(&self, active: &Own, now: Time) -> Option<LineStep> {
         let mut turn = active.facts.times.encrypt_until;
         let mut end = turn;
         for key in self.announced(now) {
@@ -124,13 +132,13 @@ impl Line<'_> {
             let late =
                 times.encrypt_from > turn && turn == end && now + self.limits.lead_max <= turn;
             if times.encrypt_from < end || late || !self.policy.fits(times, now) {
-                return Some(Step::Discard(key.facts.name));
+                return Some(LineStep::Discard(key.facts.name));
             }
             turn = turn + times.encrypt_from.until(times.encrypt_until);
             end = times.encrypt_until;
         }
         let from = end.max(now + self.limits.lead_max);
-        (now >= self.policy.extend_at(turn)).then(|| Step::Make(self.policy.times_from(from)))
+        (now >= self.policy.extend_at(turn)).then(|| LineStep::Make(self.policy.times_from(from)))
     }
 
     /// Until when there is a key to encrypt with, if each begins when its turn comes.
@@ -143,12 +151,12 @@ impl Line<'_> {
     }
 
     /// No key encrypts, or not one that should: the next one is wanted as soon as can be.
-    fn replace(&self, now: Time) -> Option<Step> {
+    fn replace(&self, now: Time) -> Option<LineStep> {
         match self.next_in_turn(now) {
-            Some(key) if key.is_ready(self.limits, now) => Some(Step::Begin(key.facts.name)),
+            Some(key) if key.is_ready(self.limits, now) => Some(LineStep::Begin(key.facts.name)),
             Some(_) => None,
             // By itself it begins when it would at the latest: also if nobody says so.
-            None => Some(Step::Make(self.policy.times_from(now + self.limits.lead_max))),
+            None => Some(LineStep::Make(self.policy.times_from(now + self.limits.lead_max))),
         }
     }
 
@@ -161,5 +169,55 @@ impl Line<'_> {
 
     fn announced(&self, now: Time) -> impl Iterator<Item = &Own> {
         self.own.iter().filter(move |key| key.state(now) == KeyState::Announced)
+    }
+}
+
+/// The peers that were told of one key and have not answered.
+#[derive(Default)]
+pub struct Owed {
+    /// When each was told.
+    told: HashMap<NodeId, Time>,
+    /// None of them was told before.
+    oldest: Option<Time>,
+}
+
+impl Owed {
+    /// Waits for this peer, which was just told.
+    pub fn wait_for(&mut self, peer: NodeId, now: Time) {
+        self.told.insert(peer, now);
+        self.oldest = Some(self.oldest.map_or(now, |oldest| oldest.min(now)));
+    }
+
+    /// Waits no longer for this one: it answered, or it is gone.
+    pub fn settle(&mut self, peer: NodeId) {
+        if self.told.remove(&peer).is_some() && self.told.is_empty() {
+            // Nearly all keys are in this state nearly all the time: without a table for a fleet.
+            *self = Owed::default();
+        }
+    }
+
+    /// How many are waited for.
+    pub fn len(&self) -> usize {
+        self.told.len()
+    }
+
+    /// Nobody is.
+    pub fn is_empty(&self) -> bool {
+        self.told.is_empty()
+    }
+
+    /// Those that have not answered for `limit`.
+    pub fn overdue(&mut self, now: Time, limit: Duration) -> Vec<NodeId> {
+        if self.overdue_at(limit) > now {
+            return Vec::new();
+        }
+        self.oldest = self.told.values().copied().filter(|told| *told + limit > now).min();
+        let silent = self.told.iter().filter(|(_, told)| **told + limit <= now);
+        silent.map(|(peer, _)| *peer).collect()
+    }
+
+    /// Nobody is overdue before.
+    pub fn overdue_at(&self, limit: Duration) -> Time {
+        self.oldest.map_or(Time::NEVER, |oldest| oldest + limit)
     }
 }

@@ -1,4 +1,4 @@
-//! The peers that are up, and what each has yet to tell.
+//! The peers that are connected, and what each has yet to tell.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;

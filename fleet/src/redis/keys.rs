@@ -1,4 +1,9 @@
 //! The keys that this node encrypts with, or did: the fleet's and its own.
+//!
+//! What times a key of the node's own has, and when a line is too short, is decided by
+//! [`tktrot::schedule`]. Its `next_step` is not used: that one lays the keys of one node end to end and
+//! takes the newest. Here keys of several makers overlap, by clocks that differ, and all nodes must
+//! choose the same one of them: by rank, not by age.
 
 use std::time::Duration;
 
@@ -22,7 +27,6 @@ pub struct HeldKey {
 /// What Redis has, or had, of a key.
 #[derive(Clone, Copy, Debug)]
 pub struct InRedis {
-    /// Where.
     pub slot: Slot,
     /// As it was stored last.
     pub terms: Terms,

@@ -16,6 +16,13 @@
 //! its own ([`tktrot::schedule`]), until the fleet's next key begins. Times are fixed when a key is
 //! taken; whatever Redis' clock does later, they are never made later, and a stored key that would
 //! live longer than one that a node holds is amended.
+//!
+//! - [`event`]: what happens to it, and what it wants done
+//! - [`exchange`]: what Redis says, and what is to be written there
+//! - [`keys`]: the keys that it encrypts with, or did
+//! - [`revoked`]: what must not come back
+//! - [`stored`]: keys and records as Redis has them
+//! - [`clock`]: Redis' clock and this host's
 
 pub mod clock;
 pub mod event;

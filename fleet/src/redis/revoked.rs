@@ -1,4 +1,4 @@
-//! What must not come back.
+//! What was revoked, or is gone on this host, and must not come back.
 
 use std::collections::{HashMap, HashSet};
 

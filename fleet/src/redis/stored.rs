@@ -156,7 +156,6 @@ impl Terms {
 /// Something that was revoked, until when nobody may bring it back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Grave {
-    /// What.
     pub what: Revoked,
     /// Until then, on Redis' clock.
     pub ends: RedisTime,
@@ -191,7 +190,7 @@ pub enum Flaw {
 impl fmt::Display for Flaw {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Flaw::NoKey => f.write_str("it is no wrapped key; something else wrote it"),
+            Flaw::NoKey => f.write_str("not a wrapped key; something else wrote it"),
             Flaw::Version(version) => write!(
                 f,
                 "it has version {version}, which this tktrot does not know; update the older hosts"
@@ -205,7 +204,7 @@ impl fmt::Display for Flaw {
                 )
             }
             Flaw::Damaged => f.write_str("it was changed, or wrapped for another ring"),
-            Flaw::Misplaced => f.write_str("it was copied from another turn"),
+            Flaw::Misplaced => f.write_str("it was copied from another slot"),
             Flaw::Rotation(theirs) => write!(
                 f,
                 "its maker rotates every {} s: rotate must be the same on all hosts that share \

@@ -45,7 +45,7 @@ fn a_failure_says_how_and_what() {
     let said = fails(&["/bin/false"], PATIENCE);
     assert_eq!(said, "command /bin/false: exit status: 1: it said nothing");
     let said = fails(&["/nowhere/at-all"], PATIENCE);
-    assert_eq!(said, "command /nowhere/at-all: it cannot be started");
+    assert_eq!(said, "command /nowhere/at-all: cannot start it");
 }
 
 #[test]

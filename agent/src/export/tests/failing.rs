@@ -74,7 +74,7 @@ fn one_that_hangs_holds_up_nobody_else() -> Result<()> {
     let status = exporter.wait(0, "the end of its time", |status| status.failures > 0);
     assert!(status.error.unwrap_or_default().contains("did not end within 0.3 s"));
     let status = exporter.wait(1, "the failure", |status| status.failures > 0);
-    assert!(status.error.unwrap_or_default().contains("cannot be started"));
+    assert!(status.error.unwrap_or_default().contains("cannot start it"));
     Ok(())
 }
 

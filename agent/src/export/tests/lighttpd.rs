@@ -12,8 +12,8 @@ use tktrot_fleet::config::Format;
 use super::{Result, Running, Visitors, active, export, key_names, look, ring};
 use tktrot_keyfile::files::{self, Fate, Writing};
 use tktrot_keyfile::lighttpd::Now;
+use tktrot_keyfile::private::{Disk, Manner};
 use tktrot_keyfile::selection::Selection;
-use tktrot_keyfile::target::{Disk, Manner};
 
 const BINARY: &str = "/usr/sbin/lighttpd";
 /// It looks for a new file every 64 seconds.

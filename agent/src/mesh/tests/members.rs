@@ -241,7 +241,7 @@ fn another_ring_is_not_ours() {
         assert!(is_closed_at_last(&mut stream).await);
         bench.host.during(Duration::from_millis(50)).await;
         assert_eq!(bench.host.changes.len(), 1);
-        bench.log.says_once("a mesh is for rings of one name");
+        bench.log.says_once("all rings of a mesh must have the same name");
         bench.sees_nothing_else().await;
     });
 }

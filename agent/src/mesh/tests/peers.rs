@@ -135,7 +135,7 @@ fn names_are_looked_up_and_those_that_are_none_told() {
         assert_eq!(of(&b.to_string()).state, PeerState::Up);
         let nobody = of(&format!("nobody.invalid:{}", b.port()));
         assert!(nobody.state == PeerState::Down && nobody.error.is_some());
-        log.says_once("it cannot be looked up");
+        log.says_once("cannot look up its name");
     });
 }
 
@@ -216,7 +216,7 @@ fn a_peer_that_is_not_there_is_told_once_and_found_when_it_comes() {
         let peers = one.mesh.peers();
         assert_eq!(peers[0].state, PeerState::Down);
         assert!(peers[0].error.as_deref().is_some_and(|error| error.contains("refused")));
-        log.says_once("it cannot be connected to");
+        log.says_once("cannot connect");
         let mut two = Host::start(2, b, tls(&[7]), &[]);
         one.until_up(2).await;
         two.until_up(1).await;
