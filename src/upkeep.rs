@@ -1,6 +1,6 @@
 //! The upkeep thread: rotates and erases on time when no handshake happens.
 //!
-//! Each process that deals in tickets has one. One of them has the lead, for as long as
+//! Each process that uses tickets has one. One of them has the lead, for as long as
 //! it shows that it is at work, and sees to the ring; all see to what their own
 //! process keeps of its keys, and show that it lives. The thread runs with all
 //! signals blocked, so that none is delivered to it instead of to the server.

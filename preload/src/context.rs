@@ -19,8 +19,7 @@ use tktrot::tls::resolve::{Indices, Library, OpenedSession, Originals, SealsSess
 use tktrot::tls::session::Found;
 use tktrot::{error, notice, process, program, warning};
 
-use crate::guest::{Guest, guest};
-use crate::hooks::unnoticed;
+use crate::guest::{Guest, guest, unnoticed};
 
 /// Keys that a server set itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -224,26 +224,26 @@ pub unsafe fn from_c(cfg: *const tkt_config) -> Result<(Config, LibraryContext),
             return Err(Error::new(TKT_ERR_CONFIG, text));
         }
     }
-    let mut reading = Reading { config: Config::default(), problems: Vec::new() };
+    let mut translation = Translation { config: Config::default(), problems: Vec::new() };
     // SAFETY: the caller vouches for the strings.
-    unsafe { reading.read(&fields) };
-    let contradictions = reading.config.reconcile(|field| format!("cfg.{field}"));
-    reading.problems.extend(contradictions);
-    if !reading.problems.is_empty() {
-        return Err(unusable(&reading.problems));
+    unsafe { translation.read(&fields) };
+    let contradictions = translation.config.reconcile(|field| format!("cfg.{field}"));
+    translation.problems.extend(contradictions);
+    if !translation.problems.is_empty() {
+        return Err(unusable(&translation.problems));
     }
     // SAFETY: the caller vouches for the string.
     let properties = unsafe { bytes_of(fields.properties) }.filter(|query| !query.is_empty());
     let properties = properties.and_then(|query| CString::new(query).ok());
-    Ok((reading.config, LibraryContext { libctx: fields.libctx, properties }))
+    Ok((translation.config, LibraryContext { libctx: fields.libctx, properties }))
 }
 
-struct Reading {
+struct Translation {
     config: Config,
     problems: Vec<BadValue>,
 }
 
-impl Reading {
+impl Translation {
     /// # Safety
     ///
     /// The strings are NULL or NUL-terminated.

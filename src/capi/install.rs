@@ -144,10 +144,11 @@ unsafe fn attach_with(
     config: &Config,
     library_context: &LibraryContext,
 ) -> Result<c_int, Error> {
-    let opened =
-        keyrings::open(config, library).map_err(|text| Error::new(TKT_ERR_MEMORY, text))?;
+    let opened = keyrings::open(config, library)
+        .map_err(|none| Error::new(TKT_ERR_MEMORY, none.to_string()))?;
     if config.strict && !opened.problems.is_empty() {
-        return Err(Error::new(TKT_ERR_RING, opened.problems.join("; ")));
+        let problems: Vec<_> = opened.problems.iter().map(ToString::to_string).collect();
+        return Err(Error::new(TKT_ERR_RING, problems.join("; ")));
     }
     let attachment = Attachment::new(config, library, opened.keyring, library_context);
     // SAFETY: the caller vouches for `ctx`.

@@ -230,7 +230,10 @@ impl Config {
             problems.push(BadValue {
                 setting: named("lead"),
                 value: format!("{}s", lead.as_secs()),
-                accepted: format!("at most half of the rotation, {:?}", rotate_every / 2),
+                accepted: format!(
+                    "at most half of the rotation, {}s",
+                    (rotate_every / 2).as_secs_f64()
+                ),
             });
         }
         let kept = Policy::keys_kept(rotate_every, self.lifetime.unwrap_or(Duration::ZERO)) + 1;

@@ -13,6 +13,7 @@
 //! - [`versions`]: rings of other versions of the format
 //! - [`Ring`]: all that, of one ring
 //! - [`writer`]: publish, erase, repair, under the writer lock
+//! - [`refused`]: why one is refused
 //! - [`file`]: where a ring lies, and what is refused there
 //! - [`view`]: what an onlooker sees, without a lock
 //! - [`removal`]: rings that nobody uses
@@ -30,6 +31,7 @@ pub mod map;
 mod mutex;
 pub mod open;
 mod reader;
+pub mod refused;
 pub mod removal;
 #[expect(clippy::module_inception, reason = "it holds the type that the directory is named for")]
 mod ring;

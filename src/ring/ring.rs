@@ -367,10 +367,10 @@ impl Ring {
         Asks(&self.memory).claim(process, program, now)
     }
 
-    /// Tells what a process asks for, in the block that it claimed; `deals`:
+    /// Tells what a process asks for, in the block that it claimed; `uses_tickets`:
     /// that it uses tickets. Where it shares the block, both ask. Lock-free.
-    pub fn tell(&self, block: usize, process: ProcessId, ask: &Ask, deals: bool, now: Time) {
-        Asks(&self.memory).tell(block, process, ask, deals, now);
+    pub fn tell(&self, block: usize, process: ProcessId, ask: &Ask, uses_tickets: bool, now: Time) {
+        Asks(&self.memory).tell(block, process, ask, uses_tickets, now);
     }
 
     /// Tells what one more context binds its tickets to, in the block that the process

@@ -143,14 +143,14 @@ impl<C: Clock> Keyring<C> {
         self.ring.count(self.block.load(Ordering::Relaxed), counter);
     }
 
-    /// Counts an event of a process that may deal in no tickets: so it is not
+    /// Counts an event of a process that may use no tickets: so it is not
     /// settled by that, which would keep it without an upkeep thread when it does.
     pub fn count_unsettled(&self, counter: Counter) {
         let block = self.claim_block();
         self.ring.count(block, counter);
     }
 
-    /// True if this process has dealt in tickets, as [`Keyring::settle`] has it.
+    /// True if this process has used tickets, as [`Keyring::settle`] has it.
     fn is_settled(&self) -> bool {
         self.settled.load(Ordering::Relaxed) == process::generation()
     }
@@ -291,14 +291,6 @@ impl<C: Clock> Keyring<C> {
         self.ring.deadline()
     }
 
-    /// Reads the key that seals a ticket now; false if there is none.
-    pub fn sealing_key(&self, now: Time, key: &mut Key) -> bool {
-        self.sealing(now).is_some_and(|located| {
-            // If it is touched in between, it is there under the same name, or revoked.
-            self.ring.find(&located.name, key)
-        })
-    }
-
     /// Finds the key that seals a ticket now, and touches no secret; `None` if
     /// there is none. If the ring has none because nobody came by for a whole
     /// rotation, it is made; if somebody else is making it, that takes
@@ -406,7 +398,7 @@ impl<C: Clock> Keyring<C> {
     }
 
     /// For when this process has no more use for the ring: erases every key,
-    /// unless another process deals in tickets with it, or an agent governs it,
+    /// unless another process uses tickets with it, or an agent governs it,
     /// for which they are those of a fleet. New ones are made when somebody asks
     /// for one. What it asked of the ring no longer counts.
     pub fn abandon(&self) -> Result<(), Failure> {

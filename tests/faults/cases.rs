@@ -211,7 +211,7 @@ pub const CASES: &[Case] = &[
         Start,
         all("fstatfs", ENOSYS),
         PrivateRing,
-        &["is on tmpfs is not told", "not implemented"],
+        &["cannot determine whether its directory is on tmpfs", "not implemented"],
     ),
     case(Start, one("fstatfs", EINTR, 1), AsEver, &[]),
     case(Start, all("fallocate", ENOSPC), PrivateRing, &["no room for it", "No space"]),

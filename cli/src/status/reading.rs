@@ -333,7 +333,7 @@ fn key(facts: &KeyFacts, view: &View, now: Time) -> Key {
 
 /// Part by part.
 fn differences(told: &[ring::User]) -> Vec<Differs> {
-    let alive: Vec<_> = told.iter().filter(|user| user.deals && !user.is_over).collect();
+    let alive: Vec<_> = told.iter().filter(|user| user.uses_tickets && !user.is_over).collect();
     let differ = |one: Trait| {
         let pairs = alive.iter().enumerate().flat_map(|(at, user)| {
             alive[at..].iter().map(move |other| (user.traits, other.traits))
@@ -353,7 +353,7 @@ fn users(view: &View, told: &[ring::User], processes: &Processes) -> Vec<User> {
             pid,
             program: mapped.program.clone(),
             presence: Presence::Maps,
-            counts: deals && told.is_some_and(|user| user.deals),
+            counts: deals && told.is_some_and(|user| user.uses_tickets),
             writes: mapped.writes,
             locked: mapped.locked,
             binds: told.and_then(names),
@@ -363,13 +363,13 @@ fn users(view: &View, told: &[ring::User], processes: &Processes) -> Vec<User> {
         Presence::Maps => false,
         Presence::Hidden | Presence::Elsewhere => true,
         // One that only opened it, as the parent of a daemon, is of no interest.
-        Presence::Gone => user.deals,
+        Presence::Gone => user.uses_tickets,
     });
     let others = others.map(|user| User {
         pid: user.process.pid(),
         program: printable(&user.program),
         presence: processes.presence(user),
-        counts: deals && user.deals,
+        counts: deals && user.uses_tickets,
         writes: true,
         locked: None,
         binds: names(user),

@@ -4,7 +4,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use openssl::base64;
 use tktrot::clock::{Time, VirtualClock};
-use tktrot::import::NotImported;
+use tktrot::import::{self, NotImported};
 use tktrot::log::Target;
 use tktrot::ring::Ring;
 use tktrot::ring::key::Key;
@@ -90,7 +90,7 @@ fn is_imported(keys: &mut Keys) -> bool {
     let capacity = Capacity::new(MIN_CAPACITY).expect("a capacity");
     let ring = Ring::private(capacity).expect("memory");
     let keyring = Keyring::new(ring, VirtualClock::new(RING), &made_up::GENERATOR);
-    let imported = keyring.import(keys, 2 * MAX_LIFETIME);
+    let imported = import::import(&keyring, keys, 2 * MAX_LIFETIME);
     let ring = keyring.ring();
     let writer = ring.try_write().expect("nobody else writes");
     assert_eq!(writer.defect(), None);

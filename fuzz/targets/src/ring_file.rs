@@ -193,7 +193,8 @@ fn use_it(ring: Ring, place: &Place) {
     for hours in [0, 1, 30] {
         let now = NOW + hours * HOUR;
         keyring.tick(now);
-        if keyring.sealing_key(now, &mut key) {
+        if keyring.sealing(now).is_some_and(|located| keyring.ring().find(&located.name, &mut key))
+        {
             assert!(key.times.encrypt_from <= now && now < key.times.encrypt_until);
             assert!(!key.is_weak() && !key.aes_128);
         }
