@@ -70,7 +70,7 @@ impl fmt::Display for Problem {
             }
             Problem::TooSmall { path, capacity, kept, lifetime } => write!(
                 f,
-                "{} may have {capacity} keys only, which keeps them for {}s instead of {}s; set \
+                "{} may hold only {capacity} keys, so they are kept for {}s instead of {}s; set \
                  TKTROT_CAPACITY higher",
                 path.display(),
                 kept.as_secs(),
@@ -202,7 +202,7 @@ impl Known {
     fn configured(&'static self, config: &Config) -> Opened {
         let mut problems = self.problems.clone();
         let overruled = self.keyring.configure(config).unwrap_or_else(|failure| {
-            let then = "; until the first ticket what it was told before applies, or the defaults";
+            let then = "; until the first ticket its former settings apply, or the defaults";
             problems.push(told(config, Problem::NotConfigured(failure), then));
             Vec::new()
         });

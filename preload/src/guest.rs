@@ -135,7 +135,7 @@ impl Guest {
     /// There is a TLS library without keys of ours, which is told once.
     pub fn library_is_unknown(&self) {
         static SAID: OnceOnly = OnceOnly::new();
-        let problem = "the dynamic loader does not tell (dladdr, dlopen) which TLS library this is";
+        let problem = "cannot determine which TLS library this is (dladdr, dlopen)";
         self.has_no_keys(&problem, &SAID);
     }
 

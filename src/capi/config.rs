@@ -47,10 +47,10 @@ pub struct tkt_config {
     /// `sizeof(tkt_config)`, so that the struct can grow.
     pub size: usize,
     /// Name or absolute path of the ring. Default: the base name by which the
-    /// program was started, a link's for one.
+    /// program was started (that of a link, if it was started by one).
     pub ring: *const c_char,
     /// Directory of rings given by name; must be on tmpfs. Default: for root
-    /// /run/tktrot (/dev/shm/tktrot where /run is no tmpfs), else
+    /// /run/tktrot (/dev/shm/tktrot where /run is not on tmpfs), else
     /// /dev/shm/tktrot-UID.
     pub dir: *const c_char,
     /// Label of the service: a ticket of another label does not open. At most
@@ -70,7 +70,7 @@ pub struct tkt_config {
     /// Default: the timeout of the SSL_CTX. The shortest applies to all, as for
     /// `rotate_every`.
     pub lifetime: u32,
-    /// Seconds before a switch of keys by which the key after the next is in
+    /// How many seconds before a switch of keys the key after the next is in
     /// the ring, at most half of `rotate_every`. Default: the longer of 5 s
     /// and a tenth of `rotate_every`.
     pub lead: u32,
@@ -80,7 +80,7 @@ pub struct tkt_config {
     pub renew: u32,
     /// `TKT_UPKEEP_*`.
     pub upkeep: u32,
-    /// Not 0: a problem that would else be worked around and logged is an error.
+    /// Not 0: a problem that would otherwise be worked around and logged is an error.
     pub strict: i32,
     /// Not 0: `rotate_every` may be longer than 24 hours.
     pub allow_long: i32,

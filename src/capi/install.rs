@@ -125,7 +125,7 @@ pub unsafe fn install_into(
 }
 
 fn no_library() -> Error {
-    let text = "tkt_install: the caller is linked with no shared TLS library; \
+    let text = "tkt_install: the caller is not linked with a shared TLS library; \
                 use tkt_install_api with TKT_TLS_API_INIT";
     Error::new(TKT_ERR_TLS, text)
 }
@@ -201,7 +201,8 @@ pub unsafe extern "C" fn tkt_uninstall(ctx: *mut SSL_CTX) -> c_int {
         let abandoned = if was_the_last { keyring.abandon() } else { Ok(()) };
         primed::sweep_patiently(keyring.now());
         if abandoned.is_err() {
-            let text = "tkt_uninstall: done, but the ring is being written and keeps its keys";
+            let text =
+                "tkt_uninstall: done, but another process is writing the ring, so its keys stay";
             return Err(Error::new(TKT_ERR_BUSY, text));
         }
         Ok(TKT_OK)

@@ -149,7 +149,7 @@ impl fmt::Display for BadValue {
         let BadValue { setting, value, accepted } = self;
         let shown: String = value.chars().take(SHOWN).collect();
         let cut = if shown.len() < value.len() { "…" } else { "" };
-        write!(f, "{setting}={shown:?}{cut} cannot be used: accepted is {accepted}")
+        write!(f, "{setting}={shown:?}{cut} cannot be used; accepted: {accepted}")
     }
 }
 
@@ -309,7 +309,7 @@ mod tests {
         assert_eq!(problems.len(), 1);
         assert_eq!(
             problems[0].to_string(),
-            "TKTROT_ROTATE=\"soon\" cannot be used: accepted is 1s to 24h, such as 30s, 10m or 1h"
+            "TKTROT_ROTATE=\"soon\" cannot be used; accepted: 1s to 24h, such as 30s, 10m or 1h"
         );
     }
 

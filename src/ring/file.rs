@@ -192,7 +192,7 @@ impl Place {
         let size = self.size_of(file)?;
         let head = Mapping::to_read(file.as_fd(), size_of::<Header>())
             .map_err(|error| self.failed(Task::Map, error))?;
-        let head = Header::copy_of(&head);
+        let head = HeaderFacts::read(&head);
         if head.magic != MAGIC {
             return Err(self.refused(Reason::NotARing));
         }
@@ -443,8 +443,8 @@ struct HeaderFacts {
     origin: Origin,
 }
 
-impl Header {
-    fn copy_of(mapping: &Mapping) -> HeaderFacts {
+impl HeaderFacts {
+    fn read(mapping: &Mapping) -> HeaderFacts {
         assert!(mapping.size() >= size_of::<Header>());
         // SAFETY: the mapping is page-aligned and holds a Header, which is
         // made of atomics: any bytes are valid.

@@ -159,7 +159,9 @@ impl fmt::Display for Reason {
                 write!(f, "it rotates every {nanos} ns, which no setting asks for; {REMEDY}")
             }
             Reason::Defect(defect) => write!(f, "{defect}; {REMEDY}"),
-            Reason::Unsteady => f.write_str("it appears and disappears while it is opened"),
+            Reason::Unsteady => {
+                f.write_str("it keeps being created and removed while it is opened")
+            }
             Reason::FileSizeLimit => {
                 write!(f, "the limit of file sizes (RLIMIT_FSIZE) is less than {SIZE} bytes")
             }

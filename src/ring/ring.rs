@@ -106,7 +106,7 @@ impl Ring {
         for mutex in self.mutexes() {
             mutex.init().map_err(|errno| {
                 let why = io::Error::from_raw_os_error(errno);
-                io::Error::other(format!("no lock can be made in it: {why}"))
+                io::Error::other(format!("cannot create a lock in it: {why}"))
             })?;
         }
         header.version.store(layout::VERSION, Ordering::Relaxed);
@@ -472,7 +472,7 @@ pub(super) fn random_number() -> io::Result<u64> {
         8 => Ok(u64::from_le_bytes(number)),
         _ => {
             let why = io::Error::last_os_error();
-            Err(io::Error::other(format!("the kernel gives no random number for it: {why}")))
+            Err(io::Error::other(format!("cannot get a random number from the kernel: {why}")))
         }
     }
 }

@@ -63,7 +63,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Failure::Lock(NotLocked::Busy) => {
-                f.write_str("another process is writing the ring and does not end; try again")
+                f.write_str("another process is writing the ring and does not finish; try again")
             }
             Failure::Lock(NotLocked::Broken(errno)) => {
                 let why = std::io::Error::from_raw_os_error(*errno);
@@ -71,12 +71,10 @@ impl fmt::Display for Failure {
             }
             Failure::Generator => f.write_str("the random number generator fails"),
             Failure::NotNow => f.write_str("the random number generator is in use; try again"),
-            Failure::Full => {
-                f.write_str("there are as many keys as may be in the ring (TKTROT_CAPACITY)")
-            }
+            Failure::Full => f.write_str("the ring holds as many keys as it may (TKTROT_CAPACITY)"),
             Failure::NoMemory => f.write_str(
-                "the ring gets no memory for one more key: its tmpfs is full, or the process may \
-                 not ask for it any more",
+                "the ring cannot get memory for another key: its tmpfs is full, or the process may \
+                 no longer ask for memory",
             ),
             Failure::Clock => f.write_str("the clock (CLOCK_BOOTTIME) cannot be read"),
         }
@@ -246,8 +244,8 @@ impl<C: Clock> Keyring<C> {
             && self.clamped.swap(nanos(timeout), Ordering::Relaxed) != nanos(timeout)
         {
             warning!(
-                "sessions live {}s, but the ring keeps keys for {}s only, and so long tickets live; \
-                 set TKTROT_ROTATE longer, the server's session timeout shorter, or \
+                "sessions live {}s, but the ring keeps keys, and so tickets, for {}s only; set \
+                 TKTROT_ROTATE longer, the server's session timeout shorter, or \
                  TKTROT_CAPACITY, which is {}, higher",
                 timeout.as_secs(),
                 kept.as_secs(),
@@ -590,7 +588,7 @@ impl<C: Clock> Keyring<C> {
                 self.ring.note_rotation();
                 let has_grown = slots > self.short_with.load(Ordering::Relaxed);
                 if has_grown && self.no_memory.reset() {
-                    notice!("the ring has got memory for more keys");
+                    notice!("the ring has memory for more keys again");
                 }
                 if self.generator_failing.reset() {
                     notice!("the random number generator works again; rotation goes on");
@@ -625,7 +623,7 @@ impl<C: Clock> Keyring<C> {
     }
 
     /// Frees a slot of a full ring, or of one without memory: the retired key that would end
-    /// first. Its tickets become full handshakes; the other choice were no new keys.
+    /// first. Its tickets become full handshakes; otherwise no key could be made.
     fn evict(&self, writer: &Writer<'_>, why: Problem, now: Time) -> bool {
         let retired =
             writer.entries().into_iter().filter(|e| e.times.state(now) == KeyState::Retired);
@@ -638,8 +636,8 @@ impl<C: Clock> Keyring<C> {
             self.tell_short_of_memory();
         } else if self.evicting.first() {
             warning!(
-                "the ring has as many keys as may be, {} (TKTROT_CAPACITY): key {} ends {}s early, \
-                 and others will",
+                "the ring is full at {} keys (TKTROT_CAPACITY): key {} ends {}s early, and others \
+                 will",
                 self.ring.capacity(),
                 first.name,
                 now.until(first.times.decrypt_until).as_secs()

@@ -21,7 +21,7 @@ pub fn settings(bytes: &[u8]) -> bool {
     assert_eq!(Config::from_variables(variables.clone()), (config.clone(), problems.clone()));
     for problem in &problems {
         let line = problem.to_string();
-        assert!(line.contains("cannot be used: accepted is "), "{line}");
+        assert!(line.contains("cannot be used; accepted: "), "{line}");
         assert!(!line.contains('\n') && line.len() < 4000 + problem.setting.len(), "{line}");
     }
     is_sound(&config, false);
