@@ -47,7 +47,7 @@ impl View {
     }
 
     /// The fixed head of the ring. It cannot be stored to: that is a fault.
-    pub fn header(&self) -> &Header {
+    fn header(&self) -> &Header {
         self.ring.header()
     }
 

@@ -2,14 +2,12 @@
 
 use std::net::TcpListener as StdTcpListener;
 use std::os::unix::net::UnixListener as StdUnixListener;
-use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use tktrot::config::Config;
 use tktrot::ring::file::Place;
-use tktrot::ring::layout::Header;
 use tktrot::ring::view::View;
 use tktrot::schedule::{MAX_LIFETIME, Policy};
 use tktrot_fleet::config::Config as FleetConfig;
@@ -59,9 +57,8 @@ impl Started {
         let (place, keyring, made) = argument.open_or_make(settings)?;
         let path = place.path();
         let view = rings::look_at(&place)?;
-        let node = |header: &Header| header.node.load(Ordering::Relaxed);
         ensure!(
-            node(view.header()) == node(keyring.ring().header()),
+            view.node() == keyring.ring().node(),
             "{}: somebody replaces it; start again",
             path.display()
         );

@@ -1,7 +1,6 @@
 //! All that is told of a ring at a moment, as plain figures.
 
 use std::path::Path;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -301,10 +300,7 @@ fn exposure(view: &View, keys: &[KeyFacts]) -> Exposure {
 }
 
 fn promised(view: &View) -> Option<Duration> {
-    match view.header().seen_lifetime.load(Ordering::Relaxed) {
-        0 => None,
-        nanos => Some(Duration::from_nanos(nanos)),
-    }
+    view.settings().seen_lifetime
 }
 
 fn key(facts: &KeyFacts, view: &View, now: Time) -> Key {
