@@ -340,7 +340,7 @@ pub unsafe fn own_keys(
     Verdict::Pass
 }
 
-/// One line per process tree, whoever's keys they are.
+/// One line per process tree, whosever keys they are.
 fn tell_takeover(own: OwnKeys) {
     static SAID: OnceOnly = OnceOnly::new();
     if SAID.first() {

@@ -201,7 +201,7 @@ pub fn shorter(one: Option<Duration>, other: Option<Duration>) -> Option<Duratio
 /// A process that uses a ring, and what it asks of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asker {
-    /// Which.
+    /// The process.
     pub process: ProcessId,
     /// The name of its executable, cut to 16 bytes.
     pub program: String,

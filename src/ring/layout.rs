@@ -44,7 +44,7 @@ pub const MAX_CAPACITY: u32 = 16384;
 pub const FIRST_SLOTS: u32 = if cfg!(loom) { 1 } else { 64 };
 /// How many more get it at a time: a page of them.
 pub const MORE_SLOTS: u32 = if cfg!(loom) { 1 } else { 32 };
-/// Heads of the look-up chains: a power of two.
+/// Heads of the lookup chains: a power of two.
 pub const BUCKETS: usize = if cfg!(loom) { 1 } else { 8192 };
 /// How many processes count on a cache line of their own.
 pub const BLOCKS: usize = 128;
@@ -75,7 +75,7 @@ pub struct Header {
     pub size: AtomicU64,
     /// The most keys that may be in it: [`Capacity`].
     pub capacity: AtomicU32,
-    /// Heads of the look-up chains.
+    /// Heads of the lookup chains.
     pub buckets: AtomicU32,
     /// The file that it was made as: [`super::origin`].
     pub inode: AtomicU64,
@@ -146,7 +146,7 @@ pub struct Slot {
     pub seq: AtomicU64,
     /// [`PLAIN`], [`AES_128`].
     pub flags: AtomicU32,
-    /// The next slot + 1 of this look-up chain; 0: the end.
+    /// The next slot + 1 of this lookup chain; 0: the end.
     pub next: AtomicU32,
     /// The key's name; zero: the slot is empty.
     pub name: [AtomicU64; NAME_WORDS],

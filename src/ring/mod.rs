@@ -5,7 +5,7 @@
 //! - [`layout`]: the binary format, every offset asserted
 //! - [`map`]: its memory, locked and undumpable, as the parts that the layout has
 //! - [`key`]: a key out of a ring; [`seqlock`]: how a slot is read without a lock, and written
-//! - [`reader`]: look-up without a lock
+//! - [`reader`]: lookup without a lock
 //! - [`lock`]: the right to write
 //! - [`life`]: which processes live, who leads the upkeep, and whether an agent governs the ring
 //! - [`stats`]: counters, a cache line for each thread
