@@ -1,6 +1,6 @@
 //! Publish, shorten, erase, repair: every change to the keys of a ring, made
 //! under its writer lock. `Ring` has its second `impl` here, for the right to
-//! write, so that a reader's file knows nothing of writers.
+//! write: what reads a ring does not depend on what writes it.
 //!
 //! The order of the stores is the crash safety. A slot is complete before it
 //! is linked, and unlinked before it is wiped; links are single stores. So a
