@@ -26,12 +26,12 @@ pub struct Opened {
     pub keyring: &'static Keyring,
     /// What is not as asked for: strict mode stops the server for each of
     /// these, and tells it as the reason; else it was told by a warning.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<OpeningProblem>,
 }
 
 /// What is not as it was asked for.
 #[derive(Clone, Debug)]
-pub enum Problem {
+pub enum OpeningProblem {
     /// The ring cannot be used, and a private one serves instead.
     Refused(Arc<Refused>),
     /// Keys may be swapped out.
@@ -53,22 +53,22 @@ pub enum Problem {
     },
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for OpeningProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Problem::Refused(refused) => refused.fmt(f),
-            Problem::NotLocked(path, error) => write!(
+            OpeningProblem::Refused(refused) => refused.fmt(f),
+            OpeningProblem::NotLocked(path, error) => write!(
                 f,
                 "{}: keys may be swapped out: {error}; raise RLIMIT_MEMLOCK",
                 path.display()
             ),
-            Problem::NotHidden(path, error) => {
+            OpeningProblem::NotHidden(path, error) => {
                 write!(f, "{}: keys will be in core dumps (MADV_DONTDUMP): {error}", path.display())
             }
-            Problem::NotConfigured(failure) => {
+            OpeningProblem::NotConfigured(failure) => {
                 write!(f, "the ring could not be configured: {failure}")
             }
-            Problem::TooSmall { path, capacity, kept, lifetime } => write!(
+            OpeningProblem::TooSmall { path, capacity, kept, lifetime } => write!(
                 f,
                 "{} may hold only {capacity} keys, so they are kept for {}s instead of {}s; set \
                  TKTROT_CAPACITY higher",
@@ -99,7 +99,7 @@ struct Known {
     place: Place,
     keyring: Keyring,
     /// What was wrong when it was opened, and is for as long as it is open.
-    problems: Vec<Problem>,
+    problems: Vec<OpeningProblem>,
     /// The [`process::generation`] that opened it.
     opened_by: u32,
     /// What [`Overruled`] was told of already.
@@ -138,7 +138,7 @@ pub fn open(config: &Config, generator: &'static dyn Generator) -> Result<Opened
         Ok(ring) => ring,
         Err(refused) => match Ring::private(config.most_keys()) {
             Ok(ring) => {
-                let problem = Problem::Refused(Arc::new(refused));
+                let problem = OpeningProblem::Refused(Arc::new(refused));
                 let then = "; a private ring serves instead, and ends with the server";
                 problems.push(told(config, problem, then));
                 ring
@@ -148,10 +148,10 @@ pub fn open(config: &Config, generator: &'static dyn Generator) -> Result<Opened
     };
     let path = place.path();
     if let Err(error) = ring.lock() {
-        problems.push(told(config, Problem::NotLocked(path.clone(), Arc::new(error)), ""));
+        problems.push(told(config, OpeningProblem::NotLocked(path.clone(), Arc::new(error)), ""));
     }
     if let Err(error) = ring.hide() {
-        problems.push(told(config, Problem::NotHidden(path, Arc::new(error)), ""));
+        problems.push(told(config, OpeningProblem::NotHidden(path, Arc::new(error)), ""));
     }
     let keyring = Keyring::new(ring, BootClock, generator);
     let next = KNOWN.load(Ordering::Relaxed);
@@ -166,7 +166,7 @@ pub fn open(config: &Config, generator: &'static dyn Generator) -> Result<Opened
 
 /// Warns of a problem and what was done about it, unless the caller is strict
 /// and will stop with it.
-fn told(config: &Config, problem: Problem, remedy: &str) -> Problem {
+fn told(config: &Config, problem: OpeningProblem, remedy: &str) -> OpeningProblem {
     if !config.strict {
         warning!("{problem}{remedy}");
     }
@@ -203,7 +203,7 @@ impl Known {
         let mut problems = self.problems.clone();
         let overruled = self.keyring.configure(config).unwrap_or_else(|failure| {
             let then = "; until the first ticket its former settings apply, or the defaults";
-            problems.push(told(config, Problem::NotConfigured(failure), then));
+            problems.push(told(config, OpeningProblem::NotConfigured(failure), then));
             Vec::new()
         });
         self.tell_what_is_overruled(&overruled);
@@ -213,7 +213,7 @@ impl Known {
         let cut = |lifetime: &Duration| !is_shortened && *lifetime > kept;
         if let Some(lifetime) = config.lifetime.filter(cut) {
             let (path, capacity) = (self.place.path(), self.keyring.ring().capacity());
-            let problem = Problem::TooSmall { path, capacity, kept, lifetime };
+            let problem = OpeningProblem::TooSmall { path, capacity, kept, lifetime };
             problems.push(told(config, problem, ""));
         }
         warn_of_what_is_not_bound(config.bind.unwrap_or(Bind::ALL));

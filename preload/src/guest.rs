@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use once_cell::race::OnceBox;
 use tktrot::config::{Config, Upkeep};
-use tktrot::log::{OnceOnly, Target};
+use tktrot::log::{Destination, OnceOnly};
 use tktrot::rotate::Keyring;
 use tktrot::tls::error_queue::Mark;
 use tktrot::tls::primed;
@@ -85,7 +85,7 @@ impl Guest {
             in_vain: AtomicBool::new(false),
             in_service: AtomicBool::new(false),
         };
-        if let (Err(error), Target::File(path)) = (opened, &guest.config.log) {
+        if let (Err(error), Destination::File(path)) = (opened, &guest.config.log) {
             guest.problem(&format!(
                 "TKTROT_LOG={} cannot be opened: {error}; stderr is used",
                 path.display()

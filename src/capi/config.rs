@@ -343,10 +343,10 @@ unsafe fn bytes_of<'s>(text: *const c_char) -> Option<&'s [u8]> {
 fn to_c(config: &Config) -> tkt_config {
     let seconds = |span: Option<Duration>| span.map_or(0, |span| span.as_secs() as u32);
     let log = match &config.log {
-        crate::log::Target::Stderr => None,
-        crate::log::Target::Syslog => Some(b"syslog".as_slice()),
-        crate::log::Target::Nothing => Some(b"none".as_slice()),
-        crate::log::Target::File(path) => Some(path.as_os_str().as_bytes()),
+        crate::log::Destination::Stderr => None,
+        crate::log::Destination::Syslog => Some(b"syslog".as_slice()),
+        crate::log::Destination::Nothing => Some(b"none".as_slice()),
+        crate::log::Destination::File(path) => Some(path.as_os_str().as_bytes()),
     };
     tkt_config {
         ring: keep(config.ring.as_ref().map(|name| name.as_bytes())),

@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::log::Target;
+use crate::log::Destination;
 use crate::program;
 use crate::ring::asks::Binds;
 use crate::ring::file::Place;
@@ -99,7 +99,7 @@ pub struct Config {
     /// Who does the upkeep.
     pub upkeep: Upkeep,
     /// Where log lines go.
-    pub log: Target,
+    pub log: Destination,
     /// Any problem stops the server at its start.
     pub strict: bool,
     /// Do nothing at all.
@@ -123,7 +123,7 @@ impl Default for Config {
             takeover: true,
             only: Vec::new(),
             upkeep: Upkeep::default(),
-            log: Target::default(),
+            log: Destination::default(),
             strict: false,
             disabled: false,
             allow_long: false,
