@@ -259,7 +259,7 @@ models:
 MIRI := -Zmiri-strict-provenance -Zmiri-disable-isolation
 MIRI_TEST := $(CARGO) +nightly miri test --target-dir $(TARGET)/miri
 NOT_IN_MIRI := --skip keyrings:: --skip process:: --skip program:: --skip tls:: --skip capi:: --skip log:: --skip thread:: \
-               --skip the_boot_clock --skip ring::asks:: --skip ring::stats:: --skip ring::unused:: --skip ring::view:: \
+               --skip the_boot_clock --skip ring::asks:: --skip ring::stats:: --skip ring::removal:: --skip ring::view:: \
                --skip the_lock_of_a_dead_writer
 DAYS := --skip an_interval_that_grows_twice --skip every_ticket_opens_for_its_lifetime
 

@@ -44,23 +44,23 @@ struct ossl_param_st;
 #define TKT_OK 0
 
 /**
- * An argument is NULL or cannot be what it should be.
+ * An argument is NULL or invalid.
  */
 #define TKT_ERR_ARGUMENT -1
 
 /**
- * A setting cannot be used: a field of the configuration, or in strict mode
- * a variable of the environment.
+ * A setting is invalid: a field of the configuration or, in strict mode, a
+ * variable of the environment.
  */
 #define TKT_ERR_CONFIG -2
 
 /**
- * No TLS library that can be served was found, or it refused.
+ * No usable TLS library was found, or it refused the callback.
  */
 #define TKT_ERR_TLS -3
 
 /**
- * Strict mode only: the ring, or its protection, is not as asked for.
+ * Strict mode only: the ring cannot be used as configured, or not be protected.
  */
 #define TKT_ERR_RING -4
 
@@ -86,17 +86,17 @@ struct ossl_param_st;
 #define TKT_ERR_BUSY -8
 
 /**
- * Every slot of the ring is taken.
+ * The ring is full, or gets no memory for another key.
  */
 #define TKT_ERR_FULL -9
 
 /**
- * No memory.
+ * Out of memory.
  */
 #define TKT_ERR_MEMORY -10
 
 /**
- * A defect of libtktrot.
+ * A bug in libtktrot.
  */
 #define TKT_ERR_INTERNAL -11
 
@@ -158,12 +158,12 @@ typedef struct tkt_config {
   size_t size;
   /**
    * Name or absolute path of the ring. Default: the base name by which the
-   * program was started, a link's for one.
+   * program was started (that of a link, if it was started by one).
    */
   const char *ring;
   /**
    * Directory of rings given by name; must be on tmpfs. Default: for root
-   * /run/tktrot (/dev/shm/tktrot where /run is no tmpfs), else
+   * /run/tktrot (/dev/shm/tktrot where /run is not on tmpfs), else
    * /dev/shm/tktrot-UID.
    */
   const char *dir;
@@ -195,7 +195,7 @@ typedef struct tkt_config {
    */
   uint32_t lifetime;
   /**
-   * Seconds before a switch of keys by which the key after the next is in
+   * How many seconds before a switch of keys the key after the next is in
    * the ring, at most half of `rotate_every`. Default: the longer of 5 s
    * and a tenth of `rotate_every`.
    */
@@ -213,7 +213,7 @@ typedef struct tkt_config {
    */
   uint32_t upkeep;
   /**
-   * Not 0: a problem that would else be worked around and logged is an error.
+   * Not 0: a problem that would otherwise be worked around and logged is an error.
    */
   int32_t strict;
   /**
@@ -260,11 +260,11 @@ typedef struct tkt_counters {
    */
   uint64_t unknown;
   /**
-   * Tickets whose key had ended.
+   * Tickets whose key had expired.
    */
   uint64_t expired;
   /**
-   * Tickets told to be of another scope.
+   * Tickets that turned out to be of another scope.
    */
   uint64_t wrong_scope;
   /**
@@ -284,7 +284,7 @@ typedef struct tkt_counters {
    */
   uint64_t generator_failures;
   /**
-   * Writers that died at work and were repaired after.
+   * Writers that died while they held the lock; the next one repaired the ring.
    */
   uint64_t repairs;
   /**
@@ -313,7 +313,7 @@ typedef struct tkt_counters {
    */
   uint64_t quic;
   /**
-   * Contexts that keep ticket keys of their own.
+   * Contexts that keep their own ticket keys.
    */
   uint64_t left_alone;
   /**
@@ -684,7 +684,7 @@ typedef struct tkt_tls_api {
    */
   tkt_thread_stop_fn openssl_thread_stop_ex;
   /**
-   * OpenSSL 1.1.1, where a mark is a flag of the newest error: see [`super::errors`].
+   * OpenSSL 1.1.1, where a mark is a flag of the newest error.
    */
   tkt_err_state_fn err_get_state;
   /**
@@ -752,8 +752,6 @@ const char *tkt_last_error(void);
  * variable cannot be used: its member has the default then, and
  * tkt_last_error() names variable, value and what is accepted.
  *
- * # Safety
- *
  * `cfg` is NULL or points to room for a tkt_config of version 0.1.
  */
 int tkt_config_from_env(struct tkt_config *cfg);
@@ -764,8 +762,6 @@ int tkt_config_from_env(struct tkt_config *cfg);
  *
  * Returns as tkt_config_from_env(); `TKT_ERR_ARGUMENT`, with nothing written,
  * also if `size` is less than in version 0.1 or no size of such a struct.
- *
- * # Safety
  *
  * `cfg` is NULL or points to room for `size` bytes.
  */
@@ -812,8 +808,6 @@ int tkt_config_from_env_sized(struct tkt_config *cfg, size_t size);
  *
  * Source: SSL_CTX_set_tlsext_ticket_key_evp_cb(3); RFC 5077 section 4.
  *
- * # Safety
- *
  * `ctx` is NULL or a live SSL_CTX; `cfg` is NULL or valid for `cfg->size` bytes.
  */
 int tkt_install(struct ssl_ctx_st *ctx, const struct tkt_config *cfg);
@@ -834,8 +828,6 @@ int tkt_install(struct ssl_ctx_st *ctx, const struct tkt_config *cfg);
  * `TKT_ERR_BUSY` if the context is uninstalled but the keys could not be erased
  * because another process was writing the ring for two seconds.
  *
- * # Safety
- *
  * `ctx` is NULL or a live SSL_CTX.
  */
 int tkt_uninstall(struct ssl_ctx_st *ctx);
@@ -848,8 +840,6 @@ int tkt_uninstall(struct ssl_ctx_st *ctx);
  *
  * Returns `TKT_OK`, `TKT_ERR_ARGUMENT`, `TKT_ERR_NOT_INSTALLED`,
  * `TKT_ERR_BUSY`, `TKT_ERR_GENERATOR`, `TKT_ERR_FULL`.
- *
- * # Safety
  *
  * `ctx` is NULL or a live SSL_CTX.
  */
@@ -864,8 +854,6 @@ int tkt_rotate(struct ssl_ctx_st *ctx);
  * Returns `TKT_OK`, `TKT_ERR_ARGUMENT`, `TKT_ERR_NOT_INSTALLED`,
  * `TKT_ERR_BUSY` (nothing is erased), `TKT_ERR_GENERATOR` (the old keys are
  * erased, and no tickets are issued until the generator works again).
- *
- * # Safety
  *
  * `ctx` is NULL or a live SSL_CTX.
  */
@@ -891,8 +879,6 @@ int tkt_upkeep(void);
  * Returns `TKT_OK`, `TKT_ERR_ARGUMENT`, `TKT_ERR_NOT_INSTALLED`; `counters` is
  * written only on success.
  *
- * # Safety
- *
  * `ctx` is NULL or a live SSL_CTX; `counters` is NULL or valid for
  * `counters->size` bytes.
  */
@@ -909,8 +895,6 @@ int tkt_stats(struct ssl_ctx_st *ctx, struct tkt_counters *counters);
  * Returns `TKT_OK`, or as tkt_install(); `TKT_ERR_ARGUMENT` if `api` is NULL
  * or larger than that of this version, `TKT_ERR_TLS` if a function that is
  * needed is NULL. What a table of an earlier version has not counts as NULL.
- *
- * # Safety
  *
  * `ctx` is a live SSL_CTX of the library whose functions `api` holds; `cfg`
  * is NULL or valid for `cfg->size` bytes, `api` NULL or for `api->size`.

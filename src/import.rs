@@ -53,46 +53,52 @@ impl fmt::Display for Flaw {
     }
 }
 
-impl<C: Clock> Keyring<C> {
-    /// Puts keys into the ring that decrypt for `lifetime` from now on, at most
-    /// [`MAX_LIFETIME`], and encrypt nothing: all of them, or none. Each may
-    /// say by its `times.decrypt_until` that it ends earlier.
-    ///
-    /// Boxed, because a key that is moved leaves a copy behind.
-    pub fn import(&self, keys: &mut [Box<Key>], lifetime: Duration) -> Result<(), NotImported> {
-        let imported = self.import_below(keys, lifetime);
-        wipe_stack();
-        imported
-    }
+/// Puts keys into the ring that decrypt for `lifetime` from now on, at most
+/// [`MAX_LIFETIME`], and encrypt nothing: all of them, or none. Each may
+/// say by its `times.decrypt_until` that it ends earlier.
+///
+/// Boxed, because a key that is moved leaves a copy behind.
+pub fn import<C: Clock>(
+    keyring: &Keyring<C>,
+    keys: &mut [Box<Key>],
+    lifetime: Duration,
+) -> Result<(), NotImported> {
+    let imported = import_below(keyring, keys, lifetime);
+    wipe_stack();
+    imported
+}
 
-    /// Not inlined, so that its frame is below [`wipe_stack`]'s caller.
-    #[inline(never)]
-    fn import_below(&self, keys: &mut [Box<Key>], lifetime: Duration) -> Result<(), NotImported> {
-        let writer = self
-            .ring()
-            .write_within(PATIENCE)
-            .map_err(|busy| NotImported::Failed(Failure::Lock(busy)))?;
-        for position in 0..keys.len() {
-            if let Some(flaw) = flaw(&writer, &keys[..position], &keys[position]) {
-                return Err(NotImported::Unfit { position, flaw });
-            }
+/// Not inlined, so that its frame is below [`wipe_stack`]'s caller.
+#[inline(never)]
+fn import_below<C: Clock>(
+    keyring: &Keyring<C>,
+    keys: &mut [Box<Key>],
+    lifetime: Duration,
+) -> Result<(), NotImported> {
+    let writer = keyring
+        .ring()
+        .write_within(PATIENCE)
+        .map_err(|busy| NotImported::Failed(Failure::Lock(busy)))?;
+    for position in 0..keys.len() {
+        if let Some(flaw) = flaw(&writer, &keys[..position], &keys[position]) {
+            return Err(NotImported::Unfit { position, flaw });
         }
-        if writer.room() < keys.len() {
-            return Err(NotImported::Failed(Failure::Full));
-        }
-        let now = self.now();
-        let end = now + lifetime.min(MAX_LIFETIME);
-        for key in keys.iter_mut() {
-            let decrypt_until = end.min(key.times.decrypt_until).max(now);
-            key.times = KeyTimes { encrypt_from: now, encrypt_until: now, decrypt_until };
-            (key.node, key.plain) = (IMPORTED, true);
-        }
-        publish(&writer, keys)?;
-        // Whoever tends the ring next also sees to the ends of these.
-        let first_end = keys.iter().map(|key| key.times.decrypt_until).min();
-        writer.set_deadline(self.ring().deadline().min(first_end.unwrap_or(Time::NEVER)));
-        Ok(())
     }
+    if writer.room() < keys.len() {
+        return Err(NotImported::Failed(Failure::Full));
+    }
+    let now = keyring.now();
+    let end = now + lifetime.min(MAX_LIFETIME);
+    for key in keys.iter_mut() {
+        let decrypt_until = end.min(key.times.decrypt_until).max(now);
+        key.times = KeyTimes { encrypt_from: now, encrypt_until: now, decrypt_until };
+        (key.node, key.plain) = (IMPORTED, true);
+    }
+    publish(&writer, keys)?;
+    // Whoever tends the ring next also sees to the ends of these.
+    let first_end = keys.iter().map(|key| key.times.decrypt_until).min();
+    writer.set_deadline(keyring.ring().deadline().min(first_end.unwrap_or(Time::NEVER)));
+    Ok(())
 }
 
 /// What is wrong with a key that comes after others.

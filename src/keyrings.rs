@@ -1,6 +1,10 @@
 //! The keyrings of this process: each ring is opened once, while the process
 //! still has its privileges, and stays open for it and its children.
 
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::time::Duration;
 
@@ -10,8 +14,9 @@ use crate::log::OnceOnly;
 use crate::process;
 use crate::ring::Ring;
 use crate::ring::file::Place;
+use crate::ring::refused::Refused;
 use crate::ring::removal;
-use crate::rotate::{Generator, Keyring};
+use crate::rotate::{Failure, Generator, Keyring};
 use crate::terms::Overruled;
 use crate::warning;
 
@@ -21,14 +26,80 @@ pub struct Opened {
     pub keyring: &'static Keyring,
     /// What is not as asked for: strict mode stops the server for each of
     /// these, and tells it as the reason; else it was told by a warning.
-    pub problems: Vec<String>,
+    pub problems: Vec<OpeningProblem>,
+}
+
+/// What is not as it was asked for.
+#[derive(Clone, Debug)]
+pub enum OpeningProblem {
+    /// The ring cannot be used, and a private one serves instead.
+    Refused(Arc<Refused>),
+    /// Keys may be swapped out.
+    NotLocked(PathBuf, Arc<io::Error>),
+    /// Keys will be in core dumps.
+    NotHidden(PathBuf, Arc<io::Error>),
+    /// The ring could not be told the configuration.
+    NotConfigured(Failure),
+    /// The ring has room for so few keys that they are kept for less long.
+    TooSmall {
+        /// The ring.
+        path: PathBuf,
+        /// How many keys it may have.
+        capacity: u32,
+        /// How long they are kept.
+        kept: Duration,
+        /// How long they were to be.
+        lifetime: Duration,
+    },
+}
+
+impl fmt::Display for OpeningProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OpeningProblem::Refused(refused) => refused.fmt(f),
+            OpeningProblem::NotLocked(path, error) => write!(
+                f,
+                "{}: keys may be swapped out: {error}; raise RLIMIT_MEMLOCK",
+                path.display()
+            ),
+            OpeningProblem::NotHidden(path, error) => {
+                write!(f, "{}: keys will be in core dumps (MADV_DONTDUMP): {error}", path.display())
+            }
+            OpeningProblem::NotConfigured(failure) => {
+                write!(f, "the ring could not be configured: {failure}")
+            }
+            OpeningProblem::TooSmall { path, capacity, kept, lifetime } => write!(
+                f,
+                "{} may hold only {capacity} keys, so they are kept for {}s instead of {}s; set \
+                 TKTROT_CAPACITY higher",
+                path.display(),
+                kept.as_secs(),
+                lifetime.as_secs()
+            ),
+        }
+    }
+}
+
+/// There is no way to have a ring.
+#[derive(Debug)]
+pub struct NoRing {
+    /// Why not the one that was asked for.
+    pub refused: Refused,
+    /// Why not a private one.
+    pub private: io::Error,
+}
+
+impl fmt::Display for NoRing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; nor can a private ring be made: {}", self.refused, self.private)
+    }
 }
 
 struct Known {
     place: Place,
     keyring: Keyring,
     /// What was wrong when it was opened, and is for as long as it is open.
-    problems: Vec<String>,
+    problems: Vec<OpeningProblem>,
     /// The [`process::generation`] that opened it.
     opened_by: u32,
     /// What [`Overruled`] was told of already.
@@ -44,8 +115,8 @@ static KNOWN: AtomicPtr<Known> = AtomicPtr::new(std::ptr::null_mut());
 ///
 /// # Errors
 ///
-/// There is no way to have a ring, a private one neither: what failed, in words.
-pub fn open(config: &Config, generator: &'static dyn Generator) -> Result<Opened, String> {
+/// There is no way to have a ring, not even a private one.
+pub fn open(config: &Config, generator: &'static dyn Generator) -> Result<Opened, NoRing> {
     process::watch();
     process::in_each_child(lock_again);
     process::at_the_end(leave_no_trace);
@@ -63,25 +134,24 @@ pub fn open(config: &Config, generator: &'static dyn Generator) -> Result<Opened
     }
 
     let mut problems = Vec::new();
-    let ring = opened.or_else(|refused| {
-        let problem = refused.to_string();
-        let ring = Ring::private(config.most_keys())
-            .map_err(|error| format!("{problem}; nor can a private ring be made: {error}"))?;
-        tell(config, &problem, "; a private ring serves instead, and ends with the server");
-        problems.push(problem);
-        Ok::<Ring, String>(ring)
-    })?;
-    let path = place.path();
-    let mut unprotected = |what: String| {
-        let problem = format!("{}: keys {what}", path.display());
-        tell(config, &problem, "");
-        problems.push(problem);
+    let ring = match opened {
+        Ok(ring) => ring,
+        Err(refused) => match Ring::private(config.most_keys()) {
+            Ok(ring) => {
+                let problem = OpeningProblem::Refused(Arc::new(refused));
+                let then = "; a private ring serves instead, and ends with the server";
+                problems.push(told(config, problem, then));
+                ring
+            }
+            Err(private) => return Err(NoRing { refused, private }),
+        },
     };
+    let path = place.path();
     if let Err(error) = ring.lock() {
-        unprotected(format!("may be swapped out: {error}; raise RLIMIT_MEMLOCK"));
+        problems.push(told(config, OpeningProblem::NotLocked(path.clone(), Arc::new(error)), ""));
     }
     if let Err(error) = ring.hide() {
-        unprotected(format!("will be in core dumps (MADV_DONTDUMP): {error}"));
+        problems.push(told(config, OpeningProblem::NotHidden(path, Arc::new(error)), ""));
     }
     let keyring = Keyring::new(ring, BootClock, generator);
     let next = KNOWN.load(Ordering::Relaxed);
@@ -96,10 +166,11 @@ pub fn open(config: &Config, generator: &'static dyn Generator) -> Result<Opened
 
 /// Warns of a problem and what was done about it, unless the caller is strict
 /// and will stop with it.
-fn tell(config: &Config, problem: &str, remedy: &str) {
+fn told(config: &Config, problem: OpeningProblem, remedy: &str) -> OpeningProblem {
     if !config.strict {
         warning!("{problem}{remedy}");
     }
+    problem
 }
 
 /// A fork keeps pages out of core dumps, but does not keep them locked, and the
@@ -131,13 +202,8 @@ impl Known {
     fn configured(&'static self, config: &Config) -> Opened {
         let mut problems = self.problems.clone();
         let overruled = self.keyring.configure(config).unwrap_or_else(|failure| {
-            let problem = format!("the ring could not be configured: {failure}");
-            tell(
-                config,
-                &problem,
-                "; until the first ticket what it was told before applies, or the defaults",
-            );
-            problems.push(problem);
+            let then = "; until the first ticket its former settings apply, or the defaults";
+            problems.push(told(config, OpeningProblem::NotConfigured(failure), then));
             Vec::new()
         });
         self.tell_what_is_overruled(&overruled);
@@ -146,16 +212,9 @@ impl Known {
         let kept = self.keyring.policy().lifetime;
         let cut = |lifetime: &Duration| !is_shortened && *lifetime > kept;
         if let Some(lifetime) = config.lifetime.filter(cut) {
-            let problem = format!(
-                "{} may have {} keys only, which keeps them for {}s instead of {}s; set \
-                 TKTROT_CAPACITY higher",
-                self.place.path().display(),
-                self.keyring.ring().capacity(),
-                kept.as_secs(),
-                lifetime.as_secs()
-            );
-            tell(config, &problem, "");
-            problems.push(problem);
+            let (path, capacity) = (self.place.path(), self.keyring.ring().capacity());
+            let problem = OpeningProblem::TooSmall { path, capacity, kept, lifetime };
+            problems.push(told(config, problem, ""));
         }
         warn_of_what_is_not_bound(config.bind.unwrap_or(Bind::ALL));
         Opened { keyring: &self.keyring, problems }

@@ -237,15 +237,15 @@ impl Party<'_> {
         Ok(())
     }
 
-    /// For a process that begins to deal in tickets: tells what it asks for, which
+    /// For a process that begins to use tickets: tells what it asks for, which
     /// the process it was forked from may have told, and ended.
     pub(crate) fn tell(&self, block: usize) {
         self.tell_as(block, true);
         self.tighten();
     }
 
-    fn tell_as(&self, block: usize, deals: bool) {
-        self.ring.tell(block, process::id(), &self.own_ask.get(), deals, self.clock.now());
+    fn tell_as(&self, block: usize, uses_tickets: bool) {
+        self.ring.tell(block, process::id(), &self.own_ask.get(), uses_tickets, self.clock.now());
     }
 
     /// If others made the ring looser since than this process asks for, which is so
@@ -304,7 +304,7 @@ impl Party<'_> {
             // Nobody lives whose contexts told their timeouts.
             writer.forget_seen_lifetime();
         }
-        // Who comes to deal in tickets meanwhile tells it first, and looks then.
+        // Who comes to use tickets meanwhile tells it first, and looks then.
         for _ in 0..3 {
             let terms = self.wanted(&others, before);
             self.store(writer, terms);

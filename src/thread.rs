@@ -96,7 +96,7 @@ pub const SEATS: usize = 192;
 /// One thread's. All zeroes: nobody's.
 #[repr(C, align(1024))]
 pub struct Seat {
-    /// Who sits here: [`me`] of that thread; 0 for nobody.
+    /// Who sits here: `Mine::token` of that thread; 0 for nobody.
     owner: AtomicUsize,
     /// See [`crate::epoch`].
     pinned: AtomicU64,

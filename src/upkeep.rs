@@ -1,6 +1,6 @@
 //! The upkeep thread: rotates and erases on time when no handshake happens.
 //!
-//! Each process that deals in tickets has one. One of them has the lead, for as long as
+//! Each process that uses tickets has one. One of them has the lead, for as long as
 //! it shows that it is at work, and sees to the ring; all see to what their own
 //! process keeps of its keys, and show that it lives. The thread runs with all
 //! signals blocked, so that none is delivered to it instead of to the server.
@@ -206,8 +206,8 @@ fn tell_filter() {
     if SAID.first() {
         warning!(
             "the server confines itself by a filter of system calls: it has no upkeep thread \
-             from now on; handshakes rotate, and keys that are over stay until one comes; \
-             TKTROT_UPKEEP=callback if that is meant"
+             from now on; keys rotate, and expired ones are erased, only with handshakes; set \
+             TKTROT_UPKEEP=callback if that is intended"
         );
     }
 }
@@ -269,8 +269,8 @@ impl Duty {
         static SAID: OnceOnly = OnceOnly::new();
         if SAID.first() {
             warning!(
-                "no thread can be started (RLIMIT_NPROC?): {}; handshakes rotate, and keys that \
-                 are over stay until one comes; TKTROT_UPKEEP=callback if that is meant",
+                "no thread can be started (RLIMIT_NPROC?): {}; keys rotate, and expired ones \
+                 are erased, only with handshakes; set TKTROT_UPKEEP=callback if that is intended",
                 io::Error::from_raw_os_error(errno)
             );
         }
@@ -340,8 +340,8 @@ extern "C" fn run(duty: *mut c_void) -> *mut c_void {
         static SAID: OnceOnly = OnceOnly::new();
         if SAID.first() {
             warning!(
-                "the upkeep thread cannot confine itself and stops; handshakes rotate, and keys \
-                 that are over stay until one comes"
+                "the upkeep thread cannot confine itself and stops; keys rotate, and expired \
+                 ones are erased, only with handshakes"
             );
         }
         duty.ended();
@@ -355,7 +355,7 @@ extern "C" fn run(duty: *mut c_void) -> *mut c_void {
         Ok(Ok(())) => {}
         Ok(Err(why)) => tell_end(&why),
         Err(_) => {
-            error!("a defect of libtktrot in the upkeep thread; rotation goes on with handshakes");
+            error!("a bug in libtktrot's upkeep thread; rotation goes on with handshakes");
         }
     }
     duty.ended();
@@ -366,8 +366,8 @@ fn tell_end(why: &io::Error) {
     static SAID: OnceOnly = OnceOnly::new();
     if SAID.first() {
         error!(
-            "the upkeep thread cannot sleep, and ends: {why}; handshakes rotate, and keys that \
-             are over stay until one comes"
+            "the upkeep thread cannot sleep, and ends: {why}; keys rotate, and expired ones \
+             are erased, only with handshakes"
         );
     }
 }

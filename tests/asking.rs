@@ -138,7 +138,11 @@ fn lifetime(process: &Process) -> Duration {
 
 fn seal(process: &Process) -> Key {
     let mut key = Key::blank();
-    assert!(process.sealing_key(process.now(), &mut key));
+    assert!(
+        process
+            .sealing(process.now())
+            .is_some_and(|located| process.ring().find(&located.name, &mut key))
+    );
     key
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tktrot::clock::{Clock, Time, VirtualClock};
 use tktrot::config::Config;
-use tktrot::import::{Flaw, NotImported};
+use tktrot::import::{Flaw, NotImported, import};
 use tktrot::ring::Ring;
 use tktrot::ring::key::Key;
 use tktrot::ring::layout::{Capacity, IMPORTED};
@@ -75,14 +75,18 @@ impl Bench {
 
     fn sealing(&self) -> Key {
         let mut key = Key::blank();
-        assert!(self.keyring.sealing_key(self.clock.now(), &mut key));
+        assert!(
+            self.keyring
+                .sealing(self.clock.now())
+                .is_some_and(|located| self.keyring.ring().find(&located.name, &mut key))
+        );
         key
     }
 
     fn refuses(&self, keys: &mut [Box<Key>], position: usize, flaw: Flaw) {
         let before = self.count();
         let refused = Err(NotImported::Unfit { position, flaw });
-        assert_eq!(self.keyring.import(keys, HOUR), refused);
+        assert_eq!(import(&self.keyring, keys, HOUR), refused);
         assert_eq!(self.count(), before, "nothing of it is in the ring");
     }
 }
@@ -91,7 +95,7 @@ impl Bench {
 fn imported_keys_decrypt_until_their_end_and_never_encrypt() {
     let bench = bench(64);
     let mut keys = bench.foreign(3);
-    bench.keyring.import(&mut keys, 2 * HOUR + HOUR / 2).unwrap();
+    import(&bench.keyring, &mut keys, 2 * HOUR + HOUR / 2).unwrap();
     let end = bench.clock.now() + 2 * HOUR + HOUR / 2;
     while bench.clock.now() < end {
         let sealing = bench.sealing();
@@ -120,7 +124,7 @@ fn the_deadline_is_not_after_the_end() {
         }
         let mut keys = bench.foreign(2);
         keys[1].times.decrypt_until = bench.clock.now() + 30 * SECOND;
-        bench.keyring.import(&mut keys, 600 * SECOND).unwrap();
+        import(&bench.keyring, &mut keys, 600 * SECOND).unwrap();
         assert!(bench.keyring.ring().deadline() <= bench.clock.now() + 30 * SECOND);
         assert!(bench.keyring.tick_patiently() <= bench.clock.now() + 30 * SECOND);
         bench.clock.advance(30 * SECOND);
@@ -138,7 +142,7 @@ fn no_key_lives_longer_than_seven_days_or_than_it_says_itself() {
     let now = bench.clock.now();
     let mut keys = bench.foreign(2);
     keys[1].times.decrypt_until = now + HOUR;
-    bench.keyring.import(&mut keys, 1000 * HOUR).unwrap();
+    import(&bench.keyring, &mut keys, 1000 * HOUR).unwrap();
     let end = |key| bench.find(key).unwrap().times.decrypt_until;
     assert_eq!((end(&keys[0]), end(&keys[1])), (now + MAX_LIFETIME, now + HOUR));
 }
@@ -167,7 +171,7 @@ fn what_is_no_key_keeps_the_others_out() {
     *keys[1].secrets.hmac.expose_mut() = *own.secrets.hmac.expose();
     bench.refuses(&mut keys, 1, Flaw::InRing);
     let mut keys = bench.foreign(1);
-    bench.keyring.import(&mut keys, HOUR).unwrap();
+    import(&bench.keyring, &mut keys, HOUR).unwrap();
     bench.refuses(&mut keys, 0, Flaw::InRing);
 }
 
@@ -178,7 +182,7 @@ fn a_short_key_is_one_by_its_first_half() {
     keys[0].aes_128 = true;
     keys[0].secrets.aes.expose_mut()[16..].fill(0);
     keys[0].secrets.hmac.expose_mut()[16..].fill(0);
-    bench.keyring.import(&mut keys, HOUR).unwrap();
+    import(&bench.keyring, &mut keys, HOUR).unwrap();
     assert!(bench.find(&keys[0]).unwrap().aes_128);
 }
 
@@ -189,9 +193,9 @@ fn more_keys_than_the_ring_has_room_for_are_refused_as_a_whole() {
     let before = bench.count();
     let room = 8 - before;
     let full = Err(NotImported::Failed(Failure::Full));
-    assert_eq!(bench.keyring.import(&mut bench.foreign(room + 1), HOUR), full);
+    assert_eq!(import(&bench.keyring, &mut bench.foreign(room + 1), HOUR), full);
     assert_eq!(bench.count(), before);
-    bench.keyring.import(&mut bench.foreign(room), HOUR).unwrap();
+    import(&bench.keyring, &mut bench.foreign(room), HOUR).unwrap();
     // Rotation goes on all the same.
     let first = bench.sealing().name;
     bench.clock.advance(HOUR);
@@ -202,7 +206,7 @@ fn more_keys_than_the_ring_has_room_for_are_refused_as_a_whole() {
 fn revoking_ends_imported_keys_too() {
     let bench = bench(64);
     let mut keys = bench.foreign(2);
-    bench.keyring.import(&mut keys, HOUR).unwrap();
+    import(&bench.keyring, &mut keys, HOUR).unwrap();
     let sealing = bench.sealing().name;
     let revoked = bench.keyring.revoke_those(|name| *name == keys[0].name).unwrap();
     assert_eq!(revoked, [keys[0].name]);

@@ -75,8 +75,7 @@ impl Bench {
     }
 
     fn sealing_name(&self) -> Option<KeyName> {
-        let mut key = Key::blank();
-        self.keyring.sealing_key(self.clock.now(), &mut key).then_some(key.name)
+        self.keyring.sealing(self.clock.now()).map(|located| located.name)
     }
 
     fn states(&self) -> Vec<KeyState> {

@@ -5,7 +5,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tktrot::clock::Time;
@@ -96,7 +95,7 @@ impl HostRing {
 
     /// Whether keys that are made here are plain.
     pub fn makes_plain(&self) -> bool {
-        self.view.header().plain.load(Ordering::Relaxed) != 0
+        self.view.settings().plain
     }
 
     /// How many keys there are.

@@ -3,14 +3,12 @@
 use std::net::TcpListener as StdTcpListener;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use tktrot::config::Config;
 use tktrot::ring::file::Place;
-use tktrot::ring::layout::Header;
 use tktrot::ring::view::View;
 use tktrot::rotate::Keyring;
 use tktrot::schedule::{MAX_LIFETIME, Policy};
@@ -74,9 +72,8 @@ impl Started {
     pub fn open(fleet: &FleetConfig, config: &Config, opened: Opened) -> Result<Started> {
         let Opened { place, name, keyring, view, made, metrics } = opened;
         let path = place.path();
-        let node = |header: &Header| header.node.load(Ordering::Relaxed);
         ensure!(
-            node(view.header()) == node(keyring.ring().header()),
+            view.node() == keyring.ring().node(),
             "{}: the ring was replaced meanwhile; start again",
             path.display()
         );

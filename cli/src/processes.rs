@@ -356,7 +356,7 @@ mod tests {
         let told = User {
             process,
             program: "nginx".into(),
-            deals: true,
+            uses_tickets: true,
             binds: None,
             traits: Traits::default(),
             is_over: false,

@@ -11,7 +11,8 @@ use anyhow::{Context, Result, bail, ensure};
 use tktrot::clock::BootClock;
 use tktrot::config::Config;
 use tktrot::ring::Ring;
-use tktrot::ring::file::{Place, Refused};
+use tktrot::ring::file::Place;
+use tktrot::ring::refused::Refused;
 use tktrot::ring::versions::ring_name;
 use tktrot::ring::view::View;
 use tktrot::rotate::Keyring;
@@ -291,13 +292,12 @@ fn none_in(dir: &Path) -> String {
 
 /// A refusal, with what the user lacks where it is a right.
 pub fn explained(place: &Place, refused: &Refused) -> anyhow::Error {
-    let text = refused.to_string();
-    let is_a_right = text.contains("Permission denied") || text.contains("belongs to user");
     // The innermost one that may be asked whose it is.
-    let right = is_a_right
+    let right = refused
+        .is_a_right()
         .then(|| missing_right(&place.path()).or_else(|| missing_right(&place.dir)))
         .flatten();
-    anyhow::anyhow!(text + &right.unwrap_or_default())
+    anyhow::anyhow!("{refused}{}", right.unwrap_or_default())
 }
 
 /// Whose a file or directory is, for a user who may not read it.

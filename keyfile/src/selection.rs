@@ -67,7 +67,7 @@ impl Selection {
     pub fn of(view: &View, now: Time) -> Result<Selection> {
         let mut active = Box::new(Key::blank());
         ensure!(view.encrypting(now, &mut active), "no key encrypts: no server uses this ring");
-        let makes_plain = view.header().plain.load(std::sync::atomic::Ordering::Relaxed) != 0;
+        let makes_plain = view.settings().plain;
         ensure!(makes_plain, "its keys are not plain{}; {HOW}", because_of(view));
         ensure!(
             active.plain,

@@ -19,8 +19,7 @@ use tktrot::tls::resolve::{Indices, Library, OpenedSession, Originals, SealsSess
 use tktrot::tls::session::Found;
 use tktrot::{error, notice, process, program, warning};
 
-use crate::guest::{Guest, guest};
-use crate::hooks::unnoticed;
+use crate::guest::{Guest, guest, unnoticed};
 
 /// Keys that a server set itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -341,7 +340,7 @@ pub unsafe fn own_keys(
     Verdict::Pass
 }
 
-/// One line per process tree, whoever's keys they are.
+/// One line per process tree, whosever keys they are.
 fn tell_takeover(own: OwnKeys) {
     static SAID: OnceOnly = OnceOnly::new();
     if SAID.first() {

@@ -1,15 +1,20 @@
 //! We are guests in somebody else's process: whether we are wanted here, with
-//! which settings, and what happens when they cannot be met.
+//! which settings, what happens when they cannot be met, and how the server's thread
+//! stays as it was.
 
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use once_cell::race::OnceBox;
 use tktrot::config::{Config, Upkeep};
-use tktrot::log::{OnceOnly, Target};
+use tktrot::log::{Destination, OnceOnly};
 use tktrot::rotate::Keyring;
+use tktrot::tls::error_queue::Mark;
 use tktrot::tls::primed;
 use tktrot::tls::resolve::Library;
+use tktrot::unnoticed::Unnoticed;
 use tktrot::{error, keyrings, log, process, program, upkeep, warning};
 
 /// `EX_CONFIG` of sysexits.h: how strict mode ends a server.
@@ -80,12 +85,14 @@ impl Guest {
             in_vain: AtomicBool::new(false),
             in_service: AtomicBool::new(false),
         };
-        if let (Err(error), Target::File(path)) = (opened, &guest.config.log) {
-            guest
-                .problem(&format!("TKTROT_LOG={path:?} cannot be opened: {error}; stderr is used"));
+        if let (Err(error), Destination::File(path)) = (opened, &guest.config.log) {
+            guest.problem(&format!(
+                "TKTROT_LOG={} cannot be opened: {error}; stderr is used",
+                path.display()
+            ));
         }
         for problem in problems {
-            guest.stop_if_strict(&problem.to_string());
+            guest.stop_if_strict(&problem);
             warning!("{problem}; the default applies");
         }
         Some(guest)
@@ -128,12 +135,12 @@ impl Guest {
     /// There is a TLS library without keys of ours, which is told once.
     pub fn library_is_unknown(&self) {
         static SAID: OnceOnly = OnceOnly::new();
-        let problem = "the dynamic loader does not tell (dladdr, dlopen) which TLS library this is";
-        self.has_no_keys(problem, &SAID);
+        let problem = "cannot determine which TLS library this is (dladdr, dlopen)";
+        self.has_no_keys(&problem, &SAID);
     }
 
     /// A context gets no keys of ours; each such problem is told once.
-    fn has_no_keys(&self, problem: &str, said: &OnceOnly) {
+    fn has_no_keys(&self, problem: &dyn fmt::Display, said: &OnceOnly) {
         self.in_vain.store(true, Ordering::Relaxed);
         self.stop_if_strict(problem);
         if said.first() {
@@ -142,7 +149,7 @@ impl Guest {
     }
 
     /// Tells a problem that was worked around; strict mode stops here.
-    pub fn problem(&self, problem: &str) {
+    fn problem(&self, problem: &dyn fmt::Display) {
         self.stop_if_strict(problem);
         warning!("{problem}");
     }
@@ -162,7 +169,7 @@ impl Guest {
     }
 
     /// Strict mode: the server does not start with a problem.
-    pub fn stop_if_strict(&self, problem: &str) {
+    pub fn stop_if_strict(&self, problem: &dyn fmt::Display) {
         if self.config.strict && !self.in_service.load(Ordering::Relaxed) {
             log::last_words(format_args!("{problem} (TKTROT_STRICT=1 stops the server here)"));
             // SAFETY: ends the process without running handlers of a server
@@ -170,4 +177,19 @@ impl Guest {
             unsafe { libc::_exit(EX_CONFIG) };
         }
     }
+}
+
+/// Does something of ours on the server's thread, and leaves that as it was, the
+/// library's error queue included.
+pub fn unnoticed<T>(library: &Library, otherwise: T, ours: impl FnOnce() -> T) -> T {
+    shielded(otherwise, || {
+        let _mark = Mark::set(&library.api);
+        ours()
+    })
+}
+
+/// Keeps a panic of ours away from the server, and leaves its thread as it was.
+pub fn shielded<T>(otherwise: T, ours: impl FnOnce() -> T) -> T {
+    let _unnoticed = Unnoticed::begin();
+    catch_unwind(AssertUnwindSafe(ours)).unwrap_or(otherwise)
 }

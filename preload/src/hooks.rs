@@ -9,19 +9,17 @@
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int, c_long, c_void};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use openssl_sys::{SSL, SSL_CTX, SSL_METHOD};
 use tktrot::tls::algorithms::LibraryContext;
 use tktrot::tls::api::{
     AnyFunction, CTRL_SET_TICKET_KEY_CB, CTRL_SET_TICKET_KEYS, EvpCallback, HmacCallback,
 };
-use tktrot::tls::error_queue::Mark;
 use tktrot::tls::resolve::{self, Library, OpenedSession, SealsSession};
-use tktrot::unnoticed::Unnoticed;
 use tktrot::{go_on_with_caller, process};
 
 use crate::context::{self, OwnKeys, Verdict};
+use crate::guest::{shielded, unnoticed};
 
 /// Passes a call on to the library's function, or where that is not known, to whatever the
 /// caller would reach without us. Where there is none, `otherwise` is the result.
@@ -466,19 +464,4 @@ fn policy_changes(library: Option<&'static Library>, ssl: *mut SSL) {
         // SAFETY: not null, so the server vouches for it.
         unnoticed(library, (), || unsafe { context::policy_changes(library, ssl) });
     }
-}
-
-/// Does something of ours on the server's thread, and leaves that as it was, the
-/// library's error queue included.
-pub fn unnoticed<T>(library: &Library, otherwise: T, ours: impl FnOnce() -> T) -> T {
-    shielded(otherwise, || {
-        let _mark = Mark::set(&library.api);
-        ours()
-    })
-}
-
-/// Keeps a panic of ours away from the server, and leaves its thread as it was.
-pub fn shielded<T>(otherwise: T, ours: impl FnOnce() -> T) -> T {
-    let _unnoticed = Unnoticed::begin();
-    catch_unwind(AssertUnwindSafe(ours)).unwrap_or(otherwise)
 }

@@ -22,8 +22,7 @@ use libc::{PR_SET_SECCOMP, RLIMIT_NPROC, pid_t, rlimit};
 use tktrot::tls::resolve;
 use tktrot::{go_on_with_caller, upkeep};
 
-use crate::guest;
-use crate::hooks::shielded;
+use crate::guest::{self, shielded};
 
 /// A process that may have no thread more, whoever else its user is.
 const ALONE: libc::rlim_t = 0;

@@ -34,7 +34,7 @@ pub unsafe extern "C" fn tkt_install_api(
     guard(|| {
         // SAFETY: the caller vouches for `api`.
         let api = unsafe { TlsApi::copy_of(api) }.ok_or_else(|| {
-            let text = "tkt_install_api: api is NULL or its size is none of this or an earlier \
+            let text = "tkt_install_api: api is NULL, or its size is not that of this or an earlier \
                         version; fill it with TKT_TLS_API_INIT";
             Error::new(TKT_ERR_ARGUMENT, text)
         })?;

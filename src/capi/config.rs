@@ -47,10 +47,10 @@ pub struct tkt_config {
     /// `sizeof(tkt_config)`, so that the struct can grow.
     pub size: usize,
     /// Name or absolute path of the ring. Default: the base name by which the
-    /// program was started, a link's for one.
+    /// program was started (that of a link, if it was started by one).
     pub ring: *const c_char,
     /// Directory of rings given by name; must be on tmpfs. Default: for root
-    /// /run/tktrot (/dev/shm/tktrot where /run is no tmpfs), else
+    /// /run/tktrot (/dev/shm/tktrot where /run is not on tmpfs), else
     /// /dev/shm/tktrot-UID.
     pub dir: *const c_char,
     /// Label of the service: a ticket of another label does not open. At most
@@ -70,7 +70,7 @@ pub struct tkt_config {
     /// Default: the timeout of the SSL_CTX. The shortest applies to all, as for
     /// `rotate_every`.
     pub lifetime: u32,
-    /// Seconds before a switch of keys by which the key after the next is in
+    /// How many seconds before a switch of keys the key after the next is in
     /// the ring, at most half of `rotate_every`. Default: the longer of 5 s
     /// and a tenth of `rotate_every`.
     pub lead: u32,
@@ -80,7 +80,7 @@ pub struct tkt_config {
     pub renew: u32,
     /// `TKT_UPKEEP_*`.
     pub upkeep: u32,
-    /// Not 0: a problem that would else be worked around and logged is an error.
+    /// Not 0: a problem that would otherwise be worked around and logged is an error.
     pub strict: i32,
     /// Not 0: `rotate_every` may be longer than 24 hours.
     pub allow_long: i32,
@@ -224,26 +224,26 @@ pub unsafe fn from_c(cfg: *const tkt_config) -> Result<(Config, LibraryContext),
             return Err(Error::new(TKT_ERR_CONFIG, text));
         }
     }
-    let mut reading = Reading { config: Config::default(), problems: Vec::new() };
+    let mut translation = Translation { config: Config::default(), problems: Vec::new() };
     // SAFETY: the caller vouches for the strings.
-    unsafe { reading.read(&fields) };
-    let contradictions = reading.config.reconcile(|field| format!("cfg.{field}"));
-    reading.problems.extend(contradictions);
-    if !reading.problems.is_empty() {
-        return Err(unusable(&reading.problems));
+    unsafe { translation.read(&fields) };
+    let contradictions = translation.config.reconcile(|field| format!("cfg.{field}"));
+    translation.problems.extend(contradictions);
+    if !translation.problems.is_empty() {
+        return Err(unusable(&translation.problems));
     }
     // SAFETY: the caller vouches for the string.
     let properties = unsafe { bytes_of(fields.properties) }.filter(|query| !query.is_empty());
     let properties = properties.and_then(|query| CString::new(query).ok());
-    Ok((reading.config, LibraryContext { libctx: fields.libctx, properties }))
+    Ok((translation.config, LibraryContext { libctx: fields.libctx, properties }))
 }
 
-struct Reading {
+struct Translation {
     config: Config,
     problems: Vec<BadValue>,
 }
 
-impl Reading {
+impl Translation {
     /// # Safety
     ///
     /// The strings are NULL or NUL-terminated.
@@ -343,10 +343,10 @@ unsafe fn bytes_of<'s>(text: *const c_char) -> Option<&'s [u8]> {
 fn to_c(config: &Config) -> tkt_config {
     let seconds = |span: Option<Duration>| span.map_or(0, |span| span.as_secs() as u32);
     let log = match &config.log {
-        crate::log::Target::Stderr => None,
-        crate::log::Target::Syslog => Some(b"syslog".as_slice()),
-        crate::log::Target::Nothing => Some(b"none".as_slice()),
-        crate::log::Target::File(path) => Some(path.as_os_str().as_bytes()),
+        crate::log::Destination::Stderr => None,
+        crate::log::Destination::Syslog => Some(b"syslog".as_slice()),
+        crate::log::Destination::Nothing => Some(b"none".as_slice()),
+        crate::log::Destination::File(path) => Some(path.as_os_str().as_bytes()),
     };
     tkt_config {
         ring: keep(config.ring.as_ref().map(|name| name.as_bytes())),

@@ -33,9 +33,9 @@ pub struct tkt_counters {
     pub resumed_retired: u64,
     /// Tickets whose key name is not in the ring.
     pub unknown: u64,
-    /// Tickets whose key had ended.
+    /// Tickets whose key had expired.
     pub expired: u64,
-    /// Tickets told to be of another scope.
+    /// Tickets that turned out to be of another scope.
     pub wrong_scope: u64,
     /// Calls into the TLS library that failed.
     pub errors: u64,
@@ -45,7 +45,7 @@ pub struct tkt_counters {
     pub rotations: u64,
     /// Failures of the random number generator.
     pub generator_failures: u64,
-    /// Writers that died at work and were repaired after.
+    /// Writers that died while they held the lock; the next one repaired the ring.
     pub repairs: u64,
     /// Seconds that a key encrypts.
     pub rotate_every: u64,
@@ -60,7 +60,7 @@ pub struct tkt_counters {
     pub anti_replay: u64,
     /// QUIC listeners, which are not served.
     pub quic: u64,
-    /// Contexts that keep ticket keys of their own.
+    /// Contexts that keep their own ticket keys.
     pub left_alone: u64,
     /// Tickets that were opened, and that the TLS library then did not resume:
     /// its session id context differs, the session has expired, or the ticket is

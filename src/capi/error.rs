@@ -8,14 +8,14 @@ use crate::unnoticed::Unnoticed;
 
 /// Success.
 pub const TKT_OK: c_int = 0;
-/// An argument is NULL or cannot be what it should be.
+/// An argument is NULL or invalid.
 pub const TKT_ERR_ARGUMENT: c_int = -1;
-/// A setting cannot be used: a field of the configuration, or in strict mode
-/// a variable of the environment.
+/// A setting is invalid: a field of the configuration or, in strict mode, a
+/// variable of the environment.
 pub const TKT_ERR_CONFIG: c_int = -2;
-/// No TLS library that can be served was found, or it refused.
+/// No usable TLS library was found, or it refused the callback.
 pub const TKT_ERR_TLS: c_int = -3;
-/// Strict mode only: the ring, or its protection, is not as asked for.
+/// Strict mode only: the ring cannot be used as configured, or not be protected.
 pub const TKT_ERR_RING: c_int = -4;
 /// No callback is left for one more context: tkt_install() says how many there are.
 pub const TKT_ERR_POOL: c_int = -5;
@@ -26,11 +26,11 @@ pub const TKT_ERR_GENERATOR: c_int = -7;
 /// Another process is writing the ring and did not finish within two seconds,
 /// or the ring's lock does not work.
 pub const TKT_ERR_BUSY: c_int = -8;
-/// Every slot of the ring is taken.
+/// The ring is full, or gets no memory for another key.
 pub const TKT_ERR_FULL: c_int = -9;
-/// No memory.
+/// Out of memory.
 pub const TKT_ERR_MEMORY: c_int = -10;
-/// A defect of libtktrot.
+/// A bug in libtktrot.
 pub const TKT_ERR_INTERNAL: c_int = -11;
 
 /// A code and what to tell the caller.
@@ -60,7 +60,7 @@ thread_local! {
 pub fn guard(body: impl FnOnce() -> Result<c_int, Error>) -> c_int {
     let _unnoticed = Unnoticed::begin();
     let result = catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|_| {
-        Err(Error::new(TKT_ERR_INTERNAL, "a defect of libtktrot: please report it"))
+        Err(Error::new(TKT_ERR_INTERNAL, "a bug in libtktrot: please report it"))
     });
     result.unwrap_or_else(|error| {
         remember(&error.message);
@@ -84,17 +84,17 @@ fn remember(message: &str) {
 pub extern "C" fn tkt_strerror(code: c_int) -> *const c_char {
     let text: &CStr = match code {
         TKT_OK => c"success",
-        TKT_ERR_ARGUMENT => c"an argument is NULL or not what it should be",
-        TKT_ERR_CONFIG => c"a setting cannot be used",
+        TKT_ERR_ARGUMENT => c"an argument is NULL or invalid",
+        TKT_ERR_CONFIG => c"a setting is invalid",
         TKT_ERR_TLS => c"no usable TLS library",
-        TKT_ERR_RING => c"the ring is not as asked for (strict mode)",
+        TKT_ERR_RING => c"the ring cannot be used as configured (strict mode)",
         TKT_ERR_POOL => c"too many contexts are attached",
         TKT_ERR_NOT_INSTALLED => c"the context is not attached",
         TKT_ERR_GENERATOR => c"the random number generator failed",
         TKT_ERR_BUSY => c"the ring is being written by another process",
-        TKT_ERR_FULL => c"the ring is full",
+        TKT_ERR_FULL => c"the ring is full, or out of memory",
         TKT_ERR_MEMORY => c"out of memory",
-        TKT_ERR_INTERNAL => c"a defect of libtktrot",
+        TKT_ERR_INTERNAL => c"a bug in libtktrot",
         _ => c"unknown result code",
     };
     text.as_ptr()

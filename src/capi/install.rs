@@ -125,7 +125,7 @@ pub unsafe fn install_into(
 }
 
 fn no_library() -> Error {
-    let text = "tkt_install: the caller is linked with no shared TLS library; \
+    let text = "tkt_install: the caller is not linked with a shared TLS library; \
                 use tkt_install_api with TKT_TLS_API_INIT";
     Error::new(TKT_ERR_TLS, text)
 }
@@ -144,10 +144,11 @@ unsafe fn attach_with(
     config: &Config,
     library_context: &LibraryContext,
 ) -> Result<c_int, Error> {
-    let opened =
-        keyrings::open(config, library).map_err(|text| Error::new(TKT_ERR_MEMORY, text))?;
+    let opened = keyrings::open(config, library)
+        .map_err(|none| Error::new(TKT_ERR_MEMORY, none.to_string()))?;
     if config.strict && !opened.problems.is_empty() {
-        return Err(Error::new(TKT_ERR_RING, opened.problems.join("; ")));
+        let problems: Vec<_> = opened.problems.iter().map(ToString::to_string).collect();
+        return Err(Error::new(TKT_ERR_RING, problems.join("; ")));
     }
     let attachment = Attachment::new(config, library, opened.keyring, library_context);
     // SAFETY: the caller vouches for `ctx`.
@@ -200,7 +201,8 @@ pub unsafe extern "C" fn tkt_uninstall(ctx: *mut SSL_CTX) -> c_int {
         let abandoned = if was_the_last { keyring.abandon() } else { Ok(()) };
         primed::sweep_patiently(keyring.now());
         if abandoned.is_err() {
-            let text = "tkt_uninstall: done, but the ring is being written and keeps its keys";
+            let text =
+                "tkt_uninstall: done, but another process is writing the ring, so its keys stay";
             return Err(Error::new(TKT_ERR_BUSY, text));
         }
         Ok(TKT_OK)

@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::log::Target;
+use crate::log::Destination;
 use crate::program;
 use crate::ring::asks::Binds;
 use crate::ring::file::Place;
@@ -99,7 +99,7 @@ pub struct Config {
     /// Who does the upkeep.
     pub upkeep: Upkeep,
     /// Where log lines go.
-    pub log: Target,
+    pub log: Destination,
     /// Any problem stops the server at its start.
     pub strict: bool,
     /// Do nothing at all.
@@ -123,7 +123,7 @@ impl Default for Config {
             takeover: true,
             only: Vec::new(),
             upkeep: Upkeep::default(),
-            log: Target::default(),
+            log: Destination::default(),
             strict: false,
             disabled: false,
             allow_long: false,
@@ -149,7 +149,7 @@ impl fmt::Display for BadValue {
         let BadValue { setting, value, accepted } = self;
         let shown: String = value.chars().take(SHOWN).collect();
         let cut = if shown.len() < value.len() { "…" } else { "" };
-        write!(f, "{setting}={shown:?}{cut} cannot be used: accepted is {accepted}")
+        write!(f, "{setting}={shown:?}{cut} cannot be used; accepted: {accepted}")
     }
 }
 
@@ -230,7 +230,10 @@ impl Config {
             problems.push(BadValue {
                 setting: named("lead"),
                 value: format!("{}s", lead.as_secs()),
-                accepted: format!("at most half of the rotation, {:?}", rotate_every / 2),
+                accepted: format!(
+                    "at most half of the rotation, {}s",
+                    (rotate_every / 2).as_secs_f64()
+                ),
             });
         }
         let kept = Policy::keys_kept(rotate_every, self.lifetime.unwrap_or(Duration::ZERO)) + 1;
@@ -306,7 +309,7 @@ mod tests {
         assert_eq!(problems.len(), 1);
         assert_eq!(
             problems[0].to_string(),
-            "TKTROT_ROTATE=\"soon\" cannot be used: accepted is 1s to 24h, such as 30s, 10m or 1h"
+            "TKTROT_ROTATE=\"soon\" cannot be used; accepted: 1s to 24h, such as 30s, 10m or 1h"
         );
     }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Bind, MAX_ROTATE_EVERY, Renew, Upkeep};
-use crate::log::Target;
+use crate::log::Destination;
 use crate::ring::layout::{MAX_CAPACITY, MIN_CAPACITY};
 use crate::schedule::{MAX_LIFETIME, MIN_ROTATE_EVERY};
 
@@ -101,12 +101,12 @@ pub fn only(value: &OsStr) -> Result<Vec<OsString>, &'static str> {
 }
 
 /// Where log lines go.
-pub fn log(value: &OsStr) -> Result<Target, &'static str> {
+pub fn log(value: &OsStr) -> Result<Destination, &'static str> {
     match value.as_bytes() {
-        b"stderr" => Ok(Target::Stderr),
-        b"syslog" => Ok(Target::Syslog),
-        b"none" => Ok(Target::Nothing),
-        path if path.starts_with(b"/") => Ok(Target::File(value.into())),
+        b"stderr" => Ok(Destination::Stderr),
+        b"syslog" => Ok(Destination::Syslog),
+        b"none" => Ok(Destination::Nothing),
+        path if path.starts_with(b"/") => Ok(Destination::File(value.into())),
         _ => Err("stderr, syslog, none or an absolute path"),
     }
 }
@@ -194,8 +194,8 @@ mod tests {
         assert!(
             only(OsStr::new("nginx,")).is_err() && only(OsStr::new("/usr/sbin/nginx")).is_err()
         );
-        assert_eq!(log(OsStr::new("none")), Ok(Target::Nothing));
-        assert_eq!(log(OsStr::new("/var/log/t")), Ok(Target::File("/var/log/t".into())));
+        assert_eq!(log(OsStr::new("none")), Ok(Destination::Nothing));
+        assert_eq!(log(OsStr::new("/var/log/t")), Ok(Destination::File("/var/log/t".into())));
         assert!(log(OsStr::new("file")).is_err());
         assert_eq!(switch("yes", ["yes", "no"], "yes or no"), Ok(true));
         assert_eq!(switch("YES", ["yes", "no"], "yes or no"), Err("yes or no"));

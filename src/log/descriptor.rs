@@ -17,7 +17,7 @@ const PIECE: usize = libc::PIPE_BUF;
 
 /// What a descriptor is open for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Identity {
+pub struct FileId {
     device: u64,
     inode: u64,
     /// Of a device file.
@@ -25,9 +25,9 @@ pub struct Identity {
     kind: libc::mode_t,
 }
 
-impl Identity {
+impl FileId {
     /// What `fd` is open for now; `None` if it is closed.
-    pub fn of(fd: RawFd) -> Option<Identity> {
+    pub fn of(fd: RawFd) -> Option<FileId> {
         let mut facts = MaybeUninit::<libc::stat>::uninit();
         // SAFETY: fstat fills `facts` if it succeeds, and nothing is read otherwise.
         let facts = unsafe {
@@ -36,7 +36,7 @@ impl Identity {
             }
             facts.assume_init()
         };
-        Some(Identity {
+        Some(FileId {
             device: facts.st_dev,
             inode: facts.st_ino,
             number: facts.st_rdev,
@@ -60,7 +60,7 @@ impl Identity {
     }
 
     fn is_open_elsewhere(&self, fd: RawFd) -> bool {
-        (0..MOST).any(|other| other != fd && Identity::of(other).as_ref() == Some(self))
+        (0..MOST).any(|other| other != fd && FileId::of(other).as_ref() == Some(self))
     }
 }
 
@@ -84,7 +84,7 @@ fn is_appended_to(fd: RawFd) -> bool {
 
 /// Writes a line to `fd`, which is open for that; in one piece, so that lines of
 /// several processes do not mix. Its failure is nobody's concern.
-pub fn write(fd: RawFd, identity: &Identity, line: &[u8]) {
+pub fn write(fd: RawFd, identity: &FileId, line: &[u8]) {
     match identity.kind {
         libc::S_IFSOCK => {
             let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
@@ -190,7 +190,7 @@ mod tests {
     }
 
     fn line_to(file: &File, line: &[u8]) {
-        let identity = Identity::of(file.as_raw_fd()).unwrap();
+        let identity = FileId::of(file.as_raw_fd()).unwrap();
         write(file.as_raw_fd(), &identity, line);
     }
 
@@ -256,7 +256,7 @@ mod tests {
         };
         let is_a_log = |file: &File| {
             let fd = file.as_raw_fd();
-            Identity::of(fd).unwrap().is_a_log(fd)
+            FileId::of(fd).unwrap().is_a_log(fd)
         };
         let (log, data) = (open(true), open(false));
         assert!(is_a_log(&log), "the other descriptor is open, too");

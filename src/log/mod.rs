@@ -19,13 +19,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use once_cell::race::OnceBox;
 
-use descriptor::Identity;
+use descriptor::FileId;
 
 use crate::process;
 
 /// Where lines go.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Target {
+pub enum Destination {
     /// File descriptor 2, as long as it is what it was or plainly the server's log; then
     /// the system's log.
     #[default]
@@ -55,28 +55,28 @@ enum Sink {
     Nothing,
     /// The file, and what it was when it was opened: a daemon may close all
     /// descriptors, and the number may come to be a client's connection.
-    File(File, Identity),
+    File(File, FileId),
 }
 
 static SINK: OnceBox<Sink> = OnceBox::new();
 /// What standard error was when the log was opened; `None` if it was closed.
-static STDERR: OnceBox<Option<Identity>> = OnceBox::new();
+static STDERR: OnceBox<Option<FileId>> = OnceBox::new();
 
-/// Opens the target, with the privileges of this moment. The first call of a
+/// Opens the destination, with the privileges of this moment. The first call of a
 /// process tree decides; later ones change nothing.
 ///
 /// # Errors
 ///
 /// The file cannot be opened; lines then go to stderr.
-pub fn open(target: &Target) -> io::Result<()> {
+pub fn open(destination: &Destination) -> io::Result<()> {
     let mut failure = None;
     stderr();
     SINK.get_or_init(|| {
-        Box::new(match target {
-            Target::Stderr => Sink::Stderr,
-            Target::Syslog => Sink::Syslog,
-            Target::Nothing => Sink::Nothing,
-            Target::File(path) => open_file(path).unwrap_or_else(|error| {
+        Box::new(match destination {
+            Destination::Stderr => Sink::Stderr,
+            Destination::Syslog => Sink::Syslog,
+            Destination::Nothing => Sink::Nothing,
+            Destination::File(path) => open_file(path).unwrap_or_else(|error| {
                 failure = Some(error);
                 Sink::Stderr
             }),
@@ -93,7 +93,7 @@ fn open_file(path: &PathBuf) -> io::Result<Sink> {
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY)
         .open(path)?;
     let file = beyond_the_standard_ones(file)?;
-    let identity = Identity::of(file.as_raw_fd()).ok_or_else(io::Error::last_os_error)?;
+    let identity = FileId::of(file.as_raw_fd()).ok_or_else(io::Error::last_os_error)?;
     Ok(Sink::File(file, identity))
 }
 
@@ -127,7 +127,7 @@ pub fn line(level: Level, message: fmt::Arguments<'_>) {
         Some(Sink::Nothing) => {}
         Some(Sink::Syslog) => syslog::send(level, &text),
         Some(Sink::File(file, identity)) => {
-            if Identity::of(file.as_raw_fd()).as_ref() == Some(identity) {
+            if FileId::of(file.as_raw_fd()).as_ref() == Some(identity) {
                 descriptor::write(file.as_raw_fd(), identity, format!("{text}\n").as_bytes());
             }
         }
@@ -143,17 +143,16 @@ pub fn last_words(message: fmt::Arguments<'_>) {
 }
 
 /// What standard error was at the first call.
-fn stderr() -> Option<Identity> {
-    *STDERR.get_or_init(|| Box::new(Identity::of(libc::STDERR_FILENO)))
+fn stderr() -> Option<FileId> {
+    *STDERR.get_or_init(|| Box::new(FileId::of(libc::STDERR_FILENO)))
 }
 
 fn write_stderr(level: Level, text: &str) {
     let first = stderr();
     let fd = libc::STDERR_FILENO;
-    let ours = |now: &Identity| {
-        !descriptor::is_connection(fd) && (Some(*now) == first || now.is_a_log(fd))
-    };
-    match Identity::of(fd).filter(ours) {
+    let ours =
+        |now: &FileId| !descriptor::is_connection(fd) && (Some(*now) == first || now.is_a_log(fd));
+    match FileId::of(fd).filter(ours) {
         Some(now) => descriptor::write(fd, &now, format!("{text}\n").as_bytes()),
         None => syslog::send(level, text),
     }

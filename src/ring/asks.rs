@@ -23,7 +23,7 @@ use crate::process::ProcessId;
 use crate::schedule::{MAX_LIFETIME, MIN_ROTATE_EVERY};
 
 /// Bits of [`Member::told`], above those of [`Binds`].
-const DEALS: u64 = 1 << 8;
+const USES_TICKETS: u64 = 1 << 8;
 const ASKS: u64 = 1 << 9;
 
 /// What the contexts of a process bind their tickets to: one bit for each
@@ -201,7 +201,7 @@ pub fn shorter(one: Option<Duration>, other: Option<Duration>) -> Option<Duratio
 /// A process that uses a ring, and what it asks of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asker {
-    /// Which.
+    /// The process.
     pub process: ProcessId,
     /// The name of its executable, cut to 16 bytes.
     pub program: String,
@@ -225,14 +225,14 @@ pub(super) struct Asks<'m>(pub &'m Memory);
 impl Asks<'_> {
     /// A block for a process that comes to use the ring, as
     /// [`super::Ring::claim_block`]; but it takes first what a process left behind that
-    /// dealt in no tickets, so that those that only open the ring use up nothing.
+    /// used no tickets, so that those that only open the ring use up nothing.
     pub fn claim(&self, process: ProcessId, program: &[u8], now: Time) -> usize {
         let blocks = Blocks(self.0).of_processes();
         let owner_of = |block: &Block| ProcessId(block.owner.load(Ordering::Relaxed));
         if !blocks.iter().any(|block| owner_of(block) == process) {
             for (block, member) in blocks.iter().zip(self.0.members()) {
                 let owner = owner_of(block);
-                let idle = member.told_by(owner).is_some_and(|told| told & DEALS == 0);
+                let idle = member.told_by(owner).is_some_and(|told| told & USES_TICKETS == 0);
                 if owner.is_some() && idle && Lives(self.0).is_over(owner, now) {
                     // Who comes first, takes it; another one finds it free, or taken.
                     let (relaxed, owner) = (Ordering::Relaxed, owner.0);
@@ -243,9 +243,9 @@ impl Asks<'_> {
         Blocks(self.0).claim(process, program, now)
     }
 
-    /// Tells what a process asks for, in the block that it claimed; `deals`:
-    /// that it deals in tickets. Where it shares the block, both ask. Lock-free.
-    pub fn tell(&self, block: usize, process: ProcessId, ask: &Ask, deals: bool, now: Time) {
+    /// Tells what a process asks for, in the block that it claimed; `uses_tickets`:
+    /// that it uses tickets. Where it shares the block, both ask. Lock-free.
+    pub fn tell(&self, block: usize, process: ProcessId, ask: &Ask, uses_tickets: bool, now: Time) {
         let Some(member) = self.0.members().get(block) else { return };
         let owner = self.owner_of(block);
         let (told, ask) = match self.ask_in(block) {
@@ -253,13 +253,14 @@ impl Asks<'_> {
                 (member.told_by(owner).unwrap_or(0), ask.with(other))
             }
             None if owner != process => return,
-            _ => (member.told_by(process).unwrap_or(0) & DEALS, *ask),
+            _ => (member.told_by(process).unwrap_or(0) & USES_TICKETS, *ask),
         };
         let word = |span: Option<Duration>| span.map_or(0, nanos);
         member.told_at.store(now.0, Ordering::Relaxed);
         member.rotate_every.store(word(ask.rotate_every), Ordering::Relaxed);
         member.lifetime.store(word(ask.lifetime), Ordering::Relaxed);
-        let told = told | u64::from(ask.binds.0) | ASKS | if deals { DEALS } else { 0 };
+        let told =
+            told | u64::from(ask.binds.0) | ASKS | if uses_tickets { USES_TICKETS } else { 0 };
         member.told.store(told, Ordering::Relaxed);
         // Release: who sees that it asks, sees what for.
         member.process.store(owner.0, Ordering::Release);
@@ -284,9 +285,9 @@ impl Asks<'_> {
             if block.owner.load(Ordering::Relaxed) == process.0
                 && let Some(told) = member.told_by(process)
             {
-                let dealt = told & DEALS;
-                member.told.store(dealt, Ordering::Relaxed);
-                if dealt == 0 {
+                let used_tickets = told & USES_TICKETS;
+                member.told.store(used_tickets, Ordering::Relaxed);
+                if used_tickets == 0 {
                     // Nobody needs to know that it was here.
                     block.owner.store(0, Ordering::Release);
                 }
@@ -344,10 +345,10 @@ impl Asks<'_> {
 }
 
 impl Member {
-    /// True if that process has dealt in tickets. One that does not tell has a block for
+    /// True if that process has used tickets. One that does not tell has a block for
     /// nothing else.
-    pub(super) fn deals(&self, process: ProcessId) -> bool {
-        self.told_by(process).is_none_or(|told| told & DEALS != 0)
+    pub(super) fn uses_tickets(&self, process: ProcessId) -> bool {
+        self.told_by(process).is_none_or(|told| told & USES_TICKETS != 0)
     }
 
     /// What the contexts of that process bind to; `None` if it does not tell.
@@ -430,7 +431,7 @@ mod tests {
         assert_eq!(ring.askers_but(own, NOW)[0].to_string(), "process 1 (some)");
         ring.forget(init());
         assert_eq!(asked(own), []);
-        // The dead one dealt in no tickets, so its block is the next one's.
+        // The dead one used no tickets, so its block is the next one's.
         let next = come(&ring, nobody(1), &ask(9, Bind::ALL));
         assert!(next <= dead, "{next}");
     }
@@ -442,7 +443,7 @@ mod tests {
         Blocks(&ring.memory).of_processes()[block].owner.store(init().0, Ordering::Relaxed);
         let askers = ring.askers_but(ProcessId(0), NOW);
         assert_eq!((askers[0].process, askers[0].ask), (init(), None));
-        assert!(ring.memory.members()[block].deals(init()));
+        assert!(ring.memory.members()[block].uses_tickets(init()));
         assert_eq!(ring.memory.members()[block].binds(init()), None);
     }
 

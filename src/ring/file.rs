@@ -5,7 +5,6 @@
 //! where a ring lies does not depend on what a ring is.
 
 use std::ffi::{CString, OsStr};
-use std::fmt;
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::mem::offset_of;
@@ -19,21 +18,9 @@ use super::layout::{
     BUCKETS, Capacity, FIRST_SLOTS, Header, LOCK_ABI, MAGIC, MAJOR, MAX_CAPACITY, SIZE,
 };
 use super::map::Mapping;
+use super::refused::{Reason, Refused, Task};
 use super::ring::Origin;
 use super::versions::{major, version_of};
-
-/// A ring that cannot be used, and why.
-#[derive(Debug)]
-pub struct Refused {
-    path: PathBuf,
-    reason: String,
-}
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path.display(), self.reason)
-    }
-}
 
 /// Where a ring lies: a directory, and whether it may be made.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -99,29 +86,25 @@ impl Place {
     /// The directory, and whether it was made for this.
     pub(super) fn open_dir(&self) -> Result<(File, bool), Refused> {
         let made = fs::DirBuilder::new().mode(self.dir_mode).create(&self.dir);
-        if let Err(error) = &made
-            && error.kind() != io::ErrorKind::AlreadyExists
-        {
-            return Err(self.failed("its directory cannot be made", error));
-        }
+        let is_made = match made {
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+            Err(error) => return Err(self.failed(Task::MakeDirectory, error)),
+        };
         let dir = self.open_made_dir(libc::O_RDWR)?;
         let refused = match is_memory(&dir) {
             Ok(true) => None,
-            Ok(false) => Some(self.refused(
-                "its directory is not on tmpfs or ramfs, and keys must never reach a disk",
-            )),
-            Err(error) => {
-                Some(self.failed("cannot determine whether its directory is on tmpfs", &error))
-            }
+            Ok(false) => Some(self.refused(Reason::OnDisk)),
+            Err(error) => Some(self.failed(Task::FileSystem, error)),
         };
         if let Some(refused) = refused {
-            if made.is_ok() {
+            if is_made {
                 // Ours, and of no use here.
                 let _ = fs::remove_dir(&self.dir);
             }
             return Err(refused);
         }
-        Ok((dir, made.is_ok()))
+        Ok((dir, is_made))
     }
 
     /// The directory, checked, for a file that is opened with this access.
@@ -131,15 +114,14 @@ impl Place {
             .read(true)
             .custom_flags(flags)
             .open(&self.dir)
-            .map_err(|error| self.failed("its directory cannot be opened", &error))?;
-        let facts = dir.metadata().map_err(|error| self.failed("fstat", &error))?;
+            .map_err(|error| self.failed(Task::OpenDirectory, error))?;
+        let facts = dir.metadata().map_err(|error| self.failed(Task::Stat, error))?;
         if !is_trusted(facts.uid(), access) {
-            return Err(self.refused(format!("its directory belongs to user {}", facts.uid())));
+            return Err(self.refused(Reason::DirectoryOf(facts.uid())));
         }
         let sticky = facts.mode() & libc::S_ISVTX != 0;
         if facts.mode() & 0o022 != 0 && !sticky {
-            let remedy = "run chmod go-w on it, or use a new directory inside it";
-            return Err(self.refused(format!("its directory can be written by others ({remedy})")));
+            return Err(self.refused(Reason::DirectoryOpen));
         }
         Ok(dir)
     }
@@ -157,9 +139,9 @@ impl Place {
             Err(error) => {
                 return match error.raw_os_error() {
                     Some(libc::ENOENT) => Ok(None),
-                    Some(libc::ELOOP) => Err(self.refused("it is a symbolic link")),
-                    Some(libc::EISDIR) => Err(self.refused("it is a directory")),
-                    _ => Err(self.failed("it cannot be opened", &error)),
+                    Some(libc::ELOOP) => Err(self.refused(Reason::SymbolicLink)),
+                    Some(libc::EISDIR) => Err(self.refused(Reason::Directory)),
+                    _ => Err(self.failed(Task::Open, error)),
                 };
             }
         };
@@ -175,32 +157,31 @@ impl Place {
 
     /// What may not be is refused; returns how many names the file has.
     pub(super) fn check(&self, file: &File, access: libc::c_int) -> Result<u64, Refused> {
-        let facts = file.metadata().map_err(|error| self.failed("fstat", &error))?;
+        let facts = file.metadata().map_err(|error| self.failed(Task::Stat, error))?;
         let kind = facts.file_type();
         if kind.is_fifo() {
-            return Err(self.refused("it is a FIFO"));
+            return Err(self.refused(Reason::Fifo));
         }
         if !kind.is_file() {
-            return Err(self.refused("it is not a regular file"));
+            return Err(self.refused(Reason::NotAFile));
         }
         if facts.nlink() > 1 {
-            return Err(self.refused(format!("it has {} hard links", facts.nlink())));
+            return Err(self.refused(Reason::HardLinks(facts.nlink())));
         }
         if !is_trusted(facts.uid(), access) {
-            return Err(self.refused(format!("it belongs to user {}", facts.uid())));
+            return Err(self.refused(Reason::OfUser(facts.uid())));
         }
         if facts.mode() & 0o077 != 0 {
-            let mode = facts.mode() & 0o7777;
-            return Err(self.refused(format!("others have rights to it (mode {mode:04o})")));
+            return Err(self.refused(Reason::Open(facts.mode() & 0o7777)));
         }
         Ok(facts.nlink())
     }
 
     /// The bytes of a file that is large enough for a header.
     pub(super) fn size_of(&self, file: &File) -> Result<u64, Refused> {
-        let size = file.metadata().map_err(|error| self.failed("fstat", &error))?.len();
+        let size = file.metadata().map_err(|error| self.failed(Task::Stat, error))?.len();
         if size < size_of::<Header>() as u64 {
-            return Err(self.refused(format!("it has the wrong size ({size} bytes)")));
+            return Err(self.refused(Reason::TooShort(size)));
         }
         Ok(size)
     }
@@ -210,37 +191,34 @@ impl Place {
     pub(super) fn check_head(&self, file: &File) -> Result<u32, Refused> {
         let size = self.size_of(file)?;
         let head = Mapping::to_read(file.as_fd(), size_of::<Header>())
-            .map_err(|error| self.failed("mmap", &error))?;
-        let head = Header::copy_of(&head);
+            .map_err(|error| self.failed(Task::Map, error))?;
+        let head = HeaderFacts::read(&head);
         if head.magic != MAGIC {
-            return Err(self.refused("it is not a ring (wrong magic number)"));
+            return Err(self.refused(Reason::NotARing));
         }
         let found = major(head.version);
         if found != MAJOR {
-            return Err(self.refused(format!("it is a ring of version {found}, not {MAJOR}")));
+            return Err(self.refused(Reason::Version(found)));
         }
         if head.lock_abi != LOCK_ABI {
-            return Err(self.refused("it was made for another C library or word size"));
+            return Err(self.refused(Reason::Abi));
         }
         if head.buckets != BUCKETS as u32 {
-            return Err(self.refused(format!("it has {} look-up chains", head.buckets)));
+            return Err(self.refused(Reason::Chains(head.buckets)));
         }
         if Capacity::new(head.capacity).is_none() {
-            return Err(self.refused(format!("it has a capacity of {} keys", head.capacity)));
+            return Err(self.refused(Reason::Capacity(head.capacity)));
         }
         if !(FIRST_SLOTS..=MAX_CAPACITY).contains(&head.slots) {
-            return Err(self.refused(format!("it has memory for {} keys", head.slots)));
+            return Err(self.refused(Reason::Slots(head.slots)));
         }
         // A later minor version may have more at its end.
         if size < SIZE as u64 || head.size != size {
-            return Err(self.refused(format!("it has the wrong size ({size} bytes, not {SIZE})")));
+            return Err(self.refused(Reason::Size(size)));
         }
-        let here = origin_of(file).map_err(|error| self.failed("fstat", &error))?;
+        let here = origin_of(file).map_err(|error| self.failed(Task::Stat, error))?;
         if !head.origin.may_be(here) {
-            return Err(self.refused(
-                "it is a copy, and a ring is good only in the file that it was made as: its keys \
-                 end by the clock of that run of the machine; remove it if no server uses it",
-            ));
+            return Err(self.refused(Reason::Copy));
         }
         Ok(head.slots)
     }
@@ -253,7 +231,7 @@ impl Place {
             // SAFETY: fallocate only takes a descriptor of ours and numbers.
             unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, len as libc::off_t) }
         });
-        taken.map(drop).map_err(|error| self.failed("no room for it", &error))
+        taken.map(drop).map_err(|error| self.failed(Task::Reserve, error))
     }
 
     /// Where a library of this version has the ring of that name.
@@ -305,12 +283,12 @@ impl Place {
         version_of(&file).ok()?.version
     }
 
-    pub(super) fn refused(&self, reason: impl Into<String>) -> Refused {
-        Refused { path: self.path(), reason: reason.into() }
+    pub(super) fn refused(&self, reason: Reason) -> Refused {
+        Refused { path: self.path(), reason }
     }
 
-    pub(super) fn failed(&self, what: &str, error: &io::Error) -> Refused {
-        self.refused(format!("{what}: {error}"))
+    pub(super) fn failed(&self, task: Task, error: io::Error) -> Refused {
+        self.refused(Reason::Failed(task, error))
     }
 }
 
@@ -465,8 +443,8 @@ struct HeaderFacts {
     origin: Origin,
 }
 
-impl Header {
-    fn copy_of(mapping: &Mapping) -> HeaderFacts {
+impl HeaderFacts {
+    fn read(mapping: &Mapping) -> HeaderFacts {
         assert!(mapping.size() >= size_of::<Header>());
         // SAFETY: the mapping is page-aligned and holds a Header, which is
         // made of atomics: any bytes are valid.

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Slots come last, and the file is as long as the most of them: memory is taken for the
-//! first at once, and for the others when keys need it ([`super::growth`]).
+//! first at once, and for the others when keys need it ([`super::Ring`]).
 //!
 //! Every word is an atomic: processes read while another one writes.
 
@@ -44,7 +44,7 @@ pub const MAX_CAPACITY: u32 = 16384;
 pub const FIRST_SLOTS: u32 = if cfg!(loom) { 1 } else { 64 };
 /// How many more get it at a time: a page of them.
 pub const MORE_SLOTS: u32 = if cfg!(loom) { 1 } else { 32 };
-/// Heads of the look-up chains: a power of two.
+/// Heads of the lookup chains: a power of two.
 pub const BUCKETS: usize = if cfg!(loom) { 1 } else { 8192 };
 /// How many processes count on a cache line of their own.
 pub const BLOCKS: usize = 128;
@@ -75,9 +75,9 @@ pub struct Header {
     pub size: AtomicU64,
     /// The most keys that may be in it: [`Capacity`].
     pub capacity: AtomicU32,
-    /// Heads of the look-up chains.
+    /// Heads of the lookup chains.
     pub buckets: AtomicU32,
-    /// The file that it was made as: [`super::origin`].
+    /// The file that it was made as: [`super::Ring`].
     pub inode: AtomicU64,
     /// See `inode`.
     pub born: AtomicU64,
@@ -98,7 +98,7 @@ pub struct Header {
     /// 1: a process leaves L to its contexts, so that keys are kept no longer
     /// than `seen_lifetime`, whatever `lifetime` says.
     pub own_lifetimes: AtomicU32,
-    /// 1: the file is gone ([`super::removed`]).
+    /// 1: the file is gone ([`super::Ring::lost_its_file`]).
     pub removed: AtomicU32,
     /// 1: no keys are taken any more of a ring of an older version: [`super::versions`].
     pub severed: AtomicU32,
@@ -126,7 +126,7 @@ pub struct Header {
     pub last_error_at: AtomicU64,
     pub(super) _pad2: [AtomicU64; 11],
 
-    /// Of whoever has the writer lock: [`super::gates`]; 0: nobody has.
+    /// Of whoever has the writer lock: [`super::lock`]; 0: nobody has.
     pub writer: AtomicU64,
     /// How often it was taken.
     pub turns: AtomicU64,
@@ -146,7 +146,7 @@ pub struct Slot {
     pub seq: AtomicU64,
     /// [`PLAIN`], [`AES_128`].
     pub flags: AtomicU32,
-    /// The next slot + 1 of this look-up chain; 0: the end.
+    /// The next slot + 1 of this lookup chain; 0: the end.
     pub next: AtomicU32,
     /// The key's name; zero: the slot is empty.
     pub name: [AtomicU64; NAME_WORDS],
@@ -205,12 +205,12 @@ pub struct Member {
     pub life: RobustMutex,
     /// Not 0 while somebody is at `life`, and never what it was for the one before him.
     pub shown_by: atomic::AtomicU64,
-    /// What its contexts bind their tickets to: [`super::traits`].
+    /// What its contexts bind their tickets to: [`super::asks::Traits`].
     pub traits: atomic::AtomicU64,
     pub(super) _pad: [atomic::AtomicU64; 1],
 }
 
-/// What the threads of one PID namespace pass to write: [`super::gates`].
+/// What the threads of one PID namespace pass to write: [`super::lock`].
 #[repr(C, align(128))]
 pub struct Gate {
     /// That namespace; 0: nobody's yet.

@@ -1,6 +1,5 @@
 //! The writer lock: who may write a ring. For threads of whatever PID namespaces, it is a
-//! gate for each namespace,
-//! and one word behind them.
+//! gate for each namespace, and one word behind them.
 //!
 //! A gate is a robust mutex: when its holder dies the kernel marks it, and the next one
 //! of that namespace gets it. But the kernel knows threads by their numbers in their own
@@ -73,7 +72,7 @@ pub enum NotLocked {
 impl fmt::Display for NotLocked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            NotLocked::Busy => f.write_str("its writer lock is held and not given back"),
+            NotLocked::Busy => f.write_str("its writer lock is held and not released"),
             NotLocked::Broken(errno) => {
                 let why = io::Error::from_raw_os_error(*errno);
                 write!(f, "its writer lock does not work: {why}")

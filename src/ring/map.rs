@@ -193,7 +193,7 @@ impl Memory {
         self.part(BLOCKS_AT, BLOCKS)
     }
 
-    /// The heads of the look-up chains.
+    /// The heads of the lookup chains.
     #[inline]
     pub fn buckets(&self) -> &[AtomicU16] {
         self.part(BUCKETS_AT, BUCKETS)
@@ -248,7 +248,7 @@ impl Memory {
         &slots[..slots.len().min(self.slots_with_memory() as usize)]
     }
 
-    /// The head of the look-up chain that a name belongs to. Names are random,
+    /// The head of the lookup chain that a name belongs to. Names are random,
     /// so their first bytes are the hash.
     pub fn bucket(&self, name: &KeyName) -> usize {
         let head = u32::from_le_bytes([name.0[0], name.0[1], name.0[2], name.0[3]]);

@@ -1,11 +1,11 @@
 //! The ring: the shared-memory keyring of one trust domain. A file uses those above it in this
 //! list, and no other:
 //!
-//! - [`mutex`]: what shows that a thread lives
+//! - `mutex`: what shows that a thread lives
 //! - [`layout`]: the binary format, every offset asserted
 //! - [`map`]: its memory, locked and undumpable, as the parts that the layout has
 //! - [`key`]: a key out of a ring; [`seqlock`]: how a slot is read without a lock, and written
-//! - [`reader`]: look-up without a lock
+//! - `reader`: lookup without a lock
 //! - [`lock`]: the right to write
 //! - [`life`]: which processes live, who leads the upkeep, and whether an agent governs the ring
 //! - [`stats`]: counters, a cache line for each thread
@@ -13,7 +13,8 @@
 //! - [`versions`]: rings of other versions of the format
 //! - [`Ring`]: all that, of one ring
 //! - [`writer`]: publish, erase, repair, under the writer lock
-//! - [`file`]: where a ring lies, and what is refused there
+//! - [`refused`]: why one is refused
+//! - [`mod@file`]: where a ring lies, and what is refused there
 //! - [`view`]: what an onlooker sees, without a lock
 //! - [`removal`]: rings that nobody uses
 //! - [`open`]: from a file to a ring
@@ -30,6 +31,7 @@ pub mod map;
 mod mutex;
 pub mod open;
 mod reader;
+pub mod refused;
 pub mod removal;
 #[expect(clippy::module_inception, reason = "it holds the type that the directory is named for")]
 mod ring;

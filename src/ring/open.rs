@@ -6,11 +6,12 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::Ordering;
 
-use super::file::{Place, Refused, id_of, open_at, origin_of, remove_at, rename_at};
+use super::file::{Place, id_of, open_at, origin_of, remove_at, rename_at};
 use super::layout::{Capacity, FIRST_SLOTS, Header, SIZE, bytes_of};
 use super::lock::PATIENCE;
 use super::map::{Mapping, Memory};
 use super::mutex::RobustMutex;
+use super::refused::{Reason, Refused, Task};
 use super::removal;
 use super::ring::{Made, Ring, needed, random_number};
 use super::versions::Older;
@@ -54,7 +55,7 @@ impl Place {
             // Another version came in between, and whoever comes now goes elsewhere.
             removal::remove_unused(&place, &ring);
         }
-        Err(self.refused("it appears and disappears while it is opened"))
+        Err(self.refused(Reason::Unsteady))
     }
 
     /// Opens the ring if there is one: for administrative commands.
@@ -82,7 +83,7 @@ impl Place {
     fn view(&self, file: File) -> Result<View, Refused> {
         self.check_head(&file)?;
         let mapping =
-            Mapping::to_read(file.as_fd(), SIZE).map_err(|error| self.failed("mmap", &error))?;
+            Mapping::to_read(file.as_fd(), SIZE).map_err(|error| self.failed(Task::Map, error))?;
         Ok(View::new(mapping, file))
     }
 
@@ -112,7 +113,7 @@ impl Place {
     /// Makes the ring under a name that nobody else has and moves it into place when it
     /// is complete; `None` if another process was faster, or removed the directory.
     fn create(&self, dir: &File, capacity: Capacity) -> Result<Option<(File, Ring)>, Refused> {
-        let failed = |error| self.failed("it cannot be created", &error);
+        let failed = |error| self.failed(Task::Create, error);
         let unfinished = format!(".{}.{:016x}.new", self.file, random_number().map_err(failed)?);
         let flags = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW;
         let file = match open_at(dir, unfinished.as_ref(), flags) {
@@ -124,7 +125,7 @@ impl Place {
             match rename_at(dir, &unfinished, &self.file) {
                 Ok(()) => Ok(Some((file, ring))),
                 Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(None),
-                Err(error) => Err(self.failed("it cannot be moved into place", &error)),
+                Err(error) => Err(self.failed(Task::Move, error)),
             }
         });
         if !matches!(made, Ok(Some(_))) {
@@ -135,16 +136,15 @@ impl Place {
 
     fn fill(&self, file: &File, capacity: Capacity) -> Result<Ring, Refused> {
         if !may_write(SIZE) {
-            let limit = format!("the limit of file sizes (RLIMIT_FSIZE) is less than {SIZE} bytes");
-            return Err(self.refused(limit));
+            return Err(self.refused(Reason::FileSizeLimit));
         }
-        file.set_len(SIZE as u64).map_err(|error| self.failed("no room for it", &error))?;
+        file.set_len(SIZE as u64).map_err(|error| self.failed(Task::Reserve, error))?;
         self.reserve(file, bytes_of(FIRST_SLOTS))?;
         let mapping =
-            Mapping::of_file(file.as_fd(), SIZE).map_err(|error| self.failed("mmap", &error))?;
+            Mapping::of_file(file.as_fd(), SIZE).map_err(|error| self.failed(Task::Map, error))?;
         let ring = Ring::new(Memory::new(mapping));
-        let origin = origin_of(file).map_err(|error| self.failed("fstat", &error))?;
-        ring.format(capacity, origin).map_err(|failure| self.refused(failure.to_string()))?;
+        let origin = origin_of(file).map_err(|error| self.failed(Task::Stat, error))?;
+        ring.format(capacity, origin).map_err(|error| self.failed(Task::Format, error))?;
         Ok(ring)
     }
 
@@ -171,7 +171,7 @@ impl Place {
         let slots = self.check_head(file)?;
         self.reserve(file, needed(slots))?;
         let mapping =
-            Mapping::of_file(file.as_fd(), SIZE).map_err(|error| self.failed("mmap", &error))?;
+            Mapping::of_file(file.as_fd(), SIZE).map_err(|error| self.failed(Task::Map, error))?;
         Ok(Ring::new(Memory::new(mapping)))
     }
 
@@ -179,22 +179,19 @@ impl Place {
     fn admit<'r>(&self, ring: &'r Ring) -> Result<Writer<'r>, Refused> {
         let header = ring.header();
         if !ring.mutexes().all(RobustMutex::is_one) {
-            return Err(self
-                .refused("one of its locks is not a valid mutex; remove it if no server uses it"));
+            return Err(self.refused(Reason::InvalidLock));
         }
-        let writer = ring.write_within(PATIENCE).map_err(|why| self.refused(why.to_string()))?;
+        let writer =
+            ring.write_within(PATIENCE).map_err(|why| self.refused(Reason::Locked(why)))?;
         let rotate_every = header.rotate_every.load(Ordering::Relaxed);
         let sensible = nanos(MIN_ROTATE_EVERY)..=nanos(MAX_LIFETIME);
         if rotate_every != 0 && !sensible.contains(&rotate_every) {
-            return Err(self.refused(format!(
-                "it rotates every {rotate_every} ns, which no setting asks for; remove it if no \
-                 server uses it"
-            )));
+            return Err(self.refused(Reason::Rotation(rotate_every)));
         }
         let defect = writer.defect();
         wipe_stack();
         if let Some(defect) = defect {
-            return Err(self.refused(format!("{defect}; remove it if no server uses it")));
+            return Err(self.refused(Reason::Defect(defect)));
         }
         Ok(writer)
     }

@@ -1,4 +1,4 @@
-//! Look-up without a lock: by name for the tickets that come in, by time for
+//! Lookup without a lock: by name for the tickets that come in, by time for
 //! the key that encrypts.
 //!
 //! Why a key that is in the ring is always found: each slot is read as a seqlock

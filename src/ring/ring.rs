@@ -106,7 +106,7 @@ impl Ring {
         for mutex in self.mutexes() {
             mutex.init().map_err(|errno| {
                 let why = io::Error::from_raw_os_error(errno);
-                io::Error::other(format!("no lock can be made in it: {why}"))
+                io::Error::other(format!("cannot create a lock in it: {why}"))
             })?;
         }
         header.version.store(layout::VERSION, Ordering::Relaxed);
@@ -124,7 +124,8 @@ impl Ring {
         Ok(())
     }
 
-    /// The fixed head of the ring.
+    /// The fixed head of the ring, for tests that prepare one: what it says is read by methods.
+    #[doc(hidden)]
     pub fn header(&self) -> &Header {
         self.memory.header()
     }
@@ -367,10 +368,10 @@ impl Ring {
         Asks(&self.memory).claim(process, program, now)
     }
 
-    /// Tells what a process asks for, in the block that it claimed; `deals`:
+    /// Tells what a process asks for, in the block that it claimed; `uses_tickets`:
     /// that it uses tickets. Where it shares the block, both ask. Lock-free.
-    pub fn tell(&self, block: usize, process: ProcessId, ask: &Ask, deals: bool, now: Time) {
-        Asks(&self.memory).tell(block, process, ask, deals, now);
+    pub fn tell(&self, block: usize, process: ProcessId, ask: &Ask, uses_tickets: bool, now: Time) {
+        Asks(&self.memory).tell(block, process, ask, uses_tickets, now);
     }
 
     /// Tells what one more context binds its tickets to, in the block that the process
@@ -472,7 +473,7 @@ pub(super) fn random_number() -> io::Result<u64> {
         8 => Ok(u64::from_le_bytes(number)),
         _ => {
             let why = io::Error::last_os_error();
-            Err(io::Error::other(format!("the kernel gives no random number for it: {why}")))
+            Err(io::Error::other(format!("cannot get a random number from the kernel: {why}")))
         }
     }
 }

@@ -6,10 +6,10 @@
 //! even value.
 //!
 //! A writer has the writer lock, so there is one at a time. It makes `seq` odd, stores,
-//! and makes it even again, and other than it was before: [`open`] and [`close`]. Every
-//! store to the keys of a ring is [`put64`], [`put32`] or [`put16`], so that a test build
+//! and makes it even again, and other than it was before: `open` and `close`. Every
+//! store to the keys of a ring is `put64`, `put32` or `put16`, so that a test build
 //! can die after any of them. The times of a published key are changed without that, by
-//! single stores ([`make_earlier`]): readers see the old time or the new one.
+//! single stores (`make_earlier`): readers see the old time or the new one.
 
 use std::ops::Deref;
 

@@ -1,4 +1,4 @@
-//! Counters: each thread that deals in tickets counts in a block of its own, so
+//! Counters: each thread that uses tickets counts in a block of its own, so
 //! that no cache line is shared and no atomic read-modify-write is needed on the
 //! hot path. Each process has one beside them, for the threads that got none
 //! and to be known by. A block's figures stay when its thread or process ends,
@@ -148,12 +148,16 @@ impl<'m> Blocks<'m> {
         owner != process && Lives(self.0).is_over(owner, now) && block.take(owner, process)
     }
 
-    /// True if a process other than that one lives and deals in tickets.
+    /// True if a process other than that one lives and uses tickets.
     pub fn are_used_by_others(&self, process: ProcessId, now: Time) -> bool {
         self.0.blocks().iter().enumerate().any(|(index, block)| {
             let owner = ProcessId(block.owner.load(Ordering::Relaxed));
-            let deals = self.0.members().get(index).is_none_or(|member| member.deals(owner));
-            owner.is_some() && owner != process && deals && !Lives(self.0).is_over(owner, now)
+            let uses_tickets =
+                self.0.members().get(index).is_none_or(|member| member.uses_tickets(owner));
+            owner.is_some()
+                && owner != process
+                && uses_tickets
+                && !Lives(self.0).is_over(owner, now)
         })
     }
 

@@ -70,7 +70,7 @@ pub fn ring_name(path: &Path) -> Option<&OsStr> {
     plain.file_stem()
 }
 
-/// A ring of version 1, mapped to be read. Its keys lie behind as many heads of look-up chains
+/// A ring of version 1, mapped to be read. Its keys lie behind as many heads of lookup chains
 /// as its header says; a slot was what it is today.
 pub struct Older {
     mapping: Mapping,

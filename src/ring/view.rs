@@ -24,15 +24,15 @@ pub struct View {
     file: File,
 }
 
-/// What a process that deals in tickets told the ring of itself.
+/// What a process that uses tickets told the ring of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
     /// The process that counts, or did so last.
     pub process: ProcessId,
     /// The name of its executable, cut to 16 bytes.
     pub program: String,
-    /// True if it has dealt in tickets.
-    pub deals: bool,
+    /// True if it has used tickets.
+    pub uses_tickets: bool,
     /// What its contexts bind their tickets to; `None` if it does not tell.
     pub binds: Option<Binds>,
     /// What those bind to, as far as contexts are told apart by it.
@@ -47,7 +47,7 @@ impl View {
     }
 
     /// The fixed head of the ring. It cannot be stored to: that is a fault.
-    pub fn header(&self) -> &Header {
+    fn header(&self) -> &Header {
         self.ring.header()
     }
 
@@ -128,7 +128,7 @@ impl View {
             process.is_some().then(|| User {
                 process,
                 program: block.program(),
-                deals: member.deals(process),
+                uses_tickets: member.uses_tickets(process),
                 binds: member.binds(process),
                 traits: member.traits(),
                 is_over: Lives(&self.ring.memory).is_over(process, now),

@@ -1,6 +1,6 @@
 //! Publish, shorten, erase, repair: every change to the keys of a ring, made
 //! under its writer lock. `Ring` has its second `impl` here, for the right to
-//! write, so that a reader's file knows nothing of writers.
+//! write: what reads a ring does not depend on what writes it.
 //!
 //! The order of the stores is the crash safety. A slot is complete before it
 //! is linked, and unlinked before it is wiped; links are single stores. So a
@@ -8,6 +8,7 @@
 //! left over is a slot that no chain reaches, and the next writer, told by the
 //! lock that it inherits, wipes that.
 
+use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::time::Duration;
@@ -57,6 +58,36 @@ pub enum NotPublished {
     NoMemory,
     /// The name or a secret is already in the ring, or is no key at all.
     Unusable,
+}
+
+/// What no sound writer leaves behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Defect {
+    /// A slot is being written, and nobody writes.
+    OddSlot,
+    /// A slot holds what cannot be a key.
+    Slot,
+    /// A link of a lookup chain names no slot.
+    ChainLeadsOut,
+    /// A lookup chain comes back to itself, or has a key of another one.
+    Chain,
+    /// The line names a slot that is empty.
+    Line,
+    /// A key is in no lookup chain.
+    Unlinked,
+}
+
+impl fmt::Display for Defect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Defect::OddSlot => "a slot is being written while nobody writes",
+            Defect::Slot => "a slot holds what no writer leaves there",
+            Defect::ChainLeadsOut => "a lookup chain leads out of the ring",
+            Defect::Chain => "a lookup chain is corrupt",
+            Defect::Line => "the line names an empty slot",
+            Defect::Unlinked => "a key is in no lookup chain",
+        })
+    }
 }
 
 impl Ring {
@@ -253,13 +284,13 @@ impl Writer<'_> {
     /// writer never leaves behind. Bounded by the capacity, whatever is there.
     /// Looks at secrets: what that leaves on the stack is the caller's to wipe.
     #[inline(never)]
-    pub fn defect(&self) -> Option<&'static str> {
+    pub fn defect(&self) -> Option<Defect> {
         let slots = self.ring.memory.slots();
         if slots.iter().any(Slot::is_being_written) {
-            return Some("a slot is being written while nobody writes");
+            return Some(Defect::OddSlot);
         }
         if slots.iter().any(|slot| !slot.is_empty() && !slot.is_plausible()) {
-            return Some("a slot holds what no writer leaves there");
+            return Some(Defect::Slot);
         }
         let used = slots.iter().filter(|slot| !slot.is_empty()).count();
         let mut linked = 0;
@@ -267,14 +298,14 @@ impl Writer<'_> {
             let mut link = head.load(Ordering::Relaxed).into();
             while link != 0 {
                 let Some(slot) = self.ring.memory.slot(link) else {
-                    return Some("a lookup chain leads out of the ring");
+                    return Some(Defect::ChainLeadsOut);
                 };
                 linked += 1;
                 if linked > used
                     || slot.is_empty()
                     || self.ring.memory.bucket(&slot.name()) != bucket
                 {
-                    return Some("a lookup chain is corrupt");
+                    return Some(Defect::Chain);
                 }
                 link = slot.next.load(Ordering::Relaxed);
             }
@@ -282,9 +313,9 @@ impl Writer<'_> {
         let line = self.ring.header().line.load(Ordering::Relaxed);
         let mut line = unpack(line);
         if line.any(|link| self.ring.memory.slot(link).is_none_or(Slot::is_empty)) {
-            return Some("the line names an empty slot");
+            return Some(Defect::Line);
         }
-        (linked != used).then_some("a key is in no lookup chain")
+        (linked != used).then_some(Defect::Unlinked)
     }
 
     /// Takes the keys of an older ring that are not here yet, and erases those of its node that

@@ -5,6 +5,8 @@
 //! deliberately (`tkt_rotate`, `tktrot revoke`). An agent that dies in the
 //! middle of an act leaves a ring that the next writer repairs, and no key of
 //! which lives longer than it was published with.
+//!
+//! `Keyring` has its second `impl` here, for the way in: what rotates does not know of agents.
 
 use super::{Failure, Keyring};
 use crate::clock::{BootClock, Clock, Time};

@@ -63,7 +63,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Failure::Lock(NotLocked::Busy) => {
-                f.write_str("another process is writing the ring and does not end; try again")
+                f.write_str("another process is writing the ring and does not finish; try again")
             }
             Failure::Lock(NotLocked::Broken(errno)) => {
                 let why = std::io::Error::from_raw_os_error(*errno);
@@ -71,12 +71,10 @@ impl fmt::Display for Failure {
             }
             Failure::Generator => f.write_str("the random number generator fails"),
             Failure::NotNow => f.write_str("the random number generator is in use; try again"),
-            Failure::Full => {
-                f.write_str("there are as many keys as may be in the ring (TKTROT_CAPACITY)")
-            }
+            Failure::Full => f.write_str("the ring holds as many keys as it may (TKTROT_CAPACITY)"),
             Failure::NoMemory => f.write_str(
-                "the ring gets no memory for one more key: its tmpfs is full, or the process may \
-                 not ask for it any more",
+                "the ring cannot get memory for another key: its tmpfs is full, or the process may \
+                 no longer ask for memory",
             ),
             Failure::Clock => f.write_str("the clock (CLOCK_BOOTTIME) cannot be read"),
         }
@@ -143,14 +141,14 @@ impl<C: Clock> Keyring<C> {
         self.ring.count(self.block.load(Ordering::Relaxed), counter);
     }
 
-    /// Counts an event of a process that may deal in no tickets: so it is not
+    /// Counts an event of a process that may use no tickets: so it is not
     /// settled by that, which would keep it without an upkeep thread when it does.
     pub fn count_unsettled(&self, counter: Counter) {
         let block = self.claim_block();
         self.ring.count(block, counter);
     }
 
-    /// True if this process has dealt in tickets, as [`Keyring::settle`] has it.
+    /// True if this process has used tickets, as [`Keyring::settle`] has it.
     fn is_settled(&self) -> bool {
         self.settled.load(Ordering::Relaxed) == process::generation()
     }
@@ -246,8 +244,8 @@ impl<C: Clock> Keyring<C> {
             && self.clamped.swap(nanos(timeout), Ordering::Relaxed) != nanos(timeout)
         {
             warning!(
-                "sessions live {}s, but the ring keeps keys for {}s only, and so long tickets live; \
-                 set TKTROT_ROTATE longer, the server's session timeout shorter, or \
+                "sessions live {}s, but the ring keeps keys, and so tickets, for {}s only; set \
+                 TKTROT_ROTATE longer, the server's session timeout shorter, or \
                  TKTROT_CAPACITY, which is {}, higher",
                 timeout.as_secs(),
                 kept.as_secs(),
@@ -289,14 +287,6 @@ impl<C: Clock> Keyring<C> {
             self.tend_with(&writer, self.now(), generator);
         }
         self.ring.deadline()
-    }
-
-    /// Reads the key that seals a ticket now; false if there is none.
-    pub fn sealing_key(&self, now: Time, key: &mut Key) -> bool {
-        self.sealing(now).is_some_and(|located| {
-            // If it is touched in between, it is there under the same name, or revoked.
-            self.ring.find(&located.name, key)
-        })
     }
 
     /// Finds the key that seals a ticket now, and touches no secret; `None` if
@@ -406,7 +396,7 @@ impl<C: Clock> Keyring<C> {
     }
 
     /// For when this process has no more use for the ring: erases every key,
-    /// unless another process deals in tickets with it, or an agent governs it,
+    /// unless another process uses tickets with it, or an agent governs it,
     /// for which they are those of a fleet. New ones are made when somebody asks
     /// for one. What it asked of the ring no longer counts.
     pub fn abandon(&self) -> Result<(), Failure> {
@@ -598,7 +588,7 @@ impl<C: Clock> Keyring<C> {
                 self.ring.note_rotation();
                 let has_grown = slots > self.short_with.load(Ordering::Relaxed);
                 if has_grown && self.no_memory.reset() {
-                    notice!("the ring has got memory for more keys");
+                    notice!("the ring has memory for more keys again");
                 }
                 if self.generator_failing.reset() {
                     notice!("the random number generator works again; rotation goes on");
@@ -633,7 +623,7 @@ impl<C: Clock> Keyring<C> {
     }
 
     /// Frees a slot of a full ring, or of one without memory: the retired key that would end
-    /// first. Its tickets become full handshakes; the other choice were no new keys.
+    /// first. Its tickets become full handshakes; otherwise no key could be made.
     fn evict(&self, writer: &Writer<'_>, why: Problem, now: Time) -> bool {
         let retired =
             writer.entries().into_iter().filter(|e| e.times.state(now) == KeyState::Retired);
@@ -646,8 +636,8 @@ impl<C: Clock> Keyring<C> {
             self.tell_short_of_memory();
         } else if self.evicting.first() {
             warning!(
-                "the ring has as many keys as may be, {} (TKTROT_CAPACITY): key {} ends {}s early, \
-                 and others will",
+                "the ring is full at {} keys (TKTROT_CAPACITY): key {} ends {}s early, and others \
+                 will",
                 self.ring.capacity(),
                 first.name,
                 now.until(first.times.decrypt_until).as_secs()

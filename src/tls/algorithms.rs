@@ -41,7 +41,9 @@ impl fmt::Display for LibraryContext {
         let whose = if self.libctx.is_null() { "the default" } else { "its own" };
         write!(f, "{whose} library context")?;
         match &self.properties {
-            Some(query) => write!(f, " with the property query {query:?}"),
+            Some(query) => {
+                write!(f, " with the property query \"{}\"", query.to_string_lossy())
+            }
             None => Ok(()),
         }
     }

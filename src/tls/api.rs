@@ -343,7 +343,7 @@ pub struct TlsApi {
         Option<unsafe extern "C" fn(*const SSL_SESSION, *mut c_uint) -> *const c_uchar>,
     /// OpenSSL 3.0 and later: for a thread that has used a library context of somebody else.
     pub openssl_thread_stop_ex: ThreadStop,
-    /// OpenSSL 1.1.1, where a mark is a flag of the newest error: see [`super::error_queue`].
+    /// OpenSSL 1.1.1, where a mark is a flag of the newest error.
     pub err_get_state: ErrGetState,
     /// This and the next two tell all certificates of a context. Without them there is one.
     pub ssl_ctrl: SslCtrl,

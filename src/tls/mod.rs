@@ -2,8 +2,8 @@
 //!
 //! - [`api`]: its functions as a table; [`error_queue`]: its error queue stays as the
 //!   application has it
-//! - [`resolve`]: from a caller to the library it uses
 //! - [`algorithms`]: the library context, and what is fetched from it once
+//! - [`resolve`]: from a caller to the library it uses
 //! - [`certificates`], [`verification`], [`sni`]: what of a context and of a ClientHello a
 //!   ticket is bound to; [`scope`]: how, as associated data
 //! - [`attachment`]: what serves a context, and at which place of the pool it is

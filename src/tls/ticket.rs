@@ -134,7 +134,7 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
         let declined = || {
             static SAID: OnceOnly = OnceOnly::new();
             if SAID.first() {
-                error!("a defect of libtktrot in the ticket callback; handshakes go on without it");
+                error!("a bug in libtktrot's ticket callback; handshakes go on without it");
             }
             // SAFETY: passed on from the caller.
             unsafe { if self.enc == ENCRYPT { self.decline() } else { NONE } }

@@ -122,7 +122,7 @@ fn two_containers_a_day_apart_share_a_ring_whoever_is_paused_or_killed() -> Resu
     // Those that were killed are told from those that are there, all of which are process 1.
     let living = || -> Option<usize> {
         let users = view(&ring).ok()?.users(BootClock.now());
-        Some(users.iter().filter(|user| user.deals && !user.is_over).count())
+        Some(users.iter().filter(|user| user.uses_tickets && !user.is_over).count())
     };
     wait::until(LIMIT, "two users", || (living()? == 2).then_some(()))?;
     for container in [&one, &other] {

@@ -77,8 +77,7 @@ impl Bench {
 
     /// What a handshake would seal with.
     fn sealing_name(&self) -> Option<KeyName> {
-        let mut key = Key::blank();
-        self.server.sealing_key(self.clock.now(), &mut key).then_some(key.name)
+        self.server.sealing(self.clock.now()).map(|located| located.name)
     }
 
     fn entries(&self) -> Vec<Entry> {

@@ -105,7 +105,7 @@ fn a_capacity_that_cannot_be() -> Result<()> {
         scribbled(at..at + 4, &capacity.to_ne_bytes(), &reason)?;
     }
     let at = offset_of!(Header, buckets);
-    scribbled(at..at + 4, &3u32.to_ne_bytes(), "it has 3 look-up chains")?;
+    scribbled(at..at + 4, &3u32.to_ne_bytes(), "it has 3 lookup chains")?;
     let at = offset_of!(Header, slots);
     for slots in [0, FIRST_SLOTS - 1, MAX_CAPACITY + 1, u32::MAX] {
         let reason = format!("it has memory for {slots} keys");
@@ -133,18 +133,18 @@ fn slots_that_no_writer_left() -> Result<()> {
         scribbled(flags..flags + 4, &bytes, "a slot holds what no writer leaves there")?;
     }
     // No keys, but chains and a line that lead to them.
-    scribbled(first..end, &vec![0; length], "a look-up chain is not one")
+    scribbled(first..end, &vec![0; length], "a lookup chain is corrupt")
 }
 
 #[test]
 fn look_up_chains_that_are_none() -> Result<()> {
     let place = BUCKETS_AT..MEMBERS_AT;
     let length = place.len();
-    scribbled(place.clone(), &noise(length, 4), "a look-up chain leads out of the ring")?;
+    scribbled(place.clone(), &noise(length, 4), "a lookup chain leads out of the ring")?;
     // Each chain begins with the same slot.
     let same = [1, 0].repeat(length / 2);
-    scribbled(place.clone(), &same, "a look-up chain is not one")?;
-    scribbled(place, &vec![0; length], "a key is in no look-up chain")
+    scribbled(place.clone(), &same, "a lookup chain is corrupt")?;
+    scribbled(place, &vec![0; length], "a key is in no lookup chain")
 }
 
 #[test]

@@ -42,7 +42,7 @@ fn cases(cases: u32) -> Config {
 
 fn live(mut world: World, acts: Vec<Act>) {
     // Problems are told once for each keyring: thousands of lines here.
-    let _ = log::open(&log::Target::Nothing);
+    let _ = log::open(&log::Destination::Nothing);
     world.check();
     for act in acts {
         world.perform(&act);

@@ -1,6 +1,5 @@
 //! Settings of another server of the same ring: none of them weakens what is there.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use testbed::RingDir;
@@ -22,7 +21,7 @@ fn look(ring: &RingDir) -> Result<View> {
 /// R, L, and whether keys are plain.
 fn terms(view: &View) -> (u64, u64, bool) {
     let policy = policy_of(&view.settings(), view.capacity());
-    let plain = view.header().plain.load(Ordering::Relaxed) != 0;
+    let plain = view.settings().plain;
     (policy.rotate_every.as_secs(), policy.lifetime.as_secs(), plain)
 }
 

@@ -61,7 +61,6 @@ mod tests;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
@@ -178,8 +177,7 @@ impl Exporter {
     }
 
     fn warn_of_short_rotation(&self) {
-        let rotation = self.view.header().rotate_every.load(Ordering::Relaxed);
-        let rotation = Duration::from_nanos(rotation);
+        let rotation = self.view.settings().rotate_every.unwrap_or_default();
         let is_lighttpd = |delivery: &Delivery| delivery.status.format == Format::Lighttpd;
         if rotation < lighttpd::SHORTEST && self.deliveries.iter().any(is_lighttpd) {
             let (rotation, shortest) = (rotation.as_secs(), lighttpd::SHORTEST.as_secs());

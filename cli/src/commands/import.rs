@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Result, anyhow};
 use clap::ValueEnum;
 use tktrot::clock::{BootClock, Clock};
-use tktrot::import::{Flaw, NotImported};
+use tktrot::import::{Flaw, NotImported, import};
 use tktrot::ring::removal;
 
 use crate::output::{errln, outln};
@@ -133,7 +133,7 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     let path = place.path();
     let lifetime = arguments.lifetime.or(settings.config.lifetime);
     let lifetime = lifetime.unwrap_or_else(|| keyring.policy().lifetime);
-    if let Err(refused) = keyring.import(&mut read.keys, lifetime) {
+    if let Err(refused) = import(&keyring, &mut read.keys, lifetime) {
         removal::remove_unused(&place, keyring.ring());
         return Err(read.explained(refused, &path));
     }

@@ -1,6 +1,5 @@
 //! What a ring has counted since it was made, and how much of it happened per second.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -51,8 +50,6 @@ impl Counters {
     /// Those of a ring.
     pub fn of(view: &View) -> Counters {
         let totals = view.totals();
-        let header = view.header();
-        let read = |word: &AtomicU64| word.load(Ordering::Relaxed);
         Counters {
             issued: totals.of(Counter::Issued),
             resumed_active: totals.of(Counter::ResumedActive),
@@ -67,9 +64,9 @@ impl Counters {
             anti_replay: totals.of(Counter::AntiReplay),
             quic: totals.of(Counter::Quic),
             left_alone: totals.of(Counter::LeftAlone),
-            rotations: read(&header.rotations),
-            generator_failures: read(&header.generator_failures),
-            repairs: read(&header.repairs),
+            rotations: view.rotations(),
+            generator_failures: view.generator_failures(),
+            repairs: view.repairs(),
         }
     }
 

@@ -3,7 +3,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -256,10 +255,7 @@ fn exposure(view: &View, keys: &[KeyFacts]) -> Exposure {
 }
 
 fn promised(view: &View) -> Option<Duration> {
-    match view.header().seen_lifetime.load(Ordering::Relaxed) {
-        0 => None,
-        nanos => Some(Duration::from_nanos(nanos)),
-    }
+    view.settings().seen_lifetime
 }
 
 fn key(facts: &KeyFacts, view: &View, now: Time) -> KeyStatus {
@@ -283,7 +279,7 @@ fn key(facts: &KeyFacts, view: &View, now: Time) -> KeyStatus {
 
 /// Part by part.
 fn differences(told: &[view::User]) -> Vec<Trait> {
-    let alive: Vec<_> = told.iter().filter(|user| user.deals && !user.is_over).collect();
+    let alive: Vec<_> = told.iter().filter(|user| user.uses_tickets && !user.is_over).collect();
     let differ = |one: Trait| {
         let pairs = alive.iter().enumerate().flat_map(|(at, user)| {
             alive[at..].iter().map(move |other| (user.traits, other.traits))
@@ -303,7 +299,7 @@ fn users(view: &View, told: &[view::User], processes: &Processes) -> Vec<RingUse
             pid,
             program: mapped.program.clone(),
             presence: Presence::Maps,
-            counts: deals && told.is_some_and(|user| user.deals),
+            counts: deals && told.is_some_and(|user| user.uses_tickets),
             writes: mapped.writes,
             locked: mapped.locked,
             binds: told.and_then(names),
@@ -313,13 +309,13 @@ fn users(view: &View, told: &[view::User], processes: &Processes) -> Vec<RingUse
         Presence::Maps => false,
         Presence::Hidden | Presence::Elsewhere => true,
         // One that only opened it, as the parent of a daemon, is of no interest.
-        Presence::Gone => user.deals,
+        Presence::Gone => user.uses_tickets,
     });
     let others = others.map(|user| RingUser {
         pid: user.process.pid(),
         program: printable(&user.program),
         presence: processes.presence(user),
-        counts: deals && user.deals,
+        counts: deals && user.uses_tickets,
         writes: true,
         locked: None,
         binds: names(user),

@@ -59,7 +59,7 @@ impl Memory {
         &[]
     }
 
-    /// The heads of the look-up chains.
+    /// The heads of the lookup chains.
     pub fn buckets(&self) -> &[AtomicU16] {
         &self.buckets
     }

@@ -4,8 +4,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use openssl::base64;
 use tktrot::clock::{Time, VirtualClock};
-use tktrot::import::NotImported;
-use tktrot::log::Target;
+use tktrot::import::{self, NotImported};
+use tktrot::log::Destination;
 use tktrot::ring::Ring;
 use tktrot::ring::key::Key;
 use tktrot::ring::layout::{Capacity, IMPORTED, MIN_CAPACITY};
@@ -86,11 +86,11 @@ fn comes_back(format: &str, keys: &Keys, file: &[u8]) {
 
 /// A ring takes all of them or none; they only decrypt. Whether it took them.
 fn is_imported(keys: &mut Keys) -> bool {
-    tktrot::log::open(&Target::Nothing).expect("no file");
+    tktrot::log::open(&Destination::Nothing).expect("no file");
     let capacity = Capacity::new(MIN_CAPACITY).expect("a capacity");
     let ring = Ring::private(capacity).expect("memory");
     let keyring = Keyring::new(ring, VirtualClock::new(RING), &made_up::GENERATOR);
-    let imported = keyring.import(keys, 2 * MAX_LIFETIME);
+    let imported = import::import(&keyring, keys, 2 * MAX_LIFETIME);
     let ring = keyring.ring();
     let writer = ring.try_write().expect("nobody else writes");
     assert_eq!(writer.defect(), None);

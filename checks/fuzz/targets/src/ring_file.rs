@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use tktrot::clock::{Time, VirtualClock};
-use tktrot::log::Target;
+use tktrot::log::Destination;
 use tktrot::ring::Ring;
 use tktrot::ring::file;
 use tktrot::ring::file::Place;
@@ -47,7 +47,7 @@ pub fn ring_file(bytes: &[u8]) -> bool {
         _ => return false,
     };
     let_go(&mut file);
-    tktrot::log::open(&Target::Nothing).expect("no file");
+    tktrot::log::open(&Destination::Nothing).expect("no file");
     let (_dir, place) = place();
     fs::write(place.path(), &file).expect("tmpfs has room");
     if file.len() == bytes_of(FIRST_SLOTS) {
@@ -193,7 +193,8 @@ fn use_it(ring: Ring, place: &Place) {
     for hours in [0, 1, 30] {
         let now = NOW + hours * HOUR;
         keyring.tick(now);
-        if keyring.sealing_key(now, &mut key) {
+        if keyring.sealing(now).is_some_and(|located| keyring.ring().find(&located.name, &mut key))
+        {
             assert!(key.times.encrypt_from <= now && now < key.times.encrypt_until);
             assert!(!key.is_weak() && !key.aes_128);
         }

@@ -6,7 +6,7 @@ use std::ptr;
 
 use tktrot::capi::config::{from_c, tkt_config};
 use tktrot::config::{Config, DEFAULT_LIFETIME, DEFAULT_ROTATE_EVERY, MAX_ROTATE_EVERY};
-use tktrot::log::Target;
+use tktrot::log::Destination;
 use tktrot::ring::layout::{MAX_CAPACITY, MIN_CAPACITY};
 use tktrot::schedule::{MAX_LIFETIME, MIN_ROTATE_EVERY, Policy};
 
@@ -21,7 +21,7 @@ pub fn settings(bytes: &[u8]) -> bool {
     assert_eq!(Config::from_variables(variables.clone()), (config.clone(), problems.clone()));
     for problem in &problems {
         let line = problem.to_string();
-        assert!(line.contains("cannot be used: accepted is "), "{line}");
+        assert!(line.contains("cannot be used; accepted: "), "{line}");
         assert!(!line.contains('\n') && line.len() < 4000 + problem.setting.len(), "{line}");
     }
     is_sound(&config, false);
@@ -57,7 +57,7 @@ pub fn is_sound(config: &Config, may_be_long: bool) {
     let place = config.place();
     assert!(place.dir.is_absolute(), "{}", place.dir.display());
     assert!(!place.file.is_empty() && !place.file.contains('/') && place.file != "..");
-    if let Target::File(path) = &config.log {
+    if let Destination::File(path) = &config.log {
         assert!(path.is_absolute(), "{}", path.display());
     }
     assert!(config.only.iter().all(|name| !name.is_empty() && !name.as_bytes().contains(&b'/')));

@@ -122,7 +122,7 @@ impl World {
 }
 
 fn world() -> World {
-    tktrot::log::open(&tktrot::log::Target::Nothing).expect("no file");
+    tktrot::log::open(&tktrot::log::Destination::Nothing).expect("no file");
     let (server, client) = (server(), in_memory::client());
     let mut world = World { server, client, sessions: [sealed_in(&[]), sealed_in(&[])] };
     for bit in [0, V13] {
