@@ -24,6 +24,14 @@ use super::view::View;
 pub struct Refused {
     path: PathBuf,
     reason: String,
+    is_a_missing_right: bool,
+}
+
+impl Refused {
+    /// True if this user lacks a right: what was to be opened is somebody else's, or closed to others.
+    pub fn is_a_missing_right(&self) -> bool {
+        self.is_a_missing_right
+    }
 }
 
 impl fmt::Display for Refused {
@@ -179,7 +187,7 @@ impl Place {
             .map_err(|error| self.failed("its directory cannot be opened", &error))?;
         let facts = dir.metadata().map_err(|error| self.failed("fstat", &error))?;
         if !is_trusted(facts.uid(), access) {
-            return Err(self.refused(format!("its directory belongs to user {}", facts.uid())));
+            return Err(self.of_somebody_else("its directory", facts.uid()));
         }
         let sticky = facts.mode() & libc::S_ISVTX != 0;
         if facts.mode() & 0o022 != 0 && !sticky {
@@ -228,7 +236,7 @@ impl Place {
             return Err(self.refused(format!("it has {} hard links", facts.nlink())));
         }
         if !is_trusted(facts.uid(), access) {
-            return Err(self.refused(format!("it belongs to user {}", facts.uid())));
+            return Err(self.of_somebody_else("it", facts.uid()));
         }
         if facts.mode() & 0o077 != 0 {
             let mode = facts.mode() & 0o7777;
@@ -311,11 +319,17 @@ impl Place {
     }
 
     pub(super) fn refused(&self, reason: impl Into<String>) -> Refused {
-        Refused { path: self.path(), reason: reason.into() }
+        Refused { path: self.path(), reason: reason.into(), is_a_missing_right: false }
+    }
+
+    fn of_somebody_else(&self, what: &str, owner: u32) -> Refused {
+        let refused = self.refused(format!("{what} belongs to user {owner}"));
+        Refused { is_a_missing_right: true, ..refused }
     }
 
     pub(super) fn failed(&self, what: &str, error: &io::Error) -> Refused {
-        self.refused(format!("{what}: {error}"))
+        let refused = self.refused(format!("{what}: {error}"));
+        Refused { is_a_missing_right: error.raw_os_error() == Some(libc::EACCES), ..refused }
     }
 }
 
