@@ -19,8 +19,8 @@ use crate::severity::Severity;
 
 #[derive(clap::Args)]
 #[command(after_long_help = "\
-Exit status: 0 if every peer is up and has told what it holds, and every export is current; 1 if not; \
-2 if no agent answers.")]
+Exit status: 0 if every peer is up and has sent its keys, and every export is current; 1 if not; 2 if no \
+agent answers.")]
 pub struct Arguments {
     #[command(flatten)]
     ring: RingArgument,
@@ -81,8 +81,7 @@ fn told(figures: &Figures) -> String {
     for peer in &figures.told.peers {
         table.add_row(row(peer));
     }
-    let synced =
-        if figures.told.synced { "" } else { "not every peer has told what it holds yet\n" };
+    let synced = if figures.told.synced { "" } else { "not every peer has sent its keys yet\n" };
     let up = figures.others().filter(|peer| peer.state == State::Up).count();
     format!(
         "{head}\n{up} of {} peers up\n{synced}\n{}\n",
@@ -91,7 +90,7 @@ fn told(figures: &Figures) -> String {
     )
 }
 
-/// Nothing where there is none.
+/// A table of the exports; empty if there are none.
 fn exports(exports: &[ExportStatus]) -> String {
     if exports.is_empty() {
         return String::new();

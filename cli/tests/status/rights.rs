@@ -79,8 +79,10 @@ fn processes_that_cannot_be_seen_are_counted_not_left_out() -> Result<()> {
     assert_eq!((&me["pid"], &me["presence"]), (&std::process::id().into(), &"hidden".into()));
     let text = as_nobody(&ring, &["status"])?.stdout;
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    for told in ["not visible: whether they use the ring is seen by root", "not visible; has dealt"]
-    {
+    for told in [
+        "not visible: only root (with CAP_SYS_PTRACE) can see whether",
+        "not visible; has used tickets",
+    ] {
         assert!(text.contains(told), "{text}");
     }
     Ok(())
