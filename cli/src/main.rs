@@ -4,7 +4,7 @@
 //! - [`check`], [`probe`], [`status`], [`watch`], [`ringfile`], [`keyfile`]: what larger commands do
 //! - [`agent`]: the command that stays
 //! - [`rings`]: which ring a command means, and how it is opened; [`orphans`]: rings without a file
-//! - [`processes`]: what /proc tells of the processes that have a ring
+//! - [`processes`]: what /proc says of the processes that have a ring
 //! - [`settings`], [`output`], [`severity`]: what all commands share
 //! - [`shim`]: where the LD_PRELOAD shim is; [`generator`]: random keys
 //! - [`truncated`]: survives a ring that is truncated while it is read

@@ -43,7 +43,7 @@ struct Server {
 const SERVERS: [Server; 4] = [
     Server {
         programs: &["haproxy"],
-        // It has none of its own: without -f it does not start. This is what the units pass.
+        // HAProxy has no default and does not start without -f. This is what the units pass.
         usual: &["/etc/haproxy/haproxy.cfg"],
         file: "-f",
         base: None,

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use tktrot::ring::layout::MAX_CAPACITY;
 use tktrot::ring::traits::Trait;
 use tktrot::schedule::Policy;
@@ -46,85 +46,58 @@ pub struct Remark {
     pub remedy: String,
 }
 
-/// The kinds of alarms and remarks. Their names are part of the JSON and of the metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum AlarmKind {
-    TimesInvalid,
-    WriterStuck,
-    WriterDead,
-    RotationOverdue,
-    GeneratorFailing,
-    LockBroken,
-    NoSuccessor,
-    RingFull,
-    NoMemory,
-    NoUpkeep,
-    MemoryUnlocked,
-    NobodyUses,
-    PlainKeys,
-    TicketsOff,
-    EarlyData,
-    QuicListener,
-    OwnKeys,
-    Unbound,
-    NotResumed,
-    TicketsOutliveKeys,
-    FileRemoved,
+/// The kinds of alarms and remarks, by their names in JSON and in metrics.
+macro_rules! alarm_kinds {
+    ($($kind:ident => $name:literal,)*) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum AlarmKind {
+            $($kind,)*
+        }
+
+        impl AlarmKind {
+            pub const ALL: &[AlarmKind] = &[$(AlarmKind::$kind,)*];
+
+            /// The name in JSON and in metrics.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(AlarmKind::$kind => $name,)*
+                }
+            }
+        }
+    };
+}
+
+alarm_kinds! {
+    TimesInvalid => "times-invalid",
+    WriterStuck => "writer-stuck",
+    WriterDead => "writer-dead",
+    RotationOverdue => "rotation-overdue",
+    GeneratorFailing => "generator-failing",
+    LockBroken => "lock-broken",
+    NoSuccessor => "no-successor",
+    RingFull => "ring-full",
+    NoMemory => "no-memory",
+    NoUpkeep => "no-upkeep",
+    MemoryUnlocked => "memory-unlocked",
+    NobodyUses => "nobody-uses",
+    PlainKeys => "plain-keys",
+    TicketsOff => "tickets-off",
+    EarlyData => "early-data",
+    QuicListener => "quic-listener",
+    OwnKeys => "own-keys",
+    Unbound => "unbound",
+    NotResumed => "not-resumed",
+    TicketsOutliveKeys => "tickets-outlive-keys",
+    FileRemoved => "file-removed",
+}
+
+impl Serialize for AlarmKind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
 }
 
 impl AlarmKind {
-    pub const ALL: [AlarmKind; 21] = [
-        AlarmKind::TimesInvalid,
-        AlarmKind::WriterStuck,
-        AlarmKind::WriterDead,
-        AlarmKind::RotationOverdue,
-        AlarmKind::GeneratorFailing,
-        AlarmKind::LockBroken,
-        AlarmKind::NoSuccessor,
-        AlarmKind::RingFull,
-        AlarmKind::NoMemory,
-        AlarmKind::NoUpkeep,
-        AlarmKind::MemoryUnlocked,
-        AlarmKind::NobodyUses,
-        AlarmKind::PlainKeys,
-        AlarmKind::TicketsOff,
-        AlarmKind::EarlyData,
-        AlarmKind::QuicListener,
-        AlarmKind::OwnKeys,
-        AlarmKind::Unbound,
-        AlarmKind::NotResumed,
-        AlarmKind::TicketsOutliveKeys,
-        AlarmKind::FileRemoved,
-    ];
-
-    /// The name in JSON and metrics.
-    pub fn name(self) -> &'static str {
-        match self {
-            AlarmKind::TimesInvalid => "times-invalid",
-            AlarmKind::WriterStuck => "writer-stuck",
-            AlarmKind::WriterDead => "writer-dead",
-            AlarmKind::RotationOverdue => "rotation-overdue",
-            AlarmKind::GeneratorFailing => "generator-failing",
-            AlarmKind::LockBroken => "lock-broken",
-            AlarmKind::NoSuccessor => "no-successor",
-            AlarmKind::RingFull => "ring-full",
-            AlarmKind::NoMemory => "no-memory",
-            AlarmKind::NoUpkeep => "no-upkeep",
-            AlarmKind::MemoryUnlocked => "memory-unlocked",
-            AlarmKind::NobodyUses => "nobody-uses",
-            AlarmKind::PlainKeys => "plain-keys",
-            AlarmKind::TicketsOff => "tickets-off",
-            AlarmKind::EarlyData => "early-data",
-            AlarmKind::QuicListener => "quic-listener",
-            AlarmKind::OwnKeys => "own-keys",
-            AlarmKind::Unbound => "unbound",
-            AlarmKind::NotResumed => "not-resumed",
-            AlarmKind::TicketsOutliveKeys => "tickets-outlive-keys",
-            AlarmKind::FileRemoved => "file-removed",
-        }
-    }
-
     fn doubtful(self, what: impl Into<String>, remedy: impl Into<String>) -> Option<Alarm> {
         let (what, remedy) = (what.into(), remedy.into());
         Some(Alarm { alarm: self, severity: Severity::Doubtful, what, remedy })
@@ -271,7 +244,7 @@ fn generator(status: &RingStatus) -> Option<Alarm> {
     if last.ago <= FAILS_NOW {
         let until = status.active_key().map(|key| in_words(key.encrypts_for));
         let then = until
-            .map_or("there is no active key, so no ticket can be resumed".into(), |until| {
+            .map_or("there is no active key, so new tickets cannot be resumed".into(), |until| {
                 format!("the active key serves for at most {until} more")
             });
         AlarmKind::GeneratorFailing.wrong(
@@ -349,8 +322,8 @@ fn no_memory(status: &RingStatus) -> Option<Alarm> {
     }
     AlarmKind::NoMemory.doubtful(
         format!(
-            "there was no memory for another key {} ago: when no key can encrypt any more, retired keys \
-             end before their tickets do",
+            "there was no memory for another key {} ago: if no key encrypts any more, retired keys end \
+             before their tickets do",
             in_words(last.ago)
         ),
         "make room on the tmpfs of the ring, or mount a larger one (128 bytes for each key); a server \
@@ -564,16 +537,16 @@ fn writes_now(status: &RingStatus) -> bool {
 /// The counts never go down, and removing the cause leaves them as they are. So they are an alarm only
 /// as long as nothing at all was served; once tickets were issued, they are a remark.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unserved {
-    pub kind: AlarmKind,
+struct Unserved {
+    kind: AlarmKind,
     /// What was found.
-    pub what: String,
+    what: String,
     /// What to do about it.
-    pub remedy: String,
+    remedy: String,
 }
 
 /// All reasons met so far.
-pub fn unserved(status: &RingStatus) -> Vec<Unserved> {
+fn unserved(status: &RingStatus) -> Vec<Unserved> {
     let counters = &status.counters;
     let mut found = Vec::new();
     let mut add = |kind, number: u64, what: [&str; 2], remedy: String| {

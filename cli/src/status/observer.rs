@@ -119,7 +119,7 @@ impl Observer {
         Ok(status)
     }
 
-    /// What happened per second between the last two readings.
+    /// What happened per second between the last two looks.
     pub fn rates(&self) -> Rates {
         self.rates
     }

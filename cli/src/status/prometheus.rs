@@ -176,7 +176,7 @@ pub fn text(rings: &[(String, Option<RingStatus>)]) -> Result<String> {
         }
         let held = alarms(status);
         for kind in AlarmKind::ALL {
-            let holds = held.iter().any(|alarm| alarm.alarm == kind);
+            let holds = held.iter().any(|alarm| alarm.alarm == *kind);
             told.with_label_values(&[name.as_str(), kind.name()]).set(f64::from(u8::from(holds)));
         }
     }
