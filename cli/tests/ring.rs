@@ -30,7 +30,8 @@ use tktrot::ring::map::Mapping;
 
 use contained::{Contained, shared};
 use program::{
-    NO_SETTINGS, Result, Said, TKTROT, checked, environment, keyring, keyring_with_keys, tktrot,
+    NO_SETTINGS, NOBODY, Result, Said, TKTROT, as_nobody, checked, environment, keyring,
+    keyring_with_keys, tktrot,
 };
 
 /// One test after the other: a child that one of them forks has all that others have mapped, and would
@@ -39,9 +40,6 @@ fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
-/// Debian's nobody.
-const NOBODY: u32 = 65534;
 
 /// `ring list --json`: the rings of this directory, and none of what other tests have.
 fn list(dir: &RingDir) -> Result<Vec<Value>> {
@@ -573,18 +571,6 @@ fn what_this_version_cannot_read_is_removed_if_nobody_maps_it() -> Result<()> {
     assert!(path("link").exists() && path("symlink").exists());
     drop(sound);
     Ok(())
-}
-
-/// The program where every user may run it: the build directory may be root's alone.
-fn as_nobody(dir: &RingDir, arguments: &[&str]) -> Result<Said> {
-    let place = tempfile::tempdir()?;
-    fs::set_permissions(place.path(), Permissions::from_mode(0o755))?;
-    let program = place.path().join("tktrot");
-    // Not by this process: what other tests start would have it open to write for a moment.
-    assert!(Command::new("cp").arg(TKTROT).arg(&program).status()?.success());
-    let mut setpriv = environment(dir).command("/usr/bin/setpriv".as_ref());
-    setpriv.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(program);
-    Ok(setpriv.args(NO_SETTINGS).args(arguments).output()?.into())
 }
 
 #[test]
