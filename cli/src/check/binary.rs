@@ -158,12 +158,12 @@ fn loader(file: &ElfFile64<Endianness>) -> Finding {
 
 /// secure_getenv(3), ld.so(8): a program that gains privileges at its start has no LD_PRELOAD.
 fn privileges(path: &Path) -> Result<Finding> {
-    let facts = fs::metadata(path).with_context(|| format!("{}", path.display()))?;
+    let metadata = fs::metadata(path).with_context(|| format!("{}", path.display()))?;
     let advice = "this does not matter if root starts it; for other users the loader ignores LD_PRELOAD: \
                   grant the rights another way (systemd: AmbientCapabilities=)";
-    let gains = if facts.mode() & libc::S_ISUID != 0 {
+    let gains = if metadata.mode() & libc::S_ISUID != 0 {
         "set-user-ID"
-    } else if facts.mode() & libc::S_ISGID != 0 {
+    } else if metadata.mode() & libc::S_ISGID != 0 {
         "set-group-ID"
     } else if has_capabilities(path) {
         "file capabilities"

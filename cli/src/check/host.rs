@@ -40,19 +40,20 @@ fn directory(dir: &Path) -> Finding {
         let advice = "keys must never reach a disk: set TKTROT_DIR to a directory on tmpfs, such as one under /run or /dev/shm";
         return Finding::wrong(subject, format!("{shown}: not on tmpfs"), advice);
     }
-    let Ok(facts) = fs::metadata(there) else {
+    let Ok(metadata) = fs::metadata(there) else {
         return Finding::wrong(
             subject,
             format!("{}: cannot be inspected", there.display()),
             "check its permissions",
         );
     };
-    if there == dir && facts.mode() & 0o022 != 0 && facts.mode() & libc::S_ISVTX == 0 {
-        let found = format!("{shown}: others can write to it (mode {:04o})", facts.mode() & 0o7777);
+    if there == dir && metadata.mode() & 0o022 != 0 && metadata.mode() & libc::S_ISVTX == 0 {
+        let found =
+            format!("{shown}: others can write to it (mode {:04o})", metadata.mode() & 0o7777);
         return Finding::wrong(subject, found, "chmod go-w");
     }
-    if there == dir && facts.uid() != user && facts.uid() != 0 {
-        let found = format!("{shown}: it belongs to user {}", facts.uid());
+    if there == dir && metadata.uid() != user && metadata.uid() != 0 {
+        let found = format!("{shown}: it belongs to user {}", metadata.uid());
         return Finding::wrong(
             subject,
             found,

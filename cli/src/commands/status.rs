@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use crate::output::printable;
-use crate::output::{out, width};
+use anyhow::Result;
+
+use crate::output::{out, printable, width};
 use crate::rings::{self, NamedRing, RingArgument};
 use crate::settings::{self, Settings};
 use crate::severity::Severity;
@@ -15,7 +16,6 @@ use crate::status::json::{Document, Ring};
 use crate::status::observer::Observer;
 use crate::status::ring::RingStatus;
 use crate::status::{prometheus, text};
-use anyhow::Result;
 
 #[derive(clap::Args)]
 #[command(

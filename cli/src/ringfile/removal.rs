@@ -41,7 +41,7 @@ pub struct Removed {
 pub fn remove(place: &Place, settings: &Settings, force: bool) -> Result<Removed> {
     let path = place.path();
     // What is missing or inaccessible is reported as by any other command.
-    let Ok(facts) = fs::symlink_metadata(&path) else {
+    let Ok(metadata) = fs::symlink_metadata(&path) else {
         rings::look_at(place)?;
         bail!("{}: it was removed meanwhile", path.display());
     };
@@ -49,15 +49,15 @@ pub fn remove(place: &Place, settings: &Settings, force: bool) -> Result<Removed
     match file::status_of(&target, settings) {
         Ok(status) => {
             refuse_if_used(&path, &Seen::of_ring(&status), force)?;
-            refuse_if_anothers(&path, &facts)?;
+            refuse_if_anothers(&path, &metadata)?;
             match place.open_present().map_err(|refused| rings::explained(place, &refused)) {
                 Ok(Some(ring)) => remove_ring(place, &ring, settings, force),
                 Ok(None) => bail!("{}: it was removed meanwhile", path.display()),
                 // It can be read, but not used: its content is broken.
-                Err(error) => remove_file(place, &facts, &error, force),
+                Err(error) => remove_file(place, &metadata, &error, force),
             }
         }
-        Err(error) => remove_file(place, &facts, &error, force),
+        Err(error) => remove_file(place, &metadata, &error, force),
     }
 }
 
@@ -85,8 +85,8 @@ impl Seen {
     }
 
     /// The users of a file that does not know them itself.
-    fn of_file(facts: &Metadata) -> Result<Seen> {
-        let (users, hidden) = mapping(FileId::of_metadata(facts))?;
+    fn of_file(metadata: &Metadata) -> Result<Seen> {
+        let (users, hidden) = mapping(FileId::of_metadata(metadata))?;
         Ok(Seen { users, writer: None, governed: false, hidden })
     }
 
@@ -123,7 +123,7 @@ impl Seen {
 /// True in the initial PID namespace (namespaces(7)), which has this number in every kernel.
 fn sees_the_whole_machine() -> bool {
     const INITIAL: u64 = 0xefff_fffc;
-    fs::metadata("/proc/self/ns/pid").is_ok_and(|facts| facts.ino() == INITIAL)
+    fs::metadata("/proc/self/ns/pid").is_ok_and(|metadata| metadata.ino() == INITIAL)
 }
 
 fn refuse_if_used(path: &Path, seen: &Seen, force: bool) -> Result<()> {
@@ -147,8 +147,8 @@ fn refuse_if_used(path: &Path, seen: &Seen, force: bool) -> Result<()> {
 }
 
 /// Root takes no lock in memory that another user can write to.
-fn refuse_if_anothers(path: &Path, facts: &Metadata) -> Result<()> {
-    let (user, owner) = (geteuid(), facts.uid());
+fn refuse_if_anothers(path: &Path, metadata: &Metadata) -> Result<()> {
+    let (user, owner) = (geteuid(), metadata.uid());
     // A file of any other user could not be opened by this one.
     ensure!(
         !user.is_root() || owner == 0,
@@ -187,7 +187,7 @@ fn remove_ring(place: &Place, ring: &Ring, settings: &Settings, force: bool) -> 
 /// Removes a file that has no lock this version could take; `unreadable` says why.
 fn remove_file(
     place: &Place,
-    facts: &Metadata,
+    metadata: &Metadata,
     unreadable: &anyhow::Error,
     force: bool,
 ) -> Result<Removed> {
@@ -195,14 +195,14 @@ fn remove_file(
     let by_hand = |why: &str| {
         format!("{}: not removed: {why}; if it is not needed, remove it by hand", path.display())
     };
-    ensure!(facts.is_file(), by_hand("it is not a regular file"));
-    ensure!(facts.nlink() == 1, by_hand("it has several names (hard links)"));
+    ensure!(metadata.is_file(), by_hand("it is not a regular file"));
+    ensure!(metadata.nlink() == 1, by_hand("it has several names (hard links)"));
     // First, because it takes fewer rights.
-    refuse_if_used(&path, &Seen::of_file(facts)?, force)?;
-    refuse_if_anothers(&path, facts)?;
+    refuse_if_used(&path, &Seen::of_file(metadata)?, force)?;
+    refuse_if_anothers(&path, metadata)?;
     let file = file::open(place, true).with_context(|| format!("{unreadable:#}"))?;
     let here = file.metadata().with_context(|| path.display().to_string())?;
-    ensure!(same(&here, facts), "{}: another file was put there meanwhile", path.display());
+    ensure!(same(&here, metadata), "{}: another file was put there meanwhile", path.display());
     let claim = Place::version_of(&file).with_context(|| path.display().to_string())?;
     let is_named_as_one = ring_name(&path).is_some();
     ensure!(
@@ -213,7 +213,7 @@ fn remove_file(
     let erased = erase(&file).with_context(|| {
         format!("{}: cannot be overwritten, and was not removed", path.display())
     })?;
-    let is_there = fs::symlink_metadata(&path).is_ok_and(|there| same(&there, facts));
+    let is_there = fs::symlink_metadata(&path).is_ok_and(|there| same(&there, metadata));
     ensure!(is_there, "{}: its bytes were erased; there is another file now", path.display());
     fs::remove_file(&path).with_context(|| {
         format!("{}: its bytes were erased, but it cannot be removed", path.display())

@@ -42,7 +42,7 @@ pub fn find(named: &[PathBuf], settings: &Settings) -> Search {
     let usual = usual().into_iter().chain(settings.config.dir.clone()).map(|dir| (dir, false));
     let mut seen = Vec::new();
     for (dir, was_named) in named.iter().cloned().map(|dir| (dir, true)).chain(usual) {
-        match fs::metadata(&dir).map(|facts| FileId::of_metadata(&facts)) {
+        match fs::metadata(&dir).map(|metadata| FileId::of_metadata(&metadata)) {
             // The same directory by another name, like /var/run for /run.
             Ok(id) if seen.contains(&id) => continue,
             Ok(id) => seen.push(id),
@@ -105,7 +105,7 @@ fn entries(dir: &Path) -> Vec<String> {
 
 fn rings_in(dir: &Path) -> Result<Vec<Place>> {
     match fs::metadata(dir) {
-        Ok(facts) if facts.is_dir() => {}
+        Ok(metadata) if metadata.is_dir() => {}
         Ok(_) => bail!("{}: not a directory", dir.display()),
         Err(error) => bail!("{}: cannot be read: {error}", dir.display()),
     }

@@ -7,16 +7,15 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 use tktrot::ring::layout::MAX_CAPACITY;
+use tktrot::ring::stats::Problem;
 use tktrot::ring::traits::Trait;
-use tktrot::schedule::Policy;
+use tktrot::schedule::{KeyState, Policy};
 
 use super::ring::{KeyStatus, LockState, Maker, RingStatus, RingUser};
 use crate::check::configuration;
 use crate::output::in_words;
 use crate::processes::Presence;
 use crate::severity::Severity;
-use tktrot::ring::stats::Problem;
-use tktrot::schedule::KeyState;
 
 /// The upkeep thread wakes at least once a second; a very busy machine is allowed some more.
 const LATE: Duration = Duration::from_secs(5);

@@ -4,18 +4,14 @@
 use anyhow::Result;
 use prometheus::core::Collector;
 use prometheus::{Encoder, GaugeVec, IntCounterVec, Opts, Registry, TextEncoder};
+use tktrot::schedule::KeyState;
 
 use super::alarms::{AlarmKind, alarms, worst};
 use super::counters::Counters;
-use super::ring::RingStatus;
-use tktrot::schedule::KeyState;
+use super::ring::{RingStatus, state_name};
 
-const STATES: [(KeyState, &str); 4] = [
-    (KeyState::Announced, "announced"),
-    (KeyState::Active, "active"),
-    (KeyState::Retired, "retired"),
-    (KeyState::Expired, "expired"),
-];
+const STATES: [KeyState; 4] =
+    [KeyState::Announced, KeyState::Active, KeyState::Retired, KeyState::Expired];
 
 /// A figure of a ring, if the ring has it: name, help, value.
 type Gauge = (&'static str, &'static str, fn(&RingStatus) -> Option<f64>);
@@ -168,8 +164,9 @@ pub fn text(rings: &[(String, Option<RingStatus>)]) -> Result<String> {
     let binding = gauge(&registry, "binding", help, &["ring", "bind"])?;
     let told = gauge(&registry, "alarm", "1 if the alarm is raised.", &["ring", "alarm"])?;
     for (name, status) in &read {
-        for (state, label) in STATES {
-            keys.with_label_values(&[name.as_str(), label]).set(status.count(state) as f64);
+        for state in STATES {
+            let labels = [name.as_str(), state_name(state)];
+            keys.with_label_values(&labels).set(status.count(state) as f64);
         }
         for bind in status.servers().flat_map(|user| user.binds.iter().flatten()) {
             binding.with_label_values(&[name.as_str(), bind.as_str()]).inc();

@@ -3,14 +3,13 @@
 use std::fmt::Write;
 
 use tktrot::ring::layout::MAX_CAPACITY;
+use tktrot::schedule::KeyState;
 
 use super::alarms::{Alarm, Remark, alarms, remarks, worst};
-use super::counters::Counters;
-use super::counters::Rates;
-use super::ring::{KeyStatus, LockState, Maker, RingStatus, RingUser};
+use super::counters::{Counters, Rates};
+use super::ring::{KeyStatus, LockState, Maker, RingStatus, RingUser, state_name};
 use crate::output::{in_words, wrapped};
 use crate::processes::Presence;
-use tktrot::schedule::KeyState;
 
 /// One ring in full, with lines broken at `width`.
 pub fn full(status: &RingStatus, rates: Option<&Rates>, width: usize) -> String {
@@ -85,7 +84,7 @@ pub fn governed(status: &RingStatus) -> String {
 /// The number of keys in each state.
 pub fn key_counts(status: &RingStatus) -> String {
     let states = [KeyState::Announced, KeyState::Active, KeyState::Retired, KeyState::Expired];
-    let counted = states.map(|state| (status.count(state), state_word(state)));
+    let counted = states.map(|state| (status.count(state), state_name(state)));
     let told: Vec<_> = counted
         .iter()
         .filter(|(count, _)| *count > 0)
@@ -185,15 +184,6 @@ pub fn per_second(rates: &Rates) -> String {
     )
 }
 
-fn state_word(state: KeyState) -> &'static str {
-    match state {
-        KeyState::Announced => "announced",
-        KeyState::Active => "active",
-        KeyState::Retired => "retired",
-        KeyState::Expired => "expired",
-    }
-}
-
 struct Page {
     text: String,
     width: usize,
@@ -227,7 +217,7 @@ impl Page {
                 Maker::Imported => marks.push_str("  imported"),
             }
             marks.push_str(if key.plain { "  plain" } else { "" });
-            self.line("", &format!("{}  {:9}  {life}{marks}", key.name, state_word(key.state)));
+            self.line("", &format!("{}  {:9}  {life}{marks}", key.name, state_name(key.state)));
         }
     }
 
