@@ -379,7 +379,7 @@ fn the_ring_of_another_version_is_listed_beside_and_named_by_who_did_not_act_on_
     let none = tktrot(&dir, &["status", "web"])?;
     assert_eq!(none.status, Some(2));
     assert!(
-        none.stderr.contains("web.ring: it is there for servers of another release"),
+        none.stderr.contains("web.ring: this ring is for servers of another release"),
         "{none:?}"
     );
     let keyring = keyring_with_keys(&dir, "web")?;

@@ -18,7 +18,7 @@ pub struct Arguments {
     #[command(flatten)]
     subject: Subject,
 
-    /// As JSON (docs/schemas/check.schema.json)
+    /// Prints JSON (docs/schemas/check.schema.json)
     #[arg(long)]
     json: bool,
 }
@@ -26,7 +26,7 @@ pub struct Arguments {
 #[derive(clap::Args)]
 #[group(required = true, multiple = false)]
 struct Subject {
-    /// The program to start under libtktrot; after `--` also its arguments, which tell where its
+    /// The program to start under libtktrot; after `--` also its arguments, which say where its
     /// configuration is
     program: Vec<OsString>,
 

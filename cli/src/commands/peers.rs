@@ -23,7 +23,7 @@ pub struct Arguments {
     #[command(flatten)]
     ring: RingArgument,
 
-    /// As JSON (docs/schemas/peers.schema.json)
+    /// Prints JSON (docs/schemas/peers.schema.json)
     #[arg(long)]
     json: bool,
 }

@@ -49,7 +49,7 @@ pub struct Arguments {
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
     timeout: Duration,
 
-    /// As JSON (docs/schemas/probe.schema.json)
+    /// Prints JSON (docs/schemas/probe.schema.json)
     #[arg(long)]
     json: bool,
 }

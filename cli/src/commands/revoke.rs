@@ -36,11 +36,11 @@ pub struct Arguments {
 #[derive(clap::Args)]
 #[group(required = true, multiple = false)]
 struct Which {
-    /// The key whose name begins with these hex digits, as `tktrot status` shows them.
+    /// Revokes the key whose name begins with these hex digits, as `tktrot status` shows them.
     #[arg(long, value_name = "PREFIX", value_parser = prefix)]
     key: Option<String>,
 
-    /// Every key.
+    /// Revokes every key.
     #[arg(long)]
     all: bool,
 }

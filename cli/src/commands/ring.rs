@@ -43,7 +43,7 @@ struct ListArguments {
     #[arg(long, value_name = "DIR", num_args = 1..)]
     dir: Vec<PathBuf>,
 
-    /// As JSON (docs/schemas/ring-list.schema.json)
+    /// Prints JSON (docs/schemas/ring-list.schema.json)
     #[arg(long)]
     json: bool,
 }
@@ -57,7 +57,7 @@ struct ShowArguments {
     #[command(flatten)]
     ring: RingArgument,
 
-    /// As JSON (docs/schemas/ring-show.schema.json)
+    /// Prints JSON (docs/schemas/ring-show.schema.json)
     #[arg(long)]
     json: bool,
 }

@@ -37,11 +37,11 @@ pub struct Arguments {
 #[derive(clap::Args)]
 #[group(multiple = false)]
 struct Form {
-    /// As JSON (docs/schemas/status.schema.json)
+    /// Prints JSON (docs/schemas/status.schema.json)
     #[arg(long)]
     json: bool,
 
-    /// As metrics in Prometheus' text format
+    /// Prints metrics in Prometheus' text format
     #[arg(long)]
     prometheus: bool,
 }
