@@ -291,7 +291,7 @@ fn none_in(dir: &Path) -> String {
 
 /// Why a ring was refused, and who may use it if this user may not.
 pub fn explained(place: &Place, refused: &Refused) -> anyhow::Error {
-    let right = if refused.is_a_missing_right() {
+    let right = if refused.is_a_right() {
         // The innermost of the two whose owner may be asked for.
         missing_right(&place.path()).or_else(|| missing_right(&place.dir))
     } else {

@@ -24,13 +24,13 @@ use super::view::View;
 pub struct Refused {
     path: PathBuf,
     reason: String,
-    is_a_missing_right: bool,
+    is_a_right: bool,
 }
 
 impl Refused {
-    /// True if this user lacks a right: what was to be opened is somebody else's, or closed to others.
-    pub fn is_a_missing_right(&self) -> bool {
-        self.is_a_missing_right
+    /// True if another user, root above all, would not have been refused.
+    pub fn is_a_right(&self) -> bool {
+        self.is_a_right
     }
 }
 
@@ -319,17 +319,17 @@ impl Place {
     }
 
     pub(super) fn refused(&self, reason: impl Into<String>) -> Refused {
-        Refused { path: self.path(), reason: reason.into(), is_a_missing_right: false }
+        Refused { path: self.path(), reason: reason.into(), is_a_right: false }
     }
 
     fn of_somebody_else(&self, what: &str, owner: u32) -> Refused {
         let refused = self.refused(format!("{what} belongs to user {owner}"));
-        Refused { is_a_missing_right: true, ..refused }
+        Refused { is_a_right: true, ..refused }
     }
 
     pub(super) fn failed(&self, what: &str, error: &io::Error) -> Refused {
         let refused = self.refused(format!("{what}: {error}"));
-        Refused { is_a_missing_right: error.raw_os_error() == Some(libc::EACCES), ..refused }
+        Refused { is_a_right: error.raw_os_error() == Some(libc::EACCES), ..refused }
     }
 }
 
