@@ -1,9 +1,14 @@
-//! `tktrot`: see the ticket keys of TLS servers, steer them, test them from outside.
+//! `tktrot`: inspect and control the ticket keys of TLS servers, and test servers from outside.
 //!
-//! One file per command in [`commands`]. What they share: which ring is meant ([`rings`]), what the
-//! settings file says ([`settings`]), how bad it is ([`severity`]), and what is known of a ring
-//! ([`status`]), once or live ([`watch`]), and of its file ([`ringfile`]). The agent
-//! (`tktrot_agent`) and the files of keys (`tktrot_keyfile`) are crates of their own.
+//! - [`commands`]: one file for each command
+//! - [`check`], [`probe`], [`status`], [`watch`], [`ringfile`]: what larger commands do
+//! - [`rings`]: which ring a command means, and how it is opened; [`orphans`]: rings without a file
+//! - [`processes`]: what /proc says of the processes that have a ring
+//! - [`settings`], [`output`], [`severity`]: what all commands share
+//! - [`shim`]: where the LD_PRELOAD shim is
+//! - [`truncated`]: survives a ring that is truncated while it is read
+//!
+//! The agent (`tktrot_agent`) and the key files of servers (`tktrot_keyfile`) are crates of their own.
 
 mod check;
 mod commands;
@@ -24,24 +29,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use commands::Cli;
 use output::errln;
 use severity::Severity;
-
-/// Session ticket keys of TLS servers: see them, steer them, test them.
-#[derive(Parser)]
-#[command(name = "tktrot", version, max_term_width = 100)]
-#[command(
-    after_long_help = "Exit status: 0 all is well, 1 something deserves a look, 2 something \
-    is wrong or the command failed, 64 the command line is wrong."
-)]
-struct Cli {
-    /// The settings file; by default /etc/tktrot/tktrot.toml, if there is one.
-    #[arg(long, global = true, value_name = "FILE")]
-    config: Option<std::path::PathBuf>,
-
-    #[command(subcommand)]
-    command: commands::Command,
-}
 
 /// `EX_USAGE` of sysexits.h.
 const USAGE: u8 = 64;
@@ -64,13 +54,13 @@ fn main() -> ExitCode {
         Severity::Wrong
     });
     if let Some(error) = output::failure() {
-        errln!("tktrot: not all could be printed: {error}");
+        errln!("tktrot: some output could not be written: {error}");
         return Severity::Wrong.into();
     }
     if truncated::happened() {
         errln!(
-            "tktrot: a ring was truncated while it was looked at: what is said of it above may be \
-             wrong, and what was to be done to it was not done"
+            "tktrot: a ring was truncated while it was read: what is printed about it may be wrong, \
+             and what was to be done to it was not done"
         );
         return Severity::Wrong.into();
     }

@@ -1,4 +1,4 @@
-//! What /proc tells of rings: which processes map a ring's file, with what rights, and which of them
+//! What /proc says of rings: which processes map a ring's file, with what rights, and which of them
 //! holds a lock in it. A mapping is known by the file's device and inode, not by its name (proc(5)).
 
 use std::collections::BTreeMap;
@@ -95,7 +95,7 @@ pub struct Mapped {
     pub program: String,
     /// False if it only looks, as `tktrot watch` does.
     pub writes: bool,
-    /// Whether all of it is locked in memory; `None` where the kernel does not tell.
+    /// Whether all of it is locked in memory; `None` where the kernel does not say.
     pub locked: Option<bool>,
     /// The id by which rings know it; `None` where this user may not see it.
     pub id: Option<ProcessId>,
@@ -159,7 +159,7 @@ impl Processes {
         }
     }
 
-    /// What is known of a process that a ring tells of.
+    /// What is known of a process that has registered in a ring.
     pub fn presence(&self, user: &User) -> Presence {
         let pid = user.process.pid();
         if self.find(user.process).is_some() {
@@ -217,7 +217,7 @@ fn writes(maps: &str, file: FileId) -> Option<bool> {
     (!lines.is_empty()).then(|| lines.iter().any(MapsLine::is_writable))
 }
 
-/// Whether the process keeps the ring locked in memory; `None` where the kernel does not tell.
+/// Whether the process keeps the ring locked in memory; `None` where the kernel does not say.
 ///
 /// What counts is the part of the file that has had memory from the start: what a ring has grown by
 /// is locked by a process with an upkeep thread, for all, and a master whose workers serve has no
@@ -260,7 +260,7 @@ pub struct LockHolder {
 }
 
 impl LockHolder {
-    /// What /proc and the ring tell of a process.
+    /// Finds a process in /proc, or else by what the ring knows of it.
     pub fn find(process: ProcessId, processes: &Processes, users: &[User]) -> LockHolder {
         let here = process.is_of_this_namespace().then(|| process.pid());
         let here = here.filter(|pid| fs::exists(format!("/proc/{pid}")).unwrap_or(false));

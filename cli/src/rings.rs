@@ -1,4 +1,5 @@
-//! Which ring is meant: the one named, or the only one there is.
+//! Which ring a command means, and how that one is opened: the ring that was named, or the only one
+//! there is.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write;
@@ -22,27 +23,25 @@ use crate::output::printable;
 use crate::settings::Settings;
 use tktrot_keyfile::generator::OpenSsl;
 
-/// How a command is told which ring.
+/// The ring that a command is given.
 #[derive(Clone, Debug, clap::Args)]
 pub struct RingArgument {
-    /// Name or path of the ring; by default the one of the settings, or the only one there is.
+    /// Name or path of the ring; by default the one in the settings, or the only one there is.
     #[arg(value_name = "RING", value_parser = checked)]
     pub ring: Option<OsString>,
 }
 
-/// For clap: the name or path of a ring.
 fn is_path(ring: &OsString) -> bool {
     ring.as_bytes().contains(&b'/')
 }
 
-/// A name or path that a ring can have.
+/// For clap: a name or path that a ring can have.
 pub fn checked(text: &str) -> Result<OsString, String> {
-    tktrot::config::values::ring(text.as_ref())
-        .map_err(|accepted| format!("accepted is {accepted}"))
+    tktrot::config::values::ring(text.as_ref()).map_err(|accepted| format!("accepted: {accepted}"))
 }
 
 impl RingArgument {
-    /// Where the ring lies that is meant.
+    /// Where the ring lies.
     pub fn place(&self, settings: &Settings) -> Result<Place> {
         let mut config = settings.config.clone();
         config.ring = self.ring.clone().or(config.ring);
@@ -55,8 +54,9 @@ impl RingArgument {
         Ok(if is_exact { place } else { place.of_this_version() })
     }
 
-    /// The files that are meant: where a path is given that one, whatever is beside it; else those
-    /// of all versions that there are, or would be of this one, which comes first.
+    /// The ring's files. A path means that file, whatever is beside it. A name means the files of
+    /// every format version that are there, this version's first; if there is none, where this
+    /// version's would be.
     pub fn files(&self, settings: &Settings) -> Result<Vec<Place>> {
         if self.ring.as_ref().is_some_and(is_path) {
             let config = Config { ring: self.ring.clone(), ..settings.config.clone() };
@@ -72,7 +72,7 @@ impl RingArgument {
         Ok(all)
     }
 
-    /// Where the rings lie that are meant: the one named, else all there are.
+    /// Where the rings lie: the one that was named, or all there are.
     pub fn places(&self, settings: &Settings) -> Result<Vec<Place>> {
         if self.ring.is_some() || settings.config.ring.is_some() {
             return Ok(vec![self.place(settings)?]);
@@ -83,7 +83,7 @@ impl RingArgument {
             config.place().of_this_version()
         };
         let mut places: Vec<_> = names(&dir)?.into_iter().map(place).collect();
-        // Those that only processes have any more.
+        // Rings that live on only in processes.
         for orphan in orphans::in_dir(&dir) {
             let place = place(ring_name(&orphan.path).unwrap_or_default().to_owned());
             if !places.contains(&place) {
@@ -94,19 +94,19 @@ impl RingArgument {
         Ok(places)
     }
 
-    /// The ring, to look at.
+    /// Opens the ring to look at it.
     pub fn look(&self, settings: &Settings) -> Result<(Place, View)> {
         let place = self.place(settings)?;
         let view = look_at(&place)?;
         Ok((place, view))
     }
 
-    /// The ring, which is made if it is not there: for what precedes a server's first start. Also
-    /// tells whether it was made.
+    /// Opens the ring, or makes it, for commands that may come before a server's first start. The
+    /// flag is true if it was made.
     pub fn open_or_make(&self, settings: &Settings) -> Result<(Place, Keyring, bool)> {
         let place = self.place(settings).context(
-            "a ring that is to be made needs a name: the one that the server will ask for, which \
-             is its executable's unless TKTROT_RING says otherwise",
+            "a new ring needs a name: the one that the server will use, which is that of its \
+             executable unless TKTROT_RING says otherwise",
         )?;
         let is_there = fs::symlink_metadata(place.path()).is_ok();
         let ring = place
@@ -181,27 +181,27 @@ impl NamedRing {
     }
 }
 
-/// The keys of an open ring, to act on.
+/// The keyring of an open ring, to act on.
 pub fn keyring(place: &Place, ring: Ring) -> Result<Keyring> {
     ring.protect().with_context(|| {
-        format!("{}: its memory cannot be locked; raise RLIMIT_MEMLOCK", place.path().display())
+        format!("{}: cannot lock its memory; raise RLIMIT_MEMLOCK", place.path().display())
     })?;
     Ok(Keyring::new(ring, BootClock, &OpenSsl))
 }
 
-/// The ring at a place, to look at.
+/// Opens the ring at a place to look at it.
 pub fn look_at(place: &Place) -> Result<View> {
     let view = place.look().map_err(|refused| explained(place, &refused))?;
     view.with_context(|| absent(place))
 }
 
-/// The ring at a place, to act on: an operator acts on rings that servers made, and makes none.
+/// Opens the ring at a place to act on it. Servers make rings; an operator acts on those there are.
 pub fn open_at(place: &Place) -> Result<Keyring> {
     let ring = place.open_present().map_err(|refused| explained(place, &refused))?;
     keyring(place, ring.with_context(|| absent(place))?)
 }
 
-/// The directory in which rings are looked for by name.
+/// The directory in which a ring is looked up by name.
 pub fn directory(config: &Config) -> PathBuf {
     config.dir.clone().unwrap_or_else(|| Place::default_dir().0)
 }
@@ -212,19 +212,19 @@ pub fn names(dir: &Path) -> Result<Vec<OsString>> {
     let mut names: Vec<_> =
         files.filter_map(|file| ring_name(file.as_ref()).map(OsStr::to_owned)).collect();
     names.sort();
-    // Of several versions.
+    // A ring may have files of several versions.
     names.dedup();
     Ok(names)
 }
 
-/// The names of all files in a directory that are named as rings are, sorted.
+/// The names of all files in a directory that have the name of a ring, sorted.
 pub fn files(dir: &Path) -> Result<Vec<OsString>> {
     let entries = match dir.read_dir() {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => {
             let right = missing_right(dir).unwrap_or_default();
-            bail!("{}: it cannot be read: {error}{right}", dir.display());
+            bail!("{}: cannot be read: {error}{right}", dir.display());
         }
     };
     let mut names = Vec::new();
@@ -261,46 +261,47 @@ fn only_ring(dir: &Path) -> Result<OsString> {
 fn absent(place: &Place) -> String {
     if let Some(other) = place.others_of_that_name().first() {
         return format!(
-            "{}: it is there for servers of another release (`tktrot ring list`), and there is none \
-             for those of this one yet",
+            "{}: this ring is for servers of another release (`tktrot ring list`); there is none \
+             for this release yet",
             other.path().display()
         );
     }
     let names = names(&place.dir).unwrap_or_default();
     let others: Vec<_> = names.iter().map(|name| printable(&name.to_string_lossy())).collect();
-    let others = if others.is_empty() { "no others".into() } else { others.join(", ") };
-    format!(
-        "{}: there is no such ring; in its directory there are: {others}",
-        place.path().display()
-    )
+    let others = match &*others {
+        [] => "its directory has no others".into(),
+        others => format!("in its directory there are: {}", others.join(", ")),
+    };
+    format!("{}: there is no such ring; {others}", place.path().display())
 }
 
 /// Why there may be none here, and where others may be.
 fn none_in(dir: &Path) -> String {
     let mut text = format!(
         "there is no ring in {}: no server that runs under libtktrot has made one there \
-         (another directory: TKTROT_DIR, or dir in the settings)",
+         (for another directory set TKTROT_DIR, or dir in the settings)",
         dir.display()
     );
     for others in ["/run/tktrot", "/dev/shm/tktrot"].map(Path::new) {
         if others != dir && names(others).is_ok_and(|names| !names.is_empty()) {
-            let _ = write!(text, "; root's rings are in {}: run as root", others.display());
+            let _ = write!(text, "; root has rings in {}: run this as root", others.display());
         }
     }
     text
 }
 
-/// A refusal, with what the user lacks where it is a right.
+/// Why a ring was refused, and who may use it if this user may not.
 pub fn explained(place: &Place, refused: &Refused) -> anyhow::Error {
-    // The innermost one that may be asked whose it is.
-    let right = refused
-        .is_a_right()
-        .then(|| missing_right(&place.path()).or_else(|| missing_right(&place.dir)))
-        .flatten();
+    let right = if refused.is_a_right() {
+        // The innermost of the two whose owner may be asked for.
+        missing_right(&place.path()).or_else(|| missing_right(&place.dir))
+    } else {
+        None
+    };
     anyhow::anyhow!("{refused}{}", right.unwrap_or_default())
 }
 
-/// Whose a file or directory is, for a user who may not read it.
+/// Who owns a file or directory, if that is another user.
 fn missing_right(path: &Path) -> Option<String> {
     // SAFETY: geteuid takes nothing and cannot fail.
     let user = unsafe { libc::geteuid() };
@@ -310,8 +311,8 @@ fn missing_right(path: &Path) -> Option<String> {
     }
     let owners = if owner == 0 { "root".into() } else { format!("user {owner} and root") };
     Some(format!(
-        "; {} belongs to user {owner}, and you are user {user}: only {owners} may, so run this \
-         as root (sudo){}",
+        "; {} belongs to user {owner}, and you are user {user}: only {owners} may use it; run \
+         this as root (sudo){}",
         path.display(),
         if owner == 0 { String::new() } else { format!(" or as user {owner}") }
     ))

@@ -1,11 +1,11 @@
-//! The settings file: what the environment's variables say, for a whole host.
+//! The settings file: what the environment variables say, for a whole host.
 //!
 //! ```toml
 //! rotate = "1h"          # TKTROT_ROTATE
 //! dir = "/run/tktrot"    # TKTROT_DIR
 //! ```
 //!
-//! What `tktrot agent` needs beside them is in sections: [`tktrot_fleet::config`].
+//! Its sections are for `tktrot agent`: [`tktrot_fleet::config`].
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -23,7 +23,7 @@ use toml::Spanned;
 /// Where the file lies unless another one is named.
 pub const DEFAULT: &str = "/etc/tktrot/tktrot.toml";
 
-/// What can be set, as the variables without `TKTROT_`.
+/// The settings: variables without `TKTROT_`, in lower case.
 const SETTINGS: [&str; 14] = [
     "ring", "dir", "capacity", "rotate", "lifetime", "label", "bind", "renew", "takeover", "only",
     "upkeep", "log", "strict", "disable",
@@ -32,11 +32,11 @@ const SETTINGS: [&str; 14] = [
 /// What holds for all commands.
 #[derive(Clone)]
 pub struct Settings {
-    /// What it sets, as variables: `TKTROT_ROTATE` and so on.
+    /// What the file sets, as variables: `TKTROT_ROTATE` and so on.
     pub variables: Vec<(OsString, OsString)>,
-    /// The same, over which the environment goes.
+    /// The same, overridden by the environment.
     pub config: Config,
-    /// Its sections: what the agent is told.
+    /// The sections of the file, which are for the agent.
     pub fleet: FleetConfig,
 }
 
@@ -45,7 +45,7 @@ pub struct Settings {
 pub struct Contents {
     /// As variables: `TKTROT_ROTATE` and so on.
     pub variables: Vec<(OsString, OsString)>,
-    /// Its sections.
+    /// The sections.
     pub fleet: FleetConfig,
 }
 
@@ -57,7 +57,7 @@ enum Value {
     Number(i64),
     Switch(bool),
     List(Vec<String>),
-    /// Which stands for no variable: a section, or a mistake.
+    /// No variable: a section, or a mistake.
     Other(IgnoredAny),
 }
 
@@ -65,8 +65,8 @@ enum Value {
 ///
 /// # Errors
 ///
-/// The file cannot be read or holds something that cannot be used: file, line, column, and what is
-/// accepted. A variable that cannot be used.
+/// The file cannot be read, or it or a variable holds an invalid value; the error names file, line and
+/// column, and what is accepted.
 pub fn read(path: Option<&Path>) -> Result<Settings> {
     let file = path.unwrap_or(Path::new(DEFAULT));
     let is_there = path.is_some() || file.exists();
@@ -114,18 +114,19 @@ fn variables(text: &str) -> Result<Vec<(OsString, OsString)>, Flaw> {
         if !SETTINGS.contains(&name.as_str()) {
             let (known, sections) = (SETTINGS.join(", "), SECTIONS.join("], ["));
             let message = format!(
-                "there is no setting {name:?}; there are {known} and the sections [{sections}]"
+                "there is no setting \"{name}\"; there are {known} and the sections [{sections}]"
             );
             return Err(Flaw::at(text, key.span(), message));
         }
         let variable = format!("TKTROT_{}", name.to_uppercase());
         let Some(as_text) = value.get_ref().as_variable(&variable) else {
-            let message = "accepted is a text, a number, true or false, or a list of texts";
-            return Err(Flaw::at(text, value.span(), format!("{name} cannot be this: {message}")));
+            let accepted = "a string, a number, true or false, or a list of strings";
+            let message = format!("{name} has no valid value; accepted: {accepted}");
+            return Err(Flaw::at(text, value.span(), message));
         };
         variables.push((variable, as_text, value.span()));
     }
-    // Each has to be usable, and all of them together.
+    // Each value has to be valid, and all of them together.
     let pairs: Vec<(OsString, OsString)> =
         variables.iter().map(|(name, value, _)| (name.into(), value.into())).collect();
     let (_, problems) = Config::from_variables(pairs.iter().cloned());
@@ -135,7 +136,7 @@ fn variables(text: &str) -> Result<Vec<(OsString, OsString)>, Flaw> {
             let cause = variables.iter().find(|(name, ..)| *name == problem.setting);
             let span = cause.map_or(0..0, |(_, _, span)| span.clone());
             let name = problem.setting.trim_start_matches("TKTROT_").to_lowercase();
-            let message = format!("{name} cannot be this: accepted is {}", problem.accepted);
+            let message = format!("{name} has no valid value; accepted: {}", problem.accepted);
             Err(Flaw::at(text, span, message))
         }
     }
@@ -206,10 +207,10 @@ mod tests {
     fn a_flaw_is_told_with_line_and_column() {
         let cases = [
             ("rotate = \"1h\"\nrotte = 1\n", "2:1: there is no setting \"rotte\"; there are ring,"),
-            ("\n  lifetime = \"soon\"", "2:14: lifetime cannot be this: accepted is 1s or more"),
+            ("\n  lifetime = \"soon\"", "2:14: lifetime has no valid value; accepted: 1s or more"),
             ("rotate = ", "1:10: "),
             ("rotate = 1\nrotate = 2", "2:1: duplicate key"),
-            ("rotate = 1.5", "1:10: rotate cannot be this: accepted is a text"),
+            ("rotate = 1.5", "1:10: rotate has no valid value; accepted: a string"),
             (
                 "rotate = 1\n[agnt]\nuser = \"x\"",
                 "2:2: there is no setting \"agnt\"; there are ring,",
@@ -219,7 +220,10 @@ mod tests {
                 "[mesh]\nsecrets = [\"/s\"]\nrotate = 1",
                 "3:1: there is no setting \"rotate\" in [mesh]",
             ),
-            ("rotate = 1\nlifetime = \"7d\"", "2:12: lifetime cannot be this: accepted is at most"),
+            (
+                "rotate = 1\nlifetime = \"7d\"",
+                "2:12: lifetime has no valid value; accepted: at most",
+            ),
         ];
         for (text, start) in cases {
             let flaw = variables(text).unwrap_err();

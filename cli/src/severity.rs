@@ -1,19 +1,19 @@
-//! How bad it is: what a command's exit status says, and how its lines are marked.
+//! How bad something is: the exit status of a command, and the mark in front of its lines.
 
 use std::fmt;
 use std::process::ExitCode;
 
 use serde::Serialize;
 
-/// From good to bad.
+/// From good to bad; the number is the exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// As it should be. Exit status 0.
+    /// As it should be.
     Fine,
-    /// It works, but deserves a look. Exit status 1.
+    /// It works, but deserves a look.
     Doubtful,
-    /// It does not work, or is not safe; or the command failed. Exit status 2.
+    /// It does not work, or is not safe; or the command failed.
     Wrong,
 }
 

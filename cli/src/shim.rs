@@ -11,9 +11,9 @@ const NAME: &str = "libtktrot_preload.so";
 ///
 /// # Errors
 ///
-/// It is in none of them; or its path cannot stand in `LD_PRELOAD`.
+/// It is in none of them, or its path cannot be used in `LD_PRELOAD`.
 pub fn find() -> Result<PathBuf> {
-    let program = env::current_exe().context("where is this program? /proc/self/exe")?;
+    let program = env::current_exe().context("cannot find this program (/proc/self/exe)")?;
     let bin = program.parent().unwrap_or(Path::new("/"));
     let prefix = bin.parent().unwrap_or(Path::new("/"));
     let multiarch = format!("lib/{}-linux-gnu", env::consts::ARCH);
@@ -24,7 +24,7 @@ pub fn find() -> Result<PathBuf> {
     };
     // ld.so(8): the list is separated by spaces and colons, and nothing quotes them.
     if shim.to_string_lossy().contains([' ', ':']) {
-        bail!("{}: a path in LD_PRELOAD may hold neither spaces nor colons", shim.display());
+        bail!("{}: a path in LD_PRELOAD must not contain spaces or colons", shim.display());
     }
     Ok(shim)
 }

@@ -1,15 +1,15 @@
-//! A ring whose owner truncates it while it is looked at: the next access to a page that is
-//! no longer there is a SIGBUS (mmap(2)). Root looks at rings of users that it does not
-//! trust, so that must end no command: the page reads as zeroes, and it is said.
+//! Survives a ring that its owner truncates while it is read. An access to a page that is gone raises
+//! SIGBUS (mmap(2)), and root reads rings of users that it does not trust: so that no command ends by
+//! it, the page reads as zeroes, and the command says so.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::{mem, ptr};
 
 static HAPPENED: AtomicBool = AtomicBool::new(false);
 
-/// From now on; not for what stays: an agent that has lost its ring should end.
+/// Handles SIGBUS from now on. Not for the agent, which should end if it has lost its ring.
 pub fn survive() {
-    // SAFETY: a handler that makes system calls alone.
+    // SAFETY: the handler only makes system calls and stores to an atomic.
     unsafe {
         let mut action: libc::sigaction = mem::zeroed();
         action.sa_sigaction = missing as *const () as usize;
@@ -18,7 +18,7 @@ pub fn survive() {
     }
 }
 
-/// True if a page was missing: what was read there is none of the ring's.
+/// True if a page was missing, so that zeroes were read in place of the ring.
 pub fn happened() -> bool {
     HAPPENED.load(Ordering::Relaxed)
 }

@@ -30,7 +30,8 @@ use tktrot::ring::map::Mapping;
 
 use contained::{Contained, shared};
 use program::{
-    NO_SETTINGS, Result, Said, TKTROT, checked, environment, keyring, keyring_with_keys, tktrot,
+    NO_SETTINGS, NOBODY, Result, Said, TKTROT, as_nobody, checked, environment, keyring,
+    keyring_with_keys, tktrot,
 };
 
 /// One test after the other: a child that one of them forks has all that others have mapped, and would
@@ -39,9 +40,6 @@ fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
-/// Debian's nobody.
-const NOBODY: u32 = 65534;
 
 /// `ring list --json`: the rings of this directory, and none of what other tests have.
 fn list(dir: &RingDir) -> Result<Vec<Value>> {
@@ -260,12 +258,12 @@ fn a_directory_that_is_not_there_is_an_error_if_it_was_named() -> Result<()> {
         (&list["severity"], &list["unsearched"][0]["path"]),
         (&"wrong".into(), &named.into())
     );
-    assert!(said.stderr.contains("missing: it cannot be read: No such file"), "{said:?}");
+    assert!(said.stderr.contains("missing: cannot be read: No such file"), "{said:?}");
     assert!(said.stdout.contains("sound.ring"), "{said:?}");
     let file = dir.path().join("sound.ring").display().to_string();
     let said = tktrot(&dir, &["ring", "list", "--dir", &file])?;
     assert_eq!(said.status, Some(2), "{said:?}");
-    assert!(said.stderr.contains("sound.ring: it is not a directory"), "{said:?}");
+    assert!(said.stderr.contains("sound.ring: not a directory"), "{said:?}");
 
     // One that a server is yet to make.
     let mut command = environment(&dir).command(TKTROT.as_ref());
@@ -351,7 +349,7 @@ fn one_ring_is_shown_with_its_file_its_settings_and_who_has_it() -> Result<()> {
         "governed    no".into(),
         "users       1 process".into(),
         format!("{:7}  ", std::process::id()),
-        "deals in tickets".into(),
+        "uses tickets".into(),
         "tktrot status".into(),
     ] {
         assert!(text.stdout.contains(&part), "{part}: {}", text.stdout);
@@ -381,7 +379,7 @@ fn the_ring_of_another_version_is_listed_beside_and_named_by_who_did_not_act_on_
     let none = tktrot(&dir, &["status", "web"])?;
     assert_eq!(none.status, Some(2));
     assert!(
-        none.stderr.contains("web.ring: it is there for servers of another release"),
+        none.stderr.contains("web.ring: this ring is for servers of another release"),
         "{none:?}"
     );
     let keyring = keyring_with_keys(&dir, "web")?;
@@ -454,7 +452,7 @@ fn a_ring_that_a_process_has_is_not_removed_and_the_process_is_named() -> Result
     let there = keyring_with_keys(&dir, "some")?;
     let writer = there.ring().try_write().map_err(|not| format!("{not:?}"))?;
     let said = tktrot(&dir, &["ring", "remove", "some"])?;
-    refused(&said, &["in use", &me, "which has its writer lock"]);
+    refused(&said, &["in use", &me, "which holds its writer lock"]);
     drop(writer);
     drop(there);
 
@@ -494,7 +492,7 @@ fn a_ring_that_is_looked_at_is_not_removed() -> Result<()> {
     drop(keyring_with_keys(&dir, "some")?);
     let place = Place { dir: dir.path().into(), file: "some.ring".into(), dir_mode: 0o700 };
     let view = place.look().map_err(|refused| refused.to_string())?.ok_or("no ring")?;
-    refused(&tktrot(&dir, &["ring", "remove", "some"])?, &["which only looks"]);
+    refused(&tktrot(&dir, &["ring", "remove", "some"])?, &["which only reads it"]);
     drop(view);
     assert_eq!(remove(&dir, "some")?.status, Some(0));
     Ok(())
@@ -575,18 +573,6 @@ fn what_this_version_cannot_read_is_removed_if_nobody_maps_it() -> Result<()> {
     Ok(())
 }
 
-/// The program where every user may run it: the build directory may be root's alone.
-fn as_nobody(dir: &RingDir, arguments: &[&str]) -> Result<Said> {
-    let place = tempfile::tempdir()?;
-    fs::set_permissions(place.path(), Permissions::from_mode(0o755))?;
-    let program = place.path().join("tktrot");
-    // Not by this process: what other tests start would have it open to write for a moment.
-    assert!(Command::new("cp").arg(TKTROT).arg(&program).status()?.success());
-    let mut setpriv = environment(dir).command("/usr/bin/setpriv".as_ref());
-    setpriv.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(program);
-    Ok(setpriv.args(NO_SETTINGS).args(arguments).output()?.into())
-}
-
 #[test]
 fn another_users_ring_is_listed_and_removed_by_him_alone() -> Result<()> {
     let _alone = alone();
@@ -625,12 +611,14 @@ fn another_users_ring_is_listed_and_removed_by_him_alone() -> Result<()> {
     refused(&said, &["belongs to user 65534", "sudo -u '#65534' tktrot ring remove --force"]);
     let said = as_nobody(&dir, &["ring", "list"])?;
     assert!(
-        said.stdout.contains("cannot be looked at: whether they use a ring is seen by root"),
+        said.stdout.contains(
+            "cannot be inspected: only root (with CAP_SYS_PTRACE) can see whether they use a ring"
+        ),
         "{said:?}"
     );
     refused(
         &as_nobody(&dir, &["ring", "remove", "some"])?,
-        &["cannot be looked at", "run this as root", "--force"],
+        &["cannot be inspected", "run this as root", "--force"],
     );
     assert!(path.exists());
     let said = as_nobody(&dir, &["ring", "remove", "some", "--force"])?;

@@ -45,7 +45,7 @@ fn what_is_there_is_never_replaced() -> Result<()> {
         let output = secret_new(taken)?;
         assert_eq!(output.status.code(), Some(2));
         let said = String::from_utf8_lossy(&output.stderr);
-        assert!(said.contains("it is there already"), "{said}");
+        assert!(said.contains("the file exists"), "{said}");
     }
     assert_eq!(fs::read_to_string(file)?, "in use");
     assert!(!dir.path().join("elsewhere").exists(), "it followed a link");

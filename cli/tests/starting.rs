@@ -77,7 +77,7 @@ fn run_says_what_it_cannot_do() -> Result {
             2,
             "TKTROT_ROTATE=\"soon\" cannot be used",
         ),
-        (&["run", "--", "/no/such/server"], 2, "/no/such/server: it cannot be run: No such file"),
+        (&["run", "--", "/no/such/server"], 2, "/no/such/server: cannot be run: No such file"),
         (&["run", "true"], 64, "unexpected argument"),
         (&["run"], 64, "required arguments were not provided"),
     ] {
@@ -176,7 +176,7 @@ fn check_tells_why_it_will_not_work() -> Result {
     fs::write(&script, "#!/bin/sh -e\nexec nginx\n")?;
     let (status, report) = check(&[&path(&script)], None)?;
     assert_eq!(status, Some(1));
-    assert_eq!(finding(&report, "program"), Some(("doubtful", "a script; /bin/sh -e runs it")));
+    assert_eq!(finding(&report, "program"), Some(("doubtful", "a script, run by /bin/sh -e")));
 
     let text = dir.path().join("text");
     fs::write(&text, "nothing to run")?;
@@ -209,7 +209,7 @@ fn check_looks_at_where_rings_would_lie_and_what_may_be_locked() -> Result {
     let (status, report) = check(&[nginx::BINARY], Some(rings.path()))?;
     assert_eq!(status, Some(2));
     let (_, found) = finding(&report, "ring directory").ok_or("no finding")?;
-    assert!(found.contains("others may write it (mode 0777)"), "{found}");
+    assert!(found.contains("others can write to it (mode 0777)"), "{found}");
 
     let output = Command::new("prlimit")
         .args(["--memlock=4096:4096", "--nproc=1:1"])
@@ -327,7 +327,7 @@ fn config_check_names_line_and_column() -> Result {
         check("rotate = \"10m\"\nonly = [\"nginx\", \"hitch\"]\ntakeover = false\n")?;
     assert_eq!(status, Some(0));
     insta::assert_snapshot!(said, @r"
-    FILE: 3 settings, all of which can be used
+    FILE: 3 settings, all valid
       TKTROT_ROTATE=10m
       TKTROT_ONLY=nginx,hitch
       TKTROT_TAKEOVER=no
@@ -344,7 +344,7 @@ fn config_check_names_line_and_column() -> Result {
     insta::assert_snapshot!(said, @r#"tktrot: FILE:5:1: there is no setting "lead" in [mesh]; there are listen, peers, secrets, certificate, key, ca, lead_min, lead_max, nodes"#);
     let (status, said) = check("rotate = \"1s\"\nlifetime = \"7d\"\n")?;
     assert_eq!(status, Some(2));
-    insta::assert_snapshot!(said, @"tktrot: FILE:2:12: lifetime cannot be this: accepted is at most 16380s with this rotation");
+    insta::assert_snapshot!(said, @"tktrot: FILE:2:12: lifetime has no valid value; accepted: at most 16380s with this rotation");
     let (status, said) = says(&tktrot()?.args(["config", "check", "/no/such/file"]).output()?);
     assert_eq!(
         (status, &*said),

@@ -119,7 +119,10 @@ fn revoke_asks_on_a_terminal_and_wants_yes_without_one() -> Result {
     for (answer, revoked) in [("n\n", false), ("\n", false), ("yes\n", true)] {
         let held = ticket(&client, &nginx)?;
         let said = on_a_terminal(tktrot(&rings)?.args(["revoke", "--all"]), answer)?;
-        assert!(said.contains("Their tickets become full handshakes. [y/N]"), "{said}");
+        assert!(
+            said.contains("Clients with their tickets will do full handshakes. [y/N]"),
+            "{said}"
+        );
         assert_eq!(said.contains("ended "), revoked, "{said}");
         assert_eq!(resumes(&client, &nginx, &held)?, !revoked, "{answer:?}");
     }
@@ -189,9 +192,9 @@ fn what_cannot_be_done_is_told_with_the_ring_and_the_reason() -> Result {
             2,
             "apache.ring: there is no such ring; in its directory there are: nginx",
         ),
-        (&["rotate", "../x"], 64, "accepted is a name of letters"),
+        (&["rotate", "../x"], 64, "accepted: a name of letters"),
         (&["revoke"], 64, "required arguments were not provided"),
-        (&["revoke", "--key", "xyz"], 64, "accepted are 1 to 32 hex digits"),
+        (&["revoke", "--key", "xyz"], 64, "accepted: 1 to 32 hex digits"),
         (&["revoke", "--key", &absent, "--yes"], 2, "no key's name begins with"),
         (&["revoke", "--key", "a", "--all"], 64, "cannot be used with"),
     ] {

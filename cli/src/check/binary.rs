@@ -1,4 +1,4 @@
-//! An executable file: whether the loader will preload into it, and which TLS library it has.
+//! An executable file: whether the loader will preload the shim into it, and which TLS library it has.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::fs;
@@ -9,24 +9,24 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use object::read::elf::{ElfFile64, FileHeader, ProgramHeader};
-use object::{Endianness, Object, ObjectSymbol, elf};
+use object::{Architecture, Endianness, Object, ObjectSymbol, elf};
 
 use super::Finding;
 
-/// Servers that do not hand their environment on to the processes that speak TLS.
+/// Programs that do not pass their environment on to the processes that speak TLS.
 const CLEANS_ENVIRONMENT: [(&str, &str); 3] = [
     (
         "master",
-        "Postfix: name LD_PRELOAD and the TKTROT_ variables in import_environment (main.cf)",
+        "Postfix: list LD_PRELOAD and the TKTROT_ variables in import_environment (main.cf)",
     ),
-    ("dovecot", "Dovecot: name LD_PRELOAD and the TKTROT_ variables in import_environment"),
+    ("dovecot", "Dovecot: list LD_PRELOAD and the TKTROT_ variables in import_environment"),
     (
         "sudo",
-        "sudo resets the environment: set the variables behind it, as in sudo env LD_PRELOAD=…",
+        "sudo resets the environment: set the variables after it, as in sudo env LD_PRELOAD=…",
     ),
 ];
 
-/// What says, inside an executable, that a TLS library was linked into it.
+/// Texts in an executable that show which TLS library was linked into it.
 const LINKED_IN: [(&[u8], &str); 4] = [
     (b"BoringSSL", "BoringSSL"),
     (b"AWS-LC", "AWS-LC"),
@@ -34,7 +34,7 @@ const LINKED_IN: [(&[u8], &str); 4] = [
     (b"OpenSSL 1.1.1", "OpenSSL 1.1.1"),
 ];
 
-/// Where a command name leads: often a link.
+/// The path of a command; often a link.
 pub fn locate(program: &OsStr) -> Result<PathBuf> {
     let found = if program.as_bytes().contains(&b'/') {
         Some(PathBuf::from(program)).filter(|path| path.is_file())
@@ -49,16 +49,16 @@ pub fn locate(program: &OsStr) -> Result<PathBuf> {
     found.with_context(|| format!("{shown}: there is no such program"))
 }
 
-/// The file that a path stands for.
+/// The file that a path leads to.
 pub fn file(path: &Path) -> Result<PathBuf> {
     path.canonicalize().with_context(|| format!("{}", path.display()))
 }
 
-/// What the program will be called that is started at `path`, and is `file`: where that is not plain,
-/// or not what `only` (TKTROT_ONLY) names.
+/// The name of the program that is started as `path` and is `file`: a finding if the two differ, or
+/// if `only` (TKTROT_ONLY) lists neither.
 pub fn name(path: &Path, file: &Path, only: &[OsString]) -> Option<Finding> {
     let subject = "name";
-    // A script is called as its interpreter.
+    // A script gets the name of its interpreter.
     if fs::read(file).is_ok_and(|data| data.starts_with(b"#!")) {
         return None;
     }
@@ -69,13 +69,13 @@ pub fn name(path: &Path, file: &Path, only: &[OsString]) -> Option<Finding> {
         false => format!("{shown}; the file is {own_shown}"),
     };
     if !only.is_empty() && !only.iter().any(|name| name == given || name == own) {
-        let advice = "TKTROT_ONLY names others only: add it";
+        let advice = "TKTROT_ONLY does not list it: add it";
         return Some(Finding::wrong(subject, both, advice));
     }
     (given != own).then(|| Finding::fine(subject, both))
 }
 
-/// Looks at an executable and, as far as the loader tells, at its libraries.
+/// Inspects an executable and, as far as the loader lists them, its libraries.
 ///
 /// # Errors
 ///
@@ -85,13 +85,13 @@ pub fn inspect(path: &Path, shim: &Path) -> Result<Vec<Finding>> {
     if data.starts_with(b"#!") {
         let line = data[2..].split(|byte| *byte == b'\n').next().unwrap_or_default();
         let interpreter = String::from_utf8_lossy(line).trim().to_owned();
-        let found = format!("a script; {interpreter} runs it");
-        let advice = "check the program that the script starts; what it preloads into is that";
+        let found = format!("a script, run by {interpreter}");
+        let advice = "check the program that the script starts, into which the shim is preloaded";
         return Ok(vec![Finding::doubtful("program", found, advice)]);
     }
     let Ok(file) = ElfFile64::<Endianness>::parse(&*data) else {
         let advice = "the shim is for 64-bit ELF programs";
-        return Ok(vec![Finding::wrong("program", "no 64-bit ELF executable", advice)]);
+        return Ok(vec![Finding::wrong("program", "not a 64-bit ELF executable", advice)]);
     };
     let mut findings = vec![architecture(&file, shim)?];
     findings.push(loader(&file));
@@ -105,18 +105,31 @@ fn architecture(file: &ElfFile64<Endianness>, shim: &Path) -> Result<Finding> {
     let machine = |file: &ElfFile64<Endianness>| file.elf_header().e_machine(file.endian());
     let data = fs::read(shim).with_context(|| format!("{}", shim.display()))?;
     let Ok(ours) = ElfFile64::<Endianness>::parse(&*data) else {
-        bail!("{}: it is no ELF library; install it anew", shim.display());
+        bail!("{}: not an ELF library; install it again", shim.display());
     };
     Ok(if machine(file) == machine(&ours) {
-        Finding::fine("architecture", format!("{:?}, as the shim", file.architecture()))
+        Finding::fine("architecture", format!("{}, like the shim", name_of(file.architecture())))
     } else {
-        let found = format!("{:?}; the shim is for {:?}", file.architecture(), ours.architecture());
+        let [its, ours] = [file.architecture(), ours.architecture()].map(name_of);
+        let found = format!("{its}; the shim is for {ours}");
         Finding::wrong(
             "architecture",
             found,
             "install the shim that was built for this architecture",
         )
     })
+}
+
+fn name_of(architecture: Architecture) -> &'static str {
+    match architecture {
+        Architecture::X86_64 => "x86-64",
+        Architecture::Aarch64 => "AArch64",
+        Architecture::Riscv64 => "RISC-V (64-bit)",
+        Architecture::PowerPc64 => "POWER (64-bit)",
+        Architecture::S390x => "s390x",
+        Architecture::LoongArch64 => "LoongArch (64-bit)",
+        _ => "another architecture",
+    }
 }
 
 /// The program's PT_INTERP.
@@ -145,17 +158,17 @@ fn loader(file: &ElfFile64<Endianness>) -> Finding {
 
 /// secure_getenv(3), ld.so(8): a program that gains privileges at its start has no LD_PRELOAD.
 fn privileges(path: &Path) -> Result<Finding> {
-    let facts = fs::metadata(path).with_context(|| format!("{}", path.display()))?;
-    let advice = "started by root that does not matter; by others the loader ignores LD_PRELOAD: \
-                  give the rights another way (systemd: AmbientCapabilities=)";
-    let gains = if facts.mode() & libc::S_ISUID != 0 {
+    let metadata = fs::metadata(path).with_context(|| format!("{}", path.display()))?;
+    let advice = "this does not matter if root starts it; for other users the loader ignores LD_PRELOAD: \
+                  grant the rights another way (systemd: AmbientCapabilities=)";
+    let gains = if metadata.mode() & libc::S_ISUID != 0 {
         "set-user-ID"
-    } else if facts.mode() & libc::S_ISGID != 0 {
+    } else if metadata.mode() & libc::S_ISGID != 0 {
         "set-group-ID"
     } else if has_capabilities(path) {
         "file capabilities"
     } else {
-        return Ok(Finding::fine("privileges", "none that it gains at its start"));
+        return Ok(Finding::fine("privileges", "it gains none at its start"));
     };
     Ok(Finding::doubtful("privileges", gains, advice))
 }
@@ -172,20 +185,22 @@ fn has_capabilities(path: &Path) -> bool {
 fn environment(path: &Path) -> Option<Finding> {
     let name = path.file_name()?;
     let (_, advice) = CLEANS_ENVIRONMENT.iter().find(|(cleaner, _)| *cleaner == name)?;
-    Some(Finding::doubtful("environment", "it starts its processes with a cleaned one", advice))
+    Some(Finding::doubtful(
+        "environment",
+        "it starts its processes with a cleaned environment",
+        advice,
+    ))
 }
 
 fn tls_library(path: &Path, file: &ElfFile64<Endianness>, data: &[u8]) -> Finding {
     let subject = "TLS library";
     let libraries = libraries(path, file);
     if let Some(libssl) = libraries.iter().find(|library| library.contains("libssl.so")) {
-        let version =
-            openssl_version(&libraries).unwrap_or_else(|| "a version it does not tell".into());
+        let version = openssl_version(&libraries).unwrap_or_else(|| "unknown version".into());
         return Finding::fine(subject, format!("{libssl}: {version}"));
     }
     if file.section_by_name(".go.buildinfo").is_some() {
-        let advice =
-            "Go's crypto/tls is inside the program; it has an interface of its own for ticket keys";
+        let advice = "Go's crypto/tls is part of the program; it has an interface of its own for ticket keys";
         return Finding::wrong(subject, "a Go program", advice);
     }
     let holds = |needle: &[u8]| data.windows(needle.len()).any(|window| window == needle);
@@ -193,16 +208,16 @@ fn tls_library(path: &Path, file: &ElfFile64<Endianness>, data: &[u8]) -> Findin
         symbol.is_definition() && symbol.name_bytes().is_ok_and(|name| name == b"SSL_CTX_new")
     });
     let mark = LINKED_IN.iter().find(|(mark, _)| holds(mark));
-    // Who can load libraries may hold the words only, as a program that is about them does.
+    // A program that can load libraries may only mention the name.
     if defines || (mark.is_some() && !loads(file)) {
-        let name = mark.map_or("one", |(_, name)| name);
+        let name = mark.map_or("a TLS library", |(_, name)| name);
         let advice =
             "link libtktrot into the program and call tkt_install_api with TKT_TLS_API_INIT";
         return Finding::wrong(subject, format!("{name} is linked into the program"), advice);
     }
     let advice = "fine if it loads libssl later, as modules do (Apache, lighttpd, Python): start it under \
                   tktrot run and check its process with --pid";
-    Finding::doubtful(subject, "it is not linked with libssl", advice)
+    Finding::doubtful(subject, "not linked with libssl", advice)
 }
 
 /// True if the program can load libraries while it runs.
@@ -212,8 +227,8 @@ fn loads(file: &ElfFile64<Endianness>) -> bool {
     })
 }
 
-/// The files that the loader would map, as it lists them itself (ld.so(8), --list): nothing of the
-/// program runs.
+/// The files that the loader would map, as it lists them itself (ld.so(8), --list), without running
+/// any of the program.
 fn libraries(path: &Path, file: &ElfFile64<Endianness>) -> Vec<String> {
     let Some(loader) = interpreter(file).filter(|loader| loader.starts_with("/lib")) else {
         return Vec::new();
@@ -228,7 +243,7 @@ fn libraries(path: &Path, file: &ElfFile64<Endianness>) -> Vec<String> {
     listed.lines().map(file).collect()
 }
 
-/// What libcrypto says of itself.
+/// The version in the libcrypto among these files.
 fn openssl_version(libraries: &[String]) -> Option<String> {
     version_in(libraries.iter().find(|library| library.contains("libcrypto.so"))?)
 }

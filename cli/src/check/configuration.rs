@@ -1,8 +1,8 @@
 //! A server's configuration: whether it switches session tickets off, which leaves libtktrot nothing
 //! to do.
 //!
-//! A look at lines, not a parser. What is found is told with its place, for a reader to judge
-//! whether it is in force; where nothing is found, nothing is told.
+//! This searches lines and is not a parser. What it finds is reported with file and line, for the
+//! reader to judge whether it is in force; if it finds nothing, it says nothing.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -14,36 +14,36 @@ use std::path::{Path, PathBuf};
 
 use super::Finding;
 
-/// Configurations of more files, or of larger ones, are looked at in part.
+/// Of a configuration with more files, or larger ones, only this much is searched.
 const FILES: usize = 1000;
 const BYTES: u64 = 1 << 20;
-/// So many places are told; of others the number.
+/// This many occurrences are named; the rest are counted.
 const TOLD: usize = 3;
 
-/// OpenSSL's own name for it, in the directives that hand on to SSL_CONF_cmd(3).
+/// OpenSSL's own name for it, in the directives that pass it on to SSL_CONF_cmd(3).
 const SSL_CONF: &str = "-SessionTicket";
 
 /// A server whose configuration is known.
 struct Server {
     /// Its executables.
     programs: &'static [&'static str],
-    /// Where distributions have its configuration.
+    /// Where distributions put its configuration.
     usual: &'static [&'static str],
     /// The option that names another.
     file: &'static str,
-    /// The option that names the directory to which a relative name belongs; without one it is the
+    /// The option that names the directory to which relative names refer; without one it is the
     /// directory in which the server was started.
     base: Option<&'static str>,
-    /// What its operator would write.
+    /// The switch, as an operator writes it.
     switch: &'static str,
-    /// What the words of a line switch off, as it is to be told.
+    /// The switch in the words of a line, if there is one, as it is to be reported.
     switches_off: fn(&[&str]) -> Option<&'static str>,
 }
 
 const SERVERS: [Server; 4] = [
     Server {
         programs: &["haproxy"],
-        // It has none of its own: without -f it does not start. This is what the units pass.
+        // HAProxy has no default and does not start without -f. This is what the units pass.
         usual: &["/etc/haproxy/haproxy.cfg"],
         file: "-f",
         base: None,
@@ -88,36 +88,36 @@ pub struct Start {
 
 /// A line that switches tickets off.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
+struct Occurrence {
     /// As the server sees it.
     file: PathBuf,
     line: usize,
     what: &'static str,
 }
 
-/// What switches tickets off in the configuration of a program, if that is known.
+/// What switches tickets off in the configuration of a program, if the program is known.
 pub fn switch_of(program: &str) -> Option<&'static str> {
     server(OsStr::new(program)).map(|server| server.switch)
 }
 
-/// Looks for what switches tickets off; `None` if nothing is found, or the program is not known.
+/// Searches for what switches tickets off; `None` if nothing is found, or the program is not known.
 pub fn inspect(executable: &Path, start: &Start) -> Option<Finding> {
     let server = server(executable.file_name()?)?;
-    let mut places = BTreeSet::new();
+    let mut found_at = BTreeSet::new();
     for file in server.files(executable, start) {
-        search(server, start, file, &mut places);
+        search(server, start, file, &mut found_at);
     }
-    let what = places.first()?.what;
+    let what = found_at.first()?.what;
     let mut found = String::new();
-    for Place { file, line, what } in places.iter().take(TOLD) {
+    for Occurrence { file, line, what } in found_at.iter().take(TOLD) {
         let separator = if found.is_empty() { "" } else { ", " };
         found.push_str(&format!("{separator}{what} found in {} line {line}", file.display()));
     }
-    if let more @ 1.. = places.len().saturating_sub(TOLD) {
+    if let more @ 1.. = found_at.len().saturating_sub(TOLD) {
         found.push_str(&format!(", and in {more} more"));
     }
     let advice = format!(
-        "connections to which it applies get no tickets from libtktrot: remove {what}, unless it is meant"
+        "connections to which it applies get no tickets from libtktrot: remove {what}, unless it is intended"
     );
     Some(Finding::doubtful("tickets", found, &advice))
 }
@@ -127,21 +127,21 @@ fn server(program: &OsStr) -> Option<&'static Server> {
 }
 
 impl Server {
-    /// The files that its configuration begins with, as the server sees them.
+    /// The files with which its configuration begins, as the server sees them.
     fn files(&self, executable: &Path, start: &Start) -> Vec<PathBuf> {
         let named = values(&start.arguments, self.file);
         if named.is_empty() {
-            // What is built by hand has a place of its own.
+            // A server that was built by hand has its configuration elsewhere.
             let packaged = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(Path::new);
             let packaged = executable.parent().is_some_and(|dir| packaged.contains(&dir));
-            // Apache's -d moves the file that it has by itself.
+            // Apache's -d moves its default file.
             let moved = self.base == Some("-d") && !values(&start.arguments, "-d").is_empty();
             let usual = self.usual.iter().filter(|_| packaged && !moved).map(PathBuf::from);
             return usual.collect();
         }
         let base = match self.base {
             None => start.dir.clone(),
-            // A directory that is compiled in is not known here.
+            // The directory that is compiled in is not known here.
             Some(option) => values(&start.arguments, option).pop().and_then(|base| {
                 let relative = base.is_relative();
                 if relative { Some(start.dir.as_ref()?.join(base)) } else { Some(base) }
@@ -167,7 +167,7 @@ fn includes(word: &str) -> bool {
     ["include", "includeoptional"].iter().any(|known| word.eq_ignore_ascii_case(known))
 }
 
-/// What follows an option on a command line, each time.
+/// The values of an option on a command line.
 fn values(arguments: &[OsString], option: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut arguments = arguments.iter();
@@ -181,12 +181,12 @@ fn values(arguments: &[OsString], option: &str) -> Vec<PathBuf> {
     found
 }
 
-/// A file; of a directory, which HAProxy takes as well, the files that HAProxy reads in it.
+/// The file; or, for a directory, which HAProxy accepts as well, the files that HAProxy reads in it.
 fn all_of(start: &Start, file: PathBuf) -> Vec<PathBuf> {
     if start.seen(&file).is_dir() { expand(start, &file.join("*.cfg")) } else { vec![file] }
 }
 
-/// The files that a name with `*` in its last part stands for.
+/// The files that match a name with `*` in its last part.
 fn expand(start: &Start, pattern: &Path) -> Vec<PathBuf> {
     let (Some(dir), Some(name)) = (pattern.parent(), pattern.file_name()) else {
         return Vec::new();
@@ -203,7 +203,7 @@ fn expand(start: &Start, pattern: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// True if `name` is of the form of `pattern`, in which `*` stands for anything.
+/// True if `name` matches `pattern`, in which `*` stands for anything.
 fn matches(pattern: &[u8], name: &[u8]) -> bool {
     match pattern.iter().position(|byte| *byte == b'*') {
         None => pattern == name,
@@ -216,7 +216,7 @@ fn matches(pattern: &[u8], name: &[u8]) -> bool {
 }
 
 /// Adds what is found in a file and in those that it includes.
-fn search(server: &Server, start: &Start, main: PathBuf, places: &mut BTreeSet<Place>) {
+fn search(server: &Server, start: &Start, main: PathBuf, found_at: &mut BTreeSet<Occurrence>) {
     let mut base = main.parent().unwrap_or(Path::new("/")).to_owned();
     let (mut waiting, mut read) = (vec![main], BTreeSet::new());
     for _ in 0..FILES {
@@ -228,7 +228,7 @@ fn search(server: &Server, start: &Start, main: PathBuf, places: &mut BTreeSet<P
         for (number, line) in text.lines().enumerate() {
             let words = words(line);
             if let Some(what) = (server.switches_off)(&words) {
-                places.insert(Place { file: file.clone(), line: number + 1, what });
+                found_at.insert(Occurrence { file: file.clone(), line: number + 1, what });
             }
             if let ["ServerRoot", root] = words[..] {
                 base = PathBuf::from(root);
@@ -239,14 +239,14 @@ fn search(server: &Server, start: &Start, main: PathBuf, places: &mut BTreeSet<P
 }
 
 impl Start {
-    /// As it is seen from here.
+    /// A path of the server, as seen from here.
     fn seen(&self, path: &Path) -> PathBuf {
         self.root.join(path.strip_prefix("/").unwrap_or(path))
     }
 
     /// The text of a file; `None` if it cannot be read.
     fn read(&self, path: &Path) -> Option<String> {
-        // What is no file could keep us waiting.
+        // Opening a FIFO would wait.
         let options = File::options().read(true).custom_flags(libc::O_NONBLOCK).clone();
         let file = options.open(self.seen(path)).ok()?;
         if !file.metadata().ok()?.is_file() {
@@ -258,7 +258,7 @@ impl Start {
     }
 }
 
-/// The words of a line, without comment, quotes and what stands between them in any of the languages.
+/// The words of a line, without comments, quotes and the punctuation of any of the languages.
 fn words(line: &str) -> Vec<&str> {
     let between = |c: char| c.is_whitespace() || ";{}(),=>\"'".contains(c);
     let comment = line
@@ -268,14 +268,14 @@ fn words(line: &str) -> Vec<&str> {
     code.split(between).filter(|word| !word.is_empty()).collect()
 }
 
-/// Of what is handed on to OpenSSL: `Options`, and what follows it.
+/// Finds the switch in what is passed on to OpenSSL: `Options` and its values.
 fn ssl_conf(words: &[&str]) -> Option<&'static str> {
     let [options, values @ ..] = words else { return None };
     let off = values.iter().any(|value| value.eq_ignore_ascii_case(SSL_CONF));
     (options.eq_ignore_ascii_case("Options") && off).then_some(SSL_CONF)
 }
 
-/// On a `server` line it is about the connections that HAProxy makes itself.
+/// On a `server` line the word is about connections that HAProxy makes itself.
 fn haproxy(words: &[&str]) -> Option<&'static str> {
     let [first, rest @ ..] = words else { return None };
     let listens = ["bind", "ssl-default-bind-options"].contains(first);

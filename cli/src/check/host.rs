@@ -1,4 +1,4 @@
-//! This host: where rings can lie, what may be locked, what the kernel can do.
+//! This host: where rings can lie, its limits, and its kernel.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -13,7 +13,7 @@ use crate::rings;
 /// renameat2(2) is the newest call that rings need.
 const KERNEL: (u32, u32) = (3, 15);
 
-/// Looks at the host, for rings as `config` asks for them.
+/// Checks the host, for the rings that `config` asks for.
 pub fn inspect(config: &Config) -> Vec<Finding> {
     let size = bytes_of(FIRST_SLOTS) as u64;
     vec![
@@ -32,39 +32,40 @@ fn directory(dir: &Path) -> Finding {
     let Some(there) = dir.ancestors().find(|dir| dir.exists()) else {
         return Finding::wrong(
             subject,
-            format!("{shown}: not even its root is there"),
-            "name another: TKTROT_DIR",
+            format!("{shown}: no part of this path exists"),
+            "set TKTROT_DIR to another directory",
         );
     };
     if !is_tmpfs(there) {
-        let advice = "keys must never reach a disk: name a directory on tmpfs (TKTROT_DIR), as under /run or /dev/shm";
+        let advice = "keys must never reach a disk: set TKTROT_DIR to a directory on tmpfs, such as one under /run or /dev/shm";
         return Finding::wrong(subject, format!("{shown}: not on tmpfs"), advice);
     }
-    let Ok(facts) = fs::metadata(there) else {
+    let Ok(metadata) = fs::metadata(there) else {
         return Finding::wrong(
             subject,
-            format!("{}: it cannot be looked at", there.display()),
-            "see its rights",
+            format!("{}: cannot be inspected", there.display()),
+            "check its permissions",
         );
     };
-    if there == dir && facts.mode() & 0o022 != 0 && facts.mode() & libc::S_ISVTX == 0 {
-        let found = format!("{shown}: others may write it (mode {:04o})", facts.mode() & 0o7777);
+    if there == dir && metadata.mode() & 0o022 != 0 && metadata.mode() & libc::S_ISVTX == 0 {
+        let found =
+            format!("{shown}: others can write to it (mode {:04o})", metadata.mode() & 0o7777);
         return Finding::wrong(subject, found, "chmod go-w");
     }
-    if there == dir && facts.uid() != user && facts.uid() != 0 {
-        let found = format!("{shown}: it belongs to user {}", facts.uid());
+    if there == dir && metadata.uid() != user && metadata.uid() != 0 {
+        let found = format!("{shown}: it belongs to user {}", metadata.uid());
         return Finding::wrong(
             subject,
             found,
-            "it must be root's or the server's: TKTROT_DIR names another",
+            "it must belong to root or to the server's user: set TKTROT_DIR to another directory",
         );
     }
     if !may_write(there) {
-        let found = format!("{}: user {user} may not write it", there.display());
-        let advice = "fine for a server that root starts; else name another (TKTROT_DIR), or let systemd make it (RuntimeDirectory=)";
+        let found = format!("{}: user {user} cannot write to it", there.display());
+        let advice = "fine for a server that root starts; otherwise set TKTROT_DIR to another directory, or have systemd make it (RuntimeDirectory=)";
         return Finding::doubtful(subject, found, advice);
     }
-    let made = if there == dir { "" } else { ", will be made" };
+    let made = if there == dir { "" } else { ", to be made" };
     Finding::fine(subject, format!("{shown}{made}, on tmpfs"))
 }
 
@@ -74,12 +75,12 @@ fn memory_locks(limit: Option<u64>, size: u64) -> Finding {
         None => Finding::fine(subject, "no limit (RLIMIT_MEMLOCK)"),
         Some(limit) if limit >= size => Finding::fine(
             subject,
-            format!("{} KiB (RLIMIT_MEMLOCK); a ring takes {}", limit / 1024, size / 1024),
+            format!("{} KiB (RLIMIT_MEMLOCK); a ring takes {} KiB", limit / 1024, size / 1024),
         ),
         Some(limit) => Finding::doubtful(
             subject,
-            format!("{} KiB (RLIMIT_MEMLOCK), but a ring takes {}", limit / 1024, size / 1024),
-            "keys could be swapped out: raise it (ulimit -l, systemd: LimitMEMLOCK=); root is not bound by it",
+            format!("{} KiB (RLIMIT_MEMLOCK), but a ring takes {} KiB", limit / 1024, size / 1024),
+            "keys could be swapped out: raise the limit (ulimit -l, systemd: LimitMEMLOCK=); root has none",
         ),
     }
 }
@@ -90,7 +91,7 @@ fn processes() -> Finding {
         Some(limit) if limit <= 1 => Finding::doubtful(
             subject,
             format!("{limit} (RLIMIT_NPROC)"),
-            "no upkeep thread can start: keys rotate with handshakes, and end with the next one after their time",
+            "no upkeep thread can start: keys are made and erased only when handshakes come",
         ),
         Some(limit) => Finding::fine(subject, format!("{limit} (RLIMIT_NPROC)")),
         None => Finding::fine(subject, "no limit (RLIMIT_NPROC)"),
@@ -108,12 +109,12 @@ fn kernel_of(release: &str) -> Finding {
     if version >= KERNEL {
         Finding::fine("kernel", format!("Linux {release}"))
     } else {
-        let advice = "rings need Linux 3.15 or newer (renameat2); without one each server keeps its keys to itself";
+        let advice = "rings need Linux 3.15 or newer (renameat2); without a ring each server keeps its keys to itself";
         Finding::wrong("kernel", format!("Linux {release}"), advice)
     }
 }
 
-/// A soft limit of this process; `None`: there is none.
+/// A soft limit of this process; `None` if there is none.
 fn limit(which: libc::__rlimit_resource_t) -> Option<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: a valid resource and a valid buffer.

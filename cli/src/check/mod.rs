@@ -1,4 +1,9 @@
-//! Will it work here? Each module looks at one thing and tells what it found.
+//! Whether libtktrot will work here. Each module checks one thing and says what it found.
+//!
+//! - [`binary`]: an executable file
+//! - [`running`]: a process
+//! - [`configuration`]: its configuration, for what switches tickets off
+//! - [`host`]: where rings can lie, limits, the kernel
 
 pub mod binary;
 pub mod configuration;
@@ -9,16 +14,16 @@ use serde::Serialize;
 
 use crate::severity::Severity;
 
-/// One thing that was looked at.
+/// One thing that was checked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// How good or bad it is.
     pub severity: Severity,
-    /// What was looked at, in a word or two.
+    /// What was checked, in a word or two.
     pub subject: &'static str,
     /// What was found.
     pub found: String,
-    /// What to do about it; empty where nothing is to be done.
+    /// What to do about it; empty if nothing.
     pub advice: String,
 }
 

@@ -1,4 +1,4 @@
-//! A process that runs: whether the shim is in it, with which TLS library and which rings.
+//! A running process: whether it has the shim, and which TLS library and rings it maps.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -19,25 +19,25 @@ pub fn executable(pid: u32) -> Result<PathBuf> {
     let path = fs::read_link(&link).with_context(|| {
         format!("{link}: there is no such process, or it is not yours (run this as root)")
     })?;
-    // proc(5): what an upgrade replaced is marked so.
+    // A program that an upgrade has replaced is marked so.
     Ok(PathBuf::from(path.to_string_lossy().trim_end_matches(DELETED)))
 }
 
-/// Looks at a process.
+/// Inspects a process.
 ///
 /// # Errors
 ///
-/// It cannot be looked into.
+/// Its memory map cannot be read.
 pub fn inspect(pid: u32) -> Result<Vec<Finding>> {
     let file = format!("/proc/{pid}/maps");
     let maps = fs::read_to_string(&file)
-        .with_context(|| format!("{file}: it cannot be read (run this as root)"))?;
+        .with_context(|| format!("{file}: cannot be read (run this as root)"))?;
     let lines: Vec<_> = maps.lines().filter_map(MapsLine::parse).collect();
     let mapped = lines.iter().filter_map(|line| line.path).collect();
     Ok(vec![shim(&mapped), tls_library(&mapped), rings(&lines)])
 }
 
-/// Looks for what switches tickets off in the configuration of a process.
+/// Searches the configuration of a process for what switches tickets off.
 pub fn configuration(pid: u32) -> Option<Finding> {
     let master = master(pid);
     configuration::inspect(&executable(master).ok()?, &start(master)?)
@@ -45,7 +45,7 @@ pub fn configuration(pid: u32) -> Option<Finding> {
 
 /// The process that read the configuration: workers are its children, and of the same program.
 fn master(pid: u32) -> u32 {
-    /// Nobody nests deeper, and what changes meanwhile is no circle.
+    /// Deeper than any server nests; and a bound, whatever changes meanwhile.
     const DEEPEST: usize = 8;
     let of_same_program = |pid: &u32| {
         let parent = parent(*pid)?;
@@ -63,7 +63,8 @@ fn parent(pid: u32) -> Option<u32> {
 fn start(pid: u32) -> Option<Start> {
     let proc = PathBuf::from(format!("/proc/{pid}"));
     let link = |name: &str| fs::read_link(proc.join(name)).ok();
-    // A container has its own files. Who changed its root directory since read them before it did.
+    // A container has files of its own. A process that has changed its root since then read its
+    // configuration before.
     let root = if link("root")? == Path::new("/") {
         proc.join("root")
     } else if link("ns/mnt")? == fs::read_link("/proc/self/ns/mnt").ok()? {
@@ -75,8 +76,8 @@ fn start(pid: u32) -> Option<Start> {
     Some(Start { root, dir: link("cwd"), arguments: arguments(&line) })
 }
 
-/// What follows the program in /proc/PID/cmdline. nginx writes it anew, as `nginx: master process`
-/// and what was there.
+/// The arguments after the program in /proc/PID/cmdline. nginx overwrites it with `nginx: master
+/// process` and the former text.
 fn arguments(line: &[u8]) -> Vec<OsString> {
     let owned = |part: &[u8]| OsString::from_vec(part.to_vec());
     if let Some(title) = line.strip_prefix(b"nginx: master process ") {
@@ -93,7 +94,7 @@ fn shim(mapped: &BTreeSet<&str>) -> Finding {
         None => Finding::wrong(
             "shim",
             "it is not in the process",
-            "start the server with LD_PRELOAD (tktrot run), and see that nothing cleans its environment",
+            "start the server with LD_PRELOAD (tktrot run), and make sure that nothing clears its environment",
         ),
     }
 }
@@ -103,7 +104,7 @@ fn tls_library(mapped: &BTreeSet<&str>) -> Finding {
     match find("libssl.so") {
         Some(libssl) => {
             let version = find("libcrypto.so").and_then(|libcrypto| binary::version_in(libcrypto));
-            let version = version.unwrap_or_else(|| "a version it does not tell".into());
+            let version = version.unwrap_or_else(|| "unknown version".into());
             Finding::fine("TLS library", format!("{libssl}: {version}"))
         }
         None => Finding::doubtful(
@@ -127,11 +128,12 @@ fn rings(lines: &[MapsLine<'_>]) -> Finding {
         let lost = lost.join(", ");
         Finding::wrong(
             "ring",
-            format!("{lost}: its file was removed, and nobody that starts later shares it"),
-            "restart the server; `tktrot status` tells what to look for",
+            format!("{lost}: its file was removed, so processes that start later do not share it"),
+            "restart the server; `tktrot status` says what to look for",
         )
     } else if rings.is_empty() {
-        let advice = "it has made no SSL_CTX yet, or a ring could not be used: see its log for lines of tktrot";
+        let advice =
+            "it has not made an SSL_CTX yet, or could not use a ring: look for tktrot in its log";
         Finding::doubtful("ring", "none is mapped", advice)
     } else {
         Finding::fine("ring", rings.join(", "))

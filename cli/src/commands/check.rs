@@ -16,21 +16,21 @@ use crate::shim;
 #[derive(clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
-    what: What,
+    subject: Subject,
 
-    /// For programs, not for people
+    /// Prints JSON (docs/schemas/check.schema.json)
     #[arg(long)]
     json: bool,
 }
 
 #[derive(clap::Args)]
 #[group(required = true, multiple = false)]
-struct What {
-    /// The program that is to be started under libtktrot; behind `--` its arguments as well, which
-    /// tell where its configuration is
+struct Subject {
+    /// The program to start under libtktrot; after `--` also its arguments, which say where its
+    /// configuration is
     program: Vec<OsString>,
 
-    /// A process that runs
+    /// A running process
     #[arg(long)]
     pid: Option<u32>,
 }
@@ -46,21 +46,22 @@ struct Report {
 pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     let settings = settings::read(config)?;
     let shim = shim::find()?;
-    let (program, mut findings, configured) = match (arguments.what.pid, &*arguments.what.program) {
-        (Some(pid), _) => {
-            (running::executable(pid)?, running::inspect(pid)?, running::configuration(pid))
-        }
-        (None, [program, rest @ ..]) => {
-            let path = binary::locate(program)?;
-            let program = binary::file(&path)?;
-            let dir = std::env::current_dir().ok();
-            let start = Start { root: "/".into(), dir, arguments: rest.to_vec() };
-            let configured = configuration::inspect(&program, &start);
-            let name = binary::name(&path, &program, &settings.config.only);
-            (program, Vec::from_iter(name), configured)
-        }
-        (None, []) => unreachable!("clap requires one of them"),
-    };
+    let (program, mut findings, configured) =
+        match (arguments.subject.pid, &*arguments.subject.program) {
+            (Some(pid), _) => {
+                (running::executable(pid)?, running::inspect(pid)?, running::configuration(pid))
+            }
+            (None, [program, rest @ ..]) => {
+                let path = binary::locate(program)?;
+                let program = binary::file(&path)?;
+                let dir = std::env::current_dir().ok();
+                let start = Start { root: "/".into(), dir, arguments: rest.to_vec() };
+                let configured = configuration::inspect(&program, &start);
+                let name = binary::name(&path, &program, &settings.config.only);
+                (program, Vec::from_iter(name), configured)
+            }
+            (None, []) => unreachable!("clap requires one of them"),
+        };
     findings.extend(binary::inspect(&program, &shim)?);
     findings.extend(configured);
     findings.extend(host::inspect(&settings.config));

@@ -17,7 +17,7 @@ pub struct Arguments {
 
 #[derive(clap::Subcommand)]
 enum Action {
-    /// Tells what is wrong in the file, with line and column
+    /// Says what is wrong in the file, with line and column
     Check {
         /// The file, if not the one of --config or the default.
         file: Option<PathBuf>,
@@ -28,7 +28,7 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     let Action::Check { file } = &arguments.action;
     let file = file.as_deref().or(config).unwrap_or(Path::new(settings::DEFAULT));
     let Contents { variables, fleet } = settings::read_file(file)?;
-    outln!("{}: {} settings, all of which can be used", file.display(), variables.len());
+    outln!("{}: {} settings, all valid", file.display(), variables.len());
     for (name, value) in variables {
         outln!("  {}={}", name.to_string_lossy(), value.to_string_lossy());
     }
@@ -38,7 +38,7 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     Ok(Severity::Fine)
 }
 
-/// What the agent would do, in a line.
+/// What the agent would do, in one line.
 fn said(fleet: &FleetConfig) -> String {
     let shared = match (&fleet.mesh, &fleet.redis) {
         (Some(mesh), _) => match mesh.peers.len() {

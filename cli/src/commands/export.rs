@@ -17,34 +17,34 @@ use tktrot_keyfile::selection::Selection;
 
 #[derive(clap::Args)]
 #[command(after_long_help = "\
-Only plain keys can be exported, which a ring has where its servers run with TKTROT_BIND=none. Then \
-no ticket is bound to where it was issued: whoever has one of a listener can resume it at any other \
-one that has the key, also where a client certificate is required.
+Only plain keys can be exported; a ring has them if its servers run with TKTROT_BIND=none. Tickets are \
+then not bound to where they were issued: a client with a ticket from one listener can resume at any \
+other listener that has the key, even where a client certificate is required.
 
 What is written:
   nginx-80   FILE.0, the key that encrypts, FILE.1, its successor, FILE.2 and so on, the former ones; \
 and FILE, which names them all: nginx.conf says `include FILE;`
   haproxy    FILE, three lines, of which the second encrypts: a former key, that one, its successor
   lighttpd   FILE, the key that encrypts
-  apache     FILE, a key of 48 bytes derived from the one that encrypts: Apache can have only one, \
-of AES-128, so no other server opens its tickets, and with the next file it opens none of the former
+  apache     FILE, a 48-byte key derived from the one that encrypts: Apache can have only one, for \
+AES-128, so no other server opens its tickets, and with the next file it opens none of its earlier ones
   raw        FILE, every key, the one that encrypts first
 
-Files live longer than keys: write them anew in every rotation, let the servers read them, and remove \
-them when nobody needs them any more. docs/moving.md says how.")]
+Files outlive keys: write them again at every rotation, have the servers read them, and remove them when \
+they are no longer needed. docs/moving.md says how.")]
 pub struct Arguments {
     #[command(flatten)]
     ring: RingArgument,
 
-    /// For whom it is.
+    /// The format, named for the server that reads it.
     #[arg(long, value_enum)]
     format: Format,
 
-    /// The file to write, on tmpfs; mode 0600. What was in it is replaced.
+    /// The file to write, on tmpfs; mode 0600. Its former content is replaced.
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
 
-    /// Writes to a disk, too, from which nothing is ever erased for certain.
+    /// Allows a file on a disk, from which nothing can be erased with certainty.
     #[arg(long)]
     force_disk: bool,
 }

@@ -18,19 +18,19 @@ use tktrot_keyfile::{Keys, Short, haproxy, lighttpd, nginx, private, raw};
 
 #[derive(clap::Args)]
 #[command(after_long_help = "\
-The keys only decrypt, for --lifetime from now on, and are then erased: tickets that the server \
-issued before go on, new ones get the ring's own keys. Give the server's session timeout as \
---lifetime where the ring does not know it yet: its default is 2h. If there is no such ring it is made, so that \
-this can precede the server's first start under libtktrot; give the same settings then.
+The keys only decrypt, for --lifetime from now on, and are then erased: tickets that the server issued \
+earlier stay valid, new ones are sealed with the ring's own keys. If the ring does not know the server's \
+session timeout yet, give it as --lifetime: its default is then 2h. If there is no such ring it is made, so \
+that you can import before the server's first start under libtktrot; use the same settings then.
 
-The files must be yours or root's, and nobody else may have rights to them. If one key cannot be \
-taken, none is.
+The files must belong to you or to root, and nobody else may have access to them. If one key cannot be \
+imported, none is.
 
-Imported keys are plain: their tickets are not bound to where they were issued. So until they end, \
-whoever has such a ticket of one listener can resume it at any other one of this ring, also where a \
-client certificate is required. docs/moving.md has the whole way of moving a server.")]
+Imported keys are plain: their tickets are not bound to where they were issued. Until the keys end, a \
+client with such a ticket from one listener can resume at any other listener of this ring, even where a \
+client certificate is required. docs/moving.md describes how to move a server.")]
 pub struct Arguments {
-    /// The file of keys.
+    /// The key file.
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
@@ -41,7 +41,7 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     also: Vec<PathBuf>,
 
-    /// What the file is for.
+    /// The format of the files.
     #[arg(long, value_enum)]
     format: Format,
 
@@ -49,7 +49,7 @@ pub struct Arguments {
     #[arg(long, value_name = "DURATION", value_parser = tktrot::config::values::lifetime)]
     lifetime: Option<Duration>,
 
-    /// Takes keys of 48 bytes, too: AES-128.
+    /// Accepts 48-byte keys (AES-128), too.
     #[arg(long)]
     allow_48: bool,
 }
@@ -84,7 +84,7 @@ impl Format {
     }
 }
 
-/// The keys of all files, and of each where it is from.
+/// The keys of all files, and where each comes from.
 #[derive(Default)]
 struct Read<'a> {
     keys: Keys,
@@ -102,7 +102,7 @@ impl<'a> Read<'a> {
         format!("{}: key {number}", file.display())
     }
 
-    /// Why none of them was imported.
+    /// Why none of the keys was imported.
     fn explained(&self, refused: NotImported, ring: &Path) -> anyhow::Error {
         let ring = ring.display();
         match refused {
@@ -139,7 +139,7 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     }
     let names: Vec<_> = read.keys.iter().map(|key| key.name.to_string()).collect();
     if made {
-        outln!("{}: made, for the server that is to start with it", path.display());
+        outln!("{}: made, for the server that will start with it", path.display());
     }
     outln!(
         "{}: imported {} ({}), to decrypt for {} s",
@@ -149,8 +149,8 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
         lifetime.as_secs()
     );
     errln!(
-        "tktrot: until they end, tickets of these keys open at every listener of this ring, also \
-         where a client certificate is required (docs/security.md)"
+        "tktrot: until these keys end, their tickets open at every listener of this ring, even where a \
+         client certificate is required (docs/security.md)"
     );
     Ok(Severity::Fine)
 }

@@ -3,9 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use clap::CommandFactory;
 
-use crate::Cli;
 use crate::severity::Severity;
 
 #[derive(clap::Args)]
@@ -14,10 +12,10 @@ pub struct Arguments {
     dir: PathBuf,
 }
 
-pub fn run(arguments: &Arguments) -> Result<Severity> {
+pub fn run(arguments: &Arguments, program: clap::Command) -> Result<Severity> {
     let dir = &arguments.dir;
     std::fs::create_dir_all(dir)
-        .and_then(|()| clap_mangen::generate_to(Cli::command(), dir))
-        .with_context(|| format!("{}: the pages cannot be written", dir.display()))?;
+        .and_then(|()| clap_mangen::generate_to(program, dir))
+        .with_context(|| format!("{}: cannot write the pages", dir.display()))?;
     Ok(Severity::Fine)
 }

@@ -1,4 +1,4 @@
-//! One module per command: its arguments, and what it does.
+//! The command line. Each command has a module: its arguments, and what it does.
 
 mod agent;
 mod check;
@@ -17,43 +17,60 @@ mod secret;
 mod status;
 mod watch;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use clap::{CommandFactory, Parser};
 
 use crate::severity::Severity;
+
+/// Inspect and control the session ticket keys of TLS servers, and test servers from outside.
+#[derive(Parser)]
+#[command(name = "tktrot", version, max_term_width = 100)]
+#[command(
+    after_long_help = "Exit status: 0 all is well, 1 something deserves a look, 2 something \
+    is wrong or the command failed, 64 the command line is wrong."
+)]
+pub struct Cli {
+    /// The settings file; by default /etc/tktrot/tktrot.toml, if there is one.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    #[command(subcommand)]
+    pub command: Command,
+}
 
 #[derive(clap::Subcommand)]
 pub enum Command {
     /// Starts a server under libtktrot
     Run(run::Arguments),
-    /// Tells whether it will work here, and if not, why
+    /// Checks whether libtktrot will work here, and if not, why
     Check(check::Arguments),
     /// Shows rings: exposure, keys, who uses them, what is wrong
     Status(status::Arguments),
     /// Shows a ring live, until q
     Watch(watch::Arguments),
-    /// Makes a new key now; the old one decrypts on
+    /// Makes a new key now; the old one goes on decrypting
     Rotate(rotate::Arguments),
-    /// Ends keys now, in every process of this host
+    /// Revokes keys now, in every process of this host
     Revoke(revoke::Arguments),
     /// Lists ring files, shows one, removes one that nobody uses
     Ring(ring::Arguments),
     /// Tests servers from outside: what they do with session tickets
     Probe(probe::Arguments),
-    /// Puts the ticket keys of another server's file into a ring, so that its tickets go on
+    /// Imports ticket keys from a server's key file, so that its tickets stay valid
     Import(import::Arguments),
     /// Writes a ring's keys to a file, for servers that do not run under libtktrot
     Export(export::Arguments),
-    /// Makes the secret that the hosts of a fleet have in common
+    /// Makes the secret that the hosts of a fleet share
     Secret(secret::Arguments),
-    /// Looks at the settings file
+    /// Checks the settings file
     Config(config::Arguments),
     /// Owns a ring and shares its keys with the other hosts of a fleet
     Agent(agent::Arguments),
-    /// Shows the hosts with which the agent of a ring shares keys
+    /// Shows the hosts with which the agent shares the keys of a ring
     Peers(peers::Arguments),
-    /// Prints the completions of a shell
+    /// Prints completions for a shell
     #[command(hide = true)]
     Completions(completions::Arguments),
     /// Writes the man pages
@@ -62,12 +79,12 @@ pub enum Command {
 }
 
 impl Command {
-    /// True if it goes on for long, and with one ring.
+    /// True for the command that does not end by itself, and has one ring.
     pub fn stays(&self) -> bool {
         matches!(self, Command::Agent(_))
     }
 
-    /// Does it; `config` is the settings file, if one was named.
+    /// Runs the command; `config` is the settings file, if one was named.
     pub fn run(&self, config: Option<&Path>) -> Result<Severity> {
         match self {
             Command::Run(arguments) => run::run(arguments, config),
@@ -84,8 +101,8 @@ impl Command {
             Command::Config(arguments) => config::run(arguments, config),
             Command::Agent(arguments) => agent::run(arguments, config),
             Command::Peers(arguments) => peers::run(arguments, config),
-            Command::Completions(arguments) => completions::run(arguments),
-            Command::Man(arguments) => man::run(arguments),
+            Command::Completions(arguments) => completions::run(arguments, Cli::command()),
+            Command::Man(arguments) => man::run(arguments, Cli::command()),
         }
     }
 }

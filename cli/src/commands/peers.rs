@@ -8,9 +8,7 @@ use clap::ValueEnum;
 use comfy_table::{Table, presets};
 
 use super::agent::ask;
-use crate::output::in_words;
-use crate::output::printable;
-use crate::output::{out, outln};
+use crate::output::{in_words, out, outln, printable};
 use crate::rings::RingArgument;
 use crate::settings;
 use crate::severity::Severity;
@@ -20,13 +18,13 @@ use tktrot_agent::figures::{Figures, Peer, Redis, Sharing, State};
 
 #[derive(clap::Args)]
 #[command(after_long_help = "\
-Exit status: 0 if every peer is up and has told what it holds, and every export is current; 1 if not; \
-2 if no agent answers.")]
+Exit status: 0 if every peer is up and has sent its keys, and every export is current; 1 if not; 2 if no \
+agent answers.")]
 pub struct Arguments {
     #[command(flatten)]
     ring: RingArgument,
 
-    /// As JSON (docs/schemas/peers.schema.json)
+    /// Prints JSON (docs/schemas/peers.schema.json)
     #[arg(long)]
     json: bool,
 }
@@ -82,8 +80,7 @@ fn told(figures: &Figures) -> String {
     for peer in &figures.told.peers {
         table.add_row(row(peer));
     }
-    let synced =
-        if figures.told.synced { "" } else { "not every peer has told what it holds yet\n" };
+    let synced = if figures.told.synced { "" } else { "not every peer has sent its keys yet\n" };
     let up = figures.others().filter(|peer| peer.state == State::Up).count();
     format!(
         "{head}\n{up} of {} peers up\n{synced}\n{}\n",
@@ -92,7 +89,7 @@ fn told(figures: &Figures) -> String {
     )
 }
 
-/// Nothing where there is none.
+/// A table of the exports; empty if there are none.
 fn exports(exports: &[ExportStatus]) -> String {
     if exports.is_empty() {
         return String::new();

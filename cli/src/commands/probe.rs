@@ -11,58 +11,58 @@ use crate::probe::starttls::Starttls;
 use crate::probe::{findings, measure};
 use crate::severity::Severity;
 
-/// More are not tested: each address is tested with each name.
+/// Each address is tested with each name; more pairs than this are left out.
 const MAX_ENDPOINTS: usize = 64;
 const HTTPS: u16 = 443;
 
 #[derive(clap::Args)]
 #[command(
-    after_long_help = "Every address of every HOST is tested with TLS 1.2 and 1.3: is a ticket \
-    issued, is it resumed at this address, at the other ones with the same name, and under other \
-    names; how long is it said to live; is its key one that can be guessed. Certificates are not \
-    verified, only their dates are looked at."
+    after_long_help = "Tests every address of every HOST with TLS 1.2 and 1.3: whether a ticket \
+    is issued; whether it is resumed at this address, at the other addresses with the same name, and \
+    under other names; what lifetime the server announces; and whether its key can be guessed. \
+    Certificates are not verified, only their dates are checked."
 )]
 pub struct Arguments {
-    /// The servers; the port is 443 or that of --starttls.
+    /// The servers; the default port is 443, or that of --starttls.
     #[arg(required = true, value_name = "HOST[:PORT]")]
     hosts: Vec<Host>,
 
-    /// Says this server name instead of HOST; '' for none. With several, tickets of each are
+    /// Sends this server name instead of HOST; '' for none. With several, tickets of each are
     /// offered under the others.
     #[arg(long, value_name = "NAME", value_parser = name)]
     sni: Vec<String>,
 
-    /// So many full handshakes for each address, name and version.
+    /// Number of full handshakes for each address, name and version.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
     times: u32,
 
-    /// Goes on for so long (30s, 10m, 1h): when does the key change, and is the first ticket
-    /// still resumed.
+    /// Goes on for this long (30s, 10m, 1h), to see when the key changes and whether the first
+    /// ticket is still resumed.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     watch: Option<Duration>,
 
-    /// The protocol, if it begins without TLS.
+    /// The protocol to speak before TLS.
     #[arg(long, value_name = "PROTOCOL")]
     starttls: Option<Starttls>,
 
-    /// The limit of each step of a connection.
+    /// Time limit for each step of a connection.
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
     timeout: Duration,
 
-    /// Prints JSON, described in docs/schemas/probe.schema.json.
+    /// Prints JSON (docs/schemas/probe.schema.json)
     #[arg(long)]
     json: bool,
 }
 
-/// As a client can say it (RFC 6066, section 3), or empty.
+/// For clap: a name that a client can send (RFC 6066, section 3), or none.
 fn name(text: &str) -> Result<String, String> {
     let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
     let is_one = text.len() <= 253 && text.bytes().all(is_part);
-    if is_one { Ok(text.to_owned()) } else { Err("accepted is a host name, or ''".into()) }
+    if is_one { Ok(text.to_owned()) } else { Err("accepted: a host name, or ''".into()) }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    let accepted = || "accepted are 100ms to 7d, such as 500ms, 30s, 10m, 1h".to_owned();
+    let accepted = || "accepted: 100ms to 7d, such as 500ms, 30s, 10m, 1h".to_owned();
     let digits = text.trim_end_matches(|last: char| last.is_ascii_alphabetic());
     let milliseconds = match &text[digits.len()..] {
         "ms" => 1,

@@ -25,7 +25,7 @@ pub struct Arguments {
     #[command(flatten)]
     which: Which,
 
-    /// On every host of the fleet, by the ring's agent.
+    /// Revokes on every host of the fleet, through the ring's agent.
     #[arg(long)]
     fleet: bool,
 
@@ -37,11 +37,11 @@ pub struct Arguments {
 #[derive(clap::Args)]
 #[group(required = true, multiple = false)]
 struct Which {
-    /// The key whose name begins with these hex digits, as `tktrot status` shows them.
+    /// Revokes the key whose name begins with these hex digits, as `tktrot status` shows them.
     #[arg(long, value_name = "PREFIX", value_parser = prefix)]
     key: Option<String>,
 
-    /// Every key there is.
+    /// Revokes every key.
     #[arg(long)]
     all: bool,
 }
@@ -49,7 +49,7 @@ struct Which {
 fn prefix(text: &str) -> Result<String, String> {
     let is_one =
         (1..=32).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if is_one { Ok(text.to_lowercase()) } else { Err("accepted are 1 to 32 hex digits".into()) }
+    if is_one { Ok(text.to_lowercase()) } else { Err("accepted: 1 to 32 hex digits".into()) }
 }
 
 impl Which {
@@ -80,7 +80,7 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
         ensure!(!meant.is_empty(), "{}: no key's name begins with {prefix}", path.display());
         ensure!(
             meant.len() == 1,
-            "{}: {} keys' names begin with {prefix}: {}; give more digits",
+            "{}: the names of {} keys begin with {prefix}: {}; give more digits",
             path.display(),
             meant.len(),
             names.join(", ")
@@ -88,7 +88,7 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     }
     if !arguments.yes {
         confirm(&format!(
-            "{}: end {}? Their tickets become full handshakes.",
+            "{}: revoke {}? Clients with their tickets will do full handshakes.",
             path.display(),
             match arguments.fleet && which.all {
                 true => "every key of the fleet".into(),
@@ -104,7 +104,7 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
         }
         let keyring = match target.open() {
             Ok(keyring) => keyring,
-            // It may be looked at, and not be written.
+            // This user may read it, but not write to it.
             Err(error) if target.is_removed() => {
                 unreached.push(error);
                 continue;
@@ -114,8 +114,8 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
         revoke(&keyring, &target.name(), which)?;
         if !target.is_removed() && keyring.is_governed() {
             errln!(
-                "{}: an agent governs this ring; on other hosts keys live on: --fleet ends them \
-                 there",
+                "{}: an agent governs this ring, and the keys live on at other hosts: --fleet ends \
+                 them there, too",
                 path.display()
             );
         }
@@ -138,7 +138,7 @@ fn revoke(keyring: &Keyring, name: &str, which: &Which) -> Result<()> {
     Ok(())
 }
 
-/// Not only here: the agent tells its peers.
+/// Revokes through the agent, which tells its peers.
 fn revoke_everywhere(place: &Place, which: &Which, meant: &[KeyFacts]) -> Result<Severity> {
     let keys = match which.all {
         true => control::Which::All(control::All::All),
@@ -157,7 +157,7 @@ fn count(keys: usize) -> String {
     if keys == 1 { "1 key".into() } else { format!("{keys} keys") }
 }
 
-/// Asks on the terminal. Anything but yes is no.
+/// Asks on the terminal; anything but yes means no.
 fn confirm(question: &str) -> Result<()> {
     let stdin = std::io::stdin();
     if !stdin.is_terminal() {

@@ -17,12 +17,12 @@ use crate::severity::Severity;
 #[derive(clap::Args)]
 pub struct Arguments {
     #[command(subcommand)]
-    deed: Deed,
+    action: Action,
 }
 
 #[derive(clap::Subcommand)]
-enum Deed {
-    /// Lists the rings of this machine: their files, and how many use them
+enum Action {
+    /// Lists the rings of this machine: their files, and how many processes use them
     List(ListArguments),
     /// Shows one ring file, and who has it
     Show(ShowArguments),
@@ -32,42 +32,42 @@ enum Deed {
 
 #[derive(clap::Args)]
 #[command(after_long_help = "\
-Looks into the directories in which servers make rings: /run/tktrot, /dev/shm/tktrot, those of all users, \
-and dir of the settings (TKTROT_DIR); and lists what processes have elsewhere. A user who is not root has his \
-own alone. A ring whose file was removed is listed as long as a process has it.
+Searches the directories in which servers make rings: /run/tktrot, /dev/shm/tktrot, those of all users, \
+and dir in the settings (TKTROT_DIR); and lists the rings that processes have elsewhere. Users other than \
+root see only their own. A ring whose file was removed is listed as long as a process has it.
 
-Exit status: 0 if all can be read, or are for servers of another version; 1 if one cannot, or its file was \
-removed, or a directory cannot be read; 2 if one that was named with --dir cannot.")]
+Exit status: 0 if every ring can be read or is for servers of another version; 1 if one cannot be read, its \
+file was removed, or a directory cannot be read; 2 if a directory named with --dir cannot be read.")]
 struct ListArguments {
-    /// Looks into these directories, too.
+    /// Searches these directories, too.
     #[arg(long, value_name = "DIR", num_args = 1..)]
     dir: Vec<PathBuf>,
 
-    /// As JSON (docs/schemas/ring-list.schema.json)
+    /// Prints JSON (docs/schemas/ring-list.schema.json)
     #[arg(long)]
     json: bool,
 }
 
 #[derive(clap::Args)]
 #[command(after_long_help = "\
-What is in the ring is shown by `tktrot status`.
+`tktrot status` shows what is in the ring.
 
-Exit status: as that of `tktrot ring list`; 2 if there is no such ring.")]
+Exit status: as for `tktrot ring list`; 2 if there is no such ring.")]
 struct ShowArguments {
     #[command(flatten)]
     ring: RingArgument,
 
-    /// As JSON (docs/schemas/ring-show.schema.json)
+    /// Prints JSON (docs/schemas/ring-show.schema.json)
     #[arg(long)]
     json: bool,
 }
 
 #[derive(clap::Args)]
 #[command(after_long_help = "\
-Refuses while anybody uses the ring: a process that has it mapped, one in another container that told the \
-ring of itself and lives, an agent that governs it. A server that starts at the same moment makes a new \
-ring. The keys are erased before the file is removed. Where servers of another version made the file, or it \
-is no ring, no lock can be taken that keeps them away: then nobody may have it mapped.
+Refuses while the ring is in use: by a process that maps it, by a live process in another container that \
+has registered in it, or by an agent that governs it. A server that starts at the same moment makes a new \
+ring. The keys are erased before the file is removed. If servers of another version made the file, or it is \
+not a ring, no lock can keep them out: then it is removed only if no process maps it.
 
 Exit status: 0 if it was removed, 2 if not.")]
 struct RemoveArguments {
@@ -75,24 +75,24 @@ struct RemoveArguments {
     #[arg(value_name = "RING", value_parser = rings::checked)]
     ring: OsString,
 
-    /// Removes it although there are processes that cannot be looked at, and so may use it. One that is
-    /// seen to be in use is never removed.
+    /// Removes it although some processes cannot be inspected and may use it. A ring that is seen to
+    /// be in use is never removed.
     #[arg(long)]
     force: bool,
 }
 
 pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     let settings = settings::read(config)?;
-    match &arguments.deed {
-        Deed::List(arguments) => list(arguments, &settings),
-        Deed::Show(arguments) => show(arguments, &settings),
-        Deed::Remove(arguments) => remove(arguments, &settings),
+    match &arguments.action {
+        Action::List(arguments) => list(arguments, &settings),
+        Action::Show(arguments) => show(arguments, &settings),
+        Action::Remove(arguments) => remove(arguments, &settings),
     }
 }
 
 fn list(arguments: &ListArguments, settings: &Settings) -> Result<Severity> {
     let found = search::find(&arguments.dir, settings);
-    // One that went away meanwhile is none.
+    // A ring that was removed meanwhile is left out.
     let facts = found.rings.iter().filter_map(|target| RingFile::of(target, settings));
     let rings: Vec<_> = facts.collect();
     let of_dirs = found.unsearched.iter().map(|dir| match dir.was_named {
@@ -120,9 +120,9 @@ fn show(arguments: &ShowArguments, settings: &Settings) -> Result<Severity> {
     let rings: Vec<_> =
         targets.iter().filter_map(|target| RingFile::of(target, settings)).collect();
     if rings.is_empty() {
-        // Says what is there instead, or whose the directory is.
+        // Fails with what is there instead, or with who owns the directory.
         rings::look_at(&places[0])?;
-        bail!("{}: it went away meanwhile", places[0].path().display());
+        bail!("{}: it was removed meanwhile", places[0].path().display());
     }
     let severity = rings.iter().map(RingFile::severity).max().unwrap_or(Severity::Fine);
     if arguments.json {
@@ -137,7 +137,7 @@ fn show(arguments: &ShowArguments, settings: &Settings) -> Result<Severity> {
 }
 
 fn remove(arguments: &RemoveArguments, settings: &Settings) -> Result<Severity> {
-    // Of several versions that of this one; another is removed by its path.
+    // Of several versions, this one's; the others are removed by their paths.
     let argument = RingArgument { ring: Some(arguments.ring.clone()) };
     let place = argument.files(settings)?.remove(0);
     let targets = NamedRing::all(std::slice::from_ref(&place));

@@ -18,7 +18,7 @@ pub struct Arguments {
     #[command(flatten)]
     ring: RingArgument,
 
-    /// By the ring's agent: the key encrypts as soon as the whole fleet has it.
+    /// Rotates through the ring's agent: the key encrypts as soon as the whole fleet has it.
     #[arg(long)]
     fleet: bool,
 }
@@ -29,7 +29,7 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
         let place = arguments.ring.place(&settings)?;
         let Rotated { key, peers } = ask(&place, &Question::Rotate {})?;
         outln!(
-            "{}: key {key} encrypts, which {} acknowledged; the former ones decrypt to their ends",
+            "{}: key {key} encrypts; {} acknowledged it; the former keys decrypt until they end",
             place.path().display(),
             match peers {
                 1 => "1 peer has".into(),
@@ -54,8 +54,8 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
         rotate(&keyring, &target.name())?;
         if !target.is_removed() && keyring.is_governed() {
             errln!(
-                "{}: an agent governs this ring; other hosts learn of the key within a second, and \
-                 cannot use its tickets before: with --fleet it encrypts when they can",
+                "{}: an agent governs this ring; other hosts learn of the key within a second and \
+                 cannot open its tickets before that: with --fleet it encrypts once they can",
                 path.display()
             );
         }
@@ -68,9 +68,9 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
 }
 
 fn rotate(keyring: &Keyring, name: &str) -> Result<()> {
-    // What those asked for that have ended no longer counts, from this key on.
+    // From this key on, what processes asked for that have ended no longer counts.
     keyring.reconsider().map_err(|failure| anyhow!("{name}: {failure}"))?;
     keyring.rotate().map_err(|failure| anyhow!("{name}: {failure}"))?;
-    outln!("{name}: a new key encrypts; the former ones decrypt to their ends");
+    outln!("{name}: a new key encrypts; the former keys decrypt until they end");
     Ok(())
 }

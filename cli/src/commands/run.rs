@@ -27,15 +27,15 @@ pub struct Arguments {
     #[arg(long, value_name = "RING")]
     ring: Option<OsString>,
 
-    /// The service's label: tickets of another label do not open
+    /// The service's label: tickets with another label are refused
     #[arg(long)]
     label: Option<OsString>,
 
-    /// What tickets are bound to: some of cert,verify,sni, or none
+    /// What tickets are bound to: any of cert,verify,sni; or none
     #[arg(long, value_name = "PARTS")]
     bind: Option<OsString>,
 
-    /// Any problem stops the server at its start
+    /// Does not start the server if there is any problem
     #[arg(long)]
     strict: bool,
 
@@ -71,15 +71,15 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     let (program, rest) = arguments.command.split_first().context("no program")?;
     let error = process::Command::new(program)
         .args(rest)
-        // What the environment says goes over the settings file, the command line over both.
+        // The environment overrides the settings file, and the command line both.
         .envs(settings.variables.into_iter().filter(|(name, _)| env::var_os(name).is_none()))
         .envs(given)
         .env("LD_PRELOAD", preload(&shim, env::var_os("LD_PRELOAD").as_deref()))
         .exec();
-    bail!("{}: it cannot be run: {error}", Path::new(program).display())
+    bail!("{}: cannot be run: {error}", Path::new(program).display())
 }
 
-/// The shim, and what was preloaded before.
+/// The shim, followed by what was preloaded already.
 fn preload(shim: &Path, before: Option<&OsStr>) -> OsString {
     let mut list = shim.as_os_str().to_owned();
     if let Some(before) = before.filter(|before| !before.is_empty()) {

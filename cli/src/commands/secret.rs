@@ -14,20 +14,20 @@ use crate::severity::Severity;
 #[derive(clap::Args)]
 pub struct Arguments {
     #[command(subcommand)]
-    deed: Deed,
+    action: Action,
 }
 
 #[derive(clap::Subcommand)]
-enum Deed {
-    /// Writes a new fleet secret to a file that is not there yet
+enum Action {
+    /// Writes a new fleet secret to a new file
     New(New),
 }
 
 #[derive(clap::Args)]
 #[command(after_long_help = "\
-Every host of a fleet needs the same one: make it once, and bring it to the others as you bring private \
-keys there, for whoever has it can join the fleet. The file is for its owner alone (mode 0600), and one \
-that is there is never replaced.")]
+All hosts of a fleet need the same secret: make it once and copy it to the others as you copy private \
+keys, because whoever has it can join the fleet. Only its owner can read the file (mode 0600), and an \
+existing file is never replaced.")]
 struct New {
     /// The file, for example /etc/tktrot/fleet.secret.
     #[arg(value_name = "FILE")]
@@ -35,23 +35,24 @@ struct New {
 }
 
 pub fn run(arguments: &Arguments) -> Result<Severity> {
-    let Deed::New(New { file }) = &arguments.deed;
+    let Action::New(New { file }) = &arguments.action;
     create(file).with_context(|| file.display().to_string())?;
-    outln!("{}: a new fleet secret; every host of the fleet needs it", file.display());
+    outln!("{}: wrote a new fleet secret; every host of the fleet needs it", file.display());
     Ok(Severity::Fine)
 }
 
 fn create(path: &Path) -> Result<()> {
-    let text = FleetSecret::generate().context("OpenSSL's generator gives no secret")?;
+    let text = FleetSecret::generate().context("OpenSSL's random number generator failed")?;
     // create_new also refuses a symbolic link, wherever that leads.
     let file = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            bail!("it is there already, and hosts may need what is in it: name a new file")
+            bail!("the file exists, and hosts may need what is in it: name a new file")
         }
         opened => opened?,
     };
     write(file, text.as_bytes()).inspect_err(|_| {
-        // Half a secret is none. That it cannot be removed either changes nothing about the error.
+        // Half a secret is useless. If it cannot be removed either, the first error is still the one to
+        // report.
         let _ = fs::remove_file(path);
     })?;
     Ok(())

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use crate::output::printable;
-use crate::output::{out, width};
+use anyhow::Result;
+
+use crate::output::{out, printable, width};
 use crate::rings::{self, NamedRing, RingArgument};
 use crate::settings::{self, Settings};
 use crate::severity::Severity;
@@ -15,12 +16,11 @@ use crate::status::json::{Document, Ring};
 use crate::status::observer::Observer;
 use crate::status::ring::RingStatus;
 use crate::status::{prometheus, text};
-use anyhow::Result;
 
 #[derive(clap::Args)]
 #[command(
-    after_long_help = "Exit status: that of the worst alarm. 0 none, 1 something deserves a \
-    look, 2 something is wrong or a ring cannot be read. A remark changes nothing in it."
+    after_long_help = "Exit status: that of the worst alarm: 0 no alarm, 1 something deserves \
+    a look, 2 something is wrong or a ring cannot be read. Remarks do not count."
 )]
 pub struct Arguments {
     #[command(flatten)]
@@ -29,7 +29,7 @@ pub struct Arguments {
     #[command(flatten)]
     form: Form,
 
-    /// Looks twice, so many seconds apart, and tells what happened per second.
+    /// Looks twice, this many seconds apart, and shows what happened per second.
     #[arg(long, value_name = "SECONDS", value_parser = interval, conflicts_with = "prometheus")]
     interval: Option<Duration>,
 }
@@ -37,22 +37,22 @@ pub struct Arguments {
 #[derive(clap::Args)]
 #[group(multiple = false)]
 struct Form {
-    /// As JSON (docs/schemas/status.schema.json)
+    /// Prints JSON (docs/schemas/status.schema.json)
     #[arg(long)]
     json: bool,
 
-    /// As metrics in Prometheus' text format
+    /// Prints metrics in Prometheus' text format
     #[arg(long)]
     prometheus: bool,
 }
 
-/// For clap: seconds, with a fraction if need be.
+/// For clap: seconds, with or without a fraction.
 pub fn interval(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().ok().filter(|seconds| (0.1..=3600.0).contains(seconds));
-    seconds.map(Duration::from_secs_f64).ok_or("accepted are 0.1 to 3600 seconds".into())
+    seconds.map(Duration::from_secs_f64).ok_or("accepted: 0.1 to 3600 seconds".into())
 }
 
-/// A ring by name, what was read of it or why it was not, and what happened per second.
+/// A ring, what was read of it or why that failed, and what happened per second.
 struct Seen {
     name: String,
     path: String,
@@ -64,7 +64,7 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     let settings = settings::read(config)?;
     let places = arguments.ring.places(&settings)?;
     let targets = NamedRing::all(&places);
-    // One ring that cannot be read is the command's failure, whatever the form.
+    // If there is only one ring and it cannot be read, the command fails, whatever the form.
     if let [target @ NamedRing::At(_)] = &*targets {
         target.look()?;
     }
@@ -74,27 +74,27 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     Ok(worst)
 }
 
-/// A ring to look at, or why that cannot be; by name.
-struct Subject {
+/// A ring to look at, or why that is impossible.
+struct Candidate {
     name: String,
     path: PathBuf,
     observer: Result<Observer, String>,
 }
 
-impl Subject {
-    fn of(target: &NamedRing, settings: &Settings) -> Subject {
+impl Candidate {
+    fn of(target: &NamedRing, settings: &Settings) -> Candidate {
         let path = target.path();
         let name = rings::title(&path);
         match target {
             NamedRing::At(place) => {
                 let observer = Ok(Observer::new(place.clone(), settings));
-                Subject { name, path, observer }
+                Candidate { name, path, observer }
             }
             NamedRing::Removed(orphan) => {
                 let name = format!("{name} (removed, in {})", orphan.owners());
                 let view = target.look().map_err(|error| format!("{error:#}"));
                 let observer = view.map(|view| Observer::of_removed(path.clone(), view, settings));
-                Subject { name, path, observer }
+                Candidate { name, path, observer }
             }
         }
     }
@@ -113,12 +113,13 @@ impl Subject {
 }
 
 fn look(targets: &[NamedRing], settings: &Settings, interval: Option<Duration>) -> Vec<Seen> {
-    let mut subjects: Vec<_> = targets.iter().map(|target| Subject::of(target, settings)).collect();
+    let mut candidates: Vec<_> =
+        targets.iter().map(|target| Candidate::of(target, settings)).collect();
     if let Some(interval) = interval {
-        subjects.iter_mut().for_each(|subject| drop(subject.read()));
+        candidates.iter_mut().for_each(|candidate| drop(candidate.read()));
         thread::sleep(interval);
     }
-    subjects.into_iter().map(|subject| subject.seen(interval.is_some())).collect()
+    candidates.into_iter().map(|candidate| candidate.seen(interval.is_some())).collect()
 }
 
 fn told(seen: &[Seen], form: &Form) -> Result<String> {

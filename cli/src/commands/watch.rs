@@ -15,8 +15,8 @@ use crate::watch::rounds::{self, Rounds};
 
 #[derive(clap::Args)]
 #[command(
-    after_long_help = "On a terminal it draws, and q or Ctrl-C leaves. Else it prints a line \
-    each interval, and the exit status is that of the last one's worst alarm."
+    after_long_help = "On a terminal it draws, until q or Ctrl-C. Otherwise it prints a line at \
+    each interval, and the exit status is that of the worst alarm in the last line."
 )]
 pub struct Arguments {
     #[command(flatten)]
@@ -26,7 +26,7 @@ pub struct Arguments {
     #[arg(long, value_name = "SECONDS", value_parser = interval, default_value = "1")]
     interval: Duration,
 
-    /// Ends after so many looks.
+    /// Ends after this many looks.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
 }
@@ -35,7 +35,7 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     let settings = settings::read(config)?;
     let place = arguments.ring.place(&settings)?;
     let observer = Observer::new(place, &settings);
-    // What is wrong at the start, as a ring that is not there, is told at once.
+    // A ring that is not there at the start is an error at once.
     observer.look()?;
     let all = Rounds { interval: arguments.interval, count: arguments.count };
     if std::io::stdout().is_terminal() && std::io::stdin().is_terminal() {

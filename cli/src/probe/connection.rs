@@ -1,4 +1,4 @@
-//! One connection, from TCP to the tickets that it brings.
+//! One connection, from TCP to the sessions that it brings.
 
 use std::ffi::{c_uchar, c_ulong};
 use std::fmt;
@@ -22,12 +22,12 @@ use super::endpoint::Endpoint;
 use super::failure::{Failure, Stage};
 use super::starttls::Starttls;
 
-/// TLS 1.3 brings tickets after the handshake, some servers only with their first answer. One that
-/// has not sent any until then sends none.
+/// TLS 1.3 servers send tickets after the handshake, some only with their first answer. If none has
+/// come by then, none will.
 const TICKET_PATIENCE: Duration = Duration::from_secs(2);
-/// Silence after a ticket: that was the last one.
+/// After so much silence a ticket is taken for the last one.
 const TICKET_SLICE: Duration = Duration::from_millis(100);
-/// Servers that have only this are old, yet have tickets (openssl/ssl.h).
+/// Also talks to old servers without secure renegotiation, which have tickets, too (openssl/ssl.h).
 const LEGACY_SERVER_CONNECT: u64 = 0x4;
 
 /// The versions of TLS that have tickets worth testing.
@@ -55,14 +55,14 @@ impl fmt::Display for Version {
 /// How to connect.
 #[derive(Clone, Copy)]
 pub struct Connector {
-    /// For each step.
+    /// The limit for each step.
     pub timeout: Duration,
     pub starttls: Option<Starttls>,
 }
 
-/// What came of a connection that got through its handshake.
+/// The result of a connection whose handshake succeeded.
 pub struct Connected {
-    /// Whether the server took the session that was offered.
+    /// True if the server resumed the session that was offered.
     pub resumed: bool,
     pub sessions: Vec<Session>,
     pub certificate: Option<X509>,
@@ -72,7 +72,7 @@ pub struct Connected {
 type Received = Arc<Mutex<Vec<Session>>>;
 
 impl Connector {
-    /// Connects, with this session if there is one, and collects the sessions that come.
+    /// Connects, offers the session if there is one, and collects the sessions that the server sends.
     pub fn connect(
         &self,
         endpoint: &Endpoint,
@@ -105,7 +105,7 @@ impl Connector {
         Ok(Connected { resumed, sessions, certificate })
     }
 
-    /// Says something and reads until the tickets are there, or will not come. How the connection
+    /// Sends something and reads until the tickets have come, or will not come. How the connection
     /// ends does not matter: servers close it in many ways.
     fn await_tickets(
         &self,
@@ -147,8 +147,8 @@ fn request(endpoint: &Endpoint) -> Vec<u8> {
     .into_bytes()
 }
 
-/// A client that speaks one version, takes any certificate and any cipher: it is to see what
-/// there is.
+/// A client that speaks one version and accepts any certificate and any cipher, to see what there
+/// is.
 fn ssl(
     endpoint: &Endpoint,
     version: Version,
@@ -191,7 +191,7 @@ fn lock(received: &Received) -> std::sync::MutexGuard<'_, Vec<Session>> {
     received.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// A handshake takes some KiB; a server that sends more than this wants to keep us busy.
+/// A handshake takes some KiB; a server that sends more than this is up to something else.
 const MAX_RECEIVED: usize = 1024 * 1024;
 
 /// A TCP connection that limits how long a step may take and how much may come.
@@ -211,13 +211,13 @@ impl Wire {
         Ok(Wire { tcp, deadline, slice: None, received: 0 })
     }
 
-    /// Begins a step that may take this long altogether.
+    /// Begins a step with this time limit.
     fn begin(&mut self, limit: Duration) {
         self.deadline = Instant::now() + limit;
         self.slice = None;
     }
 
-    /// As [`Wire::begin`], and a read that waits for a slice of this in vain returns `WouldBlock`.
+    /// Like [`Wire::begin`], but a read returns `WouldBlock` after a slice without data.
     fn begin_in_slices(&mut self, limit: Duration, slice: Duration) {
         self.begin(limit);
         self.slice = Some(slice);
@@ -243,7 +243,9 @@ impl Read for Wire {
         let len = if wait < remaining { read? } else { read.map_err(timed_out)? };
         self.received += len;
         if self.received > MAX_RECEIVED {
-            return Err(io::Error::other(format!("the server sent over {MAX_RECEIVED} bytes")));
+            return Err(io::Error::other(format!(
+                "the server sent more than {MAX_RECEIVED} bytes"
+            )));
         }
         Ok(len)
     }
@@ -270,13 +272,14 @@ unsafe extern "C" {
     fn SSL_SESSION_get_ticket_lifetime_hint(session: *const SSL_SESSION) -> c_ulong;
 }
 
-/// A ticket that is no longer than a session id can hold no session: the server looks it up.
+/// A ticket that is no longer than a session id cannot contain a session: the server looks it up.
 const MAX_SESSION_ID: usize = 32;
 
-/// It has no `Debug`: nobody is to print a ticket or a master secret.
+/// A TLS session as a server sent it, for a later connection to offer. It has no `Debug`, because it
+/// holds a ticket and a master secret.
 #[derive(Clone)]
 pub struct Session {
-    /// The session, serialized: a connection that dies spoils the session that it used.
+    /// The session, serialized: a connection that fails spoils the session that it used.
     der: Vec<u8>,
     /// Empty if the server gave a session id and no ticket.
     ticket: Vec<u8>,
@@ -301,17 +304,17 @@ impl Session {
         SslSession::from_der(&self.der)
     }
 
-    /// The ticket, if the session is in it.
+    /// The ticket, if it contains the session.
     pub fn ticket(&self) -> Option<&[u8]> {
         (self.ticket.len() > MAX_SESSION_ID).then_some(&self.ticket)
     }
 
-    /// How long the server says that it will do; None if it does not say.
+    /// The lifetime that the server announced; `None` without a ticket.
     pub fn lifetime(&self) -> Option<Duration> {
         (!self.ticket.is_empty()).then_some(self.hint)
     }
 
-    /// Whether the server said that it would do no longer than this.
+    /// True if the announced lifetime is over.
     pub fn is_over(&self) -> bool {
         !self.hint.is_zero() && self.received.elapsed() >= self.hint
     }

@@ -1,4 +1,4 @@
-//! What the command line names, and the addresses that stand behind it.
+//! The hosts on the command line, and the addresses and names with which they are tested.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
@@ -22,9 +22,9 @@ impl FromStr for Host {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Host, String> {
-        const ACCEPTED: &str = "accepted is HOST, HOST:PORT, IPV6 or [IPV6]:PORT";
+        const ACCEPTED: &str = "accepted: HOST, HOST:PORT, IPV6 or [IPV6]:PORT";
         let wrong = |_| ACCEPTED.to_owned();
-        // An IPv6 address without brackets is full of colons, none of which is a port's.
+        // The colons of an IPv6 address without brackets do not introduce a port.
         if let Ok(address) = text.parse::<Ipv6Addr>() {
             return Ok(Host { host: address.to_string(), port: None });
         }
@@ -64,7 +64,7 @@ impl fmt::Display for Host {
     }
 }
 
-/// Where a ticket is got or offered: an address, and the name that the client says.
+/// Where a ticket is obtained or offered: an address, and the name that the client sends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Endpoint {
     pub address: SocketAddr,
@@ -78,7 +78,7 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// A target and what the resolver said.
+/// A host, and what the resolver said.
 #[derive(Serialize)]
 pub struct Resolved {
     /// As on the command line, with the port.
@@ -88,7 +88,7 @@ pub struct Resolved {
     pub error: Option<String>,
 }
 
-/// All the addresses of a target, at most after `limit`.
+/// Looks up all addresses of a host, for at most `limit`.
 pub fn resolve(target: &Host, default_port: u16, limit: Duration) -> Resolved {
     let target = Host { host: target.host.clone(), port: target.port.or(Some(default_port)) };
     let name = (target.host.clone(), target.port.unwrap_or(default_port));
@@ -113,8 +113,8 @@ pub fn resolve(target: &Host, default_port: u16, limit: Duration) -> Resolved {
     resolved
 }
 
-/// The endpoints of a target: each address with each of the names, which are the host's own unless
-/// others are given. The empty name stands for none.
+/// The endpoints of a host: each address with each of the names, or with the host's own name if none
+/// are given. The empty name means that none is sent.
 pub fn endpoints(host: &Host, addresses: &[SocketAddr], names: &[String]) -> Vec<Endpoint> {
     let own = host.host.parse::<IpAddr>().is_err().then(|| host.host.clone());
     let names: Vec<Option<String>> = if names.is_empty() {

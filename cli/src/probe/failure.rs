@@ -7,25 +7,25 @@ use openssl::error::ErrorStack;
 use openssl::ssl;
 use serde::Serialize;
 
-/// What kind of failure, as far as it makes a difference to who reads it.
+/// The kind of a failure, as far as it makes a difference to the reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FailureKind {
     /// Nobody listens.
     Refused,
-    /// There is no way from here to there.
+    /// There is no route to the address.
     Unreachable,
-    /// Nothing came within the limit of a step.
+    /// No answer within the time limit of a step.
     Timeout,
     /// The server closed or reset the connection.
     Closed,
-    /// What came is not TLS.
+    /// The answer is not TLS.
     NotTls,
     /// The server does not speak this version of TLS.
     Version,
-    /// The server did not let us start TLS.
+    /// The server refused to start TLS.
     Starttls,
-    /// Anything else that a TLS handshake can fail by.
+    /// Any other failure of a TLS handshake.
     Handshake,
 }
 
@@ -53,7 +53,7 @@ impl fmt::Display for Stage {
 pub struct Failure {
     pub step: Stage,
     pub kind: FailureKind,
-    /// In words.
+    /// The failure in words.
     pub detail: String,
 }
 
@@ -61,7 +61,7 @@ pub struct Failure {
 const UNSUPPORTED_PROTOCOL: i32 = 258;
 const UNEXPECTED_EOF: i32 = 294;
 const ALERT_PROTOCOL_VERSION: i32 = 1070;
-/// Too long a record, an unknown record type, a version that is none, a broken record.
+/// A record that is too long, of unknown type, of an impossible version, or broken.
 const NO_RECORD: [i32; 4] = [198, 443, 267, 313];
 
 impl Failure {
@@ -83,7 +83,7 @@ impl Failure {
             _ => FailureKind::Handshake,
         };
         match kind {
-            FailureKind::Timeout => Failure::new(step, kind, "nothing came in time"),
+            FailureKind::Timeout => Failure::new(step, kind, "no answer in time"),
             FailureKind::Closed => Failure::new(step, kind, "the server closed the connection"),
             _ => Failure::new(step, kind, error),
         }
@@ -108,7 +108,7 @@ impl Failure {
         Failure::new(Stage::Handshake, kind, first.reason().unwrap_or("failed"))
     }
 
-    /// A failure on our own side.
+    /// A failure on this side.
     pub fn own(error: &ErrorStack) -> Failure {
         Failure::new(Stage::Connect, FailureKind::Handshake, error)
     }

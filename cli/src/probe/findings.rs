@@ -1,32 +1,35 @@
 //! What the observations mean: how bad it is, and what to do.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use super::connection::Version;
 use super::endpoint::Resolved;
 use super::failure::{Failure, FailureKind};
 use super::observation::{Certificate, Issued, Observation, Validity, Watch};
+use crate::output::in_words;
 use crate::severity::Severity;
 
-/// One thing to know, and where it holds.
+/// One thing to know, and where it applies.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     pub severity: Severity,
-    /// For programs; these words stay as they are.
+    /// For programs; codes never change.
     pub code: &'static str,
-    /// What it is, in a sentence.
+    /// What was found, in a sentence.
     pub message: String,
     /// What to do, in a sentence; empty if nothing.
     pub advice: &'static str,
     pub at: Vec<Location>,
 }
 
-/// Where something holds.
+/// Where a finding applies.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Location {
-    /// A target, or an address with the name that was said to it.
+    /// A host, or an address with the name that was sent to it.
     pub place: String,
-    /// The versions of TLS; empty if it has nothing to do with them.
+    /// The versions of TLS; empty if they do not matter.
     pub tls: Vec<Version>,
 }
 
@@ -67,7 +70,7 @@ pub fn findings(
     findings
 }
 
-/// Findings, in which what is said of several places is said once.
+/// Findings, of which one that applies in several places is said once.
 #[derive(Default)]
 struct Collected(Vec<Finding>);
 
@@ -107,22 +110,21 @@ impl Finding {
 
     fn no_address(error: &str) -> Finding {
         let message = format!("no address: {error}");
-        let advice = "Look at the spelling, and at what your resolver says.";
+        let advice = "Check the spelling, and what your resolver says.";
         Finding::new(Severity::Wrong, "no-address", message, advice)
     }
 
     fn left_out(places: usize) -> Finding {
-        let message = format!("{places} addresses were left out, there are too many");
+        let message = format!("{places} addresses were left out: there are too many");
         let advice = "Name fewer hosts or names at a time.";
         Finding::new(Severity::Doubtful, "left-out", message, advice)
     }
 }
 
-// Whether there is a server that can be measured, and its certificate.
-
-/// Renewal should have happened by then.
+/// In days; a certificate should be renewed earlier.
 const SOON: i32 = 7;
 
+/// Whether there is a server that can be tested, and its certificate.
 fn of_server(seen: &Observation, speaks_another: bool) -> Vec<Finding> {
     if let Some(failure) = &seen.failure {
         return if speaks_another { Vec::new() } else { vec![no_tls(failure)] };
@@ -132,8 +134,8 @@ fn of_server(seen: &Observation, speaks_another: bool) -> Vec<Finding> {
         findings.push(Finding::new(
             Severity::Doubtful,
             "connections-failed",
-            "some connections failed, others went well",
-            "Look whether the server is overloaded, or one of several behind the address is down.",
+            "some connections failed, others succeeded",
+            "Check whether the server is overloaded, or one of several behind the address is down.",
         ));
     }
     findings
@@ -142,35 +144,34 @@ fn of_server(seen: &Observation, speaks_another: bool) -> Vec<Finding> {
 fn no_tls(failure: &Failure) -> Finding {
     let (code, advice) = match failure.kind {
         FailureKind::Refused => {
-            ("closed-port", "Look whether the server runs, and the port is its own.")
+            ("closed-port", "Check that the server is running and that this is its port.")
         }
-        FailureKind::Unreachable => {
-            ("unreachable", "Run the probe where the address can be reached, or name one that can.")
-        }
+        FailureKind::Unreachable => (
+            "unreachable",
+            "Run the probe where the address can be reached, or give another address.",
+        ),
         FailureKind::Timeout => (
             "timeout",
-            "Look whether a firewall drops the connection, or the server speaks another protocol \
+            "Check whether a firewall drops the connection, or the server expects another protocol \
              (--starttls).",
         ),
-        FailureKind::Closed => ("connection-closed", "Look into the server's log for the reason."),
+        FailureKind::Closed => ("connection-closed", "Look for the reason in the server's log."),
         FailureKind::NotTls => (
             "not-tls",
-            "Name the port that speaks TLS, or the protocol that begins without it (--starttls).",
+            "Give the port that speaks TLS, or the protocol to speak before TLS (--starttls).",
         ),
         FailureKind::Starttls => {
-            ("starttls-refused", "Switch TLS on in the server, or use its TLS port.")
+            ("starttls-refused", "Enable TLS in the server, or use its TLS port.")
         }
-        FailureKind::Version => ("old-tls", "Switch on TLS 1.2 and 1.3: the server has neither."),
-        FailureKind::Handshake => {
-            ("handshake-failed", "Look into the server's log for the reason.")
-        }
+        FailureKind::Version => ("old-tls", "Enable TLS 1.2 and 1.3: the server supports neither."),
+        FailureKind::Handshake => ("handshake-failed", "Look for the reason in the server's log."),
     };
     let severity = match failure.kind {
         // Hosts without IPv6 see this for every second name.
         FailureKind::Unreachable => Severity::Doubtful,
         _ => Severity::Wrong,
     };
-    Finding::new(severity, code, format!("not measured: {failure}"), advice)
+    Finding::new(severity, code, format!("not tested: {failure}"), advice)
 }
 
 fn certificate(certificate: &Certificate) -> Option<Finding> {
@@ -179,14 +180,14 @@ fn certificate(certificate: &Certificate) -> Option<Finding> {
         Validity::Expired => Some(Finding::new(
             Severity::Wrong,
             "certificate-expired",
-            format!("the certificate has expired on {not_after}"),
-            "Renew it: clients that verify it go away.",
+            format!("the certificate expired on {not_after}"),
+            "Renew it: clients that verify it refuse to connect.",
         )),
         Validity::NotYet => Some(Finding::new(
             Severity::Wrong,
             "certificate-not-yet-valid",
             format!("the certificate is not valid before {not_before}"),
-            "Look at the clocks of both hosts, else use another certificate.",
+            "Check the clocks of both hosts; if they are right, use another certificate.",
         )),
         Validity::Valid if certificate.days_left < SOON => Some(Finding::new(
             Severity::Doubtful,
@@ -198,13 +199,12 @@ fn certificate(certificate: &Certificate) -> Option<Finding> {
     }
 }
 
-// The tickets: are there any, how long do they live, who can open them.
-
 /// RFC 8446, section 4.6.1: no ticket lives longer than 7 days.
 const MAX_LIFETIME: u64 = 7 * 24 * 3600;
 /// RFC 9325, section 3.4: keys change once a week, tickets live half as long as their keys.
 const ADVISABLE_LIFETIME: u64 = MAX_LIFETIME / 2;
 
+/// The tickets: whether there are any, how long they live, who can open them.
 fn of_tickets(seen: &Observation) -> Vec<Finding> {
     let mut findings = Vec::new();
     if seen.failure.is_some() {
@@ -215,7 +215,7 @@ fn of_tickets(seen: &Observation) -> Vec<Finding> {
             Severity::Doubtful,
             "no-ticket",
             "no ticket: every connection costs a full handshake",
-            "Switch session tickets on, unless somebody switched them off on purpose.",
+            "Enable session tickets, unless they are disabled on purpose.",
         ));
     }
     if seen.ticket == Issued::SessionId {
@@ -233,14 +233,17 @@ fn of_tickets(seen: &Observation) -> Vec<Finding> {
             "weak-key",
             format!("the ticket key can be guessed: {} (proof: {})", weak.key, weak.proof),
             "Give the server a random key at once and restart it: whoever records TLS 1.2 \
-             connections can read them, and can pose as the server to clients that come back.",
+             connections can decrypt them, and can impersonate the server to returning clients.",
         ));
     }
     findings
 }
 
 fn lifetime(tls: Version, seconds: u64) -> Option<Finding> {
-    let message = format!("tickets are said to live {seconds} s");
+    let message = format!(
+        "the server announces a ticket lifetime of {}",
+        in_words(Duration::from_secs(seconds))
+    );
     if seconds > MAX_LIFETIME {
         let severity = match tls {
             Version::V12 => Severity::Doubtful,
@@ -249,17 +252,17 @@ fn lifetime(tls: Version, seconds: u64) -> Option<Finding> {
         return Some(Finding::new(
             severity,
             "lifetime-over-7-days",
-            format!("{message}, which is over 7 days (604800 s)"),
-            "Shorten it: TLS 1.3 forbids it (RFC 8446, 4.6.1), and a key that opens such tickets is \
-             kept too long.",
+            format!("{message}, which is more than 7 days"),
+            "Shorten it: TLS 1.3 forbids more (RFC 8446, 4.6.1), and the keys of such tickets are kept \
+             too long.",
         ));
     }
     if seconds > ADVISABLE_LIFETIME {
         return Some(Finding::new(
             Severity::Doubtful,
             "lifetime-long",
-            format!("{message}, which is over half a week"),
-            "Shorten it to a day or less: keys should change weekly or faster, and tickets live at \
+            format!("{message}, which is more than half a week"),
+            "Shorten it to a day or less: keys should change at least once a week, and tickets live at \
              most half as long (RFC 9325, 3.4).",
         ));
     }
@@ -267,15 +270,14 @@ fn lifetime(tls: Version, seconds: u64) -> Option<Finding> {
         return Some(Finding::new(
             Severity::Doubtful,
             "lifetime-zero",
-            "tickets are said to live 0 s: clients throw them away at once",
+            "the server announces a ticket lifetime of 0 s: clients discard the tickets at once",
             "Set the session timeout of the server to some minutes or hours.",
         ));
     }
     None
 }
 
-// Where tickets are accepted, and for how long.
-
+/// Where tickets are resumed, and for how long.
 fn of_resumption(seen: &Observation) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.extend(here(seen));
@@ -298,7 +300,7 @@ fn here(seen: &Observation) -> Option<Finding> {
         Finding::new(
             Severity::Fine,
             "resumed",
-            format!("{what} are resumed where they come from"),
+            format!("{what} are resumed where they were issued"),
             "",
         )
     } else if count.resumed == 0 {
@@ -306,21 +308,21 @@ fn here(seen: &Observation) -> Option<Finding> {
             Severity::Doubtful,
             "not-resumed",
             format!("{what} are issued, but not resumed"),
-            "Look whether several servers stand behind the address, and let them share one key.",
+            "Check whether there are several servers behind the address, and have them share one key.",
         )
     } else {
         Finding::new(
             Severity::Doubtful,
             "partly-resumed",
-            format!("only some {what} are resumed where they come from"),
-            "Let all servers and processes behind the address share one key.",
+            format!("only some {what} are resumed where they were issued"),
+            "Have all servers and processes behind the address share one key.",
         )
     })
 }
 
 fn elsewhere(seen: &Observation) -> Option<Finding> {
     let count = seen.resumed_elsewhere;
-    // Who does not resume at home is told so already.
+    // A server that does not resume its own tickets has another finding.
     if count.offered == 0 || seen.resumed_here.resumed == 0 {
         return None;
     }
@@ -335,13 +337,13 @@ fn elsewhere(seen: &Observation) -> Option<Finding> {
             } else {
                 "tickets are resumed at some of the other addresses only"
             },
-            "Let the servers of one name share their keys: clients come to any of them.",
+            "Have the servers of one name share their keys: a client may reach any of them.",
         )
     })
 }
 
-/// RFC 6066, section 3: a server must not resume a session under another name. TLS 1.3 leaves it
-/// to the server, which then has to know what it does.
+/// RFC 6066, section 3: a server must not resume a session under another name. TLS 1.3 allows it, at
+/// the server's own risk.
 fn other_names(seen: &Observation) -> Option<Finding> {
     if seen.resumed_as_other_name.offered == 0 || seen.resumed_here.resumed == 0 {
         return None;
@@ -363,16 +365,16 @@ fn other_names(seen: &Observation) -> Option<Finding> {
             Severity::Doubtful,
             "crosses-names",
             format!("{message}, which has the same certificate"),
-            "Harmless if both are one service; else give each a key of its own, or bind tickets to \
-             the name.",
+            "Harmless if both are one service; otherwise give each a key of its own, or bind tickets \
+             to the name.",
         )
     } else {
         Finding::new(
             Severity::Wrong,
             "crosses-certificates",
             format!("{message}, which has another certificate"),
-            "Give each a key of its own, or bind tickets to the name: who may use the one is taken \
-             for a known client of the other.",
+            "Give each a key of its own, or bind tickets to the name: a client of one is taken for a \
+             known client of the other.",
         )
     })
 }
@@ -388,7 +390,7 @@ fn over_time(seen: &Observation, watch: &Watch) -> Finding {
     let first = watch.first_ticket;
     let within = format!("{rotation} in {:.0} s", watch.seconds);
     if first.offered == 0 {
-        let advice = "Watch a server that answers, for less than its tickets' lifetime.";
+        let advice = "Watch a server that answers, for less than the lifetime of its tickets.";
         let message = format!("{within}, and the first ticket could not be offered");
         return Finding::new(Severity::Doubtful, "not-watched", message, advice);
     }
@@ -403,8 +405,8 @@ fn over_time(seen: &Observation, watch: &Watch) -> Finding {
         }
         None => format!("{within}, and the first ticket was not resumed"),
     };
-    let advice = "Keep former keys for as long as tickets live, over restarts too, and let all \
-                  processes share them.";
+    let advice = "Keep former keys for as long as tickets live, across restarts too, and share them \
+                  among all processes.";
     Finding::new(Severity::Doubtful, "tickets-lost", message, advice)
 }
 

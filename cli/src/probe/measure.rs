@@ -1,4 +1,5 @@
-//! Gets tickets and offers them: where they came from, elsewhere, under other names.
+//! Obtains tickets and offers them: where they were issued, at other addresses, under other names, and
+//! again and again over time.
 
 use std::collections::BTreeMap;
 use std::thread;
@@ -12,32 +13,32 @@ use super::failure::{Failure, FailureKind, Stage};
 use super::observation::{Certificate, Crossing, Issued, KeyChange, Observation, Watch};
 use super::weak;
 
-/// To so many other endpoints each ticket is offered: with as many endpoints as a command line can name,
-/// all to all would take hours.
+/// Each ticket is offered to at most this many other endpoints: with as many as a command line can
+/// name, all to all would take hours.
 const MAX_ELSEWHERE: usize = 16;
-/// So many tickets of different keys are searched for weak ones; that takes some 100 ms for each.
+/// At most this many tickets of different keys are searched for weak ones, at some 100 ms each.
 const MAX_WEAK_CHECKS: usize = 8;
 
-/// A endpoint that fails so often may take the time limit each time.
+/// An endpoint that fails this often is given up: it may take the whole time limit each time.
 const MAX_FAILURES: u32 = 3;
 
-/// One endpoint in one version, with what must not be shown.
+/// One endpoint in one version of TLS, with what must not be shown.
 pub struct Subject {
     pub observation: Observation,
-    /// One of each full handshake: the first that it brought.
+    /// The first session of each full handshake.
     pub sessions: Vec<Session>,
-    /// Of every ticket, in order; those of [`super::watch`] too.
+    /// The marks of all tickets, in order, including those of [`watch`].
     pub marks: Vec<Mark>,
 }
 
-/// Does it all; `times` full handshakes at each endpoint.
+/// Tests all endpoints, with `times` full handshakes at each.
 pub fn measure(connector: &Connector, endpoints: &[Endpoint], times: u32) -> Vec<Subject> {
     let mut subjects = Vec::new();
     for endpoint in endpoints {
         let mut dead = None;
         for version in Version::ALL {
             let mut subject = Subject::new(endpoint, version);
-            // What has no port open in one version has none in the other.
+            // A port that is closed is so for all versions.
             match dead.clone() {
                 Some(failure) => subject.observation.failure = Some(failure),
                 None => subject.get_tickets(connector, times),
@@ -58,7 +59,7 @@ pub fn measure(connector: &Connector, endpoints: &[Endpoint], times: u32) -> Vec
     subjects
 }
 
-/// Whether another version of TLS would fail alike.
+/// True if another version of TLS would fail alike.
 fn is_final(failure: &Failure) -> bool {
     failure.step == Stage::Connect || failure.kind == FailureKind::Starttls
 }
@@ -69,7 +70,7 @@ impl Subject {
         Subject { observation, sessions: Vec::new(), marks: Vec::new() }
     }
 
-    /// A connection to this very endpoint.
+    /// Connects to this endpoint.
     pub fn connect(
         &self,
         connector: &Connector,
@@ -94,19 +95,19 @@ impl Subject {
         }
     }
 
-    /// Takes what a full handshake brought.
+    /// Keeps what a full handshake brought.
     fn take(&mut self, connected: Connected) {
         self.note(&connected.sessions);
         let observation = &mut self.observation;
         observation.handshakes += 1;
         if let Some(certificate) = &connected.certificate {
-            // What has dates that cannot be read is shown as none.
+            // A certificate whose dates cannot be read is left out.
             observation.certificate = Certificate::of(certificate).ok();
         }
         self.sessions.extend(connected.sessions.into_iter().next());
     }
 
-    /// Notes what new sessions show.
+    /// Notes what new sessions tell.
     pub fn note(&mut self, sessions: &[Session]) {
         let observation = &mut self.observation;
         for session in sessions {
@@ -125,7 +126,7 @@ impl Subject {
         }
     }
 
-    /// Offers each session once where it came from.
+    /// Offers each session once where it was issued.
     fn return_tickets(&mut self, connector: &Connector) {
         for session in self.sessions.clone() {
             let connected = self.connect(connector, Some(&session));
@@ -159,7 +160,7 @@ impl Subject {
     }
 }
 
-/// Offers one session of a endpoint to the next endpoints of the same version.
+/// Offers one session of an endpoint to the next endpoints of the same version.
 fn offer_elsewhere(connector: &Connector, subjects: &mut [Subject], from: usize) {
     let Some(session) = subjects[from].sessions.last().cloned() else {
         return;
@@ -196,7 +197,7 @@ fn offer_elsewhere(connector: &Connector, subjects: &mut [Subject], from: usize)
     subjects[from].observation = seen;
 }
 
-/// Finds out which of the marks are key names, which takes all tickets of a endpoint, and lists them.
+/// Lists the key names. Which marks are key names follows from all tickets of an endpoint.
 pub fn name_keys(subjects: Vec<Subject>) -> Vec<Observation> {
     let mut observations = Vec::new();
     for subject in &subjects {
@@ -213,27 +214,28 @@ pub fn name_keys(subjects: Vec<Subject>) -> Vec<Observation> {
     observations
 }
 
-/// The key names at a endpoint: both versions of TLS use the same keys.
-pub fn names_at(subjects: &[Subject], endpoint: &Endpoint) -> Names {
+/// The key names at an endpoint: both versions of TLS use the same keys.
+fn names_at(subjects: &[Subject], endpoint: &Endpoint) -> Names {
     let mut names = Names::default();
     let here = subjects.iter().filter(|subject| subject.observation.endpoint == *endpoint);
     here.flat_map(|subject| &subject.marks).for_each(|&mark| names.note(mark));
     names
 }
 
-/// Between rounds: short enough to see a rotation in time, and no load on anybody's server.
+/// Bounds of the pause between rounds: short enough to see a rotation, and no load on a server.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const ROUNDS: u32 = 40;
 
-/// What was seen of one subject, with names that may turn out not to be any.
+/// What was seen of one subject, with marks that may turn out not to be key names.
 #[derive(Default)]
 struct Log {
     watch: Watch,
     names: Vec<(f64, KeyName)>,
 }
 
-/// Watches all endpoints that issue tickets for so long.
+/// Watches all endpoints that issue tickets, for `how_long`: when their key changes, and whether the
+/// first ticket is still resumed.
 pub fn watch(connector: &Connector, subjects: &mut [Subject], how_long: Duration) {
     let start = Instant::now();
     let interval = (how_long / ROUNDS).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
@@ -246,7 +248,7 @@ pub fn watch(connector: &Connector, subjects: &mut [Subject], how_long: Duration
                 look(connector, subject, log, start);
             }
         }
-        // A slow round is followed by the next one at once, but rounds do not pile up.
+        // After a slow round the next one follows at once, but rounds do not pile up.
         next = (next + interval).max(Instant::now());
     }
     let elapsed = seconds(start.elapsed());
@@ -258,7 +260,7 @@ pub fn watch(connector: &Connector, subjects: &mut [Subject], how_long: Duration
     }
 }
 
-/// One round at one endpoint: a new ticket, and the first one once more.
+/// One round at one endpoint: gets a new ticket, and offers the first one again.
 fn look(connector: &Connector, subject: &mut Subject, log: &mut Log, start: Instant) {
     log.watch.rounds += 1;
     match subject.connect(connector, None) {
@@ -273,7 +275,7 @@ fn look(connector: &Connector, subject: &mut Subject, log: &mut Log, start: Inst
     let Some(first) = subject.sessions.first().filter(|session| !session.is_over()) else {
         return;
     };
-    // That nobody answers says nothing about the ticket.
+    // A failed connection says nothing about the ticket.
     if let Ok(connected) = subject.connect(connector, Some(first)) {
         log.watch.first_ticket.add(connected.resumed);
         if connected.resumed {
@@ -282,12 +284,12 @@ fn look(connector: &Connector, subject: &mut Subject, log: &mut Log, start: Inst
     }
 }
 
-/// To a tenth: no more can be known from outside.
+/// Rounded to a tenth of a second; more cannot be known from outside.
 fn seconds(time: Duration) -> f64 {
     (time.as_secs_f64() * 10.0).round() / 10.0
 }
 
-/// Where a name differs from the one before it.
+/// The names that differ from the one before them.
 fn changes(names: impl Iterator<Item = (f64, KeyName)>) -> Vec<KeyChange> {
     let mut current = None;
     let mut changes = Vec::new();
@@ -303,14 +305,14 @@ fn changes(names: impl Iterator<Item = (f64, KeyName)>) -> Vec<KeyChange> {
 /// Name, IV, at least one block, and the shortest MAC that is in use.
 const SHORTEST_TICKET: usize = 16 + 16 + 16 + 20;
 
-/// Where a ticket in the usual layout has its name and its IV.
+/// The beginning of a ticket: key name and IV, if it is in the usual layout (RFC 5077, section 4).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Mark {
     pub name: KeyName,
     iv: [u8; 16],
 }
 
-/// None for a ticket that is too short.
+/// `None` for a ticket that is too short.
 pub fn mark(ticket: &[u8]) -> Option<Mark> {
     if ticket.len() < SHORTEST_TICKET {
         return None;
@@ -319,8 +321,8 @@ pub fn mark(ticket: &[u8]) -> Option<Mark> {
     Some(Mark { name, iv: ticket[16..32].try_into().ok()? })
 }
 
-/// The names among these marks: what several tickets have in common, although they were encrypted
-/// apart. Layouts without a name (an IV first, say) never repeat 16 bytes.
+/// The key names among marks: what tickets with different IVs have in common. Layouts without a name
+/// (an IV first, say) never repeat 16 bytes.
 #[derive(Default)]
 pub struct Names(BTreeMap<[u8; 16], Seen>);
 

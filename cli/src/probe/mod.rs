@@ -2,7 +2,7 @@
 //!
 //! The data flows one way: hosts are resolved into [`endpoint`]s, [`measure`] connects to those and
 //! makes [`observation`]s, [`findings`] judges them, [`report`] prints both. Below that: one
-//! [`connection`], perhaps after [`starttls`], and how it can fail ([`failure`]); what a ticket tells
+//! [`connection`], perhaps after [`starttls`], and how it can fail ([`failure`]); what a ticket shows
 //! of its key ([`weak`]).
 
 pub mod connection;

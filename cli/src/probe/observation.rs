@@ -1,4 +1,4 @@
-//! What was seen, without a judgement and without a secret.
+//! What was seen, without judgement and without secrets.
 
 use openssl::asn1::Asn1Time;
 use openssl::error::ErrorStack;
@@ -17,27 +17,27 @@ pub struct Observation {
     #[serde(flatten)]
     pub endpoint: Endpoint,
     pub tls: Version,
-    /// Why nothing else is known.
+    /// Why the endpoint could not be tested.
     pub failure: Option<Failure>,
-    /// Full handshakes that went well.
+    /// Full handshakes that succeeded.
     pub handshakes: u32,
-    /// Connections that failed although an earlier one went well.
+    /// Connections that failed after an earlier one had succeeded.
     pub failed: u32,
     pub certificate: Option<Certificate>,
     pub ticket: Issued,
-    /// In seconds, the longest of those seen. None: no ticket. 0 in TLS 1.2: the server leaves it
-    /// open.
+    /// The longest that was seen, in seconds. `None`: no ticket. 0 in TLS 1.2: the server leaves the
+    /// lifetime open.
     pub lifetime_hint: Option<u64>,
-    /// At the endpoint that issued it.
+    /// Resumptions at the endpoint that issued the ticket.
     pub resumed_here: Count,
-    /// At other addresses, with the same name.
+    /// Resumptions at other addresses, with the same name.
     pub resumed_elsewhere: Count,
-    /// At any address, with another name.
+    /// Resumptions at any address, with another name.
     pub resumed_as_other_name: Count,
-    /// Where that went well.
+    /// The endpoints with another name that resumed.
     pub crossings: Vec<Crossing>,
-    /// The first 8 hex digits of each, in the order of their appearance; empty if the tickets have
-    /// no names.
+    /// The first 8 hex digits of each key name, in order of appearance; empty if the tickets have no
+    /// key names.
     pub key_names: Vec<String>,
     pub weak_key: Option<Weakness>,
     pub watch: Option<Watch>,
@@ -65,18 +65,18 @@ impl Observation {
     }
 }
 
-/// What a server gives its clients to come back with.
+/// What a server gives its clients for resumption.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Issued {
     #[default]
     None,
-    /// A number under which the server finds the session in a cache of its own.
+    /// An id under which the server finds the session in its own cache.
     SessionId,
     Ticket,
 }
 
-/// How often it was tried, and how often it went well.
+/// How often resumption was tried, and how often it worked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Count {
     pub offered: u32,
@@ -90,12 +90,12 @@ impl Count {
     }
 }
 
-/// A endpoint with another name that took the ticket.
+/// An endpoint with another name that accepted the ticket.
 #[derive(Clone, PartialEq, Eq, Serialize)]
 pub struct Crossing {
     #[serde(flatten)]
     pub to: Endpoint,
-    /// Whether both endpoints show one certificate to who comes without a ticket.
+    /// True if both endpoints show the same certificate to a client without a ticket.
     pub same_certificate: bool,
 }
 
@@ -104,18 +104,18 @@ pub struct Certificate {
     pub not_before: String,
     pub not_after: String,
     pub validity: Validity,
-    /// Until the end; negative after it.
+    /// Days until it expires; negative after that.
     pub days_left: i32,
-    /// Of the whole certificate, in hex.
+    /// The fingerprint of the whole certificate, in hex.
     pub sha256: String,
 }
 
 impl Certificate {
-    /// What a certificate says about its dates. Nobody verifies it.
+    /// What a certificate says about its dates. It is not verified.
     ///
     /// # Errors
     ///
-    /// A date that is none.
+    /// A date that cannot be read.
     pub fn of(certificate: &X509Ref) -> Result<Certificate, ErrorStack> {
         let now = Asn1Time::days_from_now(0)?;
         let (not_before, not_after) = (certificate.not_before(), certificate.not_after());
@@ -149,14 +149,14 @@ pub enum Validity {
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Watch {
     pub seconds: f64,
-    /// New tickets asked for, and how often none could be got.
+    /// How often a new ticket was requested, and how often that failed.
     pub rounds: u32,
     pub failed: u32,
-    /// Each time that new tickets had another key name than before.
+    /// The moments at which new tickets had another key name than before.
     pub key_changes: Vec<KeyChange>,
-    /// The first ticket, offered again and again until its lifetime ended.
+    /// How often the first ticket was offered until its lifetime ended, and resumed.
     pub first_ticket: Count,
-    /// How long after the start that one was last taken.
+    /// How long after the start the first ticket was last resumed.
     pub first_ticket_resumed_until: Option<f64>,
 }
 

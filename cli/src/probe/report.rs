@@ -14,9 +14,9 @@ use super::findings::{Finding, Location, worst};
 use super::observation::{Count, Issued, Observation};
 use crate::severity::Severity;
 
-/// Changes when a field goes away or means something else; new fields do not change it.
+/// Changes when a field goes away or changes its meaning; new fields do not change it.
 const SCHEMA: u32 = 1;
-/// More endpoints than this are counted instead of named.
+/// Of more places than this, the rest are counted instead of named.
 const NAMED_PLACES: usize = 4;
 
 #[derive(Serialize)]
@@ -42,7 +42,7 @@ impl Report {
         self.severity
     }
 
-    /// Prints it on stdout.
+    /// Prints the report.
     pub fn print(&self, json: bool) -> Result<()> {
         let text = if json { serde_json::to_string_pretty(self)? + "\n" } else { self.text() };
         io::stdout().lock().write_all(text.as_bytes())?;
@@ -77,17 +77,17 @@ fn locations(locations: &[Location]) -> String {
 fn location(location: &Location) -> String {
     let versions: Vec<_> = location.tls.iter().map(|version| format!("TLS {version}")).collect();
     match versions.len() {
-        // Both: it is a matter of the server, not of a version.
+        // Both versions: it is a matter of the server.
         0 | 2 => location.place.clone(),
         _ => format!("{} {}", location.place, versions.join(", ")),
     }
 }
 
-/// More key names than this are counted instead of named.
+/// Of more key names than this, the rest are counted instead of named.
 const NAMED_KEYS: usize = 2;
 const NOTHING: &str = "-";
 
-/// A table without lines at the ends, for terminals and for mails.
+/// All observations at a glance: a table without rules, for terminals and mails.
 fn table(observations: &[Observation]) -> String {
     let has_names = observations.iter().any(|seen| seen.endpoint.sni.is_some());
     let crosses = observations.iter().any(|seen| seen.resumed_as_other_name.offered > 0);
@@ -120,7 +120,7 @@ fn ticket(seen: &Observation) -> String {
             FailureKind::Timeout => "timeout",
             FailureKind::Closed => "closed",
             FailureKind::NotTls => "not TLS",
-            FailureKind::Version => "not spoken",
+            FailureKind::Version => "unsupported",
             FailureKind::Starttls => "no STARTTLS",
             FailureKind::Handshake => "failed",
         },
@@ -141,7 +141,7 @@ fn count(count: Count) -> String {
 fn lifetime(seen: &Observation) -> String {
     match seen.lifetime_hint {
         None => NOTHING.to_owned(),
-        // TLS 1.2 leaves it to the client then.
+        // In TLS 1.2 this leaves the lifetime to the client.
         Some(0) if seen.tls == Version::V12 => "open".to_owned(),
         Some(0) => "0 s".to_owned(),
         Some(seconds) if seconds % 86400 == 0 => format!("{} d", seconds / 86400),

@@ -1,10 +1,10 @@
-//! The words that come before TLS in protocols that begin without it.
+//! The exchange that comes before TLS in protocols that begin without it.
 
 use std::io::{self, Read, Write};
 
 use clap::ValueEnum;
 
-/// A protocol that begins in the clear.
+/// A protocol that begins without TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Starttls {
     Smtp,
@@ -14,7 +14,7 @@ pub enum Starttls {
     Postgres,
 }
 
-/// Longer ones are not answers but attacks.
+/// Anything longer is not an answer but an attack.
 const MAX_LINE: usize = 4096;
 const MAX_LINES: usize = 100;
 
@@ -33,7 +33,7 @@ impl Starttls {
     ///
     /// # Errors
     ///
-    /// What the socket says; `InvalidData` with the server's answer if it does not want TLS.
+    /// The socket fails; or `InvalidData`, with the answer, if the server does not start TLS.
     pub fn negotiate<S: Read + Write>(self, stream: &mut S) -> io::Result<()> {
         match self {
             Starttls::Smtp => {
@@ -53,12 +53,12 @@ impl Starttls {
                 stream.write_all(b"a1 STARTTLS\r\n")?;
                 for _ in 0..MAX_LINES {
                     let answer = line(stream)?;
-                    // Others are the server's own news.
+                    // Other lines are untagged messages of the server.
                     if answer.starts_with("a1 ") {
                         return starts(&answer, "a1 OK");
                     }
                 }
-                Err(refused("no end of lines"))
+                Err(unusable("the server sent too many lines"))
             }
             Starttls::Pop3 => {
                 starts(&line(stream)?, "+OK")?;
@@ -70,12 +70,12 @@ impl Starttls {
                 stream.write_all(&[0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f])?;
                 let mut answer = [0];
                 stream.read_exact(&mut answer)?;
-                if answer == *b"S" { Ok(()) } else { Err(refused("the server has no TLS")) }
+                if answer == *b"S" { Ok(()) } else { Err(unusable("the server has no TLS")) }
             }
         }
     }
 
-    /// What ends the conversation inside TLS, so that the server sees an orderly client.
+    /// Ends the session inside TLS, so that the server sees an orderly client.
     pub fn farewell(self) -> &'static [u8] {
         match self {
             Starttls::Smtp | Starttls::Pop3 | Starttls::Ftp => b"QUIT\r\n",
@@ -96,7 +96,7 @@ fn line(stream: &mut impl Read) -> io::Result<String> {
         }
         line.extend(byte);
     }
-    Err(refused("a line without an end"))
+    Err(unusable("the server sent a line that is too long"))
 }
 
 /// Reads a reply of one or more lines (`250-…`, `250 …`) and expects a code.
@@ -108,17 +108,21 @@ fn code(stream: &mut impl Read, expected: &str) -> io::Result<()> {
             return Ok(());
         }
     }
-    Err(refused("no end of lines"))
+    Err(unusable("the server sent too many lines"))
 }
 
 fn starts(line: &str, expected: &str) -> io::Result<()> {
     if line.starts_with(expected) { Ok(()) } else { Err(refused(line)) }
 }
 
-/// Somebody else's words go to a terminal: short, and without control characters.
+/// A refusal in the server's words, cut short and without control characters, for a terminal.
 fn refused(answer: &str) -> io::Error {
     let printable: String = answer.chars().filter(|char| !char.is_control()).take(80).collect();
-    io::Error::new(io::ErrorKind::InvalidData, format!("the server refused: {printable:?}"))
+    unusable(&format!("the server refused: \"{printable}\""))
+}
+
+fn unusable(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
 }
 
 #[cfg(test)]

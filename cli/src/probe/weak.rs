@@ -3,9 +3,9 @@
 //! deployment tools that handed out empty key files (Hebrok et al., "We Really Need to Talk About
 //! Session Tickets", USENIX Security 2023).
 //!
-//! A key is only reported with a proof. Either the MAC at the end of the ticket is that of all that
-//! comes before it: so it is in the layouts of OpenSSL and its relatives, Go, NSS and GnuTLS, which
-//! differ in what comes between name and MAC. Or a session comes out when the ticket is decrypted.
+//! A key is reported only with a proof. Either the MAC at the end of the ticket is valid for all that
+//! comes before it: this covers the layouts of OpenSSL and its relatives, Go, NSS and GnuTLS, which
+//! differ in what comes between name and MAC. Or decrypting the ticket yields a session.
 
 use openssl::hash::MessageDigest;
 use openssl::pkey::PKey;
@@ -16,20 +16,20 @@ use serde::Serialize;
 /// A key that could be guessed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Weakness {
-    /// What its bytes are, in words.
+    /// The bytes of the key, in words.
     pub key: String,
-    /// What showed it: names of an algorithm.
+    /// The algorithm with which the key was proved.
     pub proof: String,
 }
 
 const LENGTHS: [usize; 4] = [32, 16, 48, 64];
-/// What a session in OpenSSL's encoding begins with, after the length of it all: its version (1).
+/// The beginning of a session in OpenSSL's encoding, after its length: the version (1).
 const SESSION_VERSION: [u8; 3] = [0x02, 0x01, 0x01];
 
-/// What the bytes of a key may be.
+/// What a key may consist of.
 enum Guess<'a> {
     Repeated(u8),
-    /// The next byte is one more.
+    /// Each byte is one more than the last.
     Counting(u8),
     /// 16 bytes, repeated.
     Name(&'a [u8]),
@@ -54,9 +54,9 @@ impl Guess<'_> {
     }
 }
 
-/// Looks for a key that can be guessed; None is no proof that there is none.
+/// Searches for a key that can be guessed; `None` does not prove that there is none.
 pub fn weakness(ticket: &[u8]) -> Option<Weakness> {
-    // Zeroes first: they are what accidents leave behind.
+    // Zeroes first: that is what accidents leave behind.
     let repeated = (0..=u8::MAX).map(Guess::Repeated);
     let guesses =
         repeated.chain(ticket.get(..16).map(Guess::Name)).chain((0..=u8::MAX).map(Guess::Counting));
@@ -75,7 +75,7 @@ pub fn weakness(ticket: &[u8]) -> Option<Weakness> {
     None
 }
 
-/// Whether the ticket ends with the MAC of its beginning.
+/// Tests whether the ticket ends with the MAC of what comes before.
 fn mac_matches(ticket: &[u8], key: &[u8]) -> Option<&'static str> {
     let digests = [
         ("HMAC-SHA256", MessageDigest::sha256()),
@@ -91,7 +91,7 @@ fn mac_matches(ticket: &[u8], key: &[u8]) -> Option<&'static str> {
     })
 }
 
-/// Name, IV, AES-CBC, and a MAC whose key need not be known.
+/// Tests the layout of name, IV, AES-CBC and a MAC, whose key need not be known.
 fn decrypts_to_a_session(ticket: &[u8], key: &[u8]) -> Option<&'static str> {
     let (name, cipher) = match key.len() {
         16 => ("AES-128-CBC", Cipher::aes_128_cbc()),
@@ -104,14 +104,14 @@ fn decrypts_to_a_session(ticket: &[u8], key: &[u8]) -> Option<&'static str> {
         if encrypted.is_empty() || !encrypted.len().is_multiple_of(16) {
             return None;
         }
-        // It fails unless the padding is right.
+        // This fails unless the padding is right.
         let session = symm::decrypt(cipher, key, Some(iv), encrypted).ok()?;
         is_a_session(&session).then_some(name)
     })
 }
 
-/// Whether it is a DER sequence from its first byte to its last that begins as every SSL_SESSION
-/// of OpenSSL, LibreSSL, BoringSSL and AWS-LC.
+/// True for a DER sequence that takes all the bytes and begins like every SSL_SESSION of OpenSSL,
+/// LibreSSL, BoringSSL and AWS-LC.
 fn is_a_session(bytes: &[u8]) -> bool {
     let (len, content) = match bytes {
         [0x30, len @ ..=0x7f, content @ ..] => (usize::from(*len), content),
@@ -124,7 +124,7 @@ fn is_a_session(bytes: &[u8]) -> bool {
     content.len() == len && content.starts_with(&SESSION_VERSION)
 }
 
-/// Mbed TLS: name (4 bytes), nonce (12), length (2), AES-GCM, tag (16).
+/// Tests the layout of Mbed TLS: name (4 bytes), nonce (12), length (2), AES-GCM, tag (16).
 fn opens_as_mbedtls(ticket: &[u8], key: &[u8]) -> Option<&'static str> {
     let (name, cipher) = match key.len() {
         16 => ("AES-128-GCM", Cipher::aes_128_gcm()),

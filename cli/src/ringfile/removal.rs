@@ -1,8 +1,8 @@
-//! The end of a ring file that nobody has any more.
+//! Removes a ring file that nobody uses any more.
 //!
 //! A ring that can be read is removed under its writer lock ([`Place::remove`]), so that a server that
-//! starts meanwhile makes a new one. In any other file there is no lock that could be taken: it is only
-//! looked for who maps it, before and after.
+//! starts meanwhile makes a new one. Any other file has no lock to take: before and after the removal,
+//! it is only checked that no process maps it.
 
 use std::fs::{self, File, Metadata};
 use std::io;
@@ -25,50 +25,49 @@ use crate::rings::{self, NamedRing};
 use crate::settings::Settings;
 use crate::status::ring::{LockState, RingStatus, RingUser};
 
-/// What was removed, and what is to be said of it.
+/// What was removed, and what to say about it.
 #[derive(Debug)]
 pub struct Removed {
     pub said: String,
-    /// Processes that came while it was removed, and now have a ring that nobody else will.
+    /// Processes that opened the ring during its removal and now share it with nobody.
     pub left_alone: Option<String>,
 }
 
-/// Removes the file of a ring that nobody has. `force`: although there are processes that cannot be
-/// looked at.
+/// Removes the file of a ring that nobody uses. `force`: although some processes cannot be inspected.
 ///
 /// # Errors
 ///
-/// Somebody has it, and who; or it cannot be removed. Nothing was done then, unless the error says so.
+/// The ring is in use, and by whom; or it cannot be removed. Nothing was done, unless the error says so.
 pub fn remove(place: &Place, settings: &Settings, force: bool) -> Result<Removed> {
     let path = place.path();
-    // Whatever it is, what is not there or may not be asked for is told as by any other command.
-    let Ok(facts) = fs::symlink_metadata(&path) else {
+    // What is missing or inaccessible is reported as by any other command.
+    let Ok(metadata) = fs::symlink_metadata(&path) else {
         rings::look_at(place)?;
-        bail!("{}: it went away meanwhile", path.display());
+        bail!("{}: it was removed meanwhile", path.display());
     };
     let target = NamedRing::At(place.clone());
     match file::status_of(&target, settings) {
         Ok(status) => {
             refuse_if_used(&path, &Seen::of_ring(&status), force)?;
-            refuse_if_anothers(&path, &facts)?;
+            refuse_if_anothers(&path, &metadata)?;
             match place.open_present().map_err(|refused| rings::explained(place, &refused)) {
                 Ok(Some(ring)) => remove_ring(place, &ring, settings, force),
-                Ok(None) => bail!("{}: it went away meanwhile", path.display()),
-                // Looked at it can be, but not used: what is in it is broken.
-                Err(error) => remove_file(place, &facts, &error, force),
+                Ok(None) => bail!("{}: it was removed meanwhile", path.display()),
+                // It can be read, but not used: its content is broken.
+                Err(error) => remove_file(place, &metadata, &error, force),
             }
         }
-        Err(error) => remove_file(place, &facts, &error, force),
+        Err(error) => remove_file(place, &metadata, &error, force),
     }
 }
 
-/// Who has a file.
+/// Who uses a file.
 struct Seen {
     users: Vec<RingUser>,
-    /// Who has its writer lock: he lives, whether he is seen or not.
+    /// The holder of its writer lock, which is alive, whether it is seen or not.
     writer: Option<LockHolder>,
     governed: bool,
-    /// Processes that cannot be looked at.
+    /// The number of processes that cannot be inspected.
     hidden: usize,
 }
 
@@ -85,13 +84,13 @@ impl Seen {
         }
     }
 
-    /// Of a file that tells nothing itself.
-    fn of_file(facts: &Metadata) -> Result<Seen> {
-        let (users, hidden) = mapping(FileId::of_metadata(facts))?;
+    /// The users of a file that does not know them itself.
+    fn of_file(metadata: &Metadata) -> Result<Seen> {
+        let (users, hidden) = mapping(FileId::of_metadata(metadata))?;
         Ok(Seen { users, writer: None, governed: false, hidden })
     }
 
-    /// Those that use it, in words; `None` if nobody does.
+    /// The users, in words; `None` if there are none.
     fn in_words(&self) -> Option<String> {
         let name = |user: &RingUser| {
             let name = format!("process {} ({}", user.pid, user.program);
@@ -100,19 +99,19 @@ impl Seen {
                     ", in another container, or gone for less than a minute)"
                 }
                 (Presence::Hidden, _) => ", which is not visible)",
-                (_, false) => ", which only looks)",
+                (_, false) => ", which only reads it)",
                 (_, true) => ")",
             };
             name + rest
         };
         let mut words: Vec<_> = self.users.iter().map(name).collect();
         let writer = self.writer.as_ref().map(LockHolder::name);
-        words.extend(writer.map(|name| format!("{name}, which has its writer lock")));
+        words.extend(writer.map(|name| format!("{name}, which holds its writer lock")));
         words.extend(self.governed.then(|| "an agent, which governs it".into()));
         (!words.is_empty()).then(|| words.join(", "))
     }
 
-    /// What was not seen.
+    /// A reservation, if some processes could not be inspected.
     fn but(&self) -> String {
         match self.hidden {
             0 => String::new(),
@@ -121,10 +120,10 @@ impl Seen {
     }
 }
 
-/// True in the PID namespace of the machine (namespaces(7)), which has this number in every kernel.
+/// True in the initial PID namespace (namespaces(7)), which has this number in every kernel.
 fn sees_the_whole_machine() -> bool {
     const INITIAL: u64 = 0xefff_fffc;
-    fs::metadata("/proc/self/ns/pid").is_ok_and(|facts| facts.ino() == INITIAL)
+    fs::metadata("/proc/self/ns/pid").is_ok_and(|metadata| metadata.ino() == INITIAL)
 }
 
 fn refuse_if_used(path: &Path, seen: &Seen, force: bool) -> Result<()> {
@@ -133,29 +132,28 @@ fn refuse_if_used(path: &Path, seen: &Seen, force: bool) -> Result<()> {
     }
     ensure!(
         force || sees_the_whole_machine(),
-        "{}: not removed: processes of other containers, which may use it, are not seen from this one; \
+        "{}: not removed: processes in other containers may use it and cannot be seen from this one; \
          run this on the host, or give --force",
         path.display()
     );
     ensure!(
         seen.hidden == 0 || force,
         "{}: not removed: nobody is seen to use it, but {}; run this as root (with \
-         CAP_SYS_PTRACE), or with --force if you know that none of them uses it",
+         CAP_SYS_PTRACE), or with --force if you know that it is not in use",
         path.display(),
         hidden(seen.hidden)
     );
     Ok(())
 }
 
-/// Root takes no lock in memory that another user can write, and asks nobody to trust that he
-/// needs none.
-fn refuse_if_anothers(path: &Path, facts: &Metadata) -> Result<()> {
-    let (user, owner) = (geteuid(), facts.uid());
-    // What is not root's, and not this user's either, could not be opened.
+/// Root takes no lock in memory that another user can write to.
+fn refuse_if_anothers(path: &Path, metadata: &Metadata) -> Result<()> {
+    let (user, owner) = (geteuid(), metadata.uid());
+    // A file of any other user could not be opened by this one.
     ensure!(
         !user.is_root() || owner == 0,
-        "{}: not removed: it belongs to user {owner}, and root writes to nobody else's rings; nobody \
-         uses it, so run `sudo -u '#{owner}' tktrot ring remove --force {}`",
+        "{}: not removed: it belongs to user {owner}, and root does not write to other users' rings; \
+         nobody uses it, so run `sudo -u '#{owner}' tktrot ring remove --force {}`",
         path.display(),
         path.display()
     );
@@ -166,7 +164,7 @@ fn remove_ring(place: &Place, ring: &Ring, settings: &Settings, force: bool) -> 
     let path = place.path();
     ring.hide().with_context(|| path.display().to_string())?;
     let opened = ring.times_opened();
-    // Anew: from here on whoever opens it is counted.
+    // Look again: from here on, opening the ring is counted.
     let look = || file::status_of(&NamedRing::At(place.clone()), settings);
     let seen = Seen::of_ring(&look()?);
     refuse_if_used(&path, &seen, force)?;
@@ -175,7 +173,7 @@ fn remove_ring(place: &Place, ring: &Ring, settings: &Settings, force: bool) -> 
         Ok(keys) => format!("{keys} keys"),
         Err(not) => {
             if matches!(not, NotRemoved::Opened) {
-                // Says who, if he is still there.
+                // Says who opened it, if that process is still there.
                 refuse_if_used(&path, &Seen::of_ring(&look()?), force)?;
             }
             bail!("{}: not removed: {not}", path.display());
@@ -186,10 +184,10 @@ fn remove_ring(place: &Place, ring: &Ring, settings: &Settings, force: bool) -> 
     Ok(Removed { said, left_alone: None })
 }
 
-/// A file in which there is no lock that this version could take: `unreadable` says why.
+/// Removes a file that has no lock this version could take; `unreadable` says why.
 fn remove_file(
     place: &Place,
-    facts: &Metadata,
+    metadata: &Metadata,
     unreadable: &anyhow::Error,
     force: bool,
 ) -> Result<Removed> {
@@ -197,14 +195,14 @@ fn remove_file(
     let by_hand = |why: &str| {
         format!("{}: not removed: {why}; if it is not needed, remove it by hand", path.display())
     };
-    ensure!(facts.is_file(), by_hand("it is not a regular file"));
-    ensure!(facts.nlink() == 1, by_hand("it has several names (hard links)"));
-    // To be seen first, which takes fewer rights.
-    refuse_if_used(&path, &Seen::of_file(facts)?, force)?;
-    refuse_if_anothers(&path, facts)?;
+    ensure!(metadata.is_file(), by_hand("it is not a regular file"));
+    ensure!(metadata.nlink() == 1, by_hand("it has several names (hard links)"));
+    // First, because it takes fewer rights.
+    refuse_if_used(&path, &Seen::of_file(metadata)?, force)?;
+    refuse_if_anothers(&path, metadata)?;
     let file = file::open(place, true).with_context(|| format!("{unreadable:#}"))?;
     let here = file.metadata().with_context(|| path.display().to_string())?;
-    ensure!(same(&here, facts), "{}: another file was put there meanwhile", path.display());
+    ensure!(same(&here, metadata), "{}: another file was put there meanwhile", path.display());
     let claim =
         tktrot::ring::versions::version_of(&file).with_context(|| path.display().to_string())?;
     let is_named_as_one = ring_name(&path).is_some();
@@ -214,18 +212,18 @@ fn remove_file(
     );
 
     let erased = erase(&file).with_context(|| {
-        format!("{}: it cannot be overwritten, and was not removed", path.display())
+        format!("{}: cannot be overwritten, and was not removed", path.display())
     })?;
-    let is_there = fs::symlink_metadata(&path).is_ok_and(|there| same(&there, facts));
-    ensure!(is_there, "{}: its bytes were erased; another file is there now", path.display());
+    let is_there = fs::symlink_metadata(&path).is_ok_and(|there| same(&there, metadata));
+    ensure!(is_there, "{}: its bytes were erased; there is another file now", path.display());
     fs::remove_file(&path).with_context(|| {
         format!("{}: its bytes were erased, but it cannot be removed", path.display())
     })?;
-    // Its number is not another file's yet: it is open here.
+    // Its inode number is still its own, because it is open here.
     let after = Seen::of_file(&here)?;
     let left_alone = after.in_words().map(|users| {
         format!(
-            "{}: {users} came at that very moment, and shares its ring with nobody: restart it",
+            "{}: opened at that very moment by {users}: restart it, because it shares its ring with nobody",
             path.display()
         )
     });
@@ -250,7 +248,7 @@ fn reason(error: &anyhow::Error, path: &Path) -> String {
     printable(rest.unwrap_or(&text))
 }
 
-/// Overwrites with zeroes what takes memory: in holes there is nothing, and filling them takes room.
+/// Overwrites with zeroes what takes memory. Holes contain nothing, and filling them would take memory.
 fn erase(file: &File) -> io::Result<u64> {
     static ZEROES: [u8; 1 << 16] = [0; 1 << 16];
     let size = file.metadata()?.len();

@@ -19,12 +19,12 @@ use crate::severity::Severity;
 use crate::status::ring::RingUser;
 use crate::status::text;
 
-/// All rings, a line for each.
+/// All rings, one line each.
 pub fn table(rings: &[RingFile], searched: &[PathBuf]) -> String {
     if rings.is_empty() {
         let dirs: Vec<_> = searched.iter().map(|dir| printable(&dir.to_string_lossy())).collect();
         return match &*dirs {
-            [] => "no rings: none of the usual directories is there\n".into(),
+            [] => "no rings: none of the usual directories exists\n".into(),
             dirs => format!("no rings in {}\n", dirs.join(", ")),
         };
     }
@@ -65,7 +65,7 @@ fn state(file: &RingFile) -> String {
     state
 }
 
-/// One ring, in lines.
+/// One ring, in full.
 pub fn full(file: &RingFile, now: SystemTime, width: usize) -> String {
     let mut page = String::new();
     let mut line = |what: &str, text: &str| {
@@ -98,7 +98,7 @@ pub fn full(file: &RingFile, now: SystemTime, width: usize) -> String {
     }
     let mut users = match file.count_users() {
         1 => "1 process".to_owned(),
-        0 => "nobody that is visible".to_owned(),
+        0 => "none visible".to_owned(),
         number => format!("{number} processes"),
     };
     if file.hidden_processes > 0 {
@@ -108,8 +108,8 @@ pub fn full(file: &RingFile, now: SystemTime, width: usize) -> String {
     for user in &file.users {
         let does = match &file.status {
             Ok(_) => text::does(user),
-            Err(_) if user.writes => "has it mapped",
-            Err(_) => "only looks",
+            Err(_) if user.writes => "maps it",
+            Err(_) => "only reads",
         };
         line("", &format!("{:7}  {:15}  {does}", user.pid, user.program));
     }
@@ -120,34 +120,34 @@ pub fn full(file: &RingFile, now: SystemTime, width: usize) -> String {
     page
 }
 
-/// How many processes were not looked at.
+/// The number of processes that cannot be inspected.
 pub fn hidden(processes: usize) -> String {
     match processes {
-        1 => "1 process cannot be looked at".into(),
-        number => format!("{number} processes cannot be looked at"),
+        1 => "1 process cannot be inspected".into(),
+        number => format!("{number} processes cannot be inspected"),
     }
 }
 
 fn unseen(processes: usize, what: &str) -> String {
     let (hidden, they) = (hidden(processes), if processes == 1 { "it uses" } else { "they use" });
-    format!("{hidden}: whether {they} {what} is seen by root (with CAP_SYS_PTRACE)")
+    format!("{hidden}: only root (with CAP_SYS_PTRACE) can see whether {they} {what}")
 }
 
-/// Where what is said begins.
+/// The column after the labels.
 const INDENT: usize = 12;
 
-/// A user's name, or number where it has none.
+/// A user's name, or its number if it has none.
 pub fn owner(uid: u32) -> String {
     let account = User::from_uid(Uid::from_raw(uid)).ok().flatten();
     account.map_or_else(|| uid.to_string(), |account| printable(&account.name))
 }
 
-/// As chmod(1) takes it.
+/// The mode, as chmod(1) takes it.
 pub fn mode(file: &Metadata) -> String {
     format!("{:04o}", file.mode() & 0o7777)
 }
 
-/// As /proc/PID/maps has it.
+/// The device, as in /proc/PID/maps.
 pub fn device(file: &Metadata) -> String {
     format!("{:02x}:{:02x}", libc::major(file.dev()), libc::minor(file.dev()))
 }
@@ -155,9 +155,9 @@ pub fn device(file: &Metadata) -> String {
 /// What `list` prints.
 #[derive(Serialize)]
 pub struct List {
-    /// The version of this form; members may be added without a new one.
+    /// The version of this form; new members do not change it.
     pub version: u32,
-    /// The worst of all rings, or of where they were looked for.
+    /// The worst of all rings and directories.
     pub severity: Severity,
     pub rings: Vec<Ring>,
     pub unsearched: Vec<Unsearched>,
@@ -166,7 +166,7 @@ pub struct List {
 /// What `show` prints.
 #[derive(Serialize)]
 pub struct Show {
-    /// As in [`List`].
+    /// See [`List`].
     pub version: u32,
     pub severity: Severity,
     pub rings: Vec<InFull>,
@@ -190,7 +190,7 @@ pub struct Ring {
     error: Option<String>,
 }
 
-/// A ring alone.
+/// A ring in full.
 #[derive(Serialize)]
 pub struct InFull {
     #[serde(flatten)]
@@ -225,7 +225,6 @@ struct Process {
 }
 
 impl Ring {
-    /// The short form.
     pub fn of(file: &RingFile) -> Ring {
         let status = file.status.as_ref().ok();
         Ring {
@@ -247,7 +246,6 @@ impl Ring {
 }
 
 impl InFull {
-    /// The long form.
     pub fn of(ring: &RingFile) -> InFull {
         let (status, file) = (ring.status.as_ref().ok(), ring.metadata.as_ref());
         let process = |user: &RingUser| Process {

@@ -1,4 +1,4 @@
-//! Where the rings of this machine lie, as far as this user may see them.
+//! Finds the rings of this machine, as far as this user may see them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,16 +17,16 @@ use crate::processes::{FileId, MapsLine, pids};
 use crate::rings::{self, NamedRing};
 use crate::settings::Settings;
 
-/// What was found, and where it could not be looked.
+/// What was found, and which directories could not be searched.
 pub struct Search {
-    /// By path; of one path, those whose file was removed come last.
+    /// Ordered by path; rings whose file was removed come after the one that is there.
     pub rings: Vec<NamedRing>,
-    /// The directories that there are.
+    /// The directories that were searched.
     pub searched: Vec<PathBuf>,
     pub unsearched: Vec<Unsearched>,
 }
 
-/// A directory that could not be looked into.
+/// A directory that could not be searched.
 #[derive(Debug, Serialize)]
 pub struct Unsearched {
     pub path: String,
@@ -36,17 +36,17 @@ pub struct Unsearched {
     pub was_named: bool,
 }
 
-/// Looks everywhere, and into the directories that were `named`.
+/// Searches the usual directories and those that were `named`, and asks the processes.
 pub fn find(named: &[PathBuf], settings: &Settings) -> Search {
     let mut found = Search { rings: Vec::new(), searched: Vec::new(), unsearched: Vec::new() };
     let usual = usual().into_iter().chain(settings.config.dir.clone()).map(|dir| (dir, false));
     let mut seen = Vec::new();
     for (dir, was_named) in named.iter().cloned().map(|dir| (dir, true)).chain(usual) {
-        match fs::metadata(&dir).map(|facts| FileId::of_metadata(&facts)) {
-            // By another name, as /var/run is one of /run.
+        match fs::metadata(&dir).map(|metadata| FileId::of_metadata(&metadata)) {
+            // The same directory by another name, like /var/run for /run.
             Ok(id) if seen.contains(&id) => continue,
             Ok(id) => seen.push(id),
-            // No server has made it yet.
+            // No server has made the directory yet.
             Err(_) if !was_named => continue,
             Err(_) => {}
         }
@@ -63,7 +63,7 @@ pub fn find(named: &[PathBuf], settings: &Settings) -> Search {
     }
     for place in in_use() {
         let ring = NamedRing::At(place);
-        // By the same path, if its directory was searched by that.
+        // Known by the same path, or by another.
         let is_known = found.rings.iter().any(|known| is_same_file(known, &ring));
         if !is_known {
             found.rings.push(ring);
@@ -74,7 +74,7 @@ pub fn find(named: &[PathBuf], settings: &Settings) -> Search {
     found
 }
 
-/// The directories in which servers make rings where nothing else is set.
+/// The directories in which servers make rings by default.
 fn usual() -> Vec<PathBuf> {
     let (user, shm, run) = (geteuid(), Path::new("/dev/shm"), Path::new("/run/user"));
     if !user.is_root() {
@@ -105,11 +105,11 @@ fn entries(dir: &Path) -> Vec<String> {
 
 fn rings_in(dir: &Path) -> Result<Vec<Place>> {
     match fs::metadata(dir) {
-        Ok(facts) if facts.is_dir() => {}
-        Ok(_) => bail!("{}: it is not a directory", dir.display()),
-        Err(error) => bail!("{}: it cannot be read: {error}", dir.display()),
+        Ok(metadata) if metadata.is_dir() => {}
+        Ok(_) => bail!("{}: not a directory", dir.display()),
+        Err(error) => bail!("{}: cannot be read: {error}", dir.display()),
     }
-    // A server's names are UTF-8; of any other the file is not found below, and that is said.
+    // A server's names are UTF-8. A file with any other name is not found later, and that is reported.
     let names = rings::files(dir)?.into_iter().map(|name| name.to_string_lossy().into_owned());
     Ok(names.map(|file| Place { dir: dir.into(), file, dir_mode: 0o700 }).collect())
 }
@@ -148,8 +148,8 @@ fn in_use() -> Vec<Place> {
     paths.into_iter().filter_map(place).filter(is_ring).collect()
 }
 
-/// Those without a name, wherever they were; but of other directories no file that is known to be
-/// another program's.
+/// The rings whose file was removed, wherever it was; from directories that were not searched, only
+/// those that may be rings by their content.
 fn removed(searched: &[PathBuf]) -> Vec<NamedRing> {
     let is_other = |orphan: &Orphan| {
         let is_here = orphan.path.parent().is_some_and(|dir| searched.iter().any(|one| one == dir));

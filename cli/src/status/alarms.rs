@@ -1,26 +1,25 @@
 //! What is wrong with a ring, how bad that is, and what to do about it.
 //!
-//! Pure: a [`RingStatus`] gives its alarms. A ring for which no client has come
-//! yet gives none. Remarks are what is worth knowing and no reason for alarm.
+//! Pure: a [`RingStatus`] in, its alarms out. A ring that no client has used yet has none. Remarks are
+//! worth knowing and no reason for alarm.
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use tktrot::ring::asks::Trait;
 use tktrot::ring::layout::MAX_CAPACITY;
-use tktrot::schedule::Policy;
+use tktrot::ring::stats::Problem;
+use tktrot::schedule::{KeyState, Policy};
 
 use super::ring::{KeyStatus, LockState, Maker, RingStatus, RingUser};
 use crate::check::configuration;
 use crate::output::in_words;
 use crate::processes::Presence;
 use crate::severity::Severity;
-use tktrot::ring::stats::Problem;
-use tktrot::schedule::KeyState;
 
-/// The upkeep thread wakes at least once a second; a machine that is very busy gets some more.
+/// The upkeep thread wakes at least once a second; a very busy machine is allowed some more.
 const LATE: Duration = Duration::from_secs(5);
-/// A generator that fails is tried again at least once a second.
+/// A generator that failed is tried again at least once a second.
 const FAILS_NOW: Duration = Duration::from_secs(10);
 
 /// One thing that is wrong.
@@ -28,7 +27,7 @@ const FAILS_NOW: Duration = Duration::from_secs(10);
 pub struct Alarm {
     pub alarm: AlarmKind,
     pub severity: Severity,
-    /// What is so.
+    /// What was found.
     pub what: String,
     /// What to do about it.
     #[serde(rename = "do")]
@@ -39,93 +38,65 @@ pub struct Alarm {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Remark {
     pub remark: AlarmKind,
-    /// What is so.
+    /// What was found.
     pub what: String,
     /// What can be done about it.
     #[serde(rename = "do")]
     pub remedy: String,
 }
 
-/// The alarms and remarks there are. Their names are part of the JSON and of the metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum AlarmKind {
-    TimesInvalid,
-    WriterStuck,
-    WriterDead,
-    RotationOverdue,
-    GeneratorFailing,
-    LockBroken,
-    NoSuccessor,
-    RingFull,
-    NoMemory,
-    NoUpkeep,
-    MemoryUnlocked,
-    NobodyUses,
-    PlainKeys,
-    TicketsOff,
-    EarlyData,
-    QuicListener,
-    OwnKeys,
-    Unbound,
-    NotResumed,
-    TicketsOutliveKeys,
-    FileRemoved,
+/// The kinds of alarms and remarks, by their names in JSON and in metrics.
+macro_rules! alarm_kinds {
+    ($($kind:ident => $name:literal,)*) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum AlarmKind {
+            $($kind,)*
+        }
+
+        impl AlarmKind {
+            pub const ALL: &[AlarmKind] = &[$(AlarmKind::$kind,)*];
+
+            /// The name in JSON and in metrics.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(AlarmKind::$kind => $name,)*
+                }
+            }
+        }
+    };
+}
+
+alarm_kinds! {
+    TimesInvalid => "times-invalid",
+    WriterStuck => "writer-stuck",
+    WriterDead => "writer-dead",
+    RotationOverdue => "rotation-overdue",
+    GeneratorFailing => "generator-failing",
+    LockBroken => "lock-broken",
+    NoSuccessor => "no-successor",
+    RingFull => "ring-full",
+    NoMemory => "no-memory",
+    NoUpkeep => "no-upkeep",
+    MemoryUnlocked => "memory-unlocked",
+    NobodyUses => "nobody-uses",
+    PlainKeys => "plain-keys",
+    TicketsOff => "tickets-off",
+    EarlyData => "early-data",
+    QuicListener => "quic-listener",
+    OwnKeys => "own-keys",
+    Unbound => "unbound",
+    NotResumed => "not-resumed",
+    TicketsOutliveKeys => "tickets-outlive-keys",
+    FileRemoved => "file-removed",
+}
+
+impl Serialize for AlarmKind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
 }
 
 impl AlarmKind {
-    /// All of them.
-    pub const ALL: [AlarmKind; 21] = [
-        AlarmKind::TimesInvalid,
-        AlarmKind::WriterStuck,
-        AlarmKind::WriterDead,
-        AlarmKind::RotationOverdue,
-        AlarmKind::GeneratorFailing,
-        AlarmKind::LockBroken,
-        AlarmKind::NoSuccessor,
-        AlarmKind::RingFull,
-        AlarmKind::NoMemory,
-        AlarmKind::NoUpkeep,
-        AlarmKind::MemoryUnlocked,
-        AlarmKind::NobodyUses,
-        AlarmKind::PlainKeys,
-        AlarmKind::TicketsOff,
-        AlarmKind::EarlyData,
-        AlarmKind::QuicListener,
-        AlarmKind::OwnKeys,
-        AlarmKind::Unbound,
-        AlarmKind::NotResumed,
-        AlarmKind::TicketsOutliveKeys,
-        AlarmKind::FileRemoved,
-    ];
-
-    /// As JSON and metrics have it.
-    pub fn name(self) -> &'static str {
-        match self {
-            AlarmKind::TimesInvalid => "times-invalid",
-            AlarmKind::WriterStuck => "writer-stuck",
-            AlarmKind::WriterDead => "writer-dead",
-            AlarmKind::RotationOverdue => "rotation-overdue",
-            AlarmKind::GeneratorFailing => "generator-failing",
-            AlarmKind::LockBroken => "lock-broken",
-            AlarmKind::NoSuccessor => "no-successor",
-            AlarmKind::RingFull => "ring-full",
-            AlarmKind::NoMemory => "no-memory",
-            AlarmKind::NoUpkeep => "no-upkeep",
-            AlarmKind::MemoryUnlocked => "memory-unlocked",
-            AlarmKind::NobodyUses => "nobody-uses",
-            AlarmKind::PlainKeys => "plain-keys",
-            AlarmKind::TicketsOff => "tickets-off",
-            AlarmKind::EarlyData => "early-data",
-            AlarmKind::QuicListener => "quic-listener",
-            AlarmKind::OwnKeys => "own-keys",
-            AlarmKind::Unbound => "unbound",
-            AlarmKind::NotResumed => "not-resumed",
-            AlarmKind::TicketsOutliveKeys => "tickets-outlive-keys",
-            AlarmKind::FileRemoved => "file-removed",
-        }
-    }
-
     fn doubtful(self, what: impl Into<String>, remedy: impl Into<String>) -> Option<Alarm> {
         let (what, remedy) = (what.into(), remedy.into());
         Some(Alarm { alarm: self, severity: Severity::Doubtful, what, remedy })
@@ -168,7 +139,7 @@ pub fn alarms(status: &RingStatus) -> Vec<Alarm> {
     found
 }
 
-/// What is worth knowing beside the alarms.
+/// What is worth knowing besides the alarms.
 pub fn remarks(status: &RingStatus) -> Vec<Remark> {
     if !status.counters.has_served() {
         return Vec::new();
@@ -177,7 +148,7 @@ pub fn remarks(status: &RingStatus) -> Vec<Remark> {
     unserved(status).into_iter().map(remark).collect()
 }
 
-/// The worst of them.
+/// The worst severity among them.
 pub fn worst(alarms: &[Alarm]) -> Severity {
     alarms.iter().map(|alarm| alarm.severity).max().unwrap_or(Severity::Fine)
 }
@@ -187,8 +158,8 @@ fn times(status: &RingStatus) -> Option<Alarm> {
         return None;
     }
     AlarmKind::TimesInvalid.wrong(
-        "the clock (CLOCK_BOOTTIME) cannot be read: nobody knows how old the ring's keys are",
-        "look at what confines this program and the servers",
+        "the clock (CLOCK_BOOTTIME) cannot be read, so the age of the keys is unknown",
+        "check what confines this program and the servers (seccomp, containers)",
     )
 }
 
@@ -199,11 +170,11 @@ fn removed(status: &RingStatus) -> Option<Alarm> {
     let who = status.servers().map(|user| user.pid.to_string()).collect::<Vec<_>>().join(", ");
     AlarmKind::FileRemoved.wrong(
         format!(
-            "the ring's file was removed: the processes that have it ({who}) share its keys with \
-             nobody that started later, and no ticket of theirs opens there"
+            "the ring's file was removed: the processes that have it ({who}) do not share keys with \
+             those that start later, which cannot open their tickets"
         ),
         "restart their servers; find out what removes the file (RemoveIPC= of logind or of a unit, \
-         RuntimeDirectory=, a clean-up of /dev/shm), and set TKTROT_DIR where it does not",
+         RuntimeDirectory=, a clean-up of /dev/shm), and set TKTROT_DIR to a directory where it stays",
     )
 }
 
@@ -211,13 +182,13 @@ fn writer(status: &RingStatus) -> Option<Alarm> {
     match &status.writer_lock {
         LockState::Free => None,
         LockState::Dead => AlarmKind::WriterDead.doubtful(
-            "a process was killed while it wrote; readers are not harmed",
-            "nothing: the next writer repairs the ring; `tktrot rotate` is one, if none comes",
+            "a process was killed while it wrote; readers are not affected",
+            "nothing: the next writer repairs the ring; if none comes, run `tktrot rotate`",
         ),
         LockState::Held(_) if !status.writer_is_stuck => None,
         LockState::Held(holder) => AlarmKind::WriterStuck.wrong(
             format!(
-                "{} holds the writer lock and does not give it back{}: nobody else can rotate or \
+                "{} holds the writer lock and does not release it{}: no other process can rotate or \
                  erase keys",
                 holder.name(),
                 if holder.stopped { ", because it is stopped" } else { "" }
@@ -227,10 +198,10 @@ fn writer(status: &RingStatus) -> Option<Alarm> {
                     format!("kill -CONT {pid}; or kill -KILL {pid}: the lock survives it")
                 }
                 Some(pid) => {
-                    format!("find out what it waits for, or kill -KILL {pid}: the lock survives it")
+                    format!("find out what it is waiting for, or kill -KILL {pid}: the lock survives it")
                 }
-                None => "look for it in the containers that share the ring: it may be paused; the \
-                         lock survives its end"
+                None => "look for it in the containers that share the ring: it may be paused; if it \
+                         ends, the lock survives it"
                     .into(),
             },
         ),
@@ -244,21 +215,21 @@ fn overdue(status: &RingStatus) -> Option<Alarm> {
     let late = in_words(status.overdue);
     let over = match status.count(KeyState::Expired) {
         0 => String::new(),
-        1 => "; 1 key is over and not erased".into(),
-        number => format!("; {number} keys are over and not erased"),
+        1 => "; 1 key has expired and is not erased".into(),
+        number => format!("; {number} keys have expired and are not erased"),
     };
     if matches!(status.upkeep_lock, LockState::Held(_)) {
         AlarmKind::RotationOverdue.wrong(
             format!(
-                "the keys have needed a writer for {late}, and the upkeep thread does nothing{over}"
+                "the keys have been waiting for a writer for {late}, and the upkeep thread does nothing{over}"
             ),
-            "look whether its process is stopped, and at the other alarms; `tktrot rotate` brings \
-             the ring up to date now",
+            "check whether its process is stopped, and the other alarms; `tktrot rotate` brings the \
+             ring up to date now",
         )
     } else {
         AlarmKind::RotationOverdue.doubtful(
-            format!("the keys have needed a writer for {late}, and none has come{over}"),
-            "the next handshake is one; without handshakes, run `tktrot rotate`, or \
+            format!("the keys have been waiting for a writer for {late}, and none has come{over}"),
+            "the next handshake will do it; without handshakes, run `tktrot rotate`, or \
              `tktrot revoke --all` if the servers are gone for good",
         )
     }
@@ -267,15 +238,16 @@ fn overdue(status: &RingStatus) -> Option<Alarm> {
 fn generator(status: &RingStatus) -> Option<Alarm> {
     let last = status.last_problem.filter(|last| last.what == Problem::Generator)?;
     let failures = status.counters.generator_failures;
-    let remedy = "look at the server's log and at its TLS library's configuration (FIPS, engine, \
+    let remedy = "check the server's log and the configuration of its TLS library (FIPS, engine, \
                   provider)";
     if last.ago <= FAILS_NOW {
         let until = status.active_key().map(|key| in_words(key.encrypts_for));
-        let then = until.map_or("there is no active key: no tickets that resume".into(), |until| {
-            format!("the active key serves for {until} more at most")
-        });
+        let then = until
+            .map_or("there is no active key, so new tickets cannot be resumed".into(), |until| {
+                format!("the active key serves for at most {until} more")
+            });
         AlarmKind::GeneratorFailing.wrong(
-            format!("the random number generator fails ({failures} times so far); {then}"),
+            format!("the random number generator is failing ({failures} times so far); {then}"),
             remedy,
         )
     } else if last.ago <= status.exposure.rotate_every {
@@ -295,10 +267,7 @@ fn lock_broken(status: &RingStatus) -> Option<Alarm> {
         return None;
     }
     AlarmKind::LockBroken.wrong(
-        format!(
-            "the writer lock did not work {} ago: keys may no longer rotate",
-            in_words(last.ago)
-        ),
+        format!("the writer lock failed {} ago: keys may no longer rotate", in_words(last.ago)),
         "stop the servers that use the ring, remove it and start them",
     )
 }
@@ -307,7 +276,7 @@ fn successor(status: &RingStatus) -> Option<Alarm> {
     if !counts_time(status) || status.overdue > LATE || writes_now(status) {
         return None;
     }
-    // It announces one when it is time, and knows whether its fleet has it.
+    // The agent announces one in time, and knows whether its fleet has it.
     if status.is_governed() {
         return None;
     }
@@ -318,7 +287,7 @@ fn successor(status: &RingStatus) -> Option<Alarm> {
     AlarmKind::NoSuccessor.doubtful(
         format!("no key is announced to follow {}", active.name),
         format!(
-            "if there is none in {} either, tickets stop; see the other alarms",
+            "if there is still none in {}, tickets stop; see the other alarms",
             in_words(active.encrypts_for)
         ),
     )
@@ -338,9 +307,9 @@ fn full(status: &RingStatus) -> Option<Alarm> {
             status.capacity
         ),
         if status.capacity < MAX_CAPACITY {
-            "set TKTROT_CAPACITY higher and restart a server, or TKTROT_ROTATE longer for all"
+            "raise TKTROT_CAPACITY and restart a server, or make TKTROT_ROTATE longer for all servers"
         } else {
-            "set TKTROT_ROTATE longer"
+            "make TKTROT_ROTATE longer"
         },
     )
 }
@@ -352,29 +321,29 @@ fn no_memory(status: &RingStatus) -> Option<Alarm> {
     }
     AlarmKind::NoMemory.doubtful(
         format!(
-            "there was no memory for another key {} ago: where none encrypts any more, retired keys \
-             end before their tickets do",
+            "there was no memory for another key {} ago: if no key encrypts any more, retired keys end \
+             before their tickets do",
             in_words(last.ago)
         ),
-        "make room on the tmpfs of the ring, or mount a larger one; a ring takes 128 bytes for each \
-         key; a server that has confined itself takes none for it",
+        "make room on the tmpfs of the ring, or mount a larger one (128 bytes for each key); a server \
+         that has confined itself cannot take memory for a ring",
     )
 }
 
 fn upkeep(status: &RingStatus) -> Option<Alarm> {
-    let deals = |user: &RingUser| user.counts;
+    let uses_tickets = |user: &RingUser| user.counts;
     let is_led = matches!(status.upkeep_lock, LockState::Held(_));
     let is_seen_to = is_led || status.is_governed();
     if is_seen_to || !status.upkeep_thread_expected || !counts_time(status) {
         return None;
     }
-    if !status.servers().any(deals) {
+    if !status.servers().any(uses_tickets) {
         return None;
     }
     AlarmKind::NoUpkeep.doubtful(
-        "no upkeep thread works: keys are made and erased only when handshakes come",
-        "set upkeep = \"callback\" in the settings file if that is meant; else see in the \
-         server's log and limits (RLIMIT_NPROC) why it has no thread",
+        "no upkeep thread is running: keys are made and erased only when handshakes come",
+        "set upkeep = \"callback\" in the settings file if that is intended; otherwise check the \
+         server's log and limits (RLIMIT_NPROC) for why it has no thread",
     )
 }
 
@@ -389,13 +358,15 @@ fn memory(status: &RingStatus) -> Option<Alarm> {
     let list = unlocked.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
     if status.servers().any(|user| user.locked == Some(true)) {
         AlarmKind::MemoryUnlocked.doubtful(
-            format!("these processes do not keep the ring locked in memory, others do: {list}"),
+            format!(
+                "these processes do not keep the ring locked in memory, while others do: {list}"
+            ),
             remedy,
         )
     } else {
         AlarmKind::MemoryUnlocked.wrong(
             format!(
-                "no process keeps the ring locked in memory, so keys can reach the swap: {list}"
+                "no process keeps the ring locked in memory, so keys can be swapped out: {list}"
             ),
             remedy,
         )
@@ -409,7 +380,7 @@ fn users(status: &RingStatus) -> Option<Alarm> {
         return None;
     }
     AlarmKind::NobodyUses.doubtful(
-        format!("{} lie here, and no process has the ring: nobody erases them", status.keys_text()),
+        format!("no process has the ring, so nobody erases its {}", status.keys_text()),
         "start the server, or `tktrot revoke --all`",
     )
 }
@@ -424,16 +395,16 @@ fn plain(status: &RingStatus) -> Option<Alarm> {
         return AlarmKind::PlainKeys.doubtful(
             format!(
                 "tickets of imported keys open at every service that has the keys, whatever its \
-                 label, certificate or demand for client certificates: {names}"
+                 label, its certificate, or whether it requires client certificates: {names}"
             ),
-            "nothing, if they were imported on purpose: they end by themselves",
+            "nothing, if they were imported on purpose: they expire by themselves",
         );
     }
     AlarmKind::PlainKeys.doubtful(
         format!(
-            "nothing binds tickets here (TKTROT_BIND=none), and keys are plain, for servers \
-             without libtktrot: a ticket opens at every service that has its key, whatever its \
-             label, certificate or demand for client certificates: {names}"
+            "tickets are not bound (TKTROT_BIND=none), and keys are plain, for servers without \
+             libtktrot: a ticket opens at every service that has its key, whatever its label, its \
+             certificate, or whether it requires client certificates: {names}"
         ),
         "unset TKTROT_BIND=none, unless servers without libtktrot share the keys",
     )
@@ -443,7 +414,7 @@ fn is_plain(key: &KeyStatus) -> bool {
     key.plain && key.state != KeyState::Expired
 }
 
-/// Where its keys are plain, that is said already.
+/// Says nothing if the ring's own keys are plain: then `plain` has said it.
 fn unbound(status: &RingStatus) -> Option<Alarm> {
     if status.keys.iter().any(|key| is_plain(key) && key.maker == Maker::Here) {
         return None;
@@ -459,22 +430,22 @@ fn unbound(status: &RingStatus) -> Option<Alarm> {
     }
     AlarmKind::Unbound.doubtful(
         format!(
-            "these processes bind their tickets to nothing, not even to a label, and resume each \
-             other's whatever client certificates they ask for: {}",
+            "these processes do not bind their tickets to anything, not even to a label, and resume \
+             each other's, whatever client certificates they require: {}",
             unbound.join(", ")
         ),
-        "unset TKTROT_BIND=none for them, unless it is meant; those that bind are not concerned",
+        "unset TKTROT_BIND=none for them, unless it is intended; processes that bind are not affected",
     )
 }
 
-/// What is less may be clients that offer a ticket for too long.
+/// Fewer may be from clients that keep a ticket for too long.
 const NOTABLE: u64 = 20;
 
 fn part_in_words(part: Trait) -> &'static str {
     match part {
         Trait::Label => "label",
         Trait::Certificates => "certificates",
-        Trait::Verification => "demand for client certificates",
+        Trait::Verification => "requirements for client certificates",
     }
 }
 
@@ -486,8 +457,7 @@ fn not_resumed(status: &RingStatus) -> Option<Alarm> {
     let differ = match &*parts {
         [] => String::new(),
         parts => format!(
-            ". The contexts of this ring differ in their {}: tickets of the one do not open at the \
-             other",
+            ". The contexts of this ring differ in their {}: one cannot open the tickets of another",
             parts.join(" and ")
         ),
     };
@@ -508,12 +478,12 @@ fn not_resumed(status: &RingStatus) -> Option<Alarm> {
     }
     AlarmKind::NotResumed.doubtful(
         format!(
-            "{elsewhere} tickets came back to where they were not issued, beside {opened} that were \
-             opened: they are bound to another {}{differ}",
+            "{elsewhere} tickets came back to a context that did not issue them, compared to {opened} \
+             that were opened: they are bound to another {}{differ}",
             if parts.is_empty() { "server name, or to a context that is gone" } else { "context" }
         ),
-        "give the servers that are to resume each other's tickets the same certificates, label and \
-         demand for client certificates, or leave a part out (TKTROT_BIND); others another ring",
+        "give servers that should resume each other's tickets the same certificates, label and \
+         requirements for client certificates, or bind to less (TKTROT_BIND); give others another ring",
     )
 }
 
@@ -531,7 +501,7 @@ fn outlived(status: &RingStatus) -> Option<Alarm> {
             true => format!("TKTROT_CAPACITY to {keys} or more and restart a server, or "),
             false => String::new(),
         };
-        format!("set {capacity}TKTROT_ROTATE longer, or the servers' session timeout to {short}")
+        format!("set {capacity}TKTROT_ROTATE to more, or the servers' session timeout to {short}")
     } else if status.is_governed() {
         format!(
             "set `lifetime` in the agent's settings, and TKTROT_LIFETIME where servers have it, to \
@@ -545,14 +515,14 @@ fn outlived(status: &RingStatus) -> Option<Alarm> {
     };
     AlarmKind::TicketsOutliveKeys.doubtful(
         format!(
-            "the servers' sessions live for {long}, and ticket keys are kept for {short}: tickets \
-             end sooner than the servers mean them to"
+            "the servers' sessions live for {long}, but ticket keys are kept for only {short}: tickets \
+             expire sooner than the servers intend"
         ),
         remedy,
     )
 }
 
-/// False if there is nothing to be late with: no key, or times that mean nothing.
+/// False if nothing can be late: there are no keys, or no valid times.
 fn counts_time(status: &RingStatus) -> bool {
     status.times_are_valid && !status.keys.is_empty()
 }
@@ -561,18 +531,21 @@ fn writes_now(status: &RingStatus) -> bool {
     !matches!(status.writer_lock, LockState::Free)
 }
 
-/// One reason.
+/// One reason why libtktrot could not serve.
+///
+/// The counts never go down, and removing the cause leaves them as they are. So they are an alarm only
+/// as long as nothing at all was served; once tickets were issued, they are a remark.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unserved {
-    pub kind: AlarmKind,
-    /// What is so.
-    pub what: String,
+struct Unserved {
+    kind: AlarmKind,
+    /// What was found.
+    what: String,
     /// What to do about it.
-    pub remedy: String,
+    remedy: String,
 }
 
-/// All reasons that were met so far.
-pub fn unserved(status: &RingStatus) -> Vec<Unserved> {
+/// All reasons met so far.
+fn unserved(status: &RingStatus) -> Vec<Unserved> {
     let counters = &status.counters;
     let mut found = Vec::new();
     let mut add = |kind, number: u64, what: [&str; 2], remedy: String| {
@@ -587,8 +560,8 @@ pub fn unserved(status: &RingStatus) -> Vec<Unserved> {
         AlarmKind::TicketsOff,
         counters.tickets_off,
         [
-            "connection had tickets switched off (SSL_OP_NO_TICKET): it got none of libtktrot's",
-            "connections had tickets switched off (SSL_OP_NO_TICKET): they got none of libtktrot's",
+            "connection had tickets disabled (SSL_OP_NO_TICKET): it got none of libtktrot's",
+            "connections had tickets disabled (SSL_OP_NO_TICKET): they got none of libtktrot's",
         ],
         switch_on(status),
     );
@@ -596,12 +569,12 @@ pub fn unserved(status: &RingStatus) -> Vec<Unserved> {
         AlarmKind::EarlyData,
         counters.anti_replay,
         [
-            "connection had early data on and OpenSSL's own replay protection: its TLS 1.3 tickets \
-             are stateful, and not libtktrot's",
-            "connections had early data on and OpenSSL's own replay protection: their TLS 1.3 \
+            "connection had early data enabled, with OpenSSL's own replay protection: its TLS 1.3 \
+             tickets are stateful, and not libtktrot's",
+            "connections had early data enabled, with OpenSSL's own replay protection: their TLS 1.3 \
              tickets are stateful, and not libtktrot's",
         ],
-        "switch early data off; or, where something else keeps it from being replayed, set \
+        "disable early data; or, if something else protects it against replay, set \
          SSL_OP_NO_ANTI_REPLAY"
             .into(),
     );
@@ -612,7 +585,7 @@ pub fn unserved(status: &RingStatus) -> Vec<Unserved> {
             "QUIC listener is not served: libssl makes its connections itself, out of reach",
             "QUIC listeners are not served: libssl makes their connections itself, out of reach",
         ],
-        "nothing helps yet: QUIC clients get tickets of libssl's own key, which ends with its \
+        "nothing helps yet: QUIC clients get tickets with libssl's own key, which ends with its \
          process"
             .into(),
     );
@@ -620,12 +593,12 @@ pub fn unserved(status: &RingStatus) -> Vec<Unserved> {
         AlarmKind::OwnKeys,
         counters.left_alone,
         ["context keeps ticket keys of its own", "contexts keep ticket keys of their own"],
-        "nothing, if TKTROT_TAKEOVER=no is meant; else the server's log says why".into(),
+        "nothing, if TKTROT_TAKEOVER=no is intended; otherwise the server's log says why".into(),
     );
     found
 }
 
-/// Names what is to be removed for those servers that are here.
+/// Names what to remove from the configuration of the servers that are here.
 fn switch_on(status: &RingStatus) -> String {
     let mut told: Vec<String> = Vec::new();
     for user in status.servers() {
@@ -636,10 +609,10 @@ fn switch_on(status: &RingStatus) -> String {
         }
     }
     if told.is_empty() {
-        told.push("remove from the server's configuration what switches tickets off".into());
+        told.push("remove what disables tickets from the server's configuration".into());
     }
     let check = "`tktrot check --pid PID` looks for it";
-    format!("unless it is meant: {}; {check}", told.join(", "))
+    format!("unless it is intended: {}; {check}", told.join(", "))
 }
 
 #[cfg(test)]

@@ -8,14 +8,14 @@ use tktrot::ring::view::View;
 
 use crate::output::seconds;
 
-/// Since the ring was made.
+/// Counts since the ring was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {
-    /// Tickets sealed: one for a TLS 1.2 full handshake, two for a TLS 1.3 one, one for its
-    /// resumption. So full handshakes cannot be counted by them.
+    /// Tickets sealed: one for a full handshake in TLS 1.2, two in TLS 1.3, and one for a resumption
+    /// in TLS 1.3. So they do not tell the number of full handshakes.
     pub issued: u64,
-    /// Tickets that came back and were given to the TLS library with their key, the active one.
-    /// Those that it then did not resume are in `not_resumed`, too.
+    /// Tickets that came back and for which the TLS library got the active key. `not_resumed` counts
+    /// those among them that it then did not resume.
     pub resumed_active: u64,
     /// The same, with a retired key.
     pub resumed_retired: u64,
@@ -23,14 +23,14 @@ pub struct Counters {
     pub not_resumed: u64,
     /// Tickets of a key that is not in the ring.
     pub unknown: u64,
-    /// Tickets of a key that is over.
+    /// Tickets of an expired key.
     pub expired: u64,
     /// Tickets known to be of another scope.
     pub wrong_scope: u64,
     pub errors: u64,
     /// Handshakes that went on without a ticket that can be resumed.
     pub unsealed: u64,
-    /// Connections for which tickets are switched off.
+    /// Connections with tickets disabled.
     pub tickets_off: u64,
     /// Connections with early data and OpenSSL's own replay protection: their TLS 1.3 tickets are
     /// stateful.
@@ -42,12 +42,12 @@ pub struct Counters {
     /// Keys published.
     pub rotations: u64,
     pub generator_failures: u64,
-    /// Writers that died with the lock and were repaired after.
+    /// Repairs after a writer that died with the lock.
     pub repairs: u64,
 }
 
 impl Counters {
-    /// Those of a ring.
+    /// The counters of a ring.
     pub fn of(view: &View) -> Counters {
         let totals = view.totals();
         Counters {
@@ -80,12 +80,12 @@ impl Counters {
         self.opened().saturating_sub(self.not_resumed)
     }
 
-    /// True if any ticket of libtktrot's was given out or opened.
+    /// True if libtktrot has sealed or opened any ticket.
     pub fn has_served(&self) -> bool {
         self.issued > 0 || self.opened() > 0
     }
 
-    /// True if what counted here only met what cannot be served, and no ticket.
+    /// True if only connections and contexts that cannot be served were counted, and no tickets.
     pub fn are_only_of_unserved(&self) -> bool {
         let unserved = [self.tickets_off, self.anti_replay, self.quic, self.left_alone];
         let of_tickets = [self.turned_away(), self.errors, self.unsealed];
@@ -101,17 +101,14 @@ impl Counters {
         unopened.saturating_add(self.not_resumed.min(self.opened()))
     }
 
-    /// The part of the tickets that came back which were resumed; `None` if none came.
+    /// The share of the tickets that came back which were resumed; `None` if none came back.
     pub fn resumption_ratio(&self) -> Option<f64> {
         let offered = self.resumed().saturating_add(self.turned_away());
         (offered > 0).then(|| self.resumed() as f64 / offered as f64)
     }
 }
 
-/// Events per second, between two readings.
-///
-/// Only what is counted: tickets, not handshakes. A full handshake is issued
-/// one ticket in TLS 1.2 and two in TLS 1.3, whose resumption is issued one more.
+/// Events per second between two looks: tickets, not handshakes (see [`Counters::issued`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Rates {
     #[serde(rename = "over_seconds", serialize_with = "seconds")]
@@ -127,7 +124,7 @@ pub struct Rates {
 impl Rates {
     /// From the counters at the beginning and at the end of `over`.
     pub fn between(before: &Counters, after: &Counters, over: Duration) -> Rates {
-        // Less than before: the ring is a new one.
+        // If there are fewer than before, the ring is a new one.
         let per_second = |count: fn(&Counters) -> u64| {
             count(after).saturating_sub(count(before)) as f64
                 / over.as_secs_f64().max(f64::MIN_POSITIVE)

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use tktrot::schedule::KeyState;
+
 use super::counters::Counters;
 use super::ring::{Exposure, KeyStatus, LockState, Maker, RingStatus, RingUser};
 use crate::processes::{LockHolder, Presence};
-use tktrot::schedule::KeyState;
 
 pub const MINUTE: Duration = Duration::from_secs(60);
 pub const HOUR: Duration = Duration::from_secs(3600);

@@ -1,4 +1,4 @@
-//! The readings as JSON: docs/schemas/status.schema.json says how.
+//! The status of rings as JSON; docs/schemas/status.schema.json describes it.
 
 use serde::Serialize;
 
@@ -10,7 +10,7 @@ use crate::severity::Severity;
 /// What is printed: one object, however many rings.
 #[derive(Serialize)]
 pub struct Document {
-    /// The version of this form; members may be added without a new one.
+    /// The version of this form; new members do not change it.
     pub version: u32,
     /// The worst of all rings.
     pub severity: Severity,
@@ -21,20 +21,20 @@ pub struct Document {
 #[derive(Serialize)]
 #[serde(untagged)]
 pub enum Ring {
-    Read(Box<Told>),
+    Read(Box<Evaluated>),
     Unreadable { path: String, severity: Severity, error: String },
 }
 
-/// A status and what follows from it.
+/// The status of a ring, and what follows from it.
 #[derive(Serialize)]
-pub struct Told {
+pub struct Evaluated {
     severity: Severity,
     alarms: Vec<Alarm>,
     remarks: Vec<Remark>,
     active_key: Option<String>,
     /// Tickets that came back and were resumed.
     resumed: u64,
-    /// Of the tickets that came back, the part that was resumed.
+    /// The share of the tickets that came back which were resumed.
     resumption_ratio: Option<f64>,
     #[serde(flatten)]
     status: RingStatus,
@@ -46,7 +46,7 @@ impl Ring {
     /// A ring that was read.
     pub fn read(status: &RingStatus, rates: Option<Rates>) -> Ring {
         let alarms = alarms(status);
-        Ring::Read(Box::new(Told {
+        Ring::Read(Box::new(Evaluated {
             severity: worst(&alarms),
             alarms,
             remarks: remarks(status),
@@ -67,7 +67,6 @@ impl Ring {
 }
 
 impl Document {
-    /// All these rings.
     pub fn of(rings: Vec<Ring>) -> Document {
         let severity = rings.iter().map(Ring::severity).max().unwrap_or(Severity::Fine);
         Document { version: 1, severity, rings }
@@ -82,7 +81,7 @@ mod tests {
     use super::super::ring::{LastProblem, LockState};
     use super::*;
 
-    /// Every form that a member can have fits the schema; what it does not name is refused by it.
+    /// Every form of a member fits the schema, which refuses what it does not name.
     #[test]
     fn the_document_is_as_the_schema_says() {
         let schema = include_str!("../../../docs/schemas/status.schema.json");

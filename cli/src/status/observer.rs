@@ -25,7 +25,7 @@ use crate::processes::{FileId, LockHolder, Presence, Processes};
 use crate::rings;
 use crate::settings::Settings;
 
-/// On a host with thousands of processes a look at all of them costs something.
+/// Looking at all processes costs something on a host with thousands of them.
 const PROCESSES_KEPT: Duration = Duration::from_secs(5);
 
 /// Looks at one ring.
@@ -37,26 +37,26 @@ pub struct Observer {
     rates: Rates,
 }
 
-/// Where the ring is looked at.
+/// How the ring is reached.
 enum Access {
-    /// At a place, where the file is opened anew each time, because servers may replace it.
+    /// By its place: the file is opened again each time, because servers may replace it.
     At(Place),
-    /// Where it was opened before, by who no longer may.
+    /// Opened before, by a process that may no longer open it.
     Open(PathBuf, Arc<View>),
 }
 
 impl Observer {
-    /// Has not looked yet.
+    /// An observer that has not looked yet.
     pub fn new(place: Place, settings: &Settings) -> Observer {
         Self::of(Access::At(place), settings.config.upkeep == Upkeep::Thread)
     }
 
-    /// One who has the ring open. An agent governs it, so no upkeep thread is missed.
+    /// An observer of a ring that is open. An agent governs it, so no upkeep thread is expected.
     pub fn of_open(path: PathBuf, view: Arc<View>) -> Observer {
         Self::of(Access::Open(path, view), false)
     }
 
-    /// One who has a ring open whose file was removed.
+    /// An observer of an open ring whose file was removed.
     pub fn of_removed(path: PathBuf, view: View, settings: &Settings) -> Observer {
         let expected = settings.config.upkeep == Upkeep::Thread;
         Self::of(Access::Open(path, Arc::new(view)), expected)
@@ -84,11 +84,11 @@ impl Observer {
         }
     }
 
-    /// The ring as it is.
+    /// Opens the ring to look at it.
     ///
     /// # Errors
     ///
-    /// There is none, or it cannot be read: where, why, and which right is missing.
+    /// There is no ring, or it cannot be read; the error says where, why, and which right is missing.
     pub fn look(&self) -> Result<Arc<View>> {
         match &self.access {
             Access::At(place) => rings::look_at(place).map(Arc::new),
@@ -96,7 +96,7 @@ impl Observer {
         }
     }
 
-    /// All that is told of the ring now.
+    /// The status of the ring now.
     ///
     /// # Errors
     ///
@@ -119,7 +119,7 @@ impl Observer {
         Ok(status)
     }
 
-    /// What happened per second between the last two readings.
+    /// What happened per second between the last two looks.
     pub fn rates(&self) -> Rates {
         self.rates
     }
@@ -136,30 +136,30 @@ impl Observer {
     }
 }
 
-/// How often a ring is looked at that somebody writes. He needs microseconds, unless he is stopped.
+/// How often to look at a ring that is being written. A writer takes microseconds, unless it is stopped.
 const LOOKS: u32 = 20;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(25);
 
-/// What belongs together in a ring.
+/// A ring at a moment at which nobody writes it.
 struct Snapshot {
     /// When it was taken.
     now: Time,
-    /// The keys there are.
+    /// The keys in the ring.
     keys: Vec<KeyFacts>,
-    /// From this time on there is something for a writer to do.
+    /// When a writer is next needed.
     deadline: Time,
-    /// How much is left of the lease of an agent that governs it.
+    /// What is left of the lease of an agent that governs the ring.
     governed: Option<Duration>,
-    /// Who has the writer lock.
+    /// Who holds the writer lock.
     writer: Holder,
-    /// True if somebody wrote meanwhile, or does.
+    /// True if the ring was being written meanwhile.
     between: bool,
-    /// True if one thread had the writer lock on every look, and nothing changed.
+    /// True if one thread held the writer lock on every look, and nothing changed.
     stuck: bool,
 }
 
 impl Snapshot {
-    /// Looks until nobody writes, but not for ever.
+    /// Looks until nobody writes, a limited number of times.
     fn take(view: &View, clock: &impl Clock) -> Snapshot {
         let mut last = look(view, clock);
         let mut stuck = true;
@@ -192,11 +192,11 @@ fn look(view: &View, clock: &impl Clock) -> Snapshot {
         between: false,
         stuck: false,
     };
-    // Somebody who wrote meanwhile may be gone again, and the keys be partly as before.
+    // A writer may have come and gone in between, and some of the keys be older than the others.
     Snapshot { between: before != after || matches!(after.0, Holder::Thread { .. }), ..snapshot }
 }
 
-/// Puts together what was seen of the ring at `path`.
+/// The status of the ring at `path`, from what was seen of it.
 fn status_of(
     path: &Path,
     view: &View,
@@ -243,7 +243,7 @@ fn status_of(
 
 fn exposure(view: &View, keys: &[KeyFacts]) -> Exposure {
     let policy = policy_of(&view.settings(), view.capacity());
-    // How long an imported key was in use before is not known here.
+    // It is unknown how long an imported key was in use before.
     let made = keys.iter().filter(|key| key.node != IMPORTED);
     let longest = made.map(|key| key.times.encrypt_from.until(key.times.decrypt_until)).max();
     let span = policy.rotate_every.saturating_add(policy.lifetime);
@@ -277,7 +277,7 @@ fn key(facts: &KeyFacts, view: &View, now: Time) -> KeyStatus {
     }
 }
 
-/// Part by part.
+/// The parts in which contexts differ that use tickets and are alive.
 fn differences(told: &[view::User]) -> Vec<Trait> {
     let alive: Vec<_> = told.iter().filter(|user| user.uses_tickets && !user.is_over).collect();
     let differ = |one: Trait| {
@@ -289,7 +289,7 @@ fn differences(told: &[view::User]) -> Vec<Trait> {
     Trait::ALL.into_iter().filter(|one| differ(*one)).collect()
 }
 
-/// Those that map the ring, and those that told it of themselves.
+/// The processes that map the ring, and those that have registered in it.
 fn users(view: &View, told: &[view::User], processes: &Processes) -> Vec<RingUser> {
     let deals = !Counters::of(view).are_only_of_unserved();
     let names = |user: &view::User| user.binds.map(Binds::names);
@@ -308,7 +308,7 @@ fn users(view: &View, told: &[view::User], processes: &Processes) -> Vec<RingUse
     let others = told.iter().filter(|user| match processes.presence(user) {
         Presence::Maps => false,
         Presence::Hidden | Presence::Elsewhere => true,
-        // One that only opened it, as the parent of a daemon, is of no interest.
+        // A process that only opened it, like the parent of a daemon, is of no interest.
         Presence::Gone => user.uses_tickets,
     });
     let others = others.map(|user| RingUser {

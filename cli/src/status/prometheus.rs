@@ -1,29 +1,25 @@
-//! The readings as metrics, in Prometheus' text format 0.0.4: for the textfile
-//! collector of the node exporter.
+//! The status of rings as metrics, in Prometheus' text format 0.0.4: for the agent's endpoint, and for
+//! the textfile collector of the node exporter.
 
 use anyhow::Result;
 use prometheus::core::Collector;
 use prometheus::{Encoder, GaugeVec, IntCounterVec, Opts, Registry, TextEncoder};
+use tktrot::schedule::KeyState;
 
 use super::alarms::{AlarmKind, alarms, worst};
 use super::counters::Counters;
-use super::ring::RingStatus;
-use tktrot::schedule::KeyState;
+use super::ring::{RingStatus, state_name};
 
-const STATES: [(KeyState, &str); 4] = [
-    (KeyState::Announced, "announced"),
-    (KeyState::Active, "active"),
-    (KeyState::Retired, "retired"),
-    (KeyState::Expired, "expired"),
-];
+const STATES: [KeyState; 4] =
+    [KeyState::Announced, KeyState::Active, KeyState::Retired, KeyState::Expired];
 
-/// A figure of a ring, if it has it.
+/// A figure of a ring, if the ring has it: name, help, value.
 type Gauge = (&'static str, &'static str, fn(&RingStatus) -> Option<f64>);
 
 const GAUGES: [Gauge; 12] = [
     (
         "exposure_seconds",
-        "A stolen key opens at most the sessions of so many last seconds (R + L).",
+        "A stolen key opens at most the sessions of this many seconds before the theft (R + L).",
         |status| Some(status.exposure.span.as_secs_f64()),
     ),
     ("rotate_seconds", "How long a key encrypts (R).", |status| {
@@ -32,40 +28,38 @@ const GAUGES: [Gauge; 12] = [
     ("lifetime_seconds", "How long a key decrypts after that (L).", |status| {
         Some(status.exposure.lifetime.as_secs_f64())
     }),
-    (
-        "promised_seconds",
-        "How long tickets say that they live, of the context that says the longest.",
-        |status| Some(status.promised?.as_secs_f64()),
-    ),
+    ("promised_seconds", "The longest session timeout of any context.", |status| {
+        Some(status.promised?.as_secs_f64())
+    }),
     ("governed", "1 if an agent governs the ring, 0 if servers rotate its keys.", |status| {
         Some(f64::from(u8::from(status.is_governed())))
     }),
-    (
-        "lease_seconds",
-        "How long the agent governs the ring if it is not heard of again.",
-        |status| Some(status.governed_for?.as_secs_f64()),
-    ),
-    ("active_key_age_seconds", "Since when the active key encrypts.", |status| {
+    ("lease_seconds", "What is left of the lease by which the agent governs the ring.", |status| {
+        Some(status.governed_for?.as_secs_f64())
+    }),
+    ("active_key_age_seconds", "How long the active key has been encrypting.", |status| {
         Some(status.active_key()?.age.as_secs_f64())
     }),
-    ("next_rotation_seconds", "How long the active key still encrypts.", |status| {
+    ("next_rotation_seconds", "How long the active key will go on encrypting.", |status| {
         Some(status.active_key()?.encrypts_for.as_secs_f64())
     }),
-    ("overdue_seconds", "How long the keys have needed a writer that has not come.", |status| {
+    ("overdue_seconds", "How long the keys have been waiting for a writer.", |status| {
         Some(if status.keys.is_empty() { 0.0 } else { status.overdue.as_secs_f64() })
     }),
-    ("capacity_keys", "How many keys may be in the ring.", |status| {
+    ("capacity_keys", "How many keys can be in the ring.", |status| {
         Some(f64::from(status.capacity))
     }),
-    ("servers", "Processes that have the ring to deal in tickets, as far as visible.", |status| {
+    ("servers", "Visible processes that have the ring to seal and open tickets.", |status| {
         Some(status.servers().count() as f64)
     }),
-    ("severity", "The worst alarm: 0 none, 1 deserves a look, 2 is wrong.", |status| {
-        Some(f64::from(worst(&alarms(status)) as u8))
-    }),
+    (
+        "severity",
+        "The worst alarm: 0 none, 1 something deserves a look, 2 something is wrong.",
+        |status| Some(f64::from(worst(&alarms(status)) as u8)),
+    ),
 ];
 
-/// A counter of a ring, and the label by which it is told from others of its name.
+/// A counter of a ring: name, help, and its parts by the value of a label.
 type Count = (&'static str, &'static str, &'static [(&'static str, fn(&Counters) -> u64)]);
 
 const COUNTERS: [(Count, &str); 10] = [
@@ -121,7 +115,7 @@ const COUNTERS: [(Count, &str); 10] = [
     (
         (
             "unserved_connections",
-            "Connections that could get no tickets of libtktrot, or not in TLS 1.3.",
+            "Connections that could get no tickets from libtktrot, or none in TLS 1.3.",
             &[
                 ("tickets_off", |counters| counters.tickets_off),
                 ("anti_replay", |counters| counters.anti_replay),
@@ -148,7 +142,7 @@ const COUNTERS: [(Count, &str); 10] = [
     ),
 ];
 
-/// All metrics of these rings. Of one that cannot be read there is only `tktrot_readable` 0.
+/// The metrics of these rings. A ring that cannot be read has only `tktrot_readable` 0.
 pub fn text(rings: &[(String, Option<RingStatus>)]) -> Result<String> {
     let registry = Registry::new();
     let readable = gauge(&registry, "readable", "1 if the ring can be read.", &["ring"])?;
@@ -168,17 +162,18 @@ pub fn text(rings: &[(String, Option<RingStatus>)]) -> Result<String> {
     let keys = gauge(&registry, "keys", "Keys in the ring.", &["ring", "state"])?;
     let help = "Processes with contexts that bind their tickets to this.";
     let binding = gauge(&registry, "binding", help, &["ring", "bind"])?;
-    let told = gauge(&registry, "alarm", "1 if the alarm holds.", &["ring", "alarm"])?;
+    let told = gauge(&registry, "alarm", "1 if the alarm is raised.", &["ring", "alarm"])?;
     for (name, status) in &read {
-        for (state, label) in STATES {
-            keys.with_label_values(&[name.as_str(), label]).set(status.count(state) as f64);
+        for state in STATES {
+            let labels = [name.as_str(), state_name(state)];
+            keys.with_label_values(&labels).set(status.count(state) as f64);
         }
         for bind in status.servers().flat_map(|user| user.binds.iter().flatten()) {
             binding.with_label_values(&[name.as_str(), bind.as_str()]).inc();
         }
         let held = alarms(status);
         for kind in AlarmKind::ALL {
-            let holds = held.iter().any(|alarm| alarm.alarm == kind);
+            let holds = held.iter().any(|alarm| alarm.alarm == *kind);
             told.with_label_values(&[name.as_str(), kind.name()]).set(f64::from(u8::from(holds)));
         }
     }

@@ -1,18 +1,17 @@
-//! The readings as people read them.
+//! The status of rings as people read it.
 
 use std::fmt::Write;
 
 use tktrot::ring::layout::MAX_CAPACITY;
-
-use super::alarms::{Alarm, Remark, alarms, remarks, worst};
-use super::counters::Counters;
-use super::counters::Rates;
-use super::ring::{KeyStatus, LockState, Maker, RingStatus, RingUser};
-use crate::output::{in_words, wrapped};
-use crate::processes::Presence;
 use tktrot::schedule::KeyState;
 
-/// One ring in full. `width`: where long lines are broken.
+use super::alarms::{Alarm, Remark, alarms, remarks, worst};
+use super::counters::{Counters, Rates};
+use super::ring::{KeyStatus, LockState, Maker, RingStatus, RingUser, state_name};
+use crate::output::{in_words, wrapped};
+use crate::processes::Presence;
+
+/// One ring in full, with lines broken at `width`.
 pub fn full(status: &RingStatus, rates: Option<&Rates>, width: usize) -> String {
     let alarms = alarms(status);
     let mut page = Page { text: String::new(), width };
@@ -38,7 +37,7 @@ pub fn full(status: &RingStatus, rates: Option<&Rates>, width: usize) -> String 
     page.text
 }
 
-/// How many keys there may be, where somebody has set that.
+/// The limit on the number of keys, if one was set.
 pub fn bound(status: &RingStatus) -> String {
     match status.capacity {
         MAX_CAPACITY => String::new(),
@@ -46,14 +45,14 @@ pub fn bound(status: &RingStatus) -> String {
     }
 }
 
-/// What a theft would cost, as the first thing to know.
+/// What a theft would cost: the first thing to know.
 pub fn exposure(status: &RingStatus) -> String {
     let exposure = status.exposure;
     let (r, l) = (in_words(exposure.rotate_every), in_words(exposure.lifetime));
     let span = in_words(exposure.span);
     let mut text = format!("a stolen key opens at most the sessions of the last {span}");
     if exposure.span > exposure.rotate_every.saturating_add(exposure.lifetime) {
-        let _ = write!(text, "; {r} + {l} once the keys are gone that were made for more");
+        let _ = write!(text, "; {r} + {l} once the keys with longer lives are gone");
     } else {
         let _ = write!(text, " (R {r} + L {l})");
     }
@@ -82,10 +81,10 @@ pub fn governed(status: &RingStatus) -> String {
     }
 }
 
-/// How many keys are in which state.
+/// The number of keys in each state.
 pub fn key_counts(status: &RingStatus) -> String {
     let states = [KeyState::Announced, KeyState::Active, KeyState::Retired, KeyState::Expired];
-    let counted = states.map(|state| (status.count(state), state_word(state)));
+    let counted = states.map(|state| (status.count(state), state_name(state)));
     let told: Vec<_> = counted
         .iter()
         .filter(|(count, _)| *count > 0)
@@ -94,7 +93,7 @@ pub fn key_counts(status: &RingStatus) -> String {
     if told.is_empty() { "none yet".into() } else { told.join(", ") }
 }
 
-/// Several rings, a line for each.
+/// Several rings, one line each.
 pub fn summaries(rings: &[(String, Result<RingStatus, String>)]) -> String {
     let longest = |words: &mut dyn Iterator<Item = usize>| words.max().unwrap_or(0);
     let name = longest(&mut rings.iter().map(|(name, _)| name.chars().count()));
@@ -126,24 +125,24 @@ fn summary(status: &RingStatus) -> String {
     format!("{severity:5}  exposure {exposure:<10}  key {active}  users {users:<3} {told}")
 }
 
-/// Who has the ring, in one line.
+/// The number of processes that have the ring, in one line.
 pub fn users(status: &RingStatus) -> String {
     let mut text = match status.servers().count() {
-        0 => "no process that is visible".into(),
+        0 => "none visible".into(),
         1 => "1 process".into(),
         number => format!("{number} processes"),
     };
     if status.hidden_processes > 0 {
         let _ = write!(
             text,
-            "; {}: whether they use the ring is seen by root (with CAP_SYS_PTRACE)",
+            "; {}: only root (with CAP_SYS_PTRACE) can see whether they use the ring",
             hidden(status.hidden_processes)
         );
     }
     text
 }
 
-/// How many processes cannot be seen.
+/// The number of processes that cannot be seen.
 pub fn hidden(processes: usize) -> String {
     if processes == 1 {
         "1 more is not visible".into()
@@ -152,16 +151,16 @@ pub fn hidden(processes: usize) -> String {
     }
 }
 
-/// What a process has the ring for, and where it is.
+/// What a process does with the ring, and where it is.
 pub fn does(user: &RingUser) -> &'static str {
     match (user.presence, user.writes, user.counts) {
         (Presence::Gone, ..) => "gone",
-        (Presence::Elsewhere, _, true) => "in another container; deals in tickets",
+        (Presence::Elsewhere, _, true) => "in another container; uses tickets",
         (Presence::Elsewhere, _, false) => "in another container; no tickets yet",
-        (Presence::Hidden, _, true) => "not visible; has dealt in tickets",
+        (Presence::Hidden, _, true) => "not visible; has used tickets",
         (Presence::Hidden, _, false) => "not visible; no tickets yet",
-        (Presence::Maps, false, _) => "only looks",
-        (Presence::Maps, true, true) => "deals in tickets",
+        (Presence::Maps, false, _) => "only reads",
+        (Presence::Maps, true, true) => "uses tickets",
         (Presence::Maps, true, false) => "has the ring, no tickets yet",
     }
 }
@@ -185,21 +184,12 @@ pub fn per_second(rates: &Rates) -> String {
     )
 }
 
-fn state_word(state: KeyState) -> &'static str {
-    match state {
-        KeyState::Announced => "announced",
-        KeyState::Active => "active",
-        KeyState::Retired => "retired",
-        KeyState::Expired => "over, not erased",
-    }
-}
-
 struct Page {
     text: String,
     width: usize,
 }
 
-/// Where what is said begins.
+/// The column after the labels.
 const INDENT: usize = 12;
 
 impl Page {
@@ -212,7 +202,7 @@ impl Page {
     }
 
     fn keys(&mut self, keys: &[KeyStatus]) {
-        // As time goes: first those that are to come.
+        // The keys to come first.
         for key in keys.iter().rev() {
             let life = match key.state {
                 KeyState::Announced => format!("encrypts in {}", in_words(key.encrypts_in)),
@@ -227,7 +217,7 @@ impl Page {
                 Maker::Imported => marks.push_str("  imported"),
             }
             marks.push_str(if key.plain { "  plain" } else { "" });
-            self.line("", &format!("{}  {:9}  {life}{marks}", key.name, state_word(key.state)));
+            self.line("", &format!("{}  {:9}  {life}{marks}", key.name, state_name(key.state)));
         }
     }
 
@@ -257,18 +247,18 @@ impl Page {
         count(retired, "  opened by a retired key");
         count(counters.turned_away(), "tickets turned away");
         count(counters.unknown, "  of an unknown key");
-        count(counters.expired, "  of a key that is over");
+        count(counters.expired, "  of an expired key");
         count(counters.wrong_scope, "  of another scope");
         count(counters.not_resumed, "  opened, but refused by the server");
-        count(counters.unsealed, "handshakes without a ticket to resume");
+        count(counters.unsealed, "handshakes without a resumable ticket");
         count(counters.errors, "errors");
         count(counters.rotations, "keys made");
         for (number, what) in [
             (counters.repairs, "repairs after a killed writer"),
             (counters.generator_failures, "failures of the random number generator"),
-            (counters.tickets_off, "connections with tickets switched off"),
+            (counters.tickets_off, "connections with tickets disabled"),
             (counters.anti_replay, "connections with early data and stateful TLS 1.3 tickets"),
-            (counters.quic, "QUIC listeners that are not served"),
+            (counters.quic, "QUIC listeners not served"),
             (counters.left_alone, "contexts that keep ticket keys of their own"),
         ] {
             if number > 0 {

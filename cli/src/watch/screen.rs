@@ -32,13 +32,13 @@ const SERIES: [Series; 3] = [
     ("turned away", Color::Red, |rates| rates.refused),
 ];
 
-/// So that nobody takes tickets for handshakes.
+/// Tells tickets from handshakes.
 const LEGEND: &str = "tickets/s; issued: full handshake 1 (TLS 1.2) or 2 (1.3), 1.3 resumption 1";
 
 /// The legend, and a row for each graph.
 const GRAPHS_AT_LEAST: usize = 1 + SERIES.len();
 
-/// Where what is said begins.
+/// The column after the labels.
 const LABEL: usize = 11;
 
 /// Fills the screen.
@@ -46,19 +46,19 @@ pub fn draw(frame: &mut Frame, shown: &Shown) {
     let [body, foot] =
         Layout::vertical([Constraint::Fill(1), Constraint::Length(1)]).areas(frame.area());
     match shown.status {
-        Ok(status) => draw_reading(frame, body, status, shown.history),
+        Ok(status) => draw_status(frame, body, status, shown.history),
         Err(error) => {
-            let block = framed("no ring to see", Severity::Wrong);
+            let block = framed("no ring", Severity::Wrong);
             let text = Paragraph::new(error.as_str()).wrap(Wrap { trim: true });
             frame.render_widget(text.block(block), body);
         }
     }
     let every = in_words(shown.interval);
-    let keys = format!(" q leaves   a look every {every}");
+    let keys = format!(" q quits   refreshed every {every}");
     frame.render_widget(Line::styled(keys, Modifier::DIM), foot);
 }
 
-fn draw_reading(frame: &mut Frame, area: Rect, status: &RingStatus, history: &History) {
+fn draw_status(frame: &mut Frame, area: Rect, status: &RingStatus, history: &History) {
     let alarms = alarms(status);
     let block = framed(&status.path, worst(&alarms));
     let inner = block.inner(area);
@@ -120,7 +120,7 @@ fn users(status: &RingStatus) -> String {
     format!("{seen}{hidden}")
 }
 
-/// How far the active key is through its time.
+/// How much of its time the active key has served.
 fn draw_gauge(frame: &mut Frame, area: Rect, status: &RingStatus) {
     let Some(key) = status.active_key() else { return };
     let life = (key.age + key.encrypts_for).as_secs_f64();
@@ -175,7 +175,7 @@ fn remark_lines(remarks: &[Remark], width: usize) -> Vec<Line<'static>> {
     told.flatten().collect()
 }
 
-/// Broken to a width, with a mark in front of the first line.
+/// Lines of at most `width`, with a mark in front of the first.
 fn hanging(mark: &str, told: &str, width: usize, style: Style) -> Vec<Line<'static>> {
     const INDENT: usize = 6;
     let mut mark = mark;
@@ -189,11 +189,11 @@ fn hanging(mark: &str, told: &str, width: usize, style: Style) -> Vec<Line<'stat
         .collect()
 }
 
-/// What there is room for; if that is not all, with a word on where the rest is.
+/// The lines for which there is room, and a hint if some are left out.
 fn shortened(mut lines: Vec<Line<'static>>, room: usize) -> Vec<Line<'static>> {
     if lines.len() > room {
         lines.truncate(room.saturating_sub(1));
-        lines.push(Line::styled("      … `tktrot status` tells the rest", Modifier::DIM));
+        lines.push(Line::styled("      … `tktrot status` shows the rest", Modifier::DIM));
     }
     lines
 }
@@ -217,12 +217,12 @@ fn colour_of(severity: Severity) -> Color {
 /// More columns than terminals have.
 const KEPT: usize = 512;
 
-/// The rates of the last looks, the newest last.
+/// The rates of the last looks, as far back as a screen is wide; the newest last.
 #[derive(Default)]
 pub struct History(VecDeque<Rates>);
 
 impl History {
-    /// Adds the newest.
+    /// Adds the newest rates.
     pub fn add(&mut self, rates: Rates) {
         if self.0.len() == KEPT {
             self.0.pop_front();
@@ -300,7 +300,10 @@ mod tests {
         let screen = screen(100, 30, Ok(status));
         let (before, after) = screen.split_once("no alarms").unwrap();
         assert!(before.contains(" ok ┐"), "{screen}");
-        assert!(after.contains("remark early-data: 2 connections had early data on"), "{screen}");
+        assert!(
+            after.contains("remark early-data: 2 connections had early data enabled"),
+            "{screen}"
+        );
     }
 
     #[test]
@@ -310,7 +313,7 @@ mod tests {
         let governed = screen(80, 24, Ok(governed()));
         assert!(governed.contains("governed   by an agent"), "{governed}");
         let none = screen(80, 24, Err("/run/tktrot/x.ring: there is no such ring".into()));
-        assert!(none.contains("there is no such ring") && none.contains("q leaves"), "{none}");
+        assert!(none.contains("there is no such ring") && none.contains("q quits"), "{none}");
     }
 
     #[test]

@@ -106,7 +106,10 @@ fn by_its_agent_a_ring_is_rotated_and_revoked() -> Result<()> {
     assert_eq!(said.status, Some(0), "{said:?}");
     let after = names(&agent, KeyState::Active)?.remove(0);
     assert_ne!(before, after);
-    assert!(said.stdout.contains(&format!("key {after} encrypts, which 0 peers")), "{said:?}");
+    assert!(
+        said.stdout.contains(&format!("key {after} encrypts; 0 peers have acknowledged it")),
+        "{said:?}"
+    );
 
     let said = agent.tktrot(&["revoke", "--fleet", "--key", &before, "--yes"])?;
     assert_eq!(said.status, Some(0), "{said:?}");

@@ -44,7 +44,7 @@ fn without_a_ring_of_that_name_it_makes_one_and_without_a_name_it_does_not() -> 
     fs::write(agent.settings(), format!("dir = \"{}\"\n", agent.rings().display()))?;
     let said = agent.tktrot(&["agent"])?;
     assert_eq!(said.status, Some(2), "{said:?}");
-    assert!(said.stderr.contains("a ring that is to be made needs a name"), "{said:?}");
+    assert!(said.stderr.contains("a new ring needs a name"), "{said:?}");
     let said = agent.tktrot(&["peers", "nginx"])?;
     assert_eq!(said.status, Some(2), "{said:?}");
     assert!(

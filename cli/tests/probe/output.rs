@@ -26,7 +26,7 @@ address          TLS  ticket  here  elsewhere  lifetime  key name  weak key
 127.0.0.1:PORT.  1.2  yes     3/3   -          2 h       KEY-NAME  no
 127.0.0.1:PORT.  1.3  yes     3/3   -          2 h       KEY-NAME  no
 
-ok     127.0.0.1:PORT.: tickets are resumed where they come from
+ok     127.0.0.1:PORT.: tickets are resumed where they were issued
 "
     );
     assert_eq!((output.status, output.stderr.as_str()), (FINE, ""));
@@ -44,8 +44,8 @@ address          TLS  ticket   here  elsewhere  lifetime  key name  weak key
 127.0.0.1:PORT.  1.2  refused  -     -          -         -         -
 127.0.0.1:PORT.  1.3  refused  -     -          -         -         -
 
-WRONG  127.0.0.1:PORT.: not measured: connecting: Connection refused (os error 111)
-       -> Look whether the server runs, and the port is its own.
+WRONG  127.0.0.1:PORT.: not tested: connecting: Connection refused (os error 111)
+       -> Check that the server is running and that this is its port.
 "
     );
     assert_eq!(output.status, WRONG);

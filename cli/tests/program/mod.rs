@@ -1,5 +1,7 @@
 //! The program, run on the rings of one directory; and rings without a server.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use serde_json::Value;
@@ -14,29 +16,46 @@ use tktrot::rotate::{Generator, Keyring, NotRandom};
 
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// Where cargo built it.
+/// The program that cargo built.
 pub const TKTROT: &str = env!("CARGO_BIN_EXE_tktrot");
 
-/// This host may have some.
+/// No settings file: this host may have one.
 pub const NO_SETTINGS: [&str; 2] = ["--config", "/dev/null"];
 
-/// Nothing of ours but the directory.
+/// An environment with nothing of ours but the directory.
 pub fn environment(dir: &RingDir) -> Environment {
     let mut environment = Environment::default();
     environment.set("TKTROT_DIR", &dir.path().display().to_string());
     environment
 }
 
-/// It, with no settings but the environment's.
+/// The program, with no settings but the environment's.
 pub fn command(dir: &RingDir, arguments: &[&str]) -> Command {
     let mut command = environment(dir).command(TKTROT.as_ref());
     command.args(NO_SETTINGS).args(arguments);
     command
 }
 
-/// Runs it to its end.
+/// Runs the program to its end.
 pub fn tktrot(dir: &RingDir, arguments: &[&str]) -> Result<Said> {
     Ok(command(dir, arguments).output()?.into())
+}
+
+/// Debian's nobody.
+pub const NOBODY: u32 = 65534;
+
+/// Runs it as that user, from where every user may run it: the build directory may be root's alone.
+pub fn as_nobody(dir: &RingDir, arguments: &[&str]) -> Result<Said> {
+    let place = tempfile::tempdir()?;
+    fs::set_permissions(place.path(), Permissions::from_mode(0o755))?;
+    let program = place.path().join("tktrot");
+    // Not copied by this process: what other tests start would have the file open to write for a
+    // moment, and a file that is open to write cannot be run.
+    assert!(Command::new("cp").arg(TKTROT).arg(&program).status()?.success());
+    let user = [&*format!("--reuid={NOBODY}"), &*format!("--regid={NOBODY}"), "--clear-groups"];
+    let mut setpriv = environment(dir).command("/usr/bin/setpriv".as_ref());
+    setpriv.args(user).arg(program).args(NO_SETTINGS).args(arguments);
+    Ok(setpriv.output()?.into())
 }
 
 /// `tktrot status --json`, checked against the schema.

@@ -127,7 +127,7 @@ fn text_json_and_metrics_say_the_same() -> Result<()> {
         (r"in (1 h|\d+ min( \d+ s)?)\b", "in [LEFT]"),
         (r"for (1 h|\d+ min( \d+ s)?)\b", "for [LEFT]"),
         // Who of the workers had which client, and what may be seen, is not ours to say.
-        (r"(has the ring, no tickets yet|deals in tickets)(  bind all)?", "[DOES]"),
+        (r"(has the ring, no tickets yet|uses tickets)(  bind all)?", "[DOES]"),
         (r"; \d+ more (is|are) not visible[^\n]*(\n +[^\n\[]*)?", ""),
     ] {
         filters.add_filter(pattern, name);

@@ -2,40 +2,12 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
-use std::path::PathBuf;
-use std::process::Command;
 
 use serde_json::Value;
-use tempfile::TempDir;
 use testbed::RingDir;
 use testbed::process::needs_root;
 
-use crate::program::{NO_SETTINGS, Result, Said, TKTROT, environment, keyring_with_keys};
-
-/// Debian's nobody.
-const NOBODY: u32 = 65534;
-
-/// The program where every user may run it: the build directory may be root's alone.
-fn for_everybody() -> Result<(TempDir, PathBuf)> {
-    let dir = tempfile::tempdir()?;
-    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
-    let program = dir.path().join("tktrot");
-    // Not copied by this process: what other tests start would have it open to write for a moment,
-    // and what is open to write cannot be run.
-    let copied = Command::new("cp").arg(TKTROT).arg(&program).status()?;
-    if !copied.success() {
-        return Err(format!("cp {TKTROT}: {copied}").into());
-    }
-    Ok((dir, program))
-}
-
-fn as_nobody(ring: &RingDir, arguments: &[&str]) -> Result<Said> {
-    let (_dir, program) = for_everybody()?;
-    let user = [&*format!("--reuid={NOBODY}"), &*format!("--regid={NOBODY}"), "--clear-groups"];
-    let mut setpriv = environment(ring).command("/usr/bin/setpriv".as_ref());
-    setpriv.args(user).arg(program).args(NO_SETTINGS).args(arguments);
-    Ok(setpriv.output()?.into())
-}
+use crate::program::{NOBODY, Result, as_nobody, keyring_with_keys};
 
 #[test]
 fn who_may_not_look_is_told_whose_the_ring_is_and_who_may() -> Result<()> {
@@ -79,8 +51,10 @@ fn processes_that_cannot_be_seen_are_counted_not_left_out() -> Result<()> {
     assert_eq!((&me["pid"], &me["presence"]), (&std::process::id().into(), &"hidden".into()));
     let text = as_nobody(&ring, &["status"])?.stdout;
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    for told in ["not visible: whether they use the ring is seen by root", "not visible; has dealt"]
-    {
+    for told in [
+        "not visible: only root (with CAP_SYS_PTRACE) can see whether",
+        "not visible; has used tickets",
+    ] {
         assert!(text.contains(told), "{text}");
     }
     Ok(())
