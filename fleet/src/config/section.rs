@@ -83,7 +83,7 @@ impl<'t> Section<'t> {
     /// A setting whose value is not this.
     pub fn unfit(&self, setting: &str, accepted: &str) -> Flaw {
         let span = self.table.get(setting).map_or(self.at.clone(), Spanned::span);
-        Flaw::at(self.text, span, format!("{setting} cannot be this; accepted: {accepted}"))
+        Flaw::at(self.text, span, format!("{setting} has no valid value; accepted: {accepted}"))
     }
 
     /// A setting that is not there, or must not be.
@@ -101,7 +101,7 @@ impl<'t> Section<'t> {
     ) -> Result<T, Flaw> {
         let text = value.get_ref().as_str().ok_or("a text: \"…\"");
         text.and_then(parse).map_err(|accepted| {
-            let message = format!("{setting} cannot be this; accepted: {accepted}");
+            let message = format!("{setting} has no valid value; accepted: {accepted}");
             Flaw::at(self.text, value.span(), message)
         })
     }
