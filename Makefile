@@ -44,7 +44,7 @@ TLS_LIBRARIES := $(CARGO) run --quiet --locked --manifest-path checks/tls-librar
                  --target-dir $(TARGET)/tls/runner --
 
 .PHONY: all libraries programs kill-points sanitize sanitize-all helgrind sanitize-rust \
-        deps demo test built-for-tests built-tests \
+        deps demo quick test built-for-tests built-tests \
         computing-tests waiting-tests program-tests fleet-tests test-tools test-tls check-tls test-musl openssl-1.1.1 \
         models miri mutants mutants-quick fuzz seeds soak deny lint bench costs bench-baseline install header symbols \
         clean
@@ -240,6 +240,24 @@ fleet-tests:
 test-tools: deps
 	@$(MAKE) --no-print-directory all costs
 	$(TEST) $(TOOLS:%=--test %)
+
+# For the time between two lines: the library's unit tests, days of rotation on a virtual clock, and
+# what the callback promises to libssl, with what was compiled for the tests.
+QUICK_DIR := $(TARGET)/quick
+
+quick:
+	$(CARGO) test --quiet -p tktrot --lib --test keyring
+	@$(CARGO) build --quiet -p tktrot
+	@mkdir -p $(QUICK_DIR)
+	@ln -sf ../debug/libtktrot.so $(QUICK_DIR)/libtktrot.so.$(MAJOR)
+	@for name in contract scope api; do \
+	    $(CC) $(CFLAGS) $(WARNINGS) -Iinclude -o $(QUICK_DIR)/$$name c-tests/$$name.c \
+	        $(QUICK_DIR)/libtktrot.so.$(MAJOR) -Wl,-rpath,'$$ORIGIN' -lssl -lcrypto -pthread && \
+	    rings=$$(mktemp -d /dev/shm/quick-XXXXXX) && \
+	    { TKTROT_DIR=$$rings C_TESTS_BRIEF=1 $(QUICK_DIR)/$$name >$(QUICK_DIR)/$$name.log 2>&1; \
+	        status=$$?; rm -rf $$rings; } && \
+	    [ $$status -eq 0 ] || { cat $(QUICK_DIR)/$$name.log; exit 1; }; \
+	done
 
 # nginx and HAProxy under one ring, for so many minutes, while workers are killed, stopped, starved
 # and reloaded (docs/reliability.md): make soak MINUTES=10, with SEED=n as before, HANDSHAKES=n at most.
