@@ -88,7 +88,7 @@ fn two_hundred_reloads_are_acted_on_and_leave_no_process_behind() -> Result {
     let mut ticket = client.connect(hitch.addr(), None, None)?.tickets.pop();
     for number in 1..=RELOADS {
         let workers = hitch.worker_processes()?;
-        // One of the two dealt in tickets, and its upkeep thread is about to name itself.
+        // One of the two used tickets, and its upkeep thread is about to name itself.
         let upkeep = wait::until(LIMIT, "an upkeep thread", || {
             let named = threads(&workers, Process::upkeep_threads);
             (!named.is_empty()).then_some(named)
@@ -108,7 +108,7 @@ fn two_hundred_reloads_are_acted_on_and_leave_no_process_behind() -> Result {
     println!("{RELOADS} reloads, each of a worker with an upkeep thread and one without");
 
     assert_eq!(hitch.master()?, master);
-    assert_eq!(master.threads().len(), 1, "the master deals in no tickets");
+    assert_eq!(master.threads().len(), 1, "the master uses no tickets");
     // hitch overlooks a death, as any signal, just before its pause(), until the next signal.
     master.signal(libc::SIGCHLD);
     wait::until(LIMIT, "the last dead to be waited for", || {
@@ -117,7 +117,7 @@ fn two_hundred_reloads_are_acted_on_and_leave_no_process_behind() -> Result {
     let workers = hitch.worker_processes()?;
     assert_eq!(workers.len(), 2);
     for process in master.children().iter().filter(|process| !workers.contains(process)) {
-        assert_eq!(process.threads().len(), 1, "the OCSP process deals in no tickets");
+        assert_eq!(process.threads().len(), 1, "the OCSP process uses no tickets");
     }
     assert_eq!(hitch.our_log(), "");
     Ok(())

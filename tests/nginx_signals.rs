@@ -21,7 +21,7 @@ fn start(ring: &RingDir) -> Result<Nginx> {
     Ok(Nginx::builder().workers(WORKERS).rotating(ring, rotate, lifetime)?.start()?)
 }
 
-/// Waits until every worker has dealt in tickets, by which it has its thread.
+/// Waits until every worker has used tickets, by which it has its thread.
 fn wake_all_workers(nginx: &Nginx, visitors: &mut Visitors) -> Result<()> {
     let master = nginx.master_process()?;
     wait::until(PATIENCE, "a ticket from every worker", || {
@@ -37,7 +37,7 @@ fn assert_nothing_is_left_over(nginx: &Nginx) -> Result<()> {
     wait::until(PATIENCE, "the last workers' end", || {
         (master.children().len() == WORKERS && master.zombies().is_empty()).then_some(())
     })?;
-    assert_eq!(master.thread_names(), ["nginx"], "the master deals in no tickets");
+    assert_eq!(master.thread_names(), ["nginx"], "the master uses no tickets");
     for worker in master.children() {
         assert_eq!(worker.title(), "nginx: worker process");
         assert!(worker.zombies().is_empty());

@@ -88,7 +88,7 @@ fn a_hundred_killed_workers_are_all_replaced_by_the_masters_only_thread() -> Res
         let again = client.connect(stud.addr(), None, ticket.as_ref())?;
         assert!(again.resumed, "after kill {number}\n{}", stud.log());
         ticket = again.tickets.last().cloned();
-        assert_eq!(master.threads().len(), 1, "the master deals in no tickets");
+        assert_eq!(master.threads().len(), 1, "the master uses no tickets");
     }
     println!("{KILLS} workers with an upkeep thread killed and replaced");
 

@@ -4,16 +4,17 @@
 //! crate starts nginx or `examples/server` as production would, drives them with OpenSSL's own
 //! client, and does the things that lose tickets (reload, restart, upgrade, killed workers).
 //!
-//! - [`client`]: one handshake, with or without a ticket, and the tickets that it brought
-//! - [`visit`]: one connection of somebody who comes back, and what was owed to them
-//! - [`journey`]: what every server is put through under the shim
-//! - [`load`]: many handshakes, each classified by what its ticket's age promised
-//! - [`Server`]: what they all can do; [`nginx`], [`haproxy`], [`hitch`], [`stud`], [`example`] have
-//!   the operations that an administrator has
+//! - [`Server`]: what every server can do, and [`journey`]: what every server is put through
+//! - [`nginx`], [`haproxy`], [`hitch`], [`stud`], [`example`]: servers with all the operations that an
+//!   administrator has
 //! - [`foreground`]: any other server, from its configuration file
-//! - [`redis`]: what a fleet may share its keys through
-//! - [`backend`]: what answers behind servers that only end TLS
 //! - [`solo`]: servers of one process that start at once, for tests that need many
+//! - [`backend`]: what answers behind servers that only terminate TLS
+//! - [`redis`]: through which a fleet may share its keys
+//! - [`client`]: one handshake, with or without a ticket, and the tickets that it brought
+//! - [`visitors`]: clients that come back with what they were given
+//! - [`visit`]: one of their connections, and what the server owed them
+//! - [`load`]: many visits, each classified by what its ticket's age promised
 //! - [`soak`]: nginx and HAProxy for long, while everything happens to them
 //! - [`container`]: the namespaces that a server is started in
 //! - [`environment`]: what a server's environment holds; [`RingDir`], the ring's own directory
@@ -23,20 +24,17 @@
 //! - [`certificate`], [`port`], [`process`], [`wait`]: what the servers are made of
 //!
 //! ```no_run
-//! use testbed::{artifacts, client::{Client, TlsVersion}, nginx::Nginx, RingDir};
+//! use std::time::Duration;
+//! use testbed::{RingDir, journey::{Event, Journey}, nginx::Nginx, visitors::Visitors};
 //!
+//! let (rotate, lifetime) = (Duration::from_secs(2), Duration::from_secs(60));
 //! let ring = RingDir::new()?;
-//! let mut nginx = Nginx::builder()
-//!     .workers(2)
-//!     .preload(artifacts::shim()?)
-//!     .ring(&ring)
-//!     .env("TKTROT_ROTATE", "2s")
-//!     .start()?;
-//! let client = Client::new(TlsVersion::V13)?;
-//! let first = client.connect(nginx.addr(), None, None)?;
+//! let mut nginx = Nginx::builder().workers(2).rotating(&ring, rotate, lifetime)?.start()?;
+//! let visitors = Visitors::of(nginx.addr())?;
 //! nginx.reload()?;
-//! let second = client.connect(nginx.addr(), None, first.tickets.last())?;
-//! assert!(second.resumed);
+//! visitors.resume(nginx.addr(), "after a reload")?;
+//! // The same and more, under load:
+//! Journey::new(rotate, lifetime).run(&mut nginx, vec![Event::reload()])?;
 //! # Ok::<(), anyhow::Error>(())
 //! ```
 
@@ -54,7 +52,7 @@ pub mod memory;
 pub mod plot;
 pub mod port;
 pub mod process;
-pub mod servers;
+mod servers;
 pub mod soak;
 pub mod visit;
 pub mod visitors;

@@ -125,7 +125,7 @@ fn judge(case: &Case, seen: &Seen) -> std::result::Result<(), String> {
     let (rotates, outlives_reload, has_file) = match case.outcome {
         Outcome::AsEver => (true, true, true),
         Outcome::PrivateRing => (true, true, false),
-        // Who deals in tickets tells it again.
+        // Who uses tickets tells it again.
         Outcome::NotConfigured => (true, true, true),
         // As far as there are tickets.
         Outcome::NotRotated => (seen.rotated, seen.over_reload, true),
