@@ -272,8 +272,8 @@ impl<C: Clock> Keyring<C> {
         }
     }
 
-    /// For the upkeep: as [`Keyring::tick`], but may wait for another writer.
-    /// Returns when it wants to be called next.
+    /// For a caller that has time (`tkt_upkeep`, a context that is attached): as
+    /// [`Keyring::tick`], but may wait for another writer. Returns when it wants to be called next.
     pub fn tick_patiently(&self) -> Time {
         self.tick_patiently_with(self.generator)
     }

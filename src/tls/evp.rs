@@ -1,4 +1,5 @@
-//! The EVP form of the callback: OpenSSL 3.0 and later.
+//! The EVP form of the callback: OpenSSL 3.0 and later, where the HMAC form is not the faster one
+//! ([`super::api::TlsApi::doors`]).
 //!
 //! Of the same shape as [`super::hmac`], and apart from it because what differs is all that
 //! there is: the type of the MAC context, which libssl fixes for each form, and how it is

@@ -1,5 +1,6 @@
-//! The HMAC form of the callback: OpenSSL 1.1.1, BoringSSL, AWS-LC, LibreSSL. Apart from
-//! [`super::evp`] for the reason that stands there.
+//! The HMAC form of the callback: OpenSSL 1.1.1, BoringSSL, AWS-LC, LibreSSL; and later OpenSSL
+//! where keyed MACs can be copied, which makes it the faster one ([`super::api::TlsApi::doors`]).
+//! Apart from [`super::evp`] for the reason that stands there.
 
 use std::ffi::{c_int, c_uchar};
 use std::ptr;
