@@ -89,13 +89,13 @@ impl Located<'_> {
 
 impl Slot {
     /// Begins a reading: what `seq` is then.
-    #[inline]
+    #[inline(always)]
     pub(super) fn begin_read(&self) -> u64 {
         self.seq.load(Ordering::Acquire)
     }
 
     /// Ends a reading: true if nobody wrote since `seq` was that.
-    #[inline]
+    #[inline(always)]
     pub(super) fn is_still(&self, seq: u64) -> bool {
         fence(Ordering::Acquire);
         self.seq.load(Ordering::Relaxed) == seq
@@ -121,7 +121,7 @@ impl Slot {
     }
 
     /// Its words, which belong together only as long as nobody writes.
-    #[inline]
+    #[inline(always)]
     pub(super) fn words(&self) -> KeyFacts {
         let flags = self.flags.load(Ordering::Relaxed);
         KeyFacts {
@@ -133,23 +133,25 @@ impl Slot {
         }
     }
 
-    /// `None` if a writer touched it meanwhile; `Some(None)` if it has no key.
-    #[inline]
-    fn try_locate(&self) -> Option<Option<Located<'_>>> {
+    /// What is in it now, and whether that belongs together: no writer touched it meanwhile.
+    #[inline(always)]
+    fn look(&self) -> (Located<'_>, bool) {
         let seq = self.begin_read();
         let located = Located { slot: self, seq, facts: self.words() };
         let stable = seq.is_multiple_of(2) && located.is_there();
-        stable.then_some((!located.name.is_constant()).then_some(located))
+        (located, stable)
     }
 
     /// The slot's key; `None` if it has none, or a writer touched it meanwhile.
     pub(super) fn locate(&self) -> Option<Located<'_>> {
-        self.try_locate().flatten()
+        let (located, stable) = self.look();
+        (stable && !located.name.is_constant()).then_some(located)
     }
 
     /// As [`Slot::locate`], again and again while a writer is at it.
     pub(super) fn facts(&self) -> Option<KeyFacts> {
-        (0..RETRIES).find_map(|_| self.try_locate())?.map(|located| located.facts)
+        let stable = (0..RETRIES).map(|_| self.look()).find(|(_, stable)| *stable)?;
+        (!stable.0.name.is_constant()).then_some(stable.0.facts)
     }
 
     /// Reads the slot's key; false if it has none, or a writer touched it meanwhile.
