@@ -44,6 +44,7 @@ const _: () = assert!(size_of::<Pool>() <= 1024 - 4 * size_of::<u64>());
 impl Pool {
     /// Takes one; draws with `draw` if there is none of `generator`. `None` if that
     /// fails.
+    #[inline(always)]
     pub fn take(&self, generator: usize, draw: impl FnOnce(&mut [Iv]) -> bool) -> Option<Iv> {
         // SAFETY: the pool is one thread's, which is not here already:
         // `Seat::pool` asks for that, and `draw` is not given the pool.

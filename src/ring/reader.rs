@@ -40,6 +40,7 @@ pub(super) fn locate<'m>(memory: &'m Memory, name: &KeyName) -> Option<Located<'
 }
 
 /// See [`super::Ring::locate_encrypting`].
+#[inline(always)]
 pub(super) fn locate_encrypting(memory: &Memory, now: Time) -> Option<Located<'_>> {
     let header = memory.header();
     for _ in 0..RESTARTS {

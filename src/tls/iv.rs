@@ -12,6 +12,7 @@ use crate::thread::{self, Iv, Pool};
 use crate::{error, notice};
 
 /// One of a pool; `None` if `draw` fails, or gives what no sound generator gives.
+#[inline(always)]
 fn take_from(pool: &Pool, generator: usize, draw: impl FnOnce(&mut [u8]) -> bool) -> Option<Iv> {
     pool.take(generator, |ivs| draw(ivs.as_flattened_mut()) && are_sound(ivs))
 }
