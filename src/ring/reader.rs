@@ -29,14 +29,21 @@ pub(super) fn locate<'m>(memory: &'m Memory, name: &KeyName) -> Option<Located<'
     if name.is_constant() {
         return None;
     }
-    let walk = |_| {
-        let walked = walk(memory, name);
-        if walked.is_none() {
-            spin_loop();
+    for _ in 0..RESTARTS {
+        match walk(memory, name) {
+            Some(None) => return None,
+            Some(Some(slot)) => {
+                if let Some(located) = slot.locate()
+                    && located.name == *name
+                {
+                    return Some(located);
+                }
+            }
+            None => {}
         }
-        walked
-    };
-    (0..RESTARTS).find_map(walk).flatten()
+        spin_loop();
+    }
+    None
 }
 
 /// See [`super::Ring::locate_encrypting`].
@@ -84,9 +91,9 @@ pub(super) fn read<'m>(locate: impl Fn() -> Option<Located<'m>>, key: &mut Key) 
     false
 }
 
-/// Follows the chain of `name` once, to its key or to the end. `None`: the
+/// Follows the chain of `name` once, to the slot that has it or to the end. `None`: the
 /// chain changed underneath.
-fn walk<'m>(memory: &'m Memory, name: &KeyName) -> Option<Option<Located<'m>>> {
+fn walk<'m>(memory: &'m Memory, name: &KeyName) -> Option<Option<&'m Slot>> {
     let bucket = memory.bucket(name);
     // Acquire pairs with the Release stores of links: the slot behind a
     // link is written before the link.
@@ -96,7 +103,7 @@ fn walk<'m>(memory: &'m Memory, name: &KeyName) -> Option<Option<Located<'m>>> {
         let seq = slot.begin_read();
         let slot_name = slot.name();
         if slot_name == *name {
-            return slot.locate().filter(|located| located.name == *name).map(Some);
+            return Some(Some(slot));
         }
         let next = slot.next.load(Ordering::Acquire);
         let stable = seq.is_multiple_of(2) && slot.is_still(seq);

@@ -109,22 +109,37 @@ fn a_flaw_is_told_with_line_and_column_and_what_is_accepted() {
             "2:1: there is no setting \"usr\" in [agent]; there are user, metrics",
         ),
         ("[agent]\nuser = 1", "2:8: user has no valid value; accepted: a text"),
-        ("[agent]\nmetrics = \"0.0.0.0:1\"", "2:11: metrics has no valid value; accepted: a loopback"),
+        (
+            "[agent]\nmetrics = \"0.0.0.0:1\"",
+            "2:11: metrics has no valid value; accepted: a loopback",
+        ),
         ("[agent]\nlog = \"xml\"", "2:7: log has no valid value; accepted: text or json"),
         ("agent = 1", "1:1: [agent] is a section"),
         ("[mesh]\n", "1:2: [mesh]: nodes need something to authenticate with"),
         ("[mesh]\nsecrets = []", "2:11: secrets has no valid value; accepted: one file or more"),
-        ("[mesh]\nsecrets = [\"s\"]", "2:12: secrets has no valid value; accepted: an absolute path"),
+        (
+            "[mesh]\nsecrets = [\"s\"]",
+            "2:12: secrets has no valid value; accepted: an absolute path",
+        ),
         ("[mesh]\nsecrets = \"/s\"", "2:11: secrets has no valid value; accepted: a list"),
         (
             "[mesh]\ncertificate = \"/c\"",
             "1:2: [mesh]: certificate, key and ca are needed together",
         ),
         (&format!("{mesh}ca = \"/c\""), "3:6: [mesh]: nodes authenticate with secrets or"),
-        (&format!("{mesh}peers = [\"a\", \"10.0.0\"]"), "3:15: peers has no valid value; accepted: an"),
+        (
+            &format!("{mesh}peers = [\"a\", \"10.0.0\"]"),
+            "3:15: peers has no valid value; accepted: an",
+        ),
         (&format!("{mesh}listen = \"x\""), "3:10: listen has no valid value"),
-        (&format!("{mesh}nodes = 0"), "3:9: nodes has no valid value; accepted: a number from 1 to 1"),
-        (&format!("{mesh}lead_max = \"2m\""), "3:12: lead_max has no valid value; accepted: 100ms to"),
+        (
+            &format!("{mesh}nodes = 0"),
+            "3:9: nodes has no valid value; accepted: a number from 1 to 1",
+        ),
+        (
+            &format!("{mesh}lead_max = \"2m\""),
+            "3:12: lead_max has no valid value; accepted: 100ms to",
+        ),
         (
             &format!("{mesh}lead_min = \"9s\"\nlead_max = \"2s\""),
             "3:12: [mesh]: lead_min is longer",
@@ -147,7 +162,10 @@ fn a_flaw_is_told_with_line_and_column_and_what_is_accepted() {
             "[[export]]\nformat = \"raw\"\noutput = \"/o\"\nsocket = \"/s\"",
             "4:10: [[export]]: only HAProxy",
         ),
-        ("[[export]]\nformat = \"raw\"\noutput = \"/o\"\ncommand = []", "4:11: command has no valid"),
+        (
+            "[[export]]\nformat = \"raw\"\noutput = \"/o\"\ncommand = []",
+            "4:11: command has no valid",
+        ),
         (
             "[[export]]\nformat = \"raw\"\noutput = \"/o\"\n[[export]]\nformat = \"raw\"\noutput = \"/o\"",
             "6:10: [[export]]: another [[export]] writes this file",
