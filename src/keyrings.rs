@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use std::time::Duration;
 
 use crate::clock::BootClock;
+use crate::config::values::Written;
 use crate::config::{Bind, Config};
 use crate::log::OnceOnly;
 use crate::process;
@@ -70,11 +71,11 @@ impl fmt::Display for OpeningProblem {
             }
             OpeningProblem::TooSmall { path, capacity, kept, lifetime } => write!(
                 f,
-                "{} may hold only {capacity} keys, so they are kept for {}s instead of {}s; set \
+                "{} may hold only {capacity} keys, so they are kept for {} instead of {}; set \
                  TKTROT_CAPACITY higher",
                 path.display(),
-                kept.as_secs(),
-                lifetime.as_secs()
+                Written(Duration::from_secs(kept.as_secs())),
+                Written(*lifetime)
             ),
         }
     }

@@ -263,7 +263,7 @@ async fn answer(
         Ok(question) => {
             let (answer, answered) = oneshot::channel();
             driver.send((question, answer)).await?;
-            answered.await.unwrap_or_else(|_| Reply::Error("it stops".into()))
+            answered.await.unwrap_or_else(|_| Reply::Error("it is stopping".into()))
         }
         Err(error) => Reply::Error(format!("cannot read the question: {error}")),
     };

@@ -303,7 +303,7 @@ fn kind(why: &Refusal, by_us: bool) -> &'static str {
         (Refusal::Ended, true) => "sent one that has ended",
         (Refusal::TooMany, true) => "sent too many",
         (Refusal::Full, true) => "sent one more than the ring holds",
-        (Refusal::Unusable, true) => "sent one that is none",
+        (Refusal::Unusable, true) => "sent one that is unusable",
         (Refusal::Ended, false) => "found one ended",
         (Refusal::TooMany, false) => "found too many",
         (Refusal::Full, false) => "is full",

@@ -3,11 +3,13 @@
 use std::net::TcpListener as StdTcpListener;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use tktrot::config::Config;
+use tktrot::config::values::Written;
 use tktrot::ring::file::Place;
 use tktrot::ring::view::View;
 use tktrot::rotate::Keyring;
@@ -148,10 +150,10 @@ fn warn_of_little_room(place: &Place, limits: &Limits, policy: &Policy) {
             ring = %place.path().display(),
             keys = limits.capacity,
             nodes = limits.nodes,
-            "the ring may be too small for so many nodes: tickets can be used for only {} s, not \
-             {} s; set a longer rotate or a higher capacity",
-            kept.as_secs(),
-            policy.lifetime.as_secs()
+            "the ring may be too small for so many nodes: tickets can be used for only {}, not \
+             {}; set a longer rotate or a higher capacity",
+            Written(Duration::from_secs(kept.as_secs())),
+            Written(policy.lifetime)
         );
     }
 }

@@ -11,6 +11,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use values::Written;
+
 use crate::log::Destination;
 use crate::program;
 use crate::ring::asks::Binds;
@@ -250,8 +252,8 @@ impl Config {
             let longest = Policy::longest_lifetime(rotate_every, MAX_CAPACITY);
             problems.push(BadValue {
                 setting: named("lifetime"),
-                value: format!("{}s", lifetime.as_secs()),
-                accepted: format!("at most {}s with this rotation", longest.as_secs()),
+                value: Written(lifetime).to_string(),
+                accepted: format!("at most {} with this rotation", Written(longest)),
             });
         }
         problems

@@ -139,7 +139,7 @@ pub type X509NameDigest = Option<
     unsafe extern "C" fn(*const X509_NAME, *const EVP_MD, *mut c_uchar, *mut c_uint) -> c_int,
 >;
 
-/// `EVP_MD_fetch`; the first argument is an `OSSL_LIB_CTX`, always null here.
+/// `EVP_MD_fetch`; the first argument is an `OSSL_LIB_CTX`.
 pub type EvpMdFetch =
     Option<unsafe extern "C" fn(*mut c_void, *const c_char, *const c_char) -> *mut EVP_MD>;
 

@@ -311,7 +311,7 @@ impl Persistence {
             ),
             Persistence::EveryChange => Some(
                 "it writes every change to disk (appendonly yes), which allow_persistence allows: \
-                 keys are forward secret only as long as the fleet secret is one"
+                 recorded traffic stays secret only as long as the fleet secret does"
                     .into(),
             ),
             Persistence::Unknown(why) => Some(format!(

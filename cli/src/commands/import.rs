@@ -9,7 +9,7 @@ use tktrot::clock::{BootClock, Clock};
 use tktrot::import::{Flaw, NotImported, import};
 use tktrot::ring::removal;
 
-use crate::output::{errln, outln};
+use crate::output::{errln, in_words, outln};
 use crate::rings::RingArgument;
 use crate::settings;
 use crate::severity::Severity;
@@ -142,11 +142,11 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
         outln!("{}: made, for the server that will start with it", path.display());
     }
     outln!(
-        "{}: imported {} ({}), to decrypt for {} s",
+        "{}: imported {} ({}), to decrypt for {}",
         path.display(),
         if names.len() == 1 { "1 key".into() } else { format!("{} keys", names.len()) },
         names.join(", "),
-        lifetime.as_secs()
+        in_words(lifetime)
     );
     errln!(
         "tktrot: until these keys end, their tickets open at every listener of this ring, even where a \
