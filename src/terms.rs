@@ -87,7 +87,7 @@ impl OwnAsk {
         Ask { rotate_every: span(&self.rotate_every), lifetime: span(&self.lifetime), binds }
     }
 
-    /// Asks for that, too.
+    /// Adds to what this process asks for.
     fn add(&self, more: Ask) -> Added {
         let (before, generation) = (self.get(), process::generation());
         let ask = before.with(more);
@@ -131,27 +131,27 @@ enum Added {
 /// another context of this one, asks for what is shorter, or stricter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Overruled {
-    /// R.
+    /// Keys rotate more often than was asked for (R).
     Rotate {
-        /// As it was asked for.
+        /// The duration that was asked for.
         asked: Duration,
-        /// As it is.
+        /// The shorter one that applies.
         applies: Duration,
-        /// Who wants it so.
+        /// Who asks for it, in words.
         by: String,
     },
-    /// L.
+    /// Keys are kept for less long than was asked for (L).
     Lifetime {
-        /// As it was asked for.
+        /// The duration that was asked for.
         asked: Duration,
-        /// As it is.
+        /// The shorter one that applies.
         applies: Duration,
-        /// Who wants it so.
+        /// Who asks for it, in words.
         by: String,
     },
     /// Keys are not plain, though nothing here is bound.
     NotPlain {
-        /// Why.
+        /// Who binds tickets, in words.
         by: String,
     },
     /// Keys were plain until now, and others that live want them so.

@@ -311,13 +311,13 @@ fn kind(why: &Refusal, by_us: bool) -> &'static str {
     }
 }
 
-/// As the ring takes it.
+/// A key of a peer, in the form in which it is put into the ring.
 fn arrival(offer: Offer<Secrets>, times: KeyTimes) -> Arrival {
     let Offer { name, origin, plain, secrets, .. } = offer;
     Arrival { facts: Facts { name, origin, times, plain }, secrets }
 }
 
-/// As the ring took them.
+/// What the node is told of the keys of a peer that the ring took or refused.
 fn answered(from: NodeId, took: Vec<(KeyName, Result<(), Refusal>)>) -> Event<Secrets> {
     let (mut taken, mut refused) = (Vec::new(), Vec::new());
     for (name, result) in took {

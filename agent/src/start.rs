@@ -25,13 +25,13 @@ use super::ring::HostRing;
 
 /// The ring that an agent is to govern, open.
 pub struct Opened {
-    /// Where it lies.
+    /// The path of the ring.
     pub place: Place,
     /// Its name, by which the hosts of a fleet know it, without control characters.
     pub name: String,
-    /// To act on it.
+    /// For what writes the ring.
     pub keyring: Keyring,
-    /// To look at it.
+    /// For what only reads it.
     pub view: Arc<View>,
     /// Whether it was made for this agent.
     pub made: bool,

@@ -57,9 +57,9 @@ pub enum Renew {
     /// In TLS 1.3 always, in TLS 1.2 never: what clients need.
     #[default]
     Auto,
-    /// Always.
+    /// Every ticket that is used is renewed.
     Always,
-    /// Never.
+    /// No ticket is renewed.
     Never,
 }
 
@@ -82,9 +82,9 @@ pub struct Config {
     pub dir: Option<PathBuf>,
     /// The most keys that may be in the ring.
     pub capacity: Option<u32>,
-    /// R.
+    /// How long a key encrypts (R); `None`: the default, or what others of the ring ask for.
     pub rotate_every: Option<Duration>,
-    /// L.
+    /// How long a ticket lives (L); `None`: as long as the contexts' sessions.
     pub lifetime: Option<Duration>,
     /// See [`Policy::lead`].
     pub lead: Option<Duration>,
@@ -138,9 +138,9 @@ impl Default for Config {
 pub struct BadValue {
     /// The variable or field.
     pub setting: String,
-    /// What it was.
+    /// The value that was given.
     pub value: String,
-    /// What it can be.
+    /// Which values would have been accepted, in words.
     pub accepted: String,
 }
 

@@ -133,7 +133,7 @@ pub fn log(value: &OsStr) -> Result<Destination, &'static str> {
     }
 }
 
-/// One of two words.
+/// A setting with two values: which word means yes, and which no.
 pub fn switch(text: &str, [on, off]: [&str; 2], words: &'static str) -> Result<bool, &'static str> {
     if text == on {
         Ok(true)

@@ -11,9 +11,9 @@ use super::writer::Defect;
 /// A ring that cannot be used, and why.
 #[derive(Debug)]
 pub struct Refused {
-    /// Where it lies.
+    /// The path of the ring.
     pub path: PathBuf,
-    /// Why.
+    /// Why it is refused.
     pub reason: Reason,
 }
 
@@ -50,7 +50,7 @@ pub enum Reason {
     Abi,
     /// It has so many heads of lookup chains.
     Chains(u32),
-    /// It is for so many keys.
+    /// Its capacity is this many keys, which is out of range.
     Capacity(u32),
     /// It has memory for so many keys.
     Slots(u32),
@@ -156,8 +156,8 @@ impl fmt::Display for Reason {
             Reason::Size(size) => write!(f, "it has the wrong size ({size} bytes, not {SIZE})"),
             Reason::Copy => write!(
                 f,
-                "it is a copy, and a ring can be used only in the file that it was made in, and \
-                 until the machine boots again; {REMEDY}"
+                "it is a copy of a ring, or from before a reboot, so nobody knows when its keys end; \
+                 {REMEDY}"
             ),
             Reason::InvalidLock => write!(f, "one of its locks is not a valid mutex; {REMEDY}"),
             Reason::Locked(why) => why.fmt(f),

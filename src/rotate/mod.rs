@@ -127,12 +127,12 @@ impl<C: Clock> Keyring<C> {
         }
     }
 
-    /// The ring.
+    /// The ring whose keys this rotates.
     pub fn ring(&self) -> &Ring {
         &self.ring
     }
 
-    /// The present.
+    /// The time by the clock of this keyring.
     pub fn now(&self) -> Time {
         self.clock.now()
     }

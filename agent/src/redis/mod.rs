@@ -75,7 +75,7 @@ pub struct ThroughRedis {
     wrapping: Wrapping,
     client: RedisClient,
     events: mpsc::Receiver<ClientEvent>,
-    /// As it was found last.
+    /// What was in each slot when it was last read.
     found: HashMap<Slot, (Vec<u8>, Stored<()>)>,
     /// Where Redis is, while it can be asked.
     address: Option<String>,

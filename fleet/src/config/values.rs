@@ -32,7 +32,7 @@ pub fn log_form(text: &str) -> Result<LogForm, &'static str> {
     }
 }
 
-/// Where peers are awaited.
+/// The address on which peers are awaited.
 pub fn listen(text: &str) -> Result<SocketAddr, &'static str> {
     let address = text.parse().ok();
     address
