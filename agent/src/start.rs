@@ -119,7 +119,7 @@ fn lock(view: &View) -> Result<Flock<std::fs::File>> {
     let file = view.file().try_clone()?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
         Errno::EWOULDBLOCK => anyhow!("another agent governs this ring already"),
-        errno => anyhow!("flock: {errno}"),
+        errno => anyhow!("cannot lock it against a second agent (flock): {errno}"),
     })
 }
 

@@ -20,7 +20,7 @@ use crate::ring::file::Place;
 use crate::ring::layout::{Capacity, MAX_CAPACITY};
 use crate::schedule::Policy;
 
-/// R where nobody says otherwise (RFC 9325 §3.4 and common practice: an hour).
+/// R where nobody says otherwise: RFC 9325 §3.4 suggests once a week, common practice is an hour.
 pub const DEFAULT_ROTATE_EVERY: Duration = Duration::from_secs(3600);
 /// The longest R without `allow_long`.
 pub const MAX_ROTATE_EVERY: Duration = Duration::from_secs(24 * 3600);

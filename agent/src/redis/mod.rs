@@ -236,7 +236,7 @@ impl ThroughRedis {
             None => {
                 let mut id = [0; 16];
                 if let Err(error) = openssl::rand::rand_bytes(&mut id) {
-                    return Reply::Error(error.to_string());
+                    return Reply::Error(format!("the random number generator failed: {error}"));
                 }
                 RedisEvent::RevokeAll(id)
             }
