@@ -242,9 +242,9 @@ fn warn_of_what_is_not_bound(bind: Bind) {
     static SAID: OnceOnly = OnceOnly::new();
     if bind == Bind::NONE && SAID.first() {
         warning!(
-            "bind=none: a ticket opens wherever its key is and nothing binds tickets, whatever \
-             client certificates are asked for there; keys are plain if no process of the ring \
-             binds its tickets"
+            "bind=none: a ticket opens wherever its key is and tickets are not bound, even where \
+             client certificates are asked for; keys are plain if no process of the ring binds \
+             its tickets"
         );
     } else if !bind.verify && SAID.first() {
         warning!(

@@ -28,7 +28,8 @@ imported, none is.
 
 Imported keys are plain: their tickets are not bound to where they were issued. Until the keys end, a \
 client with such a ticket from one listener can resume at any other listener of this ring, even where a \
-client certificate is required. docs/moving.md describes how to move a server.")]
+client certificate is required; only the shim refuses a session without a client certificate there. \
+docs/moving.md describes how to move a server.")]
 pub struct Arguments {
     /// The key file.
     #[arg(value_name = "FILE")]
