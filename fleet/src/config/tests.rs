@@ -162,7 +162,10 @@ fn a_flaw_is_told_with_line_and_column_and_what_is_accepted() {
             "[[export]]\nformat = \"raw\"\noutput = \"/o\"\nsocket = \"/s\"",
             "4:10: [[export]]: only HAProxy",
         ),
-        ("[[export]]\nformat = \"raw\"\noutput = \"/o\"\ncommand = []", "4:11: command cannot be"),
+        (
+            "[[export]]\nformat = \"raw\"\noutput = \"/o\"\ncommand = []",
+            "4:11: command has no valid value",
+        ),
         (
             "[[export]]\nformat = \"raw\"\noutput = \"/o\"\n[[export]]\nformat = \"raw\"\noutput = \"/o\"",
             "6:10: [[export]]: another [[export]] writes this file",
