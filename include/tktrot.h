@@ -20,7 +20,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
-/* The version of this header; tkt_version() tells that of the library. */
+/* The version of this header; tkt_version() returns that of the library. */
 #define TKT_VERSION "0.1.0"
 
 /* Of the TLS library; its own headers define them. */
@@ -60,7 +60,7 @@ struct ossl_param_st;
 #define TKT_ERR_TLS -3
 
 /**
- * Strict mode only: the ring cannot be used as configured, or not be protected.
+ * Strict mode only: the ring cannot be used as configured, or its keys cannot be protected.
  */
 #define TKT_ERR_RING -4
 
@@ -163,8 +163,9 @@ typedef struct tkt_config {
   const char *ring;
   /**
    * Directory of rings given by name; must be on tmpfs. Default: for root
-   * /run/tktrot (/dev/shm/tktrot where /run is not on tmpfs), else
-   * /dev/shm/tktrot-UID.
+   * /run/tktrot (/dev/shm/tktrot where /run is not on tmpfs); for others the
+   * first that is theirs and on tmpfs of $RUNTIME_DIRECTORY and
+   * /run/user/UID (there in tktrot), else /dev/shm/tktrot-UID.
    */
   const char *dir;
   /**
@@ -454,7 +455,7 @@ typedef int (*tkt_name_digest_fn)(const struct X509_name_st*,
                                   unsigned int*);
 
 /**
- * `EVP_MD_fetch`; the first argument is an `OSSL_LIB_CTX`, always null here.
+ * `EVP_MD_fetch`; the first argument is an `OSSL_LIB_CTX`.
  */
 typedef struct evp_md_st *(*tkt_md_fetch_fn)(void*, const char*, const char*);
 
@@ -566,11 +567,11 @@ typedef struct tkt_tls_api {
   void *(*ssl_ctx_get_ex_data)(const struct ssl_ctx_st*, int);
   int (*ssl_ctx_set_ex_data)(struct ssl_ctx_st*, int, void*);
   /**
-   * OpenSSL's way to an index.
+   * How OpenSSL allots an index of `ex_data`.
    */
   tkt_crypto_index_fn crypto_get_ex_new_index;
   /**
-   * BoringSSL's and AWS-LC's way to an index.
+   * How BoringSSL and AWS-LC allot an index of `ex_data`.
    */
   tkt_ssl_ctx_index_fn ssl_ctx_get_ex_new_index;
   /**
@@ -609,7 +610,7 @@ typedef struct tkt_tls_api {
   void *(*ssl_get_ex_data)(const struct ssl_st*, int);
   int (*ssl_set_ex_data)(struct ssl_st*, int, void*);
   /**
-   * BoringSSL's and AWS-LC's way to an index.
+   * How BoringSSL and AWS-LC allot an index of `ex_data`.
    */
   tkt_ssl_ctx_index_fn ssl_get_ex_new_index;
   struct x509_st *(*ssl_ctx_get0_certificate)(const struct ssl_ctx_st*);
@@ -688,14 +689,14 @@ typedef struct tkt_tls_api {
    */
   tkt_err_state_fn err_get_state;
   /**
-   * This and the next two tell all certificates of a context. Without them there is one.
+   * This and the next two find all certificates of a context. Without them only one is known.
    */
   tkt_ssl_ctrl_fn ssl_ctrl;
   struct ssl_st *(*ssl_new)(struct ssl_ctx_st*);
   void (*ssl_free)(struct ssl_st*);
   tkt_digest_fn evp_digest;
   /**
-   * This and the next six tell whom a context trusts. Without them that is not bound.
+   * This and the next six find whom a context trusts. Without them tickets are not bound to that.
    */
   tkt_cert_store_fn ssl_ctx_get_cert_store;
   tkt_store_do_fn x509_store_up_ref;
@@ -816,10 +817,10 @@ int tkt_install(struct ssl_ctx_st *ctx, const struct tkt_config *cfg);
  * Ends what tkt_install() began: `ctx` issues no tickets from now on, and opens
  * none; every handshake is a full one. The callback stays in place and answers
  * so, because a handshake may be on its way to it on another thread; a host that
- * wants other ticket keys first sets both forms of the callback to NULL, while no
- * handshake runs. After the last
- * context of a ring, its keys are erased at once, unless another process
- * uses them for tickets; the ring stays open.
+ * wants to set ticket keys of its own after that first sets both forms of the
+ * callback to NULL, while no handshake runs. After the last context of a ring,
+ * its keys are erased at once, unless another process uses them for tickets;
+ * the ring stays open.
  *
  * Thread-safe, under load as well. `ctx` stays the caller's, and need not be
  * uninstalled before it is freed.
@@ -894,7 +895,7 @@ int tkt_stats(struct ssl_ctx_st *ctx, struct tkt_counters *counters);
  *
  * Returns `TKT_OK`, or as tkt_install(); `TKT_ERR_ARGUMENT` if `api` is NULL
  * or larger than that of this version, `TKT_ERR_TLS` if a function that is
- * needed is NULL. What a table of an earlier version has not counts as NULL.
+ * needed is NULL. Members that a table of an earlier version lacks count as NULL.
  *
  * `ctx` is a live SSL_CTX of the library whose functions `api` holds; `cfg`
  * is NULL or valid for `cfg->size` bytes, `api` NULL or for `api->size`.

@@ -49,7 +49,7 @@ pub fn nanos(span: Duration) -> u64 {
 
 /// Where the logic gets its time from.
 pub trait Clock {
-    /// The present.
+    /// The current time.
     fn now(&self) -> Time;
 }
 

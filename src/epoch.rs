@@ -37,7 +37,7 @@ pub struct Guard<'w> {
 }
 
 impl Epochs {
-    /// The first.
+    /// The clock, at the first epoch.
     #[cfg(not(loom))]
     pub const fn new() -> Self {
         Epochs(AtomicU64::new(1))

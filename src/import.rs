@@ -45,7 +45,7 @@ impl fmt::Display for Flaw {
         match self {
             Flaw::ConstantName => f.write_str("all bytes of its name are the same"),
             Flaw::Weak => f.write_str(
-                "it is no secret: all bytes of a secret are the same, or its two secrets are",
+                "its secrets are not random: all bytes of one are the same, or the two are equal",
             ),
             Flaw::Repeats(_) => f.write_str("it has the name or a secret of another key given"),
             Flaw::InRing => f.write_str("its name or a secret is in the ring already"),

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use std::time::Duration;
 
 use crate::clock::BootClock;
+use crate::config::values::Written;
 use crate::config::{Bind, Config};
 use crate::log::OnceOnly;
 use crate::process;
@@ -70,11 +71,11 @@ impl fmt::Display for OpeningProblem {
             }
             OpeningProblem::TooSmall { path, capacity, kept, lifetime } => write!(
                 f,
-                "{} may hold only {capacity} keys, so they are kept for {}s instead of {}s; set \
+                "{} may hold only {capacity} keys, so they are kept for {} instead of {}; set \
                  TKTROT_CAPACITY higher",
                 path.display(),
-                kept.as_secs(),
-                lifetime.as_secs()
+                Written(Duration::from_secs(kept.as_secs())),
+                Written(*lifetime)
             ),
         }
     }
@@ -241,9 +242,9 @@ fn warn_of_what_is_not_bound(bind: Bind) {
     static SAID: OnceOnly = OnceOnly::new();
     if bind == Bind::NONE && SAID.first() {
         warning!(
-            "bind=none: a ticket opens wherever its key is and nothing binds tickets, whatever \
-             client certificates are asked for there; keys are plain if no process of the ring \
-             binds its tickets"
+            "bind=none: a ticket opens wherever its key is and tickets are not bound, even where \
+             client certificates are asked for; keys are plain if no process of the ring binds \
+             its tickets"
         );
     } else if !bind.verify && SAID.first() {
         warning!(

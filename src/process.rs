@@ -391,7 +391,7 @@ impl ProcessId {
         (self.0 >> 32) as u32
     }
 
-    /// False for nobody.
+    /// True if it names a process; false for the id that stands for none.
     pub fn is_some(self) -> bool {
         self.0 != 0
     }
@@ -402,7 +402,7 @@ impl ProcessId {
     }
 }
 
-/// This process.
+/// The id of this process.
 pub fn id() -> ProcessId {
     static NAMESPACE: AtomicU32 = AtomicU32::new(0);
     static LOOKED: AtomicU64 = AtomicU64::new(0);

@@ -117,7 +117,7 @@ impl fmt::Debug for KeyName {
 }
 
 /// The secret half of a ticket key: AES-256-CBC encrypts, HMAC-SHA-256 signs
-/// (RFC 5077 §4 with the sizes that RFC 9325 §3.4 asks for).
+/// (RFC 5077 §4 with AES-256, so as to be as strong as any cipher suite: RFC 9325 §3.4).
 pub struct KeySecrets {
     /// The AES-256 key.
     pub aes: Secret<32>,

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use std::time::Duration;
 
 use crate::clock::{Clock, Time, nanos};
+use crate::config::values::Written;
 use crate::config::{Bind, Config, DEFAULT_LIFETIME, DEFAULT_ROTATE_EVERY};
 use crate::process::ProcessId;
 use crate::ring::Ring;
@@ -86,7 +87,7 @@ impl OwnAsk {
         Ask { rotate_every: span(&self.rotate_every), lifetime: span(&self.lifetime), binds }
     }
 
-    /// Asks for that, too.
+    /// Adds to what this process asks for.
     fn add(&self, more: Ask) -> Added {
         let (before, generation) = (self.get(), process::generation());
         let ask = before.with(more);
@@ -130,27 +131,27 @@ enum Added {
 /// another context of this one, asks for what is shorter, or stricter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Overruled {
-    /// R.
+    /// Keys rotate more often than was asked for (R).
     Rotate {
-        /// As it was asked for.
+        /// The duration that was asked for.
         asked: Duration,
-        /// As it is.
+        /// The shorter one that applies.
         applies: Duration,
-        /// Who wants it so.
+        /// Who asks for it, in words.
         by: String,
     },
-    /// L.
+    /// Keys are kept for less long than was asked for (L).
     Lifetime {
-        /// As it was asked for.
+        /// The duration that was asked for.
         asked: Duration,
-        /// As it is.
+        /// The shorter one that applies.
         applies: Duration,
-        /// Who wants it so.
+        /// Who asks for it, in words.
         by: String,
     },
     /// Keys are not plain, though nothing here is bound.
     NotPlain {
-        /// Why.
+        /// Who binds tickets, in words.
         by: String,
     },
     /// Keys were plain until now, and others that live want them so.
@@ -165,15 +166,15 @@ impl fmt::Display for Overruled {
         match self {
             Overruled::Rotate { asked, applies, by } => write!(
                 f,
-                "keys rotate every {}s, not every {}s (TKTROT_ROTATE), because of {by}: {THEN}",
-                applies.as_secs_f64(),
-                asked.as_secs_f64()
+                "keys rotate every {}, not every {} (TKTROT_ROTATE), because of {by}: {THEN}",
+                Written(*applies),
+                Written(*asked)
             ),
             Overruled::Lifetime { asked, applies, by } => write!(
                 f,
-                "keys are kept for {}s, not for {}s (TKTROT_LIFETIME), because of {by}: {THEN}",
-                applies.as_secs_f64(),
-                asked.as_secs_f64()
+                "keys are kept for {}, not for {} (TKTROT_LIFETIME), because of {by}: {THEN}",
+                Written(*applies),
+                Written(*asked)
             ),
             Overruled::NotPlain { by } => {
                 write!(f, "keys are not plain, and cannot be exported, because of {by}")
@@ -409,7 +410,7 @@ impl Party<'_> {
             let binds = |other: &Asker| other.ask.is_none_or(|ask| ask.binds.bind());
             let by = match others().into_iter().find(binds) {
                 Some(other) if other.ask.is_some() => format!("{other}, which binds its tickets"),
-                Some(other) => format!("{other}, which has told nothing"),
+                Some(other) => format!("{other}, whose settings are not known"),
                 None => "another context of this process".into(),
             };
             found.push(Overruled::NotPlain { by });
@@ -464,7 +465,7 @@ fn who(
         return format!("{other}, which sets nothing");
     }
     match others.iter().find(|other| other.ask.is_none()) {
-        Some(other) => format!("{other}, which has told nothing"),
+        Some(other) => format!("{other}, whose settings are not known"),
         None => "another context of this process".into(),
     }
 }

@@ -31,7 +31,7 @@ pub struct Unnoticed {
 }
 
 impl Unnoticed {
-    /// From here on.
+    /// Keeps `errno` and forbids cancellation until this is dropped.
     #[inline]
     pub fn begin() -> Self {
         let mut state = 0;

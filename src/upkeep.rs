@@ -412,8 +412,8 @@ fn say_if_removed(keyring: &Keyring) {
     if !ring.is_noted_removed() && ring.lost_its_file() && ring.note_removed() {
         warning!(
             "the ring's file was removed: servers that have it go on with its keys, those that \
-             start or reload from now on make another ring, and no ticket of the one opens with the \
-             other; restart all of them (`tktrot status` shows both)"
+             start or reload from now on make another ring, and neither open tickets of the other; \
+             restart all of them (`tktrot status` shows both)"
         );
     }
 }

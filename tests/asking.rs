@@ -153,7 +153,7 @@ fn a_longer_rotation_waits_until_nobody_asks_for_the_shorter_one() {
     let (process, overruled) = bench.opens(&set(Some(DAY), None));
     assert_eq!(rotation(&process), 12 * SECOND);
     let said = overruled[0].to_string();
-    for part in ["every 12s, not every 86400s", &format!("process {} (", other.0), "TKTROT_RING"] {
+    for part in ["every 12s, not every 24h", &format!("process {} (", other.0), "TKTROT_RING"] {
         assert!(said.contains(part), "{said}");
     }
     assert_eq!(overruled.len(), 1, "{overruled:?}");
@@ -205,7 +205,7 @@ fn a_longer_lifetime_waits_until_nobody_asks_for_the_shorter_one() {
     let (process, overruled) = bench.opens(&longer);
     assert_eq!(lifetime(&process), MINUTE);
     let said = overruled[0].to_string();
-    for part in ["for 60s, not for 3600s", &format!("process {} (", other.0), "TKTROT_LIFETIME"] {
+    for part in ["for 1m, not for 1h", &format!("process {} (", other.0), "TKTROT_LIFETIME"] {
         assert!(said.contains(part), "{said}");
     }
     // Contexts' timeouts do not lengthen it either; they are remembered.
@@ -324,7 +324,7 @@ fn a_living_process_that_has_told_nothing_is_not_weakened() {
     assert!(!seal(&process).plain);
     assert_eq!(overruled.len(), 3, "{overruled:?}");
     for overruled in &overruled {
-        assert!(overruled.to_string().contains("which has told nothing"), "{overruled}");
+        assert!(overruled.to_string().contains("whose settings are not known"), "{overruled}");
     }
     drop(other);
     let (process, overruled) = bench.opens(&loose);

@@ -82,7 +82,7 @@ pub struct Revoked {
     pub peers: usize,
 }
 
-/// What comes back.
+/// What an agent answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Reply {
@@ -194,7 +194,7 @@ impl Which {
     ///
     /// # Errors
     ///
-    /// What is no name.
+    /// The reply that names what is not a key's name.
     pub fn names(&self) -> Result<Option<Vec<KeyName>>, Reply> {
         let Which::These(names) = self else { return Ok(None) };
         let names: Option<Vec<_>> = names.iter().map(|hex| KeyName::from_hex(hex)).collect();
@@ -263,7 +263,7 @@ async fn answer(
         Ok(question) => {
             let (answer, answered) = oneshot::channel();
             driver.send((question, answer)).await?;
-            answered.await.unwrap_or_else(|_| Reply::Error("it stops".into()))
+            answered.await.unwrap_or_else(|_| Reply::Error("it is stopping".into()))
         }
         Err(error) => Reply::Error(format!("cannot read the question: {error}")),
     };

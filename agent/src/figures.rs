@@ -14,7 +14,7 @@ use super::export::entry::ExportStatus;
 /// All that is told, at one moment.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Figures {
-    /// The version of this form; members may be added without a new one.
+    /// The version of this format; members may be added without a new one.
     pub version: u32,
     /// The ring's name.
     pub ring: String,
@@ -51,12 +51,12 @@ pub struct Told {
     pub redis: Option<Redis>,
 }
 
-/// How it stands with Redis.
+/// The state of the connection with Redis.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Redis {
     /// Where it is; null while it cannot be asked.
     pub address: Option<String>,
-    /// Why it cannot.
+    /// Why it cannot be used.
     pub error: Option<String>,
     /// True if the key that encrypts here is the fleet's; else it is one of this host's own.
     pub shared: bool,

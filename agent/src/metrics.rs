@@ -100,7 +100,7 @@ async fn text(source: &Knowing) -> Result<String> {
     let (answer, answered) = oneshot::channel();
     source.driver.send((Question::Peers {}, answer)).await.context("the agent is stopping")?;
     let Reply::Answer(figures) = answered.await.context("the agent is stopping")? else {
-        anyhow::bail!("the agent gives no figures");
+        anyhow::bail!("the agent did not answer with figures");
     };
     Ok(of_ring? + &of_agent(&serde_json::from_value(figures)?)?)
 }
@@ -149,7 +149,7 @@ fn of_agent(figures: &Figures) -> Result<String> {
         }
     }
     if let Some(redis) = &figures.told.redis {
-        let up = gauge("redis_up", "1 if Redis is connected.", &[])?;
+        let up = gauge("redis_up", "1 if the agent is connected to Redis.", &[])?;
         up.with_label_values(&[ring]).set(f64::from(u8::from(redis.address.is_some())));
         let shared = gauge(
             "redis_shared",

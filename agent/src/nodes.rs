@@ -303,7 +303,7 @@ fn kind(why: &Refusal, by_us: bool) -> &'static str {
         (Refusal::Ended, true) => "sent one that has ended",
         (Refusal::TooMany, true) => "sent too many",
         (Refusal::Full, true) => "sent one more than the ring holds",
-        (Refusal::Unusable, true) => "sent one that is none",
+        (Refusal::Unusable, true) => "sent one that is unusable",
         (Refusal::Ended, false) => "found one ended",
         (Refusal::TooMany, false) => "found too many",
         (Refusal::Full, false) => "is full",
@@ -311,13 +311,13 @@ fn kind(why: &Refusal, by_us: bool) -> &'static str {
     }
 }
 
-/// As the ring takes it.
+/// A key of a peer, in the form in which it is put into the ring.
 fn arrival(offer: Offer<Secrets>, times: KeyTimes) -> Arrival {
     let Offer { name, origin, plain, secrets, .. } = offer;
     Arrival { facts: Facts { name, origin, times, plain }, secrets }
 }
 
-/// As the ring took them.
+/// What the node is told of the keys of a peer that the ring took or refused.
 fn answered(from: NodeId, took: Vec<(KeyName, Result<(), Refusal>)>) -> Event<Secrets> {
     let (mut taken, mut refused) = (Vec::new(), Vec::new());
     for (name, result) in took {

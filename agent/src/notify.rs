@@ -35,7 +35,7 @@ enum Notice {
 }
 
 impl Manager {
-    /// As the environment says.
+    /// The service manager that the environment names ($NOTIFY_SOCKET), if any.
     pub fn new() -> Self {
         let limit = sd_notify::watchdog_enabled();
         Manager {

@@ -3,11 +3,13 @@
 use std::net::TcpListener as StdTcpListener;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use tktrot::config::Config;
+use tktrot::config::values::Written;
 use tktrot::ring::file::Place;
 use tktrot::ring::view::View;
 use tktrot::rotate::Keyring;
@@ -23,13 +25,13 @@ use super::ring::HostRing;
 
 /// The ring that an agent is to govern, open.
 pub struct Opened {
-    /// Where it lies.
+    /// The path of the ring.
     pub place: Place,
     /// Its name, by which the hosts of a fleet know it, without control characters.
     pub name: String,
-    /// To act on it.
+    /// For what writes the ring.
     pub keyring: Keyring,
-    /// To look at it.
+    /// For what only reads it.
     pub view: Arc<View>,
     /// Whether it was made for this agent.
     pub made: bool,
@@ -117,7 +119,7 @@ fn lock(view: &View) -> Result<Flock<std::fs::File>> {
     let file = view.file().try_clone()?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
         Errno::EWOULDBLOCK => anyhow!("another agent governs this ring already"),
-        errno => anyhow!("flock: {errno}"),
+        errno => anyhow!("cannot lock it against a second agent (flock): {errno}"),
     })
 }
 
@@ -148,10 +150,10 @@ fn warn_of_little_room(place: &Place, limits: &Limits, policy: &Policy) {
             ring = %place.path().display(),
             keys = limits.capacity,
             nodes = limits.nodes,
-            "the ring may be too small for so many nodes: tickets can be used for only {} s, not \
-             {} s; set a longer rotate or a higher capacity",
-            kept.as_secs(),
-            policy.lifetime.as_secs()
+            "the ring may be too small for so many nodes: tickets can be used for only {}, not \
+             {}; set a longer rotate or a higher capacity",
+            Written(Duration::from_secs(kept.as_secs())),
+            Written(policy.lifetime)
         );
     }
 }

@@ -36,10 +36,10 @@ const FEW_NODES: u32 = 8;
 /// The same where peers are a DNS name, which may stand for many.
 const MANY_NODES: u32 = 64;
 
-/// What the agent is told.
+/// The sections of the settings file that are for the agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
-    /// Of the process itself.
+    /// Settings of the process itself.
     pub agent: Agent,
     /// Keys are shared host by host.
     pub mesh: Option<Mesh>,
@@ -73,7 +73,7 @@ pub enum LogForm {
 /// `[mesh]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mesh {
-    /// Where peers are awaited.
+    /// The address on which peers are awaited.
     pub listen: SocketAddr,
     /// Who is called; the node itself may be among them.
     pub peers: Vec<Peer>,
@@ -97,9 +97,9 @@ pub struct Peer {
 /// An address, or a name that stands for any number of them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Host {
-    /// As it is.
+    /// An address.
     Address(IpAddr),
-    /// To be looked up, again and again.
+    /// A DNS name, which is looked up again and again.
     Name(String),
 }
 
@@ -113,7 +113,7 @@ pub enum Credentials {
     Certificate {
         /// The node's certificate, and intermediate ones.
         certificate: PathBuf,
-        /// Its key.
+        /// The private key of the certificate.
         key: PathBuf,
         /// The CA, whose every certificate is a node's.
         ca: PathBuf,
@@ -123,7 +123,7 @@ pub enum Credentials {
 /// `[redis]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Redis {
-    /// Where it is.
+    /// How Redis is found.
     pub at: RedisAt,
     /// The file with its password.
     pub password_file: Option<PathBuf>,
@@ -146,7 +146,7 @@ pub struct Redis {
 pub enum RedisAt {
     /// `redis://`, `rediss://` or `unix://`, without a password.
     Url(String),
-    /// Wherever Sentinel says.
+    /// Sentinel is asked for its address.
     Sentinels {
         /// The Sentinels, as URLs.
         urls: Vec<String>,
@@ -158,7 +158,7 @@ pub enum RedisAt {
 /// `[[export]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Export {
-    /// For which server.
+    /// The format, which depends on the server.
     pub format: Format,
     /// The file; on tmpfs.
     pub output: PathBuf,

@@ -61,7 +61,7 @@ fn key(line: &[u8], short: Short) -> Result<Box<Key>, String> {
     if size == SHORT {
         short.check()?;
     }
-    record::parse(&decoded, Order::AesFirst).ok_or_else(|| "it is no key".into())
+    record::parse(&decoded, Order::AesFirst).ok_or_else(|| "it is not a key".into())
 }
 
 /// The file of keys, of which the penultimate one encrypts.

@@ -47,8 +47,9 @@ impl Short {
     fn check(self) -> Result<(), String> {
         match self {
             Short::Allowed => Ok(()),
-            Short::Refused => Err("keys of 48 bytes are AES-128, half of what RFC 9325 advises; \
-                                   --allow-48 takes them all the same"
+            Short::Refused => Err("keys of 48 bytes are AES-128, and tickets should be encrypted \
+                                   at least as strongly as connections (RFC 9325, 3.4), which may \
+                                   use AES-256; --allow-48 accepts them all the same"
                 .into()),
         }
     }

@@ -19,7 +19,7 @@ use crate::tls::resolve;
 ///
 /// Returns `TKT_OK`, or as tkt_install(); `TKT_ERR_ARGUMENT` if `api` is NULL
 /// or larger than that of this version, `TKT_ERR_TLS` if a function that is
-/// needed is NULL. What a table of an earlier version has not counts as NULL.
+/// needed is NULL. Members that a table of an earlier version lacks count as NULL.
 ///
 /// # Safety
 ///

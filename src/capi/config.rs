@@ -50,8 +50,9 @@ pub struct tkt_config {
     /// program was started (that of a link, if it was started by one).
     pub ring: *const c_char,
     /// Directory of rings given by name; must be on tmpfs. Default: for root
-    /// /run/tktrot (/dev/shm/tktrot where /run is not on tmpfs), else
-    /// /dev/shm/tktrot-UID.
+    /// /run/tktrot (/dev/shm/tktrot where /run is not on tmpfs); for others the
+    /// first that is theirs and on tmpfs of $RUNTIME_DIRECTORY and
+    /// /run/user/UID (there in tktrot), else /dev/shm/tktrot-UID.
     pub dir: *const c_char,
     /// Label of the service: a ticket of another label does not open. At most
     /// 255 bytes. Default: empty.
@@ -220,7 +221,10 @@ pub unsafe fn from_c(cfg: *const tkt_config) -> Result<(Config, LibraryContext),
         std::ptr::copy_nonoverlapping(cfg.cast::<u8>(), (&raw mut fields).cast(), known);
         let beyond = std::slice::from_raw_parts(cfg.cast::<u8>().add(known), size - known);
         if beyond.iter().any(|byte| *byte != 0) {
-            let text = format!("cfg.size={size}: a setting that this version does not know");
+            let text = format!(
+                "cfg.size={size}: a member is set that this version of libtktrot does not know; \
+                 install the version that the program was compiled for"
+            );
             return Err(Error::new(TKT_ERR_CONFIG, text));
         }
     }

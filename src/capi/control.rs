@@ -123,7 +123,12 @@ pub extern "C" fn tkt_upkeep() -> c_int {
         let deadline = keyrings::all().map(Keyring::tick_patiently).min().unwrap_or(Time::NEVER);
         let deadline = deadline.min(primed::sweep_patiently(BootClock.now()));
         let wait = BootClock.now().until(deadline).as_nanos().div_ceil(1_000_000).min(DAY);
-        c_int::try_from(wait).map_err(|_| Error::new(TKT_ERR_INTERNAL, "tkt_upkeep: overflow"))
+        c_int::try_from(wait).map_err(|_| {
+            Error::new(
+                TKT_ERR_INTERNAL,
+                "tkt_upkeep: the time until the next call does not fit an int",
+            )
+        })
     })
 }
 
@@ -145,7 +150,7 @@ pub unsafe extern "C" fn tkt_stats(ctx: *mut SSL_CTX, counters: *mut tkt_counter
         // SAFETY: not NULL, so the caller vouches for it; the size is its first member.
         let size = if counters.is_null() { 0 } else { unsafe { counters.cast::<usize>().read() } };
         if !(size_of::<usize>()..=4096).contains(&size) {
-            let text = "tkt_stats: counters is NULL or its size is not set";
+            let text = "tkt_stats: counters is NULL or its size is not set; set it to sizeof(tkt_counters)";
             return Err(Error::new(TKT_ERR_ARGUMENT, text));
         }
         // SAFETY: passed on from the caller.

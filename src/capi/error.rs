@@ -15,7 +15,7 @@ pub const TKT_ERR_ARGUMENT: c_int = -1;
 pub const TKT_ERR_CONFIG: c_int = -2;
 /// No usable TLS library was found, or it refused the callback.
 pub const TKT_ERR_TLS: c_int = -3;
-/// Strict mode only: the ring cannot be used as configured, or not be protected.
+/// Strict mode only: the ring cannot be used as configured, or its keys cannot be protected.
 pub const TKT_ERR_RING: c_int = -4;
 /// No callback is left for one more context: tkt_install() says how many there are.
 pub const TKT_ERR_POOL: c_int = -5;

@@ -170,10 +170,10 @@ unsafe fn attach_with(
 /// Ends what tkt_install() began: `ctx` issues no tickets from now on, and opens
 /// none; every handshake is a full one. The callback stays in place and answers
 /// so, because a handshake may be on its way to it on another thread; a host that
-/// wants other ticket keys first sets both forms of the callback to NULL, while no
-/// handshake runs. After the last
-/// context of a ring, its keys are erased at once, unless another process
-/// uses them for tickets; the ring stays open.
+/// wants to set ticket keys of its own after that first sets both forms of the
+/// callback to NULL, while no handshake runs. After the last context of a ring,
+/// its keys are erased at once, unless another process uses them for tickets;
+/// the ring stays open.
 ///
 /// Thread-safe, under load as well. `ctx` stays the caller's, and need not be
 /// uninstalled before it is freed.

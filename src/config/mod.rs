@@ -11,6 +11,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use values::Written;
+
 use crate::log::Destination;
 use crate::program;
 use crate::ring::asks::Binds;
@@ -18,7 +20,7 @@ use crate::ring::file::Place;
 use crate::ring::layout::{Capacity, MAX_CAPACITY};
 use crate::schedule::Policy;
 
-/// R where nobody says otherwise (RFC 9325 §3.4 and common practice: an hour).
+/// R where nobody says otherwise: RFC 9325 §3.4 suggests once a week, common practice is an hour.
 pub const DEFAULT_ROTATE_EVERY: Duration = Duration::from_secs(3600);
 /// The longest R without `allow_long`.
 pub const MAX_ROTATE_EVERY: Duration = Duration::from_secs(24 * 3600);
@@ -55,9 +57,9 @@ pub enum Renew {
     /// In TLS 1.3 always, in TLS 1.2 never: what clients need.
     #[default]
     Auto,
-    /// Always.
+    /// Every ticket that is used is renewed.
     Always,
-    /// Never.
+    /// No ticket is renewed.
     Never,
 }
 
@@ -80,9 +82,9 @@ pub struct Config {
     pub dir: Option<PathBuf>,
     /// The most keys that may be in the ring.
     pub capacity: Option<u32>,
-    /// R.
+    /// How long a key encrypts (R); `None`: the default, or what others of the ring ask for.
     pub rotate_every: Option<Duration>,
-    /// L.
+    /// How long a ticket lives (L); `None`: as long as the contexts' sessions.
     pub lifetime: Option<Duration>,
     /// See [`Policy::lead`].
     pub lead: Option<Duration>,
@@ -136,9 +138,9 @@ impl Default for Config {
 pub struct BadValue {
     /// The variable or field.
     pub setting: String,
-    /// What it was.
+    /// The value that was given.
     pub value: String,
-    /// What it can be.
+    /// Which values would have been accepted, in words.
     pub accepted: String,
 }
 
@@ -250,8 +252,8 @@ impl Config {
             let longest = Policy::longest_lifetime(rotate_every, MAX_CAPACITY);
             problems.push(BadValue {
                 setting: named("lifetime"),
-                value: format!("{}s", lifetime.as_secs()),
-                accepted: format!("at most {}s with this rotation", longest.as_secs()),
+                value: Written(lifetime).to_string(),
+                accepted: format!("at most {} with this rotation", Written(longest)),
             });
         }
         problems

@@ -2,6 +2,7 @@
 //! `Err` is the words for what would have been accepted.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -27,14 +28,35 @@ fn duration(text: &str) -> Option<Duration> {
     digits.parse::<u64>().ok()?.checked_mul(seconds).map(Duration::from_secs)
 }
 
-/// R.
+/// A duration as a setting has it, in the largest unit that divides it: `24h`, `90m`, `45s`, `7d`.
+pub struct Written(pub Duration);
+
+impl fmt::Display for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.as_secs();
+        let is_multiple_of = |unit: u64| seconds > 0 && seconds.is_multiple_of(unit);
+        if self.0.subsec_nanos() != 0 {
+            return write!(f, "{}s", self.0.as_secs_f64());
+        }
+        match seconds {
+            days if is_multiple_of(24 * 3600) && days > 24 * 3600 => {
+                write!(f, "{}d", days / (24 * 3600))
+            }
+            hours if is_multiple_of(3600) => write!(f, "{}h", hours / 3600),
+            minutes if is_multiple_of(60) => write!(f, "{}m", minutes / 60),
+            _ => write!(f, "{seconds}s"),
+        }
+    }
+}
+
+/// How long a key encrypts (R).
 pub fn rotate_every(text: &str) -> Result<Duration, &'static str> {
     duration(text)
         .filter(|every| (MIN_ROTATE_EVERY..=MAX_ROTATE_EVERY).contains(every))
         .ok_or("1s to 24h, such as 30s, 10m or 1h")
 }
 
-/// L.
+/// How long a ticket lives (L).
 pub fn lifetime(text: &str) -> Result<Duration, &'static str> {
     duration(text)
         .filter(|lifetime| *lifetime >= Duration::from_secs(1))
@@ -42,7 +64,7 @@ pub fn lifetime(text: &str) -> Result<Duration, &'static str> {
         .ok_or("1s or more, such as 30s, 10m or 1h (over 7d counts as 7d)")
 }
 
-/// Keys of a new ring.
+/// The most keys that may be in the ring.
 pub fn capacity(text: &str) -> Result<u32, &'static str> {
     let capacity = text.parse().ok();
     capacity.filter(|count| (MIN_CAPACITY..=MAX_CAPACITY).contains(count)).ok_or(CAPACITY_RANGE)
@@ -111,7 +133,7 @@ pub fn log(value: &OsStr) -> Result<Destination, &'static str> {
     }
 }
 
-/// One of two words.
+/// A setting with two values: which word means yes, and which no.
 pub fn switch(text: &str, [on, off]: [&str; 2], words: &'static str) -> Result<bool, &'static str> {
     if text == on {
         Ok(true)
@@ -147,6 +169,16 @@ mod tests {
 
     fn seconds(text: &str) -> Option<u64> {
         duration(text).map(|span| span.as_secs())
+    }
+
+    #[test]
+    fn durations_are_written_as_they_can_be_read() {
+        for text in ["1s", "59s", "1m", "90m", "61s", "1h", "24h", "25h", "2d", "7d"] {
+            let read = duration(text).expect(text);
+            assert_eq!(Written(read).to_string(), text);
+        }
+        assert_eq!(Written(Duration::ZERO).to_string(), "0s");
+        assert_eq!(Written(Duration::from_millis(500)).to_string(), "0.5s");
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub enum Destination {
     Stderr,
     /// syslog(3), facility daemon.
     Syslog,
-    /// Nowhere.
+    /// Lines are discarded.
     Nothing,
     /// A file, appended to; made with mode 0600.
     File(PathBuf),
@@ -184,7 +184,7 @@ impl OnceOnly {
         OnceOnly(AtomicBool::new(false))
     }
 
-    /// True the first time.
+    /// True for the first call, false for all others until it is reset.
     pub fn first(&self) -> bool {
         !self.0.swap(true, Ordering::Relaxed)
     }

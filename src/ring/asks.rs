@@ -40,7 +40,7 @@ impl Binds {
         Binds(1 << (cert as u8 | (verify as u8) << 1 | (sni as u8) << 2))
     }
 
-    /// Those of both.
+    /// The union of the two.
     pub fn with(self, other: Binds) -> Binds {
         Binds(self.0 | other.0)
     }
@@ -82,7 +82,7 @@ pub enum Trait {
 }
 
 impl Trait {
-    /// All of them.
+    /// Every trait, in the order of their numbers.
     pub const ALL: [Trait; 3] = [Trait::Label, Trait::Certificates, Trait::Verification];
 }
 

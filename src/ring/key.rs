@@ -10,9 +10,9 @@ use crate::secret::{KeyName, KeySecrets};
 /// All of a key but its secrets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyFacts {
-    /// Its public name.
+    /// Its name, which is in every ticket in the clear.
     pub name: KeyName,
-    /// When it lives.
+    /// When it is announced, encrypts, decrypts and ends.
     pub times: KeyTimes,
     /// The node that made it; [`IMPORTED`] if it came out of a file.
     pub node: u64,
@@ -33,7 +33,7 @@ pub struct Key {
 }
 
 impl KeyFacts {
-    /// Of no key.
+    /// A key of zeroes, to be filled in.
     pub const fn blank() -> Self {
         let never = Time(0);
         KeyFacts {

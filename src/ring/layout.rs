@@ -79,7 +79,7 @@ pub struct Header {
     pub buckets: AtomicU32,
     /// The file that it was made as: [`super::Ring`].
     pub inode: AtomicU64,
-    /// See `inode`.
+    /// When that file was made: [`super::Ring`].
     pub born: AtomicU64,
     /// The node whose keys encrypt here.
     pub node: AtomicU64,
@@ -217,9 +217,9 @@ pub struct Gate {
     pub namespace: atomic::AtomicU64,
     /// Who passed it last: a [`crate::process::ProcessId`].
     pub process: atomic::AtomicU64,
-    /// When.
+    /// When somebody last passed.
     pub used_at: atomic::AtomicU64,
-    /// Held by who has passed.
+    /// Held while somebody is past the gate.
     pub mutex: RobustMutex,
     pub(super) _pad: [atomic::AtomicU64; 5],
 }

@@ -47,9 +47,9 @@ const LONGEST: Duration = Duration::from_millis(2);
 /// Who has the writer lock, as far as the ring tells an onlooker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Holder {
-    /// It is free.
+    /// The lock is free.
     Nobody,
-    /// A thread that lives.
+    /// A live thread holds it.
     Thread {
         /// Its process.
         process: ProcessId,

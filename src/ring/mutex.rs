@@ -23,11 +23,11 @@ pub use modelled::RobustMutex;
 /// What a mutex tells of the thread whose it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sign {
-    /// It is nobody's.
+    /// The mutex is free.
     None,
     /// The thread of this number (gettid(2)), in its own PID namespace, lives.
     Lives(u32),
-    /// It is gone.
+    /// The holder died without giving it back.
     Died,
 }
 

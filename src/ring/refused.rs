@@ -4,16 +4,16 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use super::layout::{MAJOR, SIZE};
+use super::layout::{BUCKETS, MAJOR, SIZE};
 use super::lock::NotLocked;
 use super::writer::Defect;
 
 /// A ring that cannot be used, and why.
 #[derive(Debug)]
 pub struct Refused {
-    /// Where it lies.
+    /// The path of the ring.
     pub path: PathBuf,
-    /// Why.
+    /// Why it is refused.
     pub reason: Reason,
 }
 
@@ -50,7 +50,7 @@ pub enum Reason {
     Abi,
     /// It has so many heads of lookup chains.
     Chains(u32),
-    /// It is for so many keys.
+    /// Its capacity is this many keys, which is out of range.
     Capacity(u32),
     /// It has memory for so many keys.
     Slots(u32),
@@ -143,15 +143,21 @@ impl fmt::Display for Reason {
             Reason::NotARing => f.write_str("it is not a ring (wrong magic number)"),
             Reason::Version(found) => write!(f, "it is a ring of version {found}, not {MAJOR}"),
             Reason::Abi => f.write_str("it was made for another C library or word size"),
-            Reason::Chains(chains) => write!(f, "it has {chains} lookup chains"),
-            Reason::Capacity(keys) => write!(f, "it has a capacity of {keys} keys"),
-            Reason::Slots(keys) => write!(f, "it has memory for {keys} keys"),
+            Reason::Chains(chains) => {
+                write!(f, "it has {chains} lookup chains, not {BUCKETS}; {REMEDY}")
+            }
+            Reason::Capacity(keys) => {
+                write!(f, "it has a capacity of {keys} keys, which no ring has; {REMEDY}")
+            }
+            Reason::Slots(keys) => {
+                write!(f, "it has memory for {keys} keys, which no ring has; {REMEDY}")
+            }
             Reason::TooShort(size) => write!(f, "it has the wrong size ({size} bytes)"),
             Reason::Size(size) => write!(f, "it has the wrong size ({size} bytes, not {SIZE})"),
             Reason::Copy => write!(
                 f,
-                "it is a copy, and a ring is good only in the file that it was made as: its keys \
-                 end by the clock of that run of the machine; {REMEDY}"
+                "it is a copy of a ring, or from before a reboot, so nobody knows when its keys end; \
+                 {REMEDY}"
             ),
             Reason::InvalidLock => write!(f, "one of its locks is not a valid mutex; {REMEDY}"),
             Reason::Locked(why) => why.fmt(f),
@@ -163,7 +169,7 @@ impl fmt::Display for Reason {
                 f.write_str("it keeps being created and removed while it is opened")
             }
             Reason::FileSizeLimit => {
-                write!(f, "the limit of file sizes (RLIMIT_FSIZE) is less than {SIZE} bytes")
+                write!(f, "the file size limit (RLIMIT_FSIZE) is less than {SIZE} bytes: raise it")
             }
         }
     }
@@ -176,8 +182,8 @@ impl fmt::Display for Task {
             Task::OpenDirectory => "its directory cannot be opened",
             Task::FileSystem => "cannot determine whether its directory is on tmpfs",
             Task::Open => "it cannot be opened",
-            Task::Stat => "fstat",
-            Task::Map => "mmap",
+            Task::Stat => "cannot inspect it with fstat",
+            Task::Map => "cannot map it with mmap",
             Task::Reserve => "no room for it",
             Task::Create => "it cannot be created",
             Task::Move => "it cannot be moved into place",

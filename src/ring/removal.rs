@@ -30,9 +30,7 @@ impl fmt::Display for NotRemoved {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             NotRemoved::Opened => f.write_str("a process opened it meanwhile"),
-            NotRemoved::Replaced => {
-                f.write_str("its file was removed meanwhile, or another put in its place")
-            }
+            NotRemoved::Replaced => f.write_str("its file was removed or replaced meanwhile"),
             NotRemoved::NotLocked(why) => why.fmt(f),
             NotRemoved::Failed(why) => {
                 write!(f, "its keys are erased, but its file cannot be removed: {why}")

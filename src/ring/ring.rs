@@ -46,11 +46,11 @@ pub struct Ring {
 /// What was made, rather than found, when a ring was opened.
 #[derive(Clone, Debug)]
 pub(super) struct Made {
-    /// Where.
+    /// The path of the file.
     pub path: PathBuf,
     /// Device and inode of the file.
     pub file: (u64, u64),
-    /// The directory, too.
+    /// Whether the directory was made as well.
     pub dir: bool,
 }
 
@@ -285,7 +285,7 @@ impl Ring {
         self.header().removed.swap(1, Ordering::Relaxed) == 0
     }
 
-    /// True if that was noted.
+    /// True if a process has noted that the file was removed.
     pub fn is_noted_removed(&self) -> bool {
         self.header().removed.load(Ordering::Relaxed) != 0
     }

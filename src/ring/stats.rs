@@ -97,7 +97,7 @@ impl Problem {
 pub struct Totals(pub [u64; COUNTERS]);
 
 impl Totals {
-    /// One sum.
+    /// The sum of one counter over all blocks.
     pub fn of(&self, counter: Counter) -> u64 {
         self.0[counter as usize]
     }
@@ -167,7 +167,7 @@ impl<'m> Blocks<'m> {
         counters[counter as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The processes' blocks.
+    /// The blocks of processes; each of the others is for one thread.
     pub fn of_processes(&self) -> &'m [Block] {
         self.0.blocks().get(..OF_PROCESSES).unwrap_or_default()
     }

@@ -133,7 +133,7 @@ impl Drop for Writer<'_> {
 }
 
 impl Writer<'_> {
-    /// All keys there are.
+    /// Every key in the ring, whoever made it.
     pub fn entries(&self) -> Vec<Entry> {
         let slots = self.ring.memory.slots().iter().enumerate();
         slots

@@ -52,7 +52,7 @@ impl<C: Clock> Governed<'_, C> {
         self.now
     }
 
-    /// All keys there are.
+    /// Every key in the ring, whoever made it.
     pub fn entries(&self) -> Vec<Entry> {
         self.writer.entries()
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::clock::{BootClock, Clock, Time, nanos};
 use crate::config::Config;
+use crate::config::values::Written;
 use crate::log::OnceOnly;
 use crate::ring::Ring;
 use crate::ring::asks::Traits;
@@ -126,12 +127,12 @@ impl<C: Clock> Keyring<C> {
         }
     }
 
-    /// The ring.
+    /// The ring whose keys this rotates.
     pub fn ring(&self) -> &Ring {
         &self.ring
     }
 
-    /// The present.
+    /// The time by the clock of this keyring.
     pub fn now(&self) -> Time {
         self.clock.now()
     }
@@ -244,11 +245,11 @@ impl<C: Clock> Keyring<C> {
             && self.clamped.swap(nanos(timeout), Ordering::Relaxed) != nanos(timeout)
         {
             warning!(
-                "sessions live {}s, but the ring keeps keys, and so tickets, for {}s only; set \
+                "sessions live {}, but the ring keeps keys, and so tickets, for only {}; set \
                  TKTROT_ROTATE longer, the server's session timeout shorter, or \
                  TKTROT_CAPACITY, which is {}, higher",
-                timeout.as_secs(),
-                kept.as_secs(),
+                Written(timeout),
+                Written(Duration::from_secs(kept.as_secs())),
                 self.ring.capacity()
             );
         }
@@ -661,7 +662,7 @@ impl<C: Clock> Keyring<C> {
         self.ring.note_problem(Problem::Generator, now);
         if self.generator_failing.first() {
             error!(
-                "the TLS library's random number generator fails; the present keys serve to \
+                "the TLS library's random number generator fails; the current keys serve to \
                  their end, then handshakes go on without tickets until it works again"
             );
         }

@@ -81,7 +81,7 @@ impl Algorithms {
         Algorithms { library_context, sha256, aes_256, aes_128: AtomicPtr::new(ptr::null_mut()) }
     }
 
-    /// Where it is.
+    /// The library context that the algorithms are fetched from.
     pub fn library_context(&self) -> &LibraryContext {
         &self.library_context
     }

@@ -28,11 +28,11 @@ pub struct OsslParam {
     pub key: *const c_char,
     /// `OSSL_PARAM_*`.
     pub data_type: c_uint,
-    /// The value.
+    /// Where the value is, or is to be written.
     pub data: *mut c_void,
     /// Its size in bytes.
     pub data_size: usize,
-    /// Only for getters.
+    /// Written by getters: how long the value is.
     pub return_size: usize,
 }
 
@@ -40,7 +40,7 @@ impl OsslParam {
     /// `OSSL_PARAM_UTF8_STRING`.
     pub const UTF8_STRING: c_uint = 4;
 
-    /// A text that ends.
+    /// A parameter whose value is a NUL-terminated string.
     pub fn text(key: &CStr, value: &CStr) -> Self {
         OsslParam {
             key: key.as_ptr(),
@@ -51,7 +51,7 @@ impl OsslParam {
         }
     }
 
-    /// The end of an array.
+    /// The entry that ends an array of parameters.
     pub const fn end() -> Self {
         OsslParam {
             key: std::ptr::null(),
@@ -139,7 +139,7 @@ pub type X509NameDigest = Option<
     unsafe extern "C" fn(*const X509_NAME, *const EVP_MD, *mut c_uchar, *mut c_uint) -> c_int,
 >;
 
-/// `EVP_MD_fetch`; the first argument is an `OSSL_LIB_CTX`, always null here.
+/// `EVP_MD_fetch`; the first argument is an `OSSL_LIB_CTX`.
 pub type EvpMdFetch =
     Option<unsafe extern "C" fn(*mut c_void, *const c_char, *const c_char) -> *mut EVP_MD>;
 
@@ -256,9 +256,9 @@ pub struct TlsApi {
     pub ssl_ctx_get_ex_data: Option<unsafe extern "C" fn(*const SSL_CTX, c_int) -> *mut c_void>,
     pub ssl_ctx_set_ex_data:
         Option<unsafe extern "C" fn(*mut SSL_CTX, c_int, *mut c_void) -> c_int>,
-    /// OpenSSL's way to an index.
+    /// How OpenSSL allots an index of `ex_data`.
     pub crypto_get_ex_new_index: CryptoGetExNewIndex,
-    /// BoringSSL's and AWS-LC's way to an index.
+    /// How BoringSSL and AWS-LC allot an index of `ex_data`.
     pub ssl_ctx_get_ex_new_index: SslCtxGetExNewIndex,
     /// OpenSSL 3.0 and later.
     pub ssl_ctx_set_tlsext_ticket_key_evp_cb:
@@ -296,7 +296,7 @@ pub struct TlsApi {
     pub ssl_get_client_ca_list: GetClientCaListOfSsl,
     pub ssl_get_ex_data: Option<unsafe extern "C" fn(*const SSL, c_int) -> *mut c_void>,
     pub ssl_set_ex_data: Option<unsafe extern "C" fn(*mut SSL, c_int, *mut c_void) -> c_int>,
-    /// BoringSSL's and AWS-LC's way to an index.
+    /// How BoringSSL and AWS-LC allot an index of `ex_data`.
     pub ssl_get_ex_new_index: SslCtxGetExNewIndex,
     pub ssl_ctx_get0_certificate: Option<unsafe extern "C" fn(*const SSL_CTX) -> *mut X509>,
     pub x509_digest: X509Digest,
@@ -345,12 +345,12 @@ pub struct TlsApi {
     pub openssl_thread_stop_ex: ThreadStop,
     /// OpenSSL 1.1.1, where a mark is a flag of the newest error.
     pub err_get_state: ErrGetState,
-    /// This and the next two tell all certificates of a context. Without them there is one.
+    /// This and the next two find all certificates of a context. Without them only one is known.
     pub ssl_ctrl: SslCtrl,
     pub ssl_new: Option<unsafe extern "C" fn(*mut SSL_CTX) -> *mut SSL>,
     pub ssl_free: Option<unsafe extern "C" fn(*mut SSL)>,
     pub evp_digest: EvpDigest,
-    /// This and the next six tell whom a context trusts. Without them that is not bound.
+    /// This and the next six find whom a context trusts. Without them tickets are not bound to that.
     pub ssl_ctx_get_cert_store: CtxCertStore,
     pub x509_store_up_ref: X509StoreDo,
     pub x509_store_free: X509StoreFree,

@@ -23,7 +23,7 @@ use crate::{process, thread};
 pub struct Attachment {
     /// The TLS library that the context is of.
     pub library: &'static Library,
-    /// The keys.
+    /// The ring whose keys seal and open the tickets.
     pub keyring: &'static Keyring,
     /// What tickets are bound to.
     pub scope: Scope,

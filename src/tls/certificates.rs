@@ -49,7 +49,7 @@ unsafe impl Send for Leaves {}
 unsafe impl Sync for Leaves {}
 
 impl Addresses {
-    /// None at all.
+    /// A context without certificates.
     pub const NONE: Addresses = Addresses { addresses: [ptr::null_mut(); MOST], len: 0 };
 
     /// That one; none if it is null.
@@ -102,7 +102,7 @@ impl Addresses {
 }
 
 impl Leaves {
-    /// None at all.
+    /// No certificate.
     pub const NONE: Leaves = Leaves { held: Vec::new(), encoded: Vec::new() };
 
     /// Holds them. `None` if the TLS library fails.
@@ -130,7 +130,7 @@ impl Leaves {
         Some(Leaves { held: held.collect(), encoded: digests.concat() })
     }
 
-    /// A digest of each.
+    /// The digests of the certificates, one after the other.
     pub fn encoded(&self) -> &[u8] {
         &self.encoded
     }

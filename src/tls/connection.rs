@@ -18,7 +18,7 @@ use crate::clock::Time;
 use crate::ring::stats::Counter;
 use crate::thread;
 
-/// One connection's.
+/// What is kept for one connection.
 #[derive(Default)]
 struct Connection {
     part: Option<Arc<ContextPart>>,

@@ -37,7 +37,7 @@ const ENTRIES: usize = 16;
 const MARKED: c_int = 1;
 
 impl<'a> Mark<'a> {
-    /// From here on.
+    /// Marks the newest error; what comes after it goes when this is dropped.
     #[inline]
     pub fn set(api: &'a TlsApi) -> Self {
         // SAFETY: takes nothing; 1.1.1 gives the calling thread's state, or null.

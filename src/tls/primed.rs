@@ -99,7 +99,6 @@ impl Drop for PrimedMac {
     }
 }
 
-/// Where one is.
 struct Way {
     /// Readers find it here.
     live: AtomicPtr<PrimedMac>,

@@ -93,7 +93,6 @@ pub struct OfContext {
     anchors: Arc<Anchors>,
 }
 
-/// Where that is.
 struct Whereabouts {
     leaves: Addresses,
     store: *mut c_void,

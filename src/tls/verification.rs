@@ -27,7 +27,7 @@ pub struct VerifyPolicy {
 }
 
 impl VerifyPolicy {
-    /// Nobody is asked.
+    /// No client certificate is asked for.
     pub const NONE: Self =
         VerifyPolicy { mode: NONE, depth: 0, client_cas: ptr::null(), client_ca_count: 0 };
 
@@ -175,7 +175,7 @@ pub unsafe fn store_of(api: &TlsApi, ctx: *const SSL_CTX) -> *mut c_void {
 }
 
 impl Anchors {
-    /// None at all.
+    /// No CA is trusted.
     pub const NONE: Anchors = Anchors { store: ptr::null_mut(), free: None, encoded: Vec::new() };
 
     /// Those of a store. `None` if the TLS library fails.

@@ -38,8 +38,8 @@ const STRICT: [(&str, &str); 2] = [("TKTROT_ROTATE", "12s"), ("TKTROT_LIFETIME",
 #[test]
 fn no_setting_of_another_server_weakens_what_is_there() -> Result<()> {
     for (name, value, said) in [
-        ("TKTROT_ROTATE", "24h", "keys rotate every 12s, not every 86400s (TKTROT_ROTATE)"),
-        ("TKTROT_LIFETIME", "7d", "keys are kept for 60s, not for 604800s (TKTROT_LIFETIME)"),
+        ("TKTROT_ROTATE", "24h", "keys rotate every 12s, not every 24h (TKTROT_ROTATE)"),
+        ("TKTROT_LIFETIME", "7d", "keys are kept for 1m, not for 7d (TKTROT_LIFETIME)"),
         ("TKTROT_BIND", "none", "keys are not plain, and cannot be exported"),
     ] {
         let ring = RingDir::new()?;

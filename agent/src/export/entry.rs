@@ -67,7 +67,7 @@ pub struct ExportStatus {
     pub written: Option<u64>,
     /// Whether the server has what it is to have.
     pub current: bool,
-    /// Why it has not.
+    /// Why the server does not have it.
     pub error: Option<String>,
     /// How many times in a row it failed.
     pub failures: u32,

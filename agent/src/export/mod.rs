@@ -65,6 +65,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 use tktrot::clock::{BootClock, Clock, Time};
+use tktrot::config::values::Written;
 use tktrot::ring::key::KeyFacts;
 use tktrot::ring::view::View;
 use tktrot::schedule::KeyState;
@@ -180,10 +181,11 @@ impl Exporter {
         let rotation = self.view.settings().rotate_every.unwrap_or_default();
         let is_lighttpd = |delivery: &Delivery| delivery.status.format == Format::Lighttpd;
         if rotation < lighttpd::SHORTEST && self.deliveries.iter().any(is_lighttpd) {
-            let (rotation, shortest) = (rotation.as_secs(), lighttpd::SHORTEST.as_secs());
             tracing::warn!(
-                "export: lighttpd looks for a new key every 64 seconds; with rotate = {rotation}s \
-                 it lags behind: {shortest}s or more"
+                "export: lighttpd looks for a new key every 64 s, and lags behind with rotate = \
+                 \"{}\"; set {}s or more",
+                Written(rotation),
+                lighttpd::SHORTEST.as_secs()
             );
         }
     }

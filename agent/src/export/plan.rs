@@ -46,7 +46,7 @@ impl Line {
 /// What the ring has, without secrets.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Outline {
-    /// Its own keys.
+    /// The ring's own keys.
     pub line: Line,
     /// The names of all other keys that its servers have.
     pub others: Vec<KeyName>,
@@ -57,7 +57,7 @@ pub struct Outline {
 pub struct Wish(pub Vec<KeyName>);
 
 impl Outline {
-    /// Of what was selected.
+    /// The outline of what was selected from the ring.
     pub fn of(selection: &Selection) -> Outline {
         let keys = selection.line().iter().map(|key| (key.name, key.times)).collect();
         let others = selection.others().iter().map(|key| key.name).collect();

@@ -64,7 +64,7 @@ fn who_has_most(pending: &[Pending]) -> IpAddr {
     pending.iter().for_each(|other| *counts.entry(other.source).or_insert(0) += 1);
     // max_by_key gives the last of equals.
     let most = pending.iter().rev().max_by_key(|other| counts[&other.source]);
-    most.expect("too many are not none").source
+    most.expect("there are too many, so there is one").source
 }
 
 impl Drop for Admitted<'_> {

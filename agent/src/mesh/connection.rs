@@ -62,7 +62,7 @@ pub enum End {
     Stopped(String),
     /// The other end closed it.
     Closed,
-    /// It broke.
+    /// The connection broke.
     Broken(io::Error),
     /// The other end says nothing for so long.
     Silent(Duration),
@@ -79,11 +79,11 @@ pub enum End {
 pub enum Flaw {
     /// It takes too long over a message.
     Slow,
-    /// It says what is none.
+    /// What it sends is not a message of the protocol.
     Wire(wire::Flaw),
     /// It does not say first who it is.
     NoHello,
-    /// It says so twice.
+    /// It says twice who it is.
     SecondHello,
     /// It does not answer a greeting as it must.
     NoPing,

@@ -128,7 +128,7 @@ async fn stay(state: &MeshState, target: &Target) {
 enum Outcome {
     /// This node is there, and connected.
     There(NodeId),
-    /// This node is.
+    /// This node itself answered.
     Myself,
 }
 

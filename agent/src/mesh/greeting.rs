@@ -24,7 +24,7 @@ use super::tls::Stream;
 /// Nothing that is said here is longer, in bytes.
 const MOST: usize = 512;
 
-/// How it went.
+/// How a greeting ended.
 pub enum Greeting {
     /// Both want the connection: it is in the registry, and holds the lock.
     Wanted(Box<Connection>, OwnedMutexGuard<()>),

@@ -19,7 +19,7 @@ pub struct Link {
     pub dialler: Dialler,
     /// The address of its other end; the port is one for calls only if we dialled.
     pub address: SocketAddr,
-    /// What is to be sent.
+    /// Frames that are waiting to be sent.
     pub queue: Rc<Queue>,
     /// Ends the connection.
     pub stop: Stop,

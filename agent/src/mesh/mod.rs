@@ -64,7 +64,7 @@ const COMPLAINTS: usize = 256;
 pub struct MeshConfig {
     /// Bound to where peers call.
     listener: TcpListener,
-    /// Who is called.
+    /// The peers of the settings, which are dialled.
     peers: Vec<Peer>,
     /// What nodes prove to each other.
     tls: Tls,

@@ -47,7 +47,7 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// It is not.
+    /// Why it is not wanted.
     pub fn wants(&self, me: &Hello, hello: &Hello, dialler: Dialler) -> Result<(), Unwanted> {
         if (hello.node, hello.instance) == (me.node, me.instance) {
             return Err(Unwanted::Myself);

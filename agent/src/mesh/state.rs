@@ -47,7 +47,7 @@ pub struct MeshState {
     pub me: Hello,
     pub tls: Tls,
     pub timing: Timing,
-    /// Where this node is called.
+    /// The address on which this node listens.
     pub listens: SocketAddr,
     pub registry: RefCell<Registry>,
     pub targets: RefCell<Targets>,

@@ -28,11 +28,11 @@ pub enum State {
 pub struct Target {
     pub address: SocketAddr,
     pub state: Cell<State>,
-    /// Who was there last.
+    /// The node that answered there last.
     pub node: Cell<Option<NodeId>>,
-    /// Why it failed last.
+    /// Why the last attempt failed.
     pub error: RefCell<Option<String>>,
-    /// Ends a pause.
+    /// Ends the pause before the next attempt.
     pub wake: Notify,
     /// False until the first attempt is over.
     pub was_tried: Cell<bool>,
@@ -140,7 +140,7 @@ impl Targets {
     }
 }
 
-/// As in the settings.
+/// The name of a peer, as it is written in the settings.
 pub fn name(peer: &Peer) -> String {
     match &peer.host {
         Host::Address(address) => SocketAddr::new(*address, peer.port).to_string(),

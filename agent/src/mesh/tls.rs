@@ -233,7 +233,7 @@ fn read_certificate(certificate: &Path, key: &Path, ca: &Path) -> Result<Certifi
 fn certificates(file: &Path) -> Result<Vec<X509>> {
     let pem = fs::read(file).with_context(|| file.display().to_string())?;
     let certificates = X509::stack_from_pem(&pem).unwrap_or_default();
-    ensure!(!certificates.is_empty(), "{}: no certificate in PEM in it", file.display());
+    ensure!(!certificates.is_empty(), "{}: there is no certificate in PEM in it", file.display());
     Ok(certificates)
 }
 

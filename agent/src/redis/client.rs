@@ -22,7 +22,7 @@ use super::target::Target;
 
 /// After a failure, the first pause; each one is twice as long as the one before.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
-/// And the longest.
+/// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// After this time, a Redis that is not to be used is looked at again.
 const REFUSED_PAUSE: Duration = Duration::from_secs(30);
@@ -30,22 +30,22 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(30);
 /// What Redis is asked.
 #[derive(Debug)]
 pub enum Request {
-    /// Its time, and the mark.
+    /// The time, and the mark.
     Poll,
     /// All that the ring has there, and what is at these turns.
     Look(Vec<Turn>),
-    /// To store and delete.
+    /// To store these keys, and to record what was revoked.
     Write(Vec<Parcel>, Option<Burial>),
 }
 
-/// What there is to hear.
+/// What the client tells the agent.
 #[derive(Debug)]
 pub enum ClientEvent {
     /// Redis at this address can be asked; and what an operator should know of it.
     Up { address: String, warning: Option<String> },
-    /// It cannot, or no longer.
+    /// Redis cannot be asked, or no longer: why.
     Down(String),
-    /// It is there, but is not used.
+    /// Redis answers but must not be used: why.
     Refused(String),
     /// The answer to [`Request::Poll`].
     Polled(ClockReading, Option<Mark>),
@@ -59,7 +59,7 @@ pub enum ClientEvent {
 
 /// How to be a client of Redis.
 pub struct Options {
-    /// Where it is.
+    /// Where Redis is.
     pub target: Target,
     /// What the ring's things are called there.
     pub names: Names,
@@ -274,7 +274,7 @@ pub enum Persistence {
 }
 
 impl Persistence {
-    /// As this Redis says.
+    /// Asks Redis whether it writes to disk (CONFIG GET).
     pub async fn of(connection: &mut MultiplexedConnection) -> Persistence {
         let appends = match setting(connection, "appendonly").await {
             Ok(value) => value,
@@ -311,7 +311,7 @@ impl Persistence {
             ),
             Persistence::EveryChange => Some(
                 "it writes every change to disk (appendonly yes), which allow_persistence allows: \
-                 keys are forward secret only as long as the fleet secret is one"
+                 recorded traffic stays secret only as long as the fleet secret does"
                     .into(),
             ),
             Persistence::Unknown(why) => Some(format!(

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tktrot::clock::Time;
+use tktrot::config::values::Written;
 use tktrot::schedule::Policy;
 use tktrot::secret::{KeyName, KeySecrets};
 use tktrot_fleet::config::Redis;
@@ -74,7 +75,7 @@ pub struct ThroughRedis {
     wrapping: Wrapping,
     client: RedisClient,
     events: mpsc::Receiver<ClientEvent>,
-    /// As it was found last.
+    /// What was in each slot when it was last read.
     found: HashMap<Slot, (Vec<u8>, Stored<()>)>,
     /// Where Redis is, while it can be asked.
     address: Option<String>,
@@ -235,7 +236,7 @@ impl ThroughRedis {
             None => {
                 let mut id = [0; 16];
                 if let Err(error) = openssl::rand::rand_bytes(&mut id) {
-                    return Reply::Error(error.to_string());
+                    return Reply::Error(format!("the random number generator failed: {error}"));
                 }
                 RedisEvent::RevokeAll(id)
             }
@@ -439,7 +440,7 @@ impl ThroughRedis {
     }
 }
 
-/// For the operator.
+/// Logs what happened, for the operator.
 fn tell(note: &RedisNote) {
     match note {
         RedisNote::Adopted(turn, key) => tracing::info!(%key, turn = %turn, "has the fleet's key"),
@@ -448,9 +449,9 @@ fn tell(note: &RedisNote) {
             tracing::warn!("ignored what Redis has at {slot}: {why}")
         }
         RedisNote::OtherRotation(theirs) => tracing::error!(
-            "the other hosts rotate every {} s, and rotate must be the same on all of them; this \
+            "the other hosts rotate every {}, and rotate must be the same on all of them; this \
              host uses keys of its own, which no other host has",
-            theirs.as_secs_f64()
+            Written(*theirs)
         ),
         RedisNote::Joined => tracing::info!("all hosts have the same rotation again"),
         RedisNote::Alone(left) => tracing::warn!(
@@ -466,7 +467,7 @@ fn tell(note: &RedisNote) {
             "the clock of Redis was set, or another Redis has taken over"
         ),
         RedisNote::Implausible(key, _) => {
-            tracing::warn!(%key, "refused a key: another clock made it")
+            tracing::warn!(%key, "refused a key that was made by another clock")
         }
         RedisNote::Turns(key, left) => {
             tracing::info!(%key, seconds = left.as_secs_f64(), "the fleet turns to a new key");

@@ -12,7 +12,7 @@ use tktrot_fleet::redis::stored::{Slot, Turn};
 
 /// No ring has more keys at once; what is beyond was not written by an agent.
 const MOST_KEYS: usize = 512;
-/// The same for what was revoked.
+/// The most records of revoked keys that are read at once.
 const MOST_GRAVES: usize = 4096;
 
 /// `KEYS`: index, mark, revoked. `ARGV`: what names of keys begin with, limits of keys and of
@@ -122,7 +122,7 @@ impl Names {
         Names { ring: format!("{prefix}:{ring}"), rotate_every }
     }
 
-    /// Where changes are told.
+    /// The channel on which changes are published.
     pub fn channel(&self) -> &str {
         &self.ring
     }

@@ -50,7 +50,7 @@ fn directory(dir: &Path) -> Finding {
     if there == dir && metadata.mode() & 0o022 != 0 && metadata.mode() & libc::S_ISVTX == 0 {
         let found =
             format!("{shown}: others can write to it (mode {:04o})", metadata.mode() & 0o7777);
-        return Finding::wrong(subject, found, "chmod go-w");
+        return Finding::wrong(subject, found, &format!("chmod go-w {shown}"));
     }
     if there == dir && metadata.uid() != user && metadata.uid() != 0 {
         let found = format!("{shown}: it belongs to user {}", metadata.uid());
@@ -80,7 +80,7 @@ fn memory_locks(limit: Option<u64>, size: u64) -> Finding {
         Some(limit) => Finding::doubtful(
             subject,
             format!("{} KiB (RLIMIT_MEMLOCK), but a ring takes {} KiB", limit / 1024, size / 1024),
-            "keys could be swapped out: raise the limit (ulimit -l, systemd: LimitMEMLOCK=); root has none",
+            "keys could be swapped out: raise the limit (ulimit -l, systemd: LimitMEMLOCK=); the limit does not apply to root",
         ),
     }
 }

@@ -9,7 +9,7 @@ use tktrot::clock::{BootClock, Clock};
 use tktrot::import::{Flaw, NotImported, import};
 use tktrot::ring::removal;
 
-use crate::output::{errln, outln};
+use crate::output::{errln, in_words, outln};
 use crate::rings::RingArgument;
 use crate::settings;
 use crate::severity::Severity;
@@ -28,7 +28,8 @@ imported, none is.
 
 Imported keys are plain: their tickets are not bound to where they were issued. Until the keys end, a \
 client with such a ticket from one listener can resume at any other listener of this ring, even where a \
-client certificate is required. docs/moving.md describes how to move a server.")]
+client certificate is required; only the shim refuses a session without a client certificate there. \
+docs/moving.md describes how to move a server.")]
 pub struct Arguments {
     /// The key file.
     #[arg(value_name = "FILE")]
@@ -142,11 +143,11 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
         outln!("{}: made, for the server that will start with it", path.display());
     }
     outln!(
-        "{}: imported {} ({}), to decrypt for {} s",
+        "{}: imported {} ({}), to decrypt for {}",
         path.display(),
         if names.len() == 1 { "1 key".into() } else { format!("{} keys", names.len()) },
         names.join(", "),
-        lifetime.as_secs()
+        in_words(lifetime)
     );
     errln!(
         "tktrot: until these keys end, their tickets open at every listener of this ring, even where a \

@@ -59,7 +59,7 @@ fn told(figures: &Figures) -> String {
                 format!("keys are shared through Redis at {}; {which} encrypts", printable(address))
             }
             Some(Redis { error: Some(error), .. }) => {
-                format!("Redis CANNOT BE ASKED: {}", printable(error))
+                format!("Redis CANNOT BE USED: {}", printable(error))
             }
             Some(_) => "Redis has not answered yet".into(),
             None => "keys are shared with nobody".into(),

@@ -388,7 +388,9 @@ fn over_time(seen: &Observation, watch: &Watch) -> Finding {
         _ => format!("the key changed {changes} times"),
     };
     let first = watch.first_ticket;
-    let within = format!("{rotation} in {:.0} s", watch.seconds);
+    let words =
+        |seconds: f64| in_words(Duration::try_from_secs_f64(seconds.round()).unwrap_or_default());
+    let within = format!("{rotation} in {}", words(watch.seconds));
     if first.offered == 0 {
         let advice = "Watch a server that answers, for less than the lifetime of its tickets.";
         let message = format!("{within}, and the first ticket could not be offered");
@@ -401,7 +403,7 @@ fn over_time(seen: &Observation, watch: &Watch) -> Finding {
     let until = watch.first_ticket_resumed_until;
     let message = match until {
         Some(until) => {
-            format!("{within}, and the first ticket was last resumed after {until:.0} s")
+            format!("{within}, and the first ticket was last resumed after {}", words(until))
         }
         None => format!("{within}, and the first ticket was not resumed"),
     };

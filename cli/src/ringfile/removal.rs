@@ -162,7 +162,9 @@ fn refuse_if_anothers(path: &Path, metadata: &Metadata) -> Result<()> {
 
 fn remove_ring(place: &Place, ring: &Ring, settings: &Settings, force: bool) -> Result<Removed> {
     let path = place.path();
-    ring.hide().with_context(|| path.display().to_string())?;
+    ring.hide().with_context(|| {
+        format!("{}: not removed: cannot keep its keys out of core dumps", path.display())
+    })?;
     let opened = ring.times_opened();
     // Look again: from here on, opening the ring is counted.
     let look = || file::status_of(&NamedRing::At(place.clone()), settings);

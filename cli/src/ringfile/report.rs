@@ -155,7 +155,7 @@ pub fn device(file: &Metadata) -> String {
 /// What `list` prints.
 #[derive(Serialize)]
 pub struct List {
-    /// The version of this form; new members do not change it.
+    /// The version of this format; new members do not change it.
     pub version: u32,
     /// The worst of all rings and directories.
     pub severity: Severity,

@@ -395,7 +395,7 @@ fn plain(status: &RingStatus) -> Option<Alarm> {
         return AlarmKind::PlainKeys.doubtful(
             format!(
                 "tickets of imported keys open at every service that has the keys, whatever its \
-                 label, its certificate, or whether it requires client certificates: {names}"
+                 label and certificate, and even if it requires client certificates: {names}"
             ),
             "nothing, if they were imported on purpose: they expire by themselves",
         );
@@ -403,8 +403,8 @@ fn plain(status: &RingStatus) -> Option<Alarm> {
     AlarmKind::PlainKeys.doubtful(
         format!(
             "tickets are not bound (TKTROT_BIND=none), and keys are plain, for servers without \
-             libtktrot: a ticket opens at every service that has its key, whatever its label, its \
-             certificate, or whether it requires client certificates: {names}"
+             libtktrot: a ticket opens at every service that has its key, whatever its label and \
+             certificate, and even if it requires client certificates: {names}"
         ),
         "unset TKTROT_BIND=none, unless servers without libtktrot share the keys",
     )

@@ -10,7 +10,7 @@ use crate::severity::Severity;
 /// What is printed: one object, however many rings.
 #[derive(Serialize)]
 pub struct Document {
-    /// The version of this form; new members do not change it.
+    /// The version of this format; new members do not change it.
     pub version: u32,
     /// The worst of all rings.
     pub severity: Severity,

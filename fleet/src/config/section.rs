@@ -58,7 +58,7 @@ impl<'t> Section<'t> {
     pub fn texts<T>(&self, setting: &str, parse: Parse<T>) -> Result<Option<Vec<T>>, Flaw> {
         let Some(value) = self.table.get(setting) else { return Ok(None) };
         let Some(list) = value.get_ref().as_array() else {
-            return Err(self.unfit(setting, "a list of texts: [\"…\", \"…\"]"));
+            return Err(self.unfit(setting, "a list of strings: [\"…\", \"…\"]"));
         };
         list.iter().map(|value| self.one(setting, value, parse)).collect::<Result<_, _>>().map(Some)
     }
@@ -99,7 +99,7 @@ impl<'t> Section<'t> {
         value: &Spanned<DeValue<'_>>,
         parse: Parse<T>,
     ) -> Result<T, Flaw> {
-        let text = value.get_ref().as_str().ok_or("a text: \"…\"");
+        let text = value.get_ref().as_str().ok_or("a string: \"…\"");
         text.and_then(parse).map_err(|accepted| {
             let message = format!("{setting} has no valid value; accepted: {accepted}");
             Flaw::at(self.text, value.span(), message)

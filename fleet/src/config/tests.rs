@@ -108,7 +108,7 @@ fn a_flaw_is_told_with_line_and_column_and_what_is_accepted() {
             "[agent]\nusr = 1",
             "2:1: there is no setting \"usr\" in [agent]; there are user, metrics",
         ),
-        ("[agent]\nuser = 1", "2:8: user has no valid value; accepted: a text"),
+        ("[agent]\nuser = 1", "2:8: user has no valid value; accepted: a string"),
         (
             "[agent]\nmetrics = \"0.0.0.0:1\"",
             "2:11: metrics has no valid value; accepted: a loopback",
@@ -164,7 +164,7 @@ fn a_flaw_is_told_with_line_and_column_and_what_is_accepted() {
         ),
         (
             "[[export]]\nformat = \"raw\"\noutput = \"/o\"\ncommand = []",
-            "4:11: command has no valid",
+            "4:11: command has no valid value",
         ),
         (
             "[[export]]\nformat = \"raw\"\noutput = \"/o\"\n[[export]]\nformat = \"raw\"\noutput = \"/o\"",

@@ -32,7 +32,7 @@ pub fn log_form(text: &str) -> Result<LogForm, &'static str> {
     }
 }
 
-/// Where peers are awaited.
+/// The address on which peers are awaited.
 pub fn listen(text: &str) -> Result<SocketAddr, &'static str> {
     let address = text.parse().ok();
     address
@@ -172,7 +172,7 @@ pub fn mode(text: &str) -> Result<u32, &'static str> {
 
 /// A part of a command.
 pub fn argument(text: &str) -> Result<String, &'static str> {
-    (!text.contains('\0')).then(|| text.into()).ok_or("a text without NUL")
+    (!text.contains('\0')).then(|| text.into()).ok_or("a string without NUL")
 }
 
 #[cfg(test)]

@@ -22,11 +22,11 @@ pub struct Limits {
 /// How many keys of others are taken.
 #[derive(Clone, Copy, Debug)]
 pub struct Room {
-    /// Of one node, out of its own mouth.
+    /// Of one node, told by that node itself.
     pub of_a_node: usize,
-    /// Of all others together.
+    /// Told by other nodes than their makers, all together.
     pub of_others: usize,
-    /// Of everybody.
+    /// All together.
     pub of_all: usize,
 }
 

@@ -24,7 +24,7 @@ use crate::message::{Facts, NodeId};
 
 /// A key of the node's own.
 pub struct Own {
-    /// What it is.
+    /// All of the key but its secrets.
     pub facts: Facts,
     /// When the peers were told of it.
     pub announced: Time,

@@ -21,7 +21,7 @@ const ABSENT: usize = 4096;
 /// A peer that asks more often gets no answer.
 const ANSWER_EVERY: Duration = Duration::from_secs(1);
 
-/// One of them.
+/// What is known of a peer that is up.
 #[derive(Default)]
 struct Peer {
     /// It has told its own keys.
@@ -40,14 +40,14 @@ impl Peer {
     }
 }
 
-/// One that went.
+/// A peer that went away.
 struct Gone {
     at: Time,
     /// It was asked for all it holds, or would have been, and had not answered.
     pulling: bool,
 }
 
-/// One that is back.
+/// A peer that came back.
 struct Back {
     node: NodeId,
     went: Time,
@@ -55,7 +55,7 @@ struct Back {
     ask_at: Time,
 }
 
-/// All of them.
+/// The peers of a node.
 #[derive(Default)]
 pub struct Peers {
     peers: HashMap<NodeId, Peer>,
@@ -77,7 +77,7 @@ impl Peers {
         self.unheard += 1;
     }
 
-    /// One is gone.
+    /// A peer went down.
     pub fn remove(&mut self, node: NodeId, now: Time) {
         let Some(peer) = self.peers.remove(&node) else { return };
         self.unheard -= usize::from(!peer.is_heard());
@@ -121,12 +121,12 @@ impl Peers {
         all
     }
 
-    /// It told its keys.
+    /// The peer has told its own keys.
     pub fn greeted(&mut self, node: NodeId) {
         self.change(node, |peer| peer.greeted = true);
     }
 
-    /// It told all it holds.
+    /// The peer has told all the keys that it holds.
     pub fn pulled(&mut self, node: NodeId) {
         self.pulled += 1;
         self.change(node, |peer| peer.pulling = false);
@@ -198,7 +198,7 @@ impl Peers {
         may
     }
 
-    /// It stops.
+    /// The peer says that it stops.
     pub fn leaves(&mut self, node: NodeId) {
         // What it was asked for it may no longer say.
         self.change(node, |peer| (peer.leaving, peer.greeted, peer.pulling) = (true, true, false));

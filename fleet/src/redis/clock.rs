@@ -12,7 +12,7 @@ pub const SLACK: Duration = Duration::from_secs(1);
 pub struct RedisTime(pub u64);
 
 impl RedisTime {
-    /// This much later.
+    /// The time that is this much later.
     pub fn after(self, span: Duration) -> RedisTime {
         RedisTime(self.0.saturating_add(nanos(span)))
     }
@@ -30,7 +30,7 @@ pub struct ClockReading {
     pub asked: Time,
     /// After it answered.
     pub answered: Time,
-    /// What it said.
+    /// The time that Redis answered.
     pub redis: RedisTime,
 }
 
@@ -40,7 +40,7 @@ impl ClockReading {
         RedisTime(shifted(self.redis.0, self.asked.0, now.0))
     }
 
-    /// The same, at least.
+    /// What Redis' clock shows at `now`, at least.
     pub fn earliest(&self, now: Time) -> RedisTime {
         RedisTime(shifted(self.redis.0, self.answered.0, now.0))
     }

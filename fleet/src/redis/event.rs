@@ -59,7 +59,7 @@ pub enum RedisEvent<S> {
 /// All that Redis has for the ring, at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Look<S> {
-    /// When that was.
+    /// The clocks, when it was read.
     pub reading: ClockReading,
     /// The mark then.
     pub mark: Option<Mark>,

@@ -28,7 +28,7 @@ pub struct HeldKey {
 #[derive(Clone, Copy, Debug)]
 pub struct InRedis {
     pub slot: Slot,
-    /// As it was stored last.
+    /// Its terms, as they were last stored.
     pub terms: Terms,
 }
 

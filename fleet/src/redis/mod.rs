@@ -108,7 +108,7 @@ struct Seen {
 enum Rotation {
     /// Its key is to be offered.
     Asked,
-    /// It was, for this turn.
+    /// A key was offered for this turn.
     Offered(Turn),
 }
 

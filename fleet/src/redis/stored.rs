@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use tktrot::clock::{Time, nanos};
+use tktrot::config::values::Written;
 use tktrot::schedule::{KeyTimes, Policy};
 use tktrot::secret::KeyName;
 
@@ -207,9 +208,9 @@ impl fmt::Display for Flaw {
             Flaw::Misplaced => f.write_str("it was copied from another slot"),
             Flaw::Rotation(theirs) => write!(
                 f,
-                "its maker rotates every {} s: rotate must be the same on all hosts that share \
+                "its maker rotates every {}: rotate must be the same on all hosts that share \
                  keys through a Redis",
-                theirs.as_secs_f64()
+                Written(*theirs)
             ),
         }
     }

@@ -34,7 +34,7 @@ impl Memory {
         Ok(())
     }
 
-    /// It has none.
+    /// Models have no file that could be removed.
     pub fn lost_its_file(&self, _: usize) -> bool {
         false
     }

@@ -61,7 +61,7 @@ fn who_prefers_a_secret_that_the_other_one_does_not_have_uses_the_next() {
     });
 }
 
-/// A CA of a test's.
+/// A CA for a test.
 struct Ca {
     dir: RingDir,
     key: PKey<Private>,

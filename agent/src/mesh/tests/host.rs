@@ -1,4 +1,4 @@
-//! A mesh of a test's.
+//! A node of a mesh, for tests.
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -138,7 +138,7 @@ impl Host {
         self.until(&format!("{node} is up"), |host| host.up.contains(&node)).await;
     }
 
-    /// Returns why.
+    /// Waits until that peer is down; returns why it is.
     pub async fn until_down(&mut self, node: u8) -> String {
         let node = NodeId(node.into());
         self.until(&format!("{node} is down"), |host| !host.up.contains(&node)).await;

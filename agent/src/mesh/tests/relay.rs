@@ -8,18 +8,18 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::spawn_local;
 
-/// Which way.
+/// The direction in which bytes pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// From who dialled.
+    /// From the node that dialled.
     There,
-    /// To it.
+    /// To the node that dialled.
     Back,
 }
 
-/// The path.
+/// A relay on the path of one connection, which keeps what passes.
 pub struct Relay {
-    /// What is to be dialled.
+    /// The address to dial.
     pub address: SocketAddr,
     pieces: Pieces,
 }

@@ -146,7 +146,7 @@ impl Host {
         self.redis.tell(&self.ring).redis.unwrap().address
     }
 
-    /// Why it cannot.
+    /// Why Redis cannot be used.
     fn trouble(&self) -> Option<String> {
         self.redis.tell(&self.ring).redis.unwrap().error
     }
@@ -192,7 +192,7 @@ fn agree(hosts: &[Host]) -> bool {
     turn.is_some() && hosts.iter().all(|host| host.turn() == turn)
 }
 
-/// Until they do.
+/// Waits until they agree; returns the key.
 async fn agreement(hosts: &mut [Host]) -> KeyName {
     until(hosts, "the hosts to agree on a key", agree).await;
     hosts[0].turn().unwrap()
