@@ -52,7 +52,10 @@ fn main() {
 
 /// The directory of the project.
 fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("it is in checks/ of the project")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .expect("it is in checks/ of the project")
 }
 
 /// Where the project is built.
