@@ -344,7 +344,7 @@ fn config_check_names_line_and_column() -> Result {
     insta::assert_snapshot!(said, @r#"tktrot: FILE:5:1: there is no setting "lead" in [mesh]; there are listen, peers, secrets, certificate, key, ca, lead_min, lead_max, nodes"#);
     let (status, said) = check("rotate = \"1s\"\nlifetime = \"7d\"\n")?;
     assert_eq!(status, Some(2));
-    insta::assert_snapshot!(said, @"tktrot: FILE:2:12: lifetime has no valid value; accepted: at most 273m with this rotation");
+    insta::assert_snapshot!(said, @"tktrot: FILE:2:12: lifetime has no valid value; accepted: at most 16380s with this rotation");
     let (status, said) = says(&tktrot()?.args(["config", "check", "/no/such/file"]).output()?);
     assert_eq!(
         (status, &*said),

@@ -11,8 +11,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use values::Written;
-
 use crate::log::Destination;
 use crate::program;
 use crate::ring::asks::Binds;
@@ -252,8 +250,9 @@ impl Config {
             let longest = Policy::longest_lifetime(rotate_every, MAX_CAPACITY);
             problems.push(BadValue {
                 setting: named("lifetime"),
-                value: Written(lifetime).to_string(),
-                accepted: format!("at most {} with this rotation", Written(longest)),
+                // In seconds, as in `lead`: a C program sets them so.
+                value: format!("{}s", lifetime.as_secs()),
+                accepted: format!("at most {}s with this rotation", longest.as_secs()),
             });
         }
         problems
