@@ -243,7 +243,7 @@ pub const CASES: &[Case] = &[
         Start,
         Fault { times: LOOKS_AND_NAPS, ..one("pthread_mutex_trylock nanosleep", EBUSY, 1) },
         NotConfigured,
-        &["could not be configured", "does not finish", "what it was told before applies"],
+        &["could not be configured", "does not finish", "its former settings apply"],
     ),
     case(
         Start,
