@@ -161,7 +161,7 @@ deps:
 	@tools/deps
 
 # A stock nginx with and without the shim, driven by a real client, in a minute.
-demo: deps
+demo: deps all
 	@$(CARGO) run --release --quiet -p testbed --bin demo
 
 # The shim for tests/killed_writers.rs.
@@ -263,7 +263,7 @@ quick:
 # and reloaded (docs/reliability.md): make soak MINUTES=10, with SEED=n as before, HANDSHAKES=n at most.
 MINUTES ?= 1
 
-soak: deps
+soak: deps all
 	@$(CARGO) run --release --quiet -p testbed --bin soak -- --minutes "$(MINUTES)" \
 	    --handshakes "$(HANDSHAKES)" --seed "$(SEED)"
 
