@@ -238,7 +238,7 @@ fleet-tests:
 
 # Whether the means of testing work: the fixtures, the benchmark, the deliberate bugs.
 test-tools: deps
-	@$(MAKE) --no-print-directory all costs
+	@$(MAKE) --no-print-directory costs
 	$(TEST) $(TOOLS:%=--test %)
 
 # For the time between two lines: the library's unit tests, days of rotation on a virtual clock, and

@@ -1,8 +1,9 @@
 //! Where a ring lies, and what is refused there. Nothing found at a path is
 //! trusted: what is not plainly ours is refused with the reason, and left as it is.
-//! What the reasons are: of the directory and the file here, of what is in it in
-//! [`super::open`], where `Place` has its second `impl`: so that what only needs to know
-//! where a ring lies does not depend on what a ring is.
+//!
+//! The directory and the file are checked here, what is in it in [`super::open`], where
+//! `Place` has its second `impl`: so that what only needs to know where a ring lies does not
+//! depend on what a ring is.
 
 use std::ffi::{CString, OsStr};
 use std::fs::{self, File, Metadata};

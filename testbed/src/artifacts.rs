@@ -71,13 +71,11 @@ pub fn target_dir() -> PathBuf {
 
 /// What many tests of a process use is looked at once.
 fn once(cell: &'static OnceLock<PathBuf>, name: &str, command: &str) -> Result<&'static Path> {
-    match cell.get() {
-        Some(path) => Ok(path),
-        None => Ok(cell.get_or_init({
-            let path = built(name, command)?;
-            move || path
-        })),
+    if let Some(path) = cell.get() {
+        return Ok(path);
     }
+    let path = built(name, command)?;
+    Ok(cell.get_or_init(|| path))
 }
 
 /// A file below the target directory, if it is not older than anything that it was made of.

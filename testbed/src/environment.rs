@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -92,15 +93,28 @@ macro_rules! environment_setters {
                 rotate: std::time::Duration,
                 lifetime: std::time::Duration,
             ) -> anyhow::Result<Self> {
-                let shim = self.preload($crate::artifacts::shim()?).ring(ring);
-                let shim = shim.env("TKTROT_ROTATE", &format!("{}s", rotate.as_secs()));
-                Ok(shim.env("TKTROT_LIFETIME", &format!("{}s", lifetime.as_secs())))
+                let all = $crate::environment::rotating(ring.path(), rotate, lifetime)?;
+                Ok(all.iter().fold(self, |builder, (name, value)| builder.env(name, value)))
             }
         }
     };
 }
 
 pub(crate) use environment_setters;
+
+/// The variables of a server under the shim, with this directory of rings, rotation and lifetime.
+pub fn rotating(
+    rings: &Path,
+    rotate: Duration,
+    lifetime: Duration,
+) -> Result<[(&'static str, String); 4]> {
+    Ok([
+        ("LD_PRELOAD", artifacts::shim()?.display().to_string()),
+        ("TKTROT_DIR", rings.display().to_string()),
+        ("TKTROT_ROTATE", format!("{}s", rotate.as_secs())),
+        ("TKTROT_LIFETIME", format!("{}s", lifetime.as_secs())),
+    ])
+}
 
 /// A private directory on /dev/shm for rings; it is removed, with the rings in it, on drop.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use testbed::certificate::{self, Certificate};
 use testbed::client::{Client, TlsVersion};
 use testbed::foreground::{Foreground, give};
 use testbed::process::needs_root;
-use testbed::{RingDir, Server, artifacts};
+use testbed::{RingDir, Server, environment};
 
 use crate::Result;
 
@@ -104,12 +104,7 @@ pub struct Started {
 
 /// The environment of a server that rotates quickly.
 fn variables(kind: Kind, rings: &Path) -> Result<Vec<(&'static str, String)>> {
-    let mut variables = vec![
-        ("LD_PRELOAD", artifacts::shim()?.display().to_string()),
-        ("TKTROT_DIR", rings.display().to_string()),
-        ("TKTROT_ROTATE", format!("{}s", ROTATE.as_secs())),
-        ("TKTROT_LIFETIME", format!("{}s", LIFETIME.as_secs())),
-    ];
+    let mut variables = environment::rotating(rings, ROTATE, LIFETIME)?.to_vec();
     variables.extend(kind.variables.iter().map(|&(name, value)| (name, value.into())));
     Ok(variables)
 }

@@ -138,10 +138,7 @@ impl Hitch {
     /// TERM; what does not end in time is killed, and that is an error.
     pub fn stop(&mut self) -> Result<()> {
         let master = self.master()?;
-        let mut all = master.children();
-        all.push(master);
-        master.signal(libc::SIGTERM);
-        self.home.wait_gone(&all)
+        self.home.terminate(master)
     }
 
     /// Whether as many processes as there should be run, none of which is in `old`, and all

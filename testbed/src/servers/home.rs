@@ -162,6 +162,14 @@ impl Home {
         result
     }
 
+    /// TERM to a master; returns when it and its children are gone, as [`Home::wait_gone`].
+    pub fn terminate(&mut self, master: Process) -> Result<()> {
+        let mut all = master.children();
+        all.push(master);
+        master.signal(libc::SIGTERM);
+        self.wait_gone(&all)
+    }
+
     fn with_log(&self, error: &anyhow::Error) -> anyhow::Error {
         anyhow!("{error:#}\n{}", self.log_tail())
     }

@@ -112,10 +112,7 @@ impl Stud {
     /// TERM; what does not end in time is killed, and that is an error.
     pub fn stop(&mut self) -> Result<()> {
         let master = self.master()?;
-        let mut all = master.children();
-        all.push(master);
-        master.signal(libc::SIGTERM);
-        self.home.wait_gone(&all)
+        self.home.terminate(master)
     }
 
     /// Kills this worker and waits for the one that is forked in its place.
