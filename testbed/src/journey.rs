@@ -34,7 +34,8 @@ pub struct Journey {
     pub speak: fn(Client) -> Client,
     /// Each stretch of load lasts for this many handshakes
     pub handshakes: u64,
-    /// and this many new keys; the first one for two keys at least.
+    /// and this many new keys; the first one for two keys at least, and until a ticket of each
+    /// version has crossed a rotation.
     pub keys: usize,
     /// Whether the first tickets are offered again once none of them may resume any longer.
     pub to_the_end: bool,
@@ -111,13 +112,15 @@ impl Journey {
         let stretches = 2 + events.len();
         let mut load = self.load(server)?;
         let mut seen = Report::default();
-        let stretch = |load: &mut Load, keys: usize| {
-            load.run(LIMIT, |progress: Progress| {
-                progress.handshakes >= self.handshakes && progress.new_keys >= keys
-            })
+        let done = |progress: Progress, keys: usize| {
+            progress.handshakes >= self.handshakes && progress.new_keys >= keys
         };
+        let stretch =
+            |load: &mut Load| load.run(LIMIT, |progress: Progress| done(progress, self.keys));
 
-        let report = stretch(&mut load, self.keys.max(2));
+        // On a busy machine a key may end before any visitor with a session has come back.
+        let report = load
+            .run(LIMIT, |progress: Progress| done(progress, self.keys.max(2)) && progress.crossed);
         seen.add(&judge(server, "over rotations", report, &[])?);
         let early = load.tickets();
         for event in events {
@@ -134,7 +137,7 @@ impl Journey {
             };
             ensure!(report.total().carried > 0, "nobody came back\n{report}{}", server.log());
             seen.add(&judge(server, "over an event", report, event.excused)?);
-            let report = stretch(&mut load, self.keys);
+            let report = stretch(&mut load);
             seen.add(&judge(server, "after an event", report, &[])?);
         }
 
@@ -144,7 +147,7 @@ impl Journey {
         let report = judge(server, "over a restart", load.round(), &[])?;
         ensure!(report.total().carried > 0, "nobody came back\n{report}{}", server.log());
         seen.add(&report);
-        let report = stretch(&mut load, self.keys);
+        let report = stretch(&mut load);
         seen.add(&judge(server, "after a restart", report, &[])?);
 
         println!("{} keys\n{seen}", load.keys().len());

@@ -35,6 +35,8 @@ pub struct Progress {
     pub handshakes: u64,
     /// Keys that no run had seen before.
     pub new_keys: usize,
+    /// Whether a ticket of each version has crossed a rotation in this run.
+    pub crossed: bool,
     /// Since the run began.
     pub elapsed: Duration,
 }
@@ -203,6 +205,7 @@ impl Run<'_> {
         Progress {
             handshakes: self.report.total().handshakes,
             new_keys: self.keys.len() - self.known_before,
+            crossed: TlsVersion::ALL.iter().all(|&version| self.report.of(version).across_keys > 0),
             elapsed: began.elapsed(),
         }
     }
