@@ -2,8 +2,8 @@
  * A ticket never lets anybody further than a full handshake would. Every pair of
  * policies and of ways to set them, for who issued the ticket and for where it
  * is presented: on the context, on the connection, by a ClientHello callback, by
- * a servername callback; and some of all their combinations, drawn anew each
- * time. For a client without a certificate, and with one of either CA. The
+ * a servername callback, and under the shim by a certificate callback; and some
+ * of all their combinations, drawn anew each time. For a client without a certificate, and with one of either CA. The
  * ticket is issued by another context, or by another process.
  *
  *   bypass [evp|hmac]     linked, or under the shim if that is preloaded
@@ -28,6 +28,7 @@ enum client { ANONYMOUS, OF_CA, OF_OTHER_CA, CLIENTS };
 struct place {
     int on_context, on_connection, by_hello, by_name;
     int keeps_policy; /* the servername callback switches the context, and sets no policy */
+    int by_certificate;
 };
 
 /* A listener, and the contexts that its callbacks switch to. */
@@ -37,6 +38,8 @@ struct listener {
 };
 
 static int preloaded;
+/* Whether there are certificate callbacks: then the shim keeps the policy of each server name. */
+static int with_certificate_callbacks;
 static EVP_PKEY *keys[CLIENTS];
 static X509 *authorities[CLIENTS], *identities[CLIENTS];
 
@@ -122,6 +125,8 @@ static enum policy before(struct place place)
 
 static enum policy at_last(struct place place)
 {
+    if (place.by_certificate != NOT_SET)
+        return place.by_certificate;
     return place.by_name == NOT_SET || place.keeps_policy ? before(place)
                                                           : (enum policy)place.by_name;
 }
@@ -130,12 +135,13 @@ static const char *described(struct place place)
 {
     static char texts[2][200];
     static int which;
-    const int set[] = {place.on_context, place.on_connection, place.by_hello, place.by_name};
+    const int set[] = {place.on_context, place.on_connection, place.by_hello, place.by_name,
+                       place.by_certificate};
     static const char *const WHERE[] = {"on the context", "on the connection", "by ClientHello",
-                                        "by servername"};
+                                        "by servername", "by certificate callback"};
     char *text = texts[which++ % 2];
     *text = '\0';
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 5; i++)
         if (set[i] != NOT_SET)
             sprintf(text + strlen(text), "%s\"%s\" %s", i ? ", " : "", POLICY_NAMES[set[i]], WHERE[i]);
     return strcat(text, place.keeps_policy ? " (context only)" : "");
@@ -159,6 +165,16 @@ static int on_servername(SSL *ssl, int *alert, void *arg)
     return SSL_TLSEXT_ERR_OK;
 }
 
+/* Called in full handshakes only. */
+static int on_certificate(SSL *ssl, void *arg)
+{
+    struct listener *at = SSL_get_app_data(ssl);
+    (void)arg;
+    SSL_set_verify(ssl, mode_of(at->place.by_certificate), NULL);
+    SSL_set_client_CA_list(ssl, names_of(at->place.by_certificate));
+    return 1;
+}
+
 static void on_hello(SSL *ssl, const unsigned char *name, size_t len)
 {
     (void)name, (void)len;
@@ -170,15 +186,23 @@ static struct listener listen_at(struct place place, enum form form)
 {
     /* What is set on the connection has names of its own, and the context's authorities. */
     int trusted = place.on_connection != NOT_SET ? place.on_connection : place.on_context;
+    if (place.by_certificate != NOT_SET)
+        trusted = place.by_certificate;
     struct listener at = {place, context_with(place.on_context, trusted), NULL, NULL};
     if (place.by_hello != NOT_SET) {
-        at.of_hello = context_with(place.by_hello, place.by_hello);
+        at.of_hello = context_with(place.by_hello, place.by_certificate == NOT_SET
+                                                       ? place.by_hello
+                                                       : place.by_certificate);
         use_client_hello(at.ctx);
     }
     if (place.by_name != NOT_SET) {
         at.of_name = context_with(at_last(place), at_last(place));
         SSL_CTX_set_tlsext_servername_callback(at.ctx, on_servername);
     }
+    SSL_CTX *const all[] = {at.ctx, at.of_hello, at.of_name};
+    for (int i = 0; i < 3; i++)
+        if (all[i] && place.by_certificate != NOT_SET)
+            SSL_CTX_set_cert_cb(all[i], on_certificate, NULL);
     if (!preloaded) {
         tkt_config cfg = config_of("bypass");
         tkt_tls_api api = table_of(form);
@@ -279,18 +303,27 @@ static void choose_places(void)
     srand(drawn);
     for (int at = 0; at < NAMED; at++) {
         int policy = at % POLICIES, other = contrary(policy);
-        const struct place ways[WAYS] = {
-            {policy, NOT_SET, NOT_SET, NOT_SET, 0},
-            {other, policy, NOT_SET, NOT_SET, 0},
-            {NOBODY_ASKED, NOT_SET, policy, NOT_SET, 0},
-            {NOBODY_ASKED, NOT_SET, NOT_SET, policy, 0},
-            {REQUIRED, NOT_SET, NOT_SET, policy, 0},
-            {other, policy, NOT_SET, other, 1},
+        const struct place early[WAYS] = {
+            {policy, NOT_SET, NOT_SET, NOT_SET, 0, NOT_SET},
+            {other, policy, NOT_SET, NOT_SET, 0, NOT_SET},
+            {NOBODY_ASKED, NOT_SET, policy, NOT_SET, 0, NOT_SET},
+            {NOBODY_ASKED, NOT_SET, NOT_SET, policy, 0, NOT_SET},
+            {REQUIRED, NOT_SET, NOT_SET, policy, 0, NOT_SET},
+            {other, policy, NOT_SET, other, 1, NOT_SET},
         };
-        places[at] = ways[at / POLICIES];
+        const struct place late[WAYS] = {
+            {policy, NOT_SET, NOT_SET, NOT_SET, 0, NOT_SET},
+            {NOBODY_ASKED, NOT_SET, NOT_SET, NOT_SET, 0, policy},
+            {other, NOT_SET, NOT_SET, NOT_SET, 0, policy},
+            {NOBODY_ASKED, other, NOT_SET, NOT_SET, 0, policy},
+            {NOBODY_ASKED, NOT_SET, NOT_SET, policy, 0, NOT_SET},
+            {NOBODY_ASKED, NOT_SET, NOT_SET, other, 0, policy},
+        };
+        places[at] = (with_certificate_callbacks ? late : early)[at / POLICIES];
     }
     for (int at = NAMED; at < PLACES; at++) {
-        struct place place = {rand() % POLICIES, drawn_or_not(), drawn_or_not(), drawn_or_not(), 0};
+        struct place place = {rand() % POLICIES, drawn_or_not(), drawn_or_not(), drawn_or_not(), 0,
+                              with_certificate_callbacks ? drawn_or_not() : NOT_SET};
         place.keeps_policy = place.by_name != NOT_SET && rand() % 4 == 0;
         places[at] = place;
     }
@@ -379,7 +412,7 @@ static void issue_elsewhere(tickets of, enum form form, int version)
 
 static long cells, resumptions, by_servername, known_already;
 
-/* A servername callback brings another policy in. */
+/* A servername or certificate callback brings another policy in. */
 static int changes_by_name(struct place place)
 {
     return at_last(place) != before(place);
@@ -395,11 +428,14 @@ static enum policy bound_to(struct place place)
  * libssl takes a session before it calls the servername callback: where that
  * brings in another policy, nobody can know at that moment. Then a ticket is
  * good if it was issued under the same policy before any switch, for the same
- * name; what protects there is the server's own check afterwards.
+ * name; what protects there is the server's own check afterwards. Once a process
+ * has a certificate callback, which is not called at all then, the shim knows it
+ * from full handshakes.
  */
 static int is_decided_too_late(struct place issued, struct place presented)
 {
-    return changes_by_name(presented) && bound_to(issued) == before(presented);
+    return !with_certificate_callbacks && changes_by_name(presented) &&
+           bound_to(issued) == before(presented);
 }
 
 /*
@@ -410,8 +446,9 @@ static int is_decided_too_late(struct place issued, struct place presented)
 static int has_shown_more(struct place issued, struct place presented, enum client as,
                           const struct visit *seen)
 {
-    return at_last(presented) == NOBODY_ASKED && changes_by_name(issued) &&
-           before(issued) == NOBODY_ASKED && seen->seen_as == as && seen->verified == X509_V_OK;
+    return !with_certificate_callbacks && at_last(presented) == NOBODY_ASKED &&
+           changes_by_name(issued) && before(issued) == NOBODY_ASKED && seen->seen_as == as &&
+           seen->verified == X509_V_OK;
 }
 
 /*
@@ -466,6 +503,16 @@ static void matrix(enum form form, int version, int elsewhere)
         SSL_SESSION_free(of[at / CLIENTS][at % CLIENTS]);
 }
 
+static void matrices(char **argv)
+{
+    choose_places();
+    for (int elsewhere = 0; elsewhere < rounds(2, 1); elsewhere++)
+        FOR_EACH_VERSION(version)
+            for (enum form form = 0; form < FORMS; form++)
+                if (uses_form(form, argv) && (!preloaded || form == DEFAULT_FORM))
+                    matrix(form, version, elsewhere);
+}
+
 int main(int argc, char **argv)
 {
     const char *preload = getenv("LD_PRELOAD"); /* valgrind uses it, too */
@@ -474,12 +521,11 @@ int main(int argc, char **argv)
     preloaded = preload && strstr(preload, "tktrot_preload");
     on_client_hello = on_hello;
     make_identities();
-    choose_places();
-    for (int elsewhere = 0; elsewhere < rounds(2, 1); elsewhere++)
-        FOR_EACH_VERSION(version)
-            for (enum form form = 0; form < FORMS; form++)
-                if (uses_form(form, argv) && (!preloaded || form == DEFAULT_FORM))
-                    matrix(form, version, elsewhere);
+    matrices(argv);
+    /* BoringSSL and AWS-LC call a certificate callback before they take a session. */
+    with_certificate_callbacks = preloaded && !IS_BORING;
+    if (with_certificate_callbacks)
+        matrices(argv);
     printf("%ld cells, %ld resumed; otherwise than a full handshake: %ld where only the servername "
            "callback brings the policy, %ld who had shown a certificate where none is asked for\n",
            cells, resumptions, by_servername, known_already);

@@ -36,6 +36,28 @@ pub fn generation() -> u32 {
     GENERATION.load(Ordering::Relaxed)
 }
 
+/// Lets one thread at a time do something, and the others go on without. One that was at it when
+/// this process was forked is not there in the child.
+pub struct OneAtATime(AtomicU32);
+
+impl OneAtATime {
+    /// Nobody is at it.
+    pub const fn new() -> Self {
+        OneAtATime(AtomicU32::new(0))
+    }
+
+    /// Does it, unless another thread is at it.
+    pub fn attempt(&self, act: impl FnOnce()) {
+        let (now, before) = (generation(), self.0.load(Ordering::Relaxed));
+        let taken = before != now
+            && self.0.compare_exchange(before, now, Ordering::Acquire, Ordering::Relaxed).is_ok();
+        if taken {
+            act();
+            self.0.store(0, Ordering::Release);
+        }
+    }
+}
+
 /// True in the child of a fork that happened since the library is in use.
 pub fn is_child() -> bool {
     generation() != 1

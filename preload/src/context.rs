@@ -15,6 +15,7 @@ use tktrot::tls::algorithms::LibraryContext;
 use tktrot::tls::attach::{self, Connections};
 use tktrot::tls::attachment::Attachment;
 use tktrot::tls::connection;
+use tktrot::tls::late::{self, Late};
 use tktrot::tls::resolve::{Indices, Library, OpenedSession, Originals, SealsSession};
 use tktrot::tls::session::Found;
 use tktrot::{error, notice, process, program, warning};
@@ -66,6 +67,8 @@ struct Context {
     library_context: LibraryContext,
     /// The server's own callbacks for sessions in tickets: ours call them.
     callbacks: SessionCallbacks,
+    /// What its certificate callback makes of the policy.
+    late: Late,
 }
 
 /// What a server set with `SSL_CTX_set_session_ticket_cb`: as in libssl itself,
@@ -211,6 +214,33 @@ pub unsafe fn policy_changes(library: &'static Library, ssl: *mut SSL) {
     }
 }
 
+/// The server sets a certificate callback, which may change the policy of a connection.
+///
+/// # Safety
+///
+/// `ctx` is a live SSL_CTX of `library`.
+pub unsafe fn certificate_callback(library: &'static Library, ctx: *mut SSL_CTX) {
+    if guest().is_some() {
+        // SAFETY: the caller vouches for `ctx`.
+        let context = unsafe { state(library, ctx, false, &LibraryContext::DEFAULT) };
+        if context.is_some_and(|context| !context.client) {
+            library.note_certificate_callback();
+        }
+    }
+}
+
+/// As [`certificate_callback`], for one connection.
+///
+/// # Safety
+///
+/// `ssl` is a live SSL of `library` that this thread uses.
+pub unsafe fn certificate_callback_of(library: &'static Library, ssl: *mut SSL) {
+    // SAFETY: the caller vouches for `ssl`.
+    if unsafe { connection::served_by(library, ssl) }.is_some() {
+        library.note_certificate_callback();
+    }
+}
+
 /// The server sets callbacks of its own for sessions in tickets. Ours call them.
 ///
 /// # Safety
@@ -251,16 +281,13 @@ pub unsafe fn session_callbacks(
 /// `ctx` is a live SSL_CTX of `library`, which the server does not change now, and `context` its state.
 unsafe fn see_sessions(library: &Library, ctx: *mut SSL_CTX, context: &Context) -> bool {
     let Some(set) = library.originals.ssl_ctx_set_session_ticket_cb else { return false };
-    let seals: SealsSession = Some(session_is_sealed);
-    let seals = seals.filter(|_| !context.callbacks.seals.load(Ordering::Relaxed).is_null());
     let argument = ptr::from_ref(context).cast_mut().cast();
     // SAFETY: the caller vouches for `ctx`; the state lives as long.
-    let set = unsafe { set(ctx, seals, Some(session_was_opened), argument) } == 1;
+    let set = unsafe { set(ctx, Some(session_is_sealed), Some(session_was_opened), argument) } == 1;
     context.callbacks.ours.store(set, Ordering::Relaxed);
     set
 }
 
-/// Only there to call the server's own.
 unsafe extern "C-unwind" fn session_is_sealed(ssl: *mut SSL, context: *mut c_void) -> c_int {
     // SAFETY: what `see_sessions` gave, or null while another thread sets it (libssl sets
     // the functions first); the server's function, of that type.
@@ -268,7 +295,14 @@ unsafe extern "C-unwind" fn session_is_sealed(ssl: *mut SSL, context: *mut c_voi
         let Some(context) = context.cast::<Context>().as_ref() else { return 1 };
         let SessionCallbacks { seals, argument, .. } = &context.callbacks;
         let seals = mem::transmute::<*mut c_void, SealsSession>(seals.load(Ordering::Relaxed));
-        seals.map_or(1, |seals| seals(ssl, argument.load(Ordering::Relaxed)))
+        let answer = seals.map_or(1, |seals| seals(ssl, argument.load(Ordering::Relaxed)));
+        if let Some(attachment) = context.attachment.load(Ordering::Acquire).as_ref()
+            && answer != 0
+            && late::is_to_be_heeded(attachment)
+        {
+            unnoticed(attachment.library, (), || context.late.state(attachment, ssl));
+        }
+        answer
     }
 }
 
@@ -288,7 +322,7 @@ unsafe extern "C-unwind" fn session_was_opened(
         let attachment = context.attachment.load(Ordering::Acquire).as_ref();
         let find = |attachment: &Attachment| {
             unnoticed(attachment.library, Found::as_told(session, status), || {
-                Found::new(attachment, ssl, session, status)
+                Found::new((attachment, &context.late), ssl, session, status)
             })
         };
         let found = attachment.map_or(Found::as_told(session, status), find);
@@ -482,6 +516,7 @@ unsafe fn state<'c>(
                 attachment: AtomicPtr::new(ptr::null_mut()),
                 library_context: library_context.clone(),
                 callbacks: SessionCallbacks::default(),
+                late: Late::of_new_context(ctx.addr()),
             }));
             if api.set_ctx_data(ctx, index, new.cast()) {
                 return new.as_ref();

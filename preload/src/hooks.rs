@@ -361,6 +361,74 @@ unsafe extern "C-unwind" fn ssl_set_ssl_ctx(
     )
 }
 
+/// `SSL_CTX_set_cert_cb(3)`.
+///
+/// # Safety
+///
+/// As for the original.
+#[unsafe(no_mangle)]
+#[unsafe(naked)]
+pub unsafe extern "C-unwind" fn SSL_CTX_set_cert_cb(
+    ctx: *mut SSL_CTX,
+    callback: AnyFunction,
+    argument: *mut c_void,
+) {
+    go_on_with_caller!(3, ssl_ctx_set_cert_cb)
+}
+
+unsafe extern "C-unwind" fn ssl_ctx_set_cert_cb(
+    ctx: *mut SSL_CTX,
+    callback: AnyFunction,
+    argument: *mut c_void,
+    caller: *const c_void,
+) {
+    let library = library(caller, c"SSL_CTX_set_cert_cb");
+    if let Some(library) = library.filter(|_| !ctx.is_null() && callback.is_some()) {
+        // SAFETY: not null, so the server vouches for it.
+        unnoticed(library, (), || unsafe { context::certificate_callback(library, ctx) });
+    }
+    pass_on!(
+        library.originals.ssl_ctx_set_cert_cb(ctx, callback, argument),
+        caller,
+        c"SSL_CTX_set_cert_cb",
+        ()
+    );
+}
+
+/// `SSL_set_cert_cb(3)`.
+///
+/// # Safety
+///
+/// As for the original.
+#[unsafe(no_mangle)]
+#[unsafe(naked)]
+pub unsafe extern "C-unwind" fn SSL_set_cert_cb(
+    ssl: *mut SSL,
+    callback: AnyFunction,
+    argument: *mut c_void,
+) {
+    go_on_with_caller!(3, ssl_set_cert_cb)
+}
+
+unsafe extern "C-unwind" fn ssl_set_cert_cb(
+    ssl: *mut SSL,
+    callback: AnyFunction,
+    argument: *mut c_void,
+    caller: *const c_void,
+) {
+    let library = library(caller, c"SSL_set_cert_cb");
+    if let Some(library) = library.filter(|_| !ssl.is_null() && callback.is_some()) {
+        // SAFETY: not null, so the server vouches for it.
+        unnoticed(library, (), || unsafe { context::certificate_callback_of(library, ssl) });
+    }
+    pass_on!(
+        library.originals.ssl_set_cert_cb(ssl, callback, argument),
+        caller,
+        c"SSL_set_cert_cb",
+        ()
+    );
+}
+
 /// `SSL_CTX_set_session_ticket_cb(3)`.
 ///
 /// # Safety

@@ -38,6 +38,10 @@ pub struct Handshake {
     pub part: Option<u64>,
     /// What became of its ticket.
     pub opened: Opened,
+    /// True if that is bound to anything.
+    pub is_bound: bool,
+    /// The policy that the session says it was made under ([`super::late`]).
+    pub late: Option<u64>,
     /// The name that the client asked for, for the renewal of a TLS 1.2 ticket.
     host: Option<Host>,
 }
@@ -111,7 +115,14 @@ pub unsafe fn handshake<'c>(library: &'static Library, ssl: *mut SSL) -> Option<
         let random = client_random(&library.api, ssl)?;
         let slot = &mut made(library, ssl)?.handshake;
         if slot.as_ref().is_none_or(|handshake| handshake.random != random) {
-            *slot = Some(Handshake { random, part: None, opened: Opened::No, host: None });
+            *slot = Some(Handshake {
+                random,
+                part: None,
+                opened: Opened::No,
+                is_bound: true,
+                late: None,
+                host: None,
+            });
         }
         slot.as_mut()
     }

@@ -8,6 +8,7 @@
 //!   ticket is bound to; [`scope`]: how, as associated data
 //! - [`attachment`]: what serves a context, and at which place of the pool it is
 //! - [`connection`]: what a connection keeps of it, and what its tickets are bound to
+//! - [`late`]: a policy that a certificate callback sets, and in which context
 //! - [`session`]: a session that a ticket held, before libssl takes it
 //! - [`iv`]: IVs, drawn many at once; [`primed`]: MACs that are keyed once and copied
 //! - [`ticket`]: seal and open, once, for both callback forms: [`evp`] and [`hmac`]
@@ -24,6 +25,7 @@ pub mod error_queue;
 pub mod evp;
 pub mod hmac;
 pub mod iv;
+pub mod late;
 pub mod pool;
 pub mod primed;
 pub mod resolve;

@@ -13,13 +13,13 @@
 use std::ffi::{CStr, c_char, c_int, c_long, c_uchar, c_void};
 use std::mem::MaybeUninit;
 use std::ptr;
-use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use openssl_sys::{SSL, SSL_CTX, SSL_METHOD, SSL_SESSION};
 
 use super::algorithms::{Algorithms, LibraryContext};
 use super::api::{AnyFunction, TlsApi};
-use crate::process::{self, Exclusive};
+use crate::process::{self, Exclusive, OneAtATime};
 
 /// One loaded TLS library.
 pub struct Library {
@@ -33,6 +33,8 @@ pub struct Library {
     pub algorithms: Algorithms,
     /// Where our state is in its objects.
     pub indices: Indices,
+    /// A server's certificate callback may change what is asked of clients ([`super::late`]).
+    pub(super) certificate_callbacks: AtomicBool,
     next: AtomicPtr<Library>,
 }
 
@@ -76,7 +78,7 @@ pub fn library_at(caller: *const c_void, anchor: &CStr) -> Option<&'static Libra
     };
     let library = library_of(caller, anchor)?;
     if let Some(valid) = valid.filter(|_| site != 0) {
-        alone_at_the_sites(|| {
+        WRITING.attempt(|| {
             let ours = |known: &&Site| [0, site].contains(&known.address.load(Ordering::Relaxed));
             if let Some(free) = probes().find(ours) {
                 free.remember(site, library, valid);
@@ -86,22 +88,10 @@ pub fn library_at(caller: *const c_void, anchor: &CStr) -> Option<&'static Libra
     Some(library)
 }
 
-/// Does something to the sites, unless another thread is at it. One that was at it
-/// when this process was forked is not there.
-fn alone_at_the_sites(act: impl FnOnce()) {
-    static BUSY: AtomicU32 = AtomicU32::new(0);
-    let (now, before) = (process::generation(), BUSY.load(Ordering::Relaxed));
-    let taken = before != now
-        && BUSY.compare_exchange(before, now, Ordering::Acquire, Ordering::Relaxed).is_ok();
-    if taken {
-        act();
-        BUSY.store(0, Ordering::Release);
-    }
-}
-
-/// A few suffice, one more resolves anew each time. Changed by
-/// [`alone_at_the_sites`] only.
+/// A few suffice, one more resolves anew each time. Changed under
+/// [`WRITING`] only.
 static SITES: [Site; 64] = [const { Site::new() }; 64];
+static WRITING: OneAtATime = OneAtATime::new();
 
 /// A call site, and the library that it was found to use.
 struct Site {
@@ -236,6 +226,9 @@ pub type SetSessionTicketCb = Option<
     unsafe extern "C-unwind" fn(*mut SSL_CTX, SealsSession, OpenedSession, *mut c_void) -> c_int,
 >;
 
+/// `SSL_CTX_set_cert_cb` and `SSL_set_cert_cb`.
+pub type SetCertCb<Of> = Option<unsafe extern "C-unwind" fn(*mut Of, AnyFunction, *mut c_void)>;
+
 /// The functions that the preload shim stands in front of, as their library
 /// defines them; `None` where it does not. A thread may be cancelled in them,
 /// as if the shim were not there.
@@ -258,6 +251,13 @@ pub struct Originals {
     pub ssl_set_ssl_ctx:
         Option<unsafe extern "C-unwind" fn(*mut SSL, *mut SSL_CTX) -> *mut SSL_CTX>,
     pub ssl_ctx_set_session_ticket_cb: SetSessionTicketCb,
+    pub ssl_ctx_set_cert_cb: SetCertCb<SSL_CTX>,
+    pub ssl_set_cert_cb: SetCertCb<SSL>,
+    /// What a session says in its ticket for whoever opens that.
+    pub ssl_session_get0_ticket_appdata:
+        Option<unsafe extern "C" fn(*mut SSL_SESSION, *mut *mut c_void, *mut usize) -> c_int>,
+    pub ssl_session_set1_ticket_appdata:
+        Option<unsafe extern "C" fn(*mut SSL_SESSION, *const c_void, usize) -> c_int>,
     /// What a session has of its client.
     pub ssl_session_get0_peer: Option<unsafe extern "C" fn(*const SSL_SESSION) -> *mut c_void>,
     pub ssl_session_get0_peer_rpk: Option<unsafe extern "C" fn(*const SSL_SESSION) -> *mut c_void>,
@@ -287,7 +287,9 @@ fn enlist(base: usize, api: TlsApi, originals: Originals) -> &'static Library {
         let next = AtomicPtr::new(LIBRARIES.load(Ordering::Relaxed));
         let indices = Indices::default();
         let algorithms = Algorithms::new(LibraryContext::DEFAULT);
-        let library = Library { base, api, originals, algorithms, indices, next };
+        let certificate_callbacks = AtomicBool::new(false);
+        let library =
+            Library { base, api, originals, algorithms, indices, certificate_callbacks, next };
         let library = Box::leak(Box::new(library));
         LIBRARIES.store(library, Ordering::Release);
         library
@@ -481,6 +483,10 @@ fn originals(handle: *mut c_void) -> Originals {
         ssl_set_client_ca_list: find!(handle, c"SSL_set_client_CA_list"),
         ssl_set_ssl_ctx: find!(handle, c"SSL_set_SSL_CTX"),
         ssl_ctx_set_session_ticket_cb: find!(handle, c"SSL_CTX_set_session_ticket_cb"),
+        ssl_ctx_set_cert_cb: find!(handle, c"SSL_CTX_set_cert_cb"),
+        ssl_set_cert_cb: find!(handle, c"SSL_set_cert_cb"),
+        ssl_session_get0_ticket_appdata: find!(handle, c"SSL_SESSION_get0_ticket_appdata"),
+        ssl_session_set1_ticket_appdata: find!(handle, c"SSL_SESSION_set1_ticket_appdata"),
         ssl_session_get0_peer: find!(handle, c"SSL_SESSION_get0_peer"),
         ssl_session_get0_peer_rpk: find!(handle, c"SSL_SESSION_get0_peer_rpk"),
         ssl_session_set_timeout: find!(handle, c"SSL_SESSION_set_timeout"),

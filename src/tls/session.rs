@@ -10,6 +10,7 @@ use openssl_sys::{SSL, SSL_SESSION};
 
 use super::attachment::Attachment;
 use super::connection::{self, Opened};
+use super::late::Late;
 use super::verification::VerifyPolicy;
 use crate::ring::stats::Counter;
 
@@ -46,17 +47,20 @@ impl Found {
     /// # Safety
     ///
     /// The arguments are what libssl gave to the callback that runs, of a
-    /// connection that was made of a context of that attachment.
+    /// connection that was made of a context of that attachment, which has that `late`.
     pub unsafe fn new(
-        attachment: &Attachment,
+        (attachment, late): (&Attachment, &Late),
         ssl: *mut SSL,
         session: *mut SSL_SESSION,
         status: c_int,
     ) -> Self {
         let told = Found::as_told(session, status);
         // SAFETY: passed on from the caller.
-        let lacks = || unsafe { lacks_what_is_asked_for(attachment, ssl, session) };
-        match told.is_opened() && lacks() {
+        let may_not = || unsafe {
+            late.refuses(attachment, ssl, session)
+                || lacks_what_is_asked_for(attachment, ssl, session)
+        };
+        match told.is_opened() && may_not() {
             true => Found { session: ptr::null_mut(), status: NO_DECRYPT, withheld: true },
             false => told,
         }

@@ -408,7 +408,7 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
             _ => Counter::ResumedActive,
         };
         // SAFETY: the connection of this call.
-        unsafe { self.note_opened(opened, &server_name) };
+        unsafe { self.note_opened(opened, &server_name, is_bound) };
         match renew {
             Renew::Always => RENEW,
             // A TLS 1.2 renewal extends nothing, and an OpenSSL client that is
@@ -426,7 +426,7 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
     /// # Safety
     ///
     /// As for [`Call::answer`], at enc = 0.
-    unsafe fn note_opened(&self, opened: Counter, server_name: &ServerName<'_>) {
+    unsafe fn note_opened(&self, opened: Counter, server_name: &ServerName<'_>, is_bound: bool) {
         let Attachment { library, renew, .. } = self.attachment;
         // SAFETY: the connection of this call.
         let handshake = unsafe { connection::handshake(library, self.ssl) };
@@ -440,7 +440,7 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
             }
         }
         if let Some(handshake) = handshake {
-            handshake.opened = becomes;
+            (handshake.opened, handshake.is_bound) = (becomes, is_bound);
             if *renew == Renew::Always {
                 handshake.remember(server_name);
             }

@@ -9,7 +9,7 @@ use testbed::artifacts::root;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-const MUTANTS: [&str; 25] = [
+const MUTANTS: [&str; 26] = [
     "callback-taken-away",
     "copy-accepted",
     "empty-slot-matched",
@@ -17,6 +17,7 @@ const MUTANTS: [&str; 25] = [
     "error-queue-not-restored",
     "expiry-off-by-one",
     "interrupted-sleep-fatal",
+    "late-policy-ignored",
     "lengthened-key",
     "lock-not-repaired",
     "lock-taken-from-the-living",

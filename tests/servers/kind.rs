@@ -14,6 +14,7 @@ use testbed::process::needs_root;
 use testbed::{RingDir, Server, environment};
 
 use crate::Result;
+use crate::visitor::Tally;
 
 /// How long keys encrypt, and tickets last.
 pub const ROTATE: Duration = Duration::from_secs(2);
@@ -67,6 +68,9 @@ pub struct Kind {
     pub within: &'static str,
     /// Whether its tickets survive a restart under the shim; if not, a restart is as without the shim.
     pub outlives: bool,
+    /// Whether a certificate callback sets what is asked of clients: after a reload and a restart a
+    /// full handshake has to show it before tickets of before are good.
+    pub relearns: bool,
     /// Whether some clients that come back get another answer, without the shim as well.
     pub slips: bool,
     /// Whether its configuration sets the variables for its processes, not whoever starts it.
@@ -98,6 +102,8 @@ pub struct Started {
     pub certificate: Certificate,
     /// How often it was started.
     pub starts: usize,
+    /// What its first visitors saw after a reload or a restart, where it [`Kind::relearns`].
+    scouted: Tally,
     rings: Option<RingDir>,
     _clients: TempDir,
 }
@@ -120,6 +126,7 @@ pub const PLAIN: Kind = Kind {
     launcher: || Ok(Vec::new()),
     within: "",
     outlives: true,
+    relearns: false,
     slips: false,
     imports: false,
     deaf: false,
@@ -192,6 +199,7 @@ impl Kind {
             kind: self,
             certificate,
             starts: 1,
+            scouted: Tally::default(),
             rings: Some(rings),
             _clients: clients,
         })
@@ -218,6 +226,21 @@ impl Started {
         self.site.rings.join(self.kind.within)
     }
 
+    /// What somebody saw beside the visitors of a test.
+    pub fn scouted(&self) -> Tally {
+        self.scouted
+    }
+
+    /// Somebody comes, whose full handshake shows what is asked of clients.
+    fn is_visited(&mut self) -> testbed::Result {
+        if self.kind.relearns && self.has_shim() {
+            let client = Client::with_certificate(TlsVersion::V13, &self.certificate)?;
+            let visit = client.connect(self.addr(), None, None)?;
+            self.scouted.tickets += visit.tickets.len() as u64;
+        }
+        Ok(())
+    }
+
     /// How many upkeep threads each of its processes has, the oldest generation first.
     pub fn upkeep_threads(&self) -> Result<Vec<usize>> {
         let processes = self.server.processes()?;
@@ -240,7 +263,8 @@ impl Server for Started {
 
     fn start(&mut self) -> testbed::Result {
         self.starts += 1;
-        self.server.start()
+        self.server.start()?;
+        self.is_visited()
     }
 
     fn stop(&mut self) -> testbed::Result {
@@ -249,7 +273,10 @@ impl Server for Started {
 
     fn reload(&mut self) -> Option<testbed::Result> {
         Some(match self.kind.reload? {
-            Reload::Signal(signal, done) => self.server.reload(signal, done),
+            Reload::Signal(signal, done) => {
+                let done = self.server.reload(signal, done);
+                done.and_then(|()| self.is_visited())
+            }
             Reload::Words(words) => {
                 Client::new(TlsVersion::V13).map_err(Into::into).and_then(|client| {
                     let client = (self.kind.client)(client).saying(words(&self.site));

@@ -6,7 +6,7 @@ use testbed::foreground::give;
 use testbed::visitors::Visitors;
 
 use crate::Result;
-use crate::journey::journeys;
+use crate::journey::{journeys, strangers_stay_out};
 use crate::kind::{Asks, Kind, PLAIN, Reload, Site};
 
 const LIGHTTPD: Kind = Kind {
@@ -18,6 +18,9 @@ const LIGHTTPD: Kind = Kind {
     },
     // Also logged at the start.
     reload: Some(Reload::Signal(libc::SIGUSR1, "server started")),
+    // So that nobody comes between it and the full handshake after it.
+    deaf: true,
+    relearns: true,
     look: |lighttpd| {
         assert_eq!(lighttpd.upkeep_threads()?, [1]);
         let told = lighttpd.told();
@@ -61,6 +64,24 @@ fn configure(site: &Site, asks: Asks) -> Result {
 #[test]
 fn lighttpd_resumes_whomever_it_asks() -> Result {
     journeys(LIGHTTPD, &Asks::ALL)
+}
+
+/// What it asks for it says in its certificate callback, which nobody calls who resumes.
+#[test]
+fn lighttpd_keeps_strangers_out() -> Result {
+    strangers_stay_out(LIGHTTPD, &[Asks::Nobody, Asks::Anybody])
+}
+
+#[test]
+fn lighttpd_takes_tickets_of_before_once_a_full_handshake_has_shown_what_it_asks_for() -> Result {
+    let mut lighttpd = Kind { relearns: false, ..LIGHTTPD }.start(Asks::Nobody, true)?;
+    let addr = lighttpd.addr();
+    let issued = Visitors::of(addr)?;
+    lighttpd.restart(None)?;
+    // The first of them makes it.
+    assert_eq!(issued.resumed(addr)?, [false, true]);
+    assert_eq!(issued.resumed(addr)?, [true; 2]);
+    Ok(())
 }
 
 #[test]

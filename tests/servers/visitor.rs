@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::ops::Add;
 
 use testbed::certificate::Certificate;
 use testbed::client::{Client, Error, Handshake, Ticket, TlsVersion};
@@ -15,6 +16,15 @@ use crate::kind::{Asks, Kind};
 pub struct Tally {
     pub tickets: u64,
     pub resumed: u64,
+}
+
+impl Add for Tally {
+    type Output = Tally;
+
+    fn add(self, other: Tally) -> Tally {
+        let Tally { tickets, resumed } = other;
+        Tally { tickets: self.tickets + tickets, resumed: self.resumed + resumed }
+    }
 }
 
 /// Of the visits with a session, those that were resumed.
