@@ -524,8 +524,13 @@ int main(int argc, char **argv)
     matrices(argv);
     /* BoringSSL and AWS-LC call a certificate callback before they take a session. */
     with_certificate_callbacks = preloaded && !IS_BORING;
-    if (with_certificate_callbacks)
+    if (with_certificate_callbacks) {
+        /* From here on sessions say where they are from. */
+        SSL_CTX *first = new_server();
+        SSL_CTX_set_cert_cb(first, on_certificate, NULL);
         matrices(argv);
+        SSL_CTX_free(first);
+    }
     printf("%ld cells, %ld resumed; otherwise than a full handshake: %ld where only the servername "
            "callback brings the policy, %ld who had shown a certificate where none is asked for\n",
            cells, resumptions, by_servername, known_already);
