@@ -13,7 +13,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::future;
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ use tktrot_fleet::message::{Facts, NodeId};
 use tktrot_fleet::redis::RedisNode;
 use tktrot_fleet::redis::Settings;
 use tktrot_fleet::redis::clock::RedisTime;
-use tktrot_fleet::redis::event::{Look, RedisAction, RedisEvent, RedisNote};
+use tktrot_fleet::redis::event::{Look, Memory, RedisAction, RedisEvent, RedisNote};
 use tktrot_fleet::redis::stored::{Grave, Slot, Stored, Terms};
 use tktrot_fleet::wrap::Wrapping;
 use tokio::sync::{mpsc, oneshot};
@@ -75,8 +75,6 @@ pub struct ThroughRedis {
     wrapping: Wrapping,
     client: RedisClient,
     events: mpsc::Receiver<ClientEvent>,
-    /// What was in each slot when it was last read.
-    found: HashMap<Slot, (Vec<u8>, Stored<()>)>,
     /// Where Redis is, while it can be asked.
     address: Option<String>,
     /// Why it cannot, as was said.
@@ -109,13 +107,12 @@ impl ThroughRedis {
         };
         let (client, events) = RedisClient::start(options);
         ThroughRedis {
-            node: RedisNode::new(ring.node(), settings, policy),
+            node: RedisNode::new(ring.node(), settings, policy, Memory::NONE),
             id: ring.node(),
             rotate_every: policy.rotate_every,
             wrapping,
             client,
             events,
-            found: HashMap::new(),
             address: None,
             trouble: None,
             rotations: Vec::new(),
@@ -205,7 +202,10 @@ impl ThroughRedis {
                 let Found { mark, values, records, .. } = found;
                 let graves = records.iter().filter_map(|record| self.wrapping.recorded(record));
                 let graves = graves.collect();
-                let keys = self.unwrap(values);
+                let keys = values.into_iter().map(|(slot, bytes)| {
+                    (slot, self.wrapping.unwrap(slot, &bytes, self.rotate_every))
+                });
+                let keys = keys.collect();
                 RedisEvent::Looked(Look { reading, mark, keys, graves })
             }
             ClientEvent::Written => RedisEvent::Written,
@@ -233,13 +233,7 @@ impl ThroughRedis {
     pub fn revoke(&mut self, names: Option<Vec<KeyName>>, ring: &HostRing) -> Reply {
         let event = match names {
             Some(names) => RedisEvent::Revoke(names),
-            None => {
-                let mut id = [0; 16];
-                if let Err(error) = openssl::rand::rand_bytes(&mut id) {
-                    return Reply::Error(format!("the random number generator failed: {error}"));
-                }
-                RedisEvent::RevokeAll(id)
-            }
+            None => RedisEvent::RevokeAll,
         };
         self.revoked = 0;
         self.handle(event, ring);
@@ -273,23 +267,6 @@ impl ThroughRedis {
                 shared: self.node.turn(now).is_some(),
             }),
         }
-    }
-
-    fn unwrap(
-        &mut self,
-        values: Vec<(Slot, Vec<u8>)>,
-    ) -> Vec<(Slot, Result<Stored<Secrets>, tktrot_fleet::redis::stored::Flaw>)> {
-        self.found.clear();
-        let mut keys = Vec::new();
-        for (slot, bytes) in values {
-            let stored = self.wrapping.unwrap(slot, &bytes, self.rotate_every);
-            if let Ok(Stored { name, terms, .. }) = stored {
-                let (name, terms) = (name, terms);
-                self.found.insert(slot, (bytes, Stored { name, terms, secrets: () }));
-            }
-            keys.push((slot, stored));
-        }
-        keys
     }
 
     /// An event, and those that follow from what is done about it.
@@ -335,6 +312,7 @@ impl ThroughRedis {
                 RedisAction::Poll => self.client.ask(Request::Poll),
                 RedisAction::Look(turns) => self.client.ask(Request::Look(turns)),
                 RedisAction::Note(note) => notes.push(note),
+                RedisAction::Entomb(..) | RedisAction::Remember(_) => {}
                 writing => writes.push(writing),
             }
         }
@@ -352,7 +330,6 @@ impl ThroughRedis {
                 RedisAction::PutBack(slot, name, terms, keep) => {
                     self.put_back(slot, name, &terms, keep, ring)
                 }
-                RedisAction::Amend(slot, terms, keep) => self.amend(slot, &terms, keep, ring),
                 RedisAction::Bury(graves, slots) => self.bury(&graves, slots).map(|what| {
                     burial = Some(what);
                     None
@@ -386,7 +363,7 @@ impl ThroughRedis {
         secrets: &KeySecrets,
     ) -> Result<Parcel> {
         let bytes = self.wrapping.wrap(name, terms, secrets)?;
-        Ok(Parcel { slot, bytes, keep, ends: terms.ends, instead_of: None })
+        Ok(Parcel { slot, bytes, keep, ends: terms.ends })
     }
 
     fn put_back(
@@ -399,18 +376,6 @@ impl ThroughRedis {
     ) -> Result<Option<Parcel>> {
         let [Some(secrets)] = &ring.secrets([name])[..] else { return Ok(None) };
         self.parcel(slot, &name, terms, keep, secrets).map(Some)
-    }
-
-    fn amend(
-        &self,
-        slot: Slot,
-        terms: &Terms,
-        keep: Duration,
-        ring: &HostRing,
-    ) -> Result<Option<Parcel>> {
-        let Some((bytes, stored)) = self.found.get(&slot) else { return Ok(None) };
-        let parcel = self.put_back(slot, stored.name, terms, keep, ring)?;
-        Ok(parcel.map(|parcel| Parcel { instead_of: Some(bytes.clone()), ..parcel }))
     }
 
     fn bury(&self, graves: &[Grave], slots: Vec<Slot>) -> Result<Burial> {
@@ -466,6 +431,12 @@ fn tell(note: &RedisNote) {
             seconds = *by as f64 / 1e9,
             "the clock of Redis was set, or another Redis has taken over"
         ),
+        RedisNote::Doubted(doubt, left) => tracing::error!(
+            seconds = left.as_secs(),
+            "Redis is not believed: {doubt}; the fleet's keys last this long, then this host uses \
+             keys of its own. Set the clocks (NTP)"
+        ),
+        RedisNote::Believed => tracing::info!("the clock of Redis is right again"),
         RedisNote::Implausible(key, _) => {
             tracing::warn!(%key, "refused a key that was made by another clock")
         }
