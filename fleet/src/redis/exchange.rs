@@ -16,6 +16,8 @@ use super::{Asked, FUTURE, RedisNode, Rotation, Seen};
 
 /// What has less time left is not stored: it would be gone before anybody reads it.
 const TOO_SHORT: Duration = Duration::from_millis(100);
+/// After so many polls all is looked at, though nothing is said to have changed.
+const LOOK_EVERY: u32 = 10;
 
 impl RedisNode {
     pub(super) fn up<S>(&mut self, now: Time, actions: &mut Vec<RedisAction<S>>) {
@@ -60,7 +62,8 @@ impl RedisNode {
         self.asked = None;
         self.poll_at = now + self.poll();
         let moved = self.read_clock(reading, now, actions);
-        if moved || self.fresh != Some((mark, self.period(now))) {
+        // Whoever may write to Redis may leave the mark as it was.
+        if moved || now >= self.look_at || self.fresh != Some((mark, self.period(now))) {
             self.ask_look(now, actions);
         }
     }
@@ -131,6 +134,7 @@ impl RedisNode {
         }
         self.say(flaws, actions);
         self.fresh = Some((look.mark, self.period(now)));
+        self.look_at = now + LOOK_EVERY * self.poll();
         self.report_rotation(now, actions);
         self.synced = true;
     }

@@ -1,6 +1,7 @@
 //! Nodes and a Redis that exist in this test only, on a virtual clock.
 
 mod agreement;
+mod attacker;
 mod losses;
 mod revocation;
 
@@ -39,6 +40,10 @@ struct Redis {
     mark: Option<Mark>,
     graves: Vec<Grave>,
     tokens: u64,
+    /// Somebody who may write keeps there what has ended.
+    keeps_all: bool,
+    /// Nothing is said of changes.
+    mark_is_kept: bool,
     /// Questions that were answered.
     asked: u64,
 }
@@ -49,6 +54,9 @@ impl Redis {
     }
 
     fn expire(&mut self, now: Time) {
+        if self.keeps_all {
+            return;
+        }
         let now = self.time(now);
         self.values.retain(|_, (_, ends)| *ends > now);
         self.graves.retain(|grave| grave.ends > now);
@@ -61,6 +69,9 @@ impl Redis {
     }
 
     fn change(&mut self) {
+        if self.mark_is_kept {
+            return;
+        }
         self.tokens += 1;
         self.mark = Some(Mark { rotate_every: R, token: self.tokens });
     }
@@ -86,7 +97,7 @@ struct Host {
     /// What the ring remembers beside.
     memory: Memory,
     graves: BTreeMap<[u8; 16], Time>,
-    /// Keys that were in the ring to their end.
+    /// Keys of the fleet that were in the ring to their end, or until they were revoked.
     over: HashSet<KeyName>,
     answers: VecDeque<(Time, RedisEvent<()>)>,
     /// Asked, and to reach Redis then.
@@ -110,6 +121,8 @@ struct Fleet {
     own: Vec<KeyName>,
     /// The fleet secret that each stored key is wrapped with.
     wrapped: HashMap<KeyName, u8>,
+    /// What keys may live longer: Redis' clock was ahead by so much at most when they were made.
+    lied: Duration,
 }
 
 impl Fleet {
@@ -123,6 +136,7 @@ impl Fleet {
             ends: HashMap::new(),
             own: Vec::new(),
             wrapped: HashMap::new(),
+            lied: Duration::ZERO,
         };
         for _ in 0..hosts {
             fleet.join(policy());
@@ -152,6 +166,16 @@ impl Fleet {
             running: true,
         });
         number
+    }
+
+    /// The host starts anew: its ring is gone.
+    fn reboot(&mut self, number: usize) {
+        let host = &mut self.hosts[number];
+        host.ring.clear();
+        host.graves.clear();
+        host.over.clear();
+        host.memory = Memory::NONE;
+        self.restart(number);
     }
 
     /// The agent starts anew on a ring that is there.
@@ -228,6 +252,7 @@ impl Fleet {
             }
             RedisAction::Erase(name) => {
                 host.ring.remove(&name.0).expect("a key that is erased");
+                host.over.insert(name);
                 None
             }
             RedisAction::Entomb(name, until) => {
@@ -294,13 +319,23 @@ impl Fleet {
     fn look(&mut self, number: usize, reading: ClockReading) -> Look<()> {
         self.redis.expire(self.now);
         let secrets = &self.hosts[number].secrets;
+        // As `wrap` has it.
         let seen = |(slot, (key, _)): (&Slot, &(Stored<()>, RedisTime))| {
             let wrapped = self.wrapped[&key.name];
-            let known = secrets.contains(&wrapped);
-            (*slot, if known { Ok(key.clone()) } else { Err(Flaw::Secret([wrapped; 8])) })
+            let is_there = match slot {
+                Slot::At(turn) => *turn == key.terms.turn,
+                Slot::Kept(name) => *name == key.name,
+            };
+            let what = match (secrets.contains(&wrapped), is_there) {
+                (true, true) => Ok(key.clone()),
+                (true, false) => Err(Flaw::Misplaced),
+                (false, _) => Err(Flaw::Secret([wrapped; 8])),
+            };
+            (*slot, what)
         };
+        let (mark, graves) = (self.redis.mark, self.redis.graves.clone());
         let keys = self.redis.values.iter().map(seen).collect();
-        Look { reading, mark: self.redis.mark, keys, graves: self.redis.graves.clone() }
+        Look { reading, mark, keys, graves }
     }
 
     fn write(&mut self, number: usize, writing: RedisAction<()>) {
@@ -382,7 +417,7 @@ impl Fleet {
                 let end = Time(times.decrypt_until.0 - host.boot);
                 let made = self.ends[&KeyName(*key)];
                 assert!(
-                    end <= made + SLACK + TRIP,
+                    end <= made + SLACK + TRIP + self.lied,
                     "host {number}: {} late",
                     made.until(end).as_secs_f32()
                 );
