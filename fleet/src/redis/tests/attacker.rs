@@ -199,6 +199,24 @@ fn all_keys_of_an_epoch_before_stay_dead_whatever_their_names() {
     assert!(fleet.redis.graves.iter().any(|grave| grave.what == Revoked::All(1)));
 }
 
+/// Only keys of the new epoch are left to say that there is one.
+#[test]
+fn a_host_that_was_away_heeds_a_revocation_whose_record_is_gone() {
+    let (mut fleet, _) = settled();
+    fleet.hosts[2].reaches_redis = false;
+    fleet.tell(1, RedisEvent::Rotate);
+    fleet.run(LEAD + 3 * SECOND);
+    let before: Vec<_> = fleet.hosts[2].ring.keys().map(|name| KeyName(*name)).collect();
+    fleet.tell(0, RedisEvent::RevokeAll);
+    fleet.run(LEAD + 3 * SECOND);
+    (0..2).for_each(|number| fleet.hosts[number].reaches_redis = false);
+    fleet.hosts[2].reaches_redis = true;
+    fleet.redis.graves.clear();
+    fleet.run(2 * SECOND);
+    assert!(before.len() > 2 && !before.iter().any(|name| has(&fleet, 2, *name)));
+    assert_eq!(fleet.encrypting(2), fleet.encrypting(0));
+}
+
 /// A host joins while others that know better live.
 #[test]
 fn a_newcomer_learns_what_was_revoked_though_somebody_took_it_away() {

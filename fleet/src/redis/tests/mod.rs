@@ -238,6 +238,7 @@ impl Fleet {
             }
             RedisAction::Take(key, times) => {
                 assert!(times.are_ordered(), "{times:?}");
+                assert!(times.decrypt_until.0 > self.now.0 + host.boot, "it has ended");
                 assert!(!host.over.contains(&key.name), "it was over");
                 assert!(!host.graves.contains_key(&key.name.0), "it was revoked");
                 assert!(key.terms.epoch >= host.memory.epoch, "all like it were revoked");
