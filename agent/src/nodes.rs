@@ -71,7 +71,7 @@ impl Nodes {
         for change in ring.changes() {
             let event = match change {
                 Change::Found(facts) => Event::Found(facts),
-                Change::Lost(name) => Event::Lost(name),
+                Change::Lost(name) | Change::Buried(name, _) => Event::Lost(name),
             };
             self.handle(event, ring);
         }

@@ -31,6 +31,8 @@ pub struct HostRing {
     node: NodeId,
     /// What the node knows of.
     known: RefCell<HashMap<KeyName, KeyTimes>>,
+    /// The graves that it knows of, each until when.
+    graves: RefCell<HashMap<KeyName, Time>>,
     /// What was to be done and could not: no key lives longer because of that, if it can be helped.
     owed: RefCell<Vec<Owed>>,
     /// Since when the lock has not been had.
@@ -43,6 +45,8 @@ pub enum Change {
     Found(Facts),
     /// This key is gone before its end.
     Lost(KeyName),
+    /// This key was revoked: until then a copy of it may live somewhere.
+    Buried(KeyName, Time),
 }
 
 /// A key that is to be put into the ring.
@@ -54,6 +58,7 @@ pub struct Arrival {
 enum Owed {
     Shorten(KeyName, KeyTimes),
     Erase(KeyName),
+    Bury(KeyName, Time),
 }
 
 /// One act on the ring; the writer lock is held as long as it lives, if it could be had.
@@ -73,6 +78,7 @@ impl HostRing {
             view,
             node: NodeId(node),
             known: RefCell::default(),
+            graves: RefCell::default(),
             owed: RefCell::default(),
             refused_at: Cell::default(),
         }
@@ -138,6 +144,7 @@ impl HostRing {
                 match owed {
                     Owed::Shorten(name, times) => act.shorten(name, &times),
                     Owed::Erase(name) => act.erase(name),
+                    Owed::Bury(name, until) => act.bury(name, until),
                 }
             }
         }
@@ -149,8 +156,35 @@ impl HostRing {
         act.get_or_insert_with(|| self.act())
     }
 
-    /// What others changed: keys that servers made or an operator ended.
+    /// True if the ring remembers that this key was revoked.
+    pub fn is_buried(&self, name: &KeyName) -> bool {
+        self.view.is_buried(name)
+    }
+
+    /// The latest period and epoch of its fleet that the ring has seen.
+    pub fn fleet_seen(&self) -> (u64, u64) {
+        (self.keyring.ring().fleet_period(), self.keyring.ring().fleet_epoch())
+    }
+
+    /// What others changed: keys that servers made or an operator ended. What was revoked comes
+    /// first.
     pub fn changes(&self) -> Vec<Change> {
+        let mut changes = self.new_graves();
+        changes.append(&mut self.changed_keys());
+        changes
+    }
+
+    /// The graves that others have dug, and at the start all there are.
+    fn new_graves(&self) -> Vec<Change> {
+        let graves = self.view.graves();
+        let mut known = self.graves.borrow_mut();
+        let news = graves.iter().filter(|(name, until)| known.get(name) < Some(until));
+        let changes = news.map(|(name, until)| Change::Buried(*name, *until)).collect();
+        *known = graves.into_iter().collect();
+        changes
+    }
+
+    fn changed_keys(&self) -> Vec<Change> {
         let keys = self.view.keys();
         // After the look: a key that ended meanwhile was erased, not revoked.
         let now = self.now();
@@ -181,7 +215,11 @@ impl HostRing {
     }
 
     fn is_to_go(&self, name: &KeyName) -> bool {
-        self.owed.borrow().iter().any(|owed| matches!(owed, Owed::Erase(other) if other == name))
+        let goes = |owed: &Owed| match owed {
+            Owed::Erase(other) | Owed::Bury(other, _) => other == name,
+            Owed::Shorten(..) => false,
+        };
+        self.owed.borrow().iter().any(goes)
     }
 
     /// The secrets of these keys, in memory that is wiped when they are dropped. There are none of
@@ -254,6 +292,7 @@ impl Act<'_> {
         governed.take(key).map_err(|error| match error {
             NotPublished::Full | NotPublished::NoMemory => Refusal::Full,
             NotPublished::Unusable => Refusal::Unusable,
+            NotPublished::Revoked => Refusal::Ended,
         })
     }
 
@@ -274,6 +313,24 @@ impl Act<'_> {
         match &self.governed {
             Some(governed) => drop(governed.erase(&name)),
             None => self.ring.owed.borrow_mut().push(Owed::Erase(name)),
+        }
+    }
+
+    /// Ends a key that was revoked, and lets the ring remember that until then.
+    pub fn bury(&self, name: KeyName, until: Time) {
+        self.ring.known.borrow_mut().remove(&name);
+        let Some(governed) = &self.governed else {
+            return self.ring.owed.borrow_mut().push(Owed::Bury(name, until));
+        };
+        if governed.bury(&name, until) {
+            self.ring.graves.borrow_mut().insert(name, until);
+        }
+    }
+
+    /// The fleet has come to this period and this epoch.
+    pub fn raise_fleet(&self, period: u64, epoch: u64) {
+        if let Some(governed) = &self.governed {
+            governed.raise_fleet(period, epoch);
         }
     }
 }

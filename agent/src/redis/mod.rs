@@ -139,7 +139,7 @@ impl ThroughRedis {
         for change in ring.changes() {
             let event = match change {
                 Change::Found(facts) => RedisEvent::Found(facts),
-                Change::Lost(name) => RedisEvent::Lost(name),
+                Change::Lost(name) | Change::Buried(name, _) => RedisEvent::Lost(name),
             };
             self.handle(event, ring);
         }
