@@ -59,6 +59,7 @@ enum Owed {
     Shorten(KeyName, KeyTimes),
     Erase(KeyName),
     Bury(KeyName, Time),
+    RaiseFleet(u64, u64),
 }
 
 /// One act on the ring; the writer lock is held as long as it lives, if it could be had.
@@ -145,6 +146,7 @@ impl HostRing {
                     Owed::Shorten(name, times) => act.shorten(name, &times),
                     Owed::Erase(name) => act.erase(name),
                     Owed::Bury(name, until) => act.bury(name, until),
+                    Owed::RaiseFleet(period, epoch) => act.raise_fleet(period, epoch),
                 }
             }
         }
@@ -161,7 +163,8 @@ impl HostRing {
         self.view.is_buried(name)
     }
 
-    /// The latest period and epoch of its fleet that the ring has seen.
+    /// The latest period and epoch of its fleet that the ring has seen. With Redis, a period is said by
+    /// its beginning: R may change.
     pub fn fleet_seen(&self) -> (u64, u64) {
         (self.keyring.ring().fleet_period(), self.keyring.ring().fleet_epoch())
     }
@@ -217,7 +220,7 @@ impl HostRing {
     fn is_to_go(&self, name: &KeyName) -> bool {
         let goes = |owed: &Owed| match owed {
             Owed::Erase(other) | Owed::Bury(other, _) => other == name,
-            Owed::Shorten(..) => false,
+            Owed::Shorten(..) | Owed::RaiseFleet(..) => false,
         };
         self.owed.borrow().iter().any(goes)
     }
@@ -329,8 +332,9 @@ impl Act<'_> {
 
     /// The fleet has come to this period and this epoch.
     pub fn raise_fleet(&self, period: u64, epoch: u64) {
-        if let Some(governed) = &self.governed {
-            governed.raise_fleet(period, epoch);
+        match &self.governed {
+            Some(governed) => governed.raise_fleet(period, epoch),
+            None => self.ring.owed.borrow_mut().push(Owed::RaiseFleet(period, epoch)),
         }
     }
 }

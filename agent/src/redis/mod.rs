@@ -106,8 +106,10 @@ impl ThroughRedis {
             spread: settings.poll(&policy) / 2,
         };
         let (client, events) = RedisClient::start(options);
+        let (period, epoch) = ring.fleet_seen();
+        let memory = Memory { epoch, period: RedisTime(period) };
         ThroughRedis {
-            node: RedisNode::new(ring.node(), settings, policy, Memory::NONE),
+            node: RedisNode::new(ring.node(), settings, policy, memory),
             id: ring.node(),
             rotate_every: policy.rotate_every,
             wrapping,
@@ -136,13 +138,19 @@ impl ThroughRedis {
 
     /// What others changed in the ring.
     pub fn look(&mut self, ring: &HostRing) {
+        let (mut graves, mut events) = (Vec::new(), Vec::new());
         for change in ring.changes() {
-            let event = match change {
-                Change::Found(facts) => RedisEvent::Found(facts),
-                Change::Lost(name) | Change::Buried(name, _) => RedisEvent::Lost(name),
-            };
-            self.handle(event, ring);
+            match change {
+                Change::Buried(name, until) => graves.push((name, until)),
+                Change::Found(facts) => events.push(RedisEvent::Found(facts)),
+                Change::Lost(name) => events.push(RedisEvent::Lost(name)),
+            }
         }
+        if !graves.is_empty() {
+            // All at once, and before keys that are found.
+            self.handle(RedisEvent::Graves(graves), ring);
+        }
+        events.into_iter().for_each(|event| self.handle(event, ring));
     }
 
     /// Servers ask for other keys. Another R begins with the next start of the agent: all hosts of
@@ -242,6 +250,9 @@ impl ThroughRedis {
 
     /// A line for the service manager.
     pub fn summary(&self) -> String {
+        if let (Some(address), Some(doubt)) = (&self.address, self.node.doubt()) {
+            return format!("Redis at {address} is not believed: {doubt}");
+        }
         match (&self.address, &self.trouble) {
             (Some(address), _) => format!("keys are shared through Redis at {address}"),
             (None, Some(why)) => format!("without Redis: {why}"),
@@ -263,7 +274,7 @@ impl ThroughRedis {
             peers: Vec::new(),
             redis: Some(figures::Redis {
                 address: self.address.clone(),
-                error: self.trouble.clone(),
+                error: self.trouble.clone().or_else(|| Some(self.node.doubt()?.to_string())),
                 shared: self.node.turn(now).is_some(),
             }),
         }
@@ -312,7 +323,10 @@ impl ThroughRedis {
                 RedisAction::Poll => self.client.ask(Request::Poll),
                 RedisAction::Look(turns) => self.client.ask(Request::Look(turns)),
                 RedisAction::Note(note) => notes.push(note),
-                RedisAction::Entomb(..) | RedisAction::Remember(_) => {}
+                RedisAction::Entomb(name, until) => ring.go_on(&mut act).bury(name, until),
+                RedisAction::Remember(Memory { epoch, period }) => {
+                    ring.go_on(&mut act).raise_fleet(period.0, epoch);
+                }
                 writing => writes.push(writing),
             }
         }

@@ -47,7 +47,7 @@ use tktrot::schedule::{KeyState, KeyTimes, MAX_LIFETIME, Policy};
 use tktrot::secret::KeyName;
 
 use crate::message::{Facts, NodeId, Refusal};
-use clock::{ClockReading, RedisTime, Trust};
+use clock::{ClockReading, Doubt, RedisTime, Trust};
 use event::{Mark, Memory, RedisAction, RedisEvent, RedisNote};
 use keys::{HeldKey, Replacement};
 use revoked::Graves;
@@ -199,6 +199,11 @@ impl RedisNode {
     /// True if Redis answers.
     pub fn is_up(&self) -> bool {
         self.up
+    }
+
+    /// Why Redis' clock is not believed; `None` if it is.
+    pub fn doubt(&self) -> Option<Doubt> {
+        self.trust.doubt()
     }
 
     /// True if a key encrypts at `now`.
