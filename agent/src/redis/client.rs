@@ -159,6 +159,10 @@ impl Keeper {
         if let Err(error) = connection.subscribe(self.options.names.channel()).await {
             return End::Failed(error.into());
         }
+        // Or it would be up and down again, up and down.
+        if let Err(error) = self.options.names.try_writing(&mut connection).await {
+            return End::Failed(error.context(format!("Redis at {address} stores nothing")));
+        }
         while self.asked.try_recv().is_ok() {
             // Asked of a connection that is gone: asked again, where it still matters.
         }

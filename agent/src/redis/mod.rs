@@ -193,7 +193,7 @@ impl ThroughRedis {
             }
             ClientEvent::Down(why) => {
                 if self.address.is_some() || self.trouble.as_ref() != Some(&why) {
-                    tracing::warn!(why, "cannot reach Redis");
+                    tracing::warn!(why, "cannot use Redis");
                 }
                 (self.address, self.trouble) = (None, Some(why));
                 RedisEvent::Down
@@ -227,7 +227,7 @@ impl ThroughRedis {
     pub fn rotate(&mut self, answer: oneshot::Sender<Reply>, ring: &HostRing) {
         if self.address.is_none() {
             let why = self.trouble.as_deref().unwrap_or("no answer yet");
-            let error = format!("cannot reach Redis ({why}), which decides on the next key");
+            let error = format!("cannot use Redis ({why}), which decides on the next key");
             // Who no longer waits does not want to know.
             let _ = answer.send(Reply::Error(error));
             return;

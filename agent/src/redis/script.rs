@@ -57,6 +57,9 @@ end
 redis.call('SET', KEYS[3], ARGV[3], 'PX', ARGV[4])
 redis.call('PUBLISH', ARGV[5], 'revoked')";
 
+/// Writes what nobody reads, as what is read-only or full does not. `KEYS`: its name.
+const TRY: &str = "return redis.call('SET', KEYS[1], '', 'PX', 1000)";
+
 /// The names of what one ring has in Redis.
 #[derive(Clone, Debug)]
 pub struct Names {
@@ -123,6 +126,11 @@ impl Names {
         openssl::rand::rand_bytes(&mut token)?;
         let (every, token) = (self.rotate_every.as_nanos(), u64::from_be_bytes(token));
         Ok((format!("1 {every} {token:016x}"), millis(2 * self.rotate_every)))
+    }
+
+    /// Fails where keys cannot be stored: on a replica, without memory, in another part of a cluster.
+    pub async fn try_writing(&self, connection: &mut MultiplexedConnection) -> Result<()> {
+        Ok(script(TRY, &[self.of("try")]).query_async(connection).await?)
     }
 
     /// Redis' time, and the mark.
