@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use redis::aio::MultiplexedConnection;
 use redis::{PushInfo, PushKind, RedisResult, cmd};
 use tktrot::clock::{BootClock, Clock, nanos};
@@ -161,7 +161,7 @@ impl Keeper {
         }
         // Or it would be up and down again, up and down.
         if let Err(error) = self.options.names.try_writing(&mut connection).await {
-            return End::Failed(error.context(format!("Redis at {address} stores nothing")));
+            return End::Failed(anyhow!("Redis at {address} stores nothing: {error}"));
         }
         while self.asked.try_recv().is_ok() {
             // Asked of a connection that is gone: asked again, where it still matters.

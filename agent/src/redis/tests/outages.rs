@@ -110,7 +110,7 @@ fn sentinel_names_the_one_that_takes_over() {
 fn a_redis_that_stores_nothing_is_one_state() {
     run(async {
         for (setting, yes, no, why) in
-            [("maxmemory", "1", "0", "OOM"), ("replicaof", "127.0.0.1 1", "no one", "READONLY")]
+            [("maxmemory", "1", "0", "maxmemory"), ("replicaof", "127.0.0.1 1", "no one", "read only")]
         {
             let (files, redis) = (Files::new(), Redis::new().unwrap());
             let settings = files.settings(&redis);
