@@ -158,9 +158,9 @@ impl HostRing {
         act.get_or_insert_with(|| self.act())
     }
 
-    /// True if the ring remembers that this key was revoked.
-    pub fn is_buried(&self, name: &KeyName) -> bool {
-        self.view.is_buried(name)
+    /// True if the ring knows that this key was revoked, and that was seen in it.
+    pub fn has_grave(&self, name: &KeyName) -> bool {
+        name.is_constant() || self.graves.borrow().contains_key(name)
     }
 
     /// The latest period and epoch of its fleet that the ring has seen. With Redis, a period is said by
@@ -321,7 +321,11 @@ impl Act<'_> {
 
     /// Ends a key that was revoked, and lets the ring remember that until then.
     pub fn bury(&self, name: KeyName, until: Time) {
-        self.ring.known.borrow_mut().remove(&name);
+        let was_known = self.ring.known.borrow_mut().remove(&name).is_some();
+        let grave = self.ring.graves.borrow().get(&name).copied();
+        if !was_known && grave >= Some(until) {
+            return;
+        }
         let Some(governed) = &self.governed else {
             return self.ring.owed.borrow_mut().push(Owed::Bury(name, until));
         };

@@ -118,9 +118,9 @@ impl<C: Clock> Governed<'_, C> {
     /// Erases a key that was revoked, if it is there, and lets the ring remember until then that it
     /// was. True if the ring does.
     pub fn bury(&self, name: &KeyName, until: Time) -> bool {
-        self.keyring.bury(&self.writer, name, until);
+        let is_done = self.keyring.bury(&self.writer, name, until);
         self.erase(name);
-        self.writer.is_buried(name)
+        is_done
     }
 
     /// The fleet has come to this period and this epoch; neither ever goes back.

@@ -400,12 +400,13 @@ impl<C: Clock> Keyring<C> {
         made.map(|()| old.iter().map(|entry| entry.name).collect())
     }
 
-    /// Lets the ring remember that a key was revoked, for as long as a copy of it may live.
-    fn bury(&self, writer: &Writer<'_>, name: &KeyName, until: Time) {
-        let forgotten = match writer.bury(name, until) {
-            Burial::Done => return,
-            Burial::InPlaceOf(other) => other,
-            Burial::NoRoom => *name,
+    /// Lets the ring remember that a key was revoked, for as long as a copy of it may live. False if
+    /// it has no room for that.
+    fn bury(&self, writer: &Writer<'_>, name: &KeyName, until: Time) -> bool {
+        let (forgotten, is_done) = match writer.bury(name, until) {
+            Burial::Done => return true,
+            Burial::InPlaceOf(other) => (other, true),
+            Burial::NoRoom => (*name, false),
         };
         if self.forgetting.first() {
             warning!(
@@ -413,6 +414,7 @@ impl<C: Clock> Keyring<C> {
                  {forgotten} can bring it back, until it ends; revoke it again then"
             );
         }
+        is_done
     }
 
     /// For when this process has no more use for the ring: erases every key,

@@ -32,7 +32,7 @@ use tktrot_fleet::redis::stored::{Grave, Slot, Stored, Terms};
 use tktrot_fleet::wrap::Wrapping;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::control::{Reply, Revoked, Rotated};
+use crate::control::{Reach, Reply, Revoked, Rotated};
 use crate::figures::{self, Sharing, Told};
 use crate::ring::{Act, Arrival, Change, HostRing, Secrets};
 use crate::secrets;
@@ -245,7 +245,8 @@ impl ThroughRedis {
         };
         self.revoked = 0;
         self.handle(event, ring);
-        Reply::of(&Revoked { keys: self.revoked, peers: 0 })
+        let reach = Reach::Redis { address: self.address.clone() };
+        Reply::of(&Revoked { keys: self.revoked, reach })
     }
 
     /// A line for the service manager.

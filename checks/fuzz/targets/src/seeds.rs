@@ -653,6 +653,7 @@ fn frames() -> Vec<Seed> {
         ("good-taken", said(Message::Taken(names.to_vec()))),
         ("good-refused", said(Message::Refused(refused))),
         ("good-revoked", said(Message::Revoked { keys: tombstones, all: true })),
+        ("good-buried", said(Message::Buried(names.to_vec()))),
         ("good-pull", said(Message::Pull)),
         ("good-held", said(Message::Held { keys: vec![offer(3)], last: true })),
         ("good-leaving", said(Message::Leaving)),
@@ -669,6 +670,7 @@ fn frames() -> Vec<Seed> {
         ("bad-header", vec![MAJOR, 0, 16]),
         ("bad-count-of-keys", raw(16, &count)),
         ("bad-count-of-names", raw(17, &[&count[..], &[7; 40]].concat())),
+        ("bad-count-of-graves", raw(23, &[&count[..], &[7; 40]].concat())),
         ("bad-name-of-ring", raw(1, &[1, 2, 4, b'a', b'\n', b'b', b'c'])),
         ("bad-refusal", raw(18, &[&[1][..], &[7; 16], &[5]].concat())),
     ]
