@@ -86,7 +86,9 @@ impl Revocation {
 /// Why a peer is not known to have it.
 fn why(peer: &PeerStatus) -> String {
     match (peer.state, &peer.error) {
-        (PeerState::Up, _) => "it has not confirmed it; is its agent an older version?".into(),
+        (PeerState::Up, _) => {
+            "it is connected and does not answer; is its agent an older version?".into()
+        }
         (_, Some(error)) => error.clone(),
         (_, None) => "it is not connected".into(),
     }
@@ -171,7 +173,7 @@ mod tests {
         assert_eq!(told, ["two"]);
         let names: Vec<_> = missing.iter().map(|missing| &*missing.peer).collect();
         assert_eq!(names, ["three", "four"]);
-        assert!(missing[0].why.contains("not confirmed"), "{missing:?}");
+        assert!(missing[0].why.contains("does not answer"), "{missing:?}");
     }
 
     #[test]

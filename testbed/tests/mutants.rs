@@ -9,7 +9,7 @@ use testbed::artifacts::root;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-const MUTANTS: [&str; 25] = [
+const MUTANTS: [&str; 26] = [
     "callback-taken-away",
     "copy-accepted",
     "empty-slot-matched",
@@ -27,6 +27,7 @@ const MUTANTS: [&str; 25] = [
     "one-certificate-bound",
     "reference-not-held",
     "revoked-key-inherited",
+    "revoked-key-taken",
     "scope-part-dropped",
     "silent-leader",
     "skipped-sequence-check",

@@ -139,8 +139,8 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
         revoke(&keyring, &target.name(), which)?;
         if !target.is_removed() && keyring.is_governed() {
             errln!(
-                "{}: an agent governs this ring, and passes it on to the other hosts; to know that \
-                 they have ended them, too, use --fleet",
+                "{}: an agent governs this ring, and ends them on the hosts that share its keys, \
+                 too; --fleet waits until it has",
                 path.display()
             );
         }

@@ -288,10 +288,14 @@ impl<S> Node<S> {
         // those who hear of it first.
         if !news.is_empty() {
             let next = match now < self.revoking_until {
+                // Its own answer, too, is waited for.
                 true => self.peers.all(),
-                false => self.peers.after(self.id, NEWS),
+                false => {
+                    let next = self.peers.after(self.id, NEWS);
+                    next.into_iter().filter(|peer| *peer != from).collect()
+                }
             };
-            for peer in next.into_iter().filter(|peer| *peer != from) {
+            for peer in next {
                 actions.push(send(peer, Message::Revoked { keys: news.clone(), all: false }));
             }
         }

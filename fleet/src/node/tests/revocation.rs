@@ -220,7 +220,7 @@ fn what_else_ends_by_a_revocation_of_this_host_all_peers_hear_from_it() {
     };
     assert_eq!(tell(&mut host, 900), 8);
     host.handle(Event::RevokeAll);
-    assert_eq!(tell(&mut host, 901), 27);
+    assert_eq!(tell(&mut host, 901), 28, "and waits for the answers of all");
 }
 
 /// A library that knows of no graves, or a backup of the ring.
