@@ -848,7 +848,8 @@ int tkt_rotate(struct ssl_ctx_st *ctx);
 
 /**
  * Erases every key of the ring that `ctx` uses, in every process at once: no
- * ticket issued before resumes. New keys take over.
+ * ticket issued before resumes. New keys take over. If `tktrot agent` governs
+ * the ring, it ends the keys on the other hosts of its fleet, too.
  *
  * Thread-safe; may wait for another writer, two seconds at most.
  *

@@ -38,6 +38,8 @@ pub enum Flaw {
     Repeats(usize),
     /// It has the name or a secret of a key that the ring has.
     InRing,
+    /// It was revoked here.
+    Revoked,
 }
 
 impl fmt::Display for Flaw {
@@ -49,6 +51,7 @@ impl fmt::Display for Flaw {
             ),
             Flaw::Repeats(_) => f.write_str("it has the name or a secret of another key given"),
             Flaw::InRing => f.write_str("its name or a secret is in the ring already"),
+            Flaw::Revoked => f.write_str("it was revoked, and a copy of it may still live"),
         }
     }
 }
@@ -117,6 +120,9 @@ fn flaw(writer: &Writer<'_>, before: &[Box<Key>], key: &Key) -> Option<Flaw> {
     if let Some(other) = before.iter().position(|other| repeats(other)) {
         return Some(Flaw::Repeats(other));
     }
+    if writer.is_buried(&key.name) {
+        return Some(Flaw::Revoked);
+    }
     writer.has_any_of(key).then_some(Flaw::InRing)
 }
 
@@ -132,6 +138,7 @@ fn publish(writer: &Writer<'_>, keys: &[Box<Key>]) -> Result<(), NotImported> {
                     NotPublished::Full => NotImported::Failed(Failure::Full),
                     NotPublished::NoMemory => NotImported::Failed(Failure::NoMemory),
                     NotPublished::Unusable => NotImported::Unfit { position, flaw: Flaw::InRing },
+                    NotPublished::Revoked => NotImported::Unfit { position, flaw: Flaw::Revoked },
                 });
             }
         }

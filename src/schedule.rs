@@ -147,6 +147,12 @@ impl Policy {
         KeyTimes { encrypt_from: from, encrypt_until, decrypt_until: encrypt_until + self.lifetime }
     }
 
+    /// When the last copy of a key with these times is over, on whatever host: one that has not heard
+    /// that the key began early keeps it for as much longer as it was announced ahead.
+    pub fn last_copy(&self, times: &KeyTimes) -> Time {
+        times.decrypt_until + self.rotate_every + self.lead
+    }
+
     /// A key fits if it has no longer to encrypt than R, and decrypts for L.
     #[inline]
     pub fn fits(&self, key: &KeyTimes, now: Time) -> bool {

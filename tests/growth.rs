@@ -17,8 +17,9 @@ use tktrot::clock::{BootClock, Clock, Time, VirtualClock};
 use tktrot::config::Config;
 use tktrot::ring::Ring;
 use tktrot::ring::file::Place;
+use tktrot::ring::graves::Burial;
 use tktrot::ring::key::Key;
-use tktrot::ring::layout::{Capacity, FIRST_SLOTS, MORE_SLOTS, SIZE, bytes_of};
+use tktrot::ring::layout::{Capacity, FIRST_SLOTS, MORE_GRAVES, MORE_SLOTS, SIZE, bytes_of};
 use tktrot::ring::writer::NotPublished;
 use tktrot::rotate::{Failure, Generator, Keyring, NotRandom};
 use tktrot::schedule::KeyTimes;
@@ -145,8 +146,9 @@ fn a_ring_takes_the_memory_that_its_keys_need() {
     let ring = place.open(Capacity::MAX).unwrap();
     let view = place.look().unwrap().unwrap();
     let onlooker = place.open(Capacity::MAX).unwrap();
-    let first = bytes_of(FIRST_SLOTS) as u64;
-    assert!((first..first.next_multiple_of(PAGE)).contains(&taken(&place)));
+    // And a page of graves, on one page or two.
+    let first = bytes_of(FIRST_SLOTS) as u64 + 4096;
+    assert!((first..=first.next_multiple_of(PAGE) + PAGE).contains(&taken(&place)));
     for number in 0..KEYS {
         if number % 1000 == 0 {
             let slots = (number as u32).max(FIRST_SLOTS);
@@ -295,6 +297,31 @@ impl Generator for Source {
     fn fill(&self, bytes: &mut [u8]) -> std::result::Result<(), NotRandom> {
         openssl::rand::rand_bytes(bytes).map_err(|_| NotRandom::Failed)
     }
+}
+
+/// On a full tmpfs there is memory for the first page of graves, and then for no more: what ends
+/// first gives way, and nobody is hurt.
+#[test]
+fn graves_take_memory_as_they_come() {
+    on_a_tmpfs(256 << 10, |dir| {
+        let place = place(dir);
+        let ring = place.open(Capacity::MAX).unwrap();
+        fill_up(&dir.join("filler"));
+        let bury = |number| {
+            let writer = ring.write_within(PATIENCE).unwrap();
+            writer.bury(&name(number), Time(1000 + number))
+        };
+        let first = u64::from(MORE_GRAVES);
+        assert!((0..first).all(|number| bury(number) == Burial::Done));
+        assert_eq!(bury(first), Burial::InPlaceOf(name(0)));
+        fs::remove_file(dir.join("filler")).unwrap();
+        assert!((first + 1..2 * first).all(|number| bury(number) == Burial::Done));
+        // Who opens it now has all of them, and so has who only looks.
+        let later = place.open(Capacity::MAX).unwrap();
+        assert_eq!(later.graves().len() as u64, 2 * first - 1);
+        assert_eq!(place.look().unwrap().unwrap().graves().len(), later.graves().len());
+        assert_eq!(later.try_write().unwrap().defect(), None);
+    });
 }
 
 #[test]

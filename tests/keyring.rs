@@ -12,6 +12,7 @@ use tktrot::ring::file::Place;
 use tktrot::ring::key::Key;
 use tktrot::ring::layout::Capacity;
 use tktrot::ring::stats::Counter;
+use tktrot::ring::writer::NotPublished;
 use tktrot::rotate::{Failure, Generator, Keyring, NotRandom};
 use tktrot::schedule::KeyState;
 use tktrot::secret::KeyName;
@@ -219,6 +220,8 @@ fn rotate_and_revoke_act_at_once() {
     bench.keyring.revoke().unwrap();
     let third = bench.sealing_name().unwrap();
     assert!(!bench.has(&first) && !bench.has(&second) && third != second);
+    assert!([first, second].iter().all(|name| bench.keyring.ring().is_buried(name)));
+    assert!(!bench.keyring.ring().is_buried(&third));
 
     bench.break_generator(FAILS);
     assert_eq!(bench.keyring.rotate(), Err(Failure::Generator));
@@ -238,6 +241,15 @@ fn one_key_is_revoked_and_the_others_stay() {
     assert_eq!(bench.keyring.revoke_those(|name| *name == first), Ok(vec![first]));
     assert!(!bench.has(&first));
     assert_eq!(bench.sealing_name(), Some(second), "the active key was not meant");
+    // Nobody brings it back, whatever knows nothing of the revocation.
+    let mut copy = Key::blank();
+    assert!(bench.keyring.ring().find(&second, &mut copy));
+    copy.name = first;
+    copy.secrets.aes.expose_mut()[0] ^= 1;
+    copy.secrets.hmac.expose_mut()[0] ^= 1;
+    let governed = bench.keyring.govern().unwrap();
+    assert_eq!(governed.take(&copy), Err(NotPublished::Revoked));
+    governed.release();
 
     assert_eq!(bench.keyring.revoke_those(|name| *name == second), Ok(vec![second]));
     assert!(!bench.has(&second));

@@ -11,10 +11,13 @@ use testbed::certificate::{self, Certificate};
 use testbed::client::{Client, Ticket, TlsVersion};
 use testbed::solo::{Builder, Solo};
 use testbed::{RingDir, artifacts, log, wait};
-use tktrot::clock::{BootClock, Clock};
+use tktrot::clock::{BootClock, Clock, Time};
 use tktrot::ring::file::Place;
+use tktrot::ring::graves::Burial;
 use tktrot::ring::key::Key;
-use tktrot::ring::layout::{Capacity, FIRST_SLOTS, Header, LOCK_ABI, MAGIC, MAJOR, SIZE, Slot};
+use tktrot::ring::layout::{
+    Capacity, FIRST_SLOTS, GRAVES_AT, Header, LOCK_ABI, MAGIC, MAJOR, SIZE, Slot,
+};
 use tktrot::rotate::Keyring;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -249,6 +252,31 @@ fn what_is_only_named_as_the_ring_beside_takes_no_ring_away() -> Result<()> {
         works(&another)?;
     }
     Ok(())
+}
+
+/// It has no room for graves: what is revoked ends all the same, and nothing is written where there
+/// is no file.
+#[test]
+fn the_first_minor_version_is_used_as_it_is() -> Result<()> {
+    let servers = Servers::new()?;
+    let place = servers.place("web.ring");
+    drop(place.open(Capacity::MAX).map_err(|refused| refused.to_string())?);
+    let file = File::options().write(true).open(place.path())?;
+    file.write_all_at(&MAJOR.to_ne_bytes(), offset_of!(Header, version) as u64)?;
+    file.write_all_at(&(GRAVES_AT as u64).to_ne_bytes(), offset_of!(Header, size) as u64)?;
+    file.set_len(GRAVES_AT as u64)?;
+    let server = servers.builder("web")?.start()?;
+    works(&server)?;
+    let ring = place.open_present().map_err(|refused| refused.to_string())?.ok_or("no ring")?;
+    let writer = ring.write_within(PATIENCE).map_err(|why| why.to_string())?;
+    let name = writer.entries()[0].name;
+    assert_eq!(writer.bury(&name, Time::NEVER), Burial::NoRoom);
+    drop(writer);
+    assert!(
+        place.look().map_err(|refused| refused.to_string())?.ok_or("no ring")?.graves().is_empty()
+    );
+    assert_eq!(fs::metadata(place.path())?.len(), GRAVES_AT as u64);
+    works(&server)
 }
 
 #[test]

@@ -44,7 +44,12 @@ pub enum Question {
     /// Make a new key, which encrypts as soon as the fleet has it: [`Rotated`].
     Rotate {},
     /// End keys in the whole fleet: [`Revoked`].
-    Revoke { keys: Which },
+    Revoke {
+        keys: Which,
+        /// For so many milliseconds peers are waited for that have not said that they have it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        wait: Option<u64>,
+    },
 }
 
 /// Which keys.
@@ -78,9 +83,39 @@ pub struct Rotated {
 pub struct Revoked {
     /// How many ended on this host.
     pub keys: usize,
-    /// How many peers were told.
-    pub peers: usize,
+    /// Who else knows.
+    pub reach: Reach,
 }
+
+/// Who else knows of a revocation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reach {
+    /// Peers.
+    Peers {
+        /// They have said that their rings have none of the keys, and will take none again.
+        told: Vec<String>,
+        /// All others that are configured, or connected.
+        missing: Vec<Missing>,
+    },
+    /// Whoever shares through a Redis: which hosts those are nobody knows.
+    Redis {
+        /// Where it is; none while it cannot be reached, and then it is told later.
+        address: Option<String>,
+    },
+}
+
+/// A peer that is not known to know of a revocation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missing {
+    /// Its address.
+    pub peer: String,
+    /// Why it is not known.
+    pub why: String,
+}
+
+/// The longest that peers are waited for.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(600);
 
 /// What an agent answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -171,7 +206,11 @@ pub fn ask<A: DeserializeOwned>(place: &Place, question: &Question) -> Result<A,
 /// An answer of no bytes is one to somebody who may not ask.
 fn exchange(path: &Path, question: &Question) -> Result<String, AskError> {
     let mut stream = UnixStream::connect(path)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    let wait = match question {
+        Question::Revoke { wait, .. } => Duration::from_millis(wait.unwrap_or(0)),
+        Question::Peers {} | Question::Rotate {} => Duration::ZERO,
+    };
+    stream.set_read_timeout(Some(PATIENCE + wait.min(LONGEST_WAIT)))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     stream.write_all(&line(question)?)?;
     let mut reply = String::new();
@@ -277,12 +316,16 @@ mod tests {
 
     #[test]
     fn questions_are_what_they_are_said_to_be() {
-        let revoke = |keys| Question::Revoke { keys };
+        let revoke = |keys| Question::Revoke { keys, wait: None };
         let cases = [
             (r#"{"ask":"peers"}"#, Question::Peers {}),
             (r#"{"ask":"rotate"}"#, Question::Rotate {}),
             (r#"{"ask":"revoke","keys":"all"}"#, revoke(Which::All(All::All))),
             (r#"{"ask":"revoke","keys":["ab"]}"#, revoke(Which::These(vec!["ab".into()]))),
+            (
+                r#"{"ask":"revoke","keys":"all","wait":1500}"#,
+                Question::Revoke { keys: Which::All(All::All), wait: Some(1500) },
+            ),
         ];
         for (text, question) in cases {
             assert_eq!(serde_json::from_str::<Question>(text).unwrap(), question);

@@ -12,7 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep};
 
-use super::control::{self, Asked, Question, Reply};
+use super::control::{self, Asked, LONGEST_WAIT, Question, Reply};
 use super::export::entry::StatusHandle;
 use super::figures::Figures;
 use super::fleet::Fleet;
@@ -139,8 +139,11 @@ impl Driver {
         let reply = match question {
             Question::Peers {} => Reply::of(&self.figures()),
             Question::Rotate {} => return self.fleet.rotate(answer, &self.ring),
-            Question::Revoke { keys } => match keys.names() {
-                Ok(names) => self.fleet.revoke(names, &self.ring),
+            Question::Revoke { keys, wait } => match keys.names() {
+                Ok(names) => {
+                    let wait = Duration::from_millis(wait.unwrap_or(0)).min(LONGEST_WAIT);
+                    return self.fleet.revoke(names, wait, answer, &self.ring);
+                }
                 Err(error) => error,
             },
         };

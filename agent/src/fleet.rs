@@ -1,5 +1,7 @@
 //! How this host shares its keys: one of two ways, behind one interface for the agent's loop.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use tktrot::clock::Time;
 use tktrot::schedule::Policy;
@@ -133,11 +135,21 @@ impl Fleet {
         }
     }
 
-    /// Ends these keys, or all, in the whole fleet.
-    pub fn revoke(&mut self, names: Option<Vec<KeyName>>, ring: &HostRing) -> Reply {
+    /// Ends these keys, or all, in the whole fleet; the answer comes when every peer has said that
+    /// it has, or was waited for.
+    pub fn revoke(
+        &mut self,
+        names: Option<Vec<KeyName>>,
+        wait: Duration,
+        answer: oneshot::Sender<Reply>,
+        ring: &HostRing,
+    ) {
         match self {
-            Fleet::Nodes(nodes) => nodes.revoke(names, ring),
-            Fleet::Redis(redis) => redis.revoke(names, ring),
+            Fleet::Nodes(nodes) => nodes.revoke(names, wait, answer, ring),
+            Fleet::Redis(redis) => {
+                // Who no longer waits does not want to know.
+                let _ = answer.send(redis.revoke(names, ring));
+            }
         }
     }
 

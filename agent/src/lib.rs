@@ -13,6 +13,7 @@
 //! - [`fleet`]: how keys are shared, in one of two ways:
 //!   - [`nodes`]: every host's own, with peers through the [`mesh`], or with nobody
 //!   - [`redis`]: the same key for all
+//!   - [`revocation`]: one that somebody waits for
 //! - [`export`]: keeps the key files of servers that cannot load a plugin up to date
 //! - [`secrets`]: the files that hold the fleet secret
 //! - [`figures`]: what `tktrot peers` and the metrics report
@@ -33,6 +34,7 @@ mod nodes;
 mod notify;
 mod privileges;
 mod redis;
+mod revocation;
 mod ring;
 mod secrets;
 mod start;

@@ -3,22 +3,24 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::future;
+use std::mem::take;
 use std::time::Duration;
 
 use tktrot::clock::Time;
 use tktrot::schedule::{KeyTimes, Policy};
 use tktrot::secret::KeyName;
-use tktrot_fleet::message::{Facts, Message, NodeId, Offer, Refusal};
+use tktrot_fleet::message::{Facts, Grave, Message, NodeId, Offer, Refusal};
 use tktrot_fleet::node::Node;
 use tktrot_fleet::node::event::{Action, DropReason, Event, Note};
 use tktrot_fleet::node::limits::Limits;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::control::{Reply, Revoked, Rotated};
+use super::control::{Reply, Rotated};
 use super::figures::{Peer, Record, Sharing, State, Told};
 use super::journal::Once;
 use super::mesh::{Mesh, MeshEvent, PeerState, PeerStatus};
+use super::revocation::Revocation;
 use super::ring::{Act, Arrival, Change, HostRing, Secrets};
 
 /// What is still to be said at the end is said within this time.
@@ -38,7 +40,13 @@ pub struct Nodes {
     all_tried: bool,
     /// Who asked for a rotation that has not happened yet.
     rotations: Vec<oneshot::Sender<Reply>>,
+    /// Revocations that somebody waits for.
+    revocations: Vec<Revocation>,
+    /// Keys that an event has ended, and the graves that it has dug.
     revoked: usize,
+    buried: Vec<KeyName>,
+    /// What peers are still to be told that the ring knows: it does not know it yet.
+    unconfirmed: Vec<(NodeId, KeyName)>,
 }
 
 impl Nodes {
@@ -52,7 +60,10 @@ impl Nodes {
             record: Record::default(),
             said: Once::of_at_most(COMPLAINTS),
             rotations: Vec::new(),
+            revocations: Vec::new(),
             revoked: 0,
+            buried: Vec::new(),
+            unconfirmed: Vec::new(),
         }
     }
 
@@ -68,13 +79,47 @@ impl Nodes {
 
     /// What others changed in the ring.
     pub fn look(&mut self, ring: &HostRing) {
+        let (mut graves, mut events) = (Vec::new(), Vec::new());
         for change in ring.changes() {
-            let event = match change {
-                Change::Found(facts) => Event::Found(facts),
-                Change::Lost(name) => Event::Lost(name),
-            };
-            self.handle(event, ring);
+            match change {
+                Change::Buried(name, until) => graves.push(Grave { name, until }),
+                Change::Found(facts) => events.push(Event::Found(facts)),
+                Change::Lost(name) => events.push(Event::Lost(name)),
+            }
         }
+        if !graves.is_empty() {
+            self.handle(Event::Buried(graves), ring);
+        }
+        events.into_iter().for_each(|event| self.handle(event, ring));
+        self.confirm_what_is_buried(ring);
+        self.answer_revocations();
+    }
+
+    /// Tells peers what the ring has come to know since they asked.
+    fn confirm_what_is_buried(&mut self, ring: &HostRing) {
+        let up = &self.up;
+        self.unconfirmed.retain(|(peer, _)| up.contains(peer));
+        let (known, unknown) =
+            take(&mut self.unconfirmed).into_iter().partition(|(_, name)| ring.has_grave(name));
+        self.unconfirmed = unknown;
+        let mut by_peer: HashMap<NodeId, Vec<KeyName>> = HashMap::new();
+        for (peer, name) in known {
+            by_peer.entry(peer).or_default().push(name);
+        }
+        for (peer, names) in by_peer {
+            self.send(peer, Message::Buried(names), ring);
+        }
+    }
+
+    /// Answers those who wait for peers that have it by now, or have been waited for.
+    fn answer_revocations(&mut self) {
+        if self.revocations.is_empty() {
+            return;
+        }
+        let peers = self.mesh.as_ref().map(Mesh::peers).unwrap_or_default();
+        let over: Vec<_> =
+            self.revocations.extract_if(.., |revocation| revocation.is_over(&peers)).collect();
+        over.into_iter().for_each(|revocation| revocation.end(&peers));
     }
 
     /// Servers ask for other keys.
@@ -115,8 +160,13 @@ impl Nodes {
             }
             MeshEvent::Received { from, message, age, at } => {
                 let now = ring.now();
-                if let Message::Taken(names) = &message {
-                    self.record.answer(from, names, now);
+                match &message {
+                    Message::Taken(names) => self.record.answer(from, names, now),
+                    Message::Buried(names) => {
+                        let waiting = self.revocations.iter_mut();
+                        waiting.for_each(|revocation| revocation.acknowledge(from, names));
+                    }
+                    _ => {}
                 }
                 Event::Received { from, message, age: age.saturating_add(at.until(now)) }
             }
@@ -126,6 +176,7 @@ impl Nodes {
             }
         };
         self.handle(event, ring);
+        self.answer_revocations();
     }
 
     /// Asks for a new key; the answer comes when it encrypts.
@@ -142,12 +193,24 @@ impl Nodes {
         self.handle(Event::Rotate, ring);
     }
 
-    /// Ends these keys, or all, here and at all peers.
-    pub fn revoke(&mut self, names: Option<Vec<KeyName>>, ring: &HostRing) -> Reply {
-        self.revoked = 0;
+    /// Ends these keys, or all, here and at all peers; the answer comes when all have said that they
+    /// have it, or were waited for.
+    pub fn revoke(
+        &mut self,
+        names: Option<Vec<KeyName>>,
+        wait: Duration,
+        answer: oneshot::Sender<Reply>,
+        ring: &HostRing,
+    ) {
+        // What was revoked before is asked for again: somebody may have been missing.
+        let again = names.iter().flatten().copied().filter(|name| ring.has_grave(name));
+        let mut graves: HashSet<_> = again.collect();
+        (self.revoked, self.buried) = (0, Vec::new());
         let event = names.map_or(Event::RevokeAll, Event::Revoke);
         self.handle(event, ring);
-        Reply::of(&Revoked { keys: self.revoked, peers: self.up.len() })
+        graves.extend(take(&mut self.buried));
+        self.revocations.push(Revocation::new(self.revoked, graves, wait, answer));
+        self.answer_revocations();
     }
 
     /// A line for the service manager.
@@ -242,14 +305,30 @@ impl Nodes {
                 }
                 Action::Shorten(name, times) => ring.go_on(&mut act).shorten(name, &times),
                 Action::Erase(name) => ring.go_on(&mut act).erase(name),
+                Action::Bury(graves) => {
+                    let names = graves.iter().map(|grave| grave.name);
+                    for revocation in &mut self.revocations {
+                        revocation.extend(names.clone());
+                    }
+                    self.buried.extend(names);
+                    let act = ring.go_on(&mut act);
+                    graves.iter().for_each(|grave| act.bury(grave.name, grave.until));
+                }
+                Action::Send { to, message: Message::Buried(names) } => {
+                    // Only what is so: the ring may be somebody else's for the moment.
+                    let (known, unknown): (Vec<_>, Vec<_>) =
+                        names.into_iter().partition(|name| ring.has_grave(name));
+                    self.unconfirmed.extend(unknown.into_iter().map(|name| (to, name)));
+                    if !known.is_empty() {
+                        self.send(to, Message::Buried(known), ring);
+                    }
+                }
                 Action::Send { to, message } => {
                     if let Message::Keys(offers) = &message {
                         let now = ring.now();
                         offers.iter().for_each(|offer| self.record.tell(to, offer.name, now));
                     }
-                    if let Some(mesh) = &self.mesh {
-                        send(mesh, ring, to, message);
-                    }
+                    self.send(to, message, ring);
                 }
                 Action::Drop { peer, reason: DropReason::Silent(key) } => {
                     self.up.remove(&peer);
@@ -264,6 +343,12 @@ impl Nodes {
         }
         drop(act);
         notes.into_iter().for_each(|note| self.note(note));
+    }
+
+    fn send(&self, to: NodeId, message: Message<()>, ring: &HostRing) {
+        if let Some(mesh) = &self.mesh {
+            send(mesh, ring, to, message);
+        }
     }
 
     fn note(&mut self, note: Note) {
@@ -338,6 +423,7 @@ fn send(mesh: &Mesh, ring: &HostRing, to: NodeId, message: Message<()>) {
         Message::Revoked { keys, all } => Message::Revoked { keys, all },
         Message::Taken(names) => Message::Taken(names),
         Message::Refused(refused) => Message::Refused(refused),
+        Message::Buried(names) => Message::Buried(names),
         Message::Pull => Message::Pull,
         Message::Leaving => Message::Leaving,
     };

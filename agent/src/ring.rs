@@ -31,6 +31,8 @@ pub struct HostRing {
     node: NodeId,
     /// What the node knows of.
     known: RefCell<HashMap<KeyName, KeyTimes>>,
+    /// The graves that it knows of, each until when.
+    graves: RefCell<HashMap<KeyName, Time>>,
     /// What was to be done and could not: no key lives longer because of that, if it can be helped.
     owed: RefCell<Vec<Owed>>,
     /// Since when the lock has not been had.
@@ -43,6 +45,8 @@ pub enum Change {
     Found(Facts),
     /// This key is gone before its end.
     Lost(KeyName),
+    /// This key was revoked: until then a copy of it may live somewhere.
+    Buried(KeyName, Time),
 }
 
 /// A key that is to be put into the ring.
@@ -54,6 +58,8 @@ pub struct Arrival {
 enum Owed {
     Shorten(KeyName, KeyTimes),
     Erase(KeyName),
+    Bury(KeyName, Time),
+    RaiseFleet(u64, u64),
 }
 
 /// One act on the ring; the writer lock is held as long as it lives, if it could be had.
@@ -73,6 +79,7 @@ impl HostRing {
             view,
             node: NodeId(node),
             known: RefCell::default(),
+            graves: RefCell::default(),
             owed: RefCell::default(),
             refused_at: Cell::default(),
         }
@@ -138,6 +145,8 @@ impl HostRing {
                 match owed {
                     Owed::Shorten(name, times) => act.shorten(name, &times),
                     Owed::Erase(name) => act.erase(name),
+                    Owed::Bury(name, until) => act.bury(name, until),
+                    Owed::RaiseFleet(period, epoch) => act.raise_fleet(period, epoch),
                 }
             }
         }
@@ -149,8 +158,36 @@ impl HostRing {
         act.get_or_insert_with(|| self.act())
     }
 
-    /// What others changed: keys that servers made or an operator ended.
+    /// True if the ring knows that this key was revoked, and that was seen in it.
+    pub fn has_grave(&self, name: &KeyName) -> bool {
+        name.is_constant() || self.graves.borrow().contains_key(name)
+    }
+
+    /// The latest period and epoch of its fleet that the ring has seen. With Redis, a period is said by
+    /// its beginning: R may change.
+    pub fn fleet_seen(&self) -> (u64, u64) {
+        (self.keyring.ring().fleet_period(), self.keyring.ring().fleet_epoch())
+    }
+
+    /// What others changed: keys that servers made or an operator ended. What was revoked comes
+    /// first.
     pub fn changes(&self) -> Vec<Change> {
+        let mut changes = self.new_graves();
+        changes.append(&mut self.changed_keys());
+        changes
+    }
+
+    /// The graves that others have dug, and at the start all there are.
+    fn new_graves(&self) -> Vec<Change> {
+        let graves = self.view.graves();
+        let mut known = self.graves.borrow_mut();
+        let news = graves.iter().filter(|(name, until)| known.get(name) < Some(until));
+        let changes = news.map(|(name, until)| Change::Buried(*name, *until)).collect();
+        *known = graves.into_iter().collect();
+        changes
+    }
+
+    fn changed_keys(&self) -> Vec<Change> {
         let keys = self.view.keys();
         // After the look: a key that ended meanwhile was erased, not revoked.
         let now = self.now();
@@ -181,7 +218,11 @@ impl HostRing {
     }
 
     fn is_to_go(&self, name: &KeyName) -> bool {
-        self.owed.borrow().iter().any(|owed| matches!(owed, Owed::Erase(other) if other == name))
+        let goes = |owed: &Owed| match owed {
+            Owed::Erase(other) | Owed::Bury(other, _) => other == name,
+            Owed::Shorten(..) | Owed::RaiseFleet(..) => false,
+        };
+        self.owed.borrow().iter().any(goes)
     }
 
     /// The secrets of these keys, in memory that is wiped when they are dropped. There are none of
@@ -254,6 +295,7 @@ impl Act<'_> {
         governed.take(key).map_err(|error| match error {
             NotPublished::Full | NotPublished::NoMemory => Refusal::Full,
             NotPublished::Unusable => Refusal::Unusable,
+            NotPublished::Revoked => Refusal::Ended,
         })
     }
 
@@ -274,6 +316,29 @@ impl Act<'_> {
         match &self.governed {
             Some(governed) => drop(governed.erase(&name)),
             None => self.ring.owed.borrow_mut().push(Owed::Erase(name)),
+        }
+    }
+
+    /// Ends a key that was revoked, and lets the ring remember that until then.
+    pub fn bury(&self, name: KeyName, until: Time) {
+        let was_known = self.ring.known.borrow_mut().remove(&name).is_some();
+        let grave = self.ring.graves.borrow().get(&name).copied();
+        if !was_known && grave >= Some(until) {
+            return;
+        }
+        let Some(governed) = &self.governed else {
+            return self.ring.owed.borrow_mut().push(Owed::Bury(name, until));
+        };
+        if governed.bury(&name, until) {
+            self.ring.graves.borrow_mut().insert(name, until);
+        }
+    }
+
+    /// The fleet has come to this period and this epoch.
+    pub fn raise_fleet(&self, period: u64, epoch: u64) {
+        match &self.governed {
+            Some(governed) => governed.raise_fleet(period, epoch),
+            None => self.ring.owed.borrow_mut().push(Owed::RaiseFleet(period, epoch)),
         }
     }
 }

@@ -88,6 +88,15 @@ pub struct Tombstone {
     pub left: Duration,
 }
 
+/// A key that was revoked, on the clock of this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grave {
+    /// The key.
+    pub name: KeyName,
+    /// Until then a copy of it can live somewhere.
+    pub until: Time,
+}
+
 /// Why a node did not take a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Refusal {
@@ -130,6 +139,9 @@ pub enum Message<S> {
         /// Also those that the sender does not know.
         all: bool,
     },
+    /// The ring of the sender knows that these were revoked, and no longer has them: the answer to
+    /// [`Message::Revoked`].
+    Buried(Vec<KeyName>),
     /// Asks for all that the receiver holds, whoever made it.
     Pull,
     /// Keys of any node; not to be acknowledged.

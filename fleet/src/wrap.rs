@@ -11,10 +11,11 @@
 //! 53  begins                8
 //! 61  retires               8
 //! 69  ends                  8
-//! 77  flags                 4
-//! 81  nonce                12
-//! 93  AES key ‖ HMAC key   64     encrypted
-//! 157 tag                  16
+//! 77  epoch                 8
+//! 85  flags                 4
+//! 89  nonce                12
+//! 101 AES key ‖ HMAC key   64     encrypted
+//! 165 tag                  16
 //! ```
 
 use std::time::Duration;
@@ -33,9 +34,11 @@ use crate::redis::clock::RedisTime;
 use crate::redis::stored::{Flaw, Grave, Revoked, Slot, Stored, Terms, Turn, start_of};
 
 /// The version that this code writes and reads.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// The one before, which had no epoch, and its size.
+const FIRST: (u8, usize) = (1, 173);
 /// The bytes in clear before the nonce.
-const CLEAR: usize = 81;
+const CLEAR: usize = 89;
 const NONCE: usize = 12;
 const TAG: usize = 16;
 /// The size of a wrapped key.
@@ -74,7 +77,7 @@ impl Wrapping {
         assert!(!keys.is_empty(), "no fleet secret");
         let keys = keys.into_iter().map(|wraps| {
             let id = hmac(&PKey::hmac(wraps.expose())?, &[b"tktrot redis identity 1"])?;
-            let signs = hmac(&PKey::hmac(wraps.expose())?, &[b"tktrot redis revoke 1"])?;
+            let signs = hmac(&PKey::hmac(wraps.expose())?, &[b"tktrot redis revoke 2"])?;
             let id = *id.first_chunk().expect("an HMAC has 32 bytes");
             Ok(Key { id, wraps, signs: PKey::hmac(&*signs)? })
         });
@@ -131,7 +134,9 @@ impl Wrapping {
         match bytes.first() {
             None => return Err(Flaw::NoKey),
             Some(&VERSION) => {}
-            Some(version) if bytes.len() == SIZE => return Err(Flaw::Version(*version)),
+            Some(version) if bytes.len() == SIZE || (*version, bytes.len()) == FIRST => {
+                return Err(Flaw::Version(*version));
+            }
             Some(_) => return Err(Flaw::NoKey),
         }
         let bytes: &[u8; SIZE] = bytes.try_into().map_err(|_| Flaw::NoKey)?;
@@ -185,7 +190,7 @@ impl Wrapping {
         let mut record = [0; GRAVE];
         let (kind, number) = match grave.what {
             Revoked::Key(name) => (1, name.0),
-            Revoked::All(id) => (2, id),
+            Revoked::All(epoch) => (2, u128::from(epoch).to_be_bytes()),
         };
         record[0] = kind;
         record[1..17].copy_from_slice(&number);
@@ -201,7 +206,7 @@ impl Wrapping {
         let number = *record[1..].first_chunk()?;
         let what = match record[0] {
             1 => Revoked::Key(KeyName(number)),
-            2 => Revoked::All(number),
+            2 => Revoked::All(u64::try_from(u128::from_be_bytes(number)).ok()?),
             _ => return None,
         };
         let ends = RedisTime(u64::from_be_bytes(*record[17..].first_chunk()?));
@@ -243,6 +248,7 @@ fn clear(key: &Key, name: &KeyName, terms: &Terms) -> Vec<u8> {
         &since(terms.begins),
         &since(terms.retires),
         &since(terms.ends),
+        &terms.epoch.to_be_bytes(),
         &flags.to_be_bytes(),
     ];
     let clear = clear.concat();
@@ -258,7 +264,7 @@ fn read(bytes: &[u8; SIZE]) -> Option<([u8; 8], KeyName, Terms)> {
     let turn = Turn { period: number(25)?, number: short(33)? };
     let start = start_of(turn.period, rotate_every);
     let at = |at: usize| Some(RedisTime(start.0.wrapping_add(number(at)?)));
-    let flags = short(77)?;
+    let flags = short(85)?;
     if flags & !PLAIN != 0 {
         return None;
     }
@@ -269,6 +275,7 @@ fn read(bytes: &[u8; SIZE]) -> Option<([u8; 8], KeyName, Terms)> {
         begins: at(53)?,
         retires: at(61)?,
         ends: at(69)?,
+        epoch: number(77)?,
         plain: flags & PLAIN != 0,
     };
     Some((*bytes[1..].first_chunk()?, KeyName(*bytes[9..].first_chunk()?), terms))
@@ -313,6 +320,7 @@ mod tests {
             begins: start,
             retires: start.after(R),
             ends: start.after(3 * R),
+            epoch: 5,
             plain: true,
         }
     }
@@ -376,14 +384,17 @@ mod tests {
         assert_eq!(flaw(&web, Slot::Kept(KeyName([9; 16])), &bytes, R), Flaw::Misplaced);
         assert_eq!(flaw(&web, SLOT, &bytes, R / 2), Flaw::Rotation(R));
         let mut newer = bytes;
-        newer[0] = 2;
-        assert_eq!(flaw(&web, SLOT, &newer, R), Flaw::Version(2));
+        newer[0] = 3;
+        assert_eq!(flaw(&web, SLOT, &newer, R), Flaw::Version(3));
+        let mut older = vec![0; FIRST.1];
+        older[0] = FIRST.0;
+        assert_eq!(flaw(&web, SLOT, &older, R), Flaw::Version(1));
     }
 
     #[test]
     fn only_who_has_the_secret_revokes() {
         let (web, both) = (wrapping("web", &[1]), wrapping("web", &[2, 1]));
-        for what in [Revoked::Key(name()), Revoked::All([7; 16])] {
+        for what in [Revoked::Key(name()), Revoked::All(7)] {
             let grave = Grave { what, ends: RedisTime(12345) };
             let record = web.record(&grave).unwrap();
             assert_eq!(web.recorded(&record), Some(grave));

@@ -16,7 +16,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use super::layout::{
-    BUCKETS, Capacity, FIRST_SLOTS, Header, LOCK_ABI, MAGIC, MAJOR, MAX_CAPACITY, SIZE,
+    BUCKETS, Capacity, FIRST_SLOTS, GRAVES_AT, Header, LOCK_ABI, MAGIC, MAJOR, MAX_CAPACITY,
+    MAX_GRAVES, SIZE,
 };
 use super::map::Mapping;
 use super::refused::{Reason, Refused, Task};
@@ -188,8 +189,8 @@ impl Place {
     }
 
     /// Whether the header of a file is that of a ring of this version, made as this file.
-    /// Returns how many of its slots have memory.
-    pub(super) fn check_head(&self, file: &File) -> Result<u32, Refused> {
+    /// Returns how many of its slots have memory, and how many graves have been in use.
+    pub(super) fn check_head(&self, file: &File) -> Result<(u32, u32), Refused> {
         let size = self.size_of(file)?;
         let head = Mapping::to_read(file.as_fd(), size_of::<Header>())
             .map_err(|error| self.failed(Task::Map, error))?;
@@ -213,24 +214,30 @@ impl Place {
         if !(FIRST_SLOTS..=MAX_CAPACITY).contains(&head.slots) {
             return Err(self.refused(Reason::Slots(head.slots)));
         }
-        // A later minor version may have more at its end.
-        if size < SIZE as u64 || head.size != size {
+        // The first minor version had nothing behind the slots; a later one may have more at its
+        // end.
+        let is_long_enough = size >= SIZE as u64 || size == GRAVES_AT as u64;
+        if !is_long_enough || head.size != size {
             return Err(self.refused(Reason::Size(size)));
+        }
+        let most = if size < SIZE as u64 { 0 } else { MAX_GRAVES };
+        if head.graves > most {
+            return Err(self.refused(Reason::Graves(head.graves)));
         }
         let here = origin_of(file).map_err(|error| self.failed(Task::Stat, error))?;
         if !head.origin.may_be(here) {
             return Err(self.refused(Reason::Copy));
         }
-        Ok(head.slots)
+        Ok((head.slots, head.graves))
     }
 
     /// Takes the memory now, holes of a sparse copy included: on a full tmpfs
     /// the access to a page that is not there would be a SIGBUS.
-    pub(super) fn reserve(&self, file: &File, len: usize) -> Result<(), Refused> {
+    pub(super) fn reserve(&self, file: &File, from: usize, len: usize) -> Result<(), Refused> {
         // tmpfs gives up as soon as a signal is pending, and servers get signals.
         let taken = uninterrupted(|| {
             // SAFETY: fallocate only takes a descriptor of ours and numbers.
-            unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, len as libc::off_t) }
+            unsafe { libc::fallocate(file.as_raw_fd(), 0, from as libc::off_t, len as libc::off_t) }
         });
         taken.map(drop).map_err(|error| self.failed(Task::Reserve, error))
     }
@@ -441,6 +448,7 @@ struct HeaderFacts {
     capacity: u32,
     buckets: u32,
     slots: u32,
+    graves: u32,
     origin: Origin,
 }
 
@@ -458,6 +466,7 @@ impl HeaderFacts {
             capacity: header.capacity.load(Ordering::Relaxed),
             buckets: header.buckets.load(Ordering::Relaxed),
             slots: header.slots.load(Ordering::Relaxed),
+            graves: header.graves.load(Ordering::Relaxed),
             origin: Origin::told_by(header),
         }
     }

@@ -2,12 +2,12 @@
 //! compile time. All programs that map a ring agree on nothing but this file.
 //!
 //! ```text
-//! 0        1 KiB                 17 KiB                  33 KiB        41 KiB      49 KiB
-//! │ Header │ 128 × Block (stats) │ 8192 × bucket head, u16 │ 64 × Member │ 64 × Gate │ Slot, Slot, …
+//! 0        1 KiB                 17 KiB                  33 KiB        41 KiB      49 KiB        2097 KiB
+//! │ Header │ 128 × Block (stats) │ 8192 × bucket head, u16 │ 64 × Member │ 64 × Gate │ Slot, Slot, … │ Grave, Grave, …
 //! ```
 //!
-//! Slots come last, and the file is as long as the most of them: memory is taken for the
-//! first at once, and for the others when keys need it ([`super::Ring`]).
+//! Slots and graves come last, and the file is as long as the most of them: memory is taken for
+//! the first at once, and for the others when they are needed ([`super::Ring`]).
 //!
 //! Every word is an atomic: processes read while another one writes.
 
@@ -25,7 +25,9 @@ pub const MAGIC: u64 = u64::from_le_bytes(*b"tktrot\0\x01");
 /// left to the libraries of that: [`super::versions`].
 pub const MAJOR: u32 = 2;
 /// What has been put where libraries of the same major version do not look.
-const MINOR: u32 = 0;
+///
+/// 1: graves, and how far the fleet's periods have come.
+const MINOR: u32 = 1;
 /// Both, as the header has them.
 pub const VERSION: u32 = MAJOR | MINOR << 16;
 
@@ -44,6 +46,10 @@ pub const MAX_CAPACITY: u32 = 16384;
 pub const FIRST_SLOTS: u32 = if cfg!(loom) { 1 } else { 64 };
 /// How many more get it at a time: a page of them.
 pub const MORE_SLOTS: u32 = if cfg!(loom) { 1 } else { 32 };
+/// The most names of revoked keys that a ring remembers.
+pub const MAX_GRAVES: u32 = 16384;
+/// How many of them get memory at a time, the first of them from the start: a page.
+pub const MORE_GRAVES: u32 = 128;
 /// Heads of the lookup chains: a power of two.
 pub const BUCKETS: usize = if cfg!(loom) { 1 } else { 8192 };
 /// How many processes count on a cache line of their own.
@@ -104,7 +110,9 @@ pub struct Header {
     pub severed: AtomicU32,
     /// How many slots have memory.
     pub slots: AtomicU32,
-    pub(super) _pad0: AtomicU64,
+    /// How many graves have been in use; those behind them are not to be touched.
+    pub graves: AtomicU32,
+    pub(super) _pad0: AtomicU32,
 
     /// The slots of the node's line, oldest first: four times slot + 1 in 16 bits, 0 for none.
     pub line: AtomicU64,
@@ -112,7 +120,11 @@ pub struct Header {
     pub deadline: AtomicU64,
     /// Until then an agent governs the ring; in the past, or 0: none does.
     pub governed_until: AtomicU64,
-    pub(super) _pad1: [AtomicU64; 13],
+    /// The latest period of its fleet that the ring has seen; it only moves forward.
+    pub fleet_period: AtomicU64,
+    /// As `fleet_period`, of the epoch.
+    pub fleet_epoch: AtomicU64,
+    pub(super) _pad1: [AtomicU64; 11],
 
     /// Keys published by this node.
     pub rotations: AtomicU64,
@@ -162,6 +174,18 @@ pub struct Slot {
     pub aes: [AtomicU64; SECRET_WORDS],
     /// The HMAC-SHA-256 key.
     pub hmac: [AtomicU64; SECRET_WORDS],
+}
+
+/// The name of a key that was revoked. Between an odd and the next even value of `seq` it is
+/// being written.
+#[repr(C, align(32))]
+pub struct Grave {
+    /// Even: as written. Odd: a writer is at it, or died at it.
+    pub seq: AtomicU64,
+    /// The key's name; zero: the grave is empty.
+    pub name: [AtomicU64; NAME_WORDS],
+    /// Until then a copy of the key may live somewhere.
+    pub until: AtomicU64,
 }
 
 /// [`Slot::node`] of a key that came out of a file; no node has this id.
@@ -249,9 +273,12 @@ const _: () = {
     assert!(offset_of!(Header, removed) == 100);
     assert!(offset_of!(Header, severed) == 104);
     assert!(offset_of!(Header, slots) == 108);
+    assert!(offset_of!(Header, graves) == 112);
     assert!(offset_of!(Header, line) == 120);
     assert!(offset_of!(Header, deadline) == 128);
     assert!(offset_of!(Header, governed_until) == 136);
+    assert!(offset_of!(Header, fleet_period) == 144);
+    assert!(offset_of!(Header, fleet_epoch) == 152);
     assert!(offset_of!(Header, rotations) == 248);
     assert!(offset_of!(Header, generator_failures) == 256);
     assert!(offset_of!(Header, repairs) == 264);
@@ -273,6 +300,11 @@ const _: () = {
     assert!(offset_of!(Slot, decrypt_until) == 56);
     assert!(offset_of!(Slot, aes) == 64);
     assert!(offset_of!(Slot, hmac) == 96);
+
+    assert!(size_of::<Grave>() == 32 && align_of::<Grave>() == 32);
+    assert!(offset_of!(Grave, seq) == 0);
+    assert!(offset_of!(Grave, name) == 8);
+    assert!(offset_of!(Grave, until) == 24);
 
     assert!(size_of::<Block>() == 128 && align_of::<Block>() == 128);
     assert!(offset_of!(Block, owner) == 0);
@@ -306,8 +338,10 @@ pub const MEMBERS_AT: usize = BUCKETS_AT + BUCKETS * size_of::<AtomicU16>();
 pub const GATES_AT: usize = MEMBERS_AT + MEMBERS * size_of::<Member>();
 /// Offset of the slots.
 pub const SLOTS_AT: usize = GATES_AT + GATES * size_of::<Gate>();
+/// Offset of the graves. A ring of the first minor version ends here.
+pub const GRAVES_AT: usize = bytes_of(MAX_CAPACITY);
 /// Bytes of the whole ring, most of which it never has.
-pub const SIZE: usize = bytes_of(MAX_CAPACITY);
+pub const SIZE: usize = GRAVES_AT + MAX_GRAVES as usize * size_of::<Grave>();
 
 /// Bytes of a ring in which so many slots have memory.
 pub const fn bytes_of(slots: u32) -> usize {
@@ -319,6 +353,8 @@ const _: () = {
     assert!(MEMBERS_AT.is_multiple_of(128) && GATES_AT.is_multiple_of(128));
     assert!(SLOTS_AT == 49 << 10);
     assert!(bytes_of(FIRST_SLOTS) < 60 << 10);
+    assert!(GRAVES_AT.is_multiple_of(128));
+    assert!(MORE_GRAVES as usize * size_of::<Grave>() == 4096);
 };
 
 /// The most keys that may be in a ring: what keeps one from growing without end.

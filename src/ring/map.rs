@@ -8,10 +8,10 @@ use std::ptr::{self, NonNull};
 
 #[cfg(not(loom))]
 use super::layout::{
-    BLOCKS, BLOCKS_AT, BUCKETS_AT, Block, Capacity, Header, MEMBERS, MEMBERS_AT, Member, SIZE,
-    SLOTS_AT,
+    BLOCKS, BLOCKS_AT, BUCKETS_AT, Block, Capacity, GRAVES_AT, Header, MAX_GRAVES, MEMBERS,
+    MEMBERS_AT, Member, SIZE, SLOTS_AT,
 };
-use super::layout::{BUCKETS, MAX_CAPACITY, Slot};
+use super::layout::{BUCKETS, Grave, MAX_CAPACITY, Slot};
 #[cfg(not(any(loom, miri)))]
 use super::layout::{GATES, GATES_AT, Gate};
 #[cfg(not(loom))]
@@ -205,6 +205,12 @@ impl Memory {
         self.part(SLOTS_AT, MAX_CAPACITY as usize)
     }
 
+    /// Room for graves. Only what has memory may be touched: [`Memory::graves`].
+    #[inline]
+    pub fn all_graves(&self) -> &[Grave] {
+        self.part(GRAVES_AT, MAX_GRAVES as usize)
+    }
+
     /// What processes tell of themselves.
     #[inline]
     pub fn members(&self) -> &[Member] {
@@ -246,6 +252,14 @@ impl Memory {
     pub fn slots(&self) -> &[Slot] {
         let slots = self.all_slots();
         &slots[..slots.len().min(self.slots_with_memory() as usize)]
+    }
+
+    /// The graves that have been in use.
+    pub fn graves(&self) -> &[Grave] {
+        // Acquire pairs with the Release of who counts one more, and has taken memory for it.
+        let used = self.header().graves.load(Ordering::Acquire) as usize;
+        let graves = self.all_graves();
+        &graves[..graves.len().min(used)]
     }
 
     /// The head of the lookup chain that a name belongs to. Names are random,

@@ -6,6 +6,7 @@
 //! - [`map`]: its memory, locked and undumpable, as the parts that the layout has
 //! - [`key`]: a key out of a ring; [`seqlock`]: how a slot is read without a lock, and written
 //! - `reader`: lookup without a lock
+//! - [`graves`]: the names of revoked keys, which nobody brings back
 //! - [`lock`]: the right to write
 //! - [`life`]: which processes live, who leads the upkeep, and whether an agent governs the ring
 //! - [`stats`]: counters, a cache line for each thread
@@ -23,6 +24,7 @@
 
 pub mod asks;
 pub mod file;
+pub mod graves;
 pub mod key;
 pub mod layout;
 pub mod life;

@@ -13,7 +13,7 @@ use super::map::{Mapping, Memory};
 use super::mutex::RobustMutex;
 use super::refused::{Reason, Refused, Task};
 use super::removal;
-use super::ring::{Made, Ring, needed, random_number};
+use super::ring::{Made, Ring, needed, needed_for_graves, random_number};
 use super::versions::Older;
 use super::view::View;
 use super::writer::Writer;
@@ -139,7 +139,9 @@ impl Place {
             return Err(self.refused(Reason::FileSizeLimit));
         }
         file.set_len(SIZE as u64).map_err(|error| self.failed(Task::Reserve, error))?;
-        self.reserve(file, bytes_of(FIRST_SLOTS))?;
+        self.reserve(file, 0, bytes_of(FIRST_SLOTS))?;
+        let (from, len) = needed_for_graves(0);
+        self.reserve(file, from, len)?;
         let mapping =
             Mapping::of_file(file.as_fd(), SIZE).map_err(|error| self.failed(Task::Map, error))?;
         let ring = Ring::new(Memory::new(mapping));
@@ -167,9 +169,13 @@ impl Place {
     fn map(&self, file: &File) -> Result<Ring, Refused> {
         self.size_of(file)?;
         // The header's page first: it tells how much of the rest has memory.
-        self.reserve(file, size_of::<Header>())?;
-        let slots = self.check_head(file)?;
-        self.reserve(file, needed(slots))?;
+        self.reserve(file, 0, size_of::<Header>())?;
+        let (slots, graves) = self.check_head(file)?;
+        self.reserve(file, 0, needed(slots))?;
+        if self.size_of(file)? >= SIZE as u64 {
+            let (from, len) = needed_for_graves(graves);
+            self.reserve(file, from, len)?;
+        }
         let mapping =
             Mapping::of_file(file.as_fd(), SIZE).map_err(|error| self.failed(Task::Map, error))?;
         Ok(Ring::new(Memory::new(mapping)))

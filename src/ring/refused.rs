@@ -58,6 +58,8 @@ pub enum Reason {
     TooShort(u64),
     /// The file has so many bytes.
     Size(u64),
+    /// So many names of revoked keys have been in it.
+    Graves(u32),
     /// It was made as another file.
     Copy,
     /// One of its locks is not one.
@@ -151,6 +153,9 @@ impl fmt::Display for Reason {
             }
             Reason::Slots(keys) => {
                 write!(f, "it has memory for {keys} keys, which no ring has; {REMEDY}")
+            }
+            Reason::Graves(graves) => {
+                write!(f, "it has room for {graves} revoked keys, which no ring has; {REMEDY}")
             }
             Reason::TooShort(size) => write!(f, "it has the wrong size ({size} bytes)"),
             Reason::Size(size) => write!(f, "it has the wrong size ({size} bytes, not {SIZE})"),

@@ -11,10 +11,11 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use super::asks::{Ask, Asker, Asks, Settings, Traits};
+use super::graves::Graves;
 use super::key::Key;
 use super::layout::{
-    self, BUCKETS, Block, Capacity, FIRST_SLOTS, Header, MAX_CAPACITY, MORE_SLOTS, SIZE, Slot,
-    bytes_of,
+    self, BUCKETS, Block, Capacity, FIRST_SLOTS, GRAVES_AT, Grave, Header, MAX_CAPACITY,
+    MAX_GRAVES, MORE_GRAVES, MORE_SLOTS, SIZE, Slot, bytes_of,
 };
 use super::life::{Lives, Shown};
 use super::lock::{Holder, Lock};
@@ -233,6 +234,48 @@ impl Ring {
         Ok(())
     }
 
+    /// Takes memory for one more grave: for a writer who found every one taken. False if there
+    /// is none, or no room: a ring of the first minor version has none at all.
+    pub(super) fn grow_graves(&self) -> bool {
+        let header = self.header();
+        let used = header.graves.load(Ordering::Relaxed);
+        let more = self.memory.all_graves().get(used as usize..).unwrap_or_default();
+        if more.is_empty() || header.size.load(Ordering::Relaxed) < SIZE as u64 {
+            return false;
+        }
+        // The first have memory since the ring was made.
+        if used != 0 && used.is_multiple_of(MORE_GRAVES) {
+            let page = &more[..MORE_GRAVES as usize];
+            if process::is_confined() || reserve_graves(page).is_err() {
+                return false;
+            }
+        }
+        // Release: who counts it finds its memory taken.
+        put32(&header.graves, used + 1, Ordering::Release);
+        true
+    }
+
+    /// The names of keys that were revoked, and until when a copy of each may live somewhere: none
+    /// of them may come back before. In no order.
+    pub fn graves(&self) -> Vec<(KeyName, Time)> {
+        Graves(&self.memory).all()
+    }
+
+    /// True if the key of that name was revoked, and a copy of it may still live somewhere.
+    pub fn is_buried(&self, name: &KeyName) -> bool {
+        Graves(&self.memory).of(name).is_some()
+    }
+
+    /// The latest period of its fleet that this ring has seen.
+    pub fn fleet_period(&self) -> u64 {
+        self.header().fleet_period.load(Ordering::Relaxed)
+    }
+
+    /// The latest epoch of its fleet that this ring has seen.
+    pub fn fleet_epoch(&self) -> u64 {
+        self.header().fleet_epoch.load(Ordering::Relaxed)
+    }
+
     /// [`Ring::lock`] and [`Ring::hide`]; if one fails, the other is done all the same.
     pub fn protect(&self) -> io::Result<()> {
         let hidden = self.hide();
@@ -431,6 +474,13 @@ pub(super) fn needed(slots: u32) -> usize {
     bytes_of(slots.clamp(FIRST_SLOTS, MAX_CAPACITY))
 }
 
+/// Where the graves are, and how many bytes of them must have memory before they are used: those
+/// that have been in use, and the first page.
+pub(super) fn needed_for_graves(used: u32) -> (usize, usize) {
+    let graves = used.clamp(MORE_GRAVES, MAX_GRAVES).next_multiple_of(MORE_GRAVES);
+    (GRAVES_AT, graves as usize * size_of::<Grave>())
+}
+
 /// A page has more bytes than these slots: they are on one or two of them, on that of the
 /// first and that of the last.
 #[cfg(not(any(loom, miri)))]
@@ -442,6 +492,18 @@ fn reserve(slots: &[Slot]) -> io::Result<()> {
 
 #[cfg(any(loom, miri))]
 fn reserve(_: &[Slot]) -> io::Result<()> {
+    Ok(())
+}
+
+/// They are as long as a page, so they are on one or two of them.
+#[cfg(not(any(loom, miri)))]
+fn reserve_graves(graves: &[Grave]) -> io::Result<()> {
+    let ends = graves.first().into_iter().chain(graves.last());
+    ends.map(|grave| &grave.seq).try_for_each(touch)
+}
+
+#[cfg(any(loom, miri))]
+fn reserve_graves(_: &[Grave]) -> io::Result<()> {
     Ok(())
 }
 

@@ -176,7 +176,7 @@ impl Slot {
     }
 }
 
-fn copy_words(words: &[AtomicU64], bytes: &mut [u8]) {
+pub(super) fn copy_words(words: &[AtomicU64], bytes: &mut [u8]) {
     for (word, chunk) in words.iter().zip(bytes.chunks_exact_mut(8)) {
         chunk.copy_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());
     }
@@ -238,7 +238,7 @@ fn flags_of(key: &KeyFacts) -> u32 {
     flag(key.plain, PLAIN) | flag(key.aes_128, AES_128)
 }
 
-fn put_bytes(words: &[AtomicU64], bytes: &[u8]) {
+pub(super) fn put_bytes(words: &[AtomicU64], bytes: &[u8]) {
     for (word, chunk) in words.iter().zip(bytes.chunks_exact(8)) {
         let value = u64::from_le_bytes(chunk.try_into().expect("chunks of 8"));
         put64(word, value, Ordering::Relaxed);

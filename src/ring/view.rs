@@ -110,6 +110,16 @@ impl View {
         keys
     }
 
+    /// As [`Ring::graves`].
+    pub fn graves(&self) -> Vec<(KeyName, Time)> {
+        self.ring.graves()
+    }
+
+    /// As [`Ring::is_buried`].
+    pub fn is_buried(&self, name: &KeyName) -> bool {
+        self.ring.is_buried(name)
+    }
+
     /// Reads the key of that name, secrets included; false if there is none. For export.
     pub fn read(&self, name: &KeyName, key: &mut Key) -> bool {
         self.ring.find(name, key)

@@ -13,6 +13,7 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 use std::time::Duration;
 
+use super::graves::{Burial, Graves};
 use super::key::{Key, KeyFacts};
 use super::layout::{Capacity, LINE, Slot};
 use super::lock::{Lock, NotLocked, Taken};
@@ -58,6 +59,8 @@ pub enum NotPublished {
     NoMemory,
     /// The name or a secret is already in the ring, or is no key at all.
     Unusable,
+    /// It was revoked: see [`Writer::bury`].
+    Revoked,
 }
 
 /// What no sound writer leaves behind.
@@ -75,6 +78,8 @@ pub enum Defect {
     Line,
     /// A key is in no lookup chain.
     Unlinked,
+    /// A grave is being written, and nobody writes.
+    Grave,
 }
 
 impl fmt::Display for Defect {
@@ -86,6 +91,7 @@ impl fmt::Display for Defect {
             Defect::Chain => "a lookup chain is corrupt",
             Defect::Line => "the line names an empty slot",
             Defect::Unlinked => "a key is in no lookup chain",
+            Defect::Grave => "the name of a revoked key is being written while nobody writes",
         })
     }
 }
@@ -160,6 +166,9 @@ impl Writer<'_> {
         if key.name.is_constant() || key.is_weak() || self.has_any_of(key) {
             return Err(NotPublished::Unusable);
         }
+        if self.ring.is_buried(&key.name) {
+            return Err(NotPublished::Revoked);
+        }
         let index = self.free_slot()?;
         let slot = &self.ring.memory.slots()[index];
         let head = &self.ring.memory.buckets()[self.ring.memory.bucket(&key.name)];
@@ -211,6 +220,33 @@ impl Writer<'_> {
         let slot = &self.ring.memory.slots()[index];
         self.unlink(index);
         seqlock::wipe(slot);
+    }
+
+    /// Remembers that the key of that name was revoked, until no copy of it can live anywhere: so
+    /// long nobody brings it back. The key itself is to be erased by whoever calls, in the same
+    /// act; if that dies before, the next writer does.
+    pub fn bury(&self, name: &KeyName, until: Time) -> Burial {
+        Graves(&self.ring.memory).bury(name, until, || self.ring.grow_graves())
+    }
+
+    /// As [`Ring::is_buried`].
+    pub fn is_buried(&self, name: &KeyName) -> bool {
+        self.ring.is_buried(name)
+    }
+
+    /// Forgets the revoked keys of which no copy can live any more.
+    pub fn sweep_graves(&self, now: Time) {
+        Graves(&self.ring.memory).sweep(now);
+    }
+
+    /// The fleet has come to this period: the ring never goes back behind it.
+    pub fn raise_fleet_period(&self, period: u64) {
+        raise(&self.ring.header().fleet_period, period);
+    }
+
+    /// As [`Writer::raise_fleet_period`], for the epoch.
+    pub fn raise_fleet_epoch(&self, epoch: u64) {
+        raise(&self.ring.header().fleet_epoch, epoch);
     }
 
     /// Names the keys, by slot and oldest first, that encrypt one after the
@@ -270,7 +306,7 @@ impl Writer<'_> {
         put64(&self.ring.header().governed_until, until.0, Ordering::Relaxed);
     }
 
-    /// Erases every key. Nobody governs the ring any more.
+    /// Erases every key. Nobody governs the ring any more. What was revoked stays so.
     pub fn clear(&self) {
         self.set_lease(Time(0));
         self.set_line(&[]);
@@ -315,7 +351,11 @@ impl Writer<'_> {
         if line.any(|link| self.ring.memory.slot(link).is_none_or(Slot::is_empty)) {
             return Some(Defect::Line);
         }
-        (linked != used).then_some(Defect::Unlinked)
+        if linked != used {
+            return Some(Defect::Unlinked);
+        }
+        let graves = Graves(&self.ring.memory);
+        graves.are_being_written().then_some(Defect::Grave)
     }
 
     /// Takes the keys of an older ring that are not here yet, and erases those of its node that
@@ -356,7 +396,7 @@ impl Writer<'_> {
     }
 
     /// Wipes what a dead writer left unfinished: the slots in no chain. Those
-    /// in a chain are complete.
+    /// in a chain are complete. A key that was buried was about to be erased.
     fn repair(&self) {
         let mut linked = vec![false; self.ring.memory.slots().len()];
         for head in self.ring.memory.buckets() {
@@ -371,6 +411,13 @@ impl Writer<'_> {
         for (slot, linked) in self.ring.memory.slots().iter().zip(linked) {
             if !linked && (!slot.is_empty() || slot.is_being_written()) {
                 seqlock::wipe(slot);
+            }
+        }
+        let graves = Graves(&self.ring.memory);
+        graves.repair();
+        for entry in self.entries() {
+            if graves.of(&entry.name).is_some() {
+                self.erase(entry.index);
             }
         }
         self.ring.header().repairs.fetch_add(1, Ordering::Relaxed);
@@ -415,6 +462,12 @@ impl Writer<'_> {
             }
             before = self.ring.memory.slot(next);
         }
+    }
+}
+
+fn raise(word: &AtomicU64, value: u64) {
+    if word.load(Ordering::Relaxed) < value {
+        put64(word, value, Ordering::Relaxed);
     }
 }
 

@@ -115,6 +115,20 @@ impl<C: Clock> Governed<'_, C> {
         true
     }
 
+    /// Erases a key that was revoked, if it is there, and lets the ring remember until then that it
+    /// was. True if the ring does.
+    pub fn bury(&self, name: &KeyName, until: Time) -> bool {
+        let is_done = self.keyring.bury(&self.writer, name, until);
+        self.erase(name);
+        is_done
+    }
+
+    /// The fleet has come to this period and this epoch; neither ever goes back.
+    pub fn raise_fleet(&self, period: u64, epoch: u64) {
+        self.writer.raise_fleet_period(period);
+        self.writer.raise_fleet_epoch(epoch);
+    }
+
     /// Ends the lease: from now on servers rotate themselves.
     pub fn release(self) {
         self.writer.set_lease(Time(0));

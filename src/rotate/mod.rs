@@ -13,6 +13,7 @@ use crate::config::values::Written;
 use crate::log::OnceOnly;
 use crate::ring::Ring;
 use crate::ring::asks::Traits;
+use crate::ring::graves::Burial;
 use crate::ring::key::Key;
 use crate::ring::lock::{NotLocked, PATIENCE};
 use crate::ring::seqlock::Located;
@@ -99,6 +100,7 @@ pub struct Keyring<C: Clock = BootClock> {
     evicting: OnceOnly,
     lock_broken: OnceOnly,
     no_memory: OnceOnly,
+    forgetting: OnceOnly,
     /// How many slots had memory then.
     short_with: AtomicU32,
     unlocked: OnceOnly,
@@ -120,6 +122,7 @@ impl<C: Clock> Keyring<C> {
             evicting: OnceOnly::new(),
             lock_broken: OnceOnly::new(),
             no_memory: OnceOnly::new(),
+            forgetting: OnceOnly::new(),
             short_with: AtomicU32::new(0),
             unlocked: OnceOnly::new(),
             clock_failing: OnceOnly::new(),
@@ -389,11 +392,29 @@ impl<C: Clock> Keyring<C> {
         self.ring.sever();
         self.align(&writer, now, &old);
         for entry in &old {
+            self.bury(&writer, &entry.name, self.policy().last_copy(&entry.times));
             writer.erase(entry.index);
         }
         let made = made.unwrap_or_else(make);
         self.tend_with(&writer, now, generator);
         made.map(|()| old.iter().map(|entry| entry.name).collect())
+    }
+
+    /// Lets the ring remember that a key was revoked, for as long as a copy of it may live. False if
+    /// it has no room for that.
+    fn bury(&self, writer: &Writer<'_>, name: &KeyName, until: Time) -> bool {
+        let (forgotten, is_done) = match writer.bury(name, until) {
+            Burial::Done => return true,
+            Burial::InPlaceOf(other) => (other, true),
+            Burial::NoRoom => (*name, false),
+        };
+        if self.forgetting.first() {
+            warning!(
+                "the ring has no room to remember more revoked keys: whoever has a copy of key \
+                 {forgotten} can bring it back, until it ends; revoke it again then"
+            );
+        }
+        is_done
     }
 
     /// For when this process has no more use for the ring: erases every key,
@@ -436,6 +457,7 @@ impl<C: Clock> Keyring<C> {
                 writer.erase(entry.index);
             }
         }
+        writer.sweep_graves(now);
         let deadline = match self.ring.governed(now) {
             Some(left) => self.governed_deadline(writer, now + left),
             None => self.step(writer, now, generator),
@@ -597,7 +619,7 @@ impl<C: Clock> Keyring<C> {
                 Ok(key.name)
             }
             // A repeated or constant draw: as bad as none.
-            Err(NotPublished::Unusable) => Err(self.generator_failed(now)),
+            Err(NotPublished::Unusable | NotPublished::Revoked) => Err(self.generator_failed(now)),
             Err(NotPublished::Full) => {
                 self.ring.note_problem(Problem::Full, now);
                 Err(Failure::Full)

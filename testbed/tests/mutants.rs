@@ -28,6 +28,7 @@ const MUTANTS: [&str; 26] = [
     "one-certificate-bound",
     "reference-not-held",
     "revoked-key-inherited",
+    "revoked-key-taken",
     "scope-part-dropped",
     "silent-leader",
     "skipped-sequence-check",

@@ -7,8 +7,8 @@ use std::sync::OnceLock;
 use testbed::RingDir;
 use testbed::client::{Client, TlsVersion};
 use tktrot::ring::layout::{
-    AES_128, BLOCKS_AT, BUCKETS_AT, FIRST_SLOTS, GATES_AT, Gate, Header, MAX_CAPACITY, MEMBERS_AT,
-    Member, SLOTS_AT, Slot, bytes_of,
+    AES_128, BLOCKS_AT, BUCKETS_AT, FIRST_SLOTS, GATES_AT, Gate, Header, MAX_CAPACITY, MAX_GRAVES,
+    MEMBERS_AT, Member, SLOTS_AT, Slot, bytes_of,
 };
 
 use crate::files::write_ring;
@@ -110,6 +110,11 @@ fn a_capacity_that_cannot_be() -> Result<()> {
     for slots in [0, FIRST_SLOTS - 1, MAX_CAPACITY + 1, u32::MAX] {
         let reason = format!("it has memory for {slots} keys");
         scribbled(at..at + 4, &slots.to_ne_bytes(), &reason)?;
+    }
+    let at = offset_of!(Header, graves);
+    for graves in [MAX_GRAVES + 1, u32::MAX] {
+        let reason = format!("it has room for {graves} revoked keys");
+        scribbled(at..at + 4, &graves.to_ne_bytes(), &reason)?;
     }
     let at = offset_of!(Header, size);
     scribbled(at..at + 8, &[0xff; 8], "it has the wrong size")

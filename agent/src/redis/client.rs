@@ -4,13 +4,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use redis::aio::MultiplexedConnection;
 use redis::{PushInfo, PushKind, RedisResult, cmd};
-use tktrot::clock::{BootClock, Clock};
-use tktrot_fleet::redis::clock::ClockReading;
+use tktrot::clock::{BootClock, Clock, nanos};
+use tktrot_fleet::redis::clock::{ClockReading, RedisTime};
 use tktrot_fleet::redis::event::Mark;
 use tktrot_fleet::redis::stored::Turn;
 use tokio::sync::{Notify, mpsc};
@@ -159,6 +159,10 @@ impl Keeper {
         if let Err(error) = connection.subscribe(self.options.names.channel()).await {
             return End::Failed(error.into());
         }
+        // Or it would be up and down again, up and down.
+        if let Err(error) = self.options.names.try_writing(&mut connection).await {
+            return End::Failed(anyhow!("Redis at {address} stores nothing: {error}"));
+        }
         while self.asked.try_recv().is_ok() {
             // Asked of a connection that is gone: asked again, where it still matters.
         }
@@ -213,7 +217,10 @@ impl Keeper {
     ) -> Result<ClientEvent> {
         let names = &self.options.names;
         let asked = BootClock.now();
-        let reading = |redis| ClockReading { asked, answered: BootClock.now(), redis };
+        let reading = |redis| {
+            let (answered, host) = (BootClock.now(), RedisTime(time_of_day()));
+            ClockReading { asked, answered, redis, host }
+        };
         Ok(match request {
             Request::Poll => {
                 let (time, mark) = names.poll(connection).await?;
@@ -250,6 +257,12 @@ impl Bell {
         }
         self.rung.notify_one();
     }
+}
+
+/// Nanoseconds since 1970, as this host believes.
+fn time_of_day() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, nanos)
 }
 
 /// A number from 0 to 1, so that not all hosts do the same at the same moment.

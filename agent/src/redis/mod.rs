@@ -13,7 +13,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::future;
 use std::time::Duration;
 
@@ -27,12 +27,12 @@ use tktrot_fleet::message::{Facts, NodeId};
 use tktrot_fleet::redis::RedisNode;
 use tktrot_fleet::redis::Settings;
 use tktrot_fleet::redis::clock::RedisTime;
-use tktrot_fleet::redis::event::{Look, RedisAction, RedisEvent, RedisNote};
+use tktrot_fleet::redis::event::{Look, Memory, RedisAction, RedisEvent, RedisNote};
 use tktrot_fleet::redis::stored::{Grave, Slot, Stored, Terms};
 use tktrot_fleet::wrap::Wrapping;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::control::{Reply, Revoked, Rotated};
+use crate::control::{Reach, Reply, Revoked, Rotated};
 use crate::figures::{self, Sharing, Told};
 use crate::ring::{Act, Arrival, Change, HostRing, Secrets};
 use crate::secrets;
@@ -75,8 +75,6 @@ pub struct ThroughRedis {
     wrapping: Wrapping,
     client: RedisClient,
     events: mpsc::Receiver<ClientEvent>,
-    /// What was in each slot when it was last read.
-    found: HashMap<Slot, (Vec<u8>, Stored<()>)>,
     /// Where Redis is, while it can be asked.
     address: Option<String>,
     /// Why it cannot, as was said.
@@ -108,14 +106,15 @@ impl ThroughRedis {
             spread: settings.poll(&policy) / 2,
         };
         let (client, events) = RedisClient::start(options);
+        let (period, epoch) = ring.fleet_seen();
+        let memory = Memory { epoch, period: RedisTime(period) };
         ThroughRedis {
-            node: RedisNode::new(ring.node(), settings, policy),
+            node: RedisNode::new(ring.node(), settings, policy, memory),
             id: ring.node(),
             rotate_every: policy.rotate_every,
             wrapping,
             client,
             events,
-            found: HashMap::new(),
             address: None,
             trouble: None,
             rotations: Vec::new(),
@@ -139,13 +138,19 @@ impl ThroughRedis {
 
     /// What others changed in the ring.
     pub fn look(&mut self, ring: &HostRing) {
+        let (mut graves, mut events) = (Vec::new(), Vec::new());
         for change in ring.changes() {
-            let event = match change {
-                Change::Found(facts) => RedisEvent::Found(facts),
-                Change::Lost(name) => RedisEvent::Lost(name),
-            };
-            self.handle(event, ring);
+            match change {
+                Change::Buried(name, until) => graves.push((name, until)),
+                Change::Found(facts) => events.push(RedisEvent::Found(facts)),
+                Change::Lost(name) => events.push(RedisEvent::Lost(name)),
+            }
         }
+        if !graves.is_empty() {
+            // All at once, and before keys that are found.
+            self.handle(RedisEvent::Graves(graves), ring);
+        }
+        events.into_iter().for_each(|event| self.handle(event, ring));
     }
 
     /// Servers ask for other keys. Another R begins with the next start of the agent: all hosts of
@@ -188,7 +193,7 @@ impl ThroughRedis {
             }
             ClientEvent::Down(why) => {
                 if self.address.is_some() || self.trouble.as_ref() != Some(&why) {
-                    tracing::warn!(why, "cannot reach Redis");
+                    tracing::warn!(why, "cannot use Redis");
                 }
                 (self.address, self.trouble) = (None, Some(why));
                 RedisEvent::Down
@@ -205,7 +210,10 @@ impl ThroughRedis {
                 let Found { mark, values, records, .. } = found;
                 let graves = records.iter().filter_map(|record| self.wrapping.recorded(record));
                 let graves = graves.collect();
-                let keys = self.unwrap(values);
+                let keys = values.into_iter().map(|(slot, bytes)| {
+                    (slot, self.wrapping.unwrap(slot, &bytes, self.rotate_every))
+                });
+                let keys = keys.collect();
                 RedisEvent::Looked(Look { reading, mark, keys, graves })
             }
             ClientEvent::Written => RedisEvent::Written,
@@ -219,7 +227,7 @@ impl ThroughRedis {
     pub fn rotate(&mut self, answer: oneshot::Sender<Reply>, ring: &HostRing) {
         if self.address.is_none() {
             let why = self.trouble.as_deref().unwrap_or("no answer yet");
-            let error = format!("cannot reach Redis ({why}), which decides on the next key");
+            let error = format!("cannot use Redis ({why}), which decides on the next key");
             // Who no longer waits does not want to know.
             let _ = answer.send(Reply::Error(error));
             return;
@@ -233,21 +241,19 @@ impl ThroughRedis {
     pub fn revoke(&mut self, names: Option<Vec<KeyName>>, ring: &HostRing) -> Reply {
         let event = match names {
             Some(names) => RedisEvent::Revoke(names),
-            None => {
-                let mut id = [0; 16];
-                if let Err(error) = openssl::rand::rand_bytes(&mut id) {
-                    return Reply::Error(format!("the random number generator failed: {error}"));
-                }
-                RedisEvent::RevokeAll(id)
-            }
+            None => RedisEvent::RevokeAll,
         };
         self.revoked = 0;
         self.handle(event, ring);
-        Reply::of(&Revoked { keys: self.revoked, peers: 0 })
+        let reach = Reach::Redis { address: self.address.clone() };
+        Reply::of(&Revoked { keys: self.revoked, reach })
     }
 
     /// A line for the service manager.
     pub fn summary(&self) -> String {
+        if let (Some(address), Some(doubt)) = (&self.address, self.node.doubt()) {
+            return format!("Redis at {address} is not believed: {doubt}");
+        }
         match (&self.address, &self.trouble) {
             (Some(address), _) => format!("keys are shared through Redis at {address}"),
             (None, Some(why)) => format!("without Redis: {why}"),
@@ -269,27 +275,10 @@ impl ThroughRedis {
             peers: Vec::new(),
             redis: Some(figures::Redis {
                 address: self.address.clone(),
-                error: self.trouble.clone(),
+                error: self.trouble.clone().or_else(|| Some(self.node.doubt()?.to_string())),
                 shared: self.node.turn(now).is_some(),
             }),
         }
-    }
-
-    fn unwrap(
-        &mut self,
-        values: Vec<(Slot, Vec<u8>)>,
-    ) -> Vec<(Slot, Result<Stored<Secrets>, tktrot_fleet::redis::stored::Flaw>)> {
-        self.found.clear();
-        let mut keys = Vec::new();
-        for (slot, bytes) in values {
-            let stored = self.wrapping.unwrap(slot, &bytes, self.rotate_every);
-            if let Ok(Stored { name, terms, .. }) = stored {
-                let (name, terms) = (name, terms);
-                self.found.insert(slot, (bytes, Stored { name, terms, secrets: () }));
-            }
-            keys.push((slot, stored));
-        }
-        keys
     }
 
     /// An event, and those that follow from what is done about it.
@@ -335,6 +324,10 @@ impl ThroughRedis {
                 RedisAction::Poll => self.client.ask(Request::Poll),
                 RedisAction::Look(turns) => self.client.ask(Request::Look(turns)),
                 RedisAction::Note(note) => notes.push(note),
+                RedisAction::Entomb(name, until) => ring.go_on(&mut act).bury(name, until),
+                RedisAction::Remember(Memory { epoch, period }) => {
+                    ring.go_on(&mut act).raise_fleet(period.0, epoch);
+                }
                 writing => writes.push(writing),
             }
         }
@@ -352,7 +345,6 @@ impl ThroughRedis {
                 RedisAction::PutBack(slot, name, terms, keep) => {
                     self.put_back(slot, name, &terms, keep, ring)
                 }
-                RedisAction::Amend(slot, terms, keep) => self.amend(slot, &terms, keep, ring),
                 RedisAction::Bury(graves, slots) => self.bury(&graves, slots).map(|what| {
                     burial = Some(what);
                     None
@@ -386,7 +378,7 @@ impl ThroughRedis {
         secrets: &KeySecrets,
     ) -> Result<Parcel> {
         let bytes = self.wrapping.wrap(name, terms, secrets)?;
-        Ok(Parcel { slot, bytes, keep, ends: terms.ends, instead_of: None })
+        Ok(Parcel { slot, bytes, keep, ends: terms.ends })
     }
 
     fn put_back(
@@ -399,18 +391,6 @@ impl ThroughRedis {
     ) -> Result<Option<Parcel>> {
         let [Some(secrets)] = &ring.secrets([name])[..] else { return Ok(None) };
         self.parcel(slot, &name, terms, keep, secrets).map(Some)
-    }
-
-    fn amend(
-        &self,
-        slot: Slot,
-        terms: &Terms,
-        keep: Duration,
-        ring: &HostRing,
-    ) -> Result<Option<Parcel>> {
-        let Some((bytes, stored)) = self.found.get(&slot) else { return Ok(None) };
-        let parcel = self.put_back(slot, stored.name, terms, keep, ring)?;
-        Ok(parcel.map(|parcel| Parcel { instead_of: Some(bytes.clone()), ..parcel }))
     }
 
     fn bury(&self, graves: &[Grave], slots: Vec<Slot>) -> Result<Burial> {
@@ -466,6 +446,12 @@ fn tell(note: &RedisNote) {
             seconds = *by as f64 / 1e9,
             "the clock of Redis was set, or another Redis has taken over"
         ),
+        RedisNote::Doubted(doubt, left) => tracing::error!(
+            seconds = left.as_secs(),
+            "Redis is not believed: {doubt}; the fleet's keys last this long, then this host uses \
+             keys of its own. Set the clocks (NTP)"
+        ),
+        RedisNote::Believed => tracing::info!("the clock of Redis is right again"),
         RedisNote::Implausible(key, _) => {
             tracing::warn!(%key, "refused a key that was made by another clock")
         }

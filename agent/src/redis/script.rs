@@ -43,19 +43,6 @@ if stored or named == 1 then
   redis.call('PUBLISH', ARGV[7], 'changed')
 end";
 
-/// The same, and as the eighth argument the value that is replaced. A life of 0: none.
-const AMEND: &str = "
-if redis.call('GET', KEYS[1]) ~= ARGV[8] then return end
-if tonumber(ARGV[2]) > 0 then
-  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-  redis.call('ZADD', KEYS[2], ARGV[4], ARGV[3])
-else
-  redis.call('DEL', KEYS[1])
-  redis.call('ZREM', KEYS[2], ARGV[3])
-end
-redis.call('SET', KEYS[3], ARGV[5], 'PX', ARGV[6])
-redis.call('PUBLISH', ARGV[7], 'changed')";
-
 /// `KEYS`: revoked, index, mark. `ARGV`: what names of keys begin with, life of the records in ms,
 /// new mark, its life, channel, how many records; end in ms and record of each; slots.
 const BURY: &str = "
@@ -69,6 +56,9 @@ for i = 7 + 2 * records, #ARGV do
 end
 redis.call('SET', KEYS[3], ARGV[3], 'PX', ARGV[4])
 redis.call('PUBLISH', ARGV[5], 'revoked')";
+
+/// Writes what nobody reads, as what is read-only or full does not. `KEYS`: its name.
+const TRY: &str = "return redis.call('SET', KEYS[1], '', 'PX', 1000)";
 
 /// The names of what one ring has in Redis.
 #[derive(Clone, Debug)]
@@ -88,8 +78,6 @@ pub struct Parcel {
     pub keep: Duration,
     /// The key's end.
     pub ends: RedisTime,
-    /// What it replaces; `None` if the slot is to be free.
-    pub instead_of: Option<Vec<u8>>,
 }
 
 /// What was revoked, on its way to Redis.
@@ -140,6 +128,11 @@ impl Names {
         Ok((format!("1 {every} {token:016x}"), millis(2 * self.rotate_every)))
     }
 
+    /// Fails where keys cannot be stored: on a replica, without memory, in another part of a cluster.
+    pub async fn try_writing(&self, connection: &mut MultiplexedConnection) -> Result<()> {
+        Ok(script(TRY, &[self.of("try")]).query_async(connection).await?)
+    }
+
     /// Redis' time, and the mark.
     pub async fn poll(
         &self,
@@ -183,20 +176,18 @@ impl Names {
         })
     }
 
-    /// Stores a key, if its slot is as it should be.
+    /// Stores a key, if its slot is free.
     pub async fn store(
         &self,
         connection: &mut MultiplexedConnection,
         parcel: &Parcel,
     ) -> Result<()> {
         let slot = parcel.slot.to_string();
-        let text = if parcel.instead_of.is_some() { AMEND } else { STORE };
         let keys = [self.of(&format!("key:{slot}")), self.of("keys"), self.of("state")];
         let (mark, life) = self.new_mark()?;
-        let mut store = script(text, &keys);
+        let mut store = script(STORE, &keys);
         store.arg(&parcel.bytes).arg(millis(parcel.keep)).arg(slot);
         store.arg(parcel.ends.0 / 1_000_000).arg(mark).arg(life).arg(self.channel());
-        store.arg(parcel.instead_of.as_deref());
         Ok(store.query_async(connection).await?)
     }
 

@@ -111,6 +111,7 @@ impl<'a> Read<'a> {
                 let detail = match flaw {
                     Flaw::Repeats(other) => format!(" ({})", self.origin(other)),
                     Flaw::InRing => format!(" ({ring}); was it imported before?"),
+                    Flaw::Revoked => format!(" ({ring})"),
                     Flaw::ConstantName | Flaw::Weak => String::new(),
                 };
                 anyhow!("{}: {flaw}{detail}; nothing was imported", self.origin(position))

@@ -40,7 +40,8 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     }
     let all_up = figures.others().all(|peer| peer.state == State::Up);
     let all_current = figures.exports.iter().all(|export| export.current);
-    let all_up = all_up && figures.told.redis.iter().all(|redis| redis.address.is_some());
+    let all_up = all_up
+        && figures.told.redis.iter().all(|redis| redis.address.is_some() && redis.error.is_none());
     Ok(if all_up && all_current && figures.told.synced {
         Severity::Fine
     } else {
@@ -54,6 +55,9 @@ fn told(figures: &Figures) -> String {
     let head = format!("{}: node {}, {keys}", printable(&figures.ring), printable(&figures.node));
     if figures.told.sharing != Sharing::Mesh {
         let with = match &figures.told.redis {
+            Some(Redis { address: Some(address), error: Some(error), .. }) => {
+                format!("Redis at {} IS NOT USED: {}", printable(address), printable(error))
+            }
             Some(Redis { address: Some(address), shared, .. }) => {
                 let which = if *shared { "the fleet's key" } else { "a key of this host's own" };
                 format!("keys are shared through Redis at {}; {which} encrypts", printable(address))

@@ -1,11 +1,11 @@
-//! `tktrot revoke [RING] (--key PREFIX | --all) [--fleet]`.
+//! `tktrot revoke [RING] (--key PREFIX | --all) [--fleet [--wait DURATION]]`.
 
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail, ensure};
 use tktrot::ring::file::Place;
-use tktrot::ring::key::KeyFacts;
 use tktrot::rotate::Keyring;
 use tktrot::secret::KeyName;
 
@@ -15,7 +15,7 @@ use crate::ringfile::file::not_reached;
 use crate::rings::{NamedRing, RingArgument};
 use crate::settings;
 use crate::severity::Severity;
-use tktrot_agent::control::{self, Question, Revoked};
+use tktrot_agent::control::{self, LONGEST_WAIT, Missing, Question, Reach, Revoked};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -25,9 +25,20 @@ pub struct Arguments {
     #[command(flatten)]
     which: Which,
 
-    /// Revokes on every host of the fleet, through the ring's agent.
+    /// Revokes on every host of the fleet, through the ring's agent, and waits until all have
+    /// confirmed it. Exits with 1 while one has not: give the same command again to ask again.
     #[arg(long)]
     fleet: bool,
+
+    /// How long hosts are waited for.
+    #[arg(
+        long,
+        value_name = "DURATION",
+        value_parser = wait,
+        default_value = "10s",
+        requires = "fleet"
+    )]
+    wait: Duration,
 
     /// Does not ask; needed where there is no terminal.
     #[arg(long)]
@@ -52,6 +63,15 @@ fn prefix(text: &str) -> Result<String, String> {
     if is_one { Ok(text.to_lowercase()) } else { Err("accepted: 1 to 32 hex digits".into()) }
 }
 
+fn wait(text: &str) -> Result<Duration, String> {
+    let accepted = || "accepted: 0s to 10m".to_owned();
+    let span = match text {
+        "0" | "0s" => Some(Duration::ZERO),
+        text => tktrot::config::values::rotate_every(text).ok(),
+    };
+    span.filter(|span| *span <= LONGEST_WAIT).ok_or_else(accepted)
+}
+
 impl Which {
     fn means(&self, name: &KeyName) -> bool {
         let hex = name.to_hex();
@@ -68,14 +88,19 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     for target in NamedRing::all(std::slice::from_ref(&place)) {
         match target.look() {
             Ok(view) => {
-                meant.extend(view.keys().into_iter().filter(|key| which.means(&key.name)));
+                meant.extend(view.keys().into_iter().map(|key| key.name));
+                if arguments.fleet && !which.all {
+                    // Revoked before, and asked for again: somebody may have been missing.
+                    meant.extend(view.graves().into_iter().map(|(name, _)| name));
+                }
                 reached.push(target);
             }
             Err(error) if target.is_removed() => unreached.push(error),
             Err(error) => return Err(error),
         }
     }
-    let names: Vec<_> = meant.iter().map(|key| key.name.to_string()).collect();
+    meant.retain(|name| which.means(name));
+    let names: Vec<_> = meant.iter().map(KeyName::to_string).collect();
     if let Some(prefix) = &which.key {
         ensure!(!meant.is_empty(), "{}: no key's name begins with {prefix}", path.display());
         ensure!(
@@ -99,7 +124,7 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     let mut severity = Severity::Fine;
     for target in &reached {
         if arguments.fleet && !target.is_removed() {
-            severity = severity.max(revoke_everywhere(&place, which, &meant)?);
+            severity = severity.max(revoke_everywhere(&place, which, &meant, arguments.wait)?);
             continue;
         }
         let keyring = match target.open() {
@@ -114,8 +139,8 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
         revoke(&keyring, &target.name(), which)?;
         if !target.is_removed() && keyring.is_governed() {
             errln!(
-                "{}: an agent governs this ring, and the keys live on at other hosts: --fleet ends \
-                 them there, too",
+                "{}: an agent governs this ring, and ends them on the hosts that share its keys, \
+                 too; --fleet waits until it has",
                 path.display()
             );
         }
@@ -139,18 +164,53 @@ fn revoke(keyring: &Keyring, name: &str, which: &Which) -> Result<()> {
 }
 
 /// Revokes through the agent, which tells its peers.
-fn revoke_everywhere(place: &Place, which: &Which, meant: &[KeyFacts]) -> Result<Severity> {
+fn revoke_everywhere(
+    place: &Place,
+    which: &Which,
+    meant: &[KeyName],
+    wait: Duration,
+) -> Result<Severity> {
     let keys = match which.all {
         true => control::Which::All(control::All::All),
-        false => control::Which::These(meant.iter().map(|key| key.name.to_hex()).collect()),
+        false => control::Which::These(meant.iter().map(KeyName::to_hex).collect()),
     };
-    let revoked: Revoked = ask(place, &Question::Revoke { keys })?;
-    let peers = match revoked.peers {
-        1 => "1 peer".into(),
-        peers => format!("{peers} peers"),
-    };
-    outln!("{}: ended {} and told {peers}", place.path().display(), count(revoked.keys));
-    Ok(Severity::Fine)
+    let wait = u64::try_from(wait.as_millis()).ok();
+    let revoked: Revoked = ask(place, &Question::Revoke { keys, wait })?;
+    let (path, ended) = (place.path(), count(revoked.keys));
+    let path = path.display();
+    Ok(match revoked.reach {
+        Reach::Peers { told, missing } => {
+            let peers = match told.len() {
+                1 => "1 peer".into(),
+                peers => format!("{peers} peers"),
+            };
+            let names = told.iter().map(|peer| format!(" {peer}")).collect::<Vec<_>>().join(",");
+            let names = if names.is_empty() { names } else { format!(":{names}") };
+            outln!("{path}: ended {ended} and told {peers}{names}");
+            missing.iter().for_each(|Missing { peer, why }| {
+                errln!(
+                    "{path}: {peer} has not confirmed it ({why}), and may open their tickets until \
+                     it is told, first of all when it is there again"
+                );
+            });
+            if missing.is_empty() { Severity::Fine } else { Severity::Doubtful }
+        }
+        Reach::Redis { address: Some(address) } => {
+            outln!(
+                "{path}: ended {ended} here, and passed it on to Redis at {address}; the other hosts \
+                 end them when they hear of it from there, which this host cannot confirm"
+            );
+            Severity::Fine
+        }
+        Reach::Redis { address: None } => {
+            outln!("{path}: ended {ended} here");
+            errln!(
+                "{path}: Redis cannot be reached: the other hosts may open their tickets until it \
+                 can, and is told"
+            );
+            Severity::Doubtful
+        }
+    })
 }
 
 fn count(keys: usize) -> String {

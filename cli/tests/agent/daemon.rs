@@ -70,6 +70,13 @@ impl Agent {
         self.dir.path().join("tktrot.toml")
     }
 
+    /// Where it listens for its peers.
+    pub fn listens(&self) -> Result<String> {
+        let settings = fs::read_to_string(self.settings())?;
+        let address = settings.lines().find_map(|line| line.strip_prefix("listen = "));
+        Ok(address.ok_or("it does not listen")?.trim_matches('"').to_owned())
+    }
+
     /// Where its ring is.
     pub fn rings(&self) -> PathBuf {
         self.dir.path().join("rings")

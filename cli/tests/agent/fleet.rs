@@ -101,11 +101,98 @@ fn a_rotation_and_a_revocation_are_everybodys() -> Result<()> {
     let after = agree(&agents)?;
     assert!(after.iter().all(|name| !rotated.contains(name)));
 
+    assert!(said.stdout.contains(&format!("1 peer: {}", agents[0].listens()?)), "{said:?}");
+
     // Who stops says so; the other one goes on with the keys of both.
     assert_eq!(agents[1].stop()?.code(), Some(0));
     wait::until(PATIENCE, "word of it", || agents[0].log().contains("a peer stops").then_some(()))?;
     assert!(after.iter().all(|name| names(&agents[0]).is_ok_and(|names| names.contains(name))));
     let log: String = agents.iter().map(Agent::log).collect();
     assert!(!log.contains("ERROR"), "{log}");
+    Ok(())
+}
+
+/// Somebody who is away is named; told when it comes, before it is ready; and then nobody is missing.
+#[test]
+fn who_could_not_be_told_is_named_and_told_first_of_all() -> Result<()> {
+    let mut secrets = Vec::new();
+    let mut agents = fleet(3, &mut secrets)?;
+    agents.iter_mut().try_for_each(Agent::start)?;
+    let key = agree(&agents)?[0];
+    agents[2].kill()?;
+
+    let name = key.to_hex();
+    let revoke = ["revoke", "--fleet", "--yes", "--key", &name, "--wait"];
+    let said = agents[0].tktrot(&[&revoke[..], &["1s"]].concat())?;
+    assert_eq!(said.status, Some(1), "{said:?}");
+    assert!(said.stdout.contains("ended 1 key and told 1 peer"), "{said:?}");
+    assert!(
+        said.stderr.contains(&format!("{} has not confirmed it", agents[2].listens()?)),
+        "{said:?}"
+    );
+    assert!(!said.stderr.contains(&agents[1].listens()?), "{said:?}");
+    assert!(names(&agents[2])?.contains(&key));
+
+    // Everybody who was there starts again, in whatever order.
+    for order in [[0, 1], [1, 0]] {
+        order.iter().try_for_each(|&agent: &usize| agents[agent].kill())?;
+        order.iter().try_for_each(|&agent| agents[agent].start())?;
+    }
+    agents[2].start()?;
+    for agent in &agents {
+        assert!(!names(agent)?.contains(&key), "{}", agent.log());
+    }
+    let said = agents[0].tktrot(&[&revoke[..], &["30s"]].concat())?;
+    assert_eq!(said.status, Some(0), "{said:?}");
+    assert!(said.stdout.contains("and told 2 peers"), "{said:?}");
+    assert!(agents.iter().all(|agent| !names(agent).is_ok_and(|names| names.contains(&key))));
+    Ok(())
+}
+
+/// `tktrot revoke` acts on the ring, not on its agent.
+#[test]
+fn what_is_revoked_past_its_agent_ends_on_the_other_hosts_too() -> Result<()> {
+    let mut secrets = Vec::new();
+    let mut agents = fleet(2, &mut secrets)?;
+    agents.iter_mut().try_for_each(Agent::start)?;
+    let key = agree(&agents)?[0];
+    let said = agents[0].tktrot(&["revoke", "--yes", "--key", &key.to_hex()])?;
+    assert_eq!(said.status, Some(0), "{said:?}");
+    assert!(said.stderr.contains("ends them on the hosts that share its keys, too"), "{said:?}");
+    wait::until(PATIENCE, "the key to end on the other host", || {
+        names(&agents[1]).is_ok_and(|names| !names.contains(&key)).then_some(())
+    })?;
+    // While no agent is there, too.
+    let key = agree(&agents)?[0];
+    agents[0].kill()?;
+    let said = agents[0].tktrot(&["revoke", "--yes", "--key", &key.to_hex()])?;
+    assert_eq!(said.status, Some(0), "{said:?}");
+    agents[0].start()?;
+    wait::until(PATIENCE, "the key to end on the other host", || {
+        names(&agents[1]).is_ok_and(|names| !names.contains(&key)).then_some(())
+    })?;
+    assert!(!names(&agents[0])?.contains(&key), "it came back");
+    Ok(())
+}
+
+/// The ring of one is gone, and with it what it knew.
+#[test]
+fn a_host_that_reboots_gets_no_revoked_key() -> Result<()> {
+    let mut secrets = Vec::new();
+    let mut agents = fleet(3, &mut secrets)?;
+    agents.iter_mut().try_for_each(Agent::start)?;
+    let key = agree(&agents)?[0];
+    let said = agents[1].tktrot(&["revoke", "--fleet", "--yes", "--key", &key.to_hex()])?;
+    assert_eq!(said.status, Some(0), "{said:?}");
+    for rebooted in [1, 0] {
+        agents.iter_mut().try_for_each(Agent::kill)?;
+        std::fs::remove_file(agents[rebooted].rings().join("nginx.ring"))?;
+        agents.iter_mut().try_for_each(Agent::start)?;
+        agree(&agents)?;
+        for agent in &agents {
+            assert!(!names(agent)?.contains(&key), "{}", agent.log());
+            assert!(agent.view()?.is_buried(&key), "{}", agent.log());
+        }
+    }
     Ok(())
 }

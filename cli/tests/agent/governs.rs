@@ -91,7 +91,7 @@ fn what_an_operator_does_to_the_ring_is_noticed() -> Result<()> {
     own(agent.view()?.keys().len() as u64)?;
     let said = agent.tktrot(&["revoke", "--key", &first, "--yes"])?;
     assert_eq!(said.status, Some(0), "{said:?}");
-    assert!(said.stderr.contains("--fleet ends them there"), "{said:?}");
+    assert!(said.stderr.contains("--fleet waits until it has"), "{said:?}");
     own(agent.view()?.keys().len() as u64)?;
     assert_eq!(names(&agent, KeyState::Retired)?, [""; 0]);
     assert_eq!(names(&agent, KeyState::Active)?, [second]);

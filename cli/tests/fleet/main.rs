@@ -60,7 +60,8 @@ scenarios! {
         a_host_joins;
     revoke:
         every_host_refuses_what_one_revokes
-        a_host_that_was_away_learns_it_before_it_serves;
+        a_host_that_was_away_learns_it_before_it_serves
+        no_agent_that_restarts_brings_a_key_back;
     redis:
         redis_stops_for_two_rotations
         redis_is_flushed;

@@ -6,11 +6,14 @@ use std::time::Duration;
 use tktrot::clock::Time;
 use tktrot::secret::KeyName;
 
-use crate::message::Tombstone;
+use crate::message::{Grave, Tombstone};
 
 /// How long a key that ended by itself is remembered. A peer whose clock is honest has nothing
 /// left of it; this is for one that lies.
 const MEMORY: Duration = Duration::from_secs(600);
+
+/// Two times that a key's last copy ends, out of two mouths, are the same if they differ by less.
+const SAME: Duration = Duration::from_secs(1);
 
 /// The names, each until the key would have ended anyway.
 pub struct Ended {
@@ -31,13 +34,14 @@ impl Ended {
         Ended { names: HashMap::new(), most, sweep_at: Time::NEVER }
     }
 
-    /// A key was revoked that would have lived until then. False if that is no news.
+    /// A key was revoked, of which a copy may live until then. False if that is no news.
     pub fn revoke(&mut self, name: KeyName, until: Time) -> bool {
-        let known = self.names.get(&name).is_some_and(|ending| ending.revoked);
-        self.bury(name, until, true) && !known
+        let known = self.names.get(&name).filter(|ending| ending.revoked);
+        // Who tells of it again has a clock that is not the same to the millisecond.
+        known.is_none_or(|known| known.until + SAME < until) && self.bury(name, until, true)
     }
 
-    /// A key was revoked on this host alone: the peers are not told.
+    /// A key is gone on this host, before its end: it does not come back here.
     pub fn lose(&mut self, name: KeyName, until: Time) {
         self.bury(name, until, false);
     }
@@ -54,19 +58,19 @@ impl Ended {
         self.names.contains_key(name)
     }
 
-    /// True if somebody revoked it for all.
-    pub fn has_revoked(&self, name: &KeyName) -> bool {
-        self.names.get(name).is_some_and(|ending| ending.revoked)
+    /// The grave of a key that somebody revoked.
+    pub fn grave(&self, name: &KeyName) -> Option<Grave> {
+        let revoked = self.names.get(name).filter(|ending| ending.revoked);
+        revoked.map(|ending| Grave { name: *name, until: ending.until })
     }
 
-    /// The revoked ones, for a peer; so many at most, those first that would live longest.
-    pub fn tombstones(&self, most: usize, now: Time) -> Vec<Tombstone> {
+    /// The revoked ones, for a peer; those first that would live longest.
+    pub fn tombstones(&self, now: Time) -> Vec<Tombstone> {
         let revoked = self.names.iter().filter(|(_, ending)| ending.revoked && ending.until > now);
         let mut tombstones: Vec<_> = revoked
             .map(|(name, ending)| Tombstone { name: *name, left: now.until(ending.until) })
             .collect();
         tombstones.sort_by_key(|tombstone| (std::cmp::Reverse(tombstone.left), tombstone.name.0));
-        tombstones.truncate(most);
         tombstones
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tktrot::schedule::{KeyTimes, Policy};
 use tktrot::secret::KeyName;
 
-use crate::message::{Facts, Message, NodeId, Offer, Refusal};
+use crate::message::{Facts, Grave, Message, NodeId, Offer, Refusal};
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,7 +15,11 @@ pub enum Event<S> {
     /// The ring has this key, and it was not put there by an [`Action`]: at the start, and when a
     /// server made one.
     Found(Facts),
-    /// The ring no longer has this key, though it has not ended: somebody revoked it on this host.
+    /// The ring has these graves, and they were not dug by an [`Action`]: at the start all there are,
+    /// before what else the ring has, and when somebody on this host revoked.
+    Buried(Vec<Grave>),
+    /// The ring no longer has this key, though it has not ended, and has no grave of it: it was
+    /// pushed out, or a library revoked it that knows of no graves.
     Lost(KeyName),
     /// [`Action::Make`] was done: the key is in the ring.
     Made(Facts),
@@ -71,6 +75,8 @@ pub enum Action<S> {
     Shorten(KeyName, KeyTimes),
     /// This key is gone.
     Erase(KeyName),
+    /// These were revoked: the ring has none of them any more, and takes none of them again.
+    Bury(Vec<Grave>),
     /// Say this to a peer. Keys whose secrets the ring no longer has are left out.
     Send { to: NodeId, message: Message<()> },
     /// End the connection to a peer: it can come back.

@@ -10,8 +10,16 @@ use tktrot::secret::KeyName;
 
 use super::event::{Action, Note};
 use super::held::ToldBy;
-use super::{Node, offer, send};
-use crate::message::{Facts, Message, NodeId, Offer, Refusal, Tombstone};
+use super::{Node, REVOKING, offer, send};
+use crate::message::{Facts, Grave, Message, NodeId, Offer, Refusal, Tombstone};
+
+/// What there is to do about a key that was revoked.
+struct Burial {
+    /// It was here until now.
+    is_here: bool,
+    /// What the ring has to be told, and the peers.
+    grave: Option<Grave>,
+}
 
 /// A node passes a revocation on to so many peers.
 const NEWS: usize = 8;
@@ -49,6 +57,8 @@ impl<S> Node<S> {
                 }
             }
             Message::Revoked { keys, all } => self.hear_revoked(from, keys, all, age, now, actions),
+            // It is for whoever waits for the peers of a revocation.
+            Message::Buried(_) => {}
             Message::Pull => self.tell_everything(from, now, actions),
             Message::Leaving => {
                 self.peers.leaves(from);
@@ -213,7 +223,7 @@ impl<S> Node<S> {
         if !self.peers.may_answer(to, now) {
             return;
         }
-        let revoked = self.ended.tombstones(usize::MAX, now);
+        let revoked = self.ended.tombstones(now);
         if !revoked.is_empty() {
             actions.push(send(to, Message::Revoked { keys: revoked, all: false }));
         }
@@ -224,22 +234,14 @@ impl<S> Node<S> {
     }
 
     /// Ends keys here, and tells everybody.
-    pub(super) fn revoke(
-        &mut self,
-        names: Vec<KeyName>,
-        heard_from: Option<NodeId>,
-        now: Time,
-        actions: &mut Vec<Action<S>>,
-    ) {
-        let mut revoked = Vec::new();
-        for name in names {
-            if let (true, until) = self.bury(&name, None, now) {
-                actions.push(Action::Erase(name));
-                revoked.push(Tombstone { name, left: now.until(until) });
-            }
-        }
+    pub(super) fn revoke(&mut self, names: Vec<KeyName>, now: Time, actions: &mut Vec<Action<S>>) {
+        self.revoking_until = now + REVOKING;
+        let burials: Vec<_> = names.iter().map(|name| self.bury(name, None, now)).collect();
+        self.perform(burials, None, now, actions);
+        // What was revoked before, too: whoever asks again wants to know who has it.
+        let graves = names.iter().filter_map(|name| self.ended.grave(name));
+        let revoked: Vec<_> = graves.map(|grave| tombstone(&grave, now)).collect();
         if !revoked.is_empty() {
-            actions.push(Action::Note(Note::Revoked(revoked.len(), heard_from)));
             self.tell_all(|| Message::Revoked { keys: revoked.clone(), all: false }, actions);
         }
     }
@@ -253,16 +255,14 @@ impl<S> Node<S> {
     ) {
         let own: Vec<_> = self.own.iter().map(|key| key.facts.name).collect();
         let held: Vec<_> = self.held.all().map(|facts| facts.name).collect();
-        let mut revoked = Vec::new();
-        for name in own.into_iter().chain(held) {
-            if let (true, until) = self.bury(&name, None, now) {
-                actions.push(Action::Erase(name));
-                revoked.push(Tombstone { name, left: now.until(until) });
-            }
-        }
-        actions.push(Action::Note(Note::Revoked(revoked.len(), heard_from)));
+        let names = own.into_iter().chain(held);
+        let burials: Vec<_> = names.map(|name| self.bury(&name, None, now)).collect();
+        let revoked = self.perform(burials, heard_from, now, actions);
         // What is gone here beside what the peer named: its maker has to know.
         let all = heard_from.is_none();
+        if all {
+            self.revoking_until = now + REVOKING;
+        }
         if all || !revoked.is_empty() {
             self.tell_all(|| Message::Revoked { keys: revoked.clone(), all }, actions);
         }
@@ -277,37 +277,55 @@ impl<S> Node<S> {
         now: Time,
         actions: &mut Vec<Action<S>>,
     ) {
-        let mut news = Vec::new();
-        for Tombstone { name, left } in keys {
+        let names: Vec<_> = keys.iter().map(|key| key.name).collect();
+        let burials = keys.into_iter().map(|Tombstone { name, left }| {
             let until = now + left.saturating_sub(age).min(self.limits.longest);
-            let known = self.ended.has_revoked(&name);
-            let (here, until) = self.bury(&name, Some(until), now);
-            if here {
-                actions.push(Action::Erase(name));
-            }
-            if here || (!known && until > now) {
-                news.push((Tombstone { name, left: now.until(until) }, here));
-            }
-        }
-        let ended = news.iter().filter(|(_, here)| *here).count();
-        if ended > 0 {
-            actions.push(Action::Note(Note::Revoked(ended, Some(from))));
-        }
+            self.bury(&name, Some(until), now)
+        });
+        let burials: Vec<_> = burials.collect();
+        let news = self.perform(burials, Some(from), now, actions);
         // Whoever revoked may not reach everybody; nor do those who have such a key have to be among
         // those who hear of it first.
         if !news.is_empty() {
-            let keys: Vec<_> = news.into_iter().map(|(tombstone, _)| tombstone).collect();
-            let next = self.peers.after(self.id, NEWS);
-            for peer in next.into_iter().filter(|peer| *peer != from) {
-                actions.push(send(peer, Message::Revoked { keys: keys.clone(), all: false }));
+            let next = match now < self.revoking_until {
+                // Its own answer, too, is waited for.
+                true => self.peers.all(),
+                false => {
+                    let next = self.peers.after(self.id, NEWS);
+                    next.into_iter().filter(|peer| *peer != from).collect()
+                }
+            };
+            for peer in next {
+                actions.push(send(peer, Message::Revoked { keys: news.clone(), all: false }));
             }
         }
         if all {
             self.revoke_all(Some(from), now, actions);
         }
+        // After what else ended by it: who waits for this answer has to know of that, too.
+        if !names.is_empty() {
+            actions.push(send(from, Message::Buried(names)));
+        }
     }
 
-    /// A key was revoked on this host, past its agent: it does not come back here. The others keep
+    /// Keys were revoked on this host, past its agent, now or before it started: the others have to
+    /// know.
+    pub(super) fn find_graves(
+        &mut self,
+        graves: Vec<Grave>,
+        now: Time,
+        actions: &mut Vec<Action<S>>,
+    ) {
+        let burials = graves.into_iter();
+        let burials: Vec<_> =
+            burials.map(|grave| self.bury(&grave.name, Some(grave.until), now)).collect();
+        let revoked = self.perform(burials, None, now, actions);
+        if !revoked.is_empty() {
+            self.tell_all(|| Message::Revoked { keys: revoked.clone(), all: false }, actions);
+        }
+    }
+
+    /// A key is gone on this host, and nobody says why: it does not come back here. The others keep
     /// it.
     pub(super) fn lose(&mut self, name: &KeyName, now: Time) {
         if let Some(until) = self.take_out(name).filter(|until| *until > now) {
@@ -315,18 +333,39 @@ impl<S> Node<S> {
         }
     }
 
+    /// Has the ring do what is news of these burials; returns what there is to tell of them.
+    fn perform(
+        &self,
+        burials: Vec<Burial>,
+        heard_from: Option<NodeId>,
+        now: Time,
+        actions: &mut Vec<Action<S>>,
+    ) -> Vec<Tombstone> {
+        let ended = burials.iter().filter(|burial| burial.is_here).count();
+        let graves: Vec<_> = burials.into_iter().filter_map(|burial| burial.grave).collect();
+        let news = graves.iter().map(|grave| tombstone(grave, now)).collect();
+        if !graves.is_empty() {
+            actions.push(Action::Bury(graves));
+        }
+        if ended > 0 {
+            actions.push(Action::Note(Note::Revoked(ended, heard_from)));
+        }
+        news
+    }
+
     /// Takes a key out, for good: until every copy of it has ended, or `until` if somebody says so.
-    /// Whether it was here, and until when it is remembered.
-    fn bury(&mut self, name: &KeyName, until: Option<Time>, now: Time) -> (bool, Time) {
+    fn bury(&mut self, name: &KeyName, until: Option<Time>, now: Time) -> Burial {
         let end = self.take_out(name);
         // A copy lives longer if its host has not heard that the key began early, as a host that
         // was away then. A key begins so much earlier at most as it is announced ahead.
         let ahead = self.policy.rotate_every + self.policy.lead;
         let until = end.map(|end| end + ahead).max(until).unwrap_or(now);
-        if until > now {
-            self.ended.revoke(*name, until);
-        }
-        (end.is_some(), until)
+        let is_here = end.is_some();
+        let is_news = until > now && self.ended.revoke(*name, until);
+        // What is here the ring still has, whatever is known of it.
+        let grave = (is_news || is_here)
+            .then(|| self.ended.grave(name).unwrap_or(Grave { name: *name, until }));
+        Burial { is_here, grave }
     }
 
     /// When the key would have ended, if it was here.
@@ -336,4 +375,8 @@ impl<S> Node<S> {
         let facts = own.or_else(|| self.held.remove(name).map(|(facts, _)| facts));
         facts.map(|facts| facts.times.decrypt_until)
     }
+}
+
+fn tombstone(grave: &Grave, now: Time) -> Tombstone {
+    Tombstone { name: grave.name, left: now.until(grave.until) }
 }

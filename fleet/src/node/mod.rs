@@ -24,6 +24,7 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use tktrot::clock::Time;
+use tktrot::ring::layout::MAX_GRAVES;
 use tktrot::schedule::{KeyTimes, Policy};
 use tktrot::secret::KeyName;
 
@@ -37,8 +38,9 @@ use peers::Peers;
 
 /// After a failure to make a key.
 const RETRY: Duration = Duration::from_secs(1);
-/// Revocations that a new connection begins with, at most. All of them come with a pull.
-const TOMBSTONES_AT_START: usize = 1000;
+/// For so long after a revocation on this host, all peers are told what else has ended by it, and
+/// not only those that pass it on: somebody waits until everybody has it.
+const REVOKING: Duration = Duration::from_secs(600);
 
 /// One host's writer.
 pub struct Node<S> {
@@ -54,6 +56,8 @@ pub struct Node<S> {
     started: bool,
     /// A rotation was asked for, and has not happened yet.
     rotation_asked: bool,
+    /// A revocation on this host goes on until then: see [`REVOKING`].
+    revoking_until: Time,
     /// [`Action::Make`] is under way.
     making: bool,
     /// Not before, after a failure.
@@ -73,10 +77,11 @@ impl<S> Node<S> {
             policy: limits.fitting(policy),
             own: Vec::new(),
             held: Held::default(),
-            ended: Ended::new(limits.capacity * 4),
+            ended: Ended::new(limits.capacity * 4 + MAX_GRAVES as usize),
             peers: Peers::default(),
             started: false,
             rotation_asked: false,
+            revoking_until: Time(0),
             making: false,
             make_at: Time(0),
             active: None,
@@ -145,8 +150,8 @@ impl<S> Node<S> {
     fn take_in(&mut self, event: Event<S>, now: Time, actions: &mut Vec<Action<S>>) {
         match event {
             Event::Tick => self.started = true,
-            Event::Found(facts) if facts.origin == self.id => self.announce(facts, now, actions),
-            Event::Found(facts) => self.held.insert(facts, ToldBy::Other),
+            Event::Found(facts) => self.found(facts, now, actions),
+            Event::Buried(graves) => self.find_graves(graves, now, actions),
             Event::Lost(name) => self.lose(&name, now),
             Event::Made(facts) => {
                 self.making = false;
@@ -166,7 +171,7 @@ impl<S> Node<S> {
             }
             Event::Policy(policy) => self.policy = self.limits.fitting(policy),
             Event::Rotate => self.rotation_asked = true,
-            Event::Revoke(names) => self.revoke(names, None, now, actions),
+            Event::Revoke(names) => self.revoke(names, now, actions),
             Event::RevokeAll => self.revoke_all(None, now, actions),
             Event::Leave => self.tell_all(|| Message::Leaving, actions),
         }
@@ -275,6 +280,15 @@ impl<S> Node<S> {
         }
     }
 
+    fn found(&mut self, facts: Facts, now: Time, actions: &mut Vec<Action<S>>) {
+        match self.ended.grave(&facts.name) {
+            // Whatever brought it back, it knows of no graves.
+            Some(grave) => actions.push(Action::Bury(vec![grave])),
+            None if facts.origin == self.id => self.announce(facts, now, actions),
+            None => self.held.insert(facts, ToldBy::Other),
+        }
+    }
+
     /// A key of this node's own is in the ring: the peers have to know.
     fn announce(&mut self, facts: Facts, now: Time, actions: &mut Vec<Action<S>>) {
         if self.own.iter().any(|key| key.facts.name == facts.name) {
@@ -291,20 +305,21 @@ impl<S> Node<S> {
         self.own.sort_by_key(Own::begins);
     }
 
-    /// A new connection begins with the node's own keys and with what was revoked.
+    /// A new connection begins with all that was revoked, and then the node's own keys: nobody takes
+    /// a key of this node's before it knows which have ended.
     fn up(&mut self, peer: NodeId, now: Time, actions: &mut Vec<Action<S>>) {
         self.down(peer, now);
         self.peers.insert(peer);
+        let revoked = self.ended.tombstones(now);
+        if !revoked.is_empty() {
+            actions.push(send(peer, Message::Revoked { keys: revoked, all: false }));
+        }
         let mut keys = Vec::new();
         for key in &mut self.own {
             key.owed.wait_for(peer, now);
             keys.push(offer(&key.facts, now));
         }
         actions.push(send(peer, Message::Keys(keys)));
-        let revoked = self.ended.tombstones(TOMBSTONES_AT_START, now);
-        if !revoked.is_empty() {
-            actions.push(send(peer, Message::Revoked { keys: revoked, all: false }));
-        }
         if self.peers.may_pull(peer, now) {
             actions.push(send(peer, Message::Pull));
         }

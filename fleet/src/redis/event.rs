@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use tktrot::clock::Time;
 use tktrot::schedule::{KeyTimes, Policy};
 use tktrot::secret::KeyName;
 
-use super::clock::{ClockReading, RedisTime};
+use super::clock::{ClockReading, Doubt, RedisTime};
 use super::stored::{Flaw, Grave, Slot, Stored, Terms, Turn};
 use crate::message::{Facts, Refusal};
 
@@ -18,6 +19,20 @@ pub struct Mark {
     pub token: u64,
 }
 
+/// What the ring remembers beyond the end of an agent, beside keys and graves. Neither ever goes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// How often all keys of the fleet were revoked, as far as this host knows.
+    pub epoch: u64,
+    /// The beginning of the latest period that there was, on Redis' clock.
+    pub period: RedisTime,
+}
+
+impl Memory {
+    /// Of a ring that no agent had before.
+    pub const NONE: Memory = Memory { epoch: 0, period: RedisTime(0) };
+}
+
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RedisEvent<S> {
@@ -26,8 +41,11 @@ pub enum RedisEvent<S> {
     /// The ring has this key with these times, and not because of an [`RedisAction`]: at the start, and
     /// when somebody on this host made or retired one.
     Found(Facts),
-    /// The ring no longer has this key, though it has not ended: it was revoked on this host.
+    /// The ring no longer has this key, though it has not ended.
     Lost(KeyName),
+    /// The ring has these graves, each until then: at the start, and when somebody on this host has
+    /// revoked a key, which is then told to the fleet.
+    Graves(Vec<(KeyName, Time)>),
     /// [`RedisAction::Make`] was done.
     Made(Facts),
     /// [`RedisAction::Make`] failed: no slot, or the generator. It is asked for again.
@@ -52,8 +70,8 @@ pub enum RedisEvent<S> {
     Rotate,
     /// These keys are to end everywhere, at once.
     Revoke(Vec<KeyName>),
-    /// Every key is. With a random number to tell this from the next time.
-    RevokeAll([u8; 16]),
+    /// Every key is.
+    RevokeAll,
 }
 
 /// All that Redis has for the ring, at one moment.
@@ -81,6 +99,10 @@ pub enum RedisAction<S> {
     Shorten(KeyName, KeyTimes),
     /// This key is gone.
     Erase(KeyName),
+    /// Bury this name in the ring, until then.
+    Entomb(KeyName, Time),
+    /// The ring is to remember this.
+    Remember(Memory),
     /// Ask Redis for its time and the mark; then say [`RedisEvent::Polled`].
     Poll,
     /// Ask it for everything that has not ended, and for what is at these turns; then say
@@ -92,8 +114,6 @@ pub enum RedisAction<S> {
     Offer(Terms, Duration),
     /// Store this key of the ring there, if the slot is free; for so long.
     PutBack(Slot, KeyName, Terms, Duration),
-    /// Store what the last look has found there with these terms, if it is still there; for so long.
-    Amend(Slot, Terms, Duration),
     /// Tell what was revoked, and delete what is in these slots.
     Bury(Vec<Grave>, Vec<Slot>),
     /// Something for the log.
@@ -124,6 +144,11 @@ pub enum RedisNote {
     PutBack(usize),
     /// Redis' clock was set by so many nanoseconds, or another Redis has taken over.
     ClockMoved(i64),
+    /// Redis' clock is not believed: nothing is taken from Redis but what was revoked. The fleet's keys
+    /// last for so long; then this node goes on with keys of its own.
+    Doubted(Doubt, Duration),
+    /// Redis' clock is believed again.
+    Believed,
     /// A key is not taken, as its times cannot be true.
     Implausible(KeyName, RedisTime),
     /// The rotation that was asked for: the fleet turns to this key, in so long.

@@ -1,5 +1,5 @@
-//! What Redis says, and what is to be written there: keys that are missing, lost ones, ones that would
-//! live too long, and what was revoked. The rest of [`RedisNode`], which is too long for one file: the
+//! What Redis says, and what is to be written there: keys that are missing, lost ones, and what was
+//! revoked. The rest of [`RedisNode`], which is too long for one file: the
 //! module above has what happens on this host.
 
 use std::time::Duration;
@@ -11,11 +11,13 @@ use tktrot::secret::KeyName;
 use super::clock::{ClockReading, RedisTime, SLACK};
 use super::event::{Look, Mark, RedisAction, RedisNote};
 use super::keys::{self, HeldKey, InRedis, line_end};
-use super::stored::{Revoked, Slot, Stored, Terms, Turn, start_of};
+use super::stored::{Flaw, Grave, Revoked, Slot, Stored, Terms, Turn, start_of};
 use super::{Asked, FUTURE, RedisNode, Rotation, Seen};
 
 /// What has less time left is not stored: it would be gone before anybody reads it.
 const TOO_SHORT: Duration = Duration::from_millis(100);
+/// After so many polls all is looked at, though nothing is said to have changed.
+const LOOK_EVERY: u32 = 10;
 
 impl RedisNode {
     pub(super) fn up<S>(&mut self, now: Time, actions: &mut Vec<RedisAction<S>>) {
@@ -30,10 +32,7 @@ impl RedisNode {
 
     pub(super) fn down<S>(&mut self, now: Time, actions: &mut Vec<RedisAction<S>>) {
         if self.up {
-            let shared: Vec<_> =
-                self.keys.iter().filter(|key| key.shared.is_some()).copied().collect();
-            let left = now.until(keys::line_end(&shared, now));
-            actions.push(RedisAction::Note(RedisNote::Alone(left)));
+            actions.push(RedisAction::Note(RedisNote::Alone(self.shared_for(now))));
         }
         self.up = false;
         self.asked = None;
@@ -42,6 +41,12 @@ impl RedisNode {
         if self.rotation.is_some() {
             self.rotation = Some(Rotation::Asked);
         }
+    }
+
+    /// How long the fleet's keys last.
+    fn shared_for(&self, now: Time) -> Duration {
+        let shared = self.keys.iter().filter(|key| key.shared.is_some());
+        now.until(keys::line_end(&shared.copied().collect::<Vec<_>>(), now))
     }
 
     pub(super) fn polled<S>(
@@ -56,21 +61,35 @@ impl RedisNode {
         }
         self.asked = None;
         self.poll_at = now + self.poll();
-        let moved = self.read_clock(reading, actions);
-        if moved || self.fresh != Some((mark, self.period(now))) {
+        let moved = self.read_clock(reading, now, actions);
+        // Whoever may write to Redis may leave the mark as it was.
+        if moved || now >= self.look_at || self.fresh != Some((mark, self.period(now))) {
             self.ask_look(now, actions);
         }
     }
 
-    /// Notes Redis' time. True if its clock is not the one that it was.
-    fn read_clock<S>(&mut self, reading: ClockReading, actions: &mut Vec<RedisAction<S>>) -> bool {
+    /// Notes Redis' time. True if its clock is not the one that it was, or is believed as it was not.
+    fn read_clock<S>(
+        &mut self,
+        reading: ClockReading,
+        now: Time,
+        actions: &mut Vec<RedisAction<S>>,
+    ) -> bool {
         let jump = self.reading.map_or(0, |old| reading.jump_since(&old));
         self.reading = Some(reading);
         let moved = Duration::from_nanos(jump.unsigned_abs()) > SLACK;
         if moved {
             actions.push(RedisAction::Note(RedisNote::ClockMoved(jump)));
         }
-        moved
+        let turned = self.trust.compare(&reading, self.policy.rotate_every);
+        if turned {
+            let note = match self.trust.doubt() {
+                Some(doubt) => RedisNote::Doubted(doubt, self.shared_for(now)),
+                None => RedisNote::Believed,
+            };
+            actions.push(RedisAction::Note(note));
+        }
+        moved || turned
     }
 
     pub(super) fn ask_look<S>(&mut self, now: Time, actions: &mut Vec<RedisAction<S>>) {
@@ -91,7 +110,7 @@ impl RedisNode {
             return;
         }
         self.asked = None;
-        self.read_clock(look.reading, actions);
+        self.read_clock(look.reading, now, actions);
         let reading = look.reading;
         self.compare_rotation(look.mark, actions);
 
@@ -105,23 +124,17 @@ impl RedisNode {
             });
             self.seen.push(Seen { slot, what });
         }
-        self.say_flaws(actions);
-
-        self.graves.forget_told();
-        let mut news = 0;
-        for grave in &look.graves {
-            let until = reading.local(grave.ends).min(now + self.longest() + MAX_LIFETIME);
-            if self.graves.learn(grave, until + SLACK, &reading, now) {
-                news += self.heed(grave.what, erased);
-            }
-        }
-        if news > 0 {
-            actions.push(RedisAction::Note(RedisNote::Revoked(news)));
-        }
+        // What was revoked comes first: nothing of it is taken.
+        self.heed(&look.graves, &reading, now, actions, erased);
+        let mut flaws: Vec<_> =
+            self.seen.iter().filter_map(|seen| Some((seen.slot, seen.what.err()?))).collect();
         for (slot, key) in stored {
-            self.meet(slot, key, now, actions);
+            let flaw = self.meet(slot, key, now, actions, erased);
+            flaws.extend(flaw.map(|flaw| (slot, flaw)));
         }
+        self.say(flaws, actions);
         self.fresh = Some((look.mark, self.period(now)));
+        self.look_at = now + LOOK_EVERY * self.poll();
         self.report_rotation(now, actions);
         self.synced = true;
     }
@@ -136,9 +149,7 @@ impl RedisNode {
         self.barred = other;
     }
 
-    fn say_flaws<S>(&mut self, actions: &mut Vec<RedisAction<S>>) {
-        let flaws: Vec<_> =
-            self.seen.iter().filter_map(|seen| Some((seen.slot, seen.what.err()?))).collect();
+    fn say<S>(&mut self, flaws: Vec<(Slot, Flaw)>, actions: &mut Vec<RedisAction<S>>) {
         self.said.retain(|said| flaws.iter().any(|(_, flaw)| flaw == said));
         for (slot, flaw) in flaws {
             if self.said.insert(flaw) {
@@ -147,55 +158,100 @@ impl RedisNode {
         }
     }
 
-    /// Something was revoked: what of it is here goes. Says how many keys that are.
-    fn heed(&mut self, what: Revoked, erased: &mut Vec<KeyName>) -> usize {
+    /// What Redis says was revoked: what of it is here goes.
+    fn heed<S>(
+        &mut self,
+        graves: &[Grave],
+        reading: &ClockReading,
+        now: Time,
+        actions: &mut Vec<RedisAction<S>>,
+        erased: &mut Vec<KeyName>,
+    ) {
+        self.graves.forget_told();
         let before = erased.len();
-        match what {
-            Revoked::Key(name) => self.remove(|key| key.name == name, erased),
-            Revoked::All(_) => {
-                // Whoever revoked named all the fleet's keys; what is in Redis is newer.
-                let seen: Vec<_> = self.seen.iter().filter_map(|seen| seen.what.ok()).collect();
-                self.remove(|key| seen.iter().all(|(name, _)| *name != key.name), erased);
+        for grave in graves {
+            match grave.what {
+                Revoked::Key(name) => {
+                    let latest = now + self.longest() + MAX_LIFETIME;
+                    let until = reading.forgotten(grave.ends).min(latest) + SLACK;
+                    if self.graves.learn(name, grave.ends, until, reading, now) {
+                        self.remove(|key| key.name == name, erased);
+                    }
+                }
+                Revoked::All(epoch) => self.begin_epoch(epoch, erased),
             }
         }
-        erased.len() - before
+        // A key of a later epoch tells that there was a revocation, whatever became of its record.
+        let stored: Vec<_> = self.seen.iter().filter_map(|seen| Some(seen.what.ok()?.1)).collect();
+        for terms in stored {
+            self.begin_epoch(terms.epoch, erased);
+        }
+        for grave in graves {
+            if let Revoked::All(epoch) = grave.what {
+                self.graves.learn_epoch(epoch);
+            }
+        }
+        if erased.len() > before {
+            actions.push(RedisAction::Note(RedisNote::Revoked(erased.len() - before)));
+        }
     }
 
-    /// A key that Redis has.
+    /// Every key of an epoch before goes, and every one of which Redis does not say otherwise.
+    fn begin_epoch(&mut self, epoch: u64, erased: &mut Vec<KeyName>) {
+        if !self.graves.advance(epoch) {
+            return;
+        }
+        let seen: Vec<_> = self.seen.iter().filter_map(|seen| seen.what.ok()).collect();
+        let is_of_it = |key: &HeldKey| {
+            key.shared.is_some_and(|shared| shared.terms.epoch >= epoch)
+                || seen.iter().any(|(name, terms)| *name == key.name && terms.epoch >= epoch)
+        };
+        self.remove(|key| !is_of_it(key), erased);
+    }
+
+    /// A key that Redis has. Why it is not used, if it should not be there.
     fn meet<S>(
         &mut self,
         slot: Slot,
         key: Stored<S>,
         now: Time,
         actions: &mut Vec<RedisAction<S>>,
-    ) {
-        let Some(reading) = self.reading else { return };
+        erased: &mut Vec<KeyName>,
+    ) -> Option<Flaw> {
+        let reading = self.reading?;
         let Stored { name, terms, .. } = key;
-        if self.graves.has(&name) || self.taking.contains(&name) {
-            return;
+        if terms.epoch < self.graves.epoch() {
+            // It may be of a ring whose agent was killed at this point.
+            self.remove(|held| held.name == name, erased);
+            return Some(Flaw::Revoked);
+        }
+        if self.graves.has(&name) {
+            return self.graves.is_told(&name).then_some(Flaw::Revoked);
+        }
+        if self.taking.contains(&name) {
+            return None;
         }
         if let Some(held) = self.keys.iter_mut().find(|held| held.name == name) {
-            let ends = reading.local(terms.ends);
-            let amended = held.shared.is_some_and(|shared| terms.ends < shared.terms.ends);
             held.shared = Some(InRedis { slot, terms });
-            if amended && ends < held.times.decrypt_until {
-                let limit =
-                    KeyTimes { encrypt_from: ends, encrypt_until: ends, decrypt_until: ends };
-                held.times = held.times.shortened(&limit);
-                actions.push(RedisAction::Shorten(name, held.times));
-            }
-            return;
+            return None;
         }
-        if self.barred.is_some() || terms.ends <= reading.latest(now) {
-            return;
+        if self.stays_apart() {
+            return None;
+        }
+        if terms.ends <= self.trust.floor().max(reading.latest(now))
+            || reading.over(terms.ends) <= now
+        {
+            return Some(Flaw::Over);
         }
         if !self.is_plausible(&terms, now) {
-            return actions.push(RedisAction::Note(RedisNote::Implausible(name, terms.made)));
+            actions.push(RedisAction::Note(RedisNote::Implausible(name, terms.made)));
+            return None;
         }
         let times = self.fitted(&terms, &reading, now);
         self.keys.push(HeldKey { name, times, shared: Some(InRedis { slot, terms }) });
         self.taking.insert(name);
         actions.push(RedisAction::Take(key, times));
+        None
     }
 
     /// False for a key that another clock made than Redis has now.
@@ -243,9 +299,8 @@ impl RedisNode {
             return;
         }
         let mut wanted = self.untold(&reading, now);
-        if self.barred.is_none() {
+        if !self.stays_apart() {
             wanted.extend(self.lost_keys(&reading, now));
-            wanted.extend(self.too_long(&reading, now));
             wanted.extend(self.missing(&reading, now));
             wanted.extend(self.rotation(&reading, now));
         }
@@ -263,7 +318,7 @@ impl RedisNode {
     }
 
     fn untold<S>(&mut self, reading: &ClockReading, now: Time) -> Vec<RedisAction<S>> {
-        let graves = self.graves.untold(reading, now);
+        let graves = self.graves.untold(reading, now, self.longest_of_any());
         if graves.is_empty() {
             return Vec::new();
         }
@@ -283,14 +338,8 @@ impl RedisNode {
             if self.taking.contains(&key.name) || self.sees(&key.name) {
                 continue;
             }
-            let end = reading.local(shared.terms.ends);
-            let apart = end.until(key.times.decrypt_until).max(key.times.decrypt_until.until(end));
-            // By the clock that it was made by, unless Redis has another one now.
-            let terms = if apart <= self.slack() {
-                shared.terms
-            } else {
-                shared.terms.with_times(&key.times, reading)
-            };
+            // As it was made: what a key says never changes, so that no record of it says more.
+            let terms = shared.terms;
             let keep = keep(&terms, reading, now);
             let is_taken = |slot: Slot| self.seen.iter().any(|seen| seen.slot == slot);
             let slot = if is_taken(shared.slot) { Slot::Kept(key.name) } else { shared.slot };
@@ -299,21 +348,6 @@ impl RedisNode {
             }
         }
         lost
-    }
-
-    /// The stored keys that would live longer, by the clock that Redis has now, than the copies
-    /// here: whoever joins would take them for longer than they were made for.
-    fn too_long<S>(&self, reading: &ClockReading, now: Time) -> Vec<RedisAction<S>> {
-        let mut amended = Vec::new();
-        for seen in &self.seen {
-            let Ok((name, terms)) = seen.what else { continue };
-            let Some(held) = self.keys.iter().find(|key| key.name == name) else { continue };
-            if reading.local(terms.ends) > held.times.decrypt_until + self.slack() {
-                let terms = terms.with_times(&held.times, reading);
-                amended.push(RedisAction::Amend(seen.slot, terms, keep(&terms, reading, now)));
-            }
-        }
-        amended
     }
 
     /// The keys of this period and the next, where there is none.
@@ -357,7 +391,8 @@ impl RedisNode {
         let lead = self.settings.lead(&self.policy);
         let terms = Terms::new(turn, &self.policy, lead, made);
         let begins = terms.begins.max(reading.earliest(from)).min(terms.retires);
-        let terms = Terms { begins, plain: self.settings.plain, ..terms };
+        let epoch = self.graves.epoch();
+        let terms = Terms { begins, epoch, plain: self.settings.plain, ..terms };
         (terms.begins < self.end_of(period))
             .then(|| (turn, RedisAction::Offer(terms, keep(&terms, reading, now))))
     }

@@ -114,6 +114,7 @@ mod tests {
                 begins: zero,
                 retires: zero,
                 ends: zero,
+                epoch: 0,
                 plain: false,
             };
             InRedis { slot: Slot::At(turn), terms }

@@ -14,8 +14,14 @@
 //!
 //! A node that cannot reach Redis encrypts with the keys it has to their ends, and then with keys of
 //! its own ([`tktrot::schedule`]), until the fleet's next key begins. Times are fixed when a key is
-//! taken; whatever Redis' clock does later, they are never made later, and a stored key that would
-//! live longer than one that a node holds is amended.
+//! taken; whatever Redis' clock does later, they are never made later.
+//!
+//! Redis proves nothing. Who writes to it without the fleet secret can put back whatever was there
+//! before, take away what is there, and set its clock. So everything that is stored is authenticated
+//! with all it says ([`crate::wrap`]); what a key says never changes; and of what says the truth about
+//! another time, nothing is taken: no key that has ended by Redis' clock, by this host's own, or by the
+//! latest one that the ring remembers; none of an epoch before the ring's; none that the ring has
+//! buried. At worst a node goes alone.
 //!
 //! - [`event`]: what happens to it, and what it wants done
 //! - [`exchange`]: what Redis says, and what is to be written there
@@ -41,11 +47,11 @@ use tktrot::schedule::{KeyState, KeyTimes, MAX_LIFETIME, Policy};
 use tktrot::secret::KeyName;
 
 use crate::message::{Facts, NodeId, Refusal};
-use clock::{ClockReading, RedisTime, SLACK};
-use event::{Mark, RedisAction, RedisEvent, RedisNote};
+use clock::{ClockReading, Doubt, RedisTime, Trust};
+use event::{Mark, Memory, RedisAction, RedisEvent, RedisNote};
 use keys::{HeldKey, Replacement};
 use revoked::Graves;
-use stored::{Flaw, Revoked, Slot, Terms, Turn, start_of};
+use stored::{Flaw, Slot, Terms, Turn, start_of};
 
 /// A key that was made so much later than now, by Redis' clock, was made by another clock.
 const FUTURE: Duration = Duration::from_secs(3);
@@ -132,8 +138,12 @@ pub struct RedisNode {
     up: bool,
     asked: Option<Asked>,
     poll_at: Time,
+    look_at: Time,
     write_at: Time,
     reading: Option<ClockReading>,
+    trust: Trust,
+    /// What the ring was told to remember.
+    remembered: Memory,
     /// The last look, while nothing is known to have changed since.
     fresh: Option<(Option<Mark>, u64)>,
     seen: Vec<Seen>,
@@ -147,15 +157,16 @@ pub struct RedisNode {
 }
 
 impl RedisNode {
-    /// A node that holds no key and has not reached Redis. It is told what its ring has by
-    /// [`RedisEvent::Found`], and begins with the first [`RedisEvent::Tick`].
-    pub fn new(id: NodeId, settings: Settings, policy: Policy) -> Self {
+    /// A node that holds no key and has not reached Redis, on a ring that remembers this. It is told
+    /// what its ring has by [`RedisEvent::Graves`] and [`RedisEvent::Found`], and begins with the first
+    /// [`RedisEvent::Tick`].
+    pub fn new(id: NodeId, settings: Settings, policy: Policy, memory: Memory) -> Self {
         RedisNode {
             id,
             settings,
             policy,
             keys: Vec::new(),
-            graves: Graves::default(),
+            graves: Graves::since(memory.epoch),
             taking: HashSet::new(),
             refused: HashSet::new(),
             patient_until: None,
@@ -164,8 +175,11 @@ impl RedisNode {
             up: false,
             asked: None,
             poll_at: Time(0),
+            look_at: Time(0),
             write_at: Time(0),
             reading: None,
+            trust: Trust::new(memory.period),
+            remembered: memory,
             fresh: None,
             seen: Vec::new(),
             barred: None,
@@ -185,6 +199,11 @@ impl RedisNode {
     /// True if Redis answers.
     pub fn is_up(&self) -> bool {
         self.up
+    }
+
+    /// Why Redis' clock is not believed; `None` if it is.
+    pub fn doubt(&self) -> Option<Doubt> {
+        self.trust.doubt()
     }
 
     /// True if a key encrypts at `now`.
@@ -216,6 +235,7 @@ impl RedisNode {
             }
             RedisEvent::Found(facts) => self.found(facts, now),
             RedisEvent::Lost(name) => self.lost(name, now),
+            RedisEvent::Graves(graves) => self.recall(&graves, now, &mut erased),
             RedisEvent::Made(facts) => {
                 self.making = false;
                 self.found(facts, now);
@@ -242,7 +262,7 @@ impl RedisNode {
                 self.revoke(&names, now, &mut erased);
                 actions.push(RedisAction::Note(RedisNote::Revoked(names.len())));
             }
-            RedisEvent::RevokeAll(id) => self.revoke_all(id, now, &mut actions, &mut erased),
+            RedisEvent::RevokeAll => self.revoke_all(now, &mut actions, &mut erased),
         }
         self.tend(now, erased, &mut actions);
         self.deadline = self.due(now);
@@ -279,6 +299,15 @@ impl RedisNode {
     fn lost(&mut self, name: KeyName, now: Time) {
         self.keys.retain(|key| key.name != name);
         self.graves.lose(name, now + self.longest_of_any());
+    }
+
+    fn recall(&mut self, graves: &[(KeyName, Time)], now: Time, erased: &mut Vec<KeyName>) {
+        for (name, until) in graves {
+            if self.graves.recall(*name, *until) {
+                self.remove(|key| key.name == *name, erased);
+                self.write_at = now;
+            }
+        }
     }
 
     fn took<S>(
@@ -322,7 +351,7 @@ impl RedisNode {
 
     fn revoke(&mut self, names: &[KeyName], now: Time, erased: &mut Vec<KeyName>) {
         for name in names {
-            self.graves.dig(Revoked::Key(*name), now + self.longest_of_any());
+            self.graves.dig(*name, now + self.longest_of_any());
             self.remove(|key| key.name == *name, erased);
         }
         self.write_at = now;
@@ -330,7 +359,6 @@ impl RedisNode {
 
     fn revoke_all<S>(
         &mut self,
-        id: [u8; 16],
         now: Time,
         actions: &mut Vec<RedisAction<S>>,
         erased: &mut Vec<KeyName>,
@@ -339,7 +367,7 @@ impl RedisNode {
         let mut names: Vec<_> = seen.chain(self.keys.iter().map(|key| key.name)).collect();
         names.sort_by_key(|name| name.0);
         names.dedup();
-        self.graves.dig(Revoked::All(id), now + self.longest());
+        self.graves.advance(self.graves.epoch() + 1);
         self.revoke(&names, now, erased);
         actions.push(RedisAction::Note(RedisNote::Revoked(names.len())));
     }
@@ -357,6 +385,7 @@ impl RedisNode {
             self.graves.lose(key.name, remembered);
         }
         self.graves.sweep(now);
+        self.remember(actions);
         // First the new, then the old: something encrypts all the time.
         self.fill(now, actions);
         actions.extend(erased.into_iter().map(RedisAction::Erase));
@@ -382,11 +411,30 @@ impl RedisNode {
         }
     }
 
+    /// What must not be forgotten is in the ring before anything follows from it.
+    fn remember<S>(&mut self, actions: &mut Vec<RedisAction<S>>) {
+        let every = self.policy.rotate_every;
+        let period = self.trust.floor().0 / tktrot::clock::nanos(every).max(1);
+        let period = start_of(period, every).max(self.remembered.period);
+        let memory = Memory { epoch: self.graves.epoch(), period };
+        if memory != self.remembered {
+            self.remembered = memory;
+            actions.push(RedisAction::Remember(memory));
+        }
+        let news = self.graves.take_news();
+        actions.extend(news.into_iter().map(|(name, until)| RedisAction::Entomb(name, until)));
+    }
+
+    /// True if the fleet's keys are neither taken nor made, though Redis answers.
+    fn stays_apart(&self) -> bool {
+        self.barred.is_some() || self.trust.doubt().is_some()
+    }
+
     /// Until when a node that starts waits for a key of the fleet. While Redis answers, it waits for
     /// the very first one to begin: a ticket of a key of its own would open on this host only.
     fn waits_until(&self) -> Option<Time> {
         let patient_until = self.patient_until?;
-        Some(match (self.synced, self.up && self.barred.is_none() && !self.has_served) {
+        Some(match (self.synced, self.up && !self.stays_apart() && !self.has_served) {
             (false, _) => patient_until,
             (true, true) => patient_until + self.settings.lead(&self.policy),
             (true, false) => Time(0),
@@ -411,7 +459,7 @@ impl RedisNode {
     /// When a line that reaches to `end` needs a key of the node's own. While Redis gives keys,
     /// later: it is a reserve then.
     fn extend_at(&self, end: Time) -> Time {
-        if self.up && self.fresh.is_some() && self.barred.is_none() {
+        if self.up && self.fresh.is_some() && !self.stays_apart() {
             end - self.policy.rotate_every / 2
         } else {
             self.policy.extend_at(end)
@@ -430,11 +478,6 @@ impl RedisNode {
     /// The longest that any key lives: another node's tickets may have another lifetime.
     fn longest_of_any(&self) -> Duration {
         2 * self.policy.rotate_every + MAX_LIFETIME
-    }
-
-    /// What clocks that run differently may make of a key's end.
-    fn slack(&self) -> Duration {
-        SLACK.max(self.longest() / 1000)
     }
 
     /// How far a key's end and the end of its period may be apart, as clocks drift.

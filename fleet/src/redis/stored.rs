@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use tktrot::clock::{Time, nanos};
+use tktrot::clock::nanos;
 use tktrot::config::values::Written;
 use tktrot::schedule::{KeyTimes, Policy};
 use tktrot::secret::KeyName;
@@ -85,6 +85,8 @@ pub struct Terms {
     pub retires: RedisTime,
     /// From then on it is gone.
     pub ends: RedisTime,
+    /// How often all keys had been revoked, as its maker knew. See [`Revoked::All`].
+    pub epoch: u64,
     /// True if its tickets carry no associated data.
     pub plain: bool,
 }
@@ -118,33 +120,18 @@ impl Terms {
             begins: start.max(made.after(lead)).min(retires),
             retires,
             ends: retires.after(policy.lifetime),
+            epoch: 0,
             plain: false,
         }
     }
 
-    /// The same with other times: those that a key has here, said on Redis' clock. None of them is
-    /// later than it is.
-    pub fn with_times(self, times: &KeyTimes, reading: &ClockReading) -> Terms {
-        let at = |time: Time| {
-            let since = reading.answered.until(time);
-            let before = time.until(reading.answered);
-            RedisTime(reading.redis.after(since).0.saturating_sub(nanos(before)))
-        };
-        Terms {
-            made: self.made.min(reading.redis),
-            begins: at(times.encrypt_from),
-            retires: at(times.encrypt_until),
-            ends: at(times.decrypt_until),
-            ..self
-        }
-    }
-
-    /// When it lives on this host's clock.
+    /// When it lives on this host's clock: no longer than by either clock.
     pub fn local(&self, reading: &ClockReading) -> KeyTimes {
+        let ends = reading.over(self.ends);
         KeyTimes {
-            encrypt_from: reading.local(self.begins),
-            encrypt_until: reading.local(self.retires),
-            decrypt_until: reading.local(self.ends),
+            encrypt_from: reading.local(self.begins).min(ends),
+            encrypt_until: reading.local(self.retires).min(ends),
+            decrypt_until: ends,
         }
     }
 
@@ -167,8 +154,9 @@ pub struct Grave {
 pub enum Revoked {
     /// This key.
     Key(KeyName),
-    /// All that there were when this random number was drawn.
-    All([u8; 16]),
+    /// Every key of an epoch before this one. It only moves forward: a key that was made before cannot
+    /// come back, whatever its name is and whoever has recorded it.
+    All(u64),
 }
 
 /// Why what is stored is not used.
@@ -186,6 +174,10 @@ pub enum Flaw {
     Misplaced,
     /// Its maker has another R.
     Rotation(Duration),
+    /// It was revoked.
+    Revoked,
+    /// It has ended.
+    Over,
 }
 
 impl fmt::Display for Flaw {
@@ -211,6 +203,14 @@ impl fmt::Display for Flaw {
                 "its maker rotates every {}: rotate must be the same on all hosts that share \
                  keys through a Redis",
                 Written(*theirs)
+            ),
+            Flaw::Revoked => f.write_str(
+                "it was revoked; if this goes on, somebody puts old values back: change who may \
+                 write to this Redis",
+            ),
+            Flaw::Over => f.write_str(
+                "it has ended; if this goes on, somebody puts old values back: change who may \
+                 write to this Redis",
             ),
         }
     }

@@ -22,6 +22,7 @@ const REVOKED: u16 = 19;
 const PULL: u16 = 20;
 const HELD: u16 = 21;
 const LEAVING: u16 = 22;
+const BURIED: u16 = 23;
 
 /// The longest encoding of a number of 64 bits.
 const VARINT: usize = 10;
@@ -167,6 +168,10 @@ pub(super) fn message<S: Borrow<KeySecrets>>(message: &Message<S>, sent: Time) -
             let body = Revoked { keys: tombstones, all: *all && place.is_first };
             frame(REVOKED, sent, &body, size(keys.len(), TOMBSTONE_SIZE))
         }),
+        Message::Buried(names) => parts(names, NAME_SIZE, |names, _| {
+            let body: Vec<Name> = names.iter().map(|name| name.0).collect();
+            frame(BURIED, sent, &body, size(names.len(), NAME_SIZE))
+        }),
         Message::Pull => vec![frame(PULL, sent, &(), 0)],
         Message::Leaving => vec![frame(LEAVING, sent, &(), 0)],
     }
@@ -245,6 +250,10 @@ pub(super) fn decode(kind: u16, body: &[u8]) -> Option<Said> {
             let tombstone =
                 |(name, left)| Tombstone { name: KeyName(name), left: Duration::from_nanos(left) };
             Said::Message(Message::Revoked { keys: keys.into_iter().map(tombstone).collect(), all })
+        }
+        BURIED => {
+            let names: Vec<Name> = read(body)?;
+            Said::Message(Message::Buried(names.into_iter().map(KeyName).collect()))
         }
         PULL => read(body).map(|()| Said::Message(Message::Pull))?,
         LEAVING => read(body).map(|()| Said::Message(Message::Leaving))?,

@@ -8,12 +8,12 @@ use tktrot_fleet::message::{Facts, Message, NodeId, Refusal};
 use tktrot_fleet::node::event::{Action, Event, Note};
 
 use crate::happening::Happening;
-use crate::host::place;
+use crate::host::{Host, place};
 use crate::invariants::Broken;
 use crate::network::Fate;
 use crate::ring::{self, Number};
 use crate::timeline::Millis;
-use crate::world::{Key, World};
+use crate::world::{Key, SMALL, World};
 
 /// A ring is its servers' own again so long after its agent was last seen.
 const LEASE: Millis = 3_000;
@@ -29,6 +29,9 @@ impl Revoking {
         match event {
             Event::Revoke(names) => Revoking::These(names.iter().map(ring::number).collect()),
             Event::RevokeAll => Revoking::All,
+            Event::Buried(graves) => {
+                Revoking::These(graves.iter().map(|grave| ring::number(&grave.name)).collect())
+            }
             Event::Received { message: Message::Revoked { keys, all }, .. } => match all {
                 true => Revoking::All,
                 false => Revoking::These(keys.iter().map(|key| ring::number(&key.name)).collect()),
@@ -112,6 +115,13 @@ impl World {
                 }
             }
             Action::Erase(name) => self.erase(host, ring::number(&name), time, revoking),
+            Action::Bury(graves) => {
+                for grave in graves {
+                    let key = ring::number(&grave.name);
+                    self.rings.bury(host, key, grave.until);
+                    self.erase(host, key, time, revoking);
+                }
+            }
             Action::Send { to, message } => self.send(host, to, message),
             Action::Drop { peer, .. } => {
                 let there = place(peer);
@@ -161,7 +171,7 @@ impl World {
             revoked: None,
             shortened: now,
             learnt: Vec::new(),
-            lost: Vec::new(),
+            is_over: false,
         });
         self.trace(|| format!("host {host} makes key {key}, by its agent: {by_agent}"));
         self.plan_switches(host, key);
@@ -192,10 +202,7 @@ impl World {
         let now = self.now();
         let lived = self.rings.erase(host, key).is_some_and(|times| time < times.decrypt_until);
         if lived && revoking.means(key) {
-            if self.keys[key as usize].revoked.is_none() {
-                self.keys[key as usize].revoked = Some(now);
-                self.revoked.push(key);
-            }
+            self.note_revoked(key);
             self.learns(host, key);
             if self.keys[key as usize].origin == self.hosts[host].id {
                 self.hosts[host].excuse(now + grace);
@@ -203,16 +210,32 @@ impl World {
         }
     }
 
-    /// The agent of a host knows that a key was revoked.
+    /// A key was revoked, here first or again.
+    pub fn note_revoked(&mut self, key: Number) {
+        if self.keys[key as usize].revoked.is_none() {
+            self.keys[key as usize].revoked = Some(self.now());
+            self.revoked.push(key);
+        }
+    }
+
+    /// The ring of a host knows that a key was revoked.
     pub fn learns(&mut self, host: usize, key: Number) {
         let (hosts, now) = (self.hosts.len(), self.now());
         let known = &mut self.keys[key as usize];
-        if known.revoked.is_some() {
-            known.learnt.resize(hosts, (0, 0));
-            let instance = self.hosts[host].instance;
-            if known.learnt[host].0 != instance {
-                known.learnt[host] = (instance, now);
-            }
+        if known.revoked.is_none() {
+            return;
+        }
+        known.learnt.resize(hosts, (NodeId(0), 0));
+        let ring = self.hosts[host].id;
+        if known.learnt[host].0 != ring {
+            known.learnt[host] = (ring, now);
+        }
+        // Once all rings know, nobody can bring it back to any, not even to one that is new.
+        let knows = |(host, this): (usize, &Host)| !this.serves || known.learnt[host].0 == this.id;
+        let small = self.hosts.len() <= SMALL;
+        if small && !known.is_over && self.hosts.iter().enumerate().all(knows) {
+            self.keys[key as usize].is_over = true;
+            self.figures.over += 1;
         }
     }
 

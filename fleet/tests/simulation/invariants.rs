@@ -10,7 +10,7 @@ use tktrot_fleet::message::NodeId;
 
 use crate::ring::Number;
 use crate::timeline::Millis;
-use crate::world::{Key, World};
+use crate::world::World;
 
 /// What was broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +83,8 @@ pub struct Figures {
     pub lost_orphans: u64,
     /// Pairs looked at by [`World::inspect`].
     pub pairs: u64,
+    /// Revoked keys of which all rings knew.
+    pub over: u64,
     /// The most keys in a ring.
     pub most: usize,
 }
@@ -93,13 +95,6 @@ const TICKETS: usize = 1024;
 const SETTLED: Millis = 10_000;
 /// Copies end earlier by as much as messages take, which may have been relayed.
 const SHORTER: Duration = Duration::from_secs(20);
-
-impl Key {
-    /// It was revoked on that host alone.
-    fn is_lost_by(&self, host: usize) -> bool {
-        self.lost.iter().any(|(lost_by, _)| *lost_by == host)
-    }
-}
 
 impl World {
     /// A server of the host seals a ticket.
@@ -160,7 +155,7 @@ impl World {
             }
             self.figures.peers += 1;
             let opens = copies.get(peer).is_some_and(|times| that.time(now) < times.decrypt_until);
-            if !opens && !facts.is_lost_by(peer) {
+            if !opens {
                 lacking = Some(peer);
             }
         }
@@ -192,10 +187,9 @@ impl World {
         if this.nanos(times.decrypt_until) > facts.ends {
             let text = format!("key {key} lives longer on host {host} than its maker said");
             self.violate(Broken::Lengthened, text);
-        } else if facts.learnt.get(host).is_some_and(|(instance, _)| *instance == this.instance)
-            || facts.lost.contains(&(host, this.instance))
+        } else if facts.is_over || facts.learnt.get(host).is_some_and(|(ring, _)| *ring == this.id)
         {
-            let text = format!("key {key} came back to host {host}, which knew it was revoked");
+            let text = format!("key {key} came back to host {host}, and was known to be revoked");
             self.violate(Broken::CameBack, text);
         }
     }
@@ -207,8 +201,7 @@ impl World {
         let facts = &self.keys[ticket.key as usize];
         let (there, key) = (&self.hosts[ticket.host], ticket.key);
         let lifetime = self.scenario.policy.lifetime.saturating_sub(SHORTER).as_millis() as Millis;
-        let over = facts.revoked.is_some() || facts.is_lost_by(host);
-        if over || now > ticket.sealed + lifetime || this.agent.is_none() {
+        if facts.revoked.is_some() || now > ticket.sealed + lifetime || this.agent.is_none() {
             return;
         }
         let opens = self.rings.opens(host, key, this.time(now));
@@ -331,7 +324,6 @@ impl World {
             match copies.get(peer).filter(|times| times.decrypt_until > Time(0)) {
                 Some(times) if fresh || that.nanos(times.decrypt_until) <= ends => {}
                 Some(_) => behind = Some((peer, "has with a longer life")),
-                None if self.keys[key as usize].is_lost_by(peer) => {}
                 None => behind = Some((peer, "lacks")),
             }
         }
@@ -353,9 +345,9 @@ impl World {
                 if this.agent.is_none() || !self.rings.opens(host, *key, this.time(now)) {
                     continue;
                 }
-                let told = |(peer, (instance, at)): &(usize, &(u32, Millis))| {
+                let told = |(peer, (ring, at)): &(usize, &(NodeId, Millis))| {
                     let works = self.network.works(host, *peer);
-                    let knows = *instance == self.hosts[*peer].instance && *instance > 0;
+                    let knows = *ring == self.hosts[*peer].id;
                     knows && works.is_some_and(|since| now > since.max(*at) + SETTLED)
                 };
                 if let Some((peer, _)) = learnt.iter().enumerate().find(told) {

@@ -31,6 +31,8 @@ pub enum Fault {
     NeverRetires,
     /// It erases what was revoked, and takes it back when it is offered again.
     ForgetsTombstones,
+    /// What was revoked before its agent started it does not know.
+    ForgetsWithAgent,
     /// It does not listen to revocations.
     IgnoresRevocations,
     /// It makes two keys where one is wanted.
@@ -45,6 +47,7 @@ pub enum Fault {
 pub struct Machine {
     node: Node<()>,
     fault: Option<Fault>,
+    started: bool,
     made: usize,
     own: HashSet<KeyName>,
     forgotten: HashSet<KeyName>,
@@ -54,7 +57,14 @@ impl Machine {
     /// A node that does everything right, but for `fault`.
     pub fn new(id: NodeId, limits: Limits, policy: Policy, fault: Option<Fault>) -> Self {
         let node = Node::new(id, limits, policy);
-        Machine { node, fault, made: 0, own: HashSet::new(), forgotten: HashSet::new() }
+        Machine {
+            node,
+            fault,
+            started: false,
+            made: 0,
+            own: HashSet::new(),
+            forgotten: HashSet::new(),
+        }
     }
 
     /// See [`Node::handle`].
@@ -89,6 +99,10 @@ impl Machine {
 
     /// Changes what the node is told; false if it is told nothing.
     fn tamper_with_event(&mut self, fault: Fault, event: &mut Event<()>) -> bool {
+        self.started |= matches!(event, Event::Tick);
+        if fault == Fault::ForgetsWithAgent && !self.started && matches!(event, Event::Buried(_)) {
+            return false;
+        }
         let Event::Received { message, age, .. } = event else { return true };
         match (fault, message) {
             (Fault::IgnoresAge, _) => *age = Duration::ZERO,

@@ -34,14 +34,15 @@ fn setting(name: &str, default: u64) -> u64 {
 fn small_fleets_survive_whatever_happens() {
     let first = setting("TKTROT_SIMULATION_SEED", 0);
     let seeds = setting("TKTROT_SIMULATION_SEEDS", 60);
-    let mut opened = 0;
+    let (mut opened, mut over) = (0, 0);
     for seed in first..first + seeds {
         match shrinking::check(&Scenario::nasty(seed)) {
-            Ok(figures) => opened += figures.opened,
+            Ok(figures) => (opened, over) = (opened + figures.opened, over + figures.over),
             Err(broken) => panic!("seed {seed}: {broken}"),
         }
     }
     assert!(opened > 10 * seeds, "hardly a ticket was ever presented: {opened}");
+    assert!(over > seeds, "hardly a key was ever revoked everywhere: {over}");
 }
 
 #[test]
@@ -97,7 +98,7 @@ fn seen_with(fault: Fault) -> Vec<Broken> {
 #[test]
 fn every_fault_of_a_node_is_seen() {
     use Broken::*;
-    let faults: [(Fault, &[Broken]); 11] = [
+    let faults: [(Fault, &[Broken]); 12] = [
         (Fault::BeginsAtOnce, &[Sealed]),
         (Fault::TakesNothing, &[Sealed]),
         (Fault::WaitsForNobody, &[Sealed]),
@@ -106,6 +107,7 @@ fn every_fault_of_a_node_is_seen() {
         (Fault::StopsMaking, &[NoActive]),
         (Fault::NeverRetires, &[TwoActive]),
         (Fault::ForgetsTombstones, &[CameBack]),
+        (Fault::ForgetsWithAgent, &[CameBack]),
         (Fault::IgnoresRevocations, &[StillHere]),
         (Fault::MakesTwo, &[TooMany]),
         (Fault::NeverShortens, &[Behind]),

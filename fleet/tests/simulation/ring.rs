@@ -2,9 +2,12 @@
 //!
 //! Keys are known by their number in the whole simulation, which their names begin with.
 
+use std::collections::BTreeMap;
+
 use tktrot::clock::Time;
 use tktrot::schedule::{KeyState, KeyTimes};
 use tktrot::secret::KeyName;
+use tktrot_fleet::message::Grave;
 
 /// The number of a key.
 pub type Number = u32;
@@ -42,13 +45,15 @@ pub struct Rings {
     /// How many keys of others a host has.
     held: Vec<usize>,
     copies: Vec<Option<Copies>>,
+    /// By host, what was revoked: it outlives the agents.
+    graves: Vec<BTreeMap<Number, Time>>,
 }
 
 impl Rings {
     /// Empty ones.
     pub fn new(hosts: usize, capacity: usize) -> Self {
         let (own, held) = (vec![Vec::new(); hosts], vec![0; hosts]);
-        Rings { capacity, own, held, copies: Vec::new() }
+        Rings { capacity, own, held, copies: Vec::new(), graves: vec![BTreeMap::new(); hosts] }
     }
 
     /// Puts a key into a ring; false if there is no room. A key that is there stays as it is.
@@ -101,6 +106,21 @@ impl Rings {
     /// A ring is gone, with all that is in it.
     pub fn clear(&mut self, host: usize) {
         self.sweep(host, Time::NEVER);
+        self.graves[host].clear();
+    }
+
+    /// A key was revoked. Unlike a true ring, this one takes such a key if it is asked to: the
+    /// nodes have to know.
+    pub fn bury(&mut self, host: usize, key: Number, until: Time) {
+        let grave = self.graves[host].entry(key).or_insert(until);
+        *grave = until.max(*grave);
+    }
+
+    /// What was revoked in a ring, as far as a copy may live.
+    pub fn graves(&mut self, host: usize, now: Time) -> Vec<Grave> {
+        self.graves[host].retain(|_, until| *until > now);
+        let graves = self.graves[host].iter();
+        graves.map(|(key, until)| Grave { name: name(*key), until: *until }).collect()
     }
 
     /// Whether a ticket of this key opens.

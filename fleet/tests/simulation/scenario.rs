@@ -35,7 +35,7 @@ pub enum Trouble {
     /// All keys are.
     RevokeAll,
     /// Somebody revokes keys in the ring of a host, past its agent.
-    Lose,
+    RevokePastAgent,
     /// A host's generator fails, for a while.
     Generator,
 }
@@ -54,7 +54,7 @@ impl Trouble {
         Trouble::ServerRotates,
         Trouble::Revoke,
         Trouble::RevokeAll,
-        Trouble::Lose,
+        Trouble::RevokePastAgent,
         Trouble::Generator,
     ];
 }

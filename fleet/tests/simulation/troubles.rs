@@ -1,6 +1,7 @@
 //! What goes wrong, and what operators do.
 
 use tktrot::schedule;
+use tktrot_fleet::message::Grave;
 use tktrot_fleet::node::event::Event;
 
 use crate::happening::Happening;
@@ -75,7 +76,7 @@ impl World {
             Trouble::RevokeAll => {
                 self.revoke_all(host);
             }
-            Trouble::Lose => self.lose_some(host),
+            Trouble::RevokePastAgent => self.revoke_past_agent(host),
             Trouble::Generator => {
                 let back = back.min(now + 30_000);
                 self.hosts[host].generator_fails = back;
@@ -217,23 +218,24 @@ impl World {
         self.settle(host);
     }
 
-    /// `tktrot revoke` on the ring itself; the agent sees that the keys are gone.
-    fn lose_some(&mut self, host: usize) {
-        let now = self.now();
+    /// `tktrot revoke` on the ring itself; the agent sees the graves.
+    fn revoke_past_agent(&mut self, host: usize) {
+        let (now, policy) = (self.now(), self.scenario.policy);
+        let mut graves = Vec::new();
         for key in self.some_keys(host) {
-            // The others keep it, and its place among the keys of its maker.
-            let maker = crate::host::place(self.keys[key as usize].origin);
-            if self.hosts[maker].irregular.len() > BY_HAND {
-                continue;
-            }
-            self.rings.erase(host, key);
-            self.keys[key as usize].lost.push((host, self.hosts[host].instance));
-            let grace = self.grace();
-            if self.keys[key as usize].origin == self.hosts[host].id {
+            let Some(times) = self.rings.erase(host, key) else { continue };
+            let until = policy.last_copy(&times);
+            self.rings.bury(host, key, until);
+            graves.push(Grave { name: ring::name(key), until });
+            let maker = self.keys[key as usize].origin;
+            self.note_revoked(key);
+            self.learns(host, key);
+            if maker == self.hosts[host].id {
+                let grace = self.grace();
                 self.hosts[host].excuse(now + grace);
             }
-            self.feed(host, Event::Lost(ring::name(key)));
         }
+        self.feed(host, Event::Buried(graves));
         self.settle(host);
     }
 }

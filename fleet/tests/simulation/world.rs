@@ -17,7 +17,7 @@ use crate::scenario::Scenario;
 use crate::timeline::{Millis, Timeline};
 
 /// A small fleet has no more hosts.
-const SMALL: usize = 64;
+pub const SMALL: usize = 64;
 
 /// What is true of a key, whoever knows.
 pub struct Key {
@@ -31,10 +31,10 @@ pub struct Key {
     pub revoked: Option<Millis>,
     /// Its maker gave it earlier times then.
     pub shortened: Millis,
-    /// By host: the agent that learnt that it was revoked, and when. Empty if nobody did.
-    pub learnt: Vec<(u32, Millis)>,
-    /// The agents on whose hosts, and nowhere else, it was revoked.
-    pub lost: Vec<(usize, u32)>,
+    /// By host: the ring that learnt that it was revoked, and when. Empty if none did.
+    pub learnt: Vec<(NodeId, Millis)>,
+    /// It was revoked, and all rings that there were knew.
+    pub is_over: bool,
 }
 
 /// All there is.
@@ -183,6 +183,8 @@ impl World {
         this.excuse(now + grace);
         let mut found: Vec<_> = self.rings.all(host).map(|(key, times)| (key, *times)).collect();
         found.sort_by_key(|(key, _)| *key);
+        let graves = self.rings.graves(host, time);
+        self.feed(host, Event::Buried(graves));
         for (key, times) in found {
             if self.hosts[host].id == self.keys[key as usize].origin {
                 self.keys[key as usize].announced.get_or_insert(now);

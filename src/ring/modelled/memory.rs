@@ -4,7 +4,7 @@
 use std::io;
 
 use crate::atomics::{AtomicU16, AtomicU32, AtomicU64};
-use crate::ring::layout::{BUCKETS, Block, Capacity, Header, Member, Slot};
+use crate::ring::layout::{BUCKETS, Block, Capacity, Grave, Header, Member, Slot};
 use crate::ring::map::Mapping;
 
 /// The parts of a ring.
@@ -64,6 +64,11 @@ impl Memory {
         &self.buckets
     }
 
+    /// Nobody is buried.
+    pub fn all_graves(&self) -> &[Grave] {
+        &[]
+    }
+
     /// Room for keys.
     pub fn all_slots(&self) -> &[Slot] {
         &self.slots
@@ -96,10 +101,13 @@ impl Header {
             removed: AtomicU32::new(0),
             severed: AtomicU32::new(0),
             slots: AtomicU32::new(0),
-            _pad0: AtomicU64::new(0),
+            graves: AtomicU32::new(0),
+            _pad0: AtomicU32::new(0),
             line: AtomicU64::new(0),
             deadline: AtomicU64::new(0),
             governed_until: AtomicU64::new(0),
+            fleet_period: AtomicU64::new(0),
+            fleet_epoch: AtomicU64::new(0),
             _pad1: words(),
             rotations: AtomicU64::new(0),
             generator_failures: AtomicU64::new(0),

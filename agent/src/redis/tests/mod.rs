@@ -2,6 +2,7 @@
 
 mod outages;
 mod refusals;
+mod replayed;
 mod sharing;
 
 use std::fs::{self, Permissions};

@@ -104,3 +104,44 @@ fn sentinel_names_the_one_that_takes_over() {
         .await;
     });
 }
+
+/// It can be read, and is not up for a moment.
+#[test]
+fn a_redis_that_stores_nothing_is_one_state() {
+    run(async {
+        for (setting, yes, no, why) in
+            [("maxmemory", "1", "0", "maxmemory"), ("replicaof", "127.0.0.1 1", "no one", "read only")]
+        {
+            let (files, redis) = (Files::new(), Redis::new().unwrap());
+            let settings = files.settings(&redis);
+            let mut hosts = vec![Host::new(&settings), Host::new(&settings)];
+            agreement(&mut hosts).await;
+            let set = |value: &str| {
+                let words: Vec<_> = value.split(' ').collect();
+                let command = match setting {
+                    "maxmemory" => [&["CONFIG", "SET", setting][..], &words].concat(),
+                    _ => [&["REPLICAOF"][..], &words].concat(),
+                };
+                redis.ask(&command).unwrap();
+            };
+            set(yes);
+            until(&mut hosts, "keys of the hosts' own", |hosts| {
+                all_encrypt(hosts);
+                hosts.iter().all(|host| host.turn().is_none())
+            })
+            .await;
+            for host in &hosts {
+                let trouble = host.trouble().unwrap();
+                assert!(trouble.contains(why) && trouble.contains("stores nothing"), "{trouble}");
+                let alone = |note: &&RedisNote| matches!(note, RedisNote::Alone(_));
+                assert_eq!(host.notes().iter().filter(alone).count(), 1, "{:#?}", host.notes());
+            }
+            set(no);
+            until(&mut hosts, "the fleet's key", |hosts| {
+                all_encrypt(hosts);
+                agree(hosts)
+            })
+            .await;
+        }
+    });
+}

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use tktrot::clock::Time;
+use tktrot::ring::layout::MAX_GRAVES;
 use tktrot::schedule::{KeyState, KeyTimes, Policy};
 use tktrot::secret::KeyName;
-use tktrot_fleet::message::{Facts, Message, NodeId, Offer, Refusal};
+use tktrot_fleet::message::{Facts, Grave, Message, NodeId, Offer, Refusal};
 use tktrot_fleet::node::Node;
 use tktrot_fleet::node::event::{Action, Event};
 use tktrot_fleet::node::limits::Limits;
@@ -127,6 +128,11 @@ impl World {
             Action::Erase(name) => {
                 assert!(self.ring.remove(&name.0).is_some(), "{name} is erased and not there");
             }
+            Action::Bury(graves) => {
+                for grave in graves {
+                    self.ring.remove(&grave.name.0);
+                }
+            }
             Action::Send { to, message } => self.send(to, &message),
             Action::Drop { peer, .. } => {
                 assert!(self.up.remove(&peer), "{peer} is dropped and not there");
@@ -192,7 +198,13 @@ impl World {
             Message::Held { keys, .. } => {
                 assert!(keys.iter().all(|key| key.origin != to), "a key for who made it");
             }
-            Message::Revoked { keys, .. } => assert!(keys.len() <= 4 * self.limits.capacity + 8),
+            Message::Revoked { keys, .. } => {
+                assert!(keys.len() <= 4 * self.limits.capacity + MAX_GRAVES as usize + 8);
+            }
+            Message::Buried(names) => {
+                let lives = |name: &KeyName| self.ring.contains_key(&name.0);
+                assert!(!names.iter().any(lives), "a key that lives is said to be buried");
+            }
             _ => {}
         }
     }
@@ -292,6 +304,16 @@ impl World {
         self.ends(vec![name], |world| {
             world.ring.remove(&name.0);
             world.handle(Event::Lost(name));
+        });
+    }
+
+    /// As [`World::loses`], by a library that buries what it revokes.
+    pub fn buries(&mut self, which: u8) {
+        let Some(name) = self.some(which) else { return };
+        self.ends(vec![name], |world| {
+            let key = world.ring.remove(&name.0).expect("it is there");
+            let until = world.limits.fitting(world.policy).last_copy(&key.facts.times);
+            world.handle(Event::Buried(vec![Grave { name, until }]));
         });
     }
 

@@ -119,6 +119,7 @@ fn on_the_host(world: &mut World, input: &mut Input<'_>) {
             world.finds_new(NodeId(100 + u64::from(which % 4)), times);
         }
         3 => world.retires(which),
+        _ if what >= 128 => world.buries(which),
         _ => world.loses(which),
     }
 }

@@ -11,7 +11,7 @@ use tktrot_fleet::message::{Facts, NodeId, Refusal};
 use tktrot_fleet::redis::RedisNode;
 use tktrot_fleet::redis::Settings;
 use tktrot_fleet::redis::clock::{ClockReading, RedisTime};
-use tktrot_fleet::redis::event::{Look, Mark, RedisAction, RedisEvent};
+use tktrot_fleet::redis::event::{Look, Mark, Memory, RedisAction, RedisEvent};
 use tktrot_fleet::redis::stored::{Flaw, Grave, Revoked, Slot, Stored, Terms, Turn};
 
 use crate::made_up;
@@ -55,8 +55,8 @@ pub struct World {
     pub graves: Vec<Grave>,
     ring: BTreeMap<[u8; 16], Facts>,
     values: Vec<Value>,
-    /// The keys that the last look found.
-    seen: Vec<(Slot, KeyName)>,
+    /// What the ring remembers.
+    memory: Memory,
     mark: Option<Mark>,
     /// Redis' time at this host's zero.
     ahead: u64,
@@ -91,14 +91,14 @@ impl Host for World {
 impl World {
     pub fn new(policy: Policy) -> Self {
         World {
-            shared: RedisNode::new(ME, Settings::default(), policy),
+            shared: RedisNode::new(ME, Settings::default(), policy, Memory::NONE),
             policy,
             now: Time(0) + Duration::from_secs(100_000),
             has_taken: false,
             graves: Vec::new(),
             ring: BTreeMap::new(),
             values: Vec::new(),
-            seen: Vec::new(),
+            memory: Memory::NONE,
             mark: None,
             ahead: AHEAD,
             up: false,
@@ -117,6 +117,11 @@ impl World {
 
     pub fn redis_now(&self) -> RedisTime {
         RedisTime(self.now.0.saturating_add(self.ahead))
+    }
+
+    /// The epoch that honest nodes have.
+    pub fn epoch(&self) -> u64 {
+        self.memory.epoch
     }
 
     pub fn period(&self) -> u64 {
@@ -183,27 +188,18 @@ impl World {
                 assert!(self.ring.contains_key(&name.0), "{name} is put back and not here");
                 self.puts(slot, Ok(name), terms, keep);
             }
-            RedisAction::Amend(slot, terms, keep) => {
-                self.writes(&terms, keep);
-                let until = self.now + keep;
-                // It may have been lost since the last look.
-                let value = self.values.iter_mut().find(|value| value.slot == slot);
-                let seen = self.seen.iter().find(|(seen, _)| *seen == slot).map(|(_, name)| *name);
-                if let Some(Value { what: Ok(stored), until: kept, .. }) = value
-                    && seen == Some(stored.name)
-                {
-                    assert!(terms.ends <= stored.terms.ends, "what is stored lives longer");
-                    (stored.terms, *kept) = (terms, until);
-                    self.changes();
-                }
-            }
             RedisAction::Bury(graves, slots) => {
                 self.is_asked(Asked::Write);
                 self.graves.extend(graves);
                 self.values.retain(|value| !slots.contains(&value.slot));
                 self.changes();
             }
-            RedisAction::Note(_) => {}
+            RedisAction::Entomb(..) | RedisAction::Note(_) => {}
+            RedisAction::Remember(memory) => {
+                let before = self.memory;
+                assert!(memory.epoch >= before.epoch && memory.period >= before.period);
+                self.memory = memory;
+            }
         }
         None
     }
@@ -245,7 +241,9 @@ impl World {
     /// Redis answers what it was asked.
     fn answer(&mut self) -> Option<RedisEvent<()>> {
         let asked = self.asked.take()?;
-        let reading = ClockReading { asked: self.now, answered: self.now, redis: self.redis_now() };
+        let host = RedisTime(self.now.0.saturating_add(AHEAD));
+        let redis = self.redis_now();
+        let reading = ClockReading { asked: self.now, answered: self.now, redis, host };
         self.values.retain(|value| value.until > self.now);
         Some(match asked {
             Asked::Poll => RedisEvent::Polled(reading, self.mark),
@@ -266,10 +264,7 @@ impl World {
                     }
                 }
                 let keys = self.values.iter().map(|value| (value.slot, self.unwrapped(value)));
-                let keys: Vec<_> = keys.collect();
-                let names =
-                    keys.iter().filter_map(|(slot, what)| Some((*slot, what.as_ref().ok()?.name)));
-                self.seen = names.collect();
+                let keys = keys.collect();
                 RedisEvent::Looked(Look { reading, mark: self.mark, keys, graves })
             }
         })
@@ -294,6 +289,7 @@ impl World {
         let Stored { name, terms, .. } = stored;
         assert!(!self.ring.contains_key(&name.0), "{name} is there already");
         assert!(times.are_ordered(), "{times:?}");
+        assert!(terms.epoch >= self.memory.epoch, "{name} came back: all like it were revoked");
         assert!(self.now < times.decrypt_until, "{name} has ended: {times:?}");
         assert!(times.decrypt_until <= self.now + self.longest(), "{name} lives long: {times:?}");
         let spans = times.encrypt_from.max(self.now).until(times.encrypt_until);
@@ -417,10 +413,10 @@ impl World {
         self.are_gone(&names);
     }
 
-    pub fn revokes_all(&mut self, id: [u8; 16]) {
+    pub fn revokes_all(&mut self) {
         let all: Vec<_> = self.ring.keys().map(|name| KeyName(*name)).collect();
         self.end(&all);
-        self.handle(RedisEvent::RevokeAll(id));
+        self.handle(RedisEvent::RevokeAll);
         self.are_gone(&all);
     }
 

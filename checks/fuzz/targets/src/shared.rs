@@ -47,6 +47,7 @@ fn happens(world: &mut World, input: &mut Input<'_>) {
             let turn = Turn { period, number };
             let lead = Duration::from_secs(1).min(world.policy.rotate_every / 2);
             let terms = Terms::new(turn, &world.policy, lead, world.redis_now());
+            let terms = Terms { epoch: world.epoch(), ..terms };
             world.stores(Slot::At(turn), terms);
         }
         "strange" => {
@@ -57,7 +58,7 @@ fn happens(world: &mut World, input: &mut Input<'_>) {
         }
         "grave" => {
             let what = match byte(input) {
-                all if all >= 240 => Revoked::All([all; 16]),
+                all if all >= 240 => Revoked::All(u64::from(all - 239)),
                 one => Revoked::Key(name(world, one)),
             };
             let ends = world.redis_now().after(span(byte(input)));
@@ -120,6 +121,7 @@ fn strange(world: &World, input: &mut Input<'_>) -> Terms {
         begins,
         retires,
         ends,
+        epoch: u64::from(how & 16 != 0),
         plain: how & 32 != 0,
     }
 }
@@ -147,7 +149,7 @@ fn operator(world: &mut World, input: &mut Input<'_>) {
     let (what, which) = (byte(input), byte(input));
     match what % 4 {
         0 | 1 => world.handle(RedisEvent::Rotate),
-        2 if what >= 192 => world.revokes_all([which; 16]),
+        2 if what >= 192 => world.revokes_all(),
         2 => world.revokes(world.some(which).into_iter().collect()),
         _ => world.revokes(vec![name(world, which)]),
     }

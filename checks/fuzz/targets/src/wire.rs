@@ -122,7 +122,7 @@ fn same(said: Said, again: Vec<Said>, size: usize) {
 fn count<S>(message: &Message<S>) -> usize {
     match message {
         Message::Keys(keys) | Message::Held { keys, .. } => keys.len(),
-        Message::Taken(names) => names.len(),
+        Message::Taken(names) | Message::Buried(names) => names.len(),
         Message::Refused(names) => names.len(),
         Message::Revoked { keys, .. } => keys.len(),
         Message::Pull | Message::Leaving => 0,
@@ -145,6 +145,7 @@ fn comparable(message: Message<Box<KeySecrets>>) -> Comparable {
         Message::Keys(keys) => Message::Keys(plain(keys)),
         Message::Held { keys, last } => Message::Held { keys: plain(keys), last },
         Message::Taken(names) => Message::Taken(names),
+        Message::Buried(names) => Message::Buried(names),
         Message::Refused(names) => Message::Refused(names),
         Message::Revoked { keys, all } => Message::Revoked { keys, all },
         Message::Pull => Message::Pull,
@@ -160,6 +161,7 @@ fn joined(first: Comparable, second: Comparable) -> Comparable {
             Message::Held { keys: [a, b].concat(), last }
         }
         (Message::Taken(a), Message::Taken(b)) => Message::Taken([a, b].concat()),
+        (Message::Buried(a), Message::Buried(b)) => Message::Buried([a, b].concat()),
         (Message::Refused(a), Message::Refused(b)) => Message::Refused([a, b].concat()),
         (Message::Revoked { keys: a, all }, Message::Revoked { keys: b, all: false }) => {
             Message::Revoked { keys: [a, b].concat(), all }

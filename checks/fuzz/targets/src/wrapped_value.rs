@@ -49,6 +49,7 @@ fn terms() -> Terms {
         begins: start,
         retires: start.after(R),
         ends: start.after(3 * R),
+        epoch: 4,
         plain: true,
     }
 }
@@ -60,7 +61,7 @@ pub fn value() -> Vec<u8> {
 }
 
 fn graves() -> [Grave; 2] {
-    [Revoked::Key(made_up::name(1)), Revoked::All([9; 16])]
+    [Revoked::Key(made_up::name(1)), Revoked::All(9)]
         .map(|what| Grave { what, ends: RedisTime(12345) })
 }
 

@@ -14,7 +14,7 @@ use tktrot::secret::KeyName;
 use super::Node;
 use super::event::{Action, Event};
 use super::limits::Limits;
-use crate::message::{Facts, Left, Message, NodeId, Offer};
+use crate::message::{Facts, Grave, Left, Message, NodeId, Offer};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const ME: NodeId = NodeId(1);
@@ -49,6 +49,8 @@ fn name(number: u32) -> KeyName {
 struct Host {
     node: Node<()>,
     ring: HashMap<KeyName, Facts>,
+    /// What the ring knows to be revoked: it outlives the node.
+    graves: HashMap<KeyName, Time>,
     now: Time,
     made: u32,
     /// What was sent and not looked at yet.
@@ -67,6 +69,7 @@ impl Host {
         Host {
             node,
             ring,
+            graves: HashMap::new(),
             now,
             made: 0,
             sent,
@@ -80,6 +83,18 @@ impl Host {
         let mut host = Host::new();
         host.handle(Event::Tick);
         host
+    }
+
+    /// The agent is killed, and started again.
+    fn restarts(&mut self) {
+        self.node = Node::new(ME, limits(), policy());
+        let graves = self.graves.iter();
+        let graves = graves.map(|(name, until)| Grave { name: *name, until: *until }).collect();
+        self.handle(Event::Buried(graves));
+        for facts in self.ring.values().copied().collect::<Vec<_>>() {
+            self.handle(Event::Found(facts));
+        }
+        self.handle(Event::Tick);
     }
 
     fn handle(&mut self, event: Event<()>) {
@@ -114,6 +129,12 @@ impl Host {
                 key.times = times;
             }
             Action::Erase(name) => drop(self.ring.remove(&name)),
+            Action::Bury(graves) => {
+                for grave in graves {
+                    self.ring.remove(&grave.name);
+                    self.graves.insert(grave.name, grave.until);
+                }
+            }
             Action::Send { to, message } => self.sent.push((to, message)),
             Action::Drop { peer, .. } => self.dropped.push(peer),
             Action::Note(_) => {}

@@ -1,7 +1,7 @@
 //! Keys that end at once, and do not come back.
 
 use super::*;
-use crate::message::{Refusal, Tombstone};
+use crate::message::{Grave, Refusal, Tombstone};
 
 fn with_bob_and_a_key_of_his() -> Host {
     let mut host = Host::started();
@@ -62,7 +62,7 @@ fn what_a_peer_revokes_ends_here_and_is_passed_on_once() {
     assert!(tombstones(&host, BOB).is_empty());
     host.sent.clear();
     host.hears(EVE, Message::Revoked { keys, all: false });
-    assert!(host.sent.is_empty());
+    assert_eq!(host.sent, [(EVE, Message::Buried(vec![old, name(777)]))], "nothing but an answer");
     // One that was never here does not come, either.
     host.hears(EVE, Message::Keys(vec![offer(777, EVE, HOUR)]));
     assert!(!host.ring.contains_key(&name(777)));
@@ -120,7 +120,7 @@ fn when_a_peer_revokes_all_it_learns_of_keys_that_it_did_not_know() {
 }
 
 #[test]
-fn a_key_that_was_revoked_on_this_host_alone_does_not_come_back_here() {
+fn a_key_that_is_gone_without_a_grave_does_not_come_back_here_and_others_keep_it() {
     let mut host = with_bob_and_a_key_of_his();
     host.ring.remove(&name(500));
     host.handle(Event::Lost(name(500)));
@@ -128,7 +128,110 @@ fn a_key_that_was_revoked_on_this_host_alone_does_not_come_back_here() {
     assert!(!host.ring.contains_key(&name(500)));
     host.handle(Event::Up(EVE));
     host.hears(EVE, Message::Pull);
-    assert!(tombstones(&host, EVE).is_empty(), "others keep it");
+    assert!(tombstones(&host, EVE).is_empty());
+}
+
+/// `tktrot revoke` on the ring itself, `tkt_revoke` in a server.
+#[test]
+fn what_is_revoked_on_this_host_past_its_agent_ends_everywhere() {
+    let mut host = with_bob_and_a_key_of_his();
+    let own = host.active().unwrap();
+    let until = host.now + 2 * HOUR;
+    let graves = [name(500), own].map(|name| Grave { name, until });
+    host.ring.retain(|name, _| graves.iter().all(|grave| grave.name != *name));
+    host.handle(Event::Buried(graves.to_vec()));
+    for peer in [BOB, EVE] {
+        let told: Vec<_> = tombstones(&host, peer).iter().map(|key| key.name).collect();
+        assert_eq!(told, [name(500), own], "{peer}");
+    }
+    assert!(host.active().is_some_and(|active| active != own));
+    host.hears(BOB, Message::Keys(vec![offer(500, BOB, HOUR)]));
+    assert!(!host.ring.contains_key(&name(500)));
+}
+
+#[test]
+fn an_agent_that_starts_again_knows_what_was_revoked_and_tells_it_first() {
+    let mut host = with_bob_and_a_key_of_his();
+    host.hears(
+        BOB,
+        Message::Revoked { keys: vec![Tombstone { name: name(700), left: 3 * HOUR }], all: false },
+    );
+    host.handle(Event::Revoke(vec![name(500)]));
+    host.restarts();
+    host.sent.clear();
+    host.handle(Event::Up(EVE));
+    let first = &host.sent[0];
+    assert!(matches!(first, (EVE, Message::Revoked { .. })), "{first:?}");
+    let mut told: Vec<_> = tombstones(&host, EVE).iter().map(|key| key.name.0).collect();
+    told.sort_unstable();
+    assert_eq!(told, [name(500).0, name(700).0]);
+    for key in [500, 700] {
+        host.hears(EVE, Message::Held { keys: vec![offer(key, BOB, HOUR)], last: true });
+        assert!(!host.ring.contains_key(&name(key)));
+    }
+    // Until the last copy has ended.
+    host.pass(4 * HOUR);
+    host.restarts();
+    host.sent.clear();
+    host.handle(Event::Up(EVE));
+    assert!(tombstones(&host, EVE).is_empty());
+}
+
+#[test]
+fn however_many_were_revoked_a_peer_hears_of_all_before_any_key() {
+    let mut host = Host::started();
+    let until = host.now + HOUR;
+    let graves = (1000..6000).map(|number| Grave { name: name(number), until });
+    host.handle(Event::Buried(graves.collect()));
+    host.handle(Event::Up(BOB));
+    assert_eq!(tombstones(&host, BOB).len(), 5000);
+    let place = |what: fn(&Message<()>) -> bool| {
+        host.sent.iter().position(|(to, said)| *to == BOB && what(said)).unwrap()
+    };
+    let graves = place(|said| matches!(said, Message::Revoked { .. }));
+    assert!(graves < place(|said| matches!(said, Message::Keys(_))));
+    assert!(graves < place(|said| matches!(said, Message::Pull)));
+}
+
+#[test]
+fn who_revoked_is_answered_when_all_that_ended_by_it_was_told() {
+    let mut host = with_bob_and_a_key_of_his();
+    let keys = vec![Tombstone { name: name(500), left: HOUR }];
+    host.hears(BOB, Message::Revoked { keys, all: true });
+    let to_bob: Vec<_> = host.sent.iter().filter(|(to, _)| *to == BOB).collect();
+    let last_but_keys = to_bob.iter().rev().find(|(_, said)| !matches!(said, Message::Keys(_)));
+    assert_eq!(last_but_keys.unwrap().1, Message::Buried(vec![name(500)]));
+    assert!(to_bob.iter().any(|(_, said)| matches!(said, Message::Revoked { .. })));
+    assert!(host.graves.contains_key(&name(500)));
+}
+
+/// Of a fleet of a thousand, not only those that would pass it on.
+#[test]
+fn what_else_ends_by_a_revocation_of_this_host_all_peers_hear_from_it() {
+    let mut host = Host::started();
+    for peer in 2..30 {
+        host.handle(Event::Up(NodeId(peer)));
+    }
+    let tell = |host: &mut Host, number| {
+        host.sent.clear();
+        let keys = vec![Tombstone { name: name(number), left: HOUR }];
+        host.hears(NodeId(29), Message::Revoked { keys, all: false });
+        (2..30).filter(|peer| !tombstones(host, NodeId(*peer)).is_empty()).count()
+    };
+    assert_eq!(tell(&mut host, 900), 8);
+    host.handle(Event::RevokeAll);
+    assert_eq!(tell(&mut host, 901), 28, "and waits for the answers of all");
+}
+
+/// A library that knows of no graves, or a backup of the ring.
+#[test]
+fn a_revoked_key_that_is_found_in_the_ring_is_erased() {
+    let mut host = with_bob_and_a_key_of_his();
+    let facts = host.ring[&name(500)];
+    host.handle(Event::Revoke(vec![name(500)]));
+    host.ring.insert(name(500), facts);
+    host.handle(Event::Found(facts));
+    assert!(!host.ring.contains_key(&name(500)));
 }
 
 #[test]
@@ -139,5 +242,5 @@ fn who_hears_of_a_key_that_it_does_not_hold_passes_it_on_too() {
     assert_eq!(tombstones(&host, EVE).len(), 1);
     host.sent.clear();
     host.hears(EVE, Message::Revoked { keys, all: false });
-    assert!(host.sent.is_empty(), "once");
+    assert_eq!(host.sent, [(EVE, Message::Buried(vec![name(900)]))], "once");
 }

@@ -1,5 +1,6 @@
 //! Redis is gone, has lost everything, or has another clock.
 
+use super::super::clock::Doubt;
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -146,10 +147,9 @@ fn serve_from(fleet: &mut Fleet, number: usize, span: Duration) {
 }
 
 #[test]
-fn a_redis_whose_clock_is_behind_lengthens_nothing() {
-    fail_over(-30);
-    fail_over(-100);
-    fail_over(-3600);
+fn a_redis_whose_clock_is_a_little_behind_lengthens_nothing() {
+    fail_over(-5);
+    fail_over(-14);
 }
 
 /// So little that nobody amends what Redis has: it has a key after its end.
@@ -163,10 +163,49 @@ fn a_key_that_is_over_does_not_come_back_with_a_clock_that_is_a_little_behind() 
 }
 
 #[test]
-fn a_redis_whose_clock_is_ahead_lengthens_nothing() {
-    fail_over(25);
-    fail_over(100);
-    fail_over(3600);
+fn a_redis_whose_clock_is_a_little_ahead_lengthens_nothing() {
+    fail_over(5);
+    fail_over(14);
+}
+
+#[test]
+fn a_redis_with_quite_another_clock_is_not_believed_until_it_is_set_right() {
+    for seconds in [-3600, -100, -30, 30, 100, 3600] {
+        let mut fleet = settled(3);
+        let right = fleet.redis.clock;
+        fleet.redis.clock = right.saturating_add_signed(seconds * 1_000_000_000);
+        // The keys that all have last first.
+        agree(&mut fleet, R / 2);
+        let doubted = |note: &RedisNote| matches!(note, RedisNote::Doubted(Doubt::Apart(_), _));
+        assert!((0..3).all(|number| fleet.notes(number, doubted) == 1), "{seconds}");
+        let joined = fleet.join(policy());
+        serve_from(&mut fleet, joined, 4 * R);
+        assert!((0..4).all(|number| fleet.own.contains(&fleet.encrypting(number).unwrap())));
+        fleet.redis.clock = right;
+        serve(&mut fleet, R + LEAD);
+        agree(&mut fleet, 3 * R);
+        assert!(!fleet.own.contains(&fleet.encrypting(joined).unwrap()));
+        let again = |note: &RedisNote| *note == RedisNote::Believed;
+        assert!((0..4).all(|number| fleet.notes(number, again) == 1), "{seconds}");
+    }
+}
+
+#[test]
+fn a_host_whose_own_clock_is_wrong_goes_alone_and_disturbs_nobody() {
+    let mut fleet = settled(3);
+    fleet.hosts[2].wrong_by = -1_000_000;
+    agree(&mut fleet, R / 2);
+    let end = fleet.now + 4 * R;
+    while fleet.now < end {
+        fleet.step();
+        let names: Vec<_> = (0..3).map(|number| fleet.encrypting(number).unwrap()).collect();
+        assert!(names[..2].iter().all(|name| !fleet.own.contains(name)));
+        assert!((0..2).all(|number| fleet.hosts[number].ring.contains_key(&names[0].0)));
+    }
+    assert!(fleet.own.contains(&fleet.encrypting(2).unwrap()));
+    fleet.hosts[2].wrong_by = 0;
+    serve(&mut fleet, R);
+    agree(&mut fleet, 3 * R);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Nodes and a Redis that exist in this test only, on a virtual clock.
 
 mod agreement;
+mod attacker;
 mod losses;
 mod revocation;
 
@@ -8,11 +9,11 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use tktrot::clock::{Time, nanos};
-use tktrot::schedule::{KeyState, KeyTimes, Policy};
+use tktrot::schedule::{KeyState, KeyTimes, MAX_LIFETIME, Policy};
 use tktrot::secret::KeyName;
 
 use super::clock::{ClockReading, RedisTime, SLACK};
-use super::event::{Look, Mark, RedisAction, RedisEvent, RedisNote};
+use super::event::{Look, Mark, Memory, RedisAction, RedisEvent, RedisNote};
 use super::stored::{Flaw, Grave, Revoked, Slot, Stored};
 use super::{RedisNode, Settings};
 use crate::message::{Facts, NodeId};
@@ -39,6 +40,10 @@ struct Redis {
     mark: Option<Mark>,
     graves: Vec<Grave>,
     tokens: u64,
+    /// Somebody who may write keeps there what has ended.
+    keeps_all: bool,
+    /// Nothing is said of changes.
+    mark_is_kept: bool,
     /// Questions that were answered.
     asked: u64,
 }
@@ -49,6 +54,9 @@ impl Redis {
     }
 
     fn expire(&mut self, now: Time) {
+        if self.keeps_all {
+            return;
+        }
         let now = self.time(now);
         self.values.retain(|_, (_, ends)| *ends > now);
         self.graves.retain(|grave| grave.ends > now);
@@ -61,6 +69,9 @@ impl Redis {
     }
 
     fn change(&mut self) {
+        if self.mark_is_kept {
+            return;
+        }
         self.tokens += 1;
         self.mark = Some(Mark { rotate_every: R, token: self.tokens });
     }
@@ -80,8 +91,13 @@ struct Host {
     id: NodeId,
     /// Its clock, as the difference to the one of the test.
     boot: u64,
+    /// Its time of day, as the difference in seconds to the right one.
+    wrong_by: i64,
     ring: BTreeMap<[u8; 16], KeyTimes>,
-    /// Keys that were in the ring to their end, since the agent started.
+    /// What the ring remembers beside.
+    memory: Memory,
+    graves: BTreeMap<[u8; 16], Time>,
+    /// Keys of the fleet that were in the ring to their end, or until they were revoked.
     over: HashSet<KeyName>,
     answers: VecDeque<(Time, RedisEvent<()>)>,
     /// Asked, and to reach Redis then.
@@ -105,6 +121,8 @@ struct Fleet {
     own: Vec<KeyName>,
     /// The fleet secret that each stored key is wrapped with.
     wrapped: HashMap<KeyName, u8>,
+    /// What keys may live longer: Redis' clock was ahead by so much at most when they were made.
+    lied: Duration,
 }
 
 impl Fleet {
@@ -118,6 +136,7 @@ impl Fleet {
             ends: HashMap::new(),
             own: Vec::new(),
             wrapped: HashMap::new(),
+            lied: Duration::ZERO,
         };
         for _ in 0..hosts {
             fleet.join(policy());
@@ -130,10 +149,13 @@ impl Fleet {
         let number = self.hosts.len();
         let id = NodeId(number as u64 * 2 + 1);
         self.hosts.push(Host {
-            node: RedisNode::new(id, Settings::default(), policy),
+            node: RedisNode::new(id, Settings::default(), policy, Memory::NONE),
             id,
             boot: number as u64 * 1_000_000_007_000,
+            wrong_by: 0,
             ring: BTreeMap::new(),
+            memory: Memory::NONE,
+            graves: BTreeMap::new(),
             over: HashSet::new(),
             answers: VecDeque::new(),
             questions: VecDeque::new(),
@@ -146,21 +168,45 @@ impl Fleet {
         number
     }
 
+    /// The host starts anew: its ring is gone.
+    fn reboot(&mut self, number: usize) {
+        let host = &mut self.hosts[number];
+        host.ring.clear();
+        host.graves.clear();
+        host.over.clear();
+        host.memory = Memory::NONE;
+        self.restart(number);
+    }
+
     /// The agent starts anew on a ring that is there.
     fn restart(&mut self, number: usize) {
         let host = &mut self.hosts[number];
-        host.node = RedisNode::new(host.id, Settings::default(), policy());
+        host.node = RedisNode::new(host.id, Settings::default(), policy(), host.memory);
         host.answers.clear();
         host.questions.clear();
         host.connected = false;
         host.running = true;
-        host.over.clear();
         let origin = host.id;
+        let graves: Vec<_> =
+            host.graves.iter().map(|(name, until)| (KeyName(*name), *until)).collect();
         let found: Vec<_> =
             host.ring.iter().map(|(name, times)| (KeyName(*name), *times)).collect();
+        self.tell(number, RedisEvent::Graves(graves));
         for (name, times) in found {
             let facts = Facts { name, origin, times, plain: false };
             self.tell(number, RedisEvent::Found(facts));
+        }
+    }
+
+    /// Somebody on this host revokes a key in the ring, as `tktrot revoke` does without `--fleet`.
+    fn revoke_here(&mut self, number: usize, name: KeyName) {
+        let until = self.local(number) + MAX_LIFETIME;
+        let host = &mut self.hosts[number];
+        host.ring.remove(&name.0);
+        host.graves.insert(name.0, until);
+        if host.running {
+            self.tell(number, RedisEvent::Lost(name));
+            self.tell(number, RedisEvent::Graves(vec![(name, until)]));
         }
     }
 
@@ -192,7 +238,10 @@ impl Fleet {
             }
             RedisAction::Take(key, times) => {
                 assert!(times.are_ordered(), "{times:?}");
+                assert!(times.decrypt_until.0 > self.now.0 + host.boot, "it has ended");
                 assert!(!host.over.contains(&key.name), "it was over");
+                assert!(!host.graves.contains_key(&key.name.0), "it was revoked");
+                assert!(key.terms.epoch >= host.memory.epoch, "all like it were revoked");
                 assert!(host.ring.insert(key.name.0, times).is_none(), "it is there");
                 Some(RedisEvent::Took(key.name, Ok(())))
             }
@@ -204,6 +253,16 @@ impl Fleet {
             }
             RedisAction::Erase(name) => {
                 host.ring.remove(&name.0).expect("a key that is erased");
+                host.over.insert(name);
+                None
+            }
+            RedisAction::Entomb(name, until) => {
+                host.graves.insert(name.0, until);
+                None
+            }
+            RedisAction::Remember(memory) => {
+                assert!(memory.epoch >= host.memory.epoch && memory.period >= host.memory.period);
+                host.memory = memory;
                 None
             }
             RedisAction::Note(note) => {
@@ -232,10 +291,13 @@ impl Fleet {
             let boot = self.hosts[number].boot;
             // No two trips are alike, nor both ways of one: a number that jumps about.
             let jitter = self.redis.asked.wrapping_mul(0x9E37_79B9_7F4A_7C15) % nanos(TRIP / 2);
+            let answered = self.now + TRIP / 2;
+            let wrong = self.hosts[number].wrong_by * 1_000_000_000;
             let reading = ClockReading {
                 asked: Time(self.now.0 + boot - jitter),
-                answered: Time(self.now.0 + boot + nanos(TRIP / 2)),
+                answered: Time(answered.0 + boot),
                 redis: self.redis.time(self.now),
+                host: RedisTime((answered.0 + 50 * YEAR).saturating_add_signed(wrong)),
             };
             let answer = match question {
                 RedisAction::Poll => Some(RedisEvent::Polled(reading, self.redis.mark)),
@@ -258,13 +320,23 @@ impl Fleet {
     fn look(&mut self, number: usize, reading: ClockReading) -> Look<()> {
         self.redis.expire(self.now);
         let secrets = &self.hosts[number].secrets;
+        // As `wrap` has it.
         let seen = |(slot, (key, _)): (&Slot, &(Stored<()>, RedisTime))| {
             let wrapped = self.wrapped[&key.name];
-            let known = secrets.contains(&wrapped);
-            (*slot, if known { Ok(key.clone()) } else { Err(Flaw::Secret([wrapped; 8])) })
+            let is_there = match slot {
+                Slot::At(turn) => *turn == key.terms.turn,
+                Slot::Kept(name) => *name == key.name,
+            };
+            let what = match (secrets.contains(&wrapped), is_there) {
+                (true, true) => Ok(key.clone()),
+                (true, false) => Err(Flaw::Misplaced),
+                (false, _) => Err(Flaw::Secret([wrapped; 8])),
+            };
+            (*slot, what)
         };
+        let (mark, graves) = (self.redis.mark, self.redis.graves.clone());
         let keys = self.redis.values.iter().map(seen).collect();
-        Look { reading, mark: self.redis.mark, keys, graves: self.redis.graves.clone() }
+        Look { reading, mark, keys, graves }
     }
 
     fn write(&mut self, number: usize, writing: RedisAction<()>) {
@@ -281,13 +353,6 @@ impl Fleet {
             RedisAction::PutBack(slot, name, terms, keep) => {
                 assert!(self.hosts[number].ring.contains_key(&name.0), "its secrets are needed");
                 self.redis.store(slot, Stored { name, terms, secrets: () }, keep, self.now);
-            }
-            RedisAction::Amend(slot, terms, keep) => {
-                let ends = self.redis.time(self.now).after(keep);
-                let Some((stored, at)) = self.redis.values.get_mut(&slot) else { return };
-                stored.terms = terms;
-                *at = ends;
-                self.redis.change();
             }
             RedisAction::Bury(graves, slots) => {
                 for grave in graves {
@@ -353,7 +418,7 @@ impl Fleet {
                 let end = Time(times.decrypt_until.0 - host.boot);
                 let made = self.ends[&KeyName(*key)];
                 assert!(
-                    end <= made + SLACK + TRIP,
+                    end <= made + SLACK + TRIP + self.lied,
                     "host {number}: {} late",
                     made.until(end).as_secs_f32()
                 );

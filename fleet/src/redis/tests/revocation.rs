@@ -54,7 +54,7 @@ fn revoking_all_reaches_one_that_was_away_before_it_is_ready() {
     let mut fleet = settled();
     let before: Vec<_> = fleet.hosts[1].ring.keys().map(|name| KeyName(*name)).collect();
     fleet.hosts[2].running = false;
-    fleet.tell(0, RedisEvent::RevokeAll([3; 16]));
+    fleet.tell(0, RedisEvent::RevokeAll);
     fleet.run(Duration::from_millis(1100));
     for number in 0..2 {
         assert!(!before.iter().any(|name| has(&fleet, number, *name)), "host {number}");
@@ -112,14 +112,39 @@ fn keys_of_a_nodes_own_are_revoked_with_all() {
     fleet.run(3 * R);
     let own = fleet.encrypting(1).unwrap();
     assert!(fleet.own.contains(&own));
-    fleet.tell(0, RedisEvent::RevokeAll([4; 16]));
+    fleet.tell(0, RedisEvent::RevokeAll);
     fleet.redis.up = true;
     fleet.run(Duration::from_secs(3));
     assert!(!has(&fleet, 1, own) && fleet.encrypting(1).is_some());
 }
 
 #[test]
-fn a_key_that_was_revoked_on_one_host_does_not_come_back_there() {
+fn what_is_revoked_on_one_host_is_gone_everywhere() {
+    let mut fleet = settled();
+    let gone = fleet.encrypting(0).unwrap();
+    fleet.revoke_here(0, gone);
+    fleet.run(Duration::from_millis(1100));
+    assert!(!(0..3).any(|number| has(&fleet, number, gone)));
+    stays_away(&mut fleet, gone, 0..3, R);
+    assert!(fleet.agrees());
+}
+
+#[test]
+fn what_is_revoked_while_no_agent_runs_is_told_when_one_does() {
+    let mut fleet = settled();
+    let gone = fleet.encrypting(0).unwrap();
+    fleet.hosts[0].running = false;
+    fleet.revoke_here(0, gone);
+    fleet.run(Duration::from_secs(2));
+    assert!(has(&fleet, 1, gone));
+    fleet.restart(0);
+    fleet.run(Duration::from_millis(1500));
+    stays_away(&mut fleet, gone, 0..3, R);
+}
+
+/// Gone without a grave: nobody has revoked it.
+#[test]
+fn a_key_that_is_gone_on_one_host_does_not_come_back_there() {
     let mut fleet = settled();
     let gone = fleet.encrypting(0).unwrap();
     fleet.hosts[0].ring.remove(&gone.0);

@@ -1,0 +1,187 @@
+//! A revocation whose peers are waited for: who has it, and who could not be told.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use tktrot::secret::KeyName;
+use tktrot_fleet::message::NodeId;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::control::{Missing, Reach, Reply, Revoked};
+use super::mesh::{PeerState, PeerStatus};
+
+/// One that somebody waits for.
+pub struct Revocation {
+    /// How many keys ended on this host.
+    keys: usize,
+    /// What the peers have to know.
+    graves: HashSet<KeyName>,
+    /// What each peer has said that it knows, of these.
+    known: HashMap<NodeId, HashSet<KeyName>>,
+    /// It is waited for no longer.
+    until: Instant,
+    answer: oneshot::Sender<Reply>,
+}
+
+impl Revocation {
+    /// One of these keys.
+    pub fn new(
+        keys: usize,
+        graves: HashSet<KeyName>,
+        wait: Duration,
+        answer: oneshot::Sender<Reply>,
+    ) -> Revocation {
+        Revocation { keys, graves, known: HashMap::new(), until: Instant::now() + wait, answer }
+    }
+
+    /// These ended by it, too: keys that this host did not know.
+    pub fn extend(&mut self, graves: impl IntoIterator<Item = KeyName>) {
+        self.graves.extend(graves);
+    }
+
+    /// A peer has these graves in its ring.
+    pub fn acknowledge(&mut self, peer: NodeId, names: &[KeyName]) {
+        let known = self.known.entry(peer).or_default();
+        known.extend(names.iter().filter(|name| self.graves.contains(name)));
+    }
+
+    fn is_known_by(&self, peer: NodeId) -> bool {
+        self.known.get(&peer).is_some_and(|known| known.len() == self.graves.len())
+    }
+
+    /// The peers that have it, and those that do not.
+    fn reach(&self, peers: &[PeerStatus]) -> (Vec<String>, Vec<Missing>) {
+        let (mut told, mut missing) = (Vec::new(), Vec::new());
+        let mut counted = HashSet::new();
+        for peer in peers.iter().filter(|peer| peer.state != PeerState::Myself) {
+            let is_known = peer.node.is_some_and(|node| self.is_known_by(node));
+            // A host may have several addresses.
+            let is_another = peer.node.is_none_or(|node| counted.insert(node));
+            match (is_known, is_another) {
+                (true, true) => told.push(peer.address.clone()),
+                (false, true) => {
+                    missing.push(Missing { peer: peer.address.clone(), why: why(peer) })
+                }
+                (_, false) => {}
+            }
+        }
+        (told, missing)
+    }
+
+    /// Whether there is an answer: all peers have it, or were waited for long enough.
+    pub fn is_over(&self, peers: &[PeerStatus]) -> bool {
+        Instant::now() >= self.until || self.reach(peers).1.is_empty()
+    }
+
+    /// Answers whoever waits.
+    pub fn end(self, peers: &[PeerStatus]) {
+        let (told, missing) = self.reach(peers);
+        let reply = Reply::of(&Revoked { keys: self.keys, reach: Reach::Peers { told, missing } });
+        // Who no longer waits does not want to know.
+        let _ = self.answer.send(reply);
+    }
+}
+
+/// Why a peer is not known to have it.
+fn why(peer: &PeerStatus) -> String {
+    match (peer.state, &peer.error) {
+        (PeerState::Up, _) => {
+            "it is connected and does not answer; is its agent an older version?".into()
+        }
+        (_, Some(error)) => error.clone(),
+        (_, None) => "it is not connected".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(number: u8) -> KeyName {
+        let mut name = KeyName([7; 16]);
+        name.0[0] = number;
+        name
+    }
+
+    fn peer(node: Option<u64>, address: &str, state: PeerState) -> PeerStatus {
+        PeerStatus {
+            address: address.into(),
+            node: node.map(NodeId),
+            state,
+            round_trip: None,
+            acknowledged: None,
+            error: None,
+        }
+    }
+
+    fn revocation(wait: u64) -> (Revocation, oneshot::Receiver<Reply>) {
+        let (answer, answered) = oneshot::channel();
+        let graves = [name(1), name(2)].into();
+        (Revocation::new(2, graves, Duration::from_secs(wait), answer), answered)
+    }
+
+    fn said(mut answered: oneshot::Receiver<Reply>) -> Revoked {
+        match answered.try_recv().expect("an answer") {
+            Reply::Answer(value) => serde_json::from_value(value).expect("a revocation"),
+            Reply::Error(why) => panic!("{why}"),
+        }
+    }
+
+    #[test]
+    fn it_is_over_when_every_peer_has_every_grave() {
+        let (mut revocation, answered) = revocation(3600);
+        let peers = [
+            peer(Some(1), "me", PeerState::Myself),
+            peer(Some(2), "two", PeerState::Up),
+            peer(Some(2), "two again", PeerState::Up),
+            // It has acknowledged, and is gone since.
+            peer(Some(3), "three", PeerState::Down),
+        ];
+        revocation.acknowledge(NodeId(2), &[name(1), name(9)]);
+        revocation.acknowledge(NodeId(3), &[name(1), name(2)]);
+        assert!(!revocation.is_over(&peers), "one grave is not known to one peer");
+        revocation.acknowledge(NodeId(2), &[name(2)]);
+        assert!(revocation.is_over(&peers));
+        // What a peer says that ended by it all others have to know, too.
+        revocation.extend([name(3)]);
+        assert!(!revocation.is_over(&peers));
+        for node in [2, 3] {
+            revocation.acknowledge(NodeId(node), &[name(3)]);
+        }
+        assert!(revocation.is_over(&peers));
+        revocation.end(&peers);
+        let told = ["two", "three"].map(Into::into).to_vec();
+        let reach = Reach::Peers { told, missing: Vec::new() };
+        assert_eq!(said(answered), Revoked { keys: 2, reach });
+    }
+
+    #[test]
+    fn who_is_missing_is_named_when_it_was_waited_for() {
+        let (mut revocation, answered) = revocation(0);
+        let peers = [
+            peer(Some(2), "two", PeerState::Up),
+            peer(Some(3), "three", PeerState::Up),
+            peer(None, "four", PeerState::Down),
+        ];
+        revocation.acknowledge(NodeId(2), &[name(1), name(2)]);
+        assert!(revocation.is_over(&peers));
+        revocation.end(&peers);
+        let Revoked { reach: Reach::Peers { told, missing }, .. } = said(answered) else {
+            panic!()
+        };
+        assert_eq!(told, ["two"]);
+        let names: Vec<_> = missing.iter().map(|missing| &*missing.peer).collect();
+        assert_eq!(names, ["three", "four"]);
+        assert!(missing[0].why.contains("does not answer"), "{missing:?}");
+    }
+
+    #[test]
+    fn without_peers_nobody_is_waited_for() {
+        let (revocation, answered) = revocation(3600);
+        assert!(revocation.is_over(&[]));
+        revocation.end(&[]);
+        let reach = Reach::Peers { told: Vec::new(), missing: Vec::new() };
+        assert_eq!(said(answered).reach, reach);
+    }
+}
