@@ -9,7 +9,7 @@ use testbed::artifacts::root;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-const MUTANTS: [&str; 26] = [
+const MUTANTS: [&str; 27] = [
     "callback-taken-away",
     "copy-accepted",
     "empty-slot-matched",
