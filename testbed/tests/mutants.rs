@@ -9,7 +9,7 @@ use testbed::artifacts::root;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-const MUTANTS: [&str; 27] = [
+const MUTANTS: [&str; 31] = [
     "callback-taken-away",
     "copy-accepted",
     "empty-slot-matched",
@@ -25,8 +25,12 @@ const MUTANTS: [&str; 27] = [
     "missing-release",
     "name-not-forgotten",
     "namespace-time",
+    "older-epoch-taken",
     "one-certificate-bound",
+    "period-not-remembered",
+    "redis-clock-lengthens",
     "reference-not-held",
+    "revocation-not-put-back",
     "revoked-key-inherited",
     "revoked-key-taken",
     "scope-part-dropped",
@@ -80,13 +84,14 @@ fn each_names_a_test_that_there_is() -> Result<()> {
             assert!(text.contains(&format!("fn {test}()")), "{name}: {file} has no test {test}");
         };
         match run.split(' ').collect::<Vec<_>>()[..] {
-            ["lib", path] => {
+            ["lib" | "fleet", path] => {
+                let tree = if run.starts_with("fleet ") { "fleet/" } else { "" };
                 let (module, test) = path.rsplit_once("::").ok_or(path)?;
                 let file = module.replace("::", "/");
                 // In a file of their own, or at the end of what they test.
-                let own = format!("src/{file}.rs");
+                let own = format!("{tree}src/{file}.rs");
                 let there = root().join(&own).is_file();
-                let around = format!("src/{}.rs", file.trim_end_matches("/tests"));
+                let around = format!("{tree}src/{}.rs", file.trim_end_matches("/tests"));
                 function(if there { &own } else { &around }, test);
             }
             ["test" | "shim", file, path] => match path.rsplit_once("::") {

@@ -109,9 +109,10 @@ fn sentinel_names_the_one_that_takes_over() {
 #[test]
 fn a_redis_that_stores_nothing_is_one_state() {
     run(async {
-        for (setting, yes, no, why) in
-            [("maxmemory", "1", "0", "maxmemory"), ("replicaof", "127.0.0.1 1", "no one", "read only")]
-        {
+        for (setting, yes, no, why) in [
+            ("maxmemory", "1", "0", "maxmemory"),
+            ("replicaof", "127.0.0.1 1", "no one", "read only"),
+        ] {
             let (files, redis) = (Files::new(), Redis::new().unwrap());
             let settings = files.settings(&redis);
             let mut hosts = vec![Host::new(&settings), Host::new(&settings)];

@@ -10,7 +10,7 @@ use tktrot_fleet::wire::{self, Bytes, Flaw, Frame, Hello, MAJOR, MAX, PREFIX, Sa
 /// What every frame has.
 const HEADER: usize = 11;
 /// Types that this version knows.
-const KNOWN: [u16; 10] = [1, 2, 3, 16, 17, 18, 19, 20, 21, 22];
+const KNOWN: [u16; 11] = [1, 2, 3, 16, 17, 18, 19, 20, 21, 22, 23];
 /// The least bytes of a key, a name, a name with a reason or with a span.
 const SMALLEST: usize = 16;
 
