@@ -64,6 +64,7 @@ scenarios! {
         a_host_that_was_away_learns_it_before_it_serves;
     settings:
         rotate_is_changed_host_by_host
+        running_servers_move_into_a_fleet
         one_host_has_a_ring_of_16_keys;
     redis:
         redis_stops_for_two_rotations

@@ -40,6 +40,28 @@ pub fn rotate_is_changed_host_by_host() -> Result<()> {
     Ok(())
 }
 
+/// What they have issued before opens everywhere, too.
+pub fn running_servers_move_into_a_fleet() -> Result<()> {
+    let mut fleet = fleet(THREE.len(), Keys::new(secs(5), secs(30)))?;
+    fleet.configure_mesh(&THREE, |_| String::new())?;
+    fleet.start_nginxes(&THREE)?;
+    let travellers = fleet.visit(&[&THREE])?;
+    pass(secs(7));
+    for host in THREE {
+        fleet.hosts[host].start_agent()?;
+        pass(secs(2));
+    }
+    let whole = pass(secs(3));
+    pass(secs(15));
+    met_since(&travellers, whole, &THREE)?;
+    let journal = travellers.arrive();
+    let before = journal.before(whole);
+    assert!(before.lost() > 0, "they were a fleet before: {before}");
+    assert_eq!(journal.failed(), 0, "{journal}");
+    all_resumed(&journal.since(whole), 100, "moved into a fleet", &fleet);
+    Ok(())
+}
+
 /// What is enough for one host's keys is not for those of three.
 pub fn one_host_has_a_ring_of_16_keys() -> Result<()> {
     let keys = Keys::new(secs(2), secs(15));
