@@ -180,7 +180,8 @@ typedef struct tkt_config {
   const char *log;
   /**
    * The most keys that may be in the ring, 8 to 16384; the last process that
-   * sets it decides. The ring takes memory as keys come. Default: 16384.
+   * sets it decides, but while an agent governs the ring no other process
+   * lowers it. The ring takes memory as keys come. Default: 16384.
    */
   uint32_t capacity;
   /**

@@ -38,6 +38,7 @@ pub fn generation() -> u32 {
 
 /// Lets one thread at a time do something, and the others go on without. One that was at it when
 /// this process was forked is not there in the child.
+#[derive(Default)]
 pub struct OneAtATime(AtomicU32);
 
 impl OneAtATime {

@@ -216,7 +216,7 @@ impl Party<'_> {
             Added::More => {}
         }
         let writer = self.ring.write_within(PATIENCE)?;
-        let overruled = self.settle_terms(&writer, config);
+        let overruled = self.settle_terms(&writer, config, false);
         writer.set_deadline(Time(0));
         Ok(overruled)
     }
@@ -224,7 +224,7 @@ impl Party<'_> {
     /// The same for an agent, which has no contexts. For who holds the writer lock.
     pub(crate) fn configure_agent(&self, writer: &Writer<'_>, config: &Config) -> Vec<Overruled> {
         self.own_ask.add(asked(config, config.bind));
-        self.settle_terms(writer, config)
+        self.settle_terms(writer, config, true)
     }
 
     /// Lets what processes asked for that have ended no longer count. Where none that
@@ -284,12 +284,15 @@ impl Party<'_> {
     }
 
     /// Returns what of this configuration does not apply.
-    fn settle_terms(&self, writer: &Writer<'_>, config: &Config) -> Vec<Overruled> {
+    fn settle_terms(&self, writer: &Writer<'_>, config: &Config, is_agent: bool) -> Vec<Overruled> {
         let was_plain = Terms::of(self.ring).plain;
         let program = program::name();
         let block = self.ring.claim_to_ask(process::id(), program.as_bytes(), self.clock.now());
         self.tell_as(block, false);
-        if let Some(capacity) = config.capacity.and_then(Capacity::new) {
+        if let Some(capacity) = config.capacity.and_then(Capacity::new)
+            && (is_agent || !self.is_governed() || capacity.0 > self.ring.capacity())
+        {
+            // How much room a fleet's keys need its servers do not know.
             writer.set_capacity(capacity);
         }
         self.set_terms(writer, config.rotate_every.map(|_| config.lead));

@@ -10,6 +10,7 @@ use tktrot::secret::KeyName;
 use tktrot_fleet::message::NodeId;
 
 use super::export::entry::ExportStatus;
+use super::problems::{Problem, Refusals};
 
 /// All that is told, at one moment.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -41,10 +42,12 @@ pub struct Told {
     pub own_keys: usize,
     /// Keys of others, peers or not.
     pub other_keys: usize,
-    /// Announcements of peers that were not taken, since the agent started.
+    /// Keys of peers that were not taken, since the agent started.
     pub refused: u64,
-    /// Announcements of its own that peers did not take.
+    /// Keys of its own that peers did not take.
     pub refused_by_peers: u64,
+    /// What is wrong on this host itself.
+    pub problems: Vec<Problem>,
     /// Those that are configured or have come.
     pub peers: Vec<Peer>,
     /// Where keys are shared through Redis: how that stands.
@@ -74,11 +77,15 @@ pub enum Sharing {
     Redis,
 }
 
-/// One peer of a mesh.
+/// One peer of a mesh: a host, however many addresses it has.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Peer {
+    /// Its name, which stays the same: as the settings name it, if that means this host alone.
+    pub name: String,
     /// Host and port, or as the settings name it while it has no address.
     pub address: String,
+    /// All its addresses that are known.
+    pub addresses: Vec<String>,
     /// Who it is; null as long as it has not said so.
     pub node: Option<String>,
     /// Whether it can be talked to.
@@ -94,8 +101,24 @@ pub struct Peer {
     /// How long it took to do so.
     #[serde(rename = "acknowledgement_seconds")]
     pub acknowledgement: Option<f64>,
-    /// What went wrong last.
+    /// The release of tktrot there; null as long as it has not said so.
+    pub release: Option<String>,
+    /// R of its keys.
+    #[serde(rename = "rotate_seconds")]
+    pub rotate_every: Option<f64>,
+    /// L of its keys.
+    #[serde(rename = "lifetime_seconds")]
+    pub lifetime: Option<f64>,
+    /// By how much its wall clock is ahead.
+    #[serde(rename = "clock_ahead_seconds")]
+    pub clock_ahead: Option<f64>,
+    /// Why it is not connected; null if it is.
     pub last_error: Option<String>,
+    /// When that was seen.
+    #[serde(rename = "last_error_seconds_ago")]
+    pub last_error_ago: Option<f64>,
+    /// All that is wrong with it.
+    pub problems: Vec<Problem>,
 }
 
 /// Whether a peer is connected.
@@ -116,17 +139,43 @@ impl Figures {
     pub fn others(&self) -> impl Iterator<Item = &Peer> {
         self.told.peers.iter().filter(|peer| peer.state != State::Self_)
     }
+
+    /// All that is wrong, and with which peer; on this host itself with none.
+    pub fn problems(&self) -> impl Iterator<Item = (Option<&Peer>, &Problem)> {
+        let own = self.told.problems.iter().map(|problem| (None, problem));
+        own.chain(
+            self.told.peers.iter().flat_map(move |peer| {
+                peer.problems.iter().map(move |problem| (Some(peer), problem))
+            }),
+        )
+    }
+
+    /// The same in words, and what is wrong with Redis.
+    pub fn complaints(&self) -> Vec<String> {
+        let mut complaints: Vec<_> = self
+            .problems()
+            .map(|(peer, problem)| match peer {
+                Some(peer) => format!("{}: {}", peer.name, problem.what),
+                None => problem.what.clone(),
+            })
+            .collect();
+        let redis = self.told.redis.iter().filter_map(|redis| redis.error.as_ref());
+        complaints.extend(redis.map(|error| format!("Redis cannot be used: {error}")));
+        complaints
+    }
 }
 
 /// What is counted while the agent runs.
 #[derive(Default)]
-pub struct Record {
+pub(crate) struct Record {
     /// When the node was synced last.
     pub synced_at: Option<Time>,
     /// See [`Figures::refused`].
     pub refused: u64,
     /// See [`Figures::refused_by_peers`].
     pub refused_by_peers: u64,
+    /// Keys that are not where they should be.
+    pub refusals: Refusals,
     told: HashMap<(NodeId, KeyName), Time>,
     answers: HashMap<NodeId, Answered>,
 }
@@ -161,6 +210,7 @@ impl Record {
     /// A peer is gone, and with it what it owes.
     pub fn forget(&mut self, peer: NodeId) {
         self.told.retain(|(other, _), _| *other != peer);
+        self.refusals.forget(peer);
     }
 
     /// The last acknowledgement of a peer.
@@ -170,30 +220,48 @@ impl Record {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use super::super::problems::Kind;
     use super::*;
     use tktrot_keyfile::files::Format;
 
-    fn figures() -> Figures {
+    pub(crate) fn figures() -> Figures {
         let up = Peer {
+            name: "web2.example:4744".into(),
             address: "10.0.0.2:4744".into(),
+            addresses: vec!["10.0.0.2:4744".into(), "[2001:db8::2]:4744".into()],
             node: Some("00000000000000ab".into()),
             state: State::Up,
             round_trip: Some(0.0004),
             keys: 3,
             acknowledged_ago: Some(12.5),
             acknowledgement: Some(0.001),
+            release: Some("1.2.3".into()),
+            rotate_every: Some(3600.0),
+            lifetime: Some(7200.0),
+            clock_ahead: Some(-0.25),
             last_error: None,
+            last_error_ago: None,
+            problems: Vec::new(),
         };
+        let problem = |problem: Kind| Problem { problem, what: "what to do".into() };
         let down = Peer {
+            name: "[2001:db8::3]:4744".into(),
             address: "[2001:db8::3]:4744".into(),
+            addresses: vec!["[2001:db8::3]:4744".into()],
             node: None,
             state: State::Down,
             round_trip: None,
             keys: 0,
             acknowledged_ago: None,
             acknowledgement: None,
+            release: None,
+            rotate_every: None,
+            lifetime: None,
+            clock_ahead: None,
             last_error: Some("Connection refused".into()),
+            last_error_ago: Some(3.5),
+            problems: Kind::ALL.map(problem).into(),
         };
         Figures {
             version: 1,
@@ -207,6 +275,7 @@ mod tests {
                 other_keys: 3,
                 refused: 0,
                 refused_by_peers: 1,
+                problems: vec![problem(Kind::RingBusy)],
                 peers: vec![Peer { state: State::Self_, ..up.clone() }, up, down],
                 redis: None,
             },

@@ -31,7 +31,7 @@ pub enum Prepared {
     /// With nobody.
     Alone,
     /// Host by host.
-    Mesh(MeshConfig),
+    Mesh(Box<MeshConfig>),
     /// All hosts have the same.
     Redis(Box<redis::Prepared>),
 }
@@ -44,7 +44,7 @@ impl Prepared {
     /// A file cannot be read, or an address not be listened on.
     pub fn read(fleet: &Config, ring: &str) -> Result<Prepared> {
         Ok(match (&fleet.mesh, &fleet.redis) {
-            (Some(mesh), _) => Prepared::Mesh(MeshConfig::read(mesh)?),
+            (Some(mesh), _) => Prepared::Mesh(Box::new(MeshConfig::read(mesh)?)),
             (None, Some(settings)) => {
                 let prepared = redis::Prepared::read(settings, ring).context("[redis]")?;
                 Prepared::Redis(Box::new(prepared))
@@ -69,7 +69,7 @@ impl Prepared {
                     .context("OpenSSL's random number generator failed")?;
                 let instance = u64::from_ne_bytes(instance);
                 let me = Hello { node: ring.node(), instance, ring: name.into() };
-                Some(Mesh::start(config, me)?)
+                Some(Mesh::start(*config, me)?)
             }
             Prepared::Alone => None,
         };

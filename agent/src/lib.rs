@@ -17,6 +17,7 @@
 //! - [`export`]: keeps the key files of servers that cannot load a plugin up to date
 //! - [`secrets`]: the files that hold the fleet secret
 //! - [`figures`]: what `tktrot peers` and the metrics report
+//! - [`problems`]: what is wrong between this host and its peers
 //! - [`control`]: the socket beside the ring on which the program asks, both of its ends
 //! - [`metrics`]: what Prometheus gets
 //! - [`notify`]: what the service manager is told
@@ -33,6 +34,7 @@ mod metrics;
 mod nodes;
 mod notify;
 mod privileges;
+pub mod problems;
 mod redis;
 mod revocation;
 mod ring;

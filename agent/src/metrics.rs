@@ -139,8 +139,20 @@ fn of_agent(figures: &Figures) -> Result<String> {
     )?;
     let trips =
         gauge("round_trip_seconds", "Seconds for a message to a peer and back.", &["peer"])?;
+    let connected = gauge("peer_up", "1 if this peer is connected.", &["peer"])?;
+    let wrong = gauge(
+        "problem",
+        "1 for each problem with a peer, which `tktrot peers` explains; of this host itself with none.",
+        &["peer", "problem"],
+    )?;
+    for (peer, problem) in figures.problems() {
+        let name = peer.map_or("", |peer| &peer.name);
+        wrong.with_label_values(&[ring, name, problem.problem.name()]).set(1.0);
+    }
     for peer in figures.others() {
-        let labels = [ring, &peer.address];
+        let labels = [ring, &peer.name];
+        let is_up = peer.state == State::Up;
+        connected.with_label_values(&labels).set(f64::from(u8::from(is_up)));
         if let Some(seconds) = peer.acknowledgement {
             answers.with_label_values(&labels).set(seconds);
         }
@@ -178,4 +190,26 @@ fn of_agent(figures: &Figures) -> Result<String> {
     let mut text = Vec::new();
     TextEncoder::new().encode(&registry.gather(), &mut text)?;
     Ok(String::from_utf8(text)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::figures::tests::figures;
+    use super::*;
+
+    #[test]
+    fn a_peer_has_one_name_and_each_problem_is_a_metric() {
+        let text = of_agent(&figures()).unwrap();
+        for line in [
+            r#"tktrot_agent_peers{ring="nginx"} 2"#,
+            r#"tktrot_agent_peers_up{ring="nginx"} 1"#,
+            r#"tktrot_agent_peer_up{peer="web2.example:4744",ring="nginx"} 1"#,
+            r#"tktrot_agent_peer_up{peer="[2001:db8::3]:4744",ring="nginx"} 0"#,
+            r#"tktrot_agent_problem{peer="",problem="ring-busy",ring="nginx"} 1"#,
+            r#"tktrot_agent_problem{peer="[2001:db8::3]:4744",problem="clock",ring="nginx"} 1"#,
+            r#"tktrot_agent_round_trip_seconds{peer="web2.example:4744",ring="nginx"} 0.0004"#,
+        ] {
+            assert!(text.lines().any(|other| other == line), "{line}\n{text}");
+        }
+    }
 }

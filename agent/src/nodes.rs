@@ -19,7 +19,9 @@ use tokio::time::timeout;
 use super::control::{Reply, Rotated};
 use super::figures::{Peer, Record, Sharing, State, Told};
 use super::journal::Once;
+use super::mesh::about::{Settings, Theirs};
 use super::mesh::{Mesh, MeshEvent, PeerState, PeerStatus};
+use super::problems::{self, By};
 use super::revocation::Revocation;
 use super::ring::{Act, Arrival, Change, HostRing, Secrets};
 
@@ -52,6 +54,9 @@ pub struct Nodes {
 impl Nodes {
     /// A node that has not looked at its ring yet.
     pub fn new(mesh: Option<Mesh>, limits: Limits, ring: &HostRing) -> Self {
+        if let Some(mesh) = &mesh {
+            mesh.tells(settings(ring));
+        }
         Nodes {
             node: Node::new(ring.node(), limits, ring.policy()),
             all_tried: mesh.is_none(),
@@ -93,6 +98,9 @@ impl Nodes {
         events.into_iter().for_each(|event| self.handle(event, ring));
         self.confirm_what_is_buried(ring);
         self.answer_revocations();
+        if let Some(mesh) = &self.mesh {
+            mesh.tells(settings(ring));
+        }
     }
 
     /// Tells peers what the ring has come to know since they asked.
@@ -161,7 +169,10 @@ impl Nodes {
             MeshEvent::Received { from, message, age, at } => {
                 let now = ring.now();
                 match &message {
-                    Message::Taken(names) => self.record.answer(from, names, now),
+                    Message::Taken(names) => {
+                        self.record.answer(from, names, now);
+                        self.record.refusals.taken(from, By::Peer, names);
+                    }
                     Message::Buried(names) => {
                         let waiting = self.revocations.iter_mut();
                         waiting.for_each(|revocation| revocation.acknowledge(from, names));
@@ -235,16 +246,28 @@ impl Nodes {
             other_keys: counts.values().sum::<usize>() - own_keys,
             refused: self.record.refused,
             refused_by_peers: self.record.refused_by_peers,
-            peers: peers.into_iter().map(|peer| self.peer(peer, &counts, now)).collect(),
+            problems: ring.is_busy().then(problems::ring_is_busy).into_iter().collect(),
+            peers: peers.into_iter().map(|peer| self.peer(peer, &counts, ring, now)).collect(),
             redis: None,
         }
     }
 
-    fn peer(&self, peer: PeerStatus, keys: &HashMap<NodeId, usize>, now: Time) -> Peer {
+    fn peer(
+        &self,
+        peer: PeerStatus,
+        keys: &HashMap<NodeId, usize>,
+        ring: &HostRing,
+        now: Time,
+    ) -> Peer {
         let answered = peer.node.and_then(|node| self.record.of(node));
         let node = peer.node.filter(|_| peer.state != PeerState::Myself);
+        let problems = problems::between(settings(ring), &peer, &self.record.refusals, now);
+        let theirs = peer.told.as_ref().map(Theirs::settings);
+        let failed_ago = peer.failure.as_ref().map(|failure| failure.at.until(now));
         Peer {
-            address: peer.address,
+            address: peer.addresses.first().unwrap_or(&peer.name).clone(),
+            name: peer.name,
+            addresses: peer.addresses,
             node: peer.node.map(|node| node.to_string()),
             state: match peer.state {
                 PeerState::Up => State::Up,
@@ -255,7 +278,13 @@ impl Nodes {
             keys: node.and_then(|node| keys.get(&node).copied()).unwrap_or(0),
             acknowledged_ago: answered.map(|answered| answered.at.until(now).as_secs_f64()),
             acknowledgement: answered.map(|answered| answered.after.as_secs_f64()),
-            last_error: peer.error,
+            rotate_every: theirs.map(|theirs| theirs.rotate_every.as_secs_f64()),
+            lifetime: theirs.map(|theirs| theirs.lifetime.as_secs_f64()),
+            clock_ahead: peer.told.as_ref().map(|told| told.ahead),
+            release: peer.told.map(|told| told.about.release),
+            last_error: peer.failure.map(|failure| failure.what),
+            last_error_ago: failed_ago.map(|ago| ago.as_secs_f64()),
+            problems,
         }
     }
 
@@ -328,6 +357,9 @@ impl Nodes {
                         let now = ring.now();
                         offers.iter().for_each(|offer| self.record.tell(to, offer.name, now));
                     }
+                    if let Message::Taken(names) = &message {
+                        self.record.refusals.taken(to, By::This, names);
+                    }
                     self.send(to, message, ring);
                 }
                 Action::Drop { peer, reason: DropReason::Silent(key) } => {
@@ -342,7 +374,8 @@ impl Nodes {
             }
         }
         drop(act);
-        notes.into_iter().for_each(|note| self.note(note));
+        let now = ring.now();
+        notes.into_iter().for_each(|note| self.note(note, now));
     }
 
     fn send(&self, to: NodeId, message: Message<()>, ring: &HostRing) {
@@ -351,7 +384,7 @@ impl Nodes {
         }
     }
 
-    fn note(&mut self, note: Note) {
+    fn note(&mut self, note: Note, now: Time) {
         match note {
             Note::Began { name, peers } => {
                 tracing::info!(key = %name, peers, "a key begins to encrypt");
@@ -360,16 +393,27 @@ impl Nodes {
                     let _ = asker.send(Reply::of(&Rotated { key: name.to_string(), peers }));
                 }
             }
-            Note::RefusedBy(peer, name, why) => {
-                self.record.refused_by_peers += 1;
+            Note::RefusedBy(peer, name, why, until) => {
+                let is_news =
+                    self.record.refusals.refused(peer, By::Peer, name, Some(why), until, now);
+                self.record.refused_by_peers += u64::from(is_news);
                 if self.said.is_news((peer, kind(&why, false))) {
                     tracing::warn!(%peer, key = %name, %why, "a peer refused a key");
                 }
             }
-            Note::Refused(peer, name, why) => {
-                self.record.refused += 1;
+            Note::Refused(peer, name, why, until) => {
+                let is_news =
+                    self.record.refusals.refused(peer, By::This, name, Some(why), until, now);
+                self.record.refused += u64::from(is_news);
                 if self.said.is_news((peer, kind(&why, true))) {
                     tracing::warn!(%peer, key = %name, %why, "refused a peer's key");
+                }
+            }
+            Note::Cut(peer, name, until) => {
+                self.record.refusals.refused(peer, By::Cut, name, None, until, now);
+                if self.said.is_news((peer, "sent one that lives too long")) {
+                    let ends_in = now.until(until).as_secs();
+                    tracing::warn!(%peer, key = %name, ends_in, "cut short the life of a peer's key");
                 }
             }
             Note::Revoked(keys, by) => {
@@ -382,6 +426,12 @@ impl Nodes {
     }
 }
 
+/// What peers are told of the keys that are made here.
+fn settings(ring: &HostRing) -> Settings {
+    let Policy { rotate_every, lifetime, .. } = ring.policy();
+    Settings { rotate_every, lifetime, plain: ring.makes_plain() }
+}
+
 /// What is said of a peer once in a while.
 fn kind(why: &Refusal, by_us: bool) -> &'static str {
     match (why, by_us) {
@@ -389,10 +439,14 @@ fn kind(why: &Refusal, by_us: bool) -> &'static str {
         (Refusal::TooMany, true) => "sent too many",
         (Refusal::Full, true) => "sent one more than the ring holds",
         (Refusal::Unusable, true) => "sent one that is unusable",
+        (Refusal::Busy, true) => "sent one while the ring could not be written",
+        (Refusal::Other, true) => "sent one that is not taken",
         (Refusal::Ended, false) => "found one ended",
         (Refusal::TooMany, false) => "found too many",
         (Refusal::Full, false) => "is full",
         (Refusal::Unusable, false) => "found one unusable",
+        (Refusal::Busy, false) => "could not write its ring",
+        (Refusal::Other, false) => "does not take one",
     }
 }
 
@@ -422,6 +476,14 @@ fn send(mesh: &Mesh, ring: &HostRing, to: NodeId, message: Message<()>) {
         Message::Held { keys, last } => Message::Held { keys: with_secrets(keys, ring), last },
         Message::Revoked { keys, all } => Message::Revoked { keys, all },
         Message::Taken(names) => Message::Taken(names),
+        // An earlier release ends the connection over a reason that it does not know.
+        Message::Refused(refused) if !mesh.has_told(to) => {
+            let known = |(name, why)| match why {
+                Refusal::Busy | Refusal::Other => (name, Refusal::Full),
+                why => (name, why),
+            };
+            Message::Refused(refused.into_iter().map(known).collect())
+        }
         Message::Refused(refused) => Message::Refused(refused),
         Message::Buried(names) => Message::Buried(names),
         Message::Pull => Message::Pull,

@@ -59,10 +59,8 @@ impl Revocation {
             // A host may have several addresses.
             let is_another = peer.node.is_none_or(|node| counted.insert(node));
             match (is_known, is_another) {
-                (true, true) => told.push(peer.address.clone()),
-                (false, true) => {
-                    missing.push(Missing { peer: peer.address.clone(), why: why(peer) })
-                }
+                (true, true) => told.push(peer.name.clone()),
+                (false, true) => missing.push(Missing { peer: peer.name.clone(), why: why(peer) }),
                 (_, false) => {}
             }
         }
@@ -85,11 +83,11 @@ impl Revocation {
 
 /// Why a peer is not known to have it.
 fn why(peer: &PeerStatus) -> String {
-    match (peer.state, &peer.error) {
+    match (peer.state, &peer.failure) {
         (PeerState::Up, _) => {
             "it is connected and does not answer; is its agent an older version?".into()
         }
-        (_, Some(error)) => error.clone(),
+        (_, Some(failure)) => failure.what.clone(),
         (_, None) => "it is not connected".into(),
     }
 }
@@ -104,14 +102,17 @@ mod tests {
         name
     }
 
-    fn peer(node: Option<u64>, address: &str, state: PeerState) -> PeerStatus {
+    fn peer(node: Option<u64>, name: &str, state: PeerState) -> PeerStatus {
         PeerStatus {
-            address: address.into(),
+            name: name.into(),
+            addresses: vec![name.into()],
             node: node.map(NodeId),
             state,
+            was_seen: node.is_some(),
             round_trip: None,
             acknowledged: None,
-            error: None,
+            told: None,
+            failure: None,
         }
     }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use tktrot::clock::Time;
 use tktrot::ring::key::Key;
+use tktrot::ring::layout::Capacity;
 use tktrot::ring::view::View;
 use tktrot::ring::writer::NotPublished;
 use tktrot::rotate::Keyring;
@@ -37,6 +38,8 @@ pub struct HostRing {
     owed: RefCell<Vec<Owed>>,
     /// Since when the lock has not been had.
     refused_at: Cell<Option<Instant>>,
+    /// How many keys it may hold at least, whatever servers ask for.
+    least: Option<Capacity>,
 }
 
 /// What others changed in the ring.
@@ -69,8 +72,8 @@ pub struct Act<'r> {
 }
 
 impl HostRing {
-    /// Both are of the same ring.
-    pub fn new(keyring: Keyring, view: Arc<View>) -> Self {
+    /// Both are of the same ring, which may hold `least` keys, whatever servers ask for.
+    pub fn new(keyring: Keyring, view: Arc<View>, least: Option<Capacity>) -> Self {
         let node = keyring.ring().node();
         // The last server that ends erases the keys of a ring that nobody else deals with.
         keyring.settle();
@@ -82,6 +85,7 @@ impl HostRing {
             graves: RefCell::default(),
             owed: RefCell::default(),
             refused_at: Cell::default(),
+            least,
         }
     }
 
@@ -115,6 +119,11 @@ impl HostRing {
         self.view.keys().iter().filter(|key| key.node == self.node.0).count()
     }
 
+    /// Whether it could not be written when that was last tried.
+    pub fn is_busy(&self) -> bool {
+        self.refused_at.get().is_some()
+    }
+
     /// Whether its file still has a name: servers that start now would make another one.
     pub fn is_there(&self) -> bool {
         self.view.file().metadata().is_ok_and(|facts| facts.nlink() > 0)
@@ -140,7 +149,9 @@ impl HostRing {
             }
         };
         let act = Act { ring: self, governed };
-        if act.governed.is_some() {
+        if let Some(governed) = &act.governed {
+            // A server of an earlier version may have lowered it.
+            self.least.map(|least| governed.raise_capacity(least));
             for owed in self.owed.take() {
                 match owed {
                     Owed::Shorten(name, times) => act.shorten(name, &times),
@@ -287,13 +298,14 @@ impl Act<'_> {
     /// Not inlined, so that its frame is below [`wipe_stack`]'s caller.
     #[inline(never)]
     fn take_one(&self, arrival: &Arrival, key: &mut Key) -> Result<(), Refusal> {
-        let governed = self.governed.as_ref().ok_or(Refusal::Full)?;
+        let governed = self.governed.as_ref().ok_or(Refusal::Busy)?;
         let Facts { name, origin, times, plain } = arrival.facts;
         (key.name, key.times, key.node) = (name, times, origin.0);
         (key.plain, key.aes_128) = (plain, false);
         copy(&arrival.secrets, &mut key.secrets);
         governed.take(key).map_err(|error| match error {
-            NotPublished::Full | NotPublished::NoMemory => Refusal::Full,
+            NotPublished::Full => Refusal::Full,
+            NotPublished::NoMemory => Refusal::Busy,
             NotPublished::Unusable => Refusal::Unusable,
             NotPublished::Revoked => Refusal::Ended,
         })

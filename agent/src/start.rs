@@ -11,6 +11,7 @@ use nix::fcntl::{Flock, FlockArg};
 use tktrot::config::Config;
 use tktrot::config::values::Written;
 use tktrot::ring::file::Place;
+use tktrot::ring::layout::Capacity;
 use tktrot::ring::view::View;
 use tktrot::rotate::Keyring;
 use tktrot::schedule::{MAX_LIFETIME, Policy};
@@ -84,6 +85,17 @@ impl Started {
         for overruled in governed.configure(config) {
             tracing::warn!(ring = %path.display(), "{overruled}");
         }
+        let least = fleet.mesh.as_ref().map(|_| Capacity::MAX);
+        if let Some((before, keys)) =
+            least.and_then(|keys| Some((governed.raise_capacity(keys)?, keys)))
+        {
+            tracing::info!(
+                ring = %path.display(),
+                "the ring may hold {} keys now, not {before}: every host of a fleet has the keys \
+                 of all",
+                keys.0
+            );
+        }
         drop(governed);
         let limits = limits(fleet, keyring.ring().capacity(), keyring.policy(), config);
         warn_of_little_room(&place, &limits, &keyring.policy());
@@ -102,7 +114,7 @@ impl Started {
         let exporter = Exporter::new(exports?, Arc::clone(&view));
         Ok(Started {
             control: control::bind(&control::socket(&place))?,
-            ring: HostRing::new(keyring, view),
+            ring: HostRing::new(keyring, view, least),
             place,
             name,
             limits,
@@ -129,10 +141,9 @@ fn limits(fleet: &FleetConfig, capacity: u32, policy: Policy, config: &Config) -
         .as_ref()
         // Who has no peers waits for none.
         .map_or_else(Default::default, |mesh| (mesh.lead_min, mesh.lead_max));
-    // What a peer with the same settings makes, twice over. Where the contexts decide, they may
-    // decide on more.
+    // Where the contexts decide, they may decide on more.
     let lifetime = config.lifetime.unwrap_or(MAX_LIFETIME);
-    let longest = (policy.rotate_every * 2 + policy.lead.max(lead_max) + lifetime) * 2;
+    let longest = Limits::longest(&Policy { lifetime, lead: policy.lead.max(lead_max), ..policy });
     Limits {
         lead_min,
         lead_max,

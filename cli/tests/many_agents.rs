@@ -99,6 +99,15 @@ fn sixty_four_agents_hold_all_keys() -> Result<()> {
         member.agent.wait_ready()?;
     }
     let before = all_hold_all(&members, "after the start")?;
+    let warnings: Vec<_> = members
+        .iter()
+        .flat_map(|member| {
+            let log = member.agent.log();
+            log.lines().filter(|line| line.contains("WARN")).map(str::to_owned).collect::<Vec<_>>()
+        })
+        .collect();
+    println!("{} warnings while they all start", warnings.len());
+    assert!(warnings.len() <= MANY, "{}", warnings[..20].join("\n"));
 
     let config = members[17].dir.path().join("tktrot.toml");
     let rotated = Command::new(artifacts::tktrot()?)

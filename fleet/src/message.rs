@@ -102,23 +102,36 @@ pub struct Grave {
 pub enum Refusal {
     /// It has ended, or was revoked.
     Ended,
-    /// The node that made it has more keys than it can need.
+    /// The node that made it has its share of the ring, and what is common is for others, too.
     TooMany,
     /// The ring is full.
     Full,
     /// It is no key: a constant name or secret, or one that another key has.
     Unusable,
+    /// The ring cannot be written at the moment. The key is offered again.
+    Busy,
+    /// For a reason that only a later version knows.
+    Other,
+}
+
+impl Refusal {
+    /// Whether the same key may be taken a while later.
+    pub fn may_pass(self) -> bool {
+        matches!(self, Refusal::TooMany | Refusal::Full | Refusal::Busy | Refusal::Other)
+    }
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Refusal::Ended => "it has ended or was revoked",
-            Refusal::TooMany => "its node has more keys than it can need",
+            Refusal::TooMany => "its node has its share of the ring, and no more is free",
             Refusal::Full => "the ring is full",
             Refusal::Unusable => {
                 "it is not a key, or another key has its name or one of its secrets"
             }
+            Refusal::Busy => "the ring cannot be written at the moment",
+            Refusal::Other => "for a reason that this version of tktrot does not know",
         })
     }
 }

@@ -17,6 +17,8 @@ mod tests;
 
 use std::borrow::Borrow;
 use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
 
 use tktrot::clock::Time;
 use tktrot::secret::KeySecrets;
@@ -61,6 +63,38 @@ impl Hello {
     }
 }
 
+/// What a node tells of its host, for whoever looks after the fleet: how it differs from the others. It is
+/// believed by nobody but who reads it, and no key depends on it. Said at first, and once in a while.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct About {
+    /// The release of tktrot: not empty, at most [`About::MAX_RELEASE`] bytes of ASCII.
+    pub release: String,
+    /// R of the keys that it makes.
+    pub rotate_every: Duration,
+    /// L of these.
+    pub lifetime: Duration,
+    /// Whether they are plain.
+    pub plain: bool,
+    /// Its wall clock when it said so: nanoseconds since 1970.
+    pub wall: u64,
+    /// Its addresses, at most [`About::MAX_ADDRESSES`]: some of them may be of no use to peers.
+    pub addresses: Vec<IpAddr>,
+}
+
+impl About {
+    /// The longest name of a release, in bytes.
+    pub const MAX_RELEASE: usize = 64;
+    /// A host has no more addresses that matter.
+    pub const MAX_ADDRESSES: usize = 64;
+
+    fn is_sound(&self) -> bool {
+        let length = self.release.len();
+        (1..=Self::MAX_RELEASE).contains(&length)
+            && self.release.chars().all(|char| char.is_ascii_graphic())
+            && self.addresses.len() <= Self::MAX_ADDRESSES
+    }
+}
+
 /// A frame that was understood.
 pub struct Frame {
     /// When it was said, on the sender's clock.
@@ -77,6 +111,8 @@ pub enum Said {
     Ping(u64),
     /// The answer.
     Pong(u64),
+    /// See [`About`].
+    About(About),
     /// For the node.
     Message(Message<Box<KeySecrets>>),
     /// Of a type that a later version has: to be skipped.
@@ -150,6 +186,12 @@ pub fn decode(frame: &[u8]) -> Result<Frame, Flaw> {
 pub fn hello(hello: &Hello, sent: Time) -> Bytes {
     debug_assert!(hello.is_sound(), "the name of a ring: {:?}", hello.ring);
     body::hello(hello, sent)
+}
+
+/// The frame of an [`About`].
+pub fn about(about: &About, sent: Time) -> Bytes {
+    debug_assert!(about.is_sound(), "{about:?}");
+    body::about(about, sent)
 }
 
 /// The frame of a [`Said::Ping`].

@@ -61,7 +61,8 @@ pub struct tkt_config {
     /// installation of a process decides. Default: stderr.
     pub log: *const c_char,
     /// The most keys that may be in the ring, 8 to 16384; the last process that
-    /// sets it decides. The ring takes memory as keys come. Default: 16384.
+    /// sets it decides, but while an agent governs the ring no other process
+    /// lowers it. The ring takes memory as keys come. Default: 16384.
     pub capacity: u32,
     /// Seconds that a key encrypts, 1 to 86400, with `allow_long` 604800.
     /// Default: 3600. Of several contexts and processes with one ring, the

@@ -12,7 +12,7 @@ use super::{Failure, Keyring};
 use crate::clock::{BootClock, Clock, Time};
 use crate::config::Config;
 use crate::ring::key::Key;
-use crate::ring::layout::IMPORTED;
+use crate::ring::layout::{Capacity, IMPORTED};
 pub use crate::ring::life::LEASE;
 use crate::ring::lock::PATIENCE;
 use crate::ring::writer::{Entry, NotPublished, Writer};
@@ -61,6 +61,16 @@ impl<C: Clock> Governed<'_, C> {
     /// other process does, and what servers leave open is its to say.
     pub fn configure(&self, config: &Config) -> Vec<Overruled> {
         self.keyring.party().configure_agent(&self.writer, config)
+    }
+
+    /// Sees to it that the ring may hold so many keys, whatever processes have asked for. The bound
+    /// that it had, if that was lower.
+    pub fn raise_capacity(&self, capacity: Capacity) -> Option<u32> {
+        let before = self.keyring.ring().capacity();
+        (before < capacity.0).then(|| {
+            self.writer.set_capacity(capacity);
+            before
+        })
     }
 
     /// Makes a key of this node's own with these times, which are in order.

@@ -202,3 +202,27 @@ fn a_lease_that_no_agent_gave_is_none() {
     }
     assert!(bench.sealing_name().is_some());
 }
+
+#[test]
+fn while_an_agent_governs_no_server_lowers_what_the_ring_may_hold() {
+    let bench = bench(64);
+    let capacity = || bench.server.ring().capacity();
+    let ask = |capacity, seconds| {
+        // Another R each time: a server that asks for the same as before asks for nothing.
+        let rotate_every = Some(SECOND * seconds);
+        let lifetime = Some(SECOND);
+        let config = Config { capacity: Some(capacity), rotate_every, lifetime, ..hourly() };
+        bench.server.configure(&config).unwrap();
+    };
+    ask(16, 900);
+    assert_eq!(capacity(), 16, "nobody governs it");
+    let governed = bench.govern();
+    assert_eq!(governed.raise_capacity(Capacity::MAX), Some(16));
+    assert_eq!(governed.raise_capacity(Capacity::MAX), None);
+    drop(governed);
+    ask(32, 800);
+    assert_eq!(capacity(), Capacity::MAX.0);
+    bench.clock.advance(2 * LEASE);
+    ask(32, 700);
+    assert_eq!(capacity(), 32, "its agent is gone");
+}

@@ -11,10 +11,14 @@ use tktrot_fleet::wire::{self, Bytes, Frame, MAX, PREFIX, Said};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 
+use super::about::{self, Settings, Theirs};
 use super::age::Ages;
 use super::link::{Link, Queue};
 use super::state::{MeshEvent, MeshState, Timing};
 use super::tls::Stream;
+
+/// How often the other end is told of this host: its clock may change at any time.
+const TELL_EVERY: Duration = Duration::from_secs(30);
 
 /// A connection that this node wants, and whether the other one does.
 pub struct Connection {
@@ -31,6 +35,11 @@ impl Connection {
         let (node, address) = (link.hello.node, link.address);
         link.is_up.set(true);
         tracing::info!(%node, %address, dialler = %link.dialler, "connected");
+        // First, so that the peer knows with which release it deals.
+        if let Some(settings) = state.settings.get() {
+            // There is room: nothing was said yet.
+            let _ = tell(state, &link, settings);
+        }
         state.tell(MeshEvent::Up(link.clone())).await;
         let end = tokio::select! {
             end = listen(state, &link, &mut frames, ages) => end,
@@ -43,6 +52,7 @@ impl Connection {
             state.complain(address.ip(), &reason);
         }
         tracing::info!(%node, %address, reason, "disconnected");
+        state.targets.borrow().lost(node, &reason, state.now());
         farewell(&mut writer).await;
         if let End::ClosedHere = end {
             // A socket that is closed with something unread in it resets the connection, and the
@@ -173,6 +183,7 @@ async fn listen(
                     link.round_trip.set(ages.round_trip());
                 }
             }
+            Said::About(about) => drop(link.told.replace(Some(Theirs::heard(about, age)))),
             Said::Unknown(kind) => {
                 let reason =
                     format!("skipped a message of type {kind}, which a later version sends");
@@ -205,8 +216,16 @@ async fn speak(queue: &Queue, writer: &mut (impl AsyncWrite + Unpin), silence: D
     End::ClosedHere
 }
 
-/// Gives signs of life, and measures the round trip.
+/// Tells the other end of this host; false if there is no room for it.
+fn tell(state: &MeshState, link: &Link, settings: Settings) -> bool {
+    let about = about::own(settings);
+    state.addresses.replace(about.addresses.clone());
+    link.queue.push(wire::about(&about, state.now()))
+}
+
+/// Gives signs of life, and measures the round trip. Now and then, and after a change, tells of this host.
 async fn ping(state: &MeshState, link: &Link) -> End {
+    let mut told = (state.settings.get(), state.now());
     let mut ticks = interval(state.timing.ping);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -218,6 +237,15 @@ async fn ping(state: &MeshState, link: &Link) -> End {
         link.asked(now);
         if !link.queue.push(wire::ping(now.0, now)) {
             return End::NotReading;
+        }
+        let settings = state.settings.get();
+        if let Some(new) =
+            settings.filter(|_| settings != told.0 || told.1.until(now) >= TELL_EVERY)
+        {
+            told = (settings, now);
+            if !tell(state, link, new) {
+                return End::NotReading;
+            }
         }
     }
 }

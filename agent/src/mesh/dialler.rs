@@ -40,7 +40,8 @@ pub async fn follow(state: Rc<MeshState>, number: usize, peer: Peer) {
             Ok(_) => state.is_over(&name, LOOK_UP),
             Err(error) => state.complain_about(&name, LOOK_UP, error),
         }
-        update(&state, number, found);
+        let at = state.now();
+        update(&state, number, found.map_err(|what| targets::Failure { what, at }));
         tell_first_round(&state).await;
         tokio::time::sleep(state.timing.lookup).await;
     }
@@ -55,7 +56,11 @@ async fn look_up(host: &str, port: u16) -> Result<BTreeSet<SocketAddr>, String> 
 }
 
 /// The addresses of the peer of this number are these now.
-pub fn update(state: &Rc<MeshState>, number: usize, found: Result<BTreeSet<SocketAddr>, String>) {
+pub fn update(
+    state: &Rc<MeshState>,
+    number: usize,
+    found: Result<BTreeSet<SocketAddr>, targets::Failure>,
+) {
     let dial = |target| tokio::task::spawn_local(dial(state.clone(), target)).abort_handle();
     state.targets.borrow_mut().update(number, found, dial);
 }
@@ -82,9 +87,10 @@ pub async fn dial(state: Rc<MeshState>, target: Rc<Target>) {
                 target.node.set(Some(node));
                 if state.registry.borrow().get(node).is_some() {
                     pauses.reset();
+                    target.failing.set(None);
                     state.is_over(&target.address, DIALLING);
                 } else {
-                    target.error.replace(Some("it did not want the connection".into()));
+                    fails(&state, &target, "it did not want the connection".into());
                 }
             }
             Ok(Outcome::Myself) => {
@@ -94,8 +100,14 @@ pub async fn dial(state: Rc<MeshState>, target: Rc<Target>) {
             }
             Err(reason) => {
                 target.state.set(State::Waiting);
-                state.complain_about(&target.address, DIALLING, &reason);
-                target.error.replace(Some(reason));
+                let now = state.now();
+                let since = target.failing.get().unwrap_or(now);
+                target.failing.set(Some(since));
+                // Where all start together, they are there in a moment.
+                if since.until(now) >= state.timing.patience {
+                    state.complain_about(&target.address, DIALLING, &reason);
+                }
+                fails(&state, &target, reason);
             }
         }
         target.was_tried.set(true);
@@ -111,6 +123,10 @@ pub async fn dial(state: Rc<MeshState>, target: Rc<Target>) {
     }
 }
 
+fn fails(state: &MeshState, target: &Target, what: String) {
+    target.failure.replace(Some(targets::Failure { what, at: state.now() }));
+}
+
 /// Waits for as long as the node that was there last is connected.
 async fn stay(state: &MeshState, target: &Target) {
     loop {
@@ -120,6 +136,7 @@ async fn stay(state: &MeshState, target: &Target) {
             return;
         }
         target.state.set(State::Connected);
+        target.failing.set(None);
         changed.await;
     }
 }

@@ -12,6 +12,8 @@ use tktrot::clock::Time;
 use tktrot_fleet::wire::{Bytes, Hello};
 use tokio::sync::Notify;
 
+use super::about::Theirs;
+
 /// A connection with a node.
 pub struct Link {
     /// Who is at its other end.
@@ -29,6 +31,8 @@ pub struct Link {
     pub round_trip: Cell<Option<Duration>>,
     /// When the other end last said that it took keys.
     pub acknowledged: Cell<Option<Time>>,
+    /// What the other end last told of its host.
+    pub told: RefCell<Option<Theirs>>,
     /// Pings without an answer, oldest first.
     questions: RefCell<VecDeque<Time>>,
 }
@@ -44,6 +48,7 @@ impl Link {
             is_up: Cell::new(false),
             round_trip: Cell::new(None),
             acknowledged: Cell::new(None),
+            told: RefCell::default(),
             questions: RefCell::default(),
         }
     }

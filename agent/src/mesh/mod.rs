@@ -9,18 +9,22 @@
 //! | [`greeting`] | the first words on a connection |
 //! | [`connection`] | frames, messages and signs of life |
 //! | [`state`] | what all of these have in common, and what the agent is told |
+//! | [`hosts`] | peers as hosts |
 //! | [`registry`] | one connection for each pair of nodes |
 //! | [`targets`] | the addresses that are dialled |
 //! | [`admission`] | how many connections may be strangers' |
 //! | [`link`] | a connection, as others have it |
+//! | [`about`] | what hosts tell of themselves |
 //! | [`age`] | how old a message is |
 //! | [`tls`], [`psk`] | who belongs to the fleet |
 
+pub mod about;
 mod admission;
 mod age;
 mod connection;
 mod dialler;
 mod greeting;
+mod hosts;
 mod link;
 mod listener;
 mod psk;
@@ -32,11 +36,10 @@ mod tests;
 mod tls;
 
 use std::borrow::Borrow;
-use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap};
-use std::net::{SocketAddr, TcpListener};
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::TcpListener;
 use std::rc::Rc;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tktrot::clock::Time;
@@ -48,13 +51,15 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::timeout;
 
+pub use hosts::{PeerState, PeerStatus};
 pub use state::MeshEvent;
 
 use crate::journal::Once;
+use about::Settings;
 use connection::End;
 use link::Link;
 use state::{MeshState, Timing};
-use targets::{State, Targets};
+use targets::Targets;
 use tls::Tls;
 
 /// Complaints that are told apart; beyond that none is logged until some are old.
@@ -118,6 +123,8 @@ impl Mesh {
             targets: RefCell::new(Targets::new(&peers)),
             admission: Default::default(),
             complaints: RefCell::new(Once::of_at_most(COMPLAINTS)),
+            addresses: RefCell::new(about::addresses()),
+            settings: Cell::new(None),
             events: RefCell::new(Some(sender)),
             changed: Notify::new(),
         });
@@ -162,7 +169,18 @@ impl Mesh {
 
     /// How it stands with all peers.
     pub fn peers(&self) -> Vec<PeerStatus> {
-        peers(&self.state)
+        hosts::peers(&self.state)
+    }
+
+    /// From now on, peers are told that such keys are made here.
+    pub fn tells(&self, settings: Settings) {
+        self.state.settings.set(Some(settings));
+    }
+
+    /// Whether the peer is of a release that knows [`tktrot_fleet::wire::About`], and all that came with
+    /// it.
+    pub fn has_told(&self, peer: NodeId) -> bool {
+        self.outlets.get(&peer).is_some_and(|link| link.told.borrow().is_some())
     }
 
     /// Says what is still to be said, for a bounded time, and ends all connections.
@@ -189,93 +207,5 @@ impl Mesh {
         for link in state.registry.borrow().links() {
             link.stop.say("the agent is stopping");
         }
-    }
-}
-
-/// An address of the settings, or a node that called from elsewhere.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PeerStatus {
-    /// The address, or the name that has none.
-    pub address: String,
-    /// Who is there, or was there last.
-    pub node: Option<NodeId>,
-    /// Whether it is connected.
-    pub state: PeerState,
-    /// The least round trip of late.
-    pub round_trip: Option<Duration>,
-    /// When it last said that it took keys.
-    pub acknowledged: Option<Time>,
-    /// Why the last attempt failed that did.
-    pub error: Option<String>,
-}
-
-/// How it stands with a peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PeerState {
-    /// Connected.
-    Up,
-    /// It is being dialled, or will be.
-    Down,
-    /// It is this node.
-    Myself,
-}
-
-/// All, those of the settings first.
-fn peers(state: &MeshState) -> Vec<PeerStatus> {
-    let (registry, targets) = (state.registry.borrow(), state.targets.borrow());
-    let link_with = |node: Option<NodeId>| {
-        node.and_then(|node| registry.get(node)).filter(|link| link.is_up.get())
-    };
-    let mut peers: Vec<PeerStatus> = targets
-        .all()
-        .map(|target| {
-            let node = target.node.get();
-            let state = match target.state.get() {
-                State::Myself => PeerState::Myself,
-                _ if link_with(node).is_some() => PeerState::Up,
-                State::Connected | State::Dialling | State::Waiting => PeerState::Down,
-            };
-            let error = target.error.borrow().clone();
-            status(
-                target.address.to_string(),
-                node,
-                state,
-                link_with(node).map(|link| &**link),
-                error,
-            )
-        })
-        .collect();
-    peers.extend(targets.without_address().map(|(name, error)| {
-        status(name, None, PeerState::Down, None, error.map(ToOwned::to_owned))
-    }));
-    let known: BTreeSet<NodeId> = peers.iter().filter_map(|peer| peer.node).collect();
-    let mut others: Vec<_> = registry
-        .links()
-        .filter(|link| link.is_up.get() && !known.contains(&link.hello.node))
-        .map(|link| {
-            let address: SocketAddr = link.address;
-            let node = Some(link.hello.node);
-            status(address.to_string(), node, PeerState::Up, Some(&**link), None)
-        })
-        .collect();
-    others.sort_by_key(|peer| peer.node);
-    peers.extend(others);
-    peers
-}
-
-fn status(
-    address: String,
-    node: Option<NodeId>,
-    state: PeerState,
-    link: Option<&Link>,
-    error: Option<String>,
-) -> PeerStatus {
-    PeerStatus {
-        address,
-        node,
-        state,
-        round_trip: link.and_then(|link| link.round_trip.get()),
-        acknowledged: link.and_then(|link| link.acknowledged.get()),
-        error,
     }
 }

@@ -1,8 +1,8 @@
 //! What the tasks of a mesh have in common. All of them run on one thread.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt::Display;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use tktrot_fleet::message::{Message, NodeId};
 use tktrot_fleet::wire::Hello;
 use tokio::sync::{Notify, mpsc};
 
+use super::about::Settings;
 use super::admission::Admission;
 use super::link::Link;
 use super::registry::Registry;
@@ -54,6 +55,10 @@ pub struct MeshState {
     pub admission: Admission,
     /// What is wrong with others is logged once, however often they try.
     pub complaints: RefCell<Once<String>>,
+    /// The addresses of this host.
+    pub addresses: RefCell<Vec<IpAddr>>,
+    /// What keys are made here: told to all peers, once it is known.
+    pub settings: Cell<Option<Settings>>,
     /// None once the mesh stops.
     pub events: RefCell<Option<mpsc::Sender<MeshEvent>>>,
     /// Tells that a connection has come or gone.
@@ -108,6 +113,8 @@ pub struct Timing {
     pub message: Duration,
     /// Between attempts to connect: at first, and at last.
     pub redial: (Duration, Duration),
+    /// A peer that cannot be reached for so long is worth a warning.
+    pub patience: Duration,
     /// Between look-ups of a name.
     pub lookup: Duration,
     /// For what is still to be sent when the agent stops.
@@ -122,6 +129,7 @@ impl Default for Timing {
             silence: Duration::from_secs(3),
             message: Duration::from_secs(10),
             redial: (Duration::from_millis(500), Duration::from_secs(5)),
+            patience: Duration::from_secs(15),
             lookup: Duration::from_secs(30),
             farewell: Duration::from_secs(1),
         }

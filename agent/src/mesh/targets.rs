@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
+use tktrot::clock::Time;
 use tktrot_fleet::config::{Host, Peer};
 use tktrot_fleet::message::NodeId;
 use tokio::sync::Notify;
@@ -30,12 +31,21 @@ pub struct Target {
     pub state: Cell<State>,
     /// The node that answered there last.
     pub node: Cell<Option<NodeId>>,
-    /// Why the last attempt failed.
-    pub error: RefCell<Option<String>>,
+    /// Why the last attempt failed, or the last connection ended.
+    pub failure: RefCell<Option<Failure>>,
+    /// Since when all attempts have failed.
+    pub failing: Cell<Option<Time>>,
     /// Ends the pause before the next attempt.
     pub wake: Notify,
     /// False until the first attempt is over.
     pub was_tried: Cell<bool>,
+}
+
+/// What went wrong, and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub what: String,
+    pub at: Time,
 }
 
 /// A peer of the settings.
@@ -43,7 +53,8 @@ struct Named {
     peer: Peer,
     addresses: BTreeSet<SocketAddr>,
     was_looked_up: bool,
-    error: Option<String>,
+    /// Why its name could not be looked up.
+    failure: Option<Failure>,
 }
 
 /// The addresses of all peers of the settings.
@@ -61,7 +72,7 @@ impl Targets {
             peer: peer.clone(),
             addresses: BTreeSet::new(),
             was_looked_up: false,
-            error: None,
+            failure: None,
         };
         Targets { named: peers.iter().map(named).collect(), ..Targets::default() }
     }
@@ -72,9 +83,34 @@ impl Targets {
     }
 
     /// The names that have no address, and why.
-    pub fn without_address(&self) -> impl Iterator<Item = (String, Option<&str>)> {
+    pub fn without_address(&self) -> impl Iterator<Item = (String, Option<&Failure>)> {
         let lost = self.named.iter().filter(|named| named.addresses.is_empty());
-        lost.map(|named| (name(&named.peer), named.error.as_deref()))
+        lost.map(|named| (name(&named.peer), named.failure.as_ref()))
+    }
+
+    /// The first name in the settings that stands for some of these addresses, and for no others.
+    pub fn name_of(&self, addresses: &BTreeSet<SocketAddr>) -> Option<String> {
+        let is_theirs =
+            |named: &&Named| !named.addresses.is_empty() && named.addresses.is_subset(addresses);
+        self.named.iter().find(is_theirs).map(|named| name(&named.peer))
+    }
+
+    /// If this address is one of a name that stands for one address of IPv4 and one of IPv6, as names of
+    /// single hosts do: the number of that peer in the settings, and the other address.
+    pub fn pair_of(&self, address: SocketAddr) -> Option<(usize, SocketAddr)> {
+        self.named.iter().enumerate().find_map(|(number, named)| {
+            let [one, other] = named.addresses.iter().collect::<Vec<_>>()[..] else { return None };
+            let are_both = one.is_ipv4() != other.is_ipv4();
+            let other = if *one == address { *other } else { *one };
+            (are_both && named.addresses.contains(&address)).then_some((number, other))
+        })
+    }
+
+    /// A connection with this node has ended.
+    pub fn lost(&self, node: NodeId, why: &str, at: Time) {
+        for target in self.all().filter(|target| target.node.get() == Some(node)) {
+            target.failure.replace(Some(Failure { what: why.to_owned(), at }));
+        }
     }
 
     /// Dials at once where it would be waited: somebody is there.
@@ -88,7 +124,7 @@ impl Targets {
     pub fn update(
         &mut self,
         number: usize,
-        found: Result<BTreeSet<SocketAddr>, String>,
+        found: Result<BTreeSet<SocketAddr>, Failure>,
         dial: impl Fn(Rc<Target>) -> AbortHandle,
     ) {
         let named = &mut self.named[number];
@@ -96,9 +132,9 @@ impl Targets {
         match found {
             Ok(addresses) => {
                 named.addresses = addresses;
-                named.error = None;
+                named.failure = None;
             }
-            Err(error) => named.error = Some(error),
+            Err(failure) => named.failure = Some(failure),
         }
         let wanted: BTreeSet<SocketAddr> =
             self.named.iter().flat_map(|named| named.addresses.iter().copied()).collect();
@@ -115,7 +151,8 @@ impl Targets {
                     address,
                     state: Cell::new(State::Dialling),
                     node: Cell::new(None),
-                    error: RefCell::default(),
+                    failure: RefCell::default(),
+                    failing: Cell::new(None),
                     wake: Notify::new(),
                     was_tried: Cell::new(false),
                 });

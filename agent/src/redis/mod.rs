@@ -272,6 +272,7 @@ impl ThroughRedis {
             other_keys: ring.keys() - ring.own_keys(),
             refused: self.refused,
             refused_by_peers: 0,
+            problems: Vec::new(),
             peers: Vec::new(),
             redis: Some(figures::Redis {
                 address: self.address.clone(),

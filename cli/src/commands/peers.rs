@@ -15,11 +15,14 @@ use crate::severity::Severity;
 use tktrot_agent::ExportStatus;
 use tktrot_agent::control::Question;
 use tktrot_agent::figures::{Figures, Peer, Redis, Sharing, State};
+use tktrot_agent::problems::Problem;
 
 #[derive(clap::Args)]
 #[command(after_long_help = "\
-Exit status: 0 if every peer is up and has sent its keys, and every export is current; 1 if not; 2 if no \
-agent answers.")]
+Exit status: 0 if every peer is up and has sent its keys, nothing is wrong with any of them, and every \
+export is current; 1 if not; 2 if no agent answers. A peer is a host, however many addresses it has. What \
+can be wrong: it is not connected, or never was; it refuses keys, or this host does; it has another rotate, \
+lifetime or binding, another release, or a wall clock that shows another time.")]
 pub struct Arguments {
     #[command(flatten)]
     ring: RingArgument,
@@ -36,13 +39,13 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     if arguments.json {
         outln!("{}", serde_json::to_string_pretty(&figures)?);
     } else {
-        out!("{}{}", told(&figures), exports(&figures.exports));
+        out!("{}{}{}", told(&figures), problems(&figures), exports(&figures.exports));
     }
-    let all_up = figures.others().all(|peer| peer.state == State::Up);
+    let is_well = figures.problems().next().is_none();
     let all_current = figures.exports.iter().all(|export| export.current);
-    let all_up = all_up
-        && figures.told.redis.iter().all(|redis| redis.address.is_some() && redis.error.is_none());
-    Ok(if all_up && all_current && figures.told.synced {
+    let redis_is_well =
+        figures.told.redis.iter().all(|redis| redis.address.is_some() && redis.error.is_none());
+    Ok(if is_well && redis_is_well && all_current && figures.told.synced {
         Severity::Fine
     } else {
         Severity::Doubtful
@@ -72,15 +75,7 @@ fn told(figures: &Figures) -> String {
     }
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header([
-        "ADDRESS",
-        "NODE",
-        "STATE",
-        "ROUND TRIP",
-        "KEYS",
-        "ACKNOWLEDGED",
-        "LAST ERROR",
-    ]);
+    table.set_header(["HOST", "NODE", "STATE", "ROUND TRIP", "KEYS", "ACKNOWLEDGED", "LAST ERROR"]);
     for peer in &figures.told.peers {
         table.add_row(row(peer));
     }
@@ -91,6 +86,16 @@ fn told(figures: &Figures) -> String {
         figures.others().count(),
         table.trim_fmt()
     )
+}
+
+/// All that is wrong, a line each; empty if nothing is. What Redis says is told above.
+fn problems(figures: &Figures) -> String {
+    let line = |(peer, problem): (Option<&Peer>, &Problem)| {
+        let host = peer.map_or("this host".into(), |peer| printable(&peer.name));
+        format!("{host}: {}\n", printable(&problem.what))
+    };
+    let lines: String = figures.problems().map(line).collect();
+    if lines.is_empty() { lines } else { format!("\n{lines}") }
 }
 
 /// A table of the exports; empty if there are none.
@@ -119,7 +124,7 @@ fn exports(exports: &[ExportStatus]) -> String {
 fn row(peer: &Peer) -> [String; 7] {
     let none = || "-".to_owned();
     [
-        printable(&peer.address),
+        printable(&peer.name),
         peer.node.as_deref().map_or_else(none, printable),
         match peer.state {
             State::Up => "up".into(),
@@ -131,6 +136,10 @@ fn row(peer: &Peer) -> [String; 7] {
         peer.acknowledged_ago.map_or_else(none, |seconds| {
             format!("{} ago", in_words(Duration::try_from_secs_f64(seconds).unwrap_or_default()))
         }),
-        peer.last_error.as_deref().map_or_else(none, printable),
+        peer.last_error.as_deref().map_or_else(none, |error| {
+            let ago = peer.last_error_ago.unwrap_or_default();
+            let ago = in_words(Duration::try_from_secs_f64(ago).unwrap_or_default());
+            format!("{} ({ago} ago)", printable(error))
+        }),
     ]
 }

@@ -88,6 +88,7 @@ alarm_kinds! {
     NotResumed => "not-resumed",
     TicketsOutliveKeys => "tickets-outlive-keys",
     FileRemoved => "file-removed",
+    Fleet => "fleet",
 }
 
 impl Serialize for AlarmKind {
@@ -110,7 +111,7 @@ impl AlarmKind {
 
 /// All that is wrong, the worst first.
 pub fn alarms(status: &RingStatus) -> Vec<Alarm> {
-    const CHECKS: [fn(&RingStatus) -> Option<Alarm>; 16] = [
+    const CHECKS: [fn(&RingStatus) -> Option<Alarm>; 17] = [
         times,
         removed,
         writer,
@@ -127,6 +128,7 @@ pub fn alarms(status: &RingStatus) -> Vec<Alarm> {
         unbound,
         not_resumed,
         outlived,
+        fleet,
     ];
     let mut found: Vec<_> = CHECKS.iter().filter_map(|check| check(status)).collect();
     if !status.counters.has_served() {
@@ -596,6 +598,16 @@ fn unserved(status: &RingStatus) -> Vec<Unserved> {
         "nothing, if TKTROT_TAKEOVER=no is intended; otherwise the server's log says why".into(),
     );
     found
+}
+
+/// What the agent says of the other hosts.
+fn fleet(status: &RingStatus) -> Option<Alarm> {
+    let (first, others) = status.fleet_problems.split_first()?;
+    let more = match others.len() {
+        0 => String::new(),
+        count => format!("; and {count} more"),
+    };
+    AlarmKind::Fleet.doubtful(format!("{first}{more}"), "`tktrot peers` names each host and reason")
 }
 
 /// Names what to remove from the configuration of the servers that are here.

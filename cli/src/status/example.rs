@@ -55,6 +55,7 @@ pub fn healthy() -> RingStatus {
         times_are_valid: true,
         exposure: Exposure { span: 3 * HOUR, rotate_every: HOUR, lifetime: 2 * HOUR },
         governed_for: None,
+        fleet_problems: Vec::new(),
         keys: vec![
             key("11111111", Duration::ZERO, HOUR + 12 * MINUTE),
             key("22222222", Duration::ZERO, 12 * MINUTE),

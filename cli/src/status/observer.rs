@@ -17,6 +17,8 @@ use tktrot::ring::layout::IMPORTED;
 use tktrot::ring::lock::Holder;
 use tktrot::ring::view::{self, View};
 use tktrot::terms::policy_of;
+use tktrot_agent::control::{self, AskError, Question};
+use tktrot_agent::figures::Figures;
 
 use super::counters::{Counters, Rates};
 use super::ring::{Exposure, KeyStatus, LastProblem, LockState, Maker, RingStatus, RingUser};
@@ -107,7 +109,11 @@ impl Observer {
         let (_, _, processes) = self.processes.as_ref().context("looked at above")?;
         let snapshot = Snapshot::take(&view, &BootClock);
         let path = self.path();
-        let status = status_of(&path, &view, &snapshot, processes, self.upkeep_thread_expected);
+        let mut status = status_of(&path, &view, &snapshot, processes, self.upkeep_thread_expected);
+        // Not of an open ring: the agent itself looks at that one.
+        if let (Access::At(place), true) = (&self.access, status.is_governed()) {
+            status.fleet_problems = fleet_problems(place);
+        }
         let now = Instant::now();
         self.rates = match &self.last {
             Some((then, counters)) => {
@@ -133,6 +139,15 @@ impl Observer {
             self.processes = Some((Instant::now(), file, Processes::mapping(file)?));
         }
         Ok(())
+    }
+}
+
+/// What the agent of a ring says is wrong with its fleet. Nothing if it says nothing to this user.
+fn fleet_problems(place: &Place) -> Vec<String> {
+    match control::ask::<Figures>(place, &Question::Peers {}) {
+        Ok(figures) => figures.complaints().iter().map(|what| printable(what)).collect(),
+        Err(error @ (AskError::Silent | AskError::Unreadable(_))) => vec![error.to_string()],
+        Err(_) => Vec::new(),
     }
 }
 
@@ -215,6 +230,7 @@ fn status_of(
         times_are_valid: now != Time::NEVER,
         exposure: exposure(view, &snapshot.keys),
         governed_for: snapshot.governed,
+        fleet_problems: Vec::new(),
         keys: snapshot.keys.iter().map(|facts| key(facts, view, now)).collect(),
         writer_due_in: (snapshot.deadline != Time::NEVER).then(|| now.until(snapshot.deadline)),
         overdue: snapshot.deadline.until(now),

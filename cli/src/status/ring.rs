@@ -25,6 +25,8 @@ pub struct RingStatus {
     /// What is left of the lease of the agent that governs the ring; null if no agent does.
     #[serde(rename = "governed_for_seconds", serialize_with = "seconds_if_any")]
     pub governed_for: Option<Duration>,
+    /// What is wrong between this host and others, as its agent says.
+    pub fleet_problems: Vec<String>,
     /// The keys, ordered by their end.
     pub keys: Vec<KeyStatus>,
     /// When a writer is next needed; null if never.

@@ -79,6 +79,61 @@ fn each_has_the_keys_of_all_also_after_a_crash_and_a_reboot() -> Result<()> {
 }
 
 #[test]
+fn hosts_that_differ_and_hosts_that_are_not_there_are_named() -> Result<()> {
+    let mut secrets = Vec::new();
+    let mut agents = fleet(3, &mut secrets)?;
+    for (agent, keys) in [(0, "lifetime = \"2h\"\n"), (1, "lifetime = \"1h\"\nbind = \"none\"\n")] {
+        let text = std::fs::read_to_string(agents[agent].settings())?;
+        std::fs::write(agents[agent].settings(), format!("{keys}{text}"))?;
+        agents[agent].start()?;
+    }
+    // The third is not there.
+    let problems = |agent: &Agent| -> Result<Vec<String>> {
+        let peers = agent.peers()?;
+        let all = peers["peers"].as_array().ok_or("no peers")?.iter();
+        let all = all.filter_map(|peer| peer["problems"].as_array()).flatten();
+        Ok(all.filter_map(|one| one["problem"].as_str()).map(ToOwned::to_owned).collect())
+    };
+    let expected = ["never-seen", "other-binding", "other-lifetime"];
+    wait::until(PATIENCE, "the differences to be told", || {
+        let mut found = problems(&agents[0]).ok()?;
+        found.sort();
+        (found == expected).then_some(())
+    })
+    .map_err(|late| format!("{late}: {:?}", problems(&agents[0])))?;
+    let said = agents[0].tktrot(&["peers"])?;
+    assert_eq!(said.status, Some(1), "{said:?}");
+    for part in [
+        "it was never connected since this agent started: Connection refused",
+        "its keys are kept for 1h after that, those of this host for 2h (lifetime)",
+        "its keys are plain, those of this host are not (bind)",
+        "Connection refused (os error 111) (",
+    ] {
+        assert!(said.stdout.contains(part), "{part}: {}", said.stdout);
+    }
+    let said = agents[0].tktrot(&["status", "nginx"])?;
+    assert_eq!(said.status, Some(1), "{said:?}");
+    assert!(said.stdout.contains("fleet: ") && said.stdout.contains("and 2 more"), "{said:?}");
+    // One line for a host that is not there, however often it is tried, and none at first.
+    assert_eq!(agents[0].log().matches("cannot connect").count(), 0, "{}", agents[0].log());
+
+    // It comes, with what the others have, and only they still differ.
+    let text = std::fs::read_to_string(agents[2].settings())?;
+    std::fs::write(agents[2].settings(), format!("lifetime = \"2h\"\n{text}"))?;
+    agents[2].start()?;
+    wait::until(PATIENCE, "the third to be seen", || {
+        let mut found = problems(&agents[0]).ok()?;
+        found.sort();
+        (found == ["other-binding", "other-lifetime"]).then_some(())
+    })?;
+    agents[2].kill()?;
+    wait::until(PATIENCE, "the third to be missed", || {
+        problems(&agents[0]).ok()?.contains(&"down".to_owned()).then_some(())
+    })?;
+    Ok(())
+}
+
+#[test]
 fn a_rotation_and_a_revocation_are_everybodys() -> Result<()> {
     let mut secrets = Vec::new();
     let mut agents = fleet(2, &mut secrets)?;

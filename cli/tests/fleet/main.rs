@@ -9,6 +9,7 @@ mod faults;
 mod hosts;
 mod redis;
 mod revoke;
+mod settings;
 mod without_agent;
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -62,6 +63,10 @@ scenarios! {
         every_host_refuses_what_one_revokes
         a_host_that_was_away_learns_it_before_it_serves
         no_agent_that_restarts_brings_a_key_back;
+    settings:
+        rotate_is_changed_host_by_host
+        running_servers_move_into_a_fleet
+        one_host_has_a_ring_of_16_keys;
     redis:
         redis_stops_for_two_rotations
         redis_is_flushed;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tktrot::clock::Time;
 use tktrot::schedule::{KeyTimes, Policy};
 use tktrot::secret::KeyName;
 
@@ -106,10 +107,12 @@ pub enum Note {
         /// Peers that have it.
         peers: usize,
     },
-    /// A peer did not take a key of this node.
-    RefusedBy(NodeId, KeyName, Refusal),
-    /// A key of a peer was not taken.
-    Refused(NodeId, KeyName, Refusal),
+    /// A peer did not take a key of this node, which lives until then.
+    RefusedBy(NodeId, KeyName, Refusal, Time),
+    /// A key of a peer was not taken, which lives until then.
+    Refused(NodeId, KeyName, Refusal, Time),
+    /// A key of a peer was taken, and ends here sooner than there: [`super::limits::Limits::longest`].
+    Cut(NodeId, KeyName, Time),
     /// So many keys were revoked, because this peer said so, or somebody on this host (`None`).
     Revoked(usize, Option<NodeId>),
     /// A peer says that it stops.

@@ -23,6 +23,10 @@ struct Burial {
 
 /// A node passes a revocation on to so many peers.
 const NEWS: usize = 8;
+/// A peer that could not write its ring is offered the key again after this time.
+const BUSY: Duration = Duration::from_secs(1);
+/// One that had no room, after this: keys have to end first.
+const NO_ROOM: Duration = Duration::from_secs(10);
 
 impl<S> Node<S> {
     pub(super) fn hear(
@@ -46,13 +50,16 @@ impl<S> Node<S> {
             }
             Message::Taken(names) => {
                 for name in names {
-                    self.answered(from, &name);
+                    if let Some(key) = self.own.iter_mut().find(|key| key.facts.name == name) {
+                        key.owed.settle(from);
+                        key.again.remove(&from);
+                    }
                 }
             }
             Message::Refused(refused) => {
                 for (name, why) in refused {
-                    if self.answered(from, &name) {
-                        actions.push(Action::Note(Note::RefusedBy(from, name, why)));
+                    if let Some(until) = self.refused(from, &name, why, now) {
+                        actions.push(Action::Note(Note::RefusedBy(from, name, why, until)));
                     }
                 }
             }
@@ -68,10 +75,19 @@ impl<S> Node<S> {
         }
     }
 
-    /// A peer has answered for a key. False if that is none of this node's own.
-    fn answered(&mut self, from: NodeId, name: &KeyName) -> bool {
-        let own = self.own.iter_mut().find(|key| key.facts.name == *name);
-        own.map(|key| key.owed.settle(from)).is_some()
+    /// A peer has not taken a key, which lives until then. None if it is none of this node's own.
+    fn refused(&mut self, from: NodeId, name: &KeyName, why: Refusal, now: Time) -> Option<Time> {
+        let key = self.own.iter_mut().find(|key| key.facts.name == *name)?;
+        if why == Refusal::Busy {
+            // It is there, and answers: no reason to end its connection.
+            key.owed.wait_again_for(from, now);
+        } else {
+            key.owed.settle(from);
+        }
+        if why.may_pass() {
+            key.again.insert(from, now + if why == Refusal::Busy { BUSY } else { NO_ROOM });
+        }
+        Some(key.facts.times.decrypt_until)
     }
 
     /// Keys out of the mouth of the node that made them.
@@ -86,8 +102,9 @@ impl<S> Node<S> {
         let (mut keys, mut taken, mut refused) = (Vec::new(), Vec::new(), Vec::new());
         for offer in offers {
             let name = offer.name;
+            let until = self.times_here(&offer, age, now).decrypt_until;
             if offer.origin != from {
-                refused.push((name, Refusal::Unusable));
+                refused.push((name, Refusal::Unusable, until));
                 continue;
             }
             // Said twice at once: the first time counts. The ring does not have it yet.
@@ -96,7 +113,7 @@ impl<S> Node<S> {
             }
             let held = self.held.get(&name);
             if held.is_some_and(|facts| facts.origin != from) {
-                refused.push((name, Refusal::Unusable));
+                refused.push((name, Refusal::Unusable, until));
                 continue;
             }
             if let Some(facts) = held {
@@ -110,10 +127,13 @@ impl<S> Node<S> {
             }
             match self.judge(&offer, ToldBy::Maker, age, now) {
                 Ok(times) => {
+                    if times.decrypt_until < offer.left.times(now, age).decrypt_until {
+                        actions.push(Action::Note(Note::Cut(from, name, times.decrypt_until)));
+                    }
                     self.expect(&offer, times, ToldBy::Maker);
                     keys.push((offer, times));
                 }
-                Err(why) => refused.push((name, why)),
+                Err(why) => refused.push((name, why, until)),
             }
         }
         if !keys.is_empty() {
@@ -172,7 +192,9 @@ impl<S> Node<S> {
         } else if times.decrypt_until <= now || self.ended.has(&offer.name) {
             Err(Refusal::Ended)
         } else {
-            self.held.check(offer.origin, told_by, &self.limits.room(&self.policy)).map(|()| times)
+            self.held
+                .check(offer.origin, told_by, &self.limits.room(self.own.len()))
+                .map(|()| times)
         }
     }
 
@@ -192,8 +214,8 @@ impl<S> Node<S> {
         // Only what its maker told has to be answered for.
         let mut answers = Vec::new();
         for (name, why) in refused {
-            if let Some((_, ToldBy::Maker)) = self.held.remove(&name) {
-                answers.push((name, why));
+            if let Some((facts, ToldBy::Maker)) = self.held.remove(&name) {
+                answers.push((name, why, facts.times.decrypt_until));
             }
         }
         taken.retain(|name| self.held.told_by(name) == Some(ToldBy::Maker));
@@ -204,16 +226,17 @@ impl<S> Node<S> {
         &self,
         to: NodeId,
         taken: Vec<KeyName>,
-        refused: Vec<(KeyName, Refusal)>,
+        refused: Vec<(KeyName, Refusal, Time)>,
         actions: &mut Vec<Action<S>>,
     ) {
-        for (name, why) in &refused {
-            actions.push(Action::Note(Note::Refused(to, *name, *why)));
+        for (name, why, until) in &refused {
+            actions.push(Action::Note(Note::Refused(to, *name, *why, *until)));
         }
         if !taken.is_empty() {
             actions.push(send(to, Message::Taken(taken)));
         }
         if !refused.is_empty() {
+            let refused = refused.into_iter().map(|(name, why, _)| (name, why)).collect();
             actions.push(send(to, Message::Refused(refused)));
         }
     }

@@ -1,7 +1,8 @@
 //! The keys of other nodes that are in the ring, and how many of them there may be.
 //!
-//! Every node that is expected has room for its keys kept free. What is left is for keys of nodes
-//! that are gone, or that nobody has heard of. Nothing is ever thrown out for something new.
+//! Every node that is expected has room for its keys kept free ([`super::limits`]). What is left is for
+//! those that have more, and for keys of nodes that are gone, or that nobody has heard of. Nothing is
+//! ever thrown out for something new.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -43,9 +44,18 @@ pub struct Held {
     ends: BinaryHeap<Reverse<(Time, [u8; 16])>>,
     by_maker: HashMap<NodeId, usize>,
     from_others: usize,
+    /// What each node has for sure.
+    share: usize,
+    /// How many keys are in the shares of their makers.
+    in_shares: usize,
 }
 
 impl Held {
+    /// No keys, in a ring in which each node has this share.
+    pub fn new(share: usize) -> Self {
+        Held { share, ..Held::default() }
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.keys.len()
@@ -67,15 +77,25 @@ impl Held {
     }
 
     /// Whether one more key of this node fits.
+    ///
+    /// # Errors
+    ///
+    /// Why it does not.
     pub fn check(&self, origin: NodeId, told_by: ToldBy, room: &Room) -> Result<(), Refusal> {
-        let full = match told_by {
-            ToldBy::Maker => self.of_node(origin) >= room.of_a_node,
-            ToldBy::Other => self.from_others >= room.of_others,
+        let in_shares = self.in_shares.min(room.shares);
+        let free = room.common.saturating_sub(self.len() - in_shares);
+        let has = self.of_node(origin);
+        let fits = match told_by {
+            // More nodes than were expected have no share.
+            ToldBy::Maker if has < self.share && self.in_shares < room.shares => true,
+            ToldBy::Maker => has.saturating_sub(self.share) < free,
+            ToldBy::Other => self.from_others < free,
         };
-        if full {
-            return Err(Refusal::TooMany);
+        match fits {
+            true => Ok(()),
+            false if free == 0 => Err(Refusal::Full),
+            false => Err(Refusal::TooMany),
         }
-        if self.len() >= room.of_all { Err(Refusal::Full) } else { Ok(()) }
     }
 
     /// A key that the ring has, or is being given.
@@ -148,7 +168,9 @@ impl Held {
             ToldBy::Other => self.from_others = self.from_others.saturating_add_signed(by),
             ToldBy::Maker => {
                 let count = self.by_maker.entry(origin).or_default();
+                self.in_shares -= (*count).min(self.share);
                 *count = count.saturating_add_signed(by);
+                self.in_shares += (*count).min(self.share);
                 if *count == 0 {
                     self.by_maker.remove(&origin);
                 }

@@ -1,4 +1,11 @@
 //! What a node waits for, and what it takes at most.
+//!
+//! How many keys a node makes is up to its own rotation and lifetime, which are not those of its peers while
+//! an operator changes them host by host. So nobody's settings say how many of a peer's keys are taken: the
+//! ring does. Half of it is divided into equal shares, one for each node that is expected, and nobody
+//! gets into the share of another. The other half is common: beyond its share a node may have as much
+//! of it as it leaves free for others. So one that makes a thousand keys has room for them, a second
+//! one has, too, and whoever takes all it can get leaves room for the next one all the same.
 
 use std::time::Duration;
 
@@ -15,20 +22,28 @@ pub struct Limits {
     pub capacity: usize,
     /// Nodes that are expected, this one included: each has room for its keys kept free.
     pub nodes: usize,
-    /// The longest that a key of a peer may live on here, whatever the peer says.
+    /// The longest that a key of a peer may live on here, whatever the peer says. See
+    /// [`Limits::longest`].
     pub longest: Duration,
 }
 
-/// How many keys of others are taken.
+/// The room for keys of others, as far as it is not taken.
 #[derive(Clone, Copy, Debug)]
 pub struct Room {
-    /// Of one node, told by that node itself.
-    pub of_a_node: usize,
-    /// Told by other nodes than their makers, all together.
-    pub of_others: usize,
-    /// All together.
-    pub of_all: usize,
+    /// What each expected node has for sure.
+    pub share: usize,
+    /// The shares of all of them but this one.
+    pub shares: usize,
+    /// What whoever comes first can have.
+    pub common: usize,
 }
+
+/// Settings of other hosts are longer than those of this one by this factor at most.
+const LONGER: u32 = 100;
+/// No key lives longer anywhere: two rotations of a day, a lead of half a day, a lifetime of seven.
+const LONGEST: Duration = Duration::from_secs(10 * 24 * 3600);
+/// A node makes no more keys at once.
+const AT_ONCE: usize = 4;
 
 impl Limits {
     /// How long a node waits before it encrypts with a new key (the stud maintainers: 1 to 5 s).
@@ -36,8 +51,15 @@ impl Limits {
     /// See [`Limits::LEAD_MIN`].
     pub const LEAD_MAX: Duration = Duration::from_secs(5);
 
-    /// How many keys a node may have at once: twice those that its schedule needs, for rotations
-    /// by hand.
+    /// The longest that a key of a peer lives on a host that itself makes keys with this policy.
+    pub fn longest(policy: &Policy) -> Duration {
+        let own =
+            policy.rotate_every.saturating_mul(2).saturating_add(policy.lead + policy.lifetime);
+        own.saturating_mul(LONGER).min(LONGEST).max(own.saturating_mul(2))
+    }
+
+    /// How many keys a node with this policy has at once: twice those that its schedule needs, for
+    /// rotations by hand.
     pub fn keys_of_a_node(&self, policy: &Policy) -> usize {
         let scheduled = Policy::keys_kept(policy.rotate_every, policy.lifetime);
         let ahead = policy.lead.as_nanos().div_ceil(policy.rotate_every.as_nanos().max(1));
@@ -46,24 +68,28 @@ impl Limits {
         scheduled.saturating_mul(2).saturating_add(4)
     }
 
+    /// How many keys of one node fit into every ring if all that are expected have as many.
+    pub fn keys_of_each(&self) -> usize {
+        self.capacity / self.nodes.max(1)
+    }
+
     /// The policy that this fleet can have: every node's keys must fit every ring, and a key must
     /// be announced so early that each peer has answered, or counts as down, before it encrypts.
     pub fn fitting(&self, policy: Policy) -> Policy {
         let lead = policy.lead.max(self.lead_max);
-        let share = self.capacity / self.nodes.max(1);
         let ahead = lead.as_nanos().div_ceil(policy.rotate_every.as_nanos().max(1)) as usize;
-        let retired = (share / 2).saturating_sub(ahead + 5).max(1);
+        let retired = (self.keys_of_each() / 2).saturating_sub(ahead + 5).max(1);
         let longest =
             policy.rotate_every.saturating_mul(u32::try_from(retired).unwrap_or(u32::MAX));
         Policy { lead, lifetime: policy.lifetime.min(longest), ..policy }
     }
 
-    /// How many keys of others a node with this policy takes.
-    pub fn room(&self, policy: &Policy) -> Room {
-        let kept = self.keys_of_a_node(policy);
-        // Room for its own first: its next key is more than anybody's.
-        let of_all = self.capacity.saturating_sub(kept);
-        let for_makers = kept * self.nodes.saturating_sub(1);
-        Room { of_a_node: kept, of_others: of_all.saturating_sub(for_makers).max(kept), of_all }
+    /// The room for keys of others in the ring of a node that has so many itself.
+    pub fn room(&self, own: usize) -> Room {
+        let share = (self.capacity / 2 / self.nodes.max(1)).max(1);
+        let shares = share.saturating_mul(self.nodes.saturating_sub(1));
+        // Its own next key is more than anybody's.
+        let own = share.max(own + AT_ONCE);
+        Room { share, shares, common: self.capacity.saturating_sub(shares + own) }
     }
 }

@@ -76,7 +76,7 @@ impl<S> Node<S> {
             limits,
             policy: limits.fitting(policy),
             own: Vec::new(),
-            held: Held::default(),
+            held: Held::new(limits.room(0).share),
             ended: Ended::new(limits.capacity * 4 + MAX_GRAVES as usize),
             peers: Peers::default(),
             started: false,
@@ -107,7 +107,8 @@ impl<S> Node<S> {
         let line = if line <= now { line.max(self.make_at) } else { line };
         let others = line.min(self.held.next_end()).min(self.peers.pull_at());
         let due = |key: &Own| {
-            key.facts.times.decrypt_until.min(key.owed.overdue_at(self.limits.lead_max))
+            let overdue = key.owed.overdue_at(self.limits.lead_max);
+            key.facts.times.decrypt_until.min(overdue).min(key.again_at())
         };
         self.own.iter().map(due).fold(others, Time::min)
     }
@@ -125,7 +126,7 @@ impl<S> Node<S> {
 
     /// False if this node has so many keys already that its peers may refuse one more.
     pub fn may_rotate(&self) -> bool {
-        self.own.len() + 2 < self.limits.room(&self.policy).of_a_node
+        self.own.len() + 2 < self.limits.keys_of_each()
     }
 
     /// How many keys are here of each node, this one included.
@@ -198,6 +199,9 @@ impl<S> Node<S> {
         while let Some(peer) = self.peers.due_to_pull(now) {
             actions.push(send(peer, Message::Pull));
         }
+        for (peer, keys) in self.due_again(now) {
+            actions.push(send(peer, Message::Keys(keys)));
+        }
         if self.started {
             self.take_steps(now, actions);
         }
@@ -213,6 +217,22 @@ impl<S> Node<S> {
             }
         }
         overdue
+    }
+
+    /// What was refused for want of room, or of the right to write, is offered again: by peer.
+    fn due_again(&mut self, now: Time) -> BTreeMap<NodeId, Vec<Offer<()>>> {
+        let mut due = BTreeMap::<_, Vec<_>>::new();
+        for key in self.own.iter_mut().filter(|key| key.again_at() <= now) {
+            let facts = key.facts;
+            key.again.retain(|peer, at| {
+                let is_due = *at <= now;
+                if is_due {
+                    due.entry(*peer).or_default().push(offer(&facts, now));
+                }
+                !is_due
+            });
+        }
+        due
     }
 
     fn take_steps(&mut self, now: Time, actions: &mut Vec<Action<S>>) {
@@ -301,7 +321,7 @@ impl<S> Node<S> {
         let mut owed = Owed::default();
         self.peers.all_that_stay().for_each(|peer| owed.wait_for(peer, now));
         self.tell_all(|| Message::Keys(vec![offer(&facts, now)]), actions);
-        self.own.push(Own { facts, announced: now, owed });
+        self.own.push(Own { facts, announced: now, owed, again: HashMap::new() });
         self.own.sort_by_key(Own::begins);
     }
 
@@ -331,7 +351,10 @@ impl<S> Node<S> {
     }
 
     fn wait_no_longer_for(&mut self, peer: NodeId) {
-        self.own.iter_mut().for_each(|key| key.owed.settle(peer));
+        for key in &mut self.own {
+            key.owed.settle(peer);
+            key.again.remove(&peer);
+        }
     }
 
     fn tell_all(&self, message: impl Fn() -> Message<()>, actions: &mut Vec<Action<S>>) {

@@ -30,9 +30,16 @@ pub struct Own {
     pub announced: Time,
     /// The peers that are up and have yet to answer.
     pub owed: Owed,
+    /// The peers that had no room for it, and when it is offered to them again.
+    pub again: HashMap<NodeId, Time>,
 }
 
 impl Own {
+    /// When it is offered again to one that had no room.
+    pub fn again_at(&self) -> Time {
+        self.again.values().copied().min().unwrap_or(Time::NEVER)
+    }
+
     fn is_ready(&self, limits: &Limits, now: Time) -> bool {
         now >= self.ready_at(limits)
     }
@@ -186,6 +193,13 @@ impl Owed {
     pub fn wait_for(&mut self, peer: NodeId, now: Time) {
         self.told.insert(peer, now);
         self.oldest = Some(self.oldest.map_or(now, |oldest| oldest.min(now)));
+    }
+
+    /// Waits once more for this one, if it is waited for: it was there, and could not answer for good.
+    pub fn wait_again_for(&mut self, peer: NodeId, now: Time) {
+        if let Some(told) = self.told.get_mut(&peer) {
+            *told = now;
+        }
     }
 
     /// Waits no longer for this one: it answered, or it is gone.

@@ -2,6 +2,7 @@
 //! those must not change what is on the wire.
 
 use std::borrow::Borrow;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,7 @@ use crate::message::{Left, Message, NodeId, Offer, Refusal, Tombstone};
 const HELLO: u16 = 1;
 pub(super) const PING: u16 = 2;
 pub(super) const PONG: u16 = 3;
+const ABOUT: u16 = 4;
 const KEYS: u16 = 16;
 const TAKEN: u16 = 17;
 const REFUSED: u16 = 18;
@@ -41,6 +43,17 @@ struct Hello<'a> {
     node: u64,
     instance: u64,
     ring: &'a str,
+}
+
+#[derive(Serialize, Deserialize)]
+struct About<'a> {
+    release: &'a str,
+    rotate_every: u64,
+    lifetime: u64,
+    plain: bool,
+    wall: u64,
+    /// As addresses of IPv6.
+    addresses: Vec<[u8; 16]>,
 }
 
 /// A key; the secrets stay where they are.
@@ -119,16 +132,19 @@ fn refusal_code(refusal: Refusal) -> u8 {
         Refusal::TooMany => 2,
         Refusal::Full => 3,
         Refusal::Unusable => 4,
+        Refusal::Busy => 5,
+        Refusal::Other => u8::MAX,
     }
 }
 
-fn refusal(code: u8) -> Option<Refusal> {
+fn refusal(code: u8) -> Refusal {
     match code {
-        1 => Some(Refusal::Ended),
-        2 => Some(Refusal::TooMany),
-        3 => Some(Refusal::Full),
-        4 => Some(Refusal::Unusable),
-        _ => None,
+        1 => Refusal::Ended,
+        2 => Refusal::TooMany,
+        3 => Refusal::Full,
+        4 => Refusal::Unusable,
+        5 => Refusal::Busy,
+        _ => Refusal::Other,
     }
 }
 
@@ -136,6 +152,24 @@ pub(super) fn hello(hello: &super::Hello, sent: Time) -> Bytes {
     let ring = hello.ring.as_str();
     let body = Hello { node: hello.node.0, instance: hello.instance, ring };
     frame(HELLO, sent, &body, 3 * VARINT + ring.len())
+}
+
+pub(super) fn about(about: &super::About, sent: Time) -> Bytes {
+    let bits = |address: &IpAddr| match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
+    };
+    let super::About { release, rotate_every, lifetime, plain, wall, addresses } = about;
+    let body = About {
+        release,
+        rotate_every: nanos(*rotate_every),
+        lifetime: nanos(*lifetime),
+        plain: *plain,
+        wall: *wall,
+        addresses: addresses.iter().map(bits).collect(),
+    };
+    let size = 4 * VARINT + 1 + release.len() + VARINT + addresses.len() * 16;
+    frame(ABOUT, sent, &body, size)
 }
 
 pub(super) fn number(kind: u16, number: u64, sent: Time) -> Bytes {
@@ -226,6 +260,20 @@ pub(super) fn decode(kind: u16, body: &[u8]) -> Option<Said> {
             let hello = super::Hello { node: NodeId(node), instance, ring: ring.to_owned() };
             Said::Hello(hello.is_sound().then_some(hello)?)
         }
+        ABOUT => {
+            let About { release, rotate_every, lifetime, plain, wall, addresses } = read(body)?;
+            let span = Duration::from_nanos;
+            let address = |bits| IpAddr::V6(Ipv6Addr::from(bits)).to_canonical();
+            let about = super::About {
+                release: release.to_owned(),
+                rotate_every: span(rotate_every),
+                lifetime: span(lifetime),
+                plain,
+                wall,
+                addresses: addresses.into_iter().map(address).collect(),
+            };
+            Said::About(about.is_sound().then_some(about)?)
+        }
         PING => Said::Ping(read(body)?),
         PONG => Said::Pong(read(body)?),
         KEYS => {
@@ -242,8 +290,8 @@ pub(super) fn decode(kind: u16, body: &[u8]) -> Option<Said> {
         }
         REFUSED => {
             let keys: Vec<(Name, u8)> = read(body)?;
-            let refused = |(name, code)| Some((KeyName(name), refusal(code)?));
-            Said::Message(Message::Refused(keys.into_iter().map(refused).collect::<Option<_>>()?))
+            let refused = |(name, code)| (KeyName(name), refusal(code));
+            Said::Message(Message::Refused(keys.into_iter().map(refused).collect()))
         }
         REVOKED => {
             let Revoked { keys, all } = read(body)?;

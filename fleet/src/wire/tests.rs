@@ -52,7 +52,8 @@ impl Numbers {
     }
 
     fn refusal(&mut self) -> Refusal {
-        [Refusal::Ended, Refusal::TooMany, Refusal::Full, Refusal::Unusable][self.below(4)]
+        use Refusal::*;
+        [Ended, TooMany, Full, Unusable, Busy, Other][self.below(6)]
     }
 
     fn tombstone(&mut self) -> Tombstone {
@@ -91,8 +92,12 @@ fn flaw(frame: &[u8]) -> Flaw {
 
 /// What a frame says that is a message.
 fn heard(frame: &[u8]) -> Message<Box<KeySecrets>> {
+    heard_at(frame, SENT)
+}
+
+fn heard_at(frame: &[u8], sent: Time) -> Message<Box<KeySecrets>> {
     let frame = decode(frame).unwrap_or_else(|flaw| panic!("{flaw}"));
-    assert_eq!(frame.sent, SENT);
+    assert_eq!(frame.sent, sent);
     match frame.said {
         Said::Message(message) => message,
         _ => panic!("no message"),
@@ -148,6 +153,36 @@ fn what_connections_say_comes_out_as_it_went_in() {
         assert!(frame.sent == SENT && matches!(frame.said, Said::Ping(heard) if heard == number));
         let frame = decode(unprefixed(&pong(number, SENT))).ok().unwrap();
         assert!(matches!(frame.said, Said::Pong(heard) if heard == number));
+    }
+}
+
+#[test]
+fn what_a_node_tells_of_its_host_comes_out_as_it_went_in() {
+    let about = About {
+        release: "1.2.3-beta".into(),
+        rotate_every: Duration::from_secs(3600),
+        lifetime: Duration::MAX,
+        plain: true,
+        wall: u64::MAX,
+        addresses: vec![[10, 0, 0, 2].into(), [0xfd; 16].into()],
+    };
+    let lifetime = Duration::from_nanos(u64::MAX);
+    let addresses = vec![[1; 16].into(); About::MAX_ADDRESSES];
+    for said in
+        [About { lifetime, ..about.clone() }, About { addresses, lifetime, ..about.clone() }]
+    {
+        let frame = decode(unprefixed(&super::about(&said, SENT))).ok().unwrap();
+        assert!(matches!(frame.said, Said::About(heard) if heard == said));
+    }
+    let addresses = vec![[1; 16].into(); About::MAX_ADDRESSES + 1];
+    let unsound = [
+        About { release: String::new(), ..about.clone() },
+        About { release: "a b".into(), ..about.clone() },
+        About { release: "x".repeat(65), ..about.clone() },
+        About { addresses, ..about },
+    ];
+    for about in unsound {
+        assert_eq!(flaw(unprefixed(&body::about(&about, SENT))), Flaw::Malformed(4), "{about:?}");
     }
 }
 
@@ -277,5 +312,11 @@ fn secrets_of_another_length_and_unsound_names_are_refused() {
         assert_eq!(flaw(unprefixed(&body::hello(&hello, SENT))), Flaw::Malformed(1), "{ring:?}");
     }
     let reason = [&[MAJOR, 0, 18, 0, 0, 0, 0, 0, 0, 0, 0, 1], &[7; 16][..], &[5]].concat();
-    assert_eq!(flaw(&reason), Flaw::Malformed(18), "a reason that there is not");
+    assert!(
+        matches!(heard_at(&reason, Time(0)), Message::Refused(why) if why[0].1 == Refusal::Busy)
+    );
+    let mut later = reason;
+    *later.last_mut().unwrap() = 99;
+    let heard = heard_at(&later, Time(0));
+    assert!(matches!(heard, Message::Refused(why) if why[0].1 == Refusal::Other), "a later reason");
 }

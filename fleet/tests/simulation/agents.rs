@@ -141,7 +141,7 @@ impl World {
         self.trace(|| format!("host {host}: {note:?}"));
         match note {
             Note::Began { .. } => self.figures.begins += 1,
-            Note::Refused(_, name, why) if why != Refusal::Ended => {
+            Note::Refused(_, name, why, _) if why != Refusal::Ended => {
                 let text = format!("host {host} refused {}: {why}", ring::number(&name));
                 self.violate(Broken::Refused, text);
             }

@@ -72,6 +72,11 @@ impl Host {
         (self.node.public(), HTTPS).into()
     }
 
+    /// How its keys live from now on: what is configured and started next is told so.
+    pub fn set_keys(&mut self, keys: Keys) {
+        self.keys = keys;
+    }
+
     /// Writes its tktrot.toml: how the fleet's keys live, and these sections.
     pub fn configure(&self, sections: &str) -> Result<()> {
         let text = self.keys.file(self.ring.path(), sections);

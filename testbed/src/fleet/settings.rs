@@ -13,12 +13,14 @@ pub struct Keys {
     pub lifetime: Duration,
     /// `bind = "none"`: keys that servers without libtktrot can use.
     pub plain: bool,
+    /// A bound of the ring's keys.
+    pub capacity: Option<u32>,
 }
 
 impl Keys {
     /// Bound keys.
     pub fn new(rotate: Duration, lifetime: Duration) -> Keys {
-        Keys { rotate, lifetime, plain: false }
+        Keys { rotate, lifetime, plain: false, capacity: None }
     }
 
     /// The same as settings, by the names that the file has; in the environment they are in upper
@@ -31,6 +33,9 @@ impl Keys {
             ("rotate", seconds(self.rotate)),
             ("lifetime", seconds(self.lifetime)),
         ];
+        if let Some(capacity) = self.capacity {
+            settings.push(("capacity", capacity.to_string()));
+        }
         if self.plain {
             settings.push(("bind", "none".to_owned()));
         }
@@ -42,7 +47,8 @@ impl Keys {
         let mut text = String::new();
         for (name, value) in self.settings(dir) {
             // Writing to a String can't fail.
-            let _ = writeln!(text, "{name} = \"{value}\"");
+            let value = if name == "capacity" { value } else { format!("\"{value}\"") };
+            let _ = writeln!(text, "{name} = {value}");
         }
         text + sections
     }

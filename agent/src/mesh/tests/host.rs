@@ -51,7 +51,7 @@ pub fn peer(address: SocketAddr) -> Peer {
 /// Short enough for tests, long enough for a busy machine.
 pub fn timing() -> Timing {
     let ms = Duration::from_millis;
-    Timing { redial: (ms(50), ms(200)), ..Timing::default() }
+    Timing { redial: (ms(50), ms(200)), patience: ms(100), ..Timing::default() }
 }
 
 /// A mesh, and what it hears.

@@ -170,7 +170,7 @@ fn a_server_that_does_not_prove_the_secret_is_told_nothing() {
         let host = address(56);
         let mut host = Host::start(1, host, tls(&[7]), &[impostor]);
         host.until("the first round is over", |host| host.first_round_is_over).await;
-        let error = host.mesh.peers()[0].error.clone().unwrap();
+        let error = host.mesh.peers()[0].failure.clone().unwrap().what;
         assert!(host.up.is_empty() && error.contains("certificate"), "{error}");
     });
 }

@@ -3,12 +3,16 @@
 use std::time::Duration;
 
 use testbed::wait::PATIENCE;
+use tktrot::clock::{BootClock, Clock};
 use tktrot::secret::KeyName;
 use tktrot_fleet::config::{Host as PeerHost, Peer};
 use tktrot_fleet::message::{Message, NodeId};
+use tktrot_fleet::wire::About;
 
 use super::super::PeerState;
+use super::super::about::{self, Settings, Theirs};
 use super::super::dialler::update;
+use super::super::targets::Failure;
 use super::host::{Host, address, key, peer, run, timing, tls, until_all_up};
 use super::log::Log;
 
@@ -29,13 +33,13 @@ fn three_nodes_with_the_same_list_have_one_connection_for_each_pair() {
         for host in &hosts {
             let peers = host.mesh.peers();
             let states: Vec<_> = peers.iter().map(|peer| peer.state).collect();
-            let own = peers.iter().position(|peer| peer.address == host.address.to_string());
+            let own = peers.iter().position(|peer| peer.name == host.address.to_string());
             let mut expected = [PeerState::Up; 3];
             expected[own.unwrap()] = PeerState::Myself;
             assert_eq!(states, expected, "{peers:?}");
             for peer in peers.iter().filter(|peer| peer.state == PeerState::Up) {
                 assert!(peer.round_trip.is_some_and(|span| span < Duration::from_secs(1)));
-                assert!(peer.node.is_some() && peer.error.is_none(), "{peer:?}");
+                assert!(peer.node.is_some() && peer.failure.is_none(), "{peer:?}");
             }
             assert!(host.up.len() == 2);
         }
@@ -131,10 +135,13 @@ fn names_are_looked_up_and_those_that_are_none_told() {
         two.until_up(1).await;
         one.until("the first round is over", |host| host.first_round_is_over).await;
         let peers = one.mesh.peers();
-        let of = |address: &str| peers.iter().find(|peer| peer.address == address).unwrap();
-        assert_eq!(of(&b.to_string()).state, PeerState::Up);
+        let of = |name: &str| peers.iter().find(|peer| peer.name == name).unwrap();
+        // Of IPv4 and of IPv6, where nobody listens: one host.
+        let named = of(&format!("localhost:{}", b.port()));
+        assert_eq!((named.state, peers.len()), (PeerState::Up, 2), "{peers:?}");
+        assert!(named.addresses.contains(&b.to_string()));
         let nobody = of(&format!("nobody.invalid:{}", b.port()));
-        assert!(nobody.state == PeerState::Down && nobody.error.is_some());
+        assert!(nobody.state == PeerState::Down && nobody.failure.is_some());
         log.says_once("cannot look up its name");
     });
 }
@@ -149,13 +156,14 @@ fn the_addresses_of_a_name_come_and_go() {
         one.until("the first round is over", |host| host.first_round_is_over).await;
         let state = one.mesh.state.clone();
         let addresses = |host: &Host| -> Vec<String> {
-            host.mesh.peers().into_iter().map(|peer| peer.address).collect()
+            host.mesh.peers().into_iter().flat_map(|peer| peer.addresses).collect()
         };
         update(&state, 0, Ok([b].into()));
         one.until_up(2).await;
         two.until_up(1).await;
         // A resolver that fails says nothing about where peers are.
-        update(&state, 0, Err("no answer".into()));
+        let failure = Failure { what: "no answer".into(), at: BootClock.now() };
+        update(&state, 0, Err(failure));
         assert_eq!(addresses(&one), [b.to_string()]);
         // An address that goes is not dialled again; a connection is not ended by it.
         let c = address(25);
@@ -215,10 +223,82 @@ fn a_peer_that_is_not_there_is_told_once_and_found_when_it_comes() {
         one.during(Duration::from_millis(500)).await;
         let peers = one.mesh.peers();
         assert_eq!(peers[0].state, PeerState::Down);
-        assert!(peers[0].error.as_deref().is_some_and(|error| error.contains("refused")));
+        assert!(peers[0].failure.as_ref().is_some_and(|failure| failure.what.contains("refused")));
         log.says_once("cannot connect");
         let mut two = Host::start(2, b, tls(&[7]), &[]);
         one.until_up(2).await;
         two.until_up(1).await;
     });
+}
+
+#[test]
+fn hosts_are_told_apart_by_who_they_are_and_by_what_they_say() {
+    run(async {
+        let (a, b, c) = (address(26), address(27), address(28));
+        // Twice the same host; one that another one says is its own; and one that nobody has.
+        let peers = vec![peer(b), peer(c), peer(address(29))];
+        let mut one = Host::start_as(1, 1, a, tls(&[7]), peers, timing());
+        let mut two = Host::start(2, b, tls(&[7]), &[a]);
+        one.until_up(2).await;
+        two.until_up(1).await;
+        one.until("the first round is over", |host| host.first_round_is_over).await;
+        assert_eq!(one.mesh.peers().len(), 3);
+        let link = one.mesh.state.registry.borrow().get(NodeId(2)).unwrap().clone();
+        let settings = Settings {
+            rotate_every: Duration::from_secs(60),
+            lifetime: Duration::from_secs(120),
+            plain: true,
+        };
+        let about = About { addresses: vec![c.ip()], ..about::own(settings) };
+        link.told.replace(Some(Theirs::heard(about, Duration::ZERO)));
+        let peers = one.mesh.peers();
+        let names: Vec<_> = peers.iter().map(|peer| (&*peer.name, peer.state)).collect();
+        let (b, c) = (b.to_string(), c.to_string());
+        assert_eq!(peers.len(), 2, "{names:?}");
+        let host = peers.iter().find(|peer| peer.name == b).unwrap();
+        assert_eq!((host.state, host.addresses.clone()), (PeerState::Up, vec![b, c]));
+        assert!(host.failure.is_none(), "it is there, whatever one of its addresses is");
+        let other = peers.iter().find(|peer| peer.state == PeerState::Down).unwrap();
+        assert!(!other.was_seen && other.failure.is_some(), "{other:?}");
+        // Who calls from elsewhere has a name without a port, which would be another one each time.
+        let caller = &two.mesh.peers()[0];
+        assert_eq!((&*caller.name, caller.state), (&*a.to_string(), PeerState::Up));
+    });
+}
+
+#[test]
+fn peers_learn_how_keys_are_made_here_and_of_every_change() {
+    run(async {
+        let (a, b) = (address(30), address(31));
+        let mut hosts = [Host::start(1, a, tls(&[7]), &[b]), Host::start(2, b, tls(&[7]), &[])];
+        let settings = |seconds| Settings {
+            rotate_every: Duration::from_secs(seconds),
+            lifetime: Duration::from_secs(120),
+            plain: false,
+        };
+        hosts[0].mesh.tells(settings(60));
+        until_all_up(&mut hosts).await;
+        let [_, two] = &mut hosts;
+        let told = |host: &Host| host.mesh.peers()[0].told.clone();
+        until_so(|| told(two).is_some()).await;
+        let heard = told(two).unwrap();
+        assert_eq!(heard.settings(), settings(60));
+        assert!(heard.ahead.abs() < 1.0 && !heard.about.release.is_empty(), "{heard:?}");
+        let caller = &two.mesh.peers()[0];
+        assert_eq!(caller.name, "127.0.0.1", "without a port, which changes");
+        hosts[0].mesh.tells(settings(30));
+        let changed = |host: &Host| told(host).is_some_and(|told| told.settings() == settings(30));
+        until_so(|| changed(&hosts[1])).await;
+        assert!(told(&hosts[0]).is_none() && !hosts[0].mesh.has_told(NodeId(2)));
+        assert!(hosts[1].mesh.has_told(NodeId(1)));
+    });
+}
+
+/// What no event tells.
+async fn until_so(is_so: impl Fn() -> bool) {
+    let end = tokio::time::Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(tokio::time::Instant::now() < end, "waited in vain");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }

@@ -106,7 +106,7 @@ impl Host {
             Config { rotate_every: Some(R), lifetime: Some(LIFETIME), ..Config::default() };
         keyring.govern().unwrap().configure(&config);
         let look = || place.look().unwrap().unwrap();
-        let ring = HostRing::new(keyring, look().into());
+        let ring = HostRing::new(keyring, look().into(), None);
         let prepared = Prepared::read(settings, "web").unwrap();
         let redis = ThroughRedis::start(prepared, &ring);
         Host { redis, ring, view: look(), place, _dir: None }

@@ -47,7 +47,7 @@ pub struct World {
     /// Every name that a node can have heard of.
     names: HashSet<KeyName>,
     found: u32,
-    /// Keys that a node may have, by the policy that allowed most of them so far.
+    /// Keys that a node may have: its share, and as much of what is common as it leaves free.
     kept: usize,
     started: bool,
     generator_works: bool,
@@ -90,7 +90,7 @@ impl World {
             ended: HashMap::new(),
             names: HashSet::new(),
             found: FOUND,
-            kept: limits.keys_of_a_node(&limits.fitting(policy)),
+            kept: limits.room(0).share + limits.room(0).common / 2 + 1,
             started: false,
             generator_works: true,
             ring_is_full: false,
@@ -328,7 +328,6 @@ impl World {
 
     pub fn has_policy(&mut self, policy: Policy) {
         self.policy = policy;
-        self.kept = self.kept.max(self.limits.keys_of_a_node(&self.limits.fitting(policy)));
         self.handle(Event::Policy(policy));
     }
 

@@ -71,7 +71,7 @@ fn said(world: &World, kind: &str, from: NodeId, input: &mut Input<'_>) -> Messa
         }
         "taken" => Message::Taken((0..count).map(|_| name(world, input)).collect()),
         "refused" => {
-            let why = [Refusal::Ended, Refusal::TooMany, Refusal::Full, Refusal::Unusable];
+            let why = [Refusal::Ended, Refusal::TooMany, Refusal::Full, Refusal::Busy];
             let one = |_| (name(world, input), why[usize::from(byte(input) % 4)]);
             Message::Refused((0..count).map(one).collect())
         }

@@ -9,7 +9,7 @@ use tktrot::capi::config::tkt_config;
 use tktrot::clock::Time;
 use tktrot::ring::layout::{AES_128, BLOCKS_AT, BUCKETS_AT, Header, MEMBERS_AT, SLOTS_AT, Slot};
 use tktrot_fleet::message::{Left, Message, NodeId, Offer, Refusal, Tombstone};
-use tktrot_fleet::wire::{self, Hello, MAJOR, PREFIX};
+use tktrot_fleet::wire::{self, About, Hello, MAJOR, PREFIX};
 
 use crate::client_hello::extension;
 use crate::wrapped_value::{CHANGED, CHANGED_RECORD, RECORD, SLOT, VALUE};
@@ -638,6 +638,14 @@ fn frames() -> Vec<Seed> {
     let tombstones: Vec<_> =
         names.iter().map(|name| Tombstone { name: *name, left: Duration::from_secs(60) }).collect();
     let hello = Hello { node: NodeId(7), instance: u64::MAX, ring: "web é".into() };
+    let about = About {
+        release: "1.2.3".into(),
+        rotate_every: Duration::from_secs(3600),
+        lifetime: Duration::from_secs(7200),
+        plain: true,
+        wall: 1_800_000_000_000_000_000,
+        addresses: vec![[10, 0, 0, 2].into(), [0xfd; 16].into()],
+    };
     let raw = |kind: u16, body: &[u8]| {
         [&[MAJOR][..], &kind.to_be_bytes(), &sent.0.to_be_bytes(), body].concat()
     };
@@ -672,7 +680,9 @@ fn frames() -> Vec<Seed> {
         ("bad-count-of-names", raw(17, &[&count[..], &[7; 40]].concat())),
         ("bad-count-of-graves", raw(23, &[&count[..], &[7; 40]].concat())),
         ("bad-name-of-ring", raw(1, &[1, 2, 4, b'a', b'\n', b'b', b'c'])),
-        ("bad-refusal", raw(18, &[&[1][..], &[7; 16], &[5]].concat())),
+        ("good-later-refusal", raw(18, &[&[1][..], &[7; 16], &[99]].concat())),
+        ("good-about", wire::about(&about, sent)[PREFIX..].to_vec()),
+        ("bad-about", raw(4, &[1, b' ', 1, 1, 0, 1, 0])),
     ]
 }
 

@@ -5,12 +5,12 @@ use std::borrow::Borrow;
 use tktrot::clock::Time;
 use tktrot::secret::KeySecrets;
 use tktrot_fleet::message::{Message, Offer};
-use tktrot_fleet::wire::{self, Bytes, Flaw, Frame, Hello, MAJOR, MAX, PREFIX, Said};
+use tktrot_fleet::wire::{self, About, Bytes, Flaw, Frame, Hello, MAJOR, MAX, PREFIX, Said};
 
 /// What every frame has.
 const HEADER: usize = 11;
 /// Types that this version knows.
-const KNOWN: [u16; 11] = [1, 2, 3, 16, 17, 18, 19, 20, 21, 22, 23];
+const KNOWN: [u16; 12] = [1, 2, 3, 4, 16, 17, 18, 19, 20, 21, 22, 23];
 /// The least bytes of a key, a name, a name with a reason or with a span.
 const SMALLEST: usize = 16;
 
@@ -74,6 +74,7 @@ fn encoded(frame: &Frame) -> Option<Vec<Bytes>> {
         Said::Hello(hello) => vec![wire::hello(hello, frame.sent)],
         Said::Ping(number) => vec![wire::ping(*number, frame.sent)],
         Said::Pong(number) => vec![wire::pong(*number, frame.sent)],
+        Said::About(about) => vec![wire::about(about, frame.sent)],
         Said::Message(message) => frames(message, frame.sent),
         Said::Unknown(_) => return None,
     })
@@ -104,6 +105,11 @@ fn same(said: Said, again: Vec<Said>, size: usize) {
         }
         Said::Pong(number) => {
             assert!(matches!(again[..], [Said::Pong(other)] if other == number));
+        }
+        Said::About(about) => {
+            assert!((1..=About::MAX_RELEASE).contains(&about.release.len()), "{about:?}");
+            assert!(about.addresses.len() * SMALLEST <= size, "more than {size} bytes can hold");
+            assert!(matches!(&again[..], [Said::About(other)] if *other == about));
         }
         Said::Message(message) => {
             let said = comparable(message);

@@ -318,3 +318,13 @@ fn the_worst_comes_first_and_every_kind_has_a_name_of_its_own() {
         assert!(others.iter().all(|other| other.name() != kind.name()), "{}", kind.name());
     }
 }
+
+#[test]
+fn what_is_wrong_with_the_fleet_deserves_a_look() {
+    let fleet_problems =
+        vec!["web2:4744: it is not connected".into(), "web3:4744: its clock".into()];
+    let status = RingStatus { fleet_problems, ..governed() };
+    assert_eq!(found(&status), [(AlarmKind::Fleet, Severity::Doubtful)]);
+    let alarm = &alarms(&status)[0];
+    assert!(alarm.what.contains("web2") && alarm.what.ends_with("and 1 more"), "{alarm:?}");
+}

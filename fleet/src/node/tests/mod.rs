@@ -3,6 +3,7 @@
 mod keys;
 mod others;
 mod revocation;
+mod settings;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -185,6 +186,10 @@ impl Host {
 
     fn has_sent(&self, peer: NodeId, what: impl Fn(&Message<()>) -> bool) -> bool {
         self.sent.iter().any(|(to, message)| *to == peer && what(message))
+    }
+
+    fn in_all_states(&self) -> Vec<Facts> {
+        self.ring.values().filter(|facts| facts.origin == ME).copied().collect()
     }
 
     fn in_state(&self, state: KeyState) -> Vec<Facts> {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::message::Refusal;
+use crate::node::limits::Room;
 
 fn with_bob() -> Host {
     let mut host = Host::started();
@@ -88,25 +89,42 @@ fn a_flood_is_bounded_and_costs_nobody_a_key() {
     let mut host = with_bob();
     host.handle(Event::Up(EVE));
     host.hears(BOB, Message::Keys(vec![offer(500, BOB, HOUR)]));
-    let own = host.ring.len();
+    let of = |host: &Host, node| host.ring.values().filter(|key| key.origin == node).count();
     for number in 1000..2000 {
         host.hears(EVE, Message::Keys(vec![offer(number, EVE, 3 * HOUR)]));
     }
-    let most = limits().keys_of_a_node(&policy());
-    assert_eq!(host.ring.len(), own + most);
+    // Her share, and half of what is common.
+    let Room { share, common, .. } = limits().room(host.in_all_states().len());
+    assert_eq!(of(&host, EVE), share + common.div_ceil(2));
     assert_eq!(refusal(&host, 1999), Some(Refusal::TooMany));
     // Nor in the name of others, who need not exist.
     for number in 2000..3000 {
         let foreign = offer(number, NodeId(u64::from(number)), HOUR);
         host.hears(EVE, Message::Held { keys: vec![foreign], last: false });
     }
-    let bobs = (501..500 + most as u32).map(|number| offer(number, BOB, HOUR)).collect();
+    let bobs = (501..600).map(|number| offer(number, BOB, HOUR)).collect();
     host.hears(BOB, Message::Keys(bobs));
-    let of_bob = host.ring.values().filter(|facts| facts.origin == BOB).count();
-    assert_eq!(of_bob, most, "an honest peer has its room all the same");
+    assert!(of(&host, BOB) > share, "an honest peer has its share all the same, and more");
     host.pass(2 * HOUR);
     assert!(host.active().is_some());
     assert!(host.ring.len() <= limits().capacity);
+}
+
+#[test]
+fn nodes_that_nobody_expected_share_what_is_common() {
+    let mut host = Host::started();
+    let mut refused = 0;
+    for node in 10..1000 {
+        host.handle(Event::Up(NodeId(node)));
+        let keys = (0..4).map(|key| offer(10 * node as u32 + key, NodeId(node), HOUR)).collect();
+        host.hears(NodeId(node), Message::Keys(keys));
+        refused += usize::from(refusal(&host, 10 * node as u32 + 3) == Some(Refusal::Full));
+        assert!(host.ring.len() < limits().capacity);
+        host.sent.clear();
+    }
+    assert!(refused > 900, "{refused}");
+    host.pass(2 * HOUR);
+    assert!(host.active().is_some());
 }
 
 #[test]
@@ -260,4 +278,47 @@ fn who_goes_before_it_has_answered_is_asked_again() {
     host.sent.clear();
     comes(&mut host, BOB);
     assert!(is_asked(&host, BOB));
+}
+
+#[test]
+fn what_a_peer_had_no_room_for_is_offered_again() {
+    for (why, after) in [(Refusal::Full, 10), (Refusal::TooMany, 10), (Refusal::Busy, 1)] {
+        let mut host = with_bob();
+        host.obliging.clear();
+        host.handle(Event::Rotate);
+        let key = host.active().unwrap();
+        host.all_is_taken_by(BOB);
+        host.hears(BOB, Message::Refused(vec![(key, why)]));
+        // Once; and never again when it was taken.
+        for second in 1..=60 {
+            host.pass(secs(1.0));
+            let told: Vec<_> = host.told(BOB).iter().map(|offer| offer.name).collect();
+            assert_eq!(told.contains(&key), second == after, "{why:?}, {second} s");
+            host.hears(BOB, Message::Taken(told));
+        }
+    }
+}
+
+#[test]
+fn a_peer_that_is_busy_is_waited_for_and_not_dropped() {
+    let mut host = Host::started();
+    host.handle(Event::Up(BOB));
+    let first = name(1);
+    for _ in 0..4 {
+        assert!(host.told(BOB).iter().any(|offer| offer.name == first));
+        host.hears(BOB, Message::Refused(vec![(first, Refusal::Busy)]));
+        host.pass(secs(1.0));
+        assert_eq!(host.active(), None);
+    }
+    host.hears(BOB, Message::Taken(vec![first]));
+    assert_eq!(host.active(), Some(first));
+    // Another one is busy for as long as anybody can be.
+    host.handle(Event::Up(EVE));
+    for _ in 0..20 {
+        let told: Vec<_> = host.told(EVE).iter().map(|key| (key.name, Refusal::Busy)).collect();
+        host.hears(EVE, Message::Refused(told));
+        host.all_is_taken_by(BOB);
+        host.pass(secs(1.0));
+    }
+    assert!(host.dropped.is_empty() && host.active().is_some());
 }
