@@ -405,6 +405,10 @@ impl World {
         let key = self.ring.remove(&name.0).expect("it is there");
         self.ended.entry(name).or_insert(key.times.decrypt_until);
         self.handle(RedisEvent::Lost(name));
+        if which & 1 == 0 {
+            // As whoever revokes it; else it is gone for some other reason.
+            self.handle(RedisEvent::Graves(vec![(name, key.times.decrypt_until)]));
+        }
     }
 
     pub fn revokes(&mut self, names: Vec<KeyName>) {
