@@ -40,6 +40,8 @@ struct listener {
 static int preloaded;
 /* Whether there are certificate callbacks: then the shim keeps the policy of each server name. */
 static int with_certificate_callbacks;
+/* They are set on each connection. */
+static int on_each_connection;
 static EVP_PKEY *keys[CLIENTS];
 static X509 *authorities[CLIENTS], *identities[CLIENTS];
 
@@ -201,7 +203,7 @@ static struct listener listen_at(struct place place, enum form form)
     }
     SSL_CTX *const all[] = {at.ctx, at.of_hello, at.of_name};
     for (int i = 0; i < 3; i++)
-        if (all[i] && place.by_certificate != NOT_SET)
+        if (all[i] && place.by_certificate != NOT_SET && !on_each_connection)
             SSL_CTX_set_cert_cb(all[i], on_certificate, NULL);
     if (!preloaded) {
         tkt_config cfg = config_of("bypass");
@@ -236,6 +238,8 @@ static SSL *connection_at(struct listener *at)
         SSL_set_verify(ssl, mode_of(at->place.on_connection), NULL);
         SSL_set_client_CA_list(ssl, names_of(at->place.on_connection));
     }
+    if (at->place.by_certificate != NOT_SET && on_each_connection)
+        SSL_set_cert_cb(ssl, on_certificate, NULL);
     return ssl;
 }
 
@@ -513,6 +517,25 @@ static void matrices(char **argv)
                     matrix(form, version, elsewhere);
 }
 
+/* In a process in which nobody has set one for a context: the first that changes a policy is seen. */
+static void with_callbacks_of_connections(char **argv)
+{
+    pid_t child = fork();
+    CHECK(child >= 0, "no process");
+    if (child == 0) {
+        const struct place place = {NOBODY_ASKED, NOT_SET, NOT_SET, NOT_SET, 0, OPTIONAL};
+        on_each_connection = 1;
+        struct listener at = listen_at(place, DEFAULT_FORM);
+        struct visit first = full_handshake(&at, OF_CA, TLS1_3_VERSION);
+        CHECK(first.seen_as == OF_CA, "nobody was asked");
+        SSL_SESSION_free(first.session);
+        matrices(argv);
+        close_listener(&at);
+        _exit(0);
+    }
+    expect_success_within(60, child, NULL);
+}
+
 int main(int argc, char **argv)
 {
     const char *preload = getenv("LD_PRELOAD"); /* valgrind uses it, too */
@@ -525,6 +548,7 @@ int main(int argc, char **argv)
     /* BoringSSL and AWS-LC call a certificate callback before they take a session. */
     with_certificate_callbacks = preloaded && !IS_BORING;
     if (with_certificate_callbacks) {
+        with_callbacks_of_connections(argv);
         /* From here on sessions say where they are from. */
         SSL_CTX *first = new_server();
         SSL_CTX_set_cert_cb(first, on_certificate, NULL);

@@ -237,7 +237,7 @@ pub unsafe fn certificate_callback(library: &'static Library, ctx: *mut SSL_CTX)
 pub unsafe fn certificate_callback_of(library: &'static Library, ssl: *mut SSL) {
     // SAFETY: the caller vouches for `ssl`.
     if unsafe { connection::served_by(library, ssl) }.is_some() {
-        library.note_certificate_callback();
+        library.note_certificate_callback_of_connection();
     }
 }
 
@@ -298,7 +298,7 @@ unsafe extern "C-unwind" fn session_is_sealed(ssl: *mut SSL, context: *mut c_voi
         let answer = seals.map_or(1, |seals| seals(ssl, argument.load(Ordering::Relaxed)));
         if let Some(attachment) = context.attachment.load(Ordering::Acquire).as_ref()
             && answer != 0
-            && late::is_to_be_heeded(attachment)
+            && late::may_change_policy(attachment)
         {
             unnoticed(attachment.library, (), || context.late.state(attachment, ssl));
         }

@@ -6,6 +6,9 @@
 //! after a reload or on another host, may ask for more. So a session says in its ticket which
 //! context made it, and under which policy its handshake ended; and another context takes it
 //! only once a full handshake for the same server name has ended under the same policy there.
+//!
+//! A callback of a connection (SSL_set_cert_cb(3)) is one that Node gives to each, and asks for
+//! nothing more in. Those count once one is seen to have changed the policy.
 
 use std::ffi::c_void;
 use std::ptr;
@@ -26,6 +29,11 @@ use crate::process::OneAtATime;
 const NAMES: usize = 1024;
 /// So far from where it belongs a name is looked for.
 const REACH: usize = 8;
+/// What certificate callbacks there are in a process, as [`Library`] keeps it: none; some of
+/// connections, which have changed no policy so far; some of contexts, or some that have.
+const NO_CALLBACK: u8 = 0;
+const OF_CONNECTIONS: u8 = 1;
+const CHANGES_POLICY: u8 = 2;
 /// What a name has whose handshakes ended under different policies.
 const SEVERAL: u64 = 0;
 /// The last bytes of a session's data for its ticket (SSL_SESSION_set1_ticket_appdata(3)), before
@@ -81,6 +89,12 @@ impl Late {
         // SAFETY: the caller vouches for `ssl`, which has the session that is sealed.
         unsafe {
             let resumed = library.api.ssl_session_reused.is_some_and(|reused| reused(ssl) == 1);
+            if !is_heeded(attachment) {
+                if resumed || !changed(attachment, ssl) {
+                    return;
+                }
+                library.note_certificate_callback();
+            }
             let policy = match resumed {
                 true => connection::handshake_so_far(library, ssl).and_then(|it| it.late),
                 false => self.learn(attachment, ssl),
@@ -130,7 +144,7 @@ impl Late {
             let statement = Statement::take(&library.originals, session);
             let handshake = connection::handshake_so_far(library, ssl);
             let is_bound = handshake.as_ref().is_none_or(|handshake| handshake.is_bound);
-            if !is_to_be_heeded(attachment) || !is_bound {
+            if !is_heeded(attachment) || !is_bound {
                 return false;
             }
             let Some(statement) = statement else { return true };
@@ -158,9 +172,30 @@ impl Late {
     }
 }
 
-/// True if a certificate callback may change the policy, and tickets are bound to that.
-pub fn is_to_be_heeded(attachment: &Attachment) -> bool {
-    attachment.library.has_certificate_callbacks() && attachment.scope.bind().verify
+/// True if tickets are bound to the policy, and there are certificate callbacks, which may change it.
+pub fn may_change_policy(attachment: &Attachment) -> bool {
+    attachment.library.certificate_callbacks() != NO_CALLBACK && attachment.scope.bind().verify
+}
+
+/// True if it is taken that they do.
+fn is_heeded(attachment: &Attachment) -> bool {
+    attachment.library.certificate_callbacks() == CHANGES_POLICY && attachment.scope.bind().verify
+}
+
+/// True if a full handshake ends under another policy than it began with.
+///
+/// # Safety
+///
+/// As for [`Late::state`].
+unsafe fn changed(attachment: &Attachment, ssl: *mut SSL) -> bool {
+    let library = attachment.library;
+    // SAFETY: passed on from the caller.
+    let (before, now) = unsafe {
+        let before = connection::handshake_so_far(library, ssl).and_then(|it| it.part);
+        (before, VerifyPolicy::of_connection(&library.api, ssl))
+    };
+    let before = before.and_then(|number| attachment.scope.of_number(number));
+    before.is_some_and(|before| before.policy() != now)
 }
 
 impl Seen {
@@ -300,13 +335,23 @@ fn digest(attachment: &Attachment, bytes: &[u8]) -> Option<u64> {
 }
 
 impl Library {
-    /// A server sets a certificate callback, for a context or a connection.
+    /// A server sets a certificate callback for a context, or one of a connection has changed the
+    /// policy.
     pub fn note_certificate_callback(&self) {
-        self.certificate_callbacks.store(true, Ordering::Relaxed);
+        self.certificate_callbacks.store(CHANGES_POLICY, Ordering::Relaxed);
     }
 
-    /// True if one was ever set.
-    fn has_certificate_callbacks(&self) -> bool {
+    /// A server sets a certificate callback for a connection.
+    pub fn note_certificate_callback_of_connection(&self) {
+        // Mostly it is known, and then nothing is written that threads share.
+        if self.certificate_callbacks() == NO_CALLBACK {
+            let (none, some) = (NO_CALLBACK, OF_CONNECTIONS);
+            let callbacks = &self.certificate_callbacks;
+            let _ = callbacks.compare_exchange(none, some, Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
+
+    fn certificate_callbacks(&self) -> u8 {
         self.certificate_callbacks.load(Ordering::Relaxed)
     }
 }

@@ -13,7 +13,7 @@
 use std::ffi::{CStr, c_char, c_int, c_long, c_uchar, c_void};
 use std::mem::MaybeUninit;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use openssl_sys::{SSL, SSL_CTX, SSL_METHOD, SSL_SESSION};
 
@@ -33,8 +33,9 @@ pub struct Library {
     pub algorithms: Algorithms,
     /// Where our state is in its objects.
     pub indices: Indices,
-    /// A server's certificate callback may change what is asked of clients ([`super::late`]).
-    pub(super) certificate_callbacks: AtomicBool,
+    /// Whether a server's certificate callback may change what is asked of clients, as
+    /// [`super::late`] has it.
+    pub(super) certificate_callbacks: AtomicU8,
     next: AtomicPtr<Library>,
 }
 
@@ -287,7 +288,7 @@ fn enlist(base: usize, api: TlsApi, originals: Originals) -> &'static Library {
         let next = AtomicPtr::new(LIBRARIES.load(Ordering::Relaxed));
         let indices = Indices::default();
         let algorithms = Algorithms::new(LibraryContext::DEFAULT);
-        let certificate_callbacks = AtomicBool::new(false);
+        let certificate_callbacks = AtomicU8::new(0);
         let library =
             Library { base, api, originals, algorithms, indices, certificate_callbacks, next };
         let library = Box::leak(Box::new(library));
