@@ -149,6 +149,8 @@ pub enum AskError {
     NotAllowed,
     /// It did not answer in time.
     Silent,
+    /// It has ended, or hung up, before it answered.
+    HungUp,
     /// It cannot be reached.
     Unreachable(io::Error),
     /// It answered with something else.
@@ -165,6 +167,10 @@ impl fmt::Display for AskError {
                 f.write_str("its agent answers its own user and root only: run this as root (sudo)")
             }
             AskError::Silent => f.write_str("its agent does not answer"),
+            AskError::HungUp => f.write_str(
+                "its agent ended before it answered: what was asked for may be done in part; ask \
+                 again when it runs",
+            ),
             AskError::Unreachable(error) => write!(f, "cannot reach its agent: {error}"),
             AskError::Unreadable(error) => {
                 write!(f, "cannot read the agent's reply; is the agent another version? ({error})")
@@ -176,6 +182,13 @@ impl fmt::Display for AskError {
 
 impl std::error::Error for AskError {}
 
+impl AskError {
+    /// An agent hangs up on whoever may not ask; on root never.
+    fn of_a_hang_up() -> Self {
+        if nix::unistd::geteuid().is_root() { AskError::HungUp } else { AskError::NotAllowed }
+    }
+}
+
 impl From<io::Error> for AskError {
     fn from(error: io::Error) -> Self {
         match error.kind() {
@@ -183,7 +196,7 @@ impl From<io::Error> for AskError {
             // It hangs up on those.
             io::ErrorKind::PermissionDenied
             | io::ErrorKind::BrokenPipe
-            | io::ErrorKind::ConnectionReset => AskError::NotAllowed,
+            | io::ErrorKind::ConnectionReset => AskError::of_a_hang_up(),
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => AskError::Silent,
             _ => AskError::Unreachable(error),
         }
@@ -216,7 +229,7 @@ fn exchange(path: &Path, question: &Question) -> Result<String, AskError> {
     let mut reply = String::new();
     BufReader::new(stream.take(LONGEST)).read_line(&mut reply)?;
     if reply.is_empty() {
-        return Err(AskError::NotAllowed);
+        return Err(AskError::of_a_hang_up());
     }
     Ok(reply)
 }

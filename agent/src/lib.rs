@@ -24,6 +24,7 @@
 //! - [`journal`]: the log
 
 pub mod control;
+mod departed;
 mod driver;
 mod export;
 pub mod figures;

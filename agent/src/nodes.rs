@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::control::{Reply, Rotated};
+use super::departed::Departed;
 use super::figures::{Peer, Record, Sharing, State, Told};
 use super::journal::Once;
 use super::mesh::about::{Settings, Theirs};
@@ -44,6 +45,8 @@ pub struct Nodes {
     rotations: Vec<oneshot::Sender<Reply>>,
     /// Revocations that somebody waits for.
     revocations: Vec<Revocation>,
+    /// Who is gone, and may have keys.
+    departed: Departed,
     /// Keys that an event has ended, and the graves that it has dug.
     revoked: usize,
     buried: Vec<KeyName>,
@@ -66,6 +69,7 @@ impl Nodes {
             said: Once::of_at_most(COMPLAINTS),
             rotations: Vec::new(),
             revocations: Vec::new(),
+            departed: Departed::default(),
             revoked: 0,
             buried: Vec::new(),
             unconfirmed: Vec::new(),
@@ -97,7 +101,7 @@ impl Nodes {
         }
         events.into_iter().for_each(|event| self.handle(event, ring));
         self.confirm_what_is_buried(ring);
-        self.answer_revocations();
+        self.answer_revocations(ring.now());
         if let Some(mesh) = &self.mesh {
             mesh.tells(settings(ring));
         }
@@ -120,14 +124,17 @@ impl Nodes {
     }
 
     /// Answers those who wait for peers that have it by now, or have been waited for.
-    fn answer_revocations(&mut self) {
+    fn answer_revocations(&mut self, now: Time) {
         if self.revocations.is_empty() {
             return;
         }
         let peers = self.mesh.as_ref().map(Mesh::peers).unwrap_or_default();
-        let over: Vec<_> =
-            self.revocations.extract_if(.., |revocation| revocation.is_over(&peers)).collect();
-        over.into_iter().for_each(|revocation| revocation.end(&peers));
+        let departed: Vec<_> = self.departed.at(now).collect();
+        let over: Vec<_> = self
+            .revocations
+            .extract_if(.., |revocation| revocation.is_over(&peers, &departed))
+            .collect();
+        over.into_iter().for_each(|revocation| revocation.end(&peers, &departed));
     }
 
     /// Servers ask for other keys.
@@ -157,6 +164,7 @@ impl Nodes {
             MeshEvent::Up(link) => {
                 tracing::debug!(peer = %link.hello.node, address = %link.address, "a peer is up");
                 self.up.insert(link.hello.node);
+                self.departed.came(link.hello.node, link.address.ip());
                 Event::Up(link.hello.node)
             }
             MeshEvent::Down(link, reason) => {
@@ -164,6 +172,8 @@ impl Nodes {
                 tracing::debug!(peer = %node, reason, "a peer is down");
                 self.up.remove(&node);
                 self.record.forget(node);
+                let (now, lives) = (ring.now(), Limits::life(&ring.policy()));
+                self.departed.left(node, link.address.ip(), now + lives, now);
                 Event::Down(node)
             }
             MeshEvent::Received { from, message, age, at } => {
@@ -187,7 +197,7 @@ impl Nodes {
             }
         };
         self.handle(event, ring);
-        self.answer_revocations();
+        self.answer_revocations(ring.now());
     }
 
     /// Asks for a new key; the answer comes when it encrypts.
@@ -221,7 +231,7 @@ impl Nodes {
         self.handle(event, ring);
         graves.extend(take(&mut self.buried));
         self.revocations.push(Revocation::new(self.revoked, graves, wait, answer));
-        self.answer_revocations();
+        self.answer_revocations(ring.now());
     }
 
     /// A line for the service manager.

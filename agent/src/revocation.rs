@@ -3,12 +3,14 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use tktrot::config::values::Written;
 use tktrot::secret::KeyName;
 use tktrot_fleet::message::NodeId;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::control::{Missing, Reach, Reply, Revoked};
+use super::departed::Host;
 use super::mesh::{PeerState, PeerStatus};
 
 /// One that somebody waits for.
@@ -19,6 +21,7 @@ pub struct Revocation {
     graves: HashSet<KeyName>,
     /// What each peer has said that it knows, of these.
     known: HashMap<NodeId, HashSet<KeyName>>,
+    wait: Duration,
     /// It is waited for no longer.
     until: Instant,
     answer: oneshot::Sender<Reply>,
@@ -32,7 +35,8 @@ impl Revocation {
         wait: Duration,
         answer: oneshot::Sender<Reply>,
     ) -> Revocation {
-        Revocation { keys, graves, known: HashMap::new(), until: Instant::now() + wait, answer }
+        let until = Instant::now() + wait;
+        Revocation { keys, graves, known: HashMap::new(), wait, until, answer }
     }
 
     /// These ended by it, too: keys that this host did not know.
@@ -51,7 +55,7 @@ impl Revocation {
     }
 
     /// The peers that have it, and those that do not.
-    fn reach(&self, peers: &[PeerStatus]) -> (Vec<String>, Vec<Missing>) {
+    fn reach(&self, peers: &[PeerStatus], departed: &[&Host]) -> (Vec<String>, Vec<Missing>) {
         let (mut told, mut missing) = (Vec::new(), Vec::new());
         let mut counted = HashSet::new();
         for peer in peers.iter().filter(|peer| peer.state != PeerState::Myself) {
@@ -60,35 +64,47 @@ impl Revocation {
             let is_another = peer.node.is_none_or(|node| counted.insert(node));
             match (is_known, is_another) {
                 (true, true) => told.push(peer.name.clone()),
-                (false, true) => missing.push(Missing { peer: peer.name.clone(), why: why(peer) }),
+                (false, true) => {
+                    missing.push(Missing { peer: peer.name.clone(), why: self.why(peer) })
+                }
                 (_, false) => {}
+            }
+        }
+        for host in departed.iter().filter(|host| !self.is_known_by(host.node)) {
+            if counted.insert(host.node) {
+                let why = "it was connected, is gone, and is not among the peers of the settings; \
+                           its servers may have the key";
+                missing.push(Missing { peer: host.address.to_string(), why: why.into() });
             }
         }
         (told, missing)
     }
 
+    /// Why a peer is not known to have it.
+    fn why(&self, peer: &PeerStatus) -> String {
+        match (peer.state, &peer.failure) {
+            (PeerState::Up, _) => {
+                let wait = Written(self.wait);
+                format!(
+                    "it is connected, and has not confirmed it within {wait}; agents of an older version do not"
+                )
+            }
+            (_, Some(failure)) => failure.what.clone(),
+            (_, None) => "it is not connected".into(),
+        }
+    }
+
     /// Whether there is an answer: all peers have it, or were waited for long enough.
-    pub fn is_over(&self, peers: &[PeerStatus]) -> bool {
-        Instant::now() >= self.until || self.reach(peers).1.is_empty()
+    pub fn is_over(&self, peers: &[PeerStatus], departed: &[&Host]) -> bool {
+        Instant::now() >= self.until || self.reach(peers, departed).1.is_empty()
     }
 
     /// Answers whoever waits.
-    pub fn end(self, peers: &[PeerStatus]) {
-        let (told, missing) = self.reach(peers);
+    pub fn end(self, peers: &[PeerStatus], departed: &[&Host]) {
+        let (told, missing) = self.reach(peers, departed);
         let reply = Reply::of(&Revoked { keys: self.keys, reach: Reach::Peers { told, missing } });
         // Who no longer waits does not want to know.
         let _ = self.answer.send(reply);
-    }
-}
-
-/// Why a peer is not known to have it.
-fn why(peer: &PeerStatus) -> String {
-    match (peer.state, &peer.failure) {
-        (PeerState::Up, _) => {
-            "it is connected and does not answer; is its agent an older version?".into()
-        }
-        (_, Some(failure)) => failure.what.clone(),
-        (_, None) => "it is not connected".into(),
     }
 }
 
@@ -141,17 +157,17 @@ mod tests {
         ];
         revocation.acknowledge(NodeId(2), &[name(1), name(9)]);
         revocation.acknowledge(NodeId(3), &[name(1), name(2)]);
-        assert!(!revocation.is_over(&peers), "one grave is not known to one peer");
+        assert!(!revocation.is_over(&peers, &[]), "one grave is not known to one peer");
         revocation.acknowledge(NodeId(2), &[name(2)]);
-        assert!(revocation.is_over(&peers));
+        assert!(revocation.is_over(&peers, &[]));
         // What a peer says that ended by it all others have to know, too.
         revocation.extend([name(3)]);
-        assert!(!revocation.is_over(&peers));
+        assert!(!revocation.is_over(&peers, &[]));
         for node in [2, 3] {
             revocation.acknowledge(NodeId(node), &[name(3)]);
         }
-        assert!(revocation.is_over(&peers));
-        revocation.end(&peers);
+        assert!(revocation.is_over(&peers, &[]));
+        revocation.end(&peers, &[]);
         let told = ["two", "three"].map(Into::into).to_vec();
         let reach = Reach::Peers { told, missing: Vec::new() };
         assert_eq!(said(answered), Revoked { keys: 2, reach });
@@ -166,22 +182,22 @@ mod tests {
             peer(None, "four", PeerState::Down),
         ];
         revocation.acknowledge(NodeId(2), &[name(1), name(2)]);
-        assert!(revocation.is_over(&peers));
-        revocation.end(&peers);
+        assert!(revocation.is_over(&peers, &[]));
+        revocation.end(&peers, &[]);
         let Revoked { reach: Reach::Peers { told, missing }, .. } = said(answered) else {
             panic!()
         };
         assert_eq!(told, ["two"]);
         let names: Vec<_> = missing.iter().map(|missing| &*missing.peer).collect();
         assert_eq!(names, ["three", "four"]);
-        assert!(missing[0].why.contains("does not answer"), "{missing:?}");
+        assert!(missing[0].why.contains("has not confirmed"), "{missing:?}");
     }
 
     #[test]
     fn without_peers_nobody_is_waited_for() {
         let (revocation, answered) = revocation(3600);
-        assert!(revocation.is_over(&[]));
-        revocation.end(&[]);
+        assert!(revocation.is_over(&[], &[]));
+        revocation.end(&[], &[]);
         let reach = Reach::Peers { told: Vec::new(), missing: Vec::new() };
         assert_eq!(said(answered).reach, reach);
     }

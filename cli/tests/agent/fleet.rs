@@ -204,6 +204,31 @@ fn who_could_not_be_told_is_named_and_told_first_of_all() -> Result<()> {
     Ok(())
 }
 
+/// It has the keys, though the settings here do not know of it.
+#[test]
+fn who_called_and_is_gone_is_named_too() -> Result<()> {
+    let mut secrets = Vec::new();
+    let mut agents = fleet(3, &mut secrets)?;
+    let text = std::fs::read_to_string(agents[0].settings())?;
+    let without = text.replace(&format!(", \"{}\"", agents[2].listens()?), "");
+    assert_ne!(without, text);
+    std::fs::write(agents[0].settings(), without)?;
+    agents.iter_mut().try_for_each(Agent::start)?;
+    let key = agree(&agents)?[0].to_hex();
+    agents[2].kill()?;
+    let revoke = ["revoke", "--fleet", "--yes", "--key", &key, "--wait", "1s"];
+    let said = agents[0].tktrot(&revoke)?;
+    assert_eq!(said.status, Some(1), "{said:?}");
+    assert!(said.stdout.contains("ended 1 key and told 1 peer"), "{said:?}");
+    assert!(said.stderr.contains("127.0.0.1 has not confirmed it (it was connected"), "{said:?}");
+    // It is told when it calls again.
+    agents[2].start()?;
+    let said = agents[0].tktrot(&[&revoke[..6], &["30s"]].concat())?;
+    assert_eq!(said.status, Some(0), "{said:?}");
+    assert!(said.stdout.contains("told 2 peers"), "{said:?}");
+    Ok(())
+}
+
 /// `tktrot revoke` acts on the ring, not on its agent.
 #[test]
 fn what_is_revoked_past_its_agent_ends_on_the_other_hosts_too() -> Result<()> {

@@ -10,6 +10,7 @@ use tktrot::secret::KeyName;
 
 use super::event::{Action, Note};
 use super::held::ToldBy;
+use super::limits::LONGEST;
 use super::{Node, REVOKING, offer, send};
 use crate::message::{Facts, Grave, Message, NodeId, Offer, Refusal, Tombstone};
 
@@ -64,8 +65,8 @@ impl<S> Node<S> {
                 }
             }
             Message::Revoked { keys, all } => self.hear_revoked(from, keys, all, age, now, actions),
-            // It is for whoever waits for the peers of a revocation.
-            Message::Buried(_) => {}
+            // Beside that, it is for whoever waits for the peers of a revocation.
+            Message::Buried(_) => drop(self.has_ended_all.insert(from)),
             Message::Pull => self.tell_everything(from, now, actions),
             Message::Leaving => {
                 self.peers.leaves(from);
@@ -130,7 +131,7 @@ impl<S> Node<S> {
                     if times.decrypt_until < offer.left.times(now, age).decrypt_until {
                         actions.push(Action::Note(Note::Cut(from, name, times.decrypt_until)));
                     }
-                    self.expect(&offer, times, ToldBy::Maker);
+                    self.expect(&offer, times, ToldBy::Maker, age, now);
                     keys.push((offer, times));
                 }
                 Err(why) => refused.push((name, why, until)),
@@ -159,7 +160,7 @@ impl<S> Node<S> {
                 continue;
             }
             if let Ok(times) = self.judge(&offer, ToldBy::Other, age, now) {
-                self.expect(&offer, times, ToldBy::Other);
+                self.expect(&offer, times, ToldBy::Other, age, now);
                 keys.push((offer, times));
             }
         }
@@ -199,9 +200,17 @@ impl<S> Node<S> {
     }
 
     /// Counts a key from the moment on at which the ring is asked to take it.
-    fn expect(&mut self, offer: &Offer<S>, times: KeyTimes, told_by: ToldBy) {
+    fn expect(
+        &mut self,
+        offer: &Offer<S>,
+        times: KeyTimes,
+        told_by: ToldBy,
+        age: Duration,
+        now: Time,
+    ) {
+        let copies_end = offer.left.times(now, age).decrypt_until.min(now + LONGEST);
         let (name, origin, plain) = (offer.name, offer.origin, offer.plain);
-        self.held.insert(Facts { name, origin, times, plain }, told_by);
+        self.held.insert(Facts { name, origin, times, plain }, told_by, copies_end);
     }
 
     pub(super) fn took(
@@ -214,7 +223,7 @@ impl<S> Node<S> {
         // Only what its maker told has to be answered for.
         let mut answers = Vec::new();
         for (name, why) in refused {
-            if let Some((facts, ToldBy::Maker)) = self.held.remove(&name) {
+            if let Some((facts, ToldBy::Maker, _)) = self.held.remove(&name) {
                 answers.push((name, why, facts.times.decrypt_until));
             }
         }
@@ -284,7 +293,8 @@ impl<S> Node<S> {
         // What is gone here beside what the peer named: its maker has to know.
         let all = heard_from.is_none();
         if all {
-            self.revoking_until = now + REVOKING;
+            (self.revoking_until, self.revoking_all_until) = (now + REVOKING, now + REVOKING);
+            self.has_ended_all.clear();
         }
         if all || !revoked.is_empty() {
             self.tell_all(|| Message::Revoked { keys: revoked.clone(), all }, actions);
@@ -302,7 +312,7 @@ impl<S> Node<S> {
     ) {
         let names: Vec<_> = keys.iter().map(|key| key.name).collect();
         let burials = keys.into_iter().map(|Tombstone { name, left }| {
-            let until = now + left.saturating_sub(age).min(self.limits.longest);
+            let until = now + left.saturating_sub(age).min(LONGEST);
             self.bury(&name, Some(until), now)
         });
         let burials: Vec<_> = burials.collect();
@@ -382,7 +392,7 @@ impl<S> Node<S> {
         // A copy lives longer if its host has not heard that the key began early, as a host that
         // was away then. A key begins so much earlier at most as it is announced ahead.
         let ahead = self.policy.rotate_every + self.policy.lead;
-        let until = end.map(|end| end + ahead).max(until).unwrap_or(now);
+        let until = end.map(|end| end + ahead).max(until).unwrap_or(now).min(now + LONGEST);
         let is_here = end.is_some();
         let is_news = until > now && self.ended.revoke(*name, until);
         // What is here the ring still has, whatever is known of it.
@@ -391,12 +401,11 @@ impl<S> Node<S> {
         Burial { is_here, grave }
     }
 
-    /// When the key would have ended, if it was here.
+    /// When the last copy of the key would have ended anywhere, if it was here.
     fn take_out(&mut self, name: &KeyName) -> Option<Time> {
         let own = self.own.iter().position(|key| key.facts.name == *name);
-        let own = own.map(|place| self.own.remove(place).facts);
-        let facts = own.or_else(|| self.held.remove(name).map(|(facts, _)| facts));
-        facts.map(|facts| facts.times.decrypt_until)
+        let own = own.map(|place| self.own.remove(place).facts.times.decrypt_until);
+        own.or_else(|| self.held.remove(name).map(|(_, _, copies_end)| copies_end))
     }
 }
 

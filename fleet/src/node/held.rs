@@ -29,6 +29,8 @@ struct Entry {
     times: KeyTimes,
     plain: bool,
     told_by: ToldBy,
+    /// The end of a copy that nobody cut short, as settings of other hosts may leave it.
+    copies_end: Time,
 }
 
 impl Entry {
@@ -99,11 +101,13 @@ impl Held {
     }
 
     /// A key that the ring has, or is being given.
-    pub fn insert(&mut self, facts: Facts, told_by: ToldBy) {
+    pub fn insert(&mut self, facts: Facts, told_by: ToldBy, copies_end: Time) {
         let Facts { name, origin, times, plain } = facts;
         self.ends.push(Reverse((times.decrypt_until, name.0)));
         self.count(origin, told_by, 1);
-        if let Some(before) = self.keys.insert(name, Entry { origin, times, plain, told_by }) {
+        if let Some(before) =
+            self.keys.insert(name, Entry { origin, times, plain, told_by, copies_end })
+        {
             self.count(before.origin, before.told_by, -1);
         }
     }
@@ -123,11 +127,12 @@ impl Held {
         }
     }
 
-    /// Takes out a key; tells what it was, and who told of it.
-    pub fn remove(&mut self, name: &KeyName) -> Option<(Facts, ToldBy)> {
+    /// Takes out a key; tells what it was, who told of it, and when its last copy ends.
+    pub fn remove(&mut self, name: &KeyName) -> Option<(Facts, ToldBy, Time)> {
         let key = self.keys.remove(name)?;
         self.count(key.origin, key.told_by, -1);
-        Some((key.facts(*name), key.told_by))
+        let copies_end = key.copies_end.max(key.times.decrypt_until);
+        Some((key.facts(*name), key.told_by, copies_end))
     }
 
     /// Who told of a key.

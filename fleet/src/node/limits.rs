@@ -41,7 +41,7 @@ pub struct Room {
 /// Settings of other hosts are longer than those of this one by this factor at most.
 const LONGER: u32 = 100;
 /// No key lives longer anywhere: two rotations of a day, a lead of half a day, a lifetime of seven.
-const LONGEST: Duration = Duration::from_secs(10 * 24 * 3600);
+pub(super) const LONGEST: Duration = Duration::from_secs(10 * 24 * 3600);
 /// A node makes no more keys at once.
 const AT_ONCE: usize = 4;
 
@@ -51,10 +51,14 @@ impl Limits {
     /// See [`Limits::LEAD_MIN`].
     pub const LEAD_MAX: Duration = Duration::from_secs(5);
 
+    /// How long a key lives that is made with this policy, at most.
+    pub fn life(policy: &Policy) -> Duration {
+        policy.rotate_every.saturating_mul(2).saturating_add(policy.lead + policy.lifetime)
+    }
+
     /// The longest that a key of a peer lives on a host that itself makes keys with this policy.
     pub fn longest(policy: &Policy) -> Duration {
-        let own =
-            policy.rotate_every.saturating_mul(2).saturating_add(policy.lead + policy.lifetime);
+        let own = Self::life(policy);
         own.saturating_mul(LONGER).min(LONGEST).max(own.saturating_mul(2))
     }
 

@@ -19,7 +19,7 @@ mod peers;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::marker::PhantomData;
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ use crate::message::{Facts, Left, Message, NodeId, Offer};
 use ended::Ended;
 use event::{Action, DropReason, Event, Note};
 use held::{Held, ToldBy};
-use limits::Limits;
+use limits::{LONGEST, Limits};
 use own::{Line, LineStep, Owed, Own};
 use peers::Peers;
 
@@ -58,6 +58,9 @@ pub struct Node<S> {
     rotation_asked: bool,
     /// A revocation on this host goes on until then: see [`REVOKING`].
     revoking_until: Time,
+    /// One of all keys does: who comes meanwhile and has not said that it knows, is to end all it has.
+    revoking_all_until: Time,
+    has_ended_all: HashSet<NodeId>,
     /// [`Action::Make`] is under way.
     making: bool,
     /// Not before, after a failure.
@@ -82,6 +85,8 @@ impl<S> Node<S> {
             started: false,
             rotation_asked: false,
             revoking_until: Time(0),
+            revoking_all_until: Time(0),
+            has_ended_all: HashSet::new(),
             making: false,
             make_at: Time(0),
             active: None,
@@ -305,7 +310,8 @@ impl<S> Node<S> {
             // Whatever brought it back, it knows of no graves.
             Some(grave) => actions.push(Action::Bury(vec![grave])),
             None if facts.origin == self.id => self.announce(facts, now, actions),
-            None => self.held.insert(facts, ToldBy::Other),
+            // It may have been cut short here, and live on elsewhere.
+            None => self.held.insert(facts, ToldBy::Other, now + LONGEST),
         }
     }
 
@@ -331,8 +337,9 @@ impl<S> Node<S> {
         self.down(peer, now);
         self.peers.insert(peer);
         let revoked = self.ended.tombstones(now);
-        if !revoked.is_empty() {
-            actions.push(send(peer, Message::Revoked { keys: revoked, all: false }));
+        let all = now < self.revoking_all_until && !self.has_ended_all.contains(&peer);
+        if all || !revoked.is_empty() {
+            actions.push(send(peer, Message::Revoked { keys: revoked, all }));
         }
         let mut keys = Vec::new();
         for key in &mut self.own {

@@ -244,3 +244,49 @@ fn who_hears_of_a_key_that_it_does_not_hold_passes_it_on_too() {
     host.hears(EVE, Message::Revoked { keys, all: false });
     assert_eq!(host.sent, [(EVE, Message::Buried(vec![name(900)]))], "once");
 }
+
+/// It may have made keys of its own, of which nobody here knows.
+#[test]
+fn who_comes_while_all_keys_are_revoked_ends_all_that_it_has() {
+    let mut host = with_bob_and_a_key_of_his();
+    host.handle(Event::Down(EVE));
+    host.handle(Event::RevokeAll);
+    let comes = |host: &mut Host, peer| {
+        host.handle(Event::Down(peer));
+        host.sent.clear();
+        host.handle(Event::Up(peer));
+        let is_all = |said: &Message<()>| matches!(said, Message::Revoked { all: true, .. });
+        host.has_sent(peer, is_all)
+    };
+    assert!(comes(&mut host, EVE) && comes(&mut host, BOB));
+    // Once it has said so, what it makes is none of what was to end.
+    for peer in [BOB, EVE] {
+        host.hears(peer, Message::Buried(vec![name(500)]));
+    }
+    assert!(!comes(&mut host, EVE) && !comes(&mut host, BOB));
+    let other = NodeId(77);
+    assert!(comes(&mut host, other));
+    host.pass(secs(600.0));
+    assert!(!comes(&mut host, other), "nobody waits for it any more");
+}
+
+#[test]
+fn a_grave_lasts_as_long_as_a_copy_that_nobody_cut_short() {
+    let mut host = with_bob_and_a_key_of_his();
+    let long = 2 * host.node.limits.longest;
+    host.hears(BOB, Message::Keys(vec![offer(501, BOB, long)]));
+    assert!(host.ring[&name(501)].times.decrypt_until < host.now + long);
+    host.sent.clear();
+    host.handle(Event::Revoke(vec![name(501)]));
+    assert!(tombstones(&host, EVE)[0].left >= long);
+    // Whoever hears of it keeps it for as long, though its own keys are short.
+    host.hears(
+        BOB,
+        Message::Revoked { keys: vec![Tombstone { name: name(9), left: long }], all: false },
+    );
+    host.handle(Event::Down(EVE));
+    host.sent.clear();
+    host.handle(Event::Up(EVE));
+    let told = tombstones(&host, EVE);
+    assert!(told.iter().any(|told| told.name == name(9) && told.left == long), "{told:?}");
+}
