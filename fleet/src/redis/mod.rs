@@ -274,7 +274,9 @@ impl RedisNode {
             RedisEvent::Rotate => self.rotation = Some(Rotation::Asked),
             RedisEvent::Revoke(names) => {
                 let ended = self.revoke(&names, now, &mut erased);
-                actions.push(RedisAction::Note(RedisNote::Revoked(ended)));
+                if ended > 0 {
+                    actions.push(RedisAction::Note(RedisNote::Revoked(ended)));
+                }
             }
             RedisEvent::RevokeAll => self.revoke_all(now, &mut actions, &mut erased),
         }
