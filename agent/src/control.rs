@@ -46,7 +46,8 @@ pub enum Question {
     /// End keys in the whole fleet: [`Revoked`].
     Revoke {
         keys: Which,
-        /// For so many milliseconds peers are waited for that have not said that they have it.
+        /// For so many milliseconds peers, or Redis, are waited for that have not said that they
+        /// have it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         wait: Option<u64>,
     },
@@ -100,9 +101,18 @@ pub enum Reach {
     },
     /// Whoever shares through a Redis: which hosts those are nobody knows.
     Redis {
-        /// Where it is; none while it cannot be reached, and then it is told later.
+        /// Where it is, while it can be asked.
         address: Option<String>,
+        /// Why it is not known to have it; none if it has said that it does. Otherwise it is told
+        /// when it can be.
+        #[serde(default = "older")]
+        missing: Option<String>,
     },
+}
+
+/// An agent that says neither.
+fn older() -> Option<String> {
+    Some("its agent is an older version, which does not say".into())
 }
 
 /// A peer that is not known to know of a revocation.
@@ -114,7 +124,7 @@ pub struct Missing {
     pub why: String,
 }
 
-/// The longest that peers are waited for.
+/// The longest that peers, or Redis, are waited for.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(600);
 
 /// What an agent answers.

@@ -135,8 +135,8 @@ impl Fleet {
         }
     }
 
-    /// Ends these keys, or all, in the whole fleet; the answer comes when every peer has said that
-    /// it has, or was waited for.
+    /// Ends these keys, or all, in the whole fleet; the answer comes when every peer, or Redis, has
+    /// said that it has it, or was waited for.
     pub fn revoke(
         &mut self,
         names: Option<Vec<KeyName>>,
@@ -146,10 +146,7 @@ impl Fleet {
     ) {
         match self {
             Fleet::Nodes(nodes) => nodes.revoke(names, wait, answer, ring),
-            Fleet::Redis(redis) => {
-                // Who no longer waits does not want to know.
-                let _ = answer.send(redis.revoke(names, ring));
-            }
+            Fleet::Redis(redis) => redis.revoke(names, wait, answer, ring),
         }
     }
 

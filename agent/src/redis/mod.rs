@@ -4,10 +4,12 @@
 //! its actions are done to the ring and told to Redis, and whoever asked for something is answered.
 //!
 //! - [`client`]: the connection, kept up, with a Redis that does not write keys to disk
+//! - [`revocation`]: a revocation that somebody waits for
 //! - [`script`]: what is asked of it
 //! - [`target`]: where Redis is: an address, or Sentinels that know it
 
 mod client;
+mod revocation;
 mod script;
 mod target;
 #[cfg(test)]
@@ -28,15 +30,16 @@ use tktrot_fleet::redis::RedisNode;
 use tktrot_fleet::redis::Settings;
 use tktrot_fleet::redis::clock::RedisTime;
 use tktrot_fleet::redis::event::{Look, Memory, RedisAction, RedisEvent, RedisNote};
-use tktrot_fleet::redis::stored::{Grave, Slot, Stored, Terms};
+use tktrot_fleet::redis::stored::{Grave, Revoked as What, Slot, Stored, Terms};
 use tktrot_fleet::wrap::Wrapping;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::control::{Reach, Reply, Revoked, Rotated};
+use crate::control::{Reply, Rotated};
 use crate::figures::{self, Sharing, Told};
 use crate::ring::{Act, Arrival, Change, HostRing, Secrets};
 use crate::secrets;
 use client::{ClientEvent, Options, RedisClient, Request};
+use revocation::Revocation;
 use script::{Burial, Found, Names, Parcel};
 use target::Target;
 
@@ -81,6 +84,8 @@ pub struct ThroughRedis {
     trouble: Option<String>,
     /// Who asked for a rotation that is not decided yet.
     rotations: Vec<oneshot::Sender<Reply>>,
+    /// What was revoked and Redis may not have.
+    revocations: Vec<Revocation>,
     revoked: usize,
     refused: u64,
     synced_at: Option<Time>,
@@ -118,6 +123,7 @@ impl ThroughRedis {
             address: None,
             trouble: None,
             rotations: Vec::new(),
+            revocations: Vec::new(),
             revoked: 0,
             refused: 0,
             synced_at: None,
@@ -134,6 +140,7 @@ impl ThroughRedis {
     /// The deadline has come, or may have.
     pub fn tick(&mut self, ring: &HostRing) {
         self.handle(RedisEvent::Tick, ring);
+        self.answer_revocations();
     }
 
     /// What others changed in the ring.
@@ -195,14 +202,14 @@ impl ThroughRedis {
                 if self.address.is_some() || self.trouble.as_ref() != Some(&why) {
                     tracing::warn!(why, "cannot use Redis");
                 }
-                (self.address, self.trouble) = (None, Some(why));
+                self.fail(why);
                 RedisEvent::Down
             }
             ClientEvent::Refused(why) => {
                 if self.trouble.as_ref() != Some(&why) {
                     tracing::error!("Redis is not used: {why}");
                 }
-                (self.address, self.trouble) = (None, Some(why));
+                self.fail(why);
                 RedisEvent::Down
             }
             ClientEvent::Polled(reading, mark) => RedisEvent::Polled(reading, mark),
@@ -220,6 +227,12 @@ impl ThroughRedis {
             ClientEvent::Heard => RedisEvent::Heard,
         };
         self.handle(event, ring);
+        self.answer_revocations();
+    }
+
+    fn fail(&mut self, why: String) {
+        self.revocations.iter_mut().for_each(|revocation| revocation.fail(&why));
+        (self.address, self.trouble) = (None, Some(why));
     }
 
     /// Asks for a new key, which is to encrypt in the whole fleet; the answer comes when the fleet has
@@ -237,16 +250,31 @@ impl ThroughRedis {
         self.handle(RedisEvent::Rotate, ring);
     }
 
-    /// Ends these keys, or all, here at once, and elsewhere as soon as Redis tells.
-    pub fn revoke(&mut self, names: Option<Vec<KeyName>>, ring: &HostRing) -> Reply {
-        let event = match names {
-            Some(names) => RedisEvent::Revoke(names),
-            None => RedisEvent::RevokeAll,
-        };
+    /// Ends these keys, or all, here at once, and elsewhere as soon as Redis tells; the answer comes
+    /// when Redis has it, or was waited for.
+    pub fn revoke(
+        &mut self,
+        names: Option<Vec<KeyName>>,
+        wait: Duration,
+        answer: oneshot::Sender<Reply>,
+        ring: &HostRing,
+    ) {
+        // What somebody on this host has ended does not end once more.
+        self.look(ring);
+        let of_names = names.iter().flatten().map(|name| What::Key(*name)).collect();
+        let is_of_all = names.is_none();
         self.revoked = 0;
-        self.handle(event, ring);
-        let reach = Reach::Redis { address: self.address.clone() };
-        Reply::of(&Revoked { keys: self.revoked, reach })
+        self.handle(names.map_or(RedisEvent::RevokeAll, RedisEvent::Revoke), ring);
+        let what = if is_of_all { vec![What::All(self.node.epoch())] } else { of_names };
+        let trouble = self.trouble.as_ref();
+        self.revocations.push(Revocation::new(self.revoked, what, wait, trouble, answer));
+        self.answer_revocations();
+    }
+
+    fn answer_revocations(&mut self) {
+        for revocation in self.revocations.extract_if(.., |one| one.is_over(&self.node)) {
+            revocation.end(&self.node, self.address.clone());
+        }
     }
 
     /// A line for the service manager.

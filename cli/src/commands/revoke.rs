@@ -26,11 +26,12 @@ pub struct Arguments {
     which: Which,
 
     /// Revokes on every host of the fleet, through the ring's agent, and waits until all have
-    /// confirmed it. Exits with 1 while one has not: give the same command again to ask again.
+    /// confirmed it, or Redis has. Exits with 1 while one has not: give the same command again to ask
+    /// again.
     #[arg(long)]
     fleet: bool,
 
-    /// How long hosts are waited for.
+    /// How long hosts, or Redis, are waited for.
     #[arg(
         long,
         value_name = "DURATION",
@@ -195,20 +196,26 @@ fn revoke_everywhere(
             });
             if missing.is_empty() { Severity::Fine } else { Severity::Doubtful }
         }
-        Reach::Redis { address: Some(address) } => {
+        Reach::Redis { address, missing } => {
+            let here = match (revoked.keys, which.all) {
+                (0, false) => "the key was revoked here before".into(),
+                _ => format!("ended {ended} here"),
+            };
+            if let Some(why) = missing {
+                outln!("{path}: {here}");
+                errln!(
+                    "{path}: Redis is not known to have it ({why}): the other hosts may open their \
+                     tickets until it does. This host's agent passes it on when Redis stores again, \
+                     as long as the ring is there"
+                );
+                return Ok(Severity::Doubtful);
+            }
+            let address = address.map(|address| format!(" at {address}")).unwrap_or_default();
             outln!(
-                "{path}: ended {ended} here, and passed it on to Redis at {address}; the other hosts \
-                 end them when they hear of it from there, which this host cannot confirm"
+                "{path}: {here}, and Redis{address} has it; the other hosts end their copies when \
+                 they hear of it from there, which this host cannot confirm"
             );
             Severity::Fine
-        }
-        Reach::Redis { address: None } => {
-            outln!("{path}: ended {ended} here");
-            errln!(
-                "{path}: Redis cannot be reached: the other hosts may open their tickets until it \
-                 can, and is told"
-            );
-            Severity::Doubtful
         }
     })
 }

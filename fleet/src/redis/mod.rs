@@ -51,7 +51,7 @@ use clock::{ClockReading, Doubt, RedisTime, Trust};
 use event::{Mark, Memory, RedisAction, RedisEvent, RedisNote};
 use keys::{HeldKey, Replacement};
 use revoked::Graves;
-use stored::{Flaw, Slot, Terms, Turn, start_of};
+use stored::{Flaw, Revoked, Slot, Terms, Turn, start_of};
 
 /// A key that was made so much later than now, by Redis' clock, was made by another clock.
 const FUTURE: Duration = Duration::from_secs(3);
@@ -206,6 +206,20 @@ impl RedisNode {
         self.trust.doubt()
     }
 
+    /// How often all keys of the fleet were revoked, as far as this node knows.
+    pub fn epoch(&self) -> u64 {
+        self.graves.epoch()
+    }
+
+    /// True if Redis had the record of this at the last look, and there was one since it was
+    /// revoked here.
+    pub fn is_told(&self, what: &Revoked) -> bool {
+        match what {
+            Revoked::Key(name) => self.graves.is_told(name),
+            Revoked::All(epoch) => self.graves.is_epoch_told(*epoch),
+        }
+    }
+
     /// True if a key encrypts at `now`.
     pub fn has_active(&self, now: Time) -> bool {
         self.keys.iter().any(|key| key.times.state(now) == KeyState::Active)
@@ -259,8 +273,10 @@ impl RedisNode {
             RedisEvent::Policy(policy) => self.adapt(policy),
             RedisEvent::Rotate => self.rotation = Some(Rotation::Asked),
             RedisEvent::Revoke(names) => {
-                self.revoke(&names, now, &mut erased);
-                actions.push(RedisAction::Note(RedisNote::Revoked(names.len())));
+                let ended = self.revoke(&names, now, &mut erased);
+                if ended > 0 {
+                    actions.push(RedisAction::Note(RedisNote::Revoked(ended)));
+                }
             }
             RedisEvent::RevokeAll => self.revoke_all(now, &mut actions, &mut erased),
         }
@@ -349,12 +365,15 @@ impl RedisNode {
         self.policy = policy;
     }
 
-    fn revoke(&mut self, names: &[KeyName], now: Time, erased: &mut Vec<KeyName>) {
+    /// How many of them were not revoked before.
+    fn revoke(&mut self, names: &[KeyName], now: Time, erased: &mut Vec<KeyName>) -> usize {
+        let mut ended = 0;
         for name in names {
-            self.graves.dig(*name, now + self.longest_of_any());
+            ended += usize::from(self.graves.dig(*name, now + self.longest_of_any()));
             self.remove(|key| key.name == *name, erased);
         }
         self.write_at = now;
+        ended
     }
 
     fn revoke_all<S>(
@@ -368,8 +387,8 @@ impl RedisNode {
         names.sort_by_key(|name| name.0);
         names.dedup();
         self.graves.advance(self.graves.epoch() + 1);
-        self.revoke(&names, now, erased);
-        actions.push(RedisAction::Note(RedisNote::Revoked(names.len())));
+        let ended = self.revoke(&names, now, erased);
+        actions.push(RedisAction::Note(RedisNote::Revoked(ended)));
     }
 
     fn remove(&mut self, which: impl Fn(&HeldKey) -> bool, erased: &mut Vec<KeyName>) {

@@ -58,13 +58,16 @@ impl Graves {
     pub fn advance(&mut self, epoch: u64) -> bool {
         let is_later = epoch > self.epoch;
         self.epoch = self.epoch.max(epoch);
+        self.epoch_is_told &= !is_later;
         is_later
     }
 
-    /// Somebody on this host revokes a key for the whole fleet.
-    pub fn dig(&mut self, name: KeyName, until: Time) {
-        self.recall(name, until);
+    /// Somebody on this host revokes a key for the whole fleet. True if that is news. Redis is told
+    /// in any case: whether it still has what it had is what is asked.
+    pub fn dig(&mut self, name: KeyName, until: Time) -> bool {
+        self.told.remove(&name);
         self.news.push((name, until));
+        self.recall(name, until)
     }
 
     /// The ring remembers it. True if that is news.
@@ -115,6 +118,11 @@ impl Graves {
     /// True if Redis says itself that this key was revoked.
     pub fn is_told(&self, name: &KeyName) -> bool {
         self.told.contains(name)
+    }
+
+    /// True if Redis says itself that every key of an epoch before this one was revoked.
+    pub fn is_epoch_told(&self, epoch: u64) -> bool {
+        self.epoch_is_told && self.epoch >= epoch
     }
 
     /// Nothing is known any more about what Redis has.

@@ -3,6 +3,7 @@
 mod outages;
 mod refusals;
 mod replayed;
+mod revocations;
 mod sharing;
 
 use std::fs::{self, Permissions};
@@ -134,8 +135,10 @@ impl Host {
     }
 
     /// Ends keys, or all, in the whole fleet.
-    fn revoke(&mut self, names: Option<Vec<KeyName>>) {
-        assert!(matches!(self.redis.revoke(names, &self.ring), Reply::Answer(_)));
+    fn revoke(&mut self, names: Option<Vec<KeyName>>, wait: Duration) -> oneshot::Receiver<Reply> {
+        let (answer, answered) = oneshot::channel();
+        self.redis.revoke(names, wait, answer, &self.ring);
+        answered
     }
 
     fn notes(&self) -> &[RedisNote] {

@@ -50,7 +50,7 @@ fn revoked_keys_stay_dead_when_agents_start_anew_and_old_values_are_put_back() {
         let mut hosts = vec![Host::new(&settings), Host::new(&settings)];
         let one = agreement(&mut hosts).await;
         redis.ask(&["EVAL", RECORD, "0"]).unwrap();
-        hosts[0].revoke(Some(vec![one]));
+        hosts[0].revoke(Some(vec![one]), Duration::ZERO);
         until(&mut hosts, "both to heed it", |hosts| !hosts.iter().any(|host| host.has(one))).await;
 
         for all in [false, true] {
@@ -60,7 +60,7 @@ fn revoked_keys_stay_dead_when_agents_start_anew_and_old_values_are_put_back() {
                 redis.ask(&["EVAL", RECORD, "0"]).unwrap();
                 let names = |host: &Host| host.view.keys().iter().map(|key| key.name).collect();
                 revoked.append(&mut names(&hosts[0]));
-                hosts[1].revoke(None);
+                hosts[1].revoke(None, Duration::ZERO);
                 let gone = |host: &Host| !revoked.iter().any(|name| host.has(*name));
                 until(&mut hosts, "both to heed it", |hosts| hosts.iter().all(gone)).await;
             }

@@ -97,7 +97,7 @@ fn a_revocation_reaches_all_and_one_that_was_away_before_it_is_ready() {
         assert!(away.has(revoked));
         let (place, _dir) = away.die();
 
-        hosts[0].revoke(None);
+        hosts[0].revoke(None, Duration::ZERO);
         assert!(!hosts[0].has(revoked) && hosts[0].encrypting().is_some(), "here at once");
         until(&mut hosts, "the other host to heed it", |hosts| !hosts[1].has(revoked)).await;
         assert!(hosts[1].encrypting().is_some());
@@ -109,7 +109,7 @@ fn a_revocation_reaches_all_and_one_that_was_away_before_it_is_ready() {
         assert_ne!(new, revoked);
 
         // One key by its name; and Redis may forget everything.
-        hosts[1].revoke(Some(vec![new]));
+        hosts[1].revoke(Some(vec![new]), Duration::ZERO);
         until(&mut hosts, "all to heed it", |hosts| !hosts.iter().any(|host| host.has(new))).await;
         redis.ask(&["FLUSHALL"]).unwrap();
         rotations_without(&mut hosts, &[revoked, new]).await;
