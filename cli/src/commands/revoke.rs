@@ -140,8 +140,8 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
         revoke(&keyring, &target.name(), which)?;
         if !target.is_removed() && keyring.is_governed() {
             errln!(
-                "{}: an agent governs this ring, and ends them on the hosts that share its keys, \
-                 too; --fleet waits until it has",
+                "{}: an agent governs this ring, and passes it on to the hosts that share its keys, \
+                 at once or when it runs again; --fleet waits until it has",
                 path.display()
             );
         }

@@ -238,7 +238,7 @@ fn what_is_revoked_past_its_agent_ends_on_the_other_hosts_too() -> Result<()> {
     let key = agree(&agents)?[0];
     let said = agents[0].tktrot(&["revoke", "--yes", "--key", &key.to_hex()])?;
     assert_eq!(said.status, Some(0), "{said:?}");
-    assert!(said.stderr.contains("ends them on the hosts that share its keys, too"), "{said:?}");
+    assert!(said.stderr.contains("passes it on to the hosts that share its keys"), "{said:?}");
     wait::until(PATIENCE, "the key to end on the other host", || {
         names(&agents[1]).is_ok_and(|names| !names.contains(&key)).then_some(())
     })?;
