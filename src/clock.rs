@@ -76,7 +76,7 @@ impl BootClock {
 
 /// Nanoseconds, as `CLOCK_BOOTTIME` of this process' time namespace shows them;
 /// `None` where it is unknown (before Linux 2.6.39).
-fn namespace_time() -> Option<u64> {
+pub fn namespace_time() -> Option<u64> {
     let mut ts = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `ts` is a valid timespec for the call to fill.
     let rc = unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut ts) };

@@ -22,7 +22,7 @@ use super::connection;
 use super::resolve::{Library, Originals};
 use super::sni::ServerName;
 use super::verification::VerifyPolicy;
-use crate::clock::{BootClock, Clock};
+use crate::clock;
 use crate::process::OneAtATime;
 
 /// How many server names a context knows the policy of. Of others it takes only sessions of its own.
@@ -75,7 +75,9 @@ struct Statement {
 impl Late {
     /// For a context that was made just now, at that address.
     pub fn of_new_context(address: usize) -> Self {
-        let identity = Identity { made: BootClock.now().0, process: std::process::id(), address };
+        // Clients have contexts, too: nothing is opened for them, as the machine's own time takes.
+        let made = clock::namespace_time().unwrap_or(0);
+        let identity = Identity { made, process: std::process::id(), address };
         Late { identity, seen: OnceBox::new() }
     }
 
