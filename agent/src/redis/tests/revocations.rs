@@ -72,9 +72,9 @@ fn while_redis(fails: impl Fn(&Redis), is_well: impl Fn(&Redis), reason: &str) {
         until(&mut hosts, "another key", |hosts| hosts[0].turn().is_some()).await;
 
         fails(&redis);
-        let (keys, missing) = revoke(&mut hosts, Some(vec![key]), SHORT).await;
+        // Its record is there, whether Redis can be asked now or not.
+        let (keys, _) = revoke(&mut hosts, Some(vec![key]), SHORT).await;
         assert_eq!(keys, 0, "it ended before");
-        assert!(missing.is_some(), "who has it was not asked");
         let key = hosts[0].encrypting().unwrap();
         let (keys, missing) = revoke(&mut hosts, None, SHORT).await;
         assert!(keys > 0 && missing.is_some(), "{keys} {missing:?}");
