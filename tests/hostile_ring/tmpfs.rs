@@ -2,7 +2,7 @@ use std::ffi::CString;
 use std::io;
 use std::path::Path;
 
-use testbed::RingDir;
+use testbed::{RingDir, wait};
 
 use crate::Result;
 
@@ -26,7 +26,12 @@ impl Tmpfs {
 
     /// From now on nobody writes here, whatever his privileges.
     pub fn make_read_only(&self) -> Result<()> {
-        Ok(mount(self.path(), libc::MS_REMOUNT | libc::MS_RDONLY, "")?)
+        // A process that another test begins has our files until it runs its program.
+        let remount = || match mount(self.path(), libc::MS_REMOUNT | libc::MS_RDONLY, "") {
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => None,
+            done => Some(done),
+        };
+        Ok(wait::until(wait::PATIENCE, "nobody to write", remount)??)
     }
 }
 
