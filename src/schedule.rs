@@ -147,10 +147,10 @@ impl Policy {
         KeyTimes { encrypt_from: from, encrypt_until, decrypt_until: encrypt_until + self.lifetime }
     }
 
-    /// When the last copy of a key with these times is over, on whatever host: one that has not heard
+    /// When the last copy of a key that ends then is over, on whatever host: one that has not heard
     /// that the key began early keeps it for as much longer as it was announced ahead.
-    pub fn last_copy(&self, times: &KeyTimes) -> Time {
-        times.decrypt_until + self.rotate_every + self.lead
+    pub fn last_copy(&self, end: Time) -> Time {
+        end + self.rotate_every + self.lead
     }
 
     /// A key fits if it has no longer to encrypt than R, and decrypts for L.

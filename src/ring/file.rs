@@ -189,8 +189,9 @@ impl Place {
     }
 
     /// Whether the header of a file is that of a ring of this version, made as this file.
-    /// Returns how many of its slots have memory, and how many graves have been in use.
-    pub(super) fn check_head(&self, file: &File) -> Result<(u32, u32), Refused> {
+    /// Returns how many of its slots have memory, and how many graves have been in use, if it has
+    /// room for graves.
+    pub(super) fn check_head(&self, file: &File) -> Result<(u32, Option<u32>), Refused> {
         let size = self.size_of(file)?;
         let head = Mapping::to_read(file.as_fd(), size_of::<Header>())
             .map_err(|error| self.failed(Task::Map, error))?;
@@ -216,19 +217,18 @@ impl Place {
         }
         // The first minor version had nothing behind the slots; a later one may have more at its
         // end.
-        let is_long_enough = size >= SIZE as u64 || size == GRAVES_AT as u64;
-        if !is_long_enough || head.size != size {
+        let has_graves = size >= SIZE as u64;
+        if !(has_graves || size == GRAVES_AT as u64) || head.size != size {
             return Err(self.refused(Reason::Size(size)));
         }
-        let most = if size < SIZE as u64 { 0 } else { MAX_GRAVES };
-        if head.graves > most {
+        if head.graves > if has_graves { MAX_GRAVES } else { 0 } {
             return Err(self.refused(Reason::Graves(head.graves)));
         }
         let here = origin_of(file).map_err(|error| self.failed(Task::Stat, error))?;
         if !head.origin.may_be(here) {
             return Err(self.refused(Reason::Copy));
         }
-        Ok((head.slots, head.graves))
+        Ok((head.slots, has_graves.then_some(head.graves)))
     }
 
     /// Takes the memory now, holes of a sparse copy included: on a full tmpfs

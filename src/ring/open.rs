@@ -172,8 +172,7 @@ impl Place {
         self.reserve(file, 0, size_of::<Header>())?;
         let (slots, graves) = self.check_head(file)?;
         self.reserve(file, 0, needed(slots))?;
-        if self.size_of(file)? >= SIZE as u64 {
-            let (from, len) = needed_for_graves(graves);
+        if let Some((from, len)) = graves.map(needed_for_graves) {
             self.reserve(file, from, len)?;
         }
         let mapping =

@@ -15,7 +15,7 @@ use super::graves::Graves;
 use super::key::Key;
 use super::layout::{
     self, BUCKETS, Block, Capacity, FIRST_SLOTS, GRAVES_AT, Grave, Header, MAX_CAPACITY,
-    MAX_GRAVES, MORE_GRAVES, MORE_SLOTS, SIZE, Slot, bytes_of,
+    MAX_GRAVES, MORE_GRAVES, MORE_SLOTS, SIZE, bytes_of,
 };
 use super::life::{Lives, Shown};
 use super::lock::{Holder, Lock};
@@ -27,9 +27,7 @@ use super::seqlock::put64;
 use super::seqlock::{Identity, Located, put32};
 use super::stats::{Blocks, Counter, Problem, Totals};
 use super::versions::Older;
-#[cfg(not(any(loom, miri)))]
-use crate::atomics::AtomicU64;
-use crate::atomics::Ordering;
+use crate::atomics::{AtomicU64, Ordering};
 use crate::clock::{Time, nanos};
 use crate::process::{self, ProcessId};
 use crate::secret::KeyName;
@@ -228,7 +226,7 @@ impl Ring {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
         let more = &self.memory.all_slots()[present as usize..wanted as usize];
-        reserve(more)?;
+        reserve(more, |slot| &slot.seq)?;
         // Release: who finds a link to one of them (Acquire) finds them counted.
         put32(&self.header().slots, wanted, Ordering::Release);
         Ok(())
@@ -246,7 +244,7 @@ impl Ring {
         // The first have memory since the ring was made.
         if used != 0 && used.is_multiple_of(MORE_GRAVES) {
             let page = &more[..MORE_GRAVES as usize];
-            if process::is_confined() || reserve_graves(page).is_err() {
+            if process::is_confined() || reserve(page, |grave| &grave.seq).is_err() {
                 return false;
             }
         }
@@ -481,29 +479,18 @@ pub(super) fn needed_for_graves(used: u32) -> (usize, usize) {
     (GRAVES_AT, graves as usize * size_of::<Grave>())
 }
 
-/// A page has more bytes than these slots: they are on one or two of them, on that of the
-/// first and that of the last.
+/// Takes memory for slots or graves, each with a word in it. A page has no fewer bytes than these:
+/// they are on one or two of them, on that of the first and that of the last.
 #[cfg(not(any(loom, miri)))]
-fn reserve(slots: &[Slot]) -> io::Result<()> {
-    const _: () = assert!(MORE_SLOTS as usize * size_of::<Slot>() <= 4096);
-    let ends = slots.first().into_iter().chain(slots.last());
-    ends.map(|slot| &slot.seq).try_for_each(touch)
+fn reserve<T>(parts: &[T], word: impl Fn(&T) -> &AtomicU64) -> io::Result<()> {
+    const _: () = assert!(MORE_SLOTS as usize * size_of::<layout::Slot>() <= 4096);
+    const _: () = assert!(MORE_GRAVES as usize * size_of::<Grave>() <= 4096);
+    let ends = parts.first().into_iter().chain(parts.last());
+    ends.map(word).try_for_each(touch)
 }
 
 #[cfg(any(loom, miri))]
-fn reserve(_: &[Slot]) -> io::Result<()> {
-    Ok(())
-}
-
-/// They are as long as a page, so they are on one or two of them.
-#[cfg(not(any(loom, miri)))]
-fn reserve_graves(graves: &[Grave]) -> io::Result<()> {
-    let ends = graves.first().into_iter().chain(graves.last());
-    ends.map(|grave| &grave.seq).try_for_each(touch)
-}
-
-#[cfg(any(loom, miri))]
-fn reserve_graves(_: &[Grave]) -> io::Result<()> {
+fn reserve<T>(_: &[T], _: impl Fn(&T) -> &AtomicU64) -> io::Result<()> {
     Ok(())
 }
 

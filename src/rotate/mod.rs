@@ -392,7 +392,7 @@ impl<C: Clock> Keyring<C> {
         self.ring.sever();
         self.align(&writer, now, &old);
         for entry in &old {
-            self.bury(&writer, &entry.name, self.policy().last_copy(&entry.times));
+            self.bury(&writer, &entry.name, self.policy().last_copy(entry.times.decrypt_until));
             writer.erase(entry.index);
         }
         let made = made.unwrap_or_else(make);

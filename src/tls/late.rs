@@ -20,6 +20,7 @@ use openssl_sys::{SSL, SSL_SESSION};
 use super::attachment::Attachment;
 use super::connection;
 use super::resolve::{Library, Originals};
+use super::scope;
 use super::sni::ServerName;
 use super::verification::VerifyPolicy;
 use crate::clock;
@@ -42,11 +43,11 @@ const MARK: [u8; 8] = *b"tktrot\0\x01";
 
 /// Which context, of all that ever were: none on this host was made at the same time by the same
 /// process at the same address. A child has those of its parent.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Identity {
     made: u64,
     process: u32,
-    address: usize,
+    address: u64,
 }
 
 /// What a context knows of the policies in which its handshakes end.
@@ -66,9 +67,7 @@ struct Seen {
 struct Statement {
     /// The ring's node: which host.
     node: u64,
-    made: u64,
-    process: u32,
-    address: u64,
+    context: Identity,
     policy: u64,
 }
 
@@ -77,7 +76,8 @@ impl Late {
     pub fn of_new_context(address: usize) -> Self {
         // Clients have contexts, too: nothing is opened for them, as the machine's own time takes.
         let made = clock::namespace_time().unwrap_or(0);
-        let identity = Identity { made, process: std::process::id(), address };
+        let (process, address) = (std::process::id(), address as u64);
+        let identity = Identity { made, process, address };
         Late { identity, seen: OnceBox::new() }
     }
 
@@ -168,9 +168,7 @@ impl Late {
     }
 
     fn statement(&self, attachment: &Attachment, policy: u64) -> Statement {
-        let Identity { made, process, address } = self.identity;
-        let node = attachment.keyring.ring().node();
-        Statement { node, made, process, address: address as u64, policy }
+        Statement { node: attachment.keyring.ring().node(), context: self.identity, policy }
     }
 }
 
@@ -239,7 +237,7 @@ impl Statement {
     const LEN: usize = 8 + 8 + 4 + 8 + 8 + MARK.len();
 
     fn encode(&self) -> Vec<u8> {
-        let Statement { node, made, process, address, policy } = self;
+        let Statement { node, context: Identity { made, process, address }, policy } = self;
         [
             &node.to_be_bytes()[..],
             &made.to_be_bytes(),
@@ -260,14 +258,13 @@ impl Statement {
         let (process, data) = data.split_first_chunk()?;
         let (address, data) = data.split_first_chunk()?;
         let (policy, _) = data.split_first_chunk()?;
-        let statement = Statement {
-            node: u64::from_be_bytes(*node),
+        let context = Identity {
             made: u64::from_be_bytes(*made),
             process: u32::from_be_bytes(*process),
             address: u64::from_be_bytes(*address),
-            policy: u64::from_be_bytes(*policy),
         };
-        Some((before, statement))
+        let (node, policy) = (u64::from_be_bytes(*node), u64::from_be_bytes(*policy));
+        Some((before, Statement { node, context, policy }))
     }
 
     /// Puts it behind what the server says in a session.
@@ -322,12 +319,8 @@ unsafe fn data_of(originals: &Originals, session: *mut SSL_SESSION) -> Vec<u8> {
 }
 
 fn digest_of_name(attachment: &Attachment, name: &ServerName<'_>) -> Option<u64> {
-    let (kind, name) = match name {
-        ServerName::None => (0, &[][..]),
-        ServerName::Name(name) => (1, *name),
-        ServerName::Malformed(raw) => (2, *raw),
-    };
-    digest(attachment, &[&[kind][..], name].concat())
+    let (head, name) = scope::of_server_name(name);
+    digest(attachment, &[&head[..], name].concat())
 }
 
 /// Never 0. `None` if the TLS library fails.
@@ -364,7 +357,8 @@ mod tests {
 
     #[test]
     fn a_statement_stands_behind_what_the_server_says() {
-        let statement = Statement { node: 1, made: 2, process: 3, address: 4, policy: 5 };
+        let context = Identity { made: 2, process: 3, address: 4 };
+        let statement = Statement { node: 1, context, policy: 5 };
         for own in [&b""[..], b"the server's", &MARK] {
             let data = [own, &statement.encode()].concat();
             assert_eq!(Statement::decode(&data), Some((own.len(), statement)));

@@ -474,12 +474,7 @@ impl Scope {
     /// The connection's part: what goes before its bytes, and the bytes. `None`
     /// if tickets are not bound to the server name.
     pub fn of_connection<'n>(&self, name: &'n ServerName<'_>) -> Option<(PartHead, &'n [u8])> {
-        let (part, bytes) = match name {
-            ServerName::None => (Part::NoServerName, &[][..]),
-            ServerName::Name(name) => (Part::ServerName, *name),
-            ServerName::Malformed(raw) => (Part::MalformedServerName, *raw),
-        };
-        self.bind.sni.then(|| (head(part, bytes), bytes))
+        self.bind.sni.then(|| of_server_name(name))
     }
 
     /// # Safety
@@ -609,6 +604,16 @@ impl PartRef<'_> {
             PartRef::Own(part) => part,
         }
     }
+}
+
+/// What goes before the bytes of a server name, and the bytes.
+pub(super) fn of_server_name<'n>(name: &'n ServerName<'_>) -> (PartHead, &'n [u8]) {
+    let (part, bytes) = match name {
+        ServerName::None => (Part::NoServerName, &[][..]),
+        ServerName::Name(name) => (Part::ServerName, *name),
+        ServerName::Malformed(raw) => (Part::MalformedServerName, *raw),
+    };
+    (head(part, bytes), bytes)
 }
 
 /// Tag and length of a part.
