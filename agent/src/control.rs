@@ -53,6 +53,17 @@ pub enum Question {
     },
 }
 
+impl Question {
+    /// For how long the answer may be waited for, beside what it takes.
+    pub fn wait(&self) -> Duration {
+        let wait = match self {
+            Question::Revoke { wait, .. } => wait.unwrap_or(0),
+            Question::Peers {} | Question::Rotate {} => 0,
+        };
+        Duration::from_millis(wait).min(LONGEST_WAIT)
+    }
+}
+
 /// Which keys.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -229,11 +240,7 @@ pub fn ask<A: DeserializeOwned>(place: &Place, question: &Question) -> Result<A,
 /// An answer of no bytes is one to somebody who may not ask.
 fn exchange(path: &Path, question: &Question) -> Result<String, AskError> {
     let mut stream = UnixStream::connect(path)?;
-    let wait = match question {
-        Question::Revoke { wait, .. } => Duration::from_millis(wait.unwrap_or(0)),
-        Question::Peers {} | Question::Rotate {} => Duration::ZERO,
-    };
-    stream.set_read_timeout(Some(PATIENCE + wait.min(LONGEST_WAIT)))?;
+    stream.set_read_timeout(Some(PATIENCE + question.wait()))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     stream.write_all(&line(question)?)?;
     let mut reply = String::new();

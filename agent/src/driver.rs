@@ -12,7 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep};
 
-use super::control::{self, Asked, LONGEST_WAIT, Question, Reply};
+use super::control::{self, Asked, Question, Reply};
 use super::export::entry::StatusHandle;
 use super::figures::Figures;
 use super::fleet::Fleet;
@@ -20,6 +20,7 @@ use super::metrics;
 use super::notify::Manager;
 use super::ring::HostRing;
 use super::start::Started;
+use super::waiting::Waiting;
 
 /// How often the ring is looked at for what others change in it.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -136,13 +137,13 @@ impl Driver {
     }
 
     fn answer(&mut self, question: Question, answer: oneshot::Sender<Reply>) {
+        let wait = question.wait();
         let reply = match question {
             Question::Peers {} => Reply::of(&self.figures()),
             Question::Rotate {} => return self.fleet.rotate(answer, &self.ring),
-            Question::Revoke { keys, wait } => match keys.names() {
+            Question::Revoke { keys, .. } => match keys.names() {
                 Ok(names) => {
-                    let wait = Duration::from_millis(wait.unwrap_or(0)).min(LONGEST_WAIT);
-                    return self.fleet.revoke(names, wait, answer, &self.ring);
+                    return self.fleet.revoke(names, Waiting::new(wait, answer), &self.ring);
                 }
                 Err(error) => error,
             },

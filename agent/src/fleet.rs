@@ -1,7 +1,5 @@
 //! How this host shares its keys: one of two ways, behind one interface for the agent's loop.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result};
 use tktrot::clock::Time;
 use tktrot::schedule::Policy;
@@ -17,6 +15,7 @@ use super::mesh::{Mesh, MeshConfig};
 use super::nodes::Nodes;
 use super::redis::{self, ThroughRedis};
 use super::ring::HostRing;
+use super::waiting::Waiting;
 
 /// Who decides on the keys of the ring.
 pub enum Fleet {
@@ -137,16 +136,10 @@ impl Fleet {
 
     /// Ends these keys, or all, in the whole fleet; the answer comes when every peer, or Redis, has
     /// said that it has it, or was waited for.
-    pub fn revoke(
-        &mut self,
-        names: Option<Vec<KeyName>>,
-        wait: Duration,
-        answer: oneshot::Sender<Reply>,
-        ring: &HostRing,
-    ) {
+    pub fn revoke(&mut self, names: Option<Vec<KeyName>>, waiting: Waiting, ring: &HostRing) {
         match self {
-            Fleet::Nodes(nodes) => nodes.revoke(names, wait, answer, ring),
-            Fleet::Redis(redis) => redis.revoke(names, wait, answer, ring),
+            Fleet::Nodes(nodes) => nodes.revoke(names, waiting, ring),
+            Fleet::Redis(redis) => redis.revoke(names, waiting, ring),
         }
     }
 

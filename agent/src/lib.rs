@@ -41,6 +41,7 @@ mod revocation;
 mod ring;
 mod secrets;
 mod start;
+mod waiting;
 
 use anyhow::{Context, Result};
 use tktrot::config::Config;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tktrot::clock::Time;
 use tktrot::schedule::{KeyTimes, Policy};
 use tktrot::secret::KeyName;
-use tktrot_fleet::message::{Facts, Grave, Message, NodeId, Offer, Refusal};
+use tktrot_fleet::message::{Facts, Message, NodeId, Offer, Refusal};
 use tktrot_fleet::node::Node;
 use tktrot_fleet::node::event::{Action, DropReason, Event, Note};
 use tktrot_fleet::node::limits::Limits;
@@ -24,7 +24,8 @@ use super::mesh::about::{Settings, Theirs};
 use super::mesh::{Mesh, MeshEvent, PeerState, PeerStatus};
 use super::problems::{self, By};
 use super::revocation::Revocation;
-use super::ring::{Act, Arrival, Change, HostRing, Secrets};
+use super::ring::{Act, Arrival, Change, Changes, HostRing, Secrets};
+use super::waiting::Waiting;
 
 /// What is still to be said at the end is said within this time.
 const FLUSH_WITHIN: Duration = Duration::from_millis(1200);
@@ -88,18 +89,17 @@ impl Nodes {
 
     /// What others changed in the ring.
     pub fn look(&mut self, ring: &HostRing) {
-        let (mut graves, mut events) = (Vec::new(), Vec::new());
-        for change in ring.changes() {
-            match change {
-                Change::Buried(name, until) => graves.push(Grave { name, until }),
-                Change::Found(facts) => events.push(Event::Found(facts)),
-                Change::Lost(name) => events.push(Event::Lost(name)),
-            }
-        }
+        let Changes { graves, keys } = ring.changes();
         if !graves.is_empty() {
             self.handle(Event::Buried(graves), ring);
         }
-        events.into_iter().for_each(|event| self.handle(event, ring));
+        for change in keys {
+            let event = match change {
+                Change::Found(facts) => Event::Found(facts),
+                Change::Lost(name) => Event::Lost(name),
+            };
+            self.handle(event, ring);
+        }
         self.confirm_what_is_buried(ring);
         self.answer_revocations(ring.now());
         if let Some(mesh) = &self.mesh {
@@ -216,13 +216,7 @@ impl Nodes {
 
     /// Ends these keys, or all, here and at all peers; the answer comes when all have said that they
     /// have it, or were waited for.
-    pub fn revoke(
-        &mut self,
-        names: Option<Vec<KeyName>>,
-        wait: Duration,
-        answer: oneshot::Sender<Reply>,
-        ring: &HostRing,
-    ) {
+    pub fn revoke(&mut self, names: Option<Vec<KeyName>>, waiting: Waiting, ring: &HostRing) {
         // What was revoked before is asked for again: somebody may have been missing.
         let again = names.iter().flatten().copied().filter(|name| ring.has_grave(name));
         let mut graves: HashSet<_> = again.collect();
@@ -230,7 +224,7 @@ impl Nodes {
         let event = names.map_or(Event::RevokeAll, Event::Revoke);
         self.handle(event, ring);
         graves.extend(take(&mut self.buried));
-        self.revocations.push(Revocation::new(self.revoked, graves, wait, answer));
+        self.revocations.push(Revocation::new(self.revoked, graves, waiting));
         self.answer_revocations(ring.now());
     }
 

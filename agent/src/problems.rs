@@ -189,20 +189,18 @@ fn down(peer: &PeerStatus) -> Problem {
 fn refused(node: NodeId, refusals: &Refusals, now: Time) -> Vec<Problem> {
     let keys = |count: usize| if count == 1 { "1 key".into() } else { format!("{count} keys") };
     let reason = |why: Option<Refusal>| why.map_or(String::new(), |why| why.to_string());
-    let here = refusals.of(node, By::This, now).into_iter().map(|(why, count)| {
-        let (keys, why) = (keys(count), reason(why));
-        let what = format!(
-            "{keys} of it are not in this ring, and tickets of them do not open here: {why}"
-        );
-        problem(Kind::RefusedHere, what)
-    });
-    let there = refusals.of(node, By::Peer, now).into_iter().map(|(why, count)| {
-        let (keys, why) = (keys(count), reason(why));
-        let what = format!(
-            "{keys} of this host are not in its ring, and tickets of them do not open there: {why}"
-        );
-        problem(Kind::RefusedThere, what)
-    });
+    let not_in_a_ring = |by, kind, [of, ring, place]: [&'static str; 3]| {
+        refusals.of(node, by, now).into_iter().map(move |(why, count)| {
+            let (keys, why) = (keys(count), reason(why));
+            let what = format!(
+                "{keys} of {of} are not in {ring} ring, and tickets of them do not open {place}: \
+                 {why}"
+            );
+            problem(kind, what)
+        })
+    };
+    let here = not_in_a_ring(By::This, Kind::RefusedHere, ["it", "this", "here"]);
+    let there = not_in_a_ring(By::Peer, Kind::RefusedThere, ["this host", "its", "there"]);
     let cut = refusals.of(node, By::Cut, now).into_iter().map(|(_, count)| {
         let what = format!(
             "{} of it end here before they end there: its rotate or lifetime is more than a \

@@ -1,17 +1,14 @@
 //! A revocation whose peers are waited for: who has it, and who could not be told.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
 
-use tktrot::config::values::Written;
 use tktrot::secret::KeyName;
 use tktrot_fleet::message::NodeId;
-use tokio::sync::oneshot;
-use tokio::time::Instant;
 
-use super::control::{Missing, Reach, Reply, Revoked};
+use super::control::{Missing, Reach};
 use super::departed::Host;
 use super::mesh::{PeerState, PeerStatus};
+use super::waiting::Waiting;
 
 /// One that somebody waits for.
 pub struct Revocation {
@@ -21,22 +18,13 @@ pub struct Revocation {
     graves: HashSet<KeyName>,
     /// What each peer has said that it knows, of these.
     known: HashMap<NodeId, HashSet<KeyName>>,
-    wait: Duration,
-    /// It is waited for no longer.
-    until: Instant,
-    answer: oneshot::Sender<Reply>,
+    waiting: Waiting,
 }
 
 impl Revocation {
     /// One of these keys.
-    pub fn new(
-        keys: usize,
-        graves: HashSet<KeyName>,
-        wait: Duration,
-        answer: oneshot::Sender<Reply>,
-    ) -> Revocation {
-        let until = Instant::now() + wait;
-        Revocation { keys, graves, known: HashMap::new(), wait, until, answer }
+    pub fn new(keys: usize, graves: HashSet<KeyName>, waiting: Waiting) -> Revocation {
+        Revocation { keys, graves, known: HashMap::new(), waiting }
     }
 
     /// These ended by it, too: keys that this host did not know.
@@ -84,7 +72,7 @@ impl Revocation {
     fn why(&self, peer: &PeerStatus) -> String {
         match (peer.state, &peer.failure) {
             (PeerState::Up, _) => {
-                let wait = Written(self.wait);
+                let wait = self.waiting.wait();
                 format!(
                     "it is connected, and has not confirmed it within {wait}; agents of an older version do not"
                 )
@@ -96,20 +84,23 @@ impl Revocation {
 
     /// Whether there is an answer: all peers have it, or were waited for long enough.
     pub fn is_over(&self, peers: &[PeerStatus], departed: &[&Host]) -> bool {
-        Instant::now() >= self.until || self.reach(peers, departed).1.is_empty()
+        self.waiting.is_over() || self.reach(peers, departed).1.is_empty()
     }
 
     /// Answers whoever waits.
     pub fn end(self, peers: &[PeerStatus], departed: &[&Host]) {
         let (told, missing) = self.reach(peers, departed);
-        let reply = Reply::of(&Revoked { keys: self.keys, reach: Reach::Peers { told, missing } });
-        // Who no longer waits does not want to know.
-        let _ = self.answer.send(reply);
+        self.waiting.end(self.keys, Reach::Peers { told, missing });
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::sync::oneshot;
+
+    use super::super::control::{Reply, Revoked};
     use super::*;
 
     fn name(number: u8) -> KeyName {
@@ -135,7 +126,8 @@ mod tests {
     fn revocation(wait: u64) -> (Revocation, oneshot::Receiver<Reply>) {
         let (answer, answered) = oneshot::channel();
         let graves = [name(1), name(2)].into();
-        (Revocation::new(2, graves, Duration::from_secs(wait), answer), answered)
+        let waiting = Waiting::new(Duration::from_secs(wait), answer);
+        (Revocation::new(2, graves, waiting), answered)
     }
 
     fn said(mut answered: oneshot::Receiver<Reply>) -> Revoked {

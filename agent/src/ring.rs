@@ -16,7 +16,7 @@ use tktrot::rotate::Keyring;
 use tktrot::rotate::govern::Governed;
 use tktrot::schedule::{KeyTimes, Policy};
 use tktrot::secret::{KeyName, KeySecrets, wipe_stack};
-use tktrot_fleet::message::{Facts, NodeId, Refusal};
+use tktrot_fleet::message::{Facts, Grave, NodeId, Refusal};
 
 /// Secrets on their way; wiped when dropped, and never moved but as this pointer.
 pub type Secrets = Box<KeySecrets>;
@@ -43,13 +43,18 @@ pub struct HostRing {
 }
 
 /// What others changed in the ring.
+pub struct Changes {
+    /// What was revoked: to be known before the keys are.
+    pub graves: Vec<Grave>,
+    pub keys: Vec<Change>,
+}
+
+/// What became of a key.
 pub enum Change {
     /// This key is new, or has other times.
     Found(Facts),
     /// This key is gone before its end.
     Lost(KeyName),
-    /// This key was revoked: until then a copy of it may live somewhere.
-    Buried(KeyName, Time),
 }
 
 /// A key that is to be put into the ring.
@@ -151,7 +156,9 @@ impl HostRing {
         let act = Act { ring: self, governed };
         if let Some(governed) = &act.governed {
             // A server of an earlier version may have lowered it.
-            self.least.map(|least| governed.raise_capacity(least));
+            if let Some(least) = self.least {
+                governed.raise_capacity(least);
+            }
             for owed in self.owed.take() {
                 match owed {
                     Owed::Shorten(name, times) => act.shorten(name, &times),
@@ -180,22 +187,20 @@ impl HostRing {
         (self.keyring.ring().fleet_period(), self.keyring.ring().fleet_epoch())
     }
 
-    /// What others changed: keys that servers made or an operator ended. What was revoked comes
-    /// first.
-    pub fn changes(&self) -> Vec<Change> {
-        let mut changes = self.new_graves();
-        changes.append(&mut self.changed_keys());
-        changes
+    /// What others changed: keys that servers made or an operator ended.
+    pub fn changes(&self) -> Changes {
+        let graves = self.new_graves();
+        Changes { graves, keys: self.changed_keys() }
     }
 
     /// The graves that others have dug, and at the start all there are.
-    fn new_graves(&self) -> Vec<Change> {
+    fn new_graves(&self) -> Vec<Grave> {
         let graves = self.view.graves();
         let mut known = self.graves.borrow_mut();
         let news = graves.iter().filter(|(name, until)| known.get(name) < Some(until));
-        let changes = news.map(|(name, until)| Change::Buried(*name, *until)).collect();
+        let news = news.map(|&(name, until)| Grave { name, until }).collect();
         *known = graves.into_iter().collect();
-        changes
+        news
     }
 
     fn changed_keys(&self) -> Vec<Change> {

@@ -69,7 +69,8 @@ pub fn peers(state: &MeshState) -> Vec<PeerStatus> {
     let (registry, targets) = (state.registry.borrow(), state.targets.borrow());
     let up: Vec<&Rc<Link>> = registry.links().filter(|link| link.is_up.get()).collect();
     let own = state.addresses.borrow();
-    let is_up = |node| registry.get(node).is_some_and(|link| link.is_up.get());
+    let link_with = |node| registry.get(node).filter(|link| link.is_up.get());
+    let is_up = |node| link_with(node).is_some();
     let who = |target: &Target| who(target, &up, is_up, &own, state.listens.port());
     let mut groups: Vec<Group> = Vec::new();
     for target in targets.all() {
@@ -90,7 +91,6 @@ pub fn peers(state: &MeshState) -> Vec<PeerStatus> {
             None => groups.push(Group { who, targets: vec![target.clone()] }),
         }
     }
-    let link_with = |node| registry.get(node).filter(|link| link.is_up.get());
     let mut peers: Vec<_> = groups
         .iter()
         .map(|group| {

@@ -36,8 +36,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::control::{Reply, Rotated};
 use crate::figures::{self, Sharing, Told};
-use crate::ring::{Act, Arrival, Change, HostRing, Secrets};
+use crate::ring::{Act, Arrival, Change, Changes, HostRing, Secrets};
 use crate::secrets;
+use crate::waiting::Waiting;
 use client::{ClientEvent, Options, RedisClient, Request};
 use revocation::Revocation;
 use script::{Burial, Found, Names, Parcel};
@@ -145,19 +146,18 @@ impl ThroughRedis {
 
     /// What others changed in the ring.
     pub fn look(&mut self, ring: &HostRing) {
-        let (mut graves, mut events) = (Vec::new(), Vec::new());
-        for change in ring.changes() {
-            match change {
-                Change::Buried(name, until) => graves.push((name, until)),
-                Change::Found(facts) => events.push(RedisEvent::Found(facts)),
-                Change::Lost(name) => events.push(RedisEvent::Lost(name)),
-            }
-        }
+        let Changes { graves, keys } = ring.changes();
         if !graves.is_empty() {
-            // All at once, and before keys that are found.
+            let graves = graves.iter().map(|grave| (grave.name, grave.until)).collect();
             self.handle(RedisEvent::Graves(graves), ring);
         }
-        events.into_iter().for_each(|event| self.handle(event, ring));
+        for change in keys {
+            let event = match change {
+                Change::Found(facts) => RedisEvent::Found(facts),
+                Change::Lost(name) => RedisEvent::Lost(name),
+            };
+            self.handle(event, ring);
+        }
     }
 
     /// Servers ask for other keys. Another R begins with the next start of the agent: all hosts of
@@ -252,13 +252,7 @@ impl ThroughRedis {
 
     /// Ends these keys, or all, here at once, and elsewhere as soon as Redis tells; the answer comes
     /// when Redis has it, or was waited for.
-    pub fn revoke(
-        &mut self,
-        names: Option<Vec<KeyName>>,
-        wait: Duration,
-        answer: oneshot::Sender<Reply>,
-        ring: &HostRing,
-    ) {
+    pub fn revoke(&mut self, names: Option<Vec<KeyName>>, waiting: Waiting, ring: &HostRing) {
         // What somebody on this host has ended does not end once more.
         self.look(ring);
         let of_names = names.iter().flatten().map(|name| What::Key(*name)).collect();
@@ -267,7 +261,7 @@ impl ThroughRedis {
         self.handle(names.map_or(RedisEvent::RevokeAll, RedisEvent::Revoke), ring);
         let what = if is_of_all { vec![What::All(self.node.epoch())] } else { of_names };
         let trouble = self.trouble.as_ref();
-        self.revocations.push(Revocation::new(self.revoked, what, wait, trouble, answer));
+        self.revocations.push(Revocation::new(self.revoked, what, trouble, waiting));
         self.answer_revocations();
     }
 

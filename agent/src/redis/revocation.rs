@@ -1,14 +1,10 @@
 //! A revocation that somebody waits for: until Redis has it, or for long enough.
 
-use std::time::Duration;
-
-use tktrot::config::values::Written;
 use tktrot_fleet::redis::RedisNode;
 use tktrot_fleet::redis::stored::Revoked as What;
-use tokio::sync::oneshot;
-use tokio::time::Instant;
 
-use crate::control::{Reach, Reply, Revoked};
+use crate::control::Reach;
+use crate::waiting::Waiting;
 
 /// One that Redis is not known to have.
 pub struct Revocation {
@@ -16,12 +12,9 @@ pub struct Revocation {
     keys: usize,
     /// What Redis is to have a record of.
     what: Vec<What>,
-    wait: Duration,
-    /// It is waited for no longer.
-    until: Instant,
     /// The last reason why Redis could not be used, of those since it was asked for.
     failure: Option<String>,
-    answer: oneshot::Sender<Reply>,
+    waiting: Waiting,
 }
 
 impl Revocation {
@@ -29,12 +22,10 @@ impl Revocation {
     pub fn new(
         keys: usize,
         what: Vec<What>,
-        wait: Duration,
         trouble: Option<&String>,
-        answer: oneshot::Sender<Reply>,
+        waiting: Waiting,
     ) -> Revocation {
-        let until = Instant::now() + wait;
-        Revocation { keys, what, wait, until, failure: trouble.cloned(), answer }
+        Revocation { keys, what, failure: trouble.cloned(), waiting }
     }
 
     /// Redis cannot be used: why.
@@ -48,18 +39,15 @@ impl Revocation {
 
     /// Whether there is an answer.
     pub fn is_over(&self, node: &RedisNode) -> bool {
-        self.is_stored(node) || Instant::now() >= self.until
+        self.is_stored(node) || self.waiting.is_over()
     }
 
     /// Answers whoever waits. Redis is at this address, while it can be asked.
     pub fn end(self, node: &RedisNode, address: Option<String>) {
         let missing = (!self.is_stored(node)).then(|| {
-            let silent = || format!("it has not answered within {}", Written(self.wait));
+            let silent = || format!("it has not answered within {}", self.waiting.wait());
             self.failure.clone().unwrap_or_else(silent)
         });
-        let reply =
-            Reply::of(&Revoked { keys: self.keys, reach: Reach::Redis { address, missing } });
-        // Who no longer waits does not want to know.
-        let _ = self.answer.send(reply);
+        self.waiting.end(self.keys, Reach::Redis { address, missing });
     }
 }

@@ -61,6 +61,15 @@ impl Tickets {
         self.clients.iter().map(|(_, tickets)| tickets.len()).sum()
     }
 
+    /// Waits until each of these hosts resumes all.
+    fn open_on_all(&self, fleet: &Fleet, hosts: &[usize]) -> Result<()> {
+        let all_on =
+            |&host: &usize| self.resumed_on(fleet, host).is_ok_and(|open| open == self.count());
+        Ok(wait::until(PATIENCE, "the hosts to know each other's keys", || {
+            hosts.iter().all(all_on).then_some(())
+        })?)
+    }
+
     /// Waits until a host resumes none, and returns how long after `since` that was.
     fn refused_on(&self, fleet: &Fleet, host: usize, since: Instant) -> Result<Duration> {
         wait::until(PATIENCE, &format!("host {host} to refuse tickets"), || {
@@ -140,12 +149,7 @@ pub fn a_host_that_was_away_learns_it_before_it_serves() -> Result<()> {
     let (down, cut_off) = (4, 3);
     let mut fleet = meshed_nginxes(&FIVE, keys())?;
     let tickets = Tickets::of(&fleet, &FIVE)?;
-    wait::until(PATIENCE, "the hosts to know each other's keys", || {
-        let all = FIVE.iter().all(|&host| {
-            tickets.resumed_on(&fleet, host).is_ok_and(|resumed| resumed == tickets.count())
-        });
-        all.then_some(())
-    })?;
+    tickets.open_on_all(&fleet, &FIVE)?;
     fleet.hosts[down].stop_server()?;
     fleet.hosts[down].agent().kill()?;
     fleet.network.place(fleet.hosts[cut_off].node(), Side::Island)?;
@@ -185,12 +189,7 @@ pub fn no_agent_that_restarts_brings_a_key_back() -> Result<()> {
     let (reboots, away) = (1, 3);
     let mut fleet = meshed_nginxes(&ALL, keys())?;
     let tickets = Tickets::of(&fleet, &ALL)?;
-    wait::until(PATIENCE, "the hosts to know each other's keys", || {
-        let all = ALL.iter().all(|&host| {
-            tickets.resumed_on(&fleet, host).is_ok_and(|resumed| resumed == tickets.count())
-        });
-        all.then_some(())
-    })?;
+    tickets.open_on_all(&fleet, &ALL)?;
     fleet.hosts[away].agent().kill()?;
     let missing = revoke_all(&fleet, 0, "1s")?;
     assert!(missing.contains(&fleet.hosts[away].node().fleet().to_string()), "{missing}");

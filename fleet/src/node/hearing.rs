@@ -389,10 +389,8 @@ impl<S> Node<S> {
     /// Takes a key out, for good: until every copy of it has ended, or `until` if somebody says so.
     fn bury(&mut self, name: &KeyName, until: Option<Time>, now: Time) -> Burial {
         let end = self.take_out(name);
-        // A copy lives longer if its host has not heard that the key began early, as a host that
-        // was away then. A key begins so much earlier at most as it is announced ahead.
-        let ahead = self.policy.rotate_every + self.policy.lead;
-        let until = end.map(|end| end + ahead).max(until).unwrap_or(now).min(now + LONGEST);
+        let last = end.map(|end| self.policy.last_copy(end));
+        let until = last.max(until).unwrap_or(now).min(now + LONGEST);
         let is_here = end.is_some();
         let is_news = until > now && self.ended.revoke(*name, until);
         // What is here the ring still has, whatever is known of it.

@@ -224,7 +224,7 @@ impl World {
         let mut graves = Vec::new();
         for key in self.some_keys(host) {
             let Some(times) = self.rings.erase(host, key) else { continue };
-            let until = policy.last_copy(&times);
+            let until = policy.last_copy(times.decrypt_until);
             self.rings.bury(host, key, until);
             graves.push(Grave { name: ring::name(key), until });
             let maker = self.keys[key as usize].origin;

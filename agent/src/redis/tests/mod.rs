@@ -32,6 +32,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{Prepared, ThroughRedis};
 use crate::control::Reply;
 use crate::ring::HostRing;
+use crate::waiting::Waiting;
 use tktrot_keyfile::generator::OpenSsl;
 
 /// R: keys begin 2 s after they were made.
@@ -137,7 +138,7 @@ impl Host {
     /// Ends keys, or all, in the whole fleet.
     fn revoke(&mut self, names: Option<Vec<KeyName>>, wait: Duration) -> oneshot::Receiver<Reply> {
         let (answer, answered) = oneshot::channel();
-        self.redis.revoke(names, wait, answer, &self.ring);
+        self.redis.revoke(names, Waiting::new(wait, answer), &self.ring);
         answered
     }
 

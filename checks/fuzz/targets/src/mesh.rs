@@ -312,7 +312,7 @@ impl World {
         let Some(name) = self.some(which) else { return };
         self.ends(vec![name], |world| {
             let key = world.ring.remove(&name.0).expect("it is there");
-            let until = world.limits.fitting(world.policy).last_copy(&key.facts.times);
+            let until = world.limits.fitting(world.policy).last_copy(key.facts.times.decrypt_until);
             world.handle(Event::Buried(vec![Grave { name, until }]));
         });
     }
