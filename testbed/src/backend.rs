@@ -5,12 +5,10 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
 use anyhow::Result;
 
-/// A request that takes longer is not answered.
-const PATIENCE: Duration = Duration::from_secs(5);
+use crate::wait::PATIENCE;
 
 /// Answers every request alike, until it is dropped.
 #[derive(Debug)]

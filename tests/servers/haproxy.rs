@@ -20,7 +20,7 @@ fn configure(site: &Site, asks: Asks) -> Result {
     let verify = asks.among("none", "optional", "required");
     let config = format!(
         "global\n  stats socket {} mode 600 level admin expose-fd listeners\n\
-         defaults\n  mode http\n  timeout client 5s\n  timeout connect 5s\n  timeout server 5s\n\
+         defaults\n  mode http\n  timeout client 30s\n  timeout connect 30s\n  timeout server 30s\n\
          frontend tls\n  bind {} ssl crt {} ca-file {} verify {verify}\n  \
          http-request return status 200 content-type text/plain lf-string \"%[ssl_c_s_dn]\"\n",
         site.path("admin.sock"),

@@ -290,7 +290,14 @@ fn strangers_stay_out_after(kind: Kind, lax: Asks) -> Result {
         let (full, with_ticket) =
             (stranger.tries(addr, With::Nothing), stranger.tries(addr, With::First));
         assert_eq!(with_ticket, full, "{:?}\n{}", stranger.who, started.log());
-        assert_ne!(full, known.tries(addr, With::Nothing), "a certificate makes no difference");
+        let welcome = known.tries(addr, With::Nothing);
+        assert_ne!(
+            welcome,
+            full,
+            "{:?}: a certificate makes no difference\n{}",
+            known.who,
+            started.log()
+        );
         // What is asked of everybody has been shown by now.
         assert_eq!(stranger.tries(addr, With::First), full, "{:?}, again", stranger.who);
     }

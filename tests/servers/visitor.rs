@@ -58,19 +58,38 @@ pub struct Visitor {
     pub slipped: bool,
 }
 
-/// How far a client got: what it was answered, or where it failed.
-#[derive(Debug, PartialEq, Eq)]
+/// How far a client got: what it was answered, or why it was not.
 pub enum Reached {
     Answer(String),
-    /// A client that is turned away may see the alert, or that the connection ended meanwhile.
-    Failure,
+    Failure(Error),
+}
+
+/// A client that is turned away may see the alert, or that the connection ended meanwhile, so that
+/// all failures are equal.
+impl PartialEq for Reached {
+    fn eq(&self, other: &Reached) -> bool {
+        match (self, other) {
+            (Reached::Answer(one), Reached::Answer(another)) => one == another,
+            (Reached::Failure(_), Reached::Failure(_)) => true,
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Debug for Reached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reached::Answer(answer) => write!(f, "{answer:?}"),
+            Reached::Failure(error) => write!(f, "failure: {error}"),
+        }
+    }
 }
 
 impl From<std::result::Result<Handshake, Error>> for Reached {
     fn from(visit: std::result::Result<Handshake, Error>) -> Reached {
         match visit {
             Ok(visit) => Reached::Answer(constant(&visit.body)),
-            Err(_) => Reached::Failure,
+            Err(error) => Reached::Failure(error),
         }
     }
 }

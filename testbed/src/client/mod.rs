@@ -8,7 +8,7 @@ use std::fmt;
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use openssl::error::ErrorStack;
 use openssl::ex_data::Index;
@@ -25,8 +25,6 @@ pub use error::{Error, ErrorKind, Stage};
 pub use session::Session;
 pub use ticket::{Ticket, hex8};
 
-/// For who listens, which no busy server keeps from; what it says may take [`PATIENCE`].
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A response that is longer than this is not one of ours.
 const MAX_RESPONSE: usize = 64 * 1024;
 
@@ -264,7 +262,7 @@ fn received_index() -> Result<Index<Ssl, Received>, ErrorStack> {
 }
 
 fn open(addr: SocketAddr) -> io::Result<TcpStream> {
-    let tcp = TcpStream::connect_timeout(&addr, CONNECT_TIMEOUT)?;
+    let tcp = TcpStream::connect_timeout(&addr, PATIENCE)?;
     tcp.set_read_timeout(Some(PATIENCE))?;
     tcp.set_write_timeout(Some(PATIENCE))?;
     tcp.set_nodelay(true)?;

@@ -319,7 +319,7 @@ impl Builder {
         }
         global.extend_from_slice(&self.global);
         section("global", &global);
-        let timeouts = ["client", "connect", "server"].map(|what| format!("timeout {what} 5s"));
+        let timeouts = ["client", "connect", "server"].map(|what| format!("timeout {what} 30s"));
         section("defaults", &[&["mode http".to_owned()], &timeouts[..]].concat());
         for (number, (bind, addr)) in self.binds.iter().zip(addrs).enumerate() {
             let answer = format!("status 200 content-type text/plain string {number}");

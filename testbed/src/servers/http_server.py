@@ -6,7 +6,7 @@ import sys
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    timeout = 5
+    timeout = 30
 
     def do_GET(self):
         self.send_response(200)

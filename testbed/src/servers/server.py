@@ -8,7 +8,7 @@ RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok
 
 
 def serve(tcp, context):
-    tcp.settimeout(5)
+    tcp.settimeout(30)
     with context.wrap_socket(tcp, server_side=True) as tls:
         request = b""
         while b"\r\n\r\n" not in request:

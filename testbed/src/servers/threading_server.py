@@ -8,7 +8,7 @@ RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok
 
 
 class Handler(socketserver.StreamRequestHandler):
-    timeout = 5
+    timeout = 30
 
     def handle(self):
         # The handshake takes place here, in a thread of its own.
