@@ -9,6 +9,7 @@ use std::time::Duration;
 use tktrot::clock::Time;
 use tktrot::schedule::{KeyTimes, Policy};
 use tktrot::secret::KeyName;
+use tktrot_fleet::ahead::Ahead;
 use tktrot_fleet::message::{Facts, Message, NodeId, Offer, Refusal};
 use tktrot_fleet::node::Node;
 use tktrot_fleet::node::event::{Action, DropReason, Event, Note};
@@ -46,6 +47,8 @@ pub struct Nodes {
     rotations: Vec<oneshot::Sender<Reply>>,
     /// Revocations that somebody waits for.
     revocations: Vec<Revocation>,
+    /// How far ahead peers have keys.
+    ahead: Ahead,
     /// Who is gone, and may have keys.
     departed: Departed,
     /// Keys that an event has ended, and the graves that it has dug.
@@ -70,6 +73,7 @@ impl Nodes {
             said: Once::of_at_most(COMPLAINTS),
             rotations: Vec::new(),
             revocations: Vec::new(),
+            ahead: limits.ahead,
             departed: Departed::default(),
             revoked: 0,
             buried: Vec::new(),
@@ -172,7 +176,7 @@ impl Nodes {
                 tracing::debug!(peer = %node, reason, "a peer is down");
                 self.up.remove(&node);
                 self.record.forget(node);
-                let (now, lives) = (ring.now(), Limits::life(&ring.policy()));
+                let (now, lives) = (ring.now(), Limits::life(&ring.policy(), self.ahead));
                 self.departed.left(node, link.address.ip(), now + lives, now);
                 Event::Down(node)
             }

@@ -15,6 +15,7 @@ use tktrot::ring::layout::Capacity;
 use tktrot::ring::view::View;
 use tktrot::rotate::Keyring;
 use tktrot::schedule::{MAX_LIFETIME, Policy};
+use tktrot_fleet::ahead::Ahead;
 use tktrot_fleet::config::Config as FleetConfig;
 use tktrot_fleet::node::limits::Limits;
 
@@ -136,26 +137,41 @@ fn lock(view: &View) -> Result<Flock<std::fs::File>> {
 }
 
 fn limits(fleet: &FleetConfig, capacity: u32, policy: Policy, config: &Config) -> Limits {
-    let (lead_min, lead_max) = fleet
-        .mesh
-        .as_ref()
-        // Who has no peers waits for none.
-        .map_or_else(Default::default, |mesh| (mesh.lead_min, mesh.lead_max));
+    let (lead_min, lead_max, ahead) = match &fleet.mesh {
+        Some(mesh) => (mesh.lead_min, mesh.lead_max, mesh.ahead),
+        // Who has no peers waits for none, and is waited for by none.
+        None => (Duration::ZERO, Duration::ZERO, Ahead::LEAST),
+    };
     // Where the contexts decide, they may decide on more.
     let lifetime = config.lifetime.unwrap_or(MAX_LIFETIME);
-    let longest = Limits::longest(&Policy { lifetime, lead: policy.lead.max(lead_max), ..policy });
+    let longest =
+        Limits::longest(&Policy { lifetime, lead: policy.lead.max(lead_max), ..policy }, ahead);
     Limits {
         lead_min,
         lead_max,
         capacity: capacity as usize,
         nodes: fleet.nodes() as usize,
         longest,
+        ahead,
     }
 }
 
 /// A bound of keys, or the ring's own, may be too small for a fleet.
 fn warn_of_little_room(place: &Place, limits: &Limits, policy: &Policy) {
-    let kept = limits.fitting(*policy).lifetime;
+    let fitting = limits.fitting(*policy);
+    let (ahead, asked) = (limits.ahead(&fitting), limits.ahead.of(policy));
+    if limits.ahead != Ahead::default() && ahead < asked {
+        tracing::warn!(
+            ring = %place.path().display(),
+            keys = limits.capacity,
+            nodes = limits.nodes,
+            "the ring may be too small for so many nodes: keys are announced {} ahead, not {}; \
+             set a longer rotate or a higher capacity",
+            Written(Duration::from_secs(ahead.as_secs())),
+            Written(asked)
+        );
+    }
+    let kept = fitting.lifetime;
     if kept < policy.lifetime {
         tracing::warn!(
             ring = %place.path().display(),

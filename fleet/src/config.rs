@@ -21,6 +21,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::ahead::Ahead;
 use crate::node::limits::Limits;
 use crate::redis::Settings;
 use flaw::Flaw;
@@ -83,6 +84,8 @@ pub struct Mesh {
     pub lead_min: Duration,
     /// See [`Limits::lead_max`].
     pub lead_max: Duration,
+    /// See [`Limits::ahead`].
+    pub ahead: Ahead,
     /// How many nodes there will be, this one included.
     pub nodes: u32,
 }
@@ -265,8 +268,18 @@ fn agent(section: &Section<'_>) -> Result<Agent, Flaw> {
     })
 }
 
-const MESH: [&str; 9] =
-    ["listen", "peers", "secrets", "certificate", "key", "ca", "lead_min", "lead_max", "nodes"];
+const MESH: [&str; 10] = [
+    "listen",
+    "peers",
+    "secrets",
+    "certificate",
+    "key",
+    "ca",
+    "lead_min",
+    "lead_max",
+    "ahead",
+    "nodes",
+];
 
 fn mesh(section: &Section<'_>) -> Result<Mesh, Flaw> {
     let everywhere = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), PORT);
@@ -286,6 +299,7 @@ fn mesh(section: &Section<'_>) -> Result<Mesh, Flaw> {
         credentials: credentials(section)?,
         lead_min,
         lead_max,
+        ahead: Ahead(section.text("ahead", values::ahead)?),
         nodes: section.number("nodes", 1..10_001)?.unwrap_or(named.max(few)),
     })
 }

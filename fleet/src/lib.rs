@@ -6,6 +6,7 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | [`ahead`] | how far ahead of its turn a key is announced |
 //! | [`config`] | the agent's sections of the settings file |
 //! | [`message`] | what nodes tell each other, and how they speak of keys |
 //! | [`node`] | a node as a state machine: (event, now) → actions |
@@ -14,6 +15,7 @@
 //! | [`wire`] | what nodes tell each other, as bytes |
 //! | [`wrap`] | a key as it is kept in Redis |
 
+pub mod ahead;
 pub mod config;
 pub mod message;
 pub mod node;

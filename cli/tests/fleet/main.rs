@@ -54,7 +54,8 @@ scenarios! {
         one_may_have_nothing_but_exported_files;
     faults:
         an_agent_is_killed_and_restarted
-        a_host_is_cut_off_for_three_rotations
+        hosts_are_cut_off_for_less_than_keys_are_ahead
+        hosts_are_cut_off_for_longer_than_keys_are_ahead
         the_path_is_slow_and_drops_connections
         wall_clocks_are_an_hour_off
         all_agents_are_restarted_in_turn

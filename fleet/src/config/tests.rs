@@ -28,6 +28,7 @@ fn a_mesh_in_full() {
         secrets = ["/etc/tktrot/new", "/etc/tktrot/old"]
         lead_min = "500ms"
         lead_max = "2s"
+        ahead = "2d"
         "#,
     )
     .unwrap();
@@ -43,6 +44,7 @@ fn a_mesh_in_full() {
         (mesh.lead_min, mesh.lead_max),
         (Duration::from_millis(500), Duration::from_secs(2))
     );
+    assert_eq!(mesh.ahead, Ahead(Some(Ahead::LONGEST)));
     assert_eq!(mesh.nodes, MANY_NODES, "a name may stand for many");
 }
 
@@ -53,6 +55,7 @@ fn a_mesh_of_defaults() {
     assert_eq!(mesh.listen, "0.0.0.0:4744".parse().unwrap());
     assert!(matches!(mesh.credentials, Credentials::Certificate { .. }));
     assert_eq!((mesh.lead_min, mesh.lead_max), (Limits::LEAD_MIN, Limits::LEAD_MAX));
+    assert_eq!(mesh.ahead, Ahead::default());
     assert_eq!(mesh.nodes, FEW_NODES);
     let peers: Vec<_> = (1..=20).map(|host| format!("\"10.0.0.{host}\"")).collect();
     let text = format!("[mesh]\nsecrets = [\"/s\"]\npeers = [{}]", peers.join(","));
@@ -139,6 +142,10 @@ fn a_flaw_is_told_with_line_and_column_and_what_is_accepted() {
         (
             &format!("{mesh}lead_max = \"2m\""),
             "3:12: lead_max has no valid value; accepted: 100ms to",
+        ),
+        (
+            &format!("{mesh}ahead = \"3d\""),
+            "3:9: ahead has no valid value; accepted: 0s to 2d",
         ),
         (
             &format!("{mesh}lead_min = \"9s\"\nlead_max = \"2s\""),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Format, Host, LogForm, PORT, Peer};
+use crate::ahead::Ahead;
 
 /// A user of the host; whether there is one is seen at the start.
 pub fn user(text: &str) -> Result<String, &'static str> {
@@ -91,6 +92,12 @@ pub fn lead(text: &str) -> Result<Duration, &'static str> {
     duration(text).filter(|lead| range.contains(lead)).ok_or(ACCEPTED)
 }
 
+/// How far ahead keys are announced.
+pub fn ahead(text: &str) -> Result<Duration, &'static str> {
+    const ACCEPTED: &str = "0s to 2d, such as 30m or 2h";
+    duration(text).filter(|ahead| *ahead <= Ahead::LONGEST).ok_or(ACCEPTED)
+}
+
 /// How long a command of the operator's may run.
 pub fn timeout(text: &str) -> Result<Duration, &'static str> {
     const ACCEPTED: &str = "100ms to 10m, such as 10s";
@@ -106,6 +113,7 @@ fn duration(text: &str) -> Option<Duration> {
         "" | "s" => 1000,
         "m" => 60 * 1000,
         "h" => 3600 * 1000,
+        "d" => 24 * 3600 * 1000,
         _ => return None,
     };
     if !digits.bytes().all(|byte| byte.is_ascii_digit()) {

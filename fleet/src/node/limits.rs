@@ -9,7 +9,10 @@
 
 use std::time::Duration;
 
+use tktrot::clock::Time;
 use tktrot::schedule::Policy;
+
+use crate::ahead::Ahead;
 
 /// The settings of the state machine that are not a [`tktrot::schedule::Policy`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +28,8 @@ pub struct Limits {
     /// The longest that a key of a peer may live on here, whatever the peer says. See
     /// [`Limits::longest`].
     pub longest: Duration,
+    /// How far ahead keys are announced, as far as every ring has room for them.
+    pub ahead: Ahead,
 }
 
 /// The room for keys of others, as far as it is not taken.
@@ -40,8 +45,9 @@ pub struct Room {
 
 /// Settings of other hosts are longer than those of this one by this factor at most.
 const LONGER: u32 = 100;
-/// No key lives longer anywhere: two rotations of a day, a lead of half a day, a lifetime of seven.
-pub(super) const LONGEST: Duration = Duration::from_secs(10 * 24 * 3600);
+/// No key lives longer anywhere: two days ahead, a lead of half a day, a rotation of a day, a
+/// lifetime of seven.
+pub(super) const LONGEST: Duration = Duration::from_secs(11 * 24 * 3600);
 /// A node makes no more keys at once.
 const AT_ONCE: usize = 4;
 
@@ -51,25 +57,37 @@ impl Limits {
     /// See [`Limits::LEAD_MIN`].
     pub const LEAD_MAX: Duration = Duration::from_secs(5);
 
-    /// How long a key lives that is made with this policy, at most.
-    pub fn life(policy: &Policy) -> Duration {
-        policy.rotate_every.saturating_mul(2).saturating_add(policy.lead + policy.lifetime)
+    /// How long a key lives that is made with this policy, at most, and so far ahead.
+    pub fn life(policy: &Policy, ahead: Ahead) -> Duration {
+        let Policy { rotate_every, lifetime, lead } = *policy;
+        ahead.of(policy).max(rotate_every).saturating_add(rotate_every + lead + lifetime)
     }
 
     /// The longest that a key of a peer lives on a host that itself makes keys with this policy.
-    pub fn longest(policy: &Policy) -> Duration {
-        let own = Self::life(policy);
+    pub fn longest(policy: &Policy, ahead: Ahead) -> Duration {
+        let own = Self::life(policy, ahead);
         own.saturating_mul(LONGER).min(LONGEST).max(own.saturating_mul(2))
     }
 
     /// How many keys a node with this policy has at once: twice those that its schedule needs, for
     /// rotations by hand.
     pub fn keys_of_a_node(&self, policy: &Policy) -> usize {
-        let scheduled = Policy::keys_kept(policy.rotate_every, policy.lifetime);
-        let ahead = policy.lead.as_nanos().div_ceil(policy.rotate_every.as_nanos().max(1));
-        let scheduled =
-            usize::try_from(scheduled).unwrap_or(usize::MAX).saturating_add(ahead as usize);
-        scheduled.saturating_mul(2).saturating_add(4)
+        let ahead = in_keys(self.ahead.of(policy), policy);
+        scheduled(policy).saturating_add(ahead).saturating_mul(2).saturating_add(4)
+    }
+
+    /// How far ahead a node with this policy announces its keys: what is asked for, or as far as
+    /// there is room beside the keys that its lifetime needs.
+    pub fn ahead(&self, policy: &Policy) -> Duration {
+        let room = (self.keys_of_each() / 2).saturating_sub(scheduled(policy));
+        let room = u32::try_from(room).unwrap_or(u32::MAX);
+        self.ahead.of(policy).min(policy.rotate_every.saturating_mul(room))
+    }
+
+    /// From when on a node with this policy, whose keys last until then, needs another one. At
+    /// whatever moment it falls silent, others have its keys for as long as it is ahead.
+    pub fn extend_at(&self, policy: &Policy, line_end: Time) -> Time {
+        line_end - self.ahead(policy).max(policy.rotate_every) - policy.lead
     }
 
     /// How many keys of one node fit into every ring if all that are expected have as many.
@@ -81,7 +99,7 @@ impl Limits {
     /// be announced so early that each peer has answered, or counts as down, before it encrypts.
     pub fn fitting(&self, policy: Policy) -> Policy {
         let lead = policy.lead.max(self.lead_max);
-        let ahead = lead.as_nanos().div_ceil(policy.rotate_every.as_nanos().max(1)) as usize;
+        let ahead = in_keys(lead, &policy);
         let retired = (self.keys_of_each() / 2).saturating_sub(ahead + 5).max(1);
         let longest =
             policy.rotate_every.saturating_mul(u32::try_from(retired).unwrap_or(u32::MAX));
@@ -96,4 +114,16 @@ impl Limits {
         let own = share.max(own + AT_ONCE);
         Room { share, shares, common: self.capacity.saturating_sub(shares + own) }
     }
+}
+
+/// How many keys a node needs for its lifetime and its lead alone.
+fn scheduled(policy: &Policy) -> usize {
+    let kept = Policy::keys_kept(policy.rotate_every, policy.lifetime);
+    usize::try_from(kept).unwrap_or(usize::MAX).saturating_add(in_keys(policy.lead, policy))
+}
+
+/// How many keys it takes to encrypt for so long.
+fn in_keys(span: Duration, policy: &Policy) -> usize {
+    let keys = span.as_nanos().div_ceil(policy.rotate_every.as_nanos().max(1));
+    usize::try_from(keys).unwrap_or(usize::MAX)
 }

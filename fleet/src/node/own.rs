@@ -1,7 +1,7 @@
 //! The keys that a node encrypts with: a pure function of (keys, who has acknowledged them, now).
 //!
-//! A scheduled key is announced a whole rotation and `lead` before it encrypts, which is more than
-//! any peer is waited for. So acknowledgements decide only where a key is wanted sooner: at the
+//! A scheduled key is announced [`Limits::ahead`] of its turn, which is a whole rotation and `lead` at
+//! least, and more than any peer is waited for. So acknowledgements decide only where a key is wanted sooner: at the
 //! start, after a revocation, for a deliberate rotation, and when the policy changed. Then the
 //! successor that everybody has begins at once; where there is none, a new key does when all peers
 //! have it, `lead_min` after its announcement at the soonest and `lead_max` at the latest.
@@ -115,7 +115,7 @@ impl Line<'_> {
             .flat_map(|key| [key.facts.times.encrypt_from, key.facts.times.encrypt_until]);
         let switch = switches.filter(|at| *at > now).min().unwrap_or(Time::NEVER);
         let due = match self.active(now).filter(|key| self.serves_on(key, now)) {
-            Some(active) => self.policy.extend_at(self.reach(active, now)),
+            Some(active) => self.limits.extend_at(self.policy, self.reach(active, now)),
             None => self.next_in_turn(now).map_or(now, |key| key.ready_at(self.limits)),
         };
         switch.min(due)
@@ -145,7 +145,8 @@ impl Line<'_> {
             end = times.encrypt_until;
         }
         let from = end.max(now + self.limits.lead_max);
-        (now >= self.policy.extend_at(turn)).then(|| LineStep::Make(self.policy.times_from(from)))
+        let is_short = now >= self.limits.extend_at(self.policy, turn);
+        is_short.then(|| LineStep::Make(self.policy.times_from(from)))
     }
 
     /// Until when there is a key to encrypt with, if each begins when its turn comes.

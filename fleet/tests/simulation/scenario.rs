@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tktrot::schedule::Policy;
+use tktrot_fleet::ahead::Ahead;
 use tktrot_fleet::node::limits::Limits;
 
 use crate::machine::Fault;
@@ -100,6 +101,7 @@ impl Scenario {
             capacity: 0,
             nodes: self.hosts,
             longest: 2 * rotate_every + lead + lifetime + Duration::from_secs(60),
+            ahead: Ahead::LEAST,
         };
         let of_a_node = limits.keys_of_a_node(&self.policy);
         Limits { capacity: of_a_node * self.hosts * 2 + 64, ..limits }

@@ -8,6 +8,7 @@ use tktrot::clock::Time;
 use tktrot::ring::layout::MAX_GRAVES;
 use tktrot::schedule::{KeyState, KeyTimes, Policy};
 use tktrot::secret::KeyName;
+use tktrot_fleet::ahead::Ahead;
 use tktrot_fleet::message::{Facts, Grave, Message, NodeId, Offer, Refusal};
 use tktrot_fleet::node::Node;
 use tktrot_fleet::node::event::{Action, Event};
@@ -73,6 +74,7 @@ impl World {
         let limits = Limits {
             lead_min: Limits::LEAD_MIN,
             lead_max: Limits::LEAD_MAX,
+            ahead: Ahead::default(),
             capacity: 100,
             nodes: 3,
             longest: 2 * policy.rotate_every + policy.lifetime + Duration::from_secs(3600),

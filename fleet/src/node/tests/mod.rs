@@ -1,5 +1,6 @@
 //! One node and what its peers say, on a virtual clock. The simulation has whole fleets.
 
+mod ahead;
 mod keys;
 mod others;
 mod revocation;
@@ -15,6 +16,7 @@ use tktrot::secret::KeyName;
 use super::Node;
 use super::event::{Action, Event};
 use super::limits::Limits;
+use crate::ahead::Ahead;
 use crate::message::{Facts, Grave, Left, Message, NodeId, Offer};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -37,6 +39,7 @@ fn limits() -> Limits {
         capacity: 100,
         nodes: 3,
         longest: 4 * HOUR,
+        ahead: Ahead::LEAST,
     }
 }
 
@@ -64,7 +67,11 @@ struct Host {
 
 impl Host {
     fn new() -> Self {
-        let node = Node::new(ME, limits(), policy());
+        Host::with(limits(), policy())
+    }
+
+    fn with(limits: Limits, policy: Policy) -> Self {
+        let node = Node::new(ME, limits, policy);
         let (ring, sent, dropped) = (HashMap::new(), Vec::new(), Vec::new());
         let now = Time(0) + HOUR;
         Host {

@@ -51,7 +51,10 @@ fn id(site: usize) -> NodeId {
 }
 
 fn agent(site: usize, policy: Policy, capacity: usize) -> Node<()> {
-    let longest = Limits::longest(&Policy { lead: policy.lead.max(Limits::LEAD_MAX), ..policy });
+    let longest = Limits::longest(
+        &Policy { lead: policy.lead.max(Limits::LEAD_MAX), ..policy },
+        Ahead::LEAST,
+    );
     let limits = Limits { capacity, nodes: 8, longest, ..limits() };
     Node::new(id(site), limits, policy)
 }
