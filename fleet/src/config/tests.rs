@@ -143,10 +143,7 @@ fn a_flaw_is_told_with_line_and_column_and_what_is_accepted() {
             &format!("{mesh}lead_max = \"2m\""),
             "3:12: lead_max has no valid value; accepted: 100ms to",
         ),
-        (
-            &format!("{mesh}ahead = \"3d\""),
-            "3:9: ahead has no valid value; accepted: 0s to 2d",
-        ),
+        (&format!("{mesh}ahead = \"3d\""), "3:9: ahead has no valid value; accepted: 0s to 2d"),
         (
             &format!("{mesh}lead_min = \"9s\"\nlead_max = \"2s\""),
             "3:12: [mesh]: lead_min is longer",

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tktrot::clock::Time;
 use tktrot::schedule::{KeyTimes, Policy};
 use tktrot_fleet::message::NodeId;
+use tktrot_fleet::node::limits::Limits;
 
 use crate::ring::Number;
 use crate::timeline::Millis;
@@ -251,10 +252,17 @@ impl World {
     /// disturbed, while such keys live.
     fn check_numbers(&mut self) {
         let (now, policy) = (self.now(), self.scenario.policy);
-        let Policy { rotate_every, lifetime, lead } = policy;
+        let policy = Policy { lead: policy.lead.max(self.limits.lead_max), ..policy };
+        let Policy { rotate_every, lifetime, .. } = policy;
+        let ahead = self.limits.ahead(&policy).as_nanos().div_ceil(rotate_every.as_nanos());
+        // Beyond the successor, which a single host has, too.
+        let ahead = (ahead as usize).saturating_sub(1);
         // One more than the ring of a single host, where keys are announced earlier.
-        let scheduled = Policy::keys_kept(rotate_every, lifetime) as usize + 1;
-        let life = (2 * rotate_every + lead.max(self.limits.lead_max) + lifetime).as_millis();
+        let scheduled = Policy::keys_kept(rotate_every, lifetime) as usize + 1 + ahead;
+        let disturbed = |times| (2 + ahead) * times;
+        // Of a copy: whose host has not heard that a key began early has it for longer.
+        let life = policy.last_copy(Time(0) + Limits::life(&policy, self.limits.ahead));
+        let life = Time(0).until(life).as_millis();
         let mut by_origin: HashMap<NodeId, Vec<Number>> = HashMap::new();
         for key in self.rings.copied() {
             by_origin.entry(self.keys[key as usize].origin).or_default().push(key);
@@ -266,12 +274,12 @@ impl World {
             .collect();
         let mut too_many: Vec<_> = (0..self.hosts.len())
             .map(|host| (host, self.hosts[host].id, totals[host]))
-            .filter(|(host, _, count)| *count > scheduled + 2 * self.irregular(*host, life))
+            .filter(|(host, _, count)| *count > scheduled + disturbed(self.irregular(*host, life)))
             .collect();
         let mut counts = vec![0; self.hosts.len()];
         for (origin, keys) in by_origin {
-            // A new one, and a successor in the place of the one that was to follow the old one.
-            let most = scheduled + 2 * self.irregular(crate::host::place(origin), life);
+            // A new one, and successors in the place of those that were to follow the old one.
+            let most = scheduled + disturbed(self.irregular(crate::host::place(origin), life));
             counts.fill(0);
             for key in keys {
                 for (host, key) in self.rings.copies(key).iter().enumerate() {

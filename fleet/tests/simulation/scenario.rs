@@ -73,6 +73,8 @@ pub struct Scenario {
     pub length: Millis,
     /// What the keys should be like.
     pub policy: Policy,
+    /// How far ahead they are announced.
+    pub ahead: Ahead,
     /// What the network does.
     pub weather: Weather,
     /// Messages arrive, and agents wake, at multiples of this.
@@ -94,17 +96,18 @@ pub struct Scenario {
 impl Scenario {
     /// What the nodes wait for and hold: room for twice the hosts, as rebooted ones are others.
     pub fn limits(&self) -> Limits {
-        let Policy { rotate_every, lifetime, lead } = self.policy;
         let limits = Limits {
             lead_min: Limits::LEAD_MIN,
             lead_max: Limits::LEAD_MAX,
             capacity: 0,
             nodes: self.hosts,
-            longest: 2 * rotate_every + lead + lifetime + Duration::from_secs(60),
-            ahead: Ahead::LEAST,
+            longest: Limits::life(&self.policy, self.ahead) + Duration::from_secs(60),
+            ahead: self.ahead,
         };
         let of_a_node = limits.keys_of_a_node(&self.policy);
-        Limits { capacity: of_a_node * self.hosts * 2 + 64, ..limits }
+        // Keys of a node that rebooted live on for as long as they were ahead.
+        let ahead = self.ahead.of(&self.policy).as_nanos() / self.policy.rotate_every.as_nanos();
+        Limits { capacity: of_a_node * self.hosts * (2 + ahead as usize) + 64, ..limits }
     }
 
     /// A small fleet and all that can go wrong, by that seed.
@@ -123,6 +126,7 @@ impl Scenario {
             first: rng.usize(1..=hosts),
             length: 1_800_000,
             policy: Policy { rotate_every, lifetime, lead },
+            ahead: [Ahead::LEAST, Ahead(Some(5 * rotate_every))][seed as usize % 2],
             weather: Weather {
                 latency: (rng.u64(0..=20), rng.u64(20..=250)),
                 lost: [0.0, 0.01, 0.05, 0.05, 0.2][rng.usize(0..5)],
@@ -149,6 +153,7 @@ impl Scenario {
             first: hosts * 9 / 10,
             length: 24 * 3_600_000,
             policy: Policy { rotate_every, lifetime: hours(8), lead },
+            ahead: Ahead::LEAST,
             weather: Weather { latency: (1, 80), lost: 0.05, breaks: 0.05 },
             grain: 10,
             troubles: Trouble::ALL.into_iter().filter(|kind| !rare.contains(kind)).collect(),
