@@ -26,24 +26,15 @@ fn keys() -> Keys {
     Keys::new(ROTATE, secs(15))
 }
 
-/// Five nginxes with agents that have more settings than usual.
-fn meshed(more: impl Fn(usize) -> String) -> Result<Fleet> {
-    let mut fleet = fleet(FIVE.len(), keys())?;
-    fleet.configure_mesh(&FIVE, more)?;
-    fleet.start_agents(&FIVE)?;
-    fleet.start_nginxes(&FIVE)?;
-    Ok(fleet)
-}
-
 /// For four rotations, while its servers go on with keys that the others have. Where keys change more
 /// often than peers are waited for, it is the agent that closes the gaps between them.
 pub fn an_agent_is_killed_and_restarted() -> Result<()> {
     let victim = 2;
-    let mut fleet = meshed(|_| "lead_max = \"2s\"\n".into())?;
+    let mut fleet = meshed_nginxes(&FIVE, Keys::new(LEAD_MAX, secs(25)))?;
     let travellers = fleet.visit(&[&FIVE])?;
     pass(secs(3));
     fleet.hosts[victim].agent().kill()?;
-    pass(4 * ROTATE);
+    pass(4 * LEAD_MAX);
     let ready = fleet.hosts[victim].start_agent()?;
     let back = pass(secs(5));
     met_since(&travellers, back, &FIVE)?;
@@ -70,7 +61,12 @@ pub fn hosts_are_cut_off_for_longer_than_keys_are_ahead() -> Result<()> {
 /// for itself is whole all the time, and all of them are soon after. With that setting `ahead`.
 fn cut_off(ahead: Option<&str>) -> Result<(Fleet, Journal)> {
     let (mainland, island) = ([0, 1, 2], [3, 4]);
-    let fleet = meshed(|_| ahead.map_or(String::new(), |ahead| format!("ahead = \"{ahead}\"\n")))?;
+    let mut fleet = fleet(FIVE.len(), keys())?;
+    fleet.configure_mesh(&FIVE, |_| {
+        ahead.map_or(String::new(), |ahead| format!("ahead = \"{ahead}\"\n"))
+    })?;
+    fleet.start_agents(&FIVE)?;
+    fleet.start_nginxes(&FIVE)?;
     let travellers = fleet.visit(&[&FIVE])?;
     pass(secs(3));
     for host in island {
