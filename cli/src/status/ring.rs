@@ -154,6 +154,11 @@ impl RingStatus {
         self.own(KeyState::Announced).min_by_key(|key| key.encrypts_in)
     }
 
+    /// For how long there are keys to encrypt with that a thief of the ring has, too.
+    pub fn ahead(&self) -> Duration {
+        self.keys.iter().map(|key| key.encrypts_for).max().unwrap_or_default()
+    }
+
     /// The number of keys in a state.
     pub fn count(&self, state: KeyState) -> usize {
         self.keys.iter().filter(|key| key.state == state).count()

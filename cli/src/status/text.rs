@@ -56,6 +56,11 @@ pub fn exposure(status: &RingStatus) -> String {
     } else {
         let _ = write!(text, " (R {r} + L {l})");
     }
+    // Servers alone have their keys for 2 R and the lead.
+    if status.ahead() > exposure.rotate_every.saturating_mul(5) / 2 {
+        let ahead = in_words(status.ahead());
+        let _ = write!(text, "; the ring has the keys of the next {ahead}, too");
+    }
     text
 }
 
@@ -283,7 +288,9 @@ impl Page {
 
 #[cfg(test)]
 mod tests {
-    use super::super::example::{governed, healthy, idle};
+    use std::time::Duration;
+
+    use super::super::example::{MINUTE, governed, healthy, idle, key};
     use super::*;
 
     #[test]
@@ -299,6 +306,15 @@ mod tests {
     #[test]
     fn a_governed_ring_in_full() {
         insta::assert_snapshot!(full(&governed(), None, 100));
+    }
+
+    #[test]
+    fn keys_that_an_agent_announced_far_ahead_are_part_of_the_exposure() {
+        let mut status = governed();
+        assert!(!exposure(&status).contains("the ring has"), "{}", exposure(&status));
+        status.keys.push(key("44444444", 108 * MINUTE, Duration::ZERO));
+        let text = exposure(&status);
+        assert!(text.ends_with("; the ring has the keys of the next 2 h 48 min, too"), "{text}");
     }
 
     #[test]
