@@ -6,7 +6,9 @@
 //!
 //! The program opens the ring, because its settings say which, and hands it over ([`Opened`]).
 //!
+//! - [`checks`]: what must be there before it starts
 //! - [`start`]: what else is opened before privileges are given up: secrets, sockets
+//! - [`listening`]: the addresses that it listens on
 //! - [`privileges`]: how they are given up
 //! - [`driver`]: the agent's loop
 //! - [`ring`]: the ring, as the agent changes it
@@ -23,6 +25,7 @@
 //! - [`notify`]: what the service manager is told
 //! - [`journal`]: the log
 
+pub mod checks;
 pub mod control;
 mod departed;
 mod driver;
@@ -30,6 +33,7 @@ mod export;
 pub mod figures;
 mod fleet;
 mod journal;
+mod listening;
 mod mesh;
 mod metrics;
 mod nodes;
@@ -45,6 +49,7 @@ mod waiting;
 
 use anyhow::{Context, Result};
 use tktrot::config::Config;
+use tktrot::ring::file::Place;
 use tktrot_fleet::config::Config as FleetConfig;
 use tokio::task::LocalSet;
 use tokio::time::Instant;
@@ -54,7 +59,7 @@ pub use start::{Opened, RingMetrics};
 
 use start::Started;
 
-/// Runs until it is told to stop. `open` is called when errors can be logged and no core dump could
+/// Runs until it is told to stop. `ring` is where the ring lies, or why it cannot be used. `open` is called when errors can be logged and no core dump could
 /// hold a key, and before the agent gives up its rights.
 ///
 /// # Errors
@@ -63,11 +68,13 @@ use start::Started;
 pub fn run(
     fleet: &FleetConfig,
     config: &Config,
+    ring: Result<Place>,
     open: impl FnOnce() -> Result<Opened>,
 ) -> Result<()> {
     let began = Instant::now();
     journal::open(fleet.agent.log);
     privileges::keep_memory_to_itself().context("cannot disable core dumps")?;
+    checks::all(fleet, config, ring).pass()?;
     let started = Started::open(fleet, config, open()?)?;
     let user = privileges::drop_to(&fleet.agent.user)?;
     let runtime = tokio::runtime::Builder::new_current_thread()

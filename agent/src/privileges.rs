@@ -21,21 +21,27 @@ pub fn keep_memory_to_itself() -> Result<()> {
 /// There is no such user, or the kernel did not do as asked.
 pub fn drop_to(name: &str) -> Result<Uid> {
     set(libc::PR_SET_NO_NEW_PRIVS, 1)?;
-    let me = geteuid();
-    if !me.is_root() {
-        return Ok(me);
-    }
-    let user = User::from_name(name).ok().flatten().with_context(|| {
-        format!("there is no user \"{name}\"; set user in [agent] to one, or to \"root\"")
-    })?;
-    if user.uid.is_root() {
-        return Ok(me);
-    }
+    let Some(user) = user(name)? else { return Ok(geteuid()) };
     become_user(user.uid, user.gid)
         .with_context(|| format!("the agent cannot become user \"{name}\""))?;
     // A change of user lets the process be dumped again, or not, as a setting of the host says.
     set(libc::PR_SET_DUMPABLE, 0)?;
     Ok(user.uid)
+}
+
+/// Whom [`drop_to`] becomes, if that is not who it is already.
+///
+/// # Errors
+///
+/// There is no such user.
+pub fn user(name: &str) -> Result<Option<User>> {
+    if !geteuid().is_root() {
+        return Ok(None);
+    }
+    let user = User::from_name(name).ok().flatten().with_context(|| {
+        format!("there is no user \"{name}\"; set user in [agent] to one, or to \"root\"")
+    })?;
+    Ok(Some(user).filter(|user| !user.uid.is_root()))
 }
 
 fn become_user(uid: Uid, gid: Gid) -> Result<()> {

@@ -18,7 +18,12 @@ pub fn read<P: AsRef<Path>>(files: &[P]) -> Result<Vec<FleetSecret>> {
     files.iter().map(|file| read_one(file.as_ref())).collect()
 }
 
-fn read_one(file: &Path) -> Result<FleetSecret> {
+/// The secret in one file.
+///
+/// # Errors
+///
+/// As for [`read`].
+pub fn read_one(file: &Path) -> Result<FleetSecret> {
     let text = private::read(file)?;
     FleetSecret::parse(&text).with_context(|| file.display().to_string())
 }

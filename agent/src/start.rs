@@ -23,6 +23,7 @@ use super::control;
 use super::export::Exporter;
 use super::export::entry::Entry;
 use super::fleet::Prepared;
+use super::listening;
 use super::ring::HostRing;
 
 /// The ring that an agent is to govern, open.
@@ -104,7 +105,8 @@ impl Started {
             tracing::info!(ring = %path.display(), keys = limits.capacity, "made the ring");
         }
         let metrics = fleet.agent.metrics.map(|address| {
-            let listener = StdTcpListener::bind(address)
+            let listener = listening::on(address)
+                .map_err(std::io::Error::from)
                 .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
                 .with_context(|| format!("metrics: cannot listen on {address}"))?;
             Ok::<_, anyhow::Error>((metrics, listener))

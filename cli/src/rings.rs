@@ -101,13 +101,24 @@ impl RingArgument {
         Ok((place, view))
     }
 
+    /// Where the ring lies, or will lie; what is there can be used.
+    pub fn usable(&self, settings: &Settings) -> Result<Place> {
+        let place = self.place_of_new(settings)?;
+        place.open_present().map_err(|refused| explained(&place, &refused))?;
+        Ok(place)
+    }
+
+    fn place_of_new(&self, settings: &Settings) -> Result<Place> {
+        self.place(settings).context(
+            "a new ring needs a name: the one that the server will use, which is that of its \
+             executable unless TKTROT_RING says otherwise",
+        )
+    }
+
     /// Opens the ring, or makes it, for commands that may come before a server's first start. The
     /// flag is true if it was made.
     pub fn open_or_make(&self, settings: &Settings) -> Result<(Place, Keyring, bool)> {
-        let place = self.place(settings).context(
-            "a new ring needs a name: the one that the server will use, which is that of its \
-             executable unless TKTROT_RING says otherwise",
-        )?;
+        let place = self.place_of_new(settings)?;
         let is_there = fs::symlink_metadata(place.path()).is_ok();
         let ring = place
             .open(settings.config.most_keys())

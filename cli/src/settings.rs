@@ -77,8 +77,9 @@ pub fn read(path: Option<&Path>) -> Result<Settings> {
     // Later ones replace earlier ones.
     let all = variables.iter().chain(&environment).cloned();
     let (config, problems) = Config::from_variables(all);
-    if let Some(problem) = problems.first() {
-        bail!("{problem}");
+    if !problems.is_empty() {
+        let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        bail!("{}", lines.join("\n"));
     }
     Ok(Settings { variables, config, fleet })
 }
@@ -90,22 +91,36 @@ pub fn read(path: Option<&Path>) -> Result<Settings> {
 /// As for [`read`].
 pub fn read_file(file: &Path) -> Result<Contents> {
     let text = fs::read_to_string(file).with_context(|| format!("{}", file.display()))?;
-    parse(&text).map_err(|flaw| anyhow::anyhow!("{}:{flaw}", file.display()))
+    parse(&text).map_err(|flaws| {
+        let lines = flaws.iter().map(|flaw| format!("{}:{flaw}", file.display()));
+        anyhow::anyhow!("{}", lines.collect::<Vec<_>>().join("\n"))
+    })
 }
 
-fn parse(text: &str) -> Result<Contents, Flaw> {
-    Ok(Contents { variables: variables(text)?, fleet: FleetConfig::parse(text)? })
+/// All flaws, or what the file says.
+fn parse(text: &str) -> Result<Contents, Vec<Flaw>> {
+    match (variables(text), FleetConfig::parse(text)) {
+        (Ok(variables), Ok(fleet)) => Ok(Contents { variables, fleet }),
+        (variables, fleet) => {
+            let mut flaws = variables.err().unwrap_or_default();
+            flaws.extend(fleet.err().unwrap_or_default());
+            flaws.sort_by_key(|flaw| (flaw.line, flaw.column));
+            // Who reads it as TOML twice finds the same twice.
+            flaws.dedup();
+            Err(flaws)
+        }
+    }
 }
 
 /// The variables that a settings file stands for.
-fn variables(text: &str) -> Result<Vec<(OsString, OsString)>, Flaw> {
+fn variables(text: &str) -> Result<Vec<(OsString, OsString)>, Vec<Flaw>> {
     let entries: BTreeMap<Spanned<String>, Spanned<Value>> =
         toml::from_str(text).map_err(|error| {
-            Flaw::at(text, error.span().unwrap_or(0..0), error.message().to_owned())
+            vec![Flaw::at(text, error.span().unwrap_or(0..0), error.message().to_owned())]
         })?;
     let mut entries: Vec<_> = entries.into_iter().collect();
     entries.sort_by_key(|(key, _)| key.span().start);
-    let mut variables = Vec::new();
+    let (mut variables, mut flaws) = (Vec::new(), Vec::new());
     for (key, value) in entries {
         let name = key.get_ref();
         if SECTIONS.contains(&name.as_str()) {
@@ -116,13 +131,15 @@ fn variables(text: &str) -> Result<Vec<(OsString, OsString)>, Flaw> {
             let message = format!(
                 "there is no setting \"{name}\"; there are {known} and the sections [{sections}]"
             );
-            return Err(Flaw::at(text, key.span(), message));
+            flaws.push(Flaw::at(text, key.span(), message));
+            continue;
         }
         let variable = format!("TKTROT_{}", name.to_uppercase());
         let Some(as_text) = value.get_ref().as_variable(&variable) else {
             let accepted = "a string, a number, true or false, or a list of strings";
             let message = format!("{name} has no valid value; accepted: {accepted}");
-            return Err(Flaw::at(text, value.span(), message));
+            flaws.push(Flaw::at(text, value.span(), message));
+            continue;
         };
         variables.push((variable, as_text, value.span()));
     }
@@ -130,16 +147,14 @@ fn variables(text: &str) -> Result<Vec<(OsString, OsString)>, Flaw> {
     let pairs: Vec<(OsString, OsString)> =
         variables.iter().map(|(name, value, _)| (name.into(), value.into())).collect();
     let (_, problems) = Config::from_variables(pairs.iter().cloned());
-    match problems.first() {
-        None => Ok(pairs),
-        Some(problem) => {
-            let cause = variables.iter().find(|(name, ..)| *name == problem.setting);
-            let span = cause.map_or(0..0, |(_, _, span)| span.clone());
-            let name = problem.setting.trim_start_matches("TKTROT_").to_lowercase();
-            let message = format!("{name} has no valid value; accepted: {}", problem.accepted);
-            Err(Flaw::at(text, span, message))
-        }
+    for problem in &problems {
+        let cause = variables.iter().find(|(name, ..)| *name == problem.setting);
+        let span = cause.map_or(0..0, |(_, _, span)| span.clone());
+        let name = problem.setting.trim_start_matches("TKTROT_").to_lowercase();
+        let message = format!("{name} has no valid value; accepted: {}", problem.accepted);
+        flaws.push(Flaw::at(text, span, message));
     }
+    if flaws.is_empty() { Ok(pairs) } else { Err(flaws) }
 }
 
 impl Value {
@@ -164,7 +179,8 @@ mod tests {
     use super::*;
 
     fn variables(text: &str) -> Result<Vec<(String, String)>, String> {
-        let parsed = parse(text).map_err(|flaw| flaw.to_string())?;
+        let parsed = parse(text)
+            .map_err(|flaws| flaws.iter().map(|flaw| format!("{flaw}\n")).collect::<String>())?;
         let text = |part: OsString| part.into_string().unwrap();
         Ok(parsed.variables.into_iter().map(|(name, value)| (text(name), text(value))).collect())
     }

@@ -337,11 +337,14 @@ fn config_check_names_line_and_column() -> Result {
     insta::assert_snapshot!(said, @r#"tktrot: FILE:2:2: there is no setting "lifetme"; there are ring, dir, capacity, rotate, lifetime, label, bind, renew, takeover, only, upkeep, log, strict, disable and the sections [agent], [mesh], [redis], [export]"#);
     let mesh = "rotate = \"1h\"\n[mesh]\nsecrets = [\"/s\"]\npeers = [\"10.0.0.2\"]\n";
     let (status, said) = check(mesh)?;
-    assert_eq!(status, Some(0), "{said}");
+    assert_eq!(status, Some(2), "{said}");
     assert!(said.contains("the agent shares keys in a mesh with 1 peer and exports nothing"));
+    assert!(said.contains("WRONG  [mesh]: /s: No such file or directory (os error 2)"), "{said}");
     let (status, said) = check(&format!("{mesh}lead = 1"))?;
     assert_eq!(status, Some(2));
     insta::assert_snapshot!(said, @r#"tktrot: FILE:5:1: there is no setting "lead" in [mesh]; there are listen, peers, secrets, certificate, key, ca, lead_min, lead_max, nodes"#);
+    let (status, said) = check("rotate = \"soon\"\n[agent]\nlog = 1\n")?;
+    assert_eq!((status, said.matches("FILE:").count()), (Some(2), 2), "{said}");
     let (status, said) = check("rotate = \"1s\"\nlifetime = \"7d\"\n")?;
     assert_eq!(status, Some(2));
     insta::assert_snapshot!(said, @"tktrot: FILE:2:12: lifetime has no valid value; accepted: at most 16380s with this rotation");

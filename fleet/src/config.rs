@@ -14,6 +14,7 @@ pub mod flaw;
 mod section;
 mod values;
 
+use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -208,44 +209,57 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// The first thing that cannot be used: where, and what is accepted.
-    pub fn parse(text: &str) -> Result<Config, Flaw> {
+    /// All that cannot be used, in the order of the file: where, and what is accepted.
+    pub fn parse(text: &str) -> Result<Config, Vec<Flaw>> {
         let document = DeTable::parse(text).map_err(|error| {
-            Flaw::at(text, error.span().unwrap_or(0..0), error.message().to_owned())
+            vec![Flaw::at(text, error.span().unwrap_or(0..0), error.message().to_owned())]
         })?;
-        let document = document.get_ref();
+        let flaws = RefCell::default();
+        let config = Config::of(text, document.get_ref(), &flaws);
+        let mut flaws = flaws.into_inner();
+        flaws.sort_by_key(|flaw| (flaw.line, flaw.column));
+        if flaws.is_empty() { Ok(config) } else { Err(flaws) }
+    }
+
+    fn of<'d>(text: &'d str, document: &'d DeTable<'d>, flaws: &'d RefCell<Vec<Flaw>>) -> Config {
+        let put_down = |flaw| flaws.borrow_mut().push(flaw);
+        let section = |name, title, known: &[&str]| {
+            let (at, value) = section(document, name)?;
+            Section::of(text, flaws, title, at, value, known).map_err(put_down).ok()
+        };
         let mut config = Config::default();
-        if let Some((at, value)) = section(document, "agent") {
-            config.agent = agent(&Section::of(text, "[agent]", at, value, &AGENT)?)?;
+        if let Some(section) = section("agent", "[agent]", &AGENT) {
+            config.agent = agent(&section);
         }
-        if let Some((at, value)) = section(document, "mesh") {
-            config.mesh = Some(mesh(&Section::of(text, "[mesh]", at, value, &MESH)?)?);
+        if let Some(section) = section("mesh", "[mesh]", &MESH) {
+            config.mesh = mesh(&section);
         }
-        if let Some((at, value)) = section(document, "redis") {
-            let section = Section::of(text, "[redis]", at, value, &REDIS)?;
-            config.redis = Some(redis(&section)?);
-            if config.mesh.is_some() {
+        if let Some(section) = section("redis", "[redis]", &REDIS) {
+            config.redis = redis(&section);
+            if document.contains_key("mesh") {
                 let message = "keys are shared either by a mesh or through Redis; remove one of \
                                the two";
-                return Err(section.flaw(None, message));
+                put_down(section.flaw(None, message));
             }
         }
-        if let Some((at, value)) = section(document, "export") {
+        if let Some((at, value)) = self::section(document, "export") {
             let Some(list) = value.as_array() else {
-                return Err(Flaw::at(text, at, "exports are a list: write [[export]]"));
+                put_down(Flaw::at(text, at, "exports are a list: write [[export]]"));
+                return config;
             };
             for value in list {
-                let at = value.span();
-                let section = Section::of(text, "[[export]]", at, value.get_ref(), &EXPORT)?;
-                let export = export(&section)?;
+                let (at, value) = (value.span(), value.get_ref());
+                let section = Section::of(text, flaws, "[[export]]", at, value, &EXPORT);
+                let Some(section) = section.map_err(put_down).ok() else { continue };
+                let Some(export) = export(&section) else { continue };
                 if config.exports.iter().any(|other| other.output == export.output) {
                     let message = "another [[export]] writes this file";
-                    return Err(section.flaw(Some("output"), message));
+                    put_down(section.flaw(Some("output"), message));
                 }
                 config.exports.push(export);
             }
         }
-        Ok(config)
+        config
     }
 }
 
@@ -259,13 +273,13 @@ fn section<'d>(
 
 const AGENT: [&str; 3] = ["user", "metrics", "log"];
 
-fn agent(section: &Section<'_>) -> Result<Agent, Flaw> {
+fn agent(section: &Section<'_>) -> Agent {
     let default = Agent::default();
-    Ok(Agent {
-        user: section.text("user", values::user)?.unwrap_or(default.user),
-        metrics: section.text("metrics", values::loopback)?,
-        log: section.text("log", values::log_form)?.unwrap_or_default(),
-    })
+    Agent {
+        user: section.text("user", values::user).unwrap_or(default.user),
+        metrics: section.text("metrics", values::loopback),
+        log: section.text("log", values::log_form).unwrap_or_default(),
+    }
 }
 
 const MESH: [&str; 10] = [
@@ -281,59 +295,64 @@ const MESH: [&str; 10] = [
     "nodes",
 ];
 
-fn mesh(section: &Section<'_>) -> Result<Mesh, Flaw> {
+fn mesh(section: &Section<'_>) -> Option<Mesh> {
     let everywhere = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), PORT);
-    let peers = section.texts("peers", values::peer)?.unwrap_or_default();
+    let peers = section.texts("peers", values::peer).unwrap_or_default();
     let is_name = |peer: &Peer| matches!(peer.host, Host::Name(_));
     let few = if peers.iter().any(is_name) { MANY_NODES } else { FEW_NODES };
     let named = u32::try_from(peers.len()).unwrap_or(u32::MAX).saturating_add(1);
-    let lead_min = section.text("lead_min", values::lead)?.unwrap_or(Limits::LEAD_MIN);
-    let lead_max =
-        section.text("lead_max", values::lead)?.unwrap_or(Limits::LEAD_MAX.max(lead_min));
+    let lead_min = section.text("lead_min", values::lead).unwrap_or(Limits::LEAD_MIN);
+    let lead_max = section.text("lead_max", values::lead).unwrap_or(Limits::LEAD_MAX.max(lead_min));
     if lead_min > lead_max {
-        return Err(section.flaw(Some("lead_min"), "lead_min is longer than lead_max"));
+        section.put_down(section.flaw(Some("lead_min"), "lead_min is longer than lead_max"));
     }
-    Ok(Mesh {
-        listen: section.text("listen", values::listen)?.unwrap_or(everywhere),
-        peers,
-        credentials: credentials(section)?,
-        lead_min,
-        lead_max,
-        ahead: Ahead(section.text("ahead", values::ahead)?),
-        nodes: section.number("nodes", 1..10_001)?.unwrap_or(named.max(few)),
-    })
+    let listen = section.text("listen", values::listen).unwrap_or(everywhere);
+    let ahead = Ahead(section.text("ahead", values::ahead));
+    let nodes = section.number("nodes", 1..10_001).unwrap_or(named.max(few));
+    let credentials = credentials(section)?;
+    Some(Mesh { listen, peers, credentials, lead_min, lead_max, ahead, nodes })
 }
 
-fn credentials(section: &Section<'_>) -> Result<Credentials, Flaw> {
-    let certificate = section.text("certificate", values::path)?;
-    let key = section.text("key", values::path)?;
-    let ca = section.text("ca", values::path)?;
+fn credentials(section: &Section<'_>) -> Option<Credentials> {
+    const FILES: [&str; 3] = ["certificate", "key", "ca"];
+    let files = FILES.map(|setting| section.text(setting, values::path));
+    let named = FILES.iter().filter(|setting| section.has(setting)).count();
     if section.has("secrets") {
-        if let Some(other) = ["certificate", "key", "ca"].into_iter().find(|name| section.has(name))
-        {
+        let secrets = secrets(section);
+        if let Some(other) = FILES.into_iter().find(|setting| section.has(setting)) {
             let message =
                 "nodes authenticate with secrets or with certificates; remove one of the two";
-            return Err(section.flaw(Some(other), message));
+            section.put_down(section.flaw(Some(other), message));
         }
-        return secrets(section).map(Credentials::Secrets);
+        return secrets.map(Credentials::Secrets);
     }
-    match (certificate, key, ca) {
-        (Some(certificate), Some(key), Some(ca)) => {
-            Ok(Credentials::Certificate { certificate, key, ca })
-        }
-        (None, None, None) => Err(section.flaw(
-            None,
+    let missing = match named {
+        0 => {
             "nodes need something to authenticate with: secrets = [\"/etc/tktrot/fleet.secret\"] \
-             (tktrot secret new makes one), or certificate, key and ca",
-        )),
-        _ => Err(section.flaw(None, "certificate, key and ca are needed together")),
-    }
+             (tktrot secret new makes one), or certificate, key and ca"
+        }
+        3 => {
+            let [certificate, key, ca] = files;
+            return Some(Credentials::Certificate {
+                certificate: certificate?,
+                key: key?,
+                ca: ca?,
+            });
+        }
+        _ => "certificate, key and ca are needed together",
+    };
+    section.put_down(section.flaw(None, missing));
+    None
 }
 
-fn secrets(section: &Section<'_>) -> Result<Vec<PathBuf>, Flaw> {
+fn secrets(section: &Section<'_>) -> Option<Vec<PathBuf>> {
     const ACCEPTED: &str = "one file or more: [\"/etc/tktrot/fleet.secret\"]";
-    let secrets = section.texts("secrets", values::path)?.unwrap_or_default();
-    if secrets.is_empty() { Err(section.unfit("secrets", ACCEPTED)) } else { Ok(secrets) }
+    let secrets = section.texts("secrets", values::path);
+    let is_empty = secrets.as_ref().is_some_and(Vec::is_empty);
+    if is_empty || !section.has("secrets") {
+        section.put_down(section.unfit("secrets", ACCEPTED));
+    }
+    secrets
 }
 
 const REDIS: [&str; 10] = [
@@ -349,63 +368,75 @@ const REDIS: [&str; 10] = [
     "poll",
 ];
 
-fn redis(section: &Section<'_>) -> Result<Redis, Flaw> {
-    let url = section.text("url", values::redis_url)?;
-    let sentinels = section.texts("sentinels", values::redis_url)?;
-    let master = section.text("master", values::master)?;
-    let at = match (url, sentinels, master) {
-        (Some(url), None, None) => RedisAt::Url(url),
-        (None, Some(urls), Some(master)) if !urls.is_empty() => RedisAt::Sentinels { urls, master },
+fn redis(section: &Section<'_>) -> Option<Redis> {
+    let url = section.text("url", values::redis_url);
+    let urls = section.texts("sentinels", values::redis_url);
+    let master = section.text("master", values::master);
+    let are_some = urls.as_ref().is_none_or(|urls| !urls.is_empty());
+    let at = match ["url", "sentinels", "master"].map(|setting| section.has(setting)) {
+        [true, false, false] => url.map(RedisAt::Url),
+        [false, true, true] if are_some => {
+            urls.zip(master).map(|(urls, master)| RedisAt::Sentinels { urls, master })
+        }
         _ => {
             let message = "it needs url = \"rediss://host\", or sentinels = [\"redis://host\"] and \
                            master = \"name\"";
-            return Err(section.flaw(None, message));
+            section.put_down(section.flaw(None, message));
+            None
         }
     };
-    Ok(Redis {
-        at,
-        password_file: section.text("password_file", values::path)?,
-        ca: section.text("ca", values::path)?,
-        secrets: secrets(section)?,
-        prefix: section.text("prefix", values::prefix)?.unwrap_or_else(|| "tktrot".into()),
-        allow_persistence: section.switch("allow_persistence")?.unwrap_or(false),
-        lead: section.text("lead", values::lead)?.unwrap_or(Settings::default().lead),
-        poll: section.text("poll", values::lead)?.unwrap_or(Settings::default().poll),
-    })
+    let password_file = section.text("password_file", values::path);
+    let ca = section.text("ca", values::path);
+    let secrets = secrets(section);
+    let prefix = section.text("prefix", values::prefix).unwrap_or_else(|| "tktrot".into());
+    let allow_persistence = section.switch("allow_persistence").unwrap_or(false);
+    let lead = section.text("lead", values::lead).unwrap_or(Settings::default().lead);
+    let poll = section.text("poll", values::lead).unwrap_or(Settings::default().poll);
+    let (at, secrets) = (at?, secrets?);
+    Some(Redis { at, password_file, ca, secrets, prefix, allow_persistence, lead, poll })
 }
 
 const EXPORT: [&str; 7] = ["format", "output", "socket", "command", "timeout", "mode", "group"];
 
-fn export(section: &Section<'_>) -> Result<Export, Flaw> {
-    let needs = |setting| section.flaw(None, &format!("it needs {setting}"));
-    let format = section.text("format", values::format)?;
-    let format = format.ok_or_else(|| needs("format = \"haproxy\" or another server's"))?;
-    let output = section.text("output", values::path)?;
-    let output = output.ok_or_else(|| needs("output = \"/run/…\", a file on tmpfs"))?;
-    let socket = section.text("socket", values::path)?;
-    if socket.is_some() && format != Format::Haproxy {
-        return Err(section.flaw(Some("socket"), "only HAProxy has a socket that takes keys"));
+fn export(section: &Section<'_>) -> Option<Export> {
+    let needs =
+        |setting: &str| section.put_down(section.flaw(None, &format!("it needs {setting}")));
+    let format = section.text("format", values::format);
+    if !section.has("format") {
+        needs("format = \"haproxy\" or another server's");
     }
-    let command = section.texts("command", values::argument)?.unwrap_or_default();
-    if section.has("command") && command.first().is_none_or(String::is_empty) {
-        return Err(section.unfit("command", "a program and its arguments"));
+    let output = section.text("output", values::path);
+    if !section.has("output") {
+        needs("output = \"/run/…\", a file on tmpfs");
     }
-    let timeout = section.text("timeout", values::timeout)?.unwrap_or(Duration::from_secs(10));
+    let socket = section.text("socket", values::path);
+    if section.has("socket") && format.is_some_and(|format| format != Format::Haproxy) {
+        let message = "only HAProxy has a socket that takes keys";
+        section.put_down(section.flaw(Some("socket"), message));
+    }
+    let command = section.texts("command", values::argument);
+    let is_empty = |command: &Vec<String>| command.first().is_none_or(String::is_empty);
+    if command.as_ref().is_some_and(is_empty) {
+        section.put_down(section.unfit("command", "a program and its arguments"));
+    }
+    let timeout = section.text("timeout", values::timeout).unwrap_or(Duration::from_secs(10));
     match format {
-        Format::Haproxy if socket.is_none() && command.is_empty() => {
-            return Err(needs("socket, HAProxy's `stats socket` of `level admin`, or a command"));
+        Some(Format::Haproxy) if !section.has("socket") && !section.has("command") => {
+            needs("socket, HAProxy's `stats socket` of `level admin`, or a command");
         }
-        Format::Nginx80 | Format::Apache if command.is_empty() => {
-            return Err(needs("a command that lets the server read its files again"));
+        Some(Format::Nginx80 | Format::Apache) if !section.has("command") => {
+            needs("a command that lets the server read its files again");
         }
         _ => {}
     }
-    let mode = section.text("mode", values::mode)?.unwrap_or(0o600);
-    let group = section.text("group", values::user)?;
-    if mode & 0o040 != 0 && group.is_none() {
-        return Err(section.flaw(Some("mode"), "a group that may read needs group = \"its name\""));
+    let mode = section.text("mode", values::mode).unwrap_or(0o600);
+    let group = section.text("group", values::user);
+    if mode & 0o040 != 0 && !section.has("group") {
+        let message = "a group that may read needs group = \"its name\"";
+        section.put_down(section.flaw(Some("mode"), message));
     }
-    Ok(Export { format, output, socket, command, timeout, mode, group })
+    let command = command.unwrap_or_default();
+    Some(Export { format: format?, output: output?, socket, command, timeout, mode, group })
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ mod state;
 mod targets;
 #[cfg(test)]
 mod tests;
-mod tls;
+pub mod tls;
 
 use std::borrow::Borrow;
 use std::cell::{Cell, RefCell};
@@ -55,6 +55,7 @@ pub use hosts::{PeerState, PeerStatus};
 pub use state::MeshEvent;
 
 use crate::journal::Once;
+use crate::listening;
 use about::Settings;
 use connection::End;
 use link::Link;
@@ -85,7 +86,7 @@ impl MeshConfig {
     /// The address cannot be listened on, or a secret or certificate not be read.
     pub fn read(mesh: &config::Mesh) -> Result<MeshConfig> {
         let tls = Tls::read(&mesh.credentials).context("[mesh]")?;
-        let listener = TcpListener::bind(mesh.listen)
+        let listener = listening::on(mesh.listen)
             .with_context(|| format!("[mesh]: cannot listen on {}", mesh.listen))?;
         Ok(MeshConfig { listener, peers: mesh.peers.clone(), tls, timing: Timing::default() })
     }

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::pin::Pin;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Error, Result, bail, ensure};
 use openssl::error::ErrorStack;
 use openssl::pkey::{PKey, Private};
 use openssl::ssl::{
@@ -164,6 +164,21 @@ impl Tls {
         };
         anyhow::anyhow!("the TLS handshake failed ({}): {cause}", reasons.join(", "))
     }
+}
+
+/// What is wrong with the files of these credentials.
+pub fn flaws(credentials: &Credentials) -> Vec<Error> {
+    let flaws: Vec<_> = match credentials {
+        Credentials::Secrets(files) => {
+            files.iter().filter_map(|file| secrets::read_one(file).err()).collect()
+        }
+        Credentials::Certificate { certificate, key, ca } => {
+            let readable = [certificates(certificate).err(), certificates(ca).err()];
+            readable.into_iter().chain([private::read(key).err()]).flatten().collect()
+        }
+    };
+    // And whether they are of use together.
+    if flaws.is_empty() { Tls::read(credentials).err().into_iter().collect() } else { flaws }
 }
 
 /// What holds for both sides, said in full: openssl.cnf may say something else.

@@ -71,6 +71,14 @@ impl Prepared {
     }
 }
 
+/// What is wrong with the files that these settings name.
+pub fn flaws(config: &Redis) -> Vec<anyhow::Error> {
+    let secrets = config.secrets.iter().filter_map(|file| secrets::read_one(file).err());
+    let mut flaws: Vec<_> = secrets.collect();
+    flaws.extend(target::flaws(config));
+    flaws
+}
+
 /// Shares the keys of one ring through Redis.
 pub struct ThroughRedis {
     node: RedisNode,

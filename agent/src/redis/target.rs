@@ -1,5 +1,6 @@
 //! Where Redis is, and a connection to it.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -44,18 +45,8 @@ impl Target {
                 At::Sentinels { sentinels, master: master.clone() }
             }
         };
-        let password = config.password_file.as_ref().map(|file| {
-            let bytes = private::read(file)?;
-            let text = std::str::from_utf8(&bytes).ok().map(str::trim_ascii);
-            let text = text.filter(|text| !text.is_empty() && !text.contains('\n'));
-            let text = text.with_context(|| {
-                format!("{}: it must hold the password of Redis, on one line", file.display())
-            })?;
-            Ok::<_, anyhow::Error>(Zeroizing::new(text.to_owned()))
-        });
-        let ca = config.ca.as_ref().map(|file| {
-            std::fs::read(file).with_context(|| format!("{}: the CA of Redis", file.display()))
-        });
+        let password = config.password_file.as_deref().map(password);
+        let ca = config.ca.as_deref().map(ca);
         Ok(Target { at, password: password.transpose()?, ca: ca.transpose()? })
     }
 
@@ -149,6 +140,27 @@ impl Target {
         }
         Err(last.unwrap_or_else(|| anyhow!("it does not answer")))
     }
+}
+
+/// What is wrong with the files of these settings, but for the secrets.
+pub fn flaws(config: &Redis) -> Vec<anyhow::Error> {
+    let password = config.password_file.as_deref().and_then(|file| password(file).err());
+    let ca = config.ca.as_deref().and_then(|file| ca(file).err());
+    [password, ca].into_iter().flatten().collect()
+}
+
+fn password(file: &Path) -> Result<Zeroizing<String>> {
+    let bytes = private::read(file)?;
+    let text = std::str::from_utf8(&bytes).ok().map(str::trim_ascii);
+    let text = text.filter(|text| !text.is_empty() && !text.contains('\n'));
+    let text = text.with_context(|| {
+        format!("{}: it must hold the password of Redis, on one line", file.display())
+    })?;
+    Ok(Zeroizing::new(text.to_owned()))
+}
+
+fn ca(file: &Path) -> Result<Vec<u8>> {
+    std::fs::read(file).with_context(|| format!("{}: the CA of Redis", file.display()))
 }
 
 fn info(url: &str) -> Result<ConnectionInfo> {

@@ -28,7 +28,8 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     let settings = settings::read(config)?;
     let open = || open(&settings, &arguments.ring);
-    tktrot_agent::run(&settings.fleet, &settings.config, open)?;
+    let ring = arguments.ring.usable(&settings);
+    tktrot_agent::run(&settings.fleet, &settings.config, ring, open)?;
     Ok(Severity::Fine)
 }
 

@@ -3,13 +3,19 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use nix::unistd::geteuid;
+use tktrot_agent::checks::{self, Findings};
 use tktrot_fleet::config::Config as FleetConfig;
 
-use crate::output::outln;
-use crate::settings::{self, Contents};
+use crate::output::{outln, printable};
+use crate::rings::RingArgument;
+use crate::settings::{self, Settings};
 use crate::severity::Severity;
 
 #[derive(clap::Args)]
+#[command(after_long_help = "\
+Exit status: 0 if all is well; 1 if the agent would start and something would not work; 2 if it would not \
+start. What a running agent of the ring listens on counts as free.")]
 pub struct Arguments {
     #[command(subcommand)]
     action: Action,
@@ -17,7 +23,7 @@ pub struct Arguments {
 
 #[derive(clap::Subcommand)]
 enum Action {
-    /// Says what is wrong in the file, with line and column
+    /// Says all that is wrong in the file, with line and column, and what the agent misses on this host
     Check {
         /// The file, if not the one of --config or the default.
         file: Option<PathBuf>,
@@ -27,15 +33,30 @@ enum Action {
 pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     let Action::Check { file } = &arguments.action;
     let file = file.as_deref().or(config).unwrap_or(Path::new(settings::DEFAULT));
-    let Contents { variables, fleet } = settings::read_file(file)?;
+    let settings = settings::read(Some(file))?;
+    let Settings { variables, fleet, .. } = &settings;
     outln!("{}: {} settings, all valid", file.display(), variables.len());
     for (name, value) in variables {
         outln!("  {}={}", name.to_string_lossy(), value.to_string_lossy());
     }
-    if fleet != FleetConfig::default() {
-        outln!("  {}", said(&fleet));
+    if *fleet == FleetConfig::default() {
+        return Ok(Severity::Fine);
     }
-    Ok(Severity::Fine)
+    outln!("  {}", said(fleet));
+    let ring = RingArgument { ring: None }.usable(&settings);
+    let Findings { stops, doubts } = checks::all(fleet, &settings.config, ring);
+    doubts.iter().for_each(|doubt| outln!("{:5}  {}", Severity::Doubtful, printable(doubt)));
+    for stop in &stops {
+        outln!("{:5}  {}", Severity::Wrong, printable(&format!("{stop:#}")));
+    }
+    if !stops.is_empty() && !geteuid().is_root() {
+        outln!("You are not root: the agent may find less that is wrong if root starts it.");
+    }
+    Ok(match (&*stops, &*doubts) {
+        ([], []) => Severity::Fine,
+        ([], _) => Severity::Doubtful,
+        _ => Severity::Wrong,
+    })
 }
 
 /// What the agent would do, in one line.

@@ -1,7 +1,11 @@
 //! What an agent does not start with.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+
+use testbed::port;
+use testbed::process::needs_root;
 
 use crate::daemon::Agent;
 use crate::daemon::Result;
@@ -18,6 +22,7 @@ fn refusal(settings: &str) -> Result<String> {
 fn settings_that_cannot_be_used_are_told_with_their_place() -> Result<()> {
     let cases = [
         ("[agent]\nusr = \"x\"\n", "tktrot.toml:4:1: there is no setting \"usr\" in [agent]"),
+        ("[mesh]\nlisten = \"x\"\n", "tktrot.toml:4:10: listen has no valid value"),
         ("[mesh]\n", "tktrot.toml:3:2: [mesh]: nodes need something to authenticate with"),
         ("[agent]\nmetrics = \"0.0.0.0:1\"\n", ":4:11: metrics has no valid value"),
         ("[mesh]\nsecrets = [\"/no/such/secret\"]\n", "/no/such/secret"),
@@ -26,6 +31,78 @@ fn settings_that_cannot_be_used_are_told_with_their_place() -> Result<()> {
         let said = refusal(settings)?;
         assert!(said.contains(part), "{settings:?}: {said}");
     }
+    Ok(())
+}
+
+/// Both by the agent and by `tktrot config check`, which makes nothing.
+#[test]
+fn all_that_is_missing_on_this_host_is_told_at_once() -> Result<()> {
+    needs_root("it would become another user");
+    let agent = Agent::new("")?;
+    let taken = TcpListener::bind("127.0.0.1:0")?;
+    let address = taken.local_addr()?;
+    let open = agent.path().join("open.secret");
+    fs::write(&open, "")?;
+    fs::set_permissions(&open, Permissions::from_mode(0o644))?;
+    let closed = agent.path().join("closed");
+    fs::create_dir(&closed)?;
+    fs::set_permissions(&closed, Permissions::from_mode(0o700))?;
+    agent.set(&format!(
+        "[agent]\nuser = \"nobody-of-that-name\"\nmetrics = \"{address}\"\n\
+         [mesh]\nlisten = \"{address}\"\nsecrets = [\"/no/such/secret\", \"{open}\"]\n\
+         [[export]]\nformat = \"raw\"\noutput = \"/no/such/dir/keys\"\n\
+         group = \"no-such-group\"\n",
+        open = open.display(),
+    ))?;
+    let stops = [
+        "there is no user \"nobody-of-that-name\"".to_owned(),
+        format!("metrics: cannot listen on {address}: Address already in use"),
+        format!("[mesh]: cannot listen on {address}: Address already in use"),
+        "[mesh]: /no/such/secret: No such file or directory".to_owned(),
+        format!("[mesh]: {}: others have rights to it (mode 0644)", open.display()),
+        "there is no group no-such-group".to_owned(),
+    ];
+    let checked = agent.tktrot(&["config", "check"])?;
+    let started = agent.tktrot(&["agent"])?;
+    assert_eq!((checked.status, started.status), (Some(2), Some(2)), "{checked:?} {started:?}");
+    for stop in &stops {
+        assert!(checked.stdout.contains(stop), "{stop}: {checked:?}");
+        assert!(started.stderr.contains(stop), "{stop}: {started:?}");
+    }
+    assert_eq!(checked.stdout.matches("\nWRONG  ").count(), stops.len(), "{checked:?}");
+    assert!(!agent.rings().join("nginx.ring").exists());
+
+    // What it starts with all the same. No host has this address (RFC 5737).
+    agent.set(&format!(
+        "bind = \"none\"\n[agent]\n[mesh]\nlisten = \"192.0.2.7\"\nsecrets = [\"{secret}\"]\n\
+         [[export]]\nformat = \"raw\"\noutput = \"{closed}/keys\"\n\
+         [[export]]\nformat = \"haproxy\"\noutput = \"/etc/keys\"\nsocket = \"/no/such/socket\"\n",
+        closed = closed.display(),
+        secret = agent.path().join("secret").display(),
+    ))?;
+    let secret = agent.path().join("secret").display().to_string();
+    assert_eq!(agent.tktrot(&["secret", "new", &secret])?.status, Some(0));
+    let said = agent.tktrot(&["config", "check"])?;
+    assert_eq!(said.status, Some(1), "{said:?}");
+    for doubt in [
+        "[mesh]: this host does not have the address 192.0.2.7",
+        &format!("the agent becomes user nobody, who may not write in {}", closed.display()),
+        "/etc is not on tmpfs",
+        "/no/such/socket: No such file or directory",
+    ] {
+        assert!(said.stdout.contains(doubt), "{doubt}: {said:?}");
+    }
+
+    // What a running agent listens on is its own.
+    let listen = port::free()?;
+    agent.set(&format!(
+        "[agent]\nmetrics = \"{}\"\n[mesh]\nlisten = \"{listen}\"\nsecrets = [\"{secret}\"]\n",
+        port::free()?
+    ))?;
+    let mut agent = agent;
+    agent.start()?;
+    let said = agent.tktrot(&["config", "check"])?;
+    assert_eq!(said.status, Some(0), "{said:?}");
     Ok(())
 }
 

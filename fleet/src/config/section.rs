@@ -1,5 +1,6 @@
 //! A section of the settings file, whose values are taken out one by one.
 
+use std::cell::RefCell;
 use std::ops::Range;
 
 use toml::Spanned;
@@ -10,9 +11,11 @@ use super::flaw::Flaw;
 /// What a value's text stands for, or the words for what is accepted.
 type Parse<T> = fn(&str) -> Result<T, &'static str>;
 
-/// One table with the text around it.
+/// One table with the text around it. A value that cannot be used is put down, and counts as not there:
+/// what is wrong with the others is to be said at the same time.
 pub struct Section<'t> {
     text: &'t str,
+    flaws: &'t RefCell<Vec<Flaw>>,
     name: &'static str,
     at: Range<usize>,
     table: &'t DeTable<'t>,
@@ -22,6 +25,7 @@ impl<'t> Section<'t> {
     /// The table that `value` is, in which there may be `known` settings and no others.
     pub fn of(
         text: &'t str,
+        flaws: &'t RefCell<Vec<Flaw>>,
         name: &'static str,
         at: Range<usize>,
         value: &'t DeValue<'t>,
@@ -30,14 +34,14 @@ impl<'t> Section<'t> {
         let Some(table) = value.as_table() else {
             return Err(Flaw::at(text, at, format!("{name} is a section: write it as {name}")));
         };
-        let section = Section { text, name, at, table };
+        let section = Section { text, flaws, name, at, table };
         for (key, _) in table.iter() {
             if !known.contains(&key.get_ref().as_ref()) {
                 let known = known.join(", ");
                 let key_name = key.get_ref().escape_debug();
                 let message =
                     format!("there is no setting \"{key_name}\" in {name}; there are {known}");
-                return Err(Flaw::at(text, key.span(), message));
+                section.put_down(Flaw::at(text, key.span(), message));
             }
         }
         Ok(section)
@@ -49,35 +53,46 @@ impl<'t> Section<'t> {
     }
 
     /// A text.
-    pub fn text<T>(&self, setting: &str, parse: Parse<T>) -> Result<Option<T>, Flaw> {
-        let Some(value) = self.table.get(setting) else { return Ok(None) };
-        self.one(setting, value, parse).map(Some)
+    pub fn text<T>(&self, setting: &str, parse: Parse<T>) -> Option<T> {
+        let value = self.table.get(setting)?;
+        self.usable(self.one(setting, value, parse))
     }
 
     /// A list of texts.
-    pub fn texts<T>(&self, setting: &str, parse: Parse<T>) -> Result<Option<Vec<T>>, Flaw> {
-        let Some(value) = self.table.get(setting) else { return Ok(None) };
+    pub fn texts<T>(&self, setting: &str, parse: Parse<T>) -> Option<Vec<T>> {
+        let value = self.table.get(setting)?;
         let Some(list) = value.get_ref().as_array() else {
-            return Err(self.unfit(setting, "a list of strings: [\"…\", \"…\"]"));
+            return self.usable(Err(self.unfit(setting, "a list of strings: [\"…\", \"…\"]")));
         };
-        list.iter().map(|value| self.one(setting, value, parse)).collect::<Result<_, _>>().map(Some)
+        // All that is wrong in it.
+        let all: Vec<_> =
+            list.iter().map(|value| self.usable(self.one(setting, value, parse))).collect();
+        all.into_iter().collect()
     }
 
     /// True or false.
-    pub fn switch(&self, setting: &str) -> Result<Option<bool>, Flaw> {
-        let Some(value) = self.table.get(setting) else { return Ok(None) };
-        let on = value.get_ref().as_bool();
-        on.map(Some).ok_or_else(|| self.unfit(setting, "true or false"))
+    pub fn switch(&self, setting: &str) -> Option<bool> {
+        let on = self.table.get(setting)?.get_ref().as_bool();
+        self.usable(on.ok_or_else(|| self.unfit(setting, "true or false")))
     }
 
     /// A whole number.
-    pub fn number(&self, setting: &str, range: Range<u32>) -> Result<Option<u32>, Flaw> {
-        let Some(value) = self.table.get(setting) else { return Ok(None) };
-        let number = value.get_ref().as_integer().filter(|number| number.radix() == 10);
+    pub fn number(&self, setting: &str, range: Range<u32>) -> Option<u32> {
+        let number = self.table.get(setting)?.get_ref().as_integer();
+        let number = number.filter(|number| number.radix() == 10);
         let number = number.and_then(|number| number.as_str().parse().ok());
-        number.filter(|number| range.contains(number)).map(Some).ok_or_else(|| {
+        self.usable(number.filter(|number| range.contains(number)).ok_or_else(|| {
             self.unfit(setting, &format!("a number from {} to {}", range.start, range.end - 1))
-        })
+        }))
+    }
+
+    /// Something is wrong.
+    pub fn put_down(&self, flaw: Flaw) {
+        self.flaws.borrow_mut().push(flaw);
+    }
+
+    fn usable<T>(&self, value: Result<T, Flaw>) -> Option<T> {
+        value.map_err(|flaw| self.put_down(flaw)).ok()
     }
 
     /// A setting whose value is not this.

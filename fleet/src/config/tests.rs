@@ -1,7 +1,9 @@
 use super::*;
 
+/// All flaws, a line each.
 fn flaw(text: &str) -> String {
-    Config::parse(text).unwrap_err().to_string()
+    let flaws = Config::parse(text).unwrap_err();
+    flaws.iter().map(|flaw| format!("{flaw}\n")).collect()
 }
 
 #[test]
@@ -189,6 +191,25 @@ fn a_flaw_is_told_with_line_and_column_and_what_is_accepted() {
     ];
     for (text, start) in cases {
         let flaw = flaw(text);
-        assert!(flaw.starts_with(start), "{text:?}: {flaw}");
+        assert!(flaw.lines().any(|line| line.starts_with(start)), "{text:?}: {flaw}");
     }
+}
+
+#[test]
+fn all_flaws_are_told_at_once_and_none_that_follows_from_another() {
+    let text = "[agent]\nusr = 1\nlog = \"xml\"\n[mesh]\nsecrets = [\"s\", \"t\"]\npeers = [\"a b\"]\n\
+                [[export]]\nformat = \"what\"\n[[export]]\nformat = \"raw\"\noutput = \"o\"\n";
+    let told = flaw(text);
+    let told: Vec<_> = told.lines().map(|line| line.split(';').next().unwrap()).collect();
+    let expected = [
+        "2:1: there is no setting \"usr\" in [agent]",
+        "3:7: log has no valid value",
+        "5:12: secrets has no valid value",
+        "5:17: secrets has no valid value",
+        "6:10: peers has no valid value",
+        "7:1: [[export]]: it needs output = \"/run/…\", a file on tmpfs",
+        "8:10: format has no valid value",
+        "11:10: output has no valid value",
+    ];
+    assert_eq!(told, expected);
 }

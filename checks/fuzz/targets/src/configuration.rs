@@ -17,8 +17,9 @@ pub fn configuration(bytes: &[u8]) -> bool {
             is_sound(&config);
             true
         }
-        Err(flaw) => {
-            is_in(&flaw, &text);
+        Err(flaws) => {
+            assert!(!flaws.is_empty());
+            flaws.iter().for_each(|flaw| is_in(flaw, &text));
             false
         }
     }
