@@ -16,7 +16,7 @@ use tktrot::ring::file::{Place, on_memory};
 use tktrot_fleet::config::{Config as FleetConfig, Export};
 
 use super::export::entry::Entry;
-use super::{control, listening, mesh, privileges, redis};
+use super::{control, listening, mesh, metrics, privileges, redis};
 
 /// What is not as the agent needs it.
 #[derive(Debug, Default)]
@@ -68,6 +68,9 @@ pub fn all(fleet: &FleetConfig, config: &Config, ring: Result<Place>) -> Finding
     if let Some(redis) = &fleet.redis {
         let flaws = redis::flaws(redis);
         findings.stops.extend(flaws.into_iter().map(|flaw| flaw.context("[redis]")));
+    }
+    if let Some(file) = &fleet.agent.metrics_token {
+        findings.needs("metrics_token_file", metrics::Token::read(file));
     }
     let is_run = place.as_ref().is_some_and(has_agent);
     let metrics = fleet.agent.metrics.map(|address| ("metrics", address));

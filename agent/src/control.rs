@@ -41,6 +41,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 pub enum Question {
     /// How the agent and its peers are doing: [`super::figures::Figures`].
     Peers {},
+    /// Whether the host is as its servers need it: an answer, or an error that says why not.
+    Ready {},
     /// Make a new key, which encrypts as soon as the fleet has it: [`Rotated`].
     Rotate {},
     /// End keys in the whole fleet: [`Revoked`].
@@ -58,7 +60,7 @@ impl Question {
     pub fn wait(&self) -> Duration {
         let wait = match self {
             Question::Revoke { wait, .. } => wait.unwrap_or(0),
-            Question::Peers {} | Question::Rotate {} => 0,
+            Question::Peers {} | Question::Ready {} | Question::Rotate {} => 0,
         };
         Duration::from_millis(wait).min(LONGEST_WAIT)
     }
@@ -349,6 +351,7 @@ mod tests {
         let revoke = |keys| Question::Revoke { keys, wait: None };
         let cases = [
             (r#"{"ask":"peers"}"#, Question::Peers {}),
+            (r#"{"ask":"ready"}"#, Question::Ready {}),
             (r#"{"ask":"rotate"}"#, Question::Rotate {}),
             (r#"{"ask":"revoke","keys":"all"}"#, revoke(Which::All(All::All))),
             (r#"{"ask":"revoke","keys":["ab"]}"#, revoke(Which::These(vec!["ab".into()]))),

@@ -48,8 +48,8 @@ pub async fn run(started: Started, user: Uid, began: Instant) -> Result<()> {
     let [Ok(terminate), Ok(interrupt)] = stop else { bail!("cannot wait for signals") };
     let (asks, asked) = mpsc::channel(16);
     tokio::task::spawn_local(control::serve(started.control, user, asks.clone()));
-    if let Some((of_ring, listener)) = started.metrics {
-        tokio::task::spawn_local(metrics::serve(listener, of_ring, asks));
+    if let Some(endpoint) = started.metrics {
+        tokio::task::spawn_local(metrics::serve(endpoint, asks));
     }
     // Dropped at the end: another agent may govern the ring then.
     let _lock = started.lock;
@@ -140,6 +140,10 @@ impl Driver {
         let wait = question.wait();
         let reply = match question {
             Question::Peers {} => Reply::of(&self.figures()),
+            Question::Ready {} => match self.unready() {
+                None => Reply::of(&"ready"),
+                Some(why) => Reply::Error(why.into()),
+            },
             Question::Rotate {} => return self.fleet.rotate(answer, &self.ring),
             Question::Revoke { keys, .. } => match keys.names() {
                 Ok(names) => {
@@ -158,6 +162,19 @@ impl Driver {
         if !self.manager.is_ready() && (has_settled || began.elapsed() >= READY_WITHIN) {
             self.manager.ready();
             tracing::info!(synced = has_settled, "ready");
+        }
+    }
+
+    /// Why servers of this host should not start now; none if they can.
+    fn unready(&self) -> Option<&'static str> {
+        if !self.manager.is_ready() {
+            Some("it has just started, and gets the keys of its fleet")
+        } else if !self.ring.is_there() {
+            Some("the ring was removed")
+        } else if self.ring.is_busy() || !self.ring.is_governed() {
+            Some("the ring of this host cannot be written: `tktrot status` says who holds its lock")
+        } else {
+            None
         }
     }
 

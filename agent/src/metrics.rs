@@ -1,26 +1,36 @@
-//! What Prometheus asks for, over HTTP on a loopback address: what `tktrot status --prometheus`
-//! tells of the ring, and what `tktrot peers` tells of the agent.
+//! What Prometheus asks for, over HTTP: what `tktrot status --prometheus` tells of the ring, and what
+//! `tktrot peers` tells of the agent. Beyond loopback it has to show a token.
+//!
+//! `/healthz` and `/readyz` are for whoever looks after the process. They tell no figures, and anybody
+//! may ask.
 
 use std::convert::Infallible;
-use std::net::TcpListener as StdTcpListener;
+use std::net::{SocketAddr, TcpListener as StdTcpListener};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, CONTENT_TYPE};
+use hyper::header::{
+    ALLOW, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, WWW_AUTHENTICATE,
+};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use openssl::memcmp;
+use openssl::sha::sha256;
 use prometheus::{Encoder, GaugeVec, IntCounterVec, Opts, Registry, TextEncoder};
+use tktrot_keyfile::private;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::control::{Asked, Question, Reply};
 use super::figures::{Figures, State};
+use super::listening;
 use super::start::RingMetrics;
 
 /// So many ask at once at most; others wait.
@@ -30,19 +40,84 @@ const WITHIN: Duration = Duration::from_secs(5);
 /// Bytes of a request's head.
 const HEAD: usize = 8 * 1024;
 
+/// Who asks whether the loop turns hears within this time that it does not.
+const LOOP_WITHIN: Duration = Duration::from_secs(2);
+
+/// Where metrics are asked for, open.
+pub struct Endpoint {
+    listener: StdTcpListener,
+    token: Option<Token>,
+    of_ring: RingMetrics,
+}
+
+impl Endpoint {
+    /// At this address, and for who has the token in this file, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// The address cannot be listened on, or the file is of no use.
+    pub fn open(
+        address: SocketAddr,
+        token: Option<&Path>,
+        of_ring: RingMetrics,
+    ) -> Result<Endpoint> {
+        let token = token.map(Token::read).transpose().context("metrics_token_file")?;
+        let listener = listening::on(address).map_err(std::io::Error::from);
+        let listener = listener
+            .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+            .with_context(|| format!("metrics: cannot listen on {address}"))?;
+        Ok(Endpoint { listener, token, of_ring })
+    }
+}
+
+/// What who asks for metrics has to show; its digest, as all of them have one length.
+pub struct Token([u8; 32]);
+
+impl Token {
+    /// The token in this file.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, others have rights to it, or it holds no token.
+    pub fn read(file: &Path) -> Result<Token> {
+        const LEAST: usize = 16;
+        let bytes = private::read(file)?;
+        let token = bytes.trim_ascii();
+        ensure!(
+            token.len() >= LEAST && token.iter().all(u8::is_ascii_graphic),
+            "{}: it must hold {LEAST} characters or more, on one line: `tktrot secret new` makes \
+             such a file",
+            file.display()
+        );
+        Ok(Token(sha256(token)))
+    }
+
+    /// Whether the request shows it (RFC 6750), in a time that says nothing about it.
+    fn is_shown(&self, request: &Request<Incoming>) -> bool {
+        let shown = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
+        let shown = shown.and_then(|shown| shown.split_at_checked(7));
+        shown.is_some_and(|(scheme, token)| {
+            scheme.eq_ignore_ascii_case(b"Bearer ")
+                && memcmp::eq(&sha256(token.trim_ascii()), &self.0)
+        })
+    }
+}
+
 /// Who knows what is asked for.
 struct Knowing {
+    token: Option<Token>,
     of_ring: RingMetrics,
     driver: mpsc::Sender<Asked>,
 }
 
 /// Answers until the agent ends.
-pub async fn serve(listener: StdTcpListener, of_ring: RingMetrics, driver: mpsc::Sender<Asked>) {
+pub async fn serve(endpoint: Endpoint, driver: mpsc::Sender<Asked>) {
+    let Endpoint { listener, token, of_ring } = endpoint;
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "cannot serve metrics"),
     };
-    let source = Arc::new(Knowing { of_ring, driver });
+    let source = Arc::new(Knowing { token, of_ring, driver });
     let places = Arc::new(Semaphore::new(AT_ONCE));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
@@ -69,28 +144,63 @@ pub async fn serve(listener: StdTcpListener, of_ring: RingMetrics, driver: mpsc:
 }
 
 async fn respond(request: &Request<Incoming>, source: &Knowing) -> Response<Full<Bytes>> {
-    let plain = |status, text: &str| {
-        let mut response = Response::new(Full::from(format!("{text}\n")));
-        *response.status_mut() = status;
-        response
-    };
-    if request.uri().path() != "/metrics" {
-        return plain(StatusCode::NOT_FOUND, "there is only /metrics");
+    let path = request.uri().path();
+    if !["/metrics", "/healthz", "/readyz"].contains(&path) {
+        return plain(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz");
     }
     if request.method() != Method::GET {
-        let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET is allowed");
-        response.headers_mut().insert(ALLOW, "GET".parse().expect("a header's value"));
-        return response;
+        return with(plain(StatusCode::METHOD_NOT_ALLOWED, "only GET is allowed"), ALLOW, "GET");
     }
-    match text(source).await {
-        Ok(text) => {
-            let mut response = Response::new(Full::from(text));
-            let kind = "text/plain; version=0.0.4".parse().expect("a header's value");
-            response.headers_mut().insert(CONTENT_TYPE, kind);
-            response
+    match path {
+        "/healthz" => match readiness(source).await {
+            // Whatever it says, it turns.
+            Ok(_) => plain(StatusCode::OK, "the agent runs"),
+            Err(why) => plain(StatusCode::SERVICE_UNAVAILABLE, why),
+        },
+        "/readyz" => match readiness(source).await {
+            Ok(Reply::Answer(_)) => plain(StatusCode::OK, "ready"),
+            Ok(Reply::Error(why)) => plain(StatusCode::SERVICE_UNAVAILABLE, &why),
+            Err(why) => plain(StatusCode::SERVICE_UNAVAILABLE, why),
+        },
+        _ if source.token.as_ref().is_some_and(|token| !token.is_shown(request)) => {
+            let what =
+                "Authorization: Bearer TOKEN is needed, with the token of metrics_token_file";
+            with(plain(StatusCode::UNAUTHORIZED, what), WWW_AUTHENTICATE, "Bearer")
         }
-        Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error:#}")),
+        _ => match text(source).await {
+            Ok(text) => {
+                let kind = "text/plain; version=0.0.4";
+                with(Response::new(Full::from(text)), CONTENT_TYPE, kind)
+            }
+            Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error:#}")),
+        },
     }
+}
+
+fn plain(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(format!("{text}\n")));
+    *response.status_mut() = status;
+    response
+}
+
+fn with(
+    mut response: Response<Full<Bytes>>,
+    header: HeaderName,
+    value: &'static str,
+) -> Response<Full<Bytes>> {
+    response.headers_mut().insert(header, HeaderValue::from_static(value));
+    response
+}
+
+/// What the agent's loop says of its readiness, or that it does not turn.
+async fn readiness(source: &Knowing) -> Result<Reply, &'static str> {
+    let asking = async {
+        let (answer, answered) = oneshot::channel();
+        let asked = source.driver.send((Question::Ready {}, answer)).await;
+        asked.map_err(|_| "the agent is stopping")?;
+        answered.await.map_err(|_| "the agent is stopping")
+    };
+    timeout(LOOP_WITHIN, asking).await.unwrap_or(Err("the agent's loop does not turn"))
 }
 
 async fn text(source: &Knowing) -> Result<String> {
@@ -194,8 +304,34 @@ fn of_agent(figures: &Figures) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+
     use super::super::figures::tests::figures;
     use super::*;
+
+    #[test]
+    fn an_agent_whose_loop_does_not_turn_is_not_well() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let no_ring: RingMetrics = Arc::new(|| Ok(String::new()));
+        let endpoint = Endpoint::open("127.0.0.1:0".parse().unwrap(), None, no_ring).unwrap();
+        let address = endpoint.listener.local_addr().unwrap();
+        // Whoever asks waits for an answer.
+        let (driver, questions) = mpsc::channel(1);
+        let asking = std::thread::spawn(move || {
+            let mut stream = std::net::TcpStream::connect(address).unwrap();
+            stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            answer
+        });
+        let answer = tokio::task::LocalSet::new().block_on(&runtime, async {
+            tokio::task::spawn_local(serve(endpoint, driver));
+            tokio::task::spawn_blocking(|| asking.join()).await.unwrap().unwrap()
+        });
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+        assert!(answer.contains("the agent's loop does not turn"), "{answer}");
+        drop(questions);
+    }
 
     #[test]
     fn a_peer_has_one_name_and_each_problem_is_a_metric() {

@@ -129,6 +129,11 @@ impl HostRing {
         self.refused_at.get().is_some()
     }
 
+    /// Whether servers leave its rotation to this agent.
+    pub fn is_governed(&self) -> bool {
+        self.view.governed(self.now()).is_some()
+    }
+
     /// Whether its file still has a name: servers that start now would make another one.
     pub fn is_there(&self) -> bool {
         self.view.file().metadata().is_ok_and(|facts| facts.nlink() > 0)

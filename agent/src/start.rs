@@ -1,6 +1,5 @@
 //! What the agent opens before it gives up its privileges.
 
-use std::net::TcpListener as StdTcpListener;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +22,7 @@ use super::control;
 use super::export::Exporter;
 use super::export::entry::Entry;
 use super::fleet::Prepared;
-use super::listening;
+use super::metrics::Endpoint;
 use super::ring::HostRing;
 
 /// The ring that an agent is to govern, open.
@@ -60,8 +59,8 @@ pub struct Started {
     pub fleet: Prepared,
     /// What keeps key files current.
     pub exporter: Exporter,
-    /// What Prometheus is told of the ring, and where it asks.
-    pub metrics: Option<(RingMetrics, StdTcpListener)>,
+    /// Where Prometheus asks.
+    pub metrics: Option<Endpoint>,
     /// Where `tktrot peers` asks.
     pub control: StdUnixListener,
     /// Held as long as the agent runs: one agent for each ring.
@@ -104,13 +103,10 @@ impl Started {
         if made {
             tracing::info!(ring = %path.display(), keys = limits.capacity, "made the ring");
         }
-        let metrics = fleet.agent.metrics.map(|address| {
-            let listener = listening::on(address)
-                .map_err(std::io::Error::from)
-                .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
-                .with_context(|| format!("metrics: cannot listen on {address}"))?;
-            Ok::<_, anyhow::Error>((metrics, listener))
-        });
+        let metrics = fleet
+            .agent
+            .metrics
+            .map(|address| Endpoint::open(address, fleet.agent.metrics_token.as_deref(), metrics));
         let metrics = metrics.transpose()?;
         let prepared = Prepared::read(fleet, &name)?;
         let exports: Result<_> = fleet.exports.iter().map(Entry::of).collect();

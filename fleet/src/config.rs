@@ -56,8 +56,11 @@ pub struct Config {
 pub struct Agent {
     /// Whom it becomes if it was started by root.
     pub user: String,
-    /// Where it answers Prometheus; a loopback address.
+    /// Where it answers Prometheus, and whoever asks whether it is ready.
     pub metrics: Option<SocketAddr>,
+    /// A file with the token that Prometheus has to show. There is one unless the address is a loopback
+    /// address.
+    pub metrics_token: Option<PathBuf>,
     /// How its log looks.
     pub log: LogForm,
 }
@@ -195,7 +198,7 @@ pub enum Format {
 
 impl Default for Agent {
     fn default() -> Self {
-        Agent { user: "nobody".into(), metrics: None, log: LogForm::default() }
+        Agent { user: "nobody".into(), metrics: None, metrics_token: None, log: LogForm::default() }
     }
 }
 
@@ -271,13 +274,27 @@ fn section<'d>(
     Some((Spanned::span(key), value.get_ref()))
 }
 
-const AGENT: [&str; 3] = ["user", "metrics", "log"];
+const AGENT: [&str; 4] = ["user", "metrics", "metrics_token_file", "log"];
 
 fn agent(section: &Section<'_>) -> Agent {
     let default = Agent::default();
+    let metrics = section.text("metrics", values::metrics);
+    let metrics_token = section.text("metrics_token_file", values::path);
+    let has_token = section.has("metrics_token_file");
+    if metrics.is_some_and(|address| !address.ip().is_loopback()) && !has_token {
+        let message = "metrics tell how busy this host is: beyond loopback (127.0.0.1, [::1]) they \
+                       need metrics_token_file = \"/etc/tktrot/metrics.token\", which `tktrot \
+                       secret new` makes";
+        section.put_down(section.flaw(Some("metrics"), message));
+    }
+    if has_token && !section.has("metrics") {
+        let message = "a token for metrics needs metrics = \"127.0.0.1:9187\" or another address";
+        section.put_down(section.flaw(Some("metrics_token_file"), message));
+    }
     Agent {
+        metrics,
+        metrics_token,
         user: section.text("user", values::user).unwrap_or(default.user),
-        metrics: section.text("metrics", values::loopback),
         log: section.text("log", values::log_form).unwrap_or_default(),
     }
 }

@@ -176,9 +176,14 @@ impl Agent {
         fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
+    /// Where its ring is.
+    pub fn place(&self) -> Place {
+        Place { dir: self.rings(), file: format!("{RING}.ring"), dir_mode: 0o700 }
+    }
+
     /// Its ring, to look at.
     pub fn view(&self) -> Result<View> {
-        let place = Place { dir: self.rings(), file: format!("{RING}.ring"), dir_mode: 0o700 };
+        let place = self.place();
         Ok(place.look().map_err(|refused| refused.to_string())?.ok_or("there is no ring")?)
     }
 

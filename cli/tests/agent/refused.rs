@@ -24,7 +24,10 @@ fn settings_that_cannot_be_used_are_told_with_their_place() -> Result<()> {
         ("[agent]\nusr = \"x\"\n", "tktrot.toml:4:1: there is no setting \"usr\" in [agent]"),
         ("[mesh]\nlisten = \"x\"\n", "tktrot.toml:4:10: listen has no valid value"),
         ("[mesh]\n", "tktrot.toml:3:2: [mesh]: nodes need something to authenticate with"),
-        ("[agent]\nmetrics = \"0.0.0.0:1\"\n", ":4:11: metrics has no valid value"),
+        (
+            "[agent]\nmetrics = \"0.0.0.0:1\"\n",
+            ":4:11: [agent]: metrics tell how busy this host is",
+        ),
         ("[mesh]\nsecrets = [\"/no/such/secret\"]\n", "/no/such/secret"),
     ];
     for (settings, part) in cases {

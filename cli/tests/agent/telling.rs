@@ -1,13 +1,18 @@
 //! What an agent tells: the service manager, operators, Prometheus.
 
+use std::fs::{self, Permissions};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
 use prometheus_parse::{Scrape, Value};
 use testbed::port;
-use testbed::wait::PATIENCE;
+use testbed::wait::{self, PATIENCE};
+use tktrot::clock::BootClock;
+use tktrot::rotate::Keyring;
+use tktrot_keyfile::generator::OpenSsl;
 
 use crate::daemon::Agent;
 use crate::daemon::Result;
@@ -115,6 +120,77 @@ fn prometheus_is_told_of_the_ring_and_of_the_agent() -> Result<()> {
     let no = asked(address, &long).unwrap_or_default();
     assert!(!no.contains("tktrot_"), "{no}");
     assert_eq!(agent.peers()?["own_keys"], 2);
+    Ok(())
+}
+
+fn status(answer: &str) -> &str {
+    answer.split(' ').nth(1).unwrap_or_default()
+}
+
+#[test]
+fn beyond_loopback_metrics_are_for_who_has_the_token() -> Result<()> {
+    let mut agent = Agent::new("")?;
+    let file = agent.path().join("token");
+    let address = port::free()?;
+    let everywhere = format!("0.0.0.0:{}", address.port());
+    let file_name = file.display();
+    agent.set(&format!(
+        "[agent]\nmetrics = \"{everywhere}\"\nmetrics_token_file = \"{file_name}\"\n"
+    ))?;
+    fs::write(&file, "short\n")?;
+    fs::set_permissions(&file, Permissions::from_mode(0o600))?;
+    let said = agent.tktrot(&["agent"])?;
+    assert!(said.stderr.contains("it must hold 16 characters or more"), "{said:?}");
+    fs::remove_file(&file)?;
+    assert_eq!(agent.tktrot(&["secret", "new", &file_name.to_string()])?.status, Some(0));
+    let token = fs::read_to_string(&file)?.trim().to_owned();
+    agent.start()?;
+    let ask = |path: &str, header: &str| {
+        asked(address, &format!("GET {path} HTTP/1.1\r\nHost: x\r\n{header}\r\n"))
+    };
+    for header in [
+        String::new(),
+        "Authorization: Bearer \r\n".into(),
+        format!("Authorization: Bearer {}\r\n", &token[1..]),
+        format!("Authorization: Bearer {token}x\r\n"),
+        format!("Authorization: Basic {token}\r\n"),
+        "Authorization: Bear\r\n".into(),
+    ] {
+        let no = ask("/metrics", &header)?;
+        assert_eq!(status(&no), "401", "{header}: {no}");
+        assert!(no.to_lowercase().contains("www-authenticate: bearer"), "{no}");
+        assert!(!no.contains("tktrot_agent") && !no.contains(&token), "{no}");
+    }
+    let yes = ask("/metrics", &format!("Authorization: bearer {token}\r\n"))?;
+    assert!(yes.contains("tktrot_agent_synced{ring=\"nginx\"} 1"), "{yes}");
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(status(&ask(path, "")?), "200", "{path}");
+    }
+    assert!(!agent.log().contains(&token));
+    Ok(())
+}
+
+#[test]
+fn it_is_ready_only_while_it_can_write_the_ring() -> Result<()> {
+    let address = port::free()?;
+    let agent = Agent::started(&format!("rotate = \"1h\"\n[agent]\nmetrics = \"{address}\"\n"))?;
+    let ask = |path: &str| asked(address, &format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"));
+    assert_eq!(status(&ask("/readyz")?), "200");
+
+    let ring = agent.place().open_present().map_err(|refused| refused.to_string())?;
+    let keyring = Keyring::new(ring.ok_or("no ring")?, BootClock, &OpenSsl);
+    let held = keyring.govern().map_err(|why| why.to_string())?;
+    let (no, yes) = ("503", "200");
+    let waited = |for_status: &str| {
+        wait::until(PATIENCE, for_status, || {
+            ask("/readyz").ok().filter(|answer| status(answer) == for_status)
+        })
+    };
+    let answer = waited(no)?;
+    assert!(answer.contains("cannot be written: `tktrot status` says who"), "{answer}");
+    assert_eq!(status(&ask("/healthz")?), yes);
+    drop(held);
+    waited(yes)?;
     Ok(())
 }
 

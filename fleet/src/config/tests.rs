@@ -23,6 +23,7 @@ fn a_mesh_in_full() {
         [agent]
         user = "tickets"
         metrics = "127.0.0.1:9187"
+        metrics_token_file = "/etc/tktrot/metrics.token"
         log = "json"
         [mesh]
         listen = "10.0.0.1"
@@ -36,6 +37,7 @@ fn a_mesh_in_full() {
     .unwrap();
     assert_eq!(config.agent.user, "tickets");
     assert_eq!(config.agent.metrics, "127.0.0.1:9187".parse().ok());
+    assert_eq!(config.agent.metrics_token, Some("/etc/tktrot/metrics.token".into()));
     assert_eq!(config.agent.log, LogForm::Json);
     let mesh = config.mesh.unwrap();
     assert_eq!(mesh.listen, "10.0.0.1:4744".parse().unwrap());
@@ -116,7 +118,12 @@ fn a_flaw_is_told_with_line_and_column_and_what_is_accepted() {
         ("[agent]\nuser = 1", "2:8: user has no valid value; accepted: a string"),
         (
             "[agent]\nmetrics = \"0.0.0.0:1\"",
-            "2:11: metrics has no valid value; accepted: a loopback",
+            "2:11: [agent]: metrics tell how busy this host is: beyond loopback",
+        ),
+        ("[agent]\nmetrics = \"host:1\"", "2:11: metrics has no valid value; accepted: an address"),
+        (
+            "[agent]\nmetrics_token_file = \"/t\"",
+            "2:22: [agent]: a token for metrics needs metrics = ",
         ),
         ("[agent]\nlog = \"xml\"", "2:7: log has no valid value; accepted: text or json"),
         ("agent = 1", "1:1: [agent] is a section"),

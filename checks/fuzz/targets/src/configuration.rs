@@ -37,7 +37,11 @@ fn is_in(flaw: &Flaw, text: &str) {
 /// Whatever was set, an agent can be started with it.
 fn is_sound(config: &Config) {
     assert!(config.mesh.is_none() || config.redis.is_none(), "a mesh and Redis");
-    assert!(config.agent.metrics.is_none_or(|at| at.ip().is_loopback()));
+    assert!({
+        let has_token = config.agent.metrics_token.is_some();
+        config.agent.metrics.is_none_or(|at| at.ip().is_loopback() || has_token)
+    });
+    config.agent.metrics_token.iter().for_each(|file| is_file(file));
     is_user(&config.agent.user);
     config.mesh.iter().for_each(is_sound_mesh);
     config.redis.iter().for_each(is_sound_redis);
