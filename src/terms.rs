@@ -223,6 +223,8 @@ impl Party<'_> {
 
     /// The same for an agent, which has no contexts. For who holds the writer lock.
     pub(crate) fn configure_agent(&self, writer: &Writer<'_>, config: &Config) -> Vec<Overruled> {
+        // It has no other contexts that asked before, and may ask for more than it did.
+        self.own_ask.clear();
         self.own_ask.add(asked(config, config.bind));
         self.settle_terms(writer, config, true)
     }

@@ -6,16 +6,17 @@ use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Error, Result, anyhow, ensure};
 use nix::errno::Errno;
 use nix::unistd::User;
 use tktrot::config::{Bind, Config};
 use tktrot::ring::file::{Place, on_memory};
-use tktrot_fleet::config::{Config as FleetConfig, Export};
+use tktrot_fleet::config::{Config as FleetConfig, Credentials, Export};
 
 use super::export::entry::Entry;
+use super::files::Files;
 use super::{control, listening, mesh, metrics, privileges, redis};
 
 /// What is not as the agent needs it.
@@ -25,6 +26,8 @@ pub struct Findings {
     pub stops: Vec<Error>,
     /// It starts, and something does not work.
     pub doubts: Vec<String>,
+    /// A running agent cannot read these files again.
+    pub at_restart: Vec<PathBuf>,
 }
 
 impl Findings {
@@ -53,7 +56,7 @@ impl Findings {
 
 /// Looks at everything that these settings name. `ring` is where the ring lies, or why it cannot be
 /// used; a ring that is not there is made.
-pub fn all(fleet: &FleetConfig, config: &Config, ring: Result<Place>) -> Findings {
+pub fn all(fleet: &FleetConfig, config: &Config, ring: Result<Place>, files: &Files) -> Findings {
     let mut findings = Findings::default();
     let place = ring.map_err(|error| findings.stops.push(error)).ok();
     if let Some(place) = &place {
@@ -62,15 +65,15 @@ pub fn all(fleet: &FleetConfig, config: &Config, ring: Result<Place>) -> Finding
     }
     let user = findings.needs("[agent]: user", privileges::user(&fleet.agent.user)).flatten();
     if let Some(mesh) = &fleet.mesh {
-        let flaws = mesh::tls::flaws(&mesh.credentials);
+        let flaws = mesh::tls::flaws(&mesh.credentials, files);
         findings.stops.extend(flaws.into_iter().map(|flaw| flaw.context("[mesh]")));
     }
     if let Some(redis) = &fleet.redis {
-        let flaws = redis::flaws(redis);
+        let flaws = redis::flaws(redis, files);
         findings.stops.extend(flaws.into_iter().map(|flaw| flaw.context("[redis]")));
     }
     if let Some(file) = &fleet.agent.metrics_token {
-        findings.needs("metrics_token_file", metrics::Token::read(file));
+        findings.needs("metrics_token_file", metrics::Token::read(file, files));
     }
     let is_run = place.as_ref().is_some_and(has_agent);
     let metrics = fleet.agent.metrics.map(|address| ("metrics", address));
@@ -84,6 +87,7 @@ pub fn all(fleet: &FleetConfig, config: &Config, ring: Result<Place>) -> Finding
         let doubts = doubts_of_export(export, user.as_ref());
         findings.doubts.extend(doubts.into_iter().map(|doubt| format!("{what}: {doubt}")));
     }
+    findings.at_restart = not_read_again(fleet, user.as_ref());
     if !fleet.exports.is_empty() && config.bind != Some(Bind::NONE) {
         findings.doubts.push(
             "[[export]]: keys that are bound to a service cannot be exported; set bind = \"none\", \
@@ -92,6 +96,21 @@ pub fn all(fleet: &FleetConfig, config: &Config, ring: Result<Place>) -> Finding
         );
     }
     findings
+}
+
+/// The files that root reads, and whom the agent becomes does not.
+fn not_read_again(fleet: &FleetConfig, user: Option<&User>) -> Vec<PathBuf> {
+    let Some(user) = user else { return Vec::new() };
+    let mesh = fleet.mesh.iter().flat_map(|mesh| match &mesh.credentials {
+        Credentials::Secrets(files) => files.clone(),
+        Credentials::Certificate { certificate, key, ca } => {
+            vec![certificate.clone(), key.clone(), ca.clone()]
+        }
+    });
+    let redis = fleet.redis.iter().flat_map(|redis| {
+        redis.secrets.iter().chain(&redis.password_file).chain(&redis.ca).cloned()
+    });
+    mesh.chain(redis).filter(|file| file.exists() && !may(file, user, 0o4)).collect()
 }
 
 /// The directory of the ring and of the agent's socket: it is there, or can be made.
@@ -192,7 +211,7 @@ fn doubts_of_export(export: &Export, user: Option<&User>) -> Vec<String> {
 
 /// Whether the modes of a file, and of all directories above it, give the user these rights, as one
 /// digit of a mode has them.
-pub fn may(path: &Path, user: &User, rights: u32) -> bool {
+fn may(path: &Path, user: &User, rights: u32) -> bool {
     let digit = |path: &Path| {
         let facts = fs::metadata(path).ok()?;
         let shift = match () {

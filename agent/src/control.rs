@@ -334,7 +334,9 @@ async fn answer(
         Ok(question) => {
             let (answer, answered) = oneshot::channel();
             driver.send((question, answer)).await?;
-            answered.await.unwrap_or_else(|_| Reply::Error("it is stopping".into()))
+            answered.await.unwrap_or_else(|_| {
+                Reply::Error("it is stopping, or reads its settings: ask again".into())
+            })
         }
         Err(error) => Reply::Error(format!("cannot read the question: {error}")),
     };

@@ -1,25 +1,31 @@
 //! The agent's loop: it looks at the ring, waits for peers or Redis, and answers questions, until
 //! it is told to stop.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use nix::unistd::Uid;
 use tktrot::ring::file::Place;
+use tktrot::ring::view::View;
 use tktrot::rotate::govern::LEASE;
 use tktrot::schedule::Policy;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use super::control::{self, Asked, Question, Reply};
+use super::export::Exporter;
 use super::export::entry::StatusHandle;
 use super::figures::Figures;
 use super::fleet::Fleet;
 use super::metrics;
+use super::nodes::Nodes;
 use super::notify::Manager;
+use super::reload::{Current, Next, Reread, Settings};
 use super::ring::HostRing;
-use super::start::Started;
+use super::start::{self, Started};
 use super::waiting::Waiting;
 
 /// How often the ring is looked at for what others change in it.
@@ -36,16 +42,22 @@ struct Driver {
     place: Place,
     name: String,
     ring: HostRing,
+    view: Arc<View>,
     fleet: Fleet,
     exports: StatusHandle,
+    exporting: JoinHandle<()>,
     manager: Manager,
     policy: Policy,
+    current: Current,
+    reread: Reread,
 }
 
 /// Runs the agent until it is told to stop.
-pub async fn run(started: Started, user: Uid, began: Instant) -> Result<()> {
-    let stop = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
-    let [Ok(terminate), Ok(interrupt)] = stop else { bail!("cannot wait for signals") };
+pub async fn run(started: Started, reread: Reread, user: Uid, began: Instant) -> Result<()> {
+    let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
+    let [Ok(terminate), Ok(interrupt), Ok(hangup)] = kinds.map(signal) else {
+        bail!("cannot wait for signals")
+    };
     let (asks, asked) = mpsc::channel(16);
     tokio::task::spawn_local(control::serve(started.control, user, asks.clone()));
     if let Some(endpoint) = started.metrics {
@@ -54,22 +66,34 @@ pub async fn run(started: Started, user: Uid, began: Instant) -> Result<()> {
     // Dropped at the end: another agent may govern the ring then.
     let _lock = started.lock;
     let exports = started.exporter.status();
-    tokio::task::spawn_local(started.exporter.run());
+    let exporting = tokio::task::spawn_local(started.exporter.run());
     let ring = started.ring;
     tracing::info!(ring = %started.place.path().display(), node = %ring.node(), "governs the ring");
     let fleet = started.fleet.start(started.limits, &ring, &started.name)?;
     let policy = ring.policy();
     let manager = Manager::new();
-    let Started { place, name, .. } = started;
-    let driver = Driver { place, name, ring, fleet, exports, manager, policy };
-    driver.run(asked, [terminate, interrupt], began).await
+    let Started { place, name, current, view, .. } = started;
+    let driver = Driver {
+        place,
+        name,
+        ring,
+        view,
+        fleet,
+        exports,
+        exporting,
+        manager,
+        policy,
+        current,
+        reread,
+    };
+    driver.run(asked, [terminate, interrupt, hangup], began).await
 }
 
 impl Driver {
     async fn run(
         mut self,
         mut asked: mpsc::Receiver<Asked>,
-        [mut terminate, mut interrupt]: [Signal; 2],
+        [mut terminate, mut interrupt, mut hangup]: [Signal; 3],
         began: Instant,
     ) -> Result<()> {
         let (mut renewed, mut looked) = (Instant::now(), Instant::now());
@@ -83,6 +107,7 @@ impl Driver {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
+                _ = hangup.recv() => self.reload().await?,
                 () = self.fleet.hear(&self.ring) => {}
                 Some((question, answer)) = asked.recv() => self.answer(question, answer),
                 () = sleep(due) => {}
@@ -118,6 +143,64 @@ impl Driver {
         // May be impossible by now: then the next agent does it.
         let _ = std::fs::remove_file(control::socket(&self.place));
         self.manager.hang_up();
+    }
+
+    /// Reads the settings again. Those that are wrong change nothing.
+    async fn reload(&mut self) -> Result<()> {
+        self.manager.reloading();
+        let next = (self.reread)()
+            .and_then(|settings| Next::of(settings, &self.current, &self.place, &self.name));
+        let next = next.and_then(|next| {
+            let Settings { fleet, config } = &next.current.settings;
+            self.ring.configure(config, start::least(fleet)).map(|()| next).map_err(|_| {
+                anyhow!("the ring cannot be written now: `tktrot status` says who holds its lock")
+            })
+        });
+        match next {
+            Ok(next) => self.adopt(next).await,
+            Err(error) => {
+                tracing::error!("the settings are not changed: {error:#}");
+                Ok(())
+            }
+        }
+    }
+
+    async fn adopt(&mut self, next: Next) -> Result<()> {
+        let Next { current, sharing, exports, at_restart } = next;
+        self.policy = self.ring.policy();
+        if let Some(sharing) = sharing {
+            let Settings { fleet, config } = &current.settings;
+            let limits = start::limits(fleet, self.ring.capacity(), self.policy, config);
+            // It shares with nobody until the others know that it is about to come back.
+            let alone = Fleet::Nodes(Box::new(Nodes::new(None, limits, &self.ring)));
+            std::mem::replace(&mut self.fleet, alone).leave(&self.ring).await;
+            self.ring.forget_what_is_known();
+            self.fleet = sharing.start(limits, &self.ring, &self.name)?;
+        } else {
+            self.fleet.adapt(self.policy, &self.ring);
+        }
+        if let Some(entries) = exports {
+            self.exporting.abort();
+            let exporter = Exporter::new(entries, Arc::clone(&self.view));
+            self.exports = exporter.status();
+            self.exporting = tokio::task::spawn_local(exporter.run());
+        }
+        // The lease, after what this took.
+        drop(self.ring.act());
+        self.look();
+        tracing::info!(
+            rotate = self.policy.rotate_every.as_secs(),
+            lifetime = self.policy.lifetime.as_secs(),
+            "the settings were read again"
+        );
+        if !at_restart.is_empty() {
+            tracing::warn!(
+                "some settings differ, and stay as they are until the agent is restarted: {}",
+                at_restart.join(", ")
+            );
+        }
+        self.current = current.with_what_stays(&self.current.settings);
+        Ok(())
     }
 
     /// What others changed in the ring, and how it goes.

@@ -11,9 +11,11 @@ use tokio::sync::oneshot;
 
 use super::control::Reply;
 use super::figures::Told;
+use super::files::Files;
 use super::mesh::{Mesh, MeshConfig};
 use super::nodes::Nodes;
 use super::redis::{self, ThroughRedis};
+use super::reload::Listener;
 use super::ring::HostRing;
 use super::waiting::Waiting;
 
@@ -25,7 +27,7 @@ pub enum Fleet {
     Redis(Box<ThroughRedis>),
 }
 
-/// With whom keys will be shared: files were read and sockets bound, and nothing is said yet.
+/// With whom keys will be shared: files were read, and nothing is said yet.
 pub enum Prepared {
     /// With nobody.
     Alone,
@@ -40,12 +42,17 @@ impl Prepared {
     ///
     /// # Errors
     ///
-    /// A file cannot be read, or an address not be listened on.
-    pub fn read(fleet: &Config, ring: &str) -> Result<Prepared> {
+    /// A file cannot be read.
+    pub fn read(
+        fleet: &Config,
+        ring: &str,
+        files: &Files,
+        listener: &Option<Listener>,
+    ) -> Result<Prepared> {
         Ok(match (&fleet.mesh, &fleet.redis) {
-            (Some(mesh), _) => Prepared::Mesh(Box::new(MeshConfig::read(mesh)?)),
+            (Some(mesh), _) => Prepared::Mesh(Box::new(MeshConfig::read(mesh, files, listener)?)),
             (None, Some(settings)) => {
-                let prepared = redis::Prepared::read(settings, ring).context("[redis]")?;
+                let prepared = redis::Prepared::read(settings, ring, files).context("[redis]")?;
                 Prepared::Redis(Box::new(prepared))
             }
             (None, None) => Prepared::Alone,

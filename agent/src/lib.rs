@@ -17,6 +17,8 @@
 //!   - [`redis`]: the same key for all
 //!   - [`revocation`]: one that somebody waits for
 //! - [`export`]: keeps the key files of servers that cannot load a plugin up to date
+//! - [`reload`]: how other settings take their place
+//! - [`files`]: the files that settings name
 //! - [`secrets`]: the files that hold the fleet secret
 //! - [`figures`]: what `tktrot peers` and the metrics report
 //! - [`problems`]: what is wrong between this host and its peers
@@ -31,6 +33,7 @@ mod departed;
 mod driver;
 mod export;
 pub mod figures;
+mod files;
 mod fleet;
 mod journal;
 mod listening;
@@ -41,6 +44,7 @@ mod notify;
 mod privileges;
 pub mod problems;
 mod redis;
+mod reload;
 mod revocation;
 mod ring;
 mod secrets;
@@ -48,38 +52,41 @@ mod start;
 mod waiting;
 
 use anyhow::{Context, Result};
-use tktrot::config::Config;
 use tktrot::ring::file::Place;
-use tktrot_fleet::config::Config as FleetConfig;
 use tokio::task::LocalSet;
 use tokio::time::Instant;
 
 pub use export::entry::ExportStatus;
+pub use files::Files;
+pub use reload::{Reread, Settings};
 pub use start::{Opened, RingMetrics};
 
 use start::Started;
 
-/// Runs until it is told to stop. `ring` is where the ring lies, or why it cannot be used. `open` is called when errors can be logged and no core dump could
-/// hold a key, and before the agent gives up its rights.
+/// Runs until it is told to stop. `ring` is where the ring lies, or why it cannot be used. `open` is
+/// called when errors can be logged and no core dump could hold a key, and before the agent gives up its
+/// rights; `reread` whenever settings are to be read again.
 ///
 /// # Errors
 ///
 /// Something is not as it must be: where, what, and what to do.
 pub fn run(
-    fleet: &FleetConfig,
-    config: &Config,
+    settings: Settings,
     ring: Result<Place>,
     open: impl FnOnce() -> Result<Opened>,
+    reread: Reread,
 ) -> Result<()> {
     let began = Instant::now();
-    journal::open(fleet.agent.log);
+    journal::open(settings.fleet.agent.log);
     privileges::keep_memory_to_itself().context("cannot disable core dumps")?;
-    checks::all(fleet, config, ring).pass()?;
-    let started = Started::open(fleet, config, open()?)?;
-    let user = privileges::drop_to(&fleet.agent.user)?;
+    let files = Files::default();
+    checks::all(&settings.fleet, &settings.config, ring, &files).pass()?;
+    let user = settings.fleet.agent.user.clone();
+    let started = Started::open(settings, files, open()?)?;
+    let user = privileges::drop_to(&user)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the async runtime")?;
-    LocalSet::new().block_on(&runtime, driver::run(started, user, began))
+    LocalSet::new().block_on(&runtime, driver::run(started, reread, user, began))
 }

@@ -23,13 +23,13 @@ use hyper_util::rt::TokioIo;
 use openssl::memcmp;
 use openssl::sha::sha256;
 use prometheus::{Encoder, GaugeVec, IntCounterVec, Opts, Registry, TextEncoder};
-use tktrot_keyfile::private;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::control::{Asked, Question, Reply};
 use super::figures::{Figures, State};
+use super::files::Files;
 use super::listening;
 use super::start::RingMetrics;
 
@@ -51,17 +51,16 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// At this address, and for who has the token in this file, if there is one.
+    /// At this address, and for who has the token, if there is one.
     ///
     /// # Errors
     ///
-    /// The address cannot be listened on, or the file is of no use.
+    /// The address cannot be listened on.
     pub fn open(
         address: SocketAddr,
-        token: Option<&Path>,
+        token: Option<Token>,
         of_ring: RingMetrics,
     ) -> Result<Endpoint> {
-        let token = token.map(Token::read).transpose().context("metrics_token_file")?;
         let listener = listening::on(address).map_err(std::io::Error::from);
         let listener = listener
             .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
@@ -79,9 +78,9 @@ impl Token {
     /// # Errors
     ///
     /// The file cannot be read, others have rights to it, or it holds no token.
-    pub fn read(file: &Path) -> Result<Token> {
+    pub fn read(file: &Path, files: &Files) -> Result<Token> {
         const LEAST: usize = 16;
-        let bytes = private::read(file)?;
+        let bytes = files.private(file)?;
         let token = bytes.trim_ascii();
         ensure!(
             token.len() >= LEAST && token.iter().all(u8::is_ascii_graphic),

@@ -29,6 +29,7 @@ struct Teller {
 
 enum Notice {
     Ready,
+    Reloading,
     Status(String),
     Alive,
     Stopping,
@@ -55,6 +56,12 @@ impl Manager {
     /// Servers may start.
     pub fn ready(&mut self) {
         self.is_ready = self.tell(Notice::Ready);
+    }
+
+    /// Settings are read again; [`Manager::ready`] is to be told afterwards.
+    pub fn reloading(&mut self) {
+        self.is_ready = false;
+        self.tell(Notice::Reloading);
     }
 
     /// In a line, how it goes.
@@ -101,18 +108,23 @@ fn teller() -> Teller {
         let _all_told: SyncSender<()> = all_told;
         for said in told {
             match said {
-                Notice::Ready => tell(NotifyState::Ready),
-                Notice::Status(status) => tell(NotifyState::Status(&status)),
-                Notice::Alive => tell(NotifyState::Watchdog),
-                Notice::Stopping => tell(NotifyState::Stopping),
+                Notice::Ready => tell(&[NotifyState::Ready]),
+                // With the time, or a manager of systemd 253 or later takes it for a failure.
+                Notice::Reloading => match NotifyState::monotonic_usec_now() {
+                    Ok(now) => tell(&[NotifyState::Reloading, now]),
+                    Err(error) => tracing::warn!(%error, "cannot read the clock"),
+                },
+                Notice::Status(status) => tell(&[NotifyState::Status(&status)]),
+                Notice::Alive => tell(&[NotifyState::Watchdog]),
+                Notice::Stopping => tell(&[NotifyState::Stopping]),
             }
         }
     });
     Teller { say, done }
 }
 
-fn tell(state: NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
+fn tell(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
         tracing::warn!(%error, "cannot notify the service manager");
     }
 }

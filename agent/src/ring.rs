@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tktrot::clock::Time;
+use tktrot::config::Config;
 use tktrot::ring::key::Key;
 use tktrot::ring::layout::Capacity;
 use tktrot::ring::view::View;
@@ -39,7 +40,7 @@ pub struct HostRing {
     /// Since when the lock has not been had.
     refused_at: Cell<Option<Instant>>,
     /// How many keys it may hold at least, whatever servers ask for.
-    least: Option<Capacity>,
+    least: Cell<Option<Capacity>>,
 }
 
 /// What others changed in the ring.
@@ -62,6 +63,10 @@ pub struct Arrival {
     pub facts: Facts,
     pub secrets: Secrets,
 }
+
+/// The ring cannot be written now.
+#[derive(Clone, Copy, Debug)]
+pub struct NotWritten;
 
 enum Owed {
     Shorten(KeyName, KeyTimes),
@@ -90,7 +95,7 @@ impl HostRing {
             graves: RefCell::default(),
             owed: RefCell::default(),
             refused_at: Cell::default(),
-            least,
+            least: Cell::new(least),
         }
     }
 
@@ -107,6 +112,11 @@ impl HostRing {
     /// What its keys should be like.
     pub fn policy(&self) -> Policy {
         self.keyring.policy()
+    }
+
+    /// How many keys it may hold.
+    pub fn capacity(&self) -> u32 {
+        self.keyring.ring().capacity()
     }
 
     /// Whether keys that are made here are plain.
@@ -139,6 +149,29 @@ impl HostRing {
         self.view.file().metadata().is_ok_and(|facts| facts.nlink() > 0)
     }
 
+    /// For other settings of the agent: it may hold `least` keys from now on.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be written.
+    pub fn configure(&self, config: &Config, least: Option<Capacity>) -> Result<(), NotWritten> {
+        if least.is_some() {
+            self.least.set(least);
+        }
+        let act = self.act();
+        let governed = act.governed.as_ref().ok_or(NotWritten)?;
+        for overruled in governed.configure(config) {
+            tracing::warn!("{overruled}");
+        }
+        Ok(())
+    }
+
+    /// Whoever shares its keys from now on knows nothing of what is in it.
+    pub fn forget_what_is_known(&self) {
+        self.known.borrow_mut().clear();
+        self.graves.borrow_mut().clear();
+    }
+
     /// Begins to act, and renews the lease. Does what is still to be done from former acts.
     pub fn act(&self) -> Act<'_> {
         let paused = self.refused_at.get().is_some_and(|then| then.elapsed() < PAUSE);
@@ -161,7 +194,7 @@ impl HostRing {
         let act = Act { ring: self, governed };
         if let Some(governed) = &act.governed {
             // A server of an earlier version may have lowered it.
-            if let Some(least) = self.least {
+            if let Some(least) = self.least.get() {
                 governed.raise_capacity(least);
             }
             for owed in self.owed.take() {

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use tktrot_fleet::secret::FleetSecret;
 
-use tktrot_keyfile::private;
+use super::files::Files;
 
 /// The secrets, in the order of their files. The first is used to begin a connection, the others
 /// are accepted, too: so a secret is replaced without a gap.
@@ -14,8 +14,8 @@ use tktrot_keyfile::private;
 /// # Errors
 ///
 /// A file cannot be read, others have rights to it, or it holds no secret.
-pub fn read<P: AsRef<Path>>(files: &[P]) -> Result<Vec<FleetSecret>> {
-    files.iter().map(|file| read_one(file.as_ref())).collect()
+pub fn read<P: AsRef<Path>>(paths: &[P], files: &Files) -> Result<Vec<FleetSecret>> {
+    paths.iter().map(|path| read_one(path.as_ref(), files)).collect()
 }
 
 /// The secret in one file.
@@ -23,8 +23,8 @@ pub fn read<P: AsRef<Path>>(files: &[P]) -> Result<Vec<FleetSecret>> {
 /// # Errors
 ///
 /// As for [`read`].
-pub fn read_one(file: &Path) -> Result<FleetSecret> {
-    let text = private::read(file)?;
+pub fn read_one(file: &Path, files: &Files) -> Result<FleetSecret> {
+    let text = files.private(file)?;
     FleetSecret::parse(&text).with_context(|| file.display().to_string())
 }
 
@@ -48,8 +48,9 @@ mod tests {
         };
         let (old, new) = (write("old"), write("new"));
         let identity = |secret: &FleetSecret| secret.mesh().unwrap().identity;
-        let identities =
-            |files: &[_]| read(files).unwrap().iter().map(identity).collect::<Vec<_>>();
+        let identities = |files: &[_]| {
+            read(files, &Files::default()).unwrap().iter().map(identity).collect::<Vec<_>>()
+        };
         let both = identities(&[old.clone(), new.clone()]);
         assert_eq!(
             both,
@@ -59,10 +60,10 @@ mod tests {
         assert_ne!(both[0], both[1]);
 
         fs::set_permissions(&new, Permissions::from_mode(0o640)).unwrap();
-        let error = format!("{:#}", read(&[&old, &new]).err().unwrap());
+        let error = format!("{:#}", read(&[&old, &new], &Files::default()).err().unwrap());
         assert!(error.contains("new: others have rights to it (mode 0640)"), "{error}");
         fs::write(&old, "0000\n").unwrap();
-        let error = format!("{:#}", read(&[&old]).err().unwrap());
+        let error = format!("{:#}", read(&[&old], &Files::default()).err().unwrap());
         assert!(error.contains("old: it holds 2 bytes"), "{error}");
     }
 }

@@ -21,8 +21,11 @@ use tktrot_fleet::node::limits::Limits;
 use super::control;
 use super::export::Exporter;
 use super::export::entry::Entry;
+use super::files::Files;
 use super::fleet::Prepared;
-use super::metrics::Endpoint;
+use super::mesh;
+use super::metrics::{Endpoint, Token};
+use super::reload::{Current, Settings};
 use super::ring::HostRing;
 
 /// The ring that an agent is to govern, open.
@@ -63,6 +66,10 @@ pub struct Started {
     pub metrics: Option<Endpoint>,
     /// Where `tktrot peers` asks.
     pub control: StdUnixListener,
+    /// The settings that apply.
+    pub current: Current,
+    /// The ring, for what only reads it.
+    pub view: Arc<View>,
     /// Held as long as the agent runs: one agent for each ring.
     pub lock: Flock<std::fs::File>,
 }
@@ -73,7 +80,8 @@ impl Started {
     /// # Errors
     ///
     /// What cannot be opened, why, and what to do.
-    pub fn open(fleet: &FleetConfig, config: &Config, opened: Opened) -> Result<Started> {
+    pub fn open(settings: Settings, files: Files, opened: Opened) -> Result<Started> {
+        let Settings { fleet, config } = &settings;
         let Opened { place, name, keyring, view, made, metrics } = opened;
         let path = place.path();
         ensure!(
@@ -86,7 +94,7 @@ impl Started {
         for overruled in governed.configure(config) {
             tracing::warn!(ring = %path.display(), "{overruled}");
         }
-        let least = fleet.mesh.as_ref().map(|_| Capacity::MAX);
+        let least = least(fleet);
         if let Some((before, keys)) =
             least.and_then(|keys| Some((governed.raise_capacity(keys)?, keys)))
         {
@@ -103,17 +111,19 @@ impl Started {
         if made {
             tracing::info!(ring = %path.display(), keys = limits.capacity, "made the ring");
         }
-        let metrics = fleet
-            .agent
-            .metrics
-            .map(|address| Endpoint::open(address, fleet.agent.metrics_token.as_deref(), metrics));
+        let token = fleet.agent.metrics_token.as_deref().map(|file| Token::read(file, &files));
+        let token = token.transpose().context("metrics_token_file")?;
+        let metrics = fleet.agent.metrics.map(|address| Endpoint::open(address, token, metrics));
         let metrics = metrics.transpose()?;
-        let prepared = Prepared::read(fleet, &name)?;
+        let listener = fleet.mesh.as_ref().map(mesh::listen).transpose()?;
+        let prepared = Prepared::read(fleet, &name, &files, &listener)?;
         let exports: Result<_> = fleet.exports.iter().map(Entry::of).collect();
         let exporter = Exporter::new(exports?, Arc::clone(&view));
         Ok(Started {
             control: control::bind(&control::socket(&place))?,
-            ring: HostRing::new(keyring, view, least),
+            ring: HostRing::new(keyring, Arc::clone(&view), least),
+            view,
+            current: Current { files: files.adopted(), listener, settings },
             place,
             name,
             limits,
@@ -134,7 +144,13 @@ fn lock(view: &View) -> Result<Flock<std::fs::File>> {
     })
 }
 
-fn limits(fleet: &FleetConfig, capacity: u32, policy: Policy, config: &Config) -> Limits {
+/// How many keys the ring may hold, whatever servers ask for.
+pub fn least(fleet: &FleetConfig) -> Option<Capacity> {
+    fleet.mesh.as_ref().map(|_| Capacity::MAX)
+}
+
+/// What the node waits for, and takes.
+pub fn limits(fleet: &FleetConfig, capacity: u32, policy: Policy, config: &Config) -> Limits {
     let (lead_min, lead_max, ahead) = match &fleet.mesh {
         Some(mesh) => (mesh.lead_min, mesh.lead_max, mesh.ahead),
         // Who has no peers waits for none, and is waited for by none.

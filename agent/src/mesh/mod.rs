@@ -54,8 +54,10 @@ use tokio::time::timeout;
 pub use hosts::{PeerState, PeerStatus};
 pub use state::MeshEvent;
 
+use crate::files::Files;
 use crate::journal::Once;
 use crate::listening;
+use crate::reload::Listener;
 use about::Settings;
 use connection::End;
 use link::Link;
@@ -79,17 +81,32 @@ pub struct MeshConfig {
 }
 
 impl MeshConfig {
-    /// For these settings.
+    /// For these settings, with the socket of [`listen`].
     ///
     /// # Errors
     ///
-    /// The address cannot be listened on, or a secret or certificate not be read.
-    pub fn read(mesh: &config::Mesh) -> Result<MeshConfig> {
-        let tls = Tls::read(&mesh.credentials).context("[mesh]")?;
-        let listener = listening::on(mesh.listen)
-            .with_context(|| format!("[mesh]: cannot listen on {}", mesh.listen))?;
+    /// A secret or certificate cannot be read.
+    pub fn read(
+        mesh: &config::Mesh,
+        files: &Files,
+        listener: &Option<Listener>,
+    ) -> Result<MeshConfig> {
+        let tls = Tls::read(&mesh.credentials, files).context("[mesh]")?;
+        let (_, listener) = listener.as_ref().context("[mesh]: it does not listen")?;
+        let listener = listener.try_clone().context("the listening socket")?;
         Ok(MeshConfig { listener, peers: mesh.peers.clone(), tls, timing: Timing::default() })
     }
+}
+
+/// A socket on which peers of these settings may call.
+///
+/// # Errors
+///
+/// The address cannot be listened on.
+pub fn listen(mesh: &config::Mesh) -> Result<Listener> {
+    let listener = listening::on(mesh.listen)
+        .with_context(|| format!("[mesh]: cannot listen on {}", mesh.listen))?;
+    Ok((mesh.listen, listener))
 }
 
 /// The connections with all peers.

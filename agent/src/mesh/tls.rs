@@ -2,7 +2,6 @@
 //! that whoever records a connection and later gets the fleet secret reads nothing. No tickets, no early
 //! data, no certificate of anybody but the fleet's own CA.
 
-use std::fs;
 use std::path::Path;
 use std::pin::Pin;
 
@@ -17,11 +16,11 @@ use openssl::x509::store::X509StoreBuilder;
 use openssl::x509::{X509, X509VerifyResult};
 use tktrot_fleet::config::Credentials;
 use tktrot_fleet::secret::FleetSecret;
-use tktrot_keyfile::private;
 use tokio::net::TcpStream;
 use tokio_openssl::SslStream;
 
 use super::psk;
+use crate::files::Files;
 use crate::secrets;
 
 /// A connection whose other end has proved that it belongs to the fleet.
@@ -50,14 +49,14 @@ impl Tls {
     /// # Errors
     ///
     /// They cannot be read, others have rights to them, or they are of no use.
-    pub fn read(credentials: &Credentials) -> Result<Self> {
+    pub fn read(credentials: &Credentials, files: &Files) -> Result<Self> {
         match credentials {
-            Credentials::Secrets(files) => Self::with_secrets(&secrets::read(files)?),
+            Credentials::Secrets(paths) => Self::with_secrets(&secrets::read(paths, files)?),
             Credentials::Certificate { certificate, key, ca } => {
-                let files = read_certificate(certificate, key, ca)?;
+                let node = read_certificate(certificate, key, ca, files)?;
                 let context = |verify| {
                     let mut context = context()?;
-                    files.set(&mut context)?;
+                    node.set(&mut context)?;
                     context.set_verify(verify);
                     Ok::<_, ErrorStack>(context.build())
                 };
@@ -167,18 +166,18 @@ impl Tls {
 }
 
 /// What is wrong with the files of these credentials.
-pub fn flaws(credentials: &Credentials) -> Vec<Error> {
+pub fn flaws(credentials: &Credentials, files: &Files) -> Vec<Error> {
     let flaws: Vec<_> = match credentials {
-        Credentials::Secrets(files) => {
-            files.iter().filter_map(|file| secrets::read_one(file).err()).collect()
+        Credentials::Secrets(paths) => {
+            paths.iter().filter_map(|path| secrets::read_one(path, files).err()).collect()
         }
         Credentials::Certificate { certificate, key, ca } => {
-            let readable = [certificates(certificate).err(), certificates(ca).err()];
-            readable.into_iter().chain([private::read(key).err()]).flatten().collect()
+            let readable = [certificates(certificate, files).err(), certificates(ca, files).err()];
+            readable.into_iter().chain([files.private(key).err()]).flatten().collect()
         }
     };
     // And whether they are of use together.
-    if flaws.is_empty() { Tls::read(credentials).err().into_iter().collect() } else { flaws }
+    if flaws.is_empty() { Tls::read(credentials, files).err().into_iter().collect() } else { flaws }
 }
 
 /// What holds for both sides, said in full: openssl.cnf may say something else.
@@ -227,10 +226,15 @@ struct Certificate {
 }
 
 /// Reads it from PEM files; the key's must be of its owner alone.
-fn read_certificate(certificate: &Path, key: &Path, ca: &Path) -> Result<Certificate> {
-    let chain = certificates(certificate)?;
-    let cas = certificates(ca)?;
-    let pem = private::read(key)?;
+fn read_certificate(
+    certificate: &Path,
+    key: &Path,
+    ca: &Path,
+    files: &Files,
+) -> Result<Certificate> {
+    let chain = certificates(certificate, files)?;
+    let cas = certificates(ca, files)?;
+    let pem = files.private(key)?;
     // Without a callback OpenSSL would ask for a password on the terminal.
     let private = PKey::private_key_from_pem_callback(&pem, |_| Err(ErrorStack::get()));
     let Ok(private) = private else {
@@ -245,8 +249,8 @@ fn read_certificate(certificate: &Path, key: &Path, ca: &Path) -> Result<Certifi
     Ok(Certificate { chain, key: private, cas })
 }
 
-fn certificates(file: &Path) -> Result<Vec<X509>> {
-    let pem = fs::read(file).with_context(|| file.display().to_string())?;
+fn certificates(file: &Path, files: &Files) -> Result<Vec<X509>> {
+    let pem = files.public(file)?;
     let certificates = X509::stack_from_pem(&pem).unwrap_or_default();
     ensure!(!certificates.is_empty(), "{}: there is no certificate in PEM in it", file.display());
     Ok(certificates)

@@ -36,6 +36,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::control::{Reply, Rotated};
 use crate::figures::{self, Sharing, Told};
+use crate::files::Files;
 use crate::ring::{Act, Arrival, Change, Changes, HostRing, Secrets};
 use crate::secrets;
 use crate::waiting::Waiting;
@@ -58,12 +59,12 @@ impl Prepared {
     /// # Errors
     ///
     /// A file or a URL cannot be used.
-    pub fn read(config: &Redis, ring: &str) -> Result<Prepared> {
-        let secrets = secrets::read(&config.secrets)?;
+    pub fn read(config: &Redis, ring: &str, files: &Files) -> Result<Prepared> {
+        let secrets = secrets::read(&config.secrets, files)?;
         let keys = secrets.iter().map(|secret| secret.redis_wrapping_key());
         let keys = keys.collect::<Result<_, _>>().context("keys cannot be derived")?;
         Ok(Prepared {
-            target: Target::read(config)?,
+            target: Target::read(config, files)?,
             config: config.clone(),
             wrapping: Wrapping::new(ring, keys)?,
             ring: ring.into(),
@@ -72,10 +73,10 @@ impl Prepared {
 }
 
 /// What is wrong with the files that these settings name.
-pub fn flaws(config: &Redis) -> Vec<anyhow::Error> {
-    let secrets = config.secrets.iter().filter_map(|file| secrets::read_one(file).err());
+pub fn flaws(config: &Redis, files: &Files) -> Vec<anyhow::Error> {
+    let secrets = config.secrets.iter().filter_map(|file| secrets::read_one(file, files).err());
     let mut flaws: Vec<_> = secrets.collect();
-    flaws.extend(target::flaws(config));
+    flaws.extend(target::flaws(config, files));
     flaws
 }
 

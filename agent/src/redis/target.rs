@@ -13,7 +13,7 @@ use tktrot_fleet::config::{Redis, RedisAt};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use tktrot_keyfile::private;
+use crate::files::Files;
 
 /// How long any command may take, and a connection.
 pub const LIMIT: Duration = Duration::from_secs(2);
@@ -36,7 +36,7 @@ impl Target {
     /// # Errors
     ///
     /// A URL is none, or a file cannot be used.
-    pub fn read(config: &Redis) -> Result<Target> {
+    pub fn read(config: &Redis, files: &Files) -> Result<Target> {
         let at = match &config.at {
             RedisAt::Url(url) => At::Url(info(url)?),
             RedisAt::Sentinels { urls, master } => {
@@ -45,8 +45,8 @@ impl Target {
                 At::Sentinels { sentinels, master: master.clone() }
             }
         };
-        let password = config.password_file.as_deref().map(password);
-        let ca = config.ca.as_deref().map(ca);
+        let password = config.password_file.as_deref().map(|file| password(file, files));
+        let ca = config.ca.as_deref().map(|file| ca(file, files));
         Ok(Target { at, password: password.transpose()?, ca: ca.transpose()? })
     }
 
@@ -143,14 +143,14 @@ impl Target {
 }
 
 /// What is wrong with the files of these settings, but for the secrets.
-pub fn flaws(config: &Redis) -> Vec<anyhow::Error> {
-    let password = config.password_file.as_deref().and_then(|file| password(file).err());
-    let ca = config.ca.as_deref().and_then(|file| ca(file).err());
+pub fn flaws(config: &Redis, files: &Files) -> Vec<anyhow::Error> {
+    let password = config.password_file.as_deref().and_then(|file| password(file, files).err());
+    let ca = config.ca.as_deref().and_then(|file| ca(file, files).err());
     [password, ca].into_iter().flatten().collect()
 }
 
-fn password(file: &Path) -> Result<Zeroizing<String>> {
-    let bytes = private::read(file)?;
+fn password(file: &Path, files: &Files) -> Result<Zeroizing<String>> {
+    let bytes = files.private(file)?;
     let text = std::str::from_utf8(&bytes).ok().map(str::trim_ascii);
     let text = text.filter(|text| !text.is_empty() && !text.contains('\n'));
     let text = text.with_context(|| {
@@ -159,8 +159,8 @@ fn password(file: &Path) -> Result<Zeroizing<String>> {
     Ok(Zeroizing::new(text.to_owned()))
 }
 
-fn ca(file: &Path) -> Result<Vec<u8>> {
-    std::fs::read(file).with_context(|| format!("{}: the CA of Redis", file.display()))
+fn ca(file: &Path, files: &Files) -> Result<Vec<u8>> {
+    Ok(files.public(file).context("the CA of Redis")?.to_vec())
 }
 
 fn info(url: &str) -> Result<ConnectionInfo> {

@@ -19,7 +19,7 @@ use crate::status::prometheus;
 #[command(after_long_help = "\
 The settings file says with whom keys are shared, in its sections [agent], [mesh], [redis] and \
 [[export]]; without them the agent only rotates. It tells the service manager when it is ready \
-(sd_notify) and stops at SIGTERM. Servers then rotate the keys themselves again, as they do if it dies.")]
+(sd_notify), reads its settings again at SIGHUP, and stops at SIGTERM. Servers then rotate the keys themselves again, as they do if it dies.")]
 pub struct Arguments {
     #[command(flatten)]
     ring: RingArgument,
@@ -29,8 +29,15 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     let settings = settings::read(config)?;
     let open = || open(&settings, &arguments.ring);
     let ring = arguments.ring.usable(&settings);
-    tktrot_agent::run(&settings.fleet, &settings.config, ring, open)?;
+    let file = config.map(ToOwned::to_owned);
+    let reread = Box::new(move || settings::read(file.as_deref()).map(|read| of_agent(&read)));
+    tktrot_agent::run(of_agent(&settings), ring, open, reread)?;
     Ok(Severity::Fine)
+}
+
+fn of_agent(settings: &Settings) -> tktrot_agent::Settings {
+    let Settings { fleet, config, .. } = settings.clone();
+    tktrot_agent::Settings { fleet, config }
 }
 
 fn open(settings: &Settings, argument: &RingArgument) -> Result<Opened> {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use nix::unistd::geteuid;
+use tktrot_agent::Files;
 use tktrot_agent::checks::{self, Findings};
 use tktrot_fleet::config::Config as FleetConfig;
 
@@ -44,7 +45,17 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     }
     outln!("  {}", said(fleet));
     let ring = RingArgument { ring: None }.usable(&settings);
-    let Findings { stops, doubts } = checks::all(fleet, &settings.config, ring);
+    let Findings { stops, doubts, at_restart } =
+        checks::all(fleet, &settings.config, ring, &Files::default());
+    if !at_restart.is_empty() {
+        let files: Vec<_> = at_restart.iter().map(|file| file.display().to_string()).collect();
+        outln!(
+            "  user {} cannot read {}: if such a file changes, restart the agent; a reload is not \
+             enough",
+            fleet.agent.user,
+            printable(&files.join(", "))
+        );
+    }
     doubts.iter().for_each(|doubt| outln!("{:5}  {}", Severity::Doubtful, printable(doubt)));
     for stop in &stops {
         outln!("{:5}  {}", Severity::Wrong, printable(&format!("{stop:#}")));

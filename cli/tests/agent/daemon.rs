@@ -171,6 +171,14 @@ impl Agent {
         Ok(process::ended(&mut child, "the agent's end")?)
     }
 
+    /// Lets it read its settings again, and waits until it has.
+    pub fn reload(&mut self) -> Result<()> {
+        assert!(self.process()?.signal(libc::SIGHUP));
+        self.wait_to_hear("RELOADING=1")?;
+        self.wait_to_hear("MONOTONIC_USEC=")?;
+        self.wait_to_hear("READY=1")
+    }
+
     /// What it has said so far.
     pub fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()

@@ -4,6 +4,7 @@ mod daemon;
 mod fleet;
 mod governs;
 mod refused;
+mod reload;
 mod rights;
 mod serving;
 mod telling;

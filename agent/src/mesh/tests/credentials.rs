@@ -16,6 +16,8 @@ use openssl::x509::{X509, X509NameBuilder};
 use testbed::RingDir;
 use tktrot_fleet::config::Credentials;
 
+use crate::files::Files;
+
 use super::super::tls::Tls;
 use super::host::{Host, address, peer, run, timing, tls, until_all_up};
 use super::log::Log;
@@ -117,8 +119,9 @@ impl Ca {
         fs::write(&key_file, key.private_key_to_pem_pkcs8().unwrap()).unwrap();
         fs::set_permissions(&key_file, fs::Permissions::from_mode(0o600)).unwrap();
         let ca = ca.to_owned();
-        Tls::read(&Credentials::Certificate { certificate: certificate_file, key: key_file, ca })
-            .unwrap()
+        let credentials =
+            Credentials::Certificate { certificate: certificate_file, key: key_file, ca };
+        Tls::read(&credentials, &Files::default()).unwrap()
     }
 
     fn node(&self, name: &str) -> Tls {
@@ -160,7 +163,7 @@ fn files_that_are_of_no_use_are_told() {
     drop((ca.node("one"), other.node("two")));
     let read = |certificate: PathBuf, key: PathBuf, ca: PathBuf| {
         let credentials = Credentials::Certificate { certificate, key, ca };
-        format!("{:#}", Tls::read(&credentials).err().expect("a flaw"))
+        format!("{:#}", Tls::read(&credentials, &Files::default()).err().expect("a flaw"))
     };
     let said = read(ca.file("one"), other.file("two.key"), ca.file("ca.pem"));
     assert!(said.contains("two.key is not the key of"), "{said}");

@@ -109,7 +109,7 @@ impl Host {
         keyring.govern().unwrap().configure(&config);
         let look = || place.look().unwrap().unwrap();
         let ring = HostRing::new(keyring, look().into(), None);
-        let prepared = Prepared::read(settings, "web").unwrap();
+        let prepared = Prepared::read(settings, "web", &crate::files::Files::default()).unwrap();
         let redis = ThroughRedis::start(prepared, &ring);
         Host { redis, ring, view: look(), place, _dir: None }
     }

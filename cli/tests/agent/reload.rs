@@ -1,0 +1,142 @@
+//! Settings that are changed while an agent runs (SIGHUP).
+
+use std::fs;
+use std::os::unix::fs::chown;
+use std::time::Duration;
+
+use testbed::port;
+use testbed::process::needs_root;
+use testbed::wait::{self, PATIENCE};
+use tktrot::secret::KeyName;
+
+use crate::daemon::Agent;
+use crate::daemon::Result;
+
+const NOBODY: u32 = 65534;
+
+fn names(agent: &Agent) -> Result<Vec<KeyName>> {
+    Ok(agent.view()?.keys().iter().map(|key| key.name).collect())
+}
+
+fn secret(agent: &Agent, name: &str) -> Result<String> {
+    let path = agent.path().join(name).display().to_string();
+    let said = agent.tktrot(&["secret", "new", &path])?;
+    assert_eq!(said.status, Some(0), "{said:?}");
+    Ok(path)
+}
+
+/// The secret is root's, and the agent is somebody else by then.
+#[test]
+fn peers_rotation_and_exports_are_changed_without_a_restart() -> Result<()> {
+    needs_root("it becomes somebody else");
+    let (mut one, mut other) = (Agent::new("")?, Agent::new("")?);
+    let secret = secret(&one, "secret")?;
+    let [here, there] = [port::free()?, port::free()?];
+    let mesh = |listen, peers: &str| {
+        format!("[mesh]\nlisten = \"{listen}\"\npeers = [{peers}]\nsecrets = [\"{secret}\"]\n")
+    };
+    one.set(&format!("rotate = \"1h\"\nbind = \"none\"\n{}", mesh(here, "")))?;
+    other.set(&format!("rotate = \"1h\"\nbind = \"none\"\n{}", mesh(there, "")))?;
+    one.start()?;
+    other.start()?;
+    let (own, others) = (names(&one)?, names(&other)?);
+    let node = one.peers()?["node"].clone();
+
+    let files = tempfile::tempdir_in("/dev/shm")?;
+    chown(files.path(), Some(NOBODY), Some(NOBODY))?;
+    let export = files.path().join("keys");
+    let rotate = |span: &str| {
+        let mesh = mesh(here, &format!("\"{there}\""));
+        let export = export.display();
+        format!(
+            "rotate = \"{span}\"\nlifetime = \"3h\"\nbind = \"none\"\n{mesh}\
+             [[export]]\nformat = \"raw\"\noutput = \"{export}\"\n"
+        )
+    };
+    // Shorter, and longer again: nobody else asks for less.
+    for (span, seconds) in [("30m", 1800), ("2h", 7200)] {
+        one.set(&rotate(span))?;
+        one.reload()?;
+        let applies = one.view()?.settings().rotate_every;
+        assert_eq!(applies, Some(Duration::from_secs(seconds)), "{}", one.log());
+    }
+    wait::until(PATIENCE, "the keys of both in both", || {
+        let all = [names(&one).ok()?, names(&other).ok()?];
+        all.iter().all(|all| own.iter().chain(&others).all(|key| all.contains(key))).then_some(())
+    })
+    .map_err(|error| format!("{error}\n{}---\n{}", one.log(), other.log()))?;
+    wait::until(PATIENCE, "the exported key", || export.exists().then_some(()))
+        .map_err(|error| format!("{error}\n{}", one.log()))?;
+    let peers = one.peers()?;
+    assert_eq!((&peers["node"], &peers["peers"][0]["state"]), (&node, &"up".into()), "{peers:#}");
+    assert_eq!(one.tktrot(&["rotate", "--fleet"])?.status, Some(0));
+    assert_eq!(one.stop()?.code(), Some(0));
+    Ok(())
+}
+
+#[test]
+fn settings_that_are_wrong_or_need_a_restart_are_told_and_the_former_go_on() -> Result<()> {
+    needs_root("it becomes somebody else");
+    let mut agent = Agent::new("")?;
+    let first = secret(&agent, "first")?;
+    let listen = port::free()?;
+    let settings = |rotate: &str, user: &str, secrets: &str| {
+        format!(
+            "rotate = \"{rotate}\"\n[agent]\nuser = \"{user}\"\n\
+             [mesh]\nlisten = \"{listen}\"\nsecrets = [{secrets}]\n"
+        )
+    };
+    let firsts = format!("\"{first}\"");
+    agent.set(&settings("1h", "nobody", &firsts))?;
+    agent.start()?;
+    let rotates =
+        |agent: &Agent| -> Result<Option<Duration>> { Ok(agent.view()?.settings().rotate_every) };
+    let hour = Some(Duration::from_secs(3600));
+
+    // Nothing of it, though some is right.
+    agent.set(&format!("lifetme = 1\n{}", settings("30m", "no body", &firsts)))?;
+    agent.reload()?;
+    let log = agent.log();
+    for part in ["the settings are not changed", ":3:1: there is no setting", ":6:8: user has no"] {
+        assert!(log.contains(part), "{part}: {log}");
+    }
+    assert_eq!(rotates(&agent)?, hour);
+
+    // A secret that it may not read any more, even under the name of the one that it has read.
+    let more = secret(&agent, "second")?;
+    for secrets in [format!("\"{first}\", \"{more}\""), format!("\"{more}\"")] {
+        agent.set(&settings("30m", "nobody", &secrets))?;
+        agent.reload()?;
+        let log = agent.log();
+        let why = "second: Permission denied (os error 13): the agent is user 65534 now";
+        assert!(log.contains(why) && log.contains("restart it"), "{log}");
+        assert_eq!(rotates(&agent)?, hour);
+    }
+    // The one that it has read it still has; who it is it stays.
+    agent.set(&settings("30m", "root", &firsts))?;
+    agent.reload()?;
+    let half = Some(Duration::from_secs(1800));
+    assert_eq!(rotates(&agent)?, half, "{}", agent.log());
+    assert!(agent.log().contains("until the agent is restarted: user\n"), "{}", agent.log());
+
+    // Another file under that name, and one that a start as root would refuse.
+    let own = secret(&agent, "own")?;
+    chown(&own, Some(NOBODY), Some(NOBODY))?;
+    fs::rename(&more, &first)?;
+    for (secrets, why) in [
+        (firsts.clone(), "first: Permission denied".to_owned()),
+        (format!("\"{own}\""), format!("{own}: it belongs to user {NOBODY}")),
+    ] {
+        agent.set(&settings("1h", "nobody", &secrets))?;
+        agent.reload()?;
+        assert!(agent.log().contains(&why), "{why}: {}", agent.log());
+        assert_eq!(rotates(&agent)?, half);
+    }
+    agent.set(&settings("1h", "nobody", &firsts))?;
+    let said = agent.tktrot(&["config", "check"])?;
+    assert_eq!(said.status, Some(0), "{said:?}");
+    let told = format!("user nobody cannot read {first}: if such a file changes, restart");
+    assert!(said.stdout.contains(&told), "{said:?}");
+    assert_eq!(agent.stop()?.code(), Some(0));
+    Ok(())
+}
