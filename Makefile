@@ -7,6 +7,7 @@ BINDIR  ?= $(PREFIX)/bin
 LIBDIR  ?= $(PREFIX)/lib
 SHARE   ?= $(PREFIX)/share
 UNITS   ?= $(PREFIX)/lib/systemd/system
+SYSUSERS ?= $(PREFIX)/lib/sysusers.d
 TARGET  := $(or $(CARGO_TARGET_DIR),target)
 RELEASE := $(TARGET)/release
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
@@ -365,7 +366,8 @@ lint: deps
 	    --all-targets -- -D warnings
 	cd checks/fuzz && $(CARGO) fmt --all --check
 
-# Into DESTDIR, for PREFIX (and BINDIR, LIBDIR, SHARE, UNITS, for distributions that have their own).
+# Into DESTDIR, for PREFIX (and BINDIR, LIBDIR, SHARE, UNITS, SYSUSERS, for distributions that have
+# their own). The agent has two units: one with the usual settings, and one for each of several rings.
 install: libraries
 	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(PREFIX)/include
 	install -m 644 include/tktrot.h $(DESTDIR)$(PREFIX)/include/
@@ -384,9 +386,12 @@ install: libraries
 	$(RELEASE)/tktrot completions fish > $(DESTDIR)$(SHARE)/fish/vendor_completions.d/tktrot.fish
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@VERSION@|$(VERSION)|' \
 	    dist/tktrot.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/tktrot.pc
-	install -d $(DESTDIR)$(UNITS)
-	sed -e 's|@BINDIR@|$(BINDIR)|' dist/systemd/tktrot-agent.service.in \
-	    > $(DESTDIR)$(UNITS)/tktrot-agent.service
+	install -d $(DESTDIR)$(UNITS) $(DESTDIR)$(SYSUSERS)
+	sed -e 's|@BINDIR@|$(BINDIR)|' -e 's|@SETTINGS@|/etc/tktrot/tktrot.toml|g' \
+	    dist/systemd/tktrot-agent.service.in > $(DESTDIR)$(UNITS)/tktrot-agent.service
+	sed -e 's|@BINDIR@|$(BINDIR)|' -e 's|@SETTINGS@|/etc/tktrot/%i.toml|g' \
+	    dist/systemd/tktrot-agent.service.in > $(DESTDIR)$(UNITS)/tktrot-agent@.service
+	install -m 644 dist/systemd/tktrot.sysusers.conf $(DESTDIR)$(SYSUSERS)/tktrot.conf
 
 clean:
 	$(CARGO) clean

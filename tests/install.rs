@@ -66,7 +66,19 @@ fn a_program_is_built_and_runs_with_what_is_installed() -> Result<()> {
         bash.display()
     )))?;
 
-    is_a_hardened_unit(&lib.join("systemd/system/tktrot-agent.service"))?;
+    for (unit, settings) in [("tktrot-agent", "tktrot"), ("tktrot-agent@", "%i")] {
+        let unit = lib.join(format!("systemd/system/{unit}.service"));
+        is_a_hardened_unit(&unit)?;
+        let text = fs::read_to_string(&unit)?;
+        let starts = format!(
+            "ExecStart={}/bin/tktrot --config /etc/tktrot/{settings}.toml agent\n",
+            prefix.display()
+        );
+        assert!(text.contains(&starts) && !text.contains("@SETTINGS@"), "{text}");
+    }
+    let user = lib.join("sysusers.d/tktrot.conf");
+    let would_make = output(Command::new("systemd-sysusers").arg("--dry-run").arg(user))?;
+    assert!(would_make.contains("Creating user 'tktrot'"), "{would_make}");
 
     let pkg_config = |question: &str| {
         let path = lib.join("pkgconfig");

@@ -21,8 +21,11 @@ pub const TKTROT: &str = env!("CARGO_BIN_EXE_tktrot");
 
 /// An agent and its files. Killed when dropped.
 pub struct Agent {
-    /// The directory of its ring is in it.
     dir: tempfile::TempDir,
+    /// Where its ring is.
+    rings: PathBuf,
+    /// The name of its ring.
+    ring: String,
     notify: UnixDatagram,
     heard: Vec<String>,
     child: Option<Child>,
@@ -36,6 +39,15 @@ pub const RING: &str = "nginx";
 impl Agent {
     /// One that does not run yet, with these settings beside `ring` and `dir`.
     pub fn new(settings: &str) -> Result<Agent> {
+        Agent::of(RING, None, settings)
+    }
+
+    /// The same on the same host, for a ring of this name beside its.
+    pub fn beside(&self, ring: &str, settings: &str) -> Result<Agent> {
+        Agent::of(ring, Some(self.rings()), settings)
+    }
+
+    fn of(ring: &str, rings: Option<PathBuf>, settings: &str) -> Result<Agent> {
         let dir = tempfile::Builder::new().prefix("tktrot-agent-").tempdir_in("/dev/shm")?;
         // It is somebody else when it talks to the service manager.
         fs::set_permissions(dir.path(), Permissions::from_mode(0o755))?;
@@ -45,9 +57,14 @@ impl Agent {
         notify.set_read_timeout(Some(Duration::from_millis(20)))?;
         let mut environment = Environment::default();
         environment.set("NOTIFY_SOCKET", &socket.display().to_string());
-        let agent = Agent { dir, notify, heard: Vec::new(), child: None, environment };
-        fs::create_dir(agent.rings())?;
-        fs::set_permissions(agent.rings(), Permissions::from_mode(0o755))?;
+        let is_beside = rings.is_some();
+        let rings = rings.unwrap_or_else(|| dir.path().join("rings"));
+        let (ring, heard) = (ring.to_owned(), Vec::new());
+        let agent = Agent { dir, rings, ring, notify, heard, child: None, environment };
+        if !is_beside {
+            fs::create_dir(agent.rings())?;
+            fs::set_permissions(agent.rings(), Permissions::from_mode(0o755))?;
+        }
         agent.set(settings)?;
         Ok(agent)
     }
@@ -62,7 +79,8 @@ impl Agent {
     /// Writes the settings of the next start.
     pub fn set(&self, settings: &str) -> Result<()> {
         let rings = self.rings();
-        let text = format!("ring = \"{RING}\"\ndir = \"{}\"\n{settings}", rings.display());
+        let (ring, dir) = (&self.ring, rings.display());
+        let text = format!("ring = \"{ring}\"\ndir = \"{dir}\"\n{settings}");
         Ok(fs::write(self.settings(), text)?)
     }
 
@@ -79,7 +97,7 @@ impl Agent {
 
     /// Where its ring is.
     pub fn rings(&self) -> PathBuf {
-        self.dir.path().join("rings")
+        self.rings.clone()
     }
 
     /// The directory of all its files, for more of them.
@@ -186,7 +204,7 @@ impl Agent {
 
     /// Where its ring is.
     pub fn place(&self) -> Place {
-        Place { dir: self.rings(), file: format!("{RING}.ring"), dir_mode: 0o700 }
+        Place { dir: self.rings(), file: format!("{}.ring", self.ring), dir_mode: 0o700 }
     }
 
     /// Its ring, to look at.

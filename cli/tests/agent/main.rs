@@ -7,4 +7,5 @@ mod refused;
 mod reload;
 mod rights;
 mod serving;
+mod several;
 mod telling;
