@@ -77,8 +77,8 @@ fn a_program_is_built_and_runs_with_what_is_installed() -> Result<()> {
         assert!(text.contains(&starts) && !text.contains("@SETTINGS@"), "{text}");
     }
     let user = lib.join("sysusers.d/tktrot.conf");
-    let would_make = output(Command::new("systemd-sysusers").arg("--dry-run").arg(user))?;
-    assert!(would_make.contains("Creating user 'tktrot'"), "{would_make}");
+    let would_make = Command::new("systemd-sysusers").arg("--dry-run").arg(user).output()?;
+    assert!(log::said(&would_make).contains("Creating user 'tktrot'"), "{would_make:?}");
 
     let pkg_config = |question: &str| {
         let path = lib.join("pkgconfig");
