@@ -167,17 +167,15 @@ impl Driver {
 
     async fn adopt(&mut self, next: Next) -> Result<()> {
         let Next { current, sharing, exports, at_restart } = next;
-        self.policy = self.ring.policy();
         if let Some(sharing) = sharing {
             let Settings { fleet, config } = &current.settings;
+            self.policy = self.ring.policy();
             let limits = start::limits(fleet, self.ring.capacity(), self.policy, config);
             // It shares with nobody until the others know that it is about to come back.
             let alone = Fleet::Nodes(Box::new(Nodes::new(None, limits, &self.ring)));
             std::mem::replace(&mut self.fleet, alone).leave(&self.ring).await;
             self.ring.forget_what_is_known();
             self.fleet = sharing.start(limits, &self.ring, &self.name)?;
-        } else {
-            self.fleet.adapt(self.policy, &self.ring);
         }
         if let Some(entries) = exports {
             self.exporting.abort();

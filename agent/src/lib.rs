@@ -63,16 +63,16 @@ pub use start::{Opened, RingMetrics};
 
 use start::Started;
 
-/// Runs until it is told to stop. `ring` is where the ring lies, or why it cannot be used. `open` is
-/// called when errors can be logged and no core dump could hold a key, and before the agent gives up its
-/// rights; `reread` whenever settings are to be read again.
+/// Runs until it is told to stop. `ring` looks where the ring lies, and whether it can be used, and
+/// `open` opens it: both are called when errors can be logged and no core dump could hold a key, and
+/// before the agent gives up its rights. `reread` is called whenever settings are to be read again.
 ///
 /// # Errors
 ///
 /// Something is not as it must be: where, what, and what to do.
 pub fn run(
     settings: Settings,
-    ring: Result<Place>,
+    ring: impl FnOnce() -> Result<Place>,
     open: impl FnOnce() -> Result<Opened>,
     reread: Reread,
 ) -> Result<()> {
@@ -80,7 +80,7 @@ pub fn run(
     journal::open(settings.fleet.agent.log);
     privileges::keep_memory_to_itself().context("cannot disable core dumps")?;
     let files = Files::default();
-    checks::all(&settings.fleet, &settings.config, ring, &files).pass()?;
+    checks::all(&settings.fleet, &settings.config, ring(), &files).pass()?;
     let user = settings.fleet.agent.user.clone();
     let started = Started::open(settings, files, open()?)?;
     let user = privileges::drop_to(&user)?;

@@ -5,6 +5,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tktrot::config::Config;
@@ -71,12 +72,10 @@ impl Next {
         let Settings { fleet, config } = &settings;
         checks::all(fleet, config, Ok(place.clone()), &files).pass()?;
         let former = &before.settings.fleet;
-        let redis_names_change =
-            fleet.redis.is_some() && config.rotate_every != before.settings.config.rotate_every;
         let is_shared_otherwise = fleet.mesh != former.mesh
             || fleet.redis != former.redis
-            || files.any_differs(&before.files)
-            || redis_names_change;
+            || limiting(config) != limiting(&before.settings.config)
+            || files.any_differs(&before.files);
         let listener = match (&fleet.mesh, &before.listener) {
             (Some(mesh), Some((address, listener))) if mesh.listen == *address => {
                 Some((*address, listener.try_clone().context("the listening socket")?))
@@ -93,6 +92,11 @@ impl Next {
         let current = Current { files: files.adopted(), settings, listener };
         Ok(Next { current, sharing, exports, at_restart })
     }
+}
+
+/// What a node's limits follow from, and the names of keys in Redis.
+fn limiting(config: &Config) -> (Option<Duration>, Option<Duration>, Option<u32>) {
+    (config.rotate_every, config.lifetime, config.capacity)
 }
 
 fn at_restart(settings: &Settings, files: &Files, before: &Current) -> Vec<&'static str> {

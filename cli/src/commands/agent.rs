@@ -28,7 +28,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     let settings = settings::read(config)?;
     let open = || open(&settings, &arguments.ring);
-    let ring = arguments.ring.usable(&settings);
+    let ring = || arguments.ring.usable(&settings);
     let file = config.map(ToOwned::to_owned);
     let reread = Box::new(move || settings::read(file.as_deref()).map(|read| of_agent(&read)));
     tktrot_agent::run(of_agent(&settings), ring, open, reread)?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use testbed::port;
 use testbed::process::needs_root;
+use testbed::redis::Redis;
 use testbed::wait::{self, PATIENCE};
 use tktrot::secret::KeyName;
 
@@ -138,5 +139,40 @@ fn settings_that_are_wrong_or_need_a_restart_are_told_and_the_former_go_on() -> 
     let told = format!("user nobody cannot read {first}: if such a file changes, restart");
     assert!(said.stdout.contains(&told), "{said:?}");
     assert_eq!(agent.stop()?.code(), Some(0));
+    Ok(())
+}
+
+/// From nobody to a Redis, through which another host has the same key.
+#[test]
+fn whoever_shared_with_nobody_shares_through_redis() -> Result<()> {
+    needs_root("it becomes somebody else");
+    let redis = Redis::new()?;
+    let (mut one, mut other) = (Agent::new("")?, Agent::new("")?);
+    let secret = secret(&one, "secret")?;
+    let with = |fleet: &str| format!("rotate = \"1h\"\nlifetime = \"2h\"\n{fleet}");
+    let through = |url: &str| {
+        with(&format!("[redis]\nurl = \"{url}\"\nlead = \"100ms\"\nsecrets = [\"{secret}\"]\n"))
+    };
+    one.set(&with(""))?;
+    one.start()?;
+    other.set(&through(&redis.url()))?;
+    other.start()?;
+    // It has not read the secret, so it is told to.
+    one.set(&through(&redis.url()))?;
+    one.reload()?;
+    assert!(one.log().contains("secret: Permission denied"), "{}", one.log());
+    assert_eq!(one.peers()?["sharing"], "alone");
+    one.stop()?;
+    // As who stays root it may.
+    one.set(&with("[agent]\nuser = \"root\"\n"))?;
+    one.start()?;
+    one.set(&format!("{}[agent]\nuser = \"root\"\n", through(&redis.url())))?;
+    one.reload()?;
+    wait::until(PATIENCE, "one key for both", || {
+        let shared = one.peers().ok()?["redis"]["shared"] == true;
+        let (one, other) = (names(&one).ok()?, names(&other).ok()?);
+        (shared && other.iter().all(|key| one.contains(key))).then_some(())
+    })
+    .map_err(|error| format!("{error}\n{}---\n{}", one.log(), other.log()))?;
     Ok(())
 }
