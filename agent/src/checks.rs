@@ -72,9 +72,7 @@ pub fn all(fleet: &FleetConfig, config: &Config, ring: Result<Place>, files: &Fi
         let flaws = redis::flaws(redis, files);
         findings.stops.extend(flaws.into_iter().map(|flaw| flaw.context("[redis]")));
     }
-    if let Some(file) = &fleet.agent.metrics_token {
-        findings.needs("metrics_token_file", metrics::Token::read(file, files));
-    }
+    findings.stops.extend(metrics::flaws(&fleet.agent, files));
     let is_run = place.as_ref().is_some_and(has_agent);
     let metrics = fleet.agent.metrics.map(|address| ("metrics", address));
     let listen = fleet.mesh.as_ref().map(|mesh| ("[mesh]", mesh.listen));
@@ -110,7 +108,10 @@ fn not_read_again(fleet: &FleetConfig, user: Option<&User>) -> Vec<PathBuf> {
     let redis = fleet.redis.iter().flat_map(|redis| {
         redis.secrets.iter().chain(&redis.password_file).chain(&redis.ca).cloned()
     });
-    mesh.chain(redis).filter(|file| file.exists() && !may(file, user, 0o4)).collect()
+    let agent = &fleet.agent;
+    let tls = agent.metrics_certificate.iter().flat_map(|(own, key)| [own.clone(), key.clone()]);
+    let metrics = agent.metrics_token.iter().cloned().chain(tls);
+    mesh.chain(redis).chain(metrics).filter(|file| file.exists() && !may(file, user, 0o4)).collect()
 }
 
 /// The directory of the ring and of the agent's socket: it is there, or can be made.

@@ -171,6 +171,7 @@ impl Driver {
             let Settings { fleet, config } = &current.settings;
             self.policy = self.ring.policy();
             let limits = start::limits(fleet, self.ring.capacity(), self.policy, config);
+            start::warn_of_little_room(&self.place, &limits, &self.policy);
             // It shares with nobody until the others know that it is about to come back.
             let alone = Fleet::Nodes(Box::new(Nodes::new(None, limits, &self.ring)));
             std::mem::replace(&mut self.fleet, alone).leave(&self.ring).await;

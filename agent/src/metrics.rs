@@ -1,5 +1,6 @@
 //! What Prometheus asks for, over HTTP: what `tktrot status --prometheus` tells of the ring, and what
-//! `tktrot peers` tells of the agent. Beyond loopback it has to show a token.
+//! `tktrot peers` tells of the agent. Beyond loopback it has to show a token,
+//! and may speak TLS.
 //!
 //! `/healthz` and `/readyz` are for whoever looks after the process. They tell no figures, and anybody
 //! may ask.
@@ -7,10 +8,11 @@
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Error, Result, ensure};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{
@@ -22,15 +24,20 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use openssl::memcmp;
 use openssl::sha::sha256;
+use openssl::ssl::{Ssl, SslAcceptor, SslContext, SslMethod, SslOptions};
 use prometheus::{Encoder, GaugeVec, IntCounterVec, Opts, Registry, TextEncoder};
-use tokio::net::TcpListener;
+use tktrot_fleet::config::Agent;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
+use tokio_openssl::SslStream;
 
 use super::control::{Asked, Question, Reply};
 use super::figures::{Figures, State};
 use super::files::Files;
 use super::listening;
+use super::mesh::tls::read_pair;
 use super::start::RingMetrics;
 
 /// So many ask at once at most; others wait.
@@ -46,39 +53,81 @@ const LOOP_WITHIN: Duration = Duration::from_secs(2);
 /// Where metrics are asked for, open.
 pub struct Endpoint {
     listener: StdTcpListener,
-    token: Option<Token>,
+    access: Access,
     of_ring: RingMetrics,
 }
 
+/// Who may ask for metrics, and how.
+#[derive(Default)]
+pub struct Access {
+    token: Option<Token>,
+    tls: Option<SslContext>,
+}
+
+impl Access {
+    /// As the settings say.
+    ///
+    /// # Errors
+    ///
+    /// A file that they name is of no use.
+    pub fn read(settings: &Agent, files: &Files) -> Result<Access> {
+        Ok(Access { token: token(settings, files)?, tls: tls(settings, files)? })
+    }
+}
+
+/// What is wrong with the files that the settings name.
+pub fn flaws(settings: &Agent, files: &Files) -> Vec<Error> {
+    let flaws = [token(settings, files).err(), tls(settings, files).err()];
+    flaws.into_iter().flatten().collect()
+}
+
+fn token(settings: &Agent, files: &Files) -> Result<Option<Token>> {
+    let token = settings.metrics_token.as_deref().map(|file| Token::read(file, files));
+    token.transpose().context("metrics_token_file")
+}
+
+fn tls(settings: &Agent, files: &Files) -> Result<Option<SslContext>> {
+    let pair = settings.metrics_certificate.as_ref();
+    let context = pair.map(|(certificate, key)| tls_with(certificate, key, files));
+    context.transpose().context("metrics_certificate")
+}
+
+fn tls_with(certificate: &Path, key: &Path, files: &Files) -> Result<SslContext> {
+    let (chain, key) = read_pair(certificate, key, files)?;
+    let (own, intermediate) = chain.split_first().context("there is no certificate")?;
+    let mut context = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server())?;
+    context.set_certificate(own)?;
+    for certificate in intermediate {
+        context.add_extra_chain_cert(certificate.clone())?;
+    }
+    context.set_private_key(&key)?;
+    // Nobody comes often enough for tickets, and these would be under a key of this process.
+    context.set_num_tickets(0)?;
+    context.set_options(SslOptions::NO_TICKET);
+    Ok(context.build().into_context())
+}
+
 impl Endpoint {
-    /// At this address, and for who has the token, if there is one.
+    /// At this address, and for who has access.
     ///
     /// # Errors
     ///
     /// The address cannot be listened on.
-    pub fn open(
-        address: SocketAddr,
-        token: Option<Token>,
-        of_ring: RingMetrics,
-    ) -> Result<Endpoint> {
+    pub fn open(address: SocketAddr, access: Access, of_ring: RingMetrics) -> Result<Endpoint> {
         let listener = listening::on(address).map_err(std::io::Error::from);
         let listener = listener
             .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
             .with_context(|| format!("metrics: cannot listen on {address}"))?;
-        Ok(Endpoint { listener, token, of_ring })
+        Ok(Endpoint { listener, access, of_ring })
     }
 }
 
 /// What who asks for metrics has to show; its digest, as all of them have one length.
-pub struct Token([u8; 32]);
+struct Token([u8; 32]);
 
 impl Token {
     /// The token in this file.
-    ///
-    /// # Errors
-    ///
-    /// The file cannot be read, others have rights to it, or it holds no token.
-    pub fn read(file: &Path, files: &Files) -> Result<Token> {
+    fn read(file: &Path, files: &Files) -> Result<Token> {
         const LEAST: usize = 16;
         let bytes = files.private(file)?;
         let token = bytes.trim_ascii();
@@ -104,19 +153,19 @@ impl Token {
 
 /// Who knows what is asked for.
 struct Knowing {
-    token: Option<Token>,
+    access: Access,
     of_ring: RingMetrics,
     driver: mpsc::Sender<Asked>,
 }
 
 /// Answers until the agent ends.
 pub async fn serve(endpoint: Endpoint, driver: mpsc::Sender<Asked>) {
-    let Endpoint { listener, token, of_ring } = endpoint;
+    let Endpoint { listener, access, of_ring } = endpoint;
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "cannot serve metrics"),
     };
-    let source = Arc::new(Knowing { token, of_ring, driver });
+    let source = Arc::new(Knowing { access, of_ring, driver });
     let places = Arc::new(Semaphore::new(AT_ONCE));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
@@ -127,19 +176,32 @@ pub async fn serve(endpoint: Endpoint, driver: mpsc::Sender<Asked>) {
         };
         let source = Arc::clone(&source);
         tokio::task::spawn_local(async move {
-            let service = service_fn(move |request| {
-                let source = Arc::clone(&source);
-                async move { Ok::<_, Infallible>(respond(&request, &source).await) }
-            });
-            let connection = http1::Builder::new()
-                .keep_alive(false)
-                .max_buf_size(HEAD)
-                .serve_connection(TokioIo::new(stream), service);
             // What goes wrong is the asker's business.
-            let _ = timeout(WITHIN, connection).await;
+            let _ = timeout(WITHIN, answer(stream, source)).await;
             drop(place);
         });
     }
+}
+
+async fn answer(stream: TcpStream, source: Arc<Knowing>) -> Result<()> {
+    let Some(context) = &source.access.tls else { return converse(stream, &source).await };
+    let mut stream = SslStream::new(Ssl::new(context)?, stream)?;
+    Pin::new(&mut stream).accept().await?;
+    converse(stream, &source).await
+}
+
+/// A request and its answer.
+async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    source: &Arc<Knowing>,
+) -> Result<()> {
+    let service = service_fn(move |request| {
+        let source = Arc::clone(source);
+        async move { Ok::<_, Infallible>(respond(&request, &source).await) }
+    });
+    let mut server = http1::Builder::new();
+    server.keep_alive(false).max_buf_size(HEAD);
+    Ok(server.serve_connection(TokioIo::new(stream), service).await?)
 }
 
 async fn respond(request: &Request<Incoming>, source: &Knowing) -> Response<Full<Bytes>> {
@@ -161,7 +223,7 @@ async fn respond(request: &Request<Incoming>, source: &Knowing) -> Response<Full
             Ok(Reply::Error(why)) => plain(StatusCode::SERVICE_UNAVAILABLE, &why),
             Err(why) => plain(StatusCode::SERVICE_UNAVAILABLE, why),
         },
-        _ if source.token.as_ref().is_some_and(|token| !token.is_shown(request)) => {
+        _ if source.access.token.as_ref().is_some_and(|token| !token.is_shown(request)) => {
             let what =
                 "Authorization: Bearer TOKEN is needed, with the token of metrics_token_file";
             with(plain(StatusCode::UNAUTHORIZED, what), WWW_AUTHENTICATE, "Bearer")
@@ -312,7 +374,8 @@ mod tests {
     fn an_agent_whose_loop_does_not_turn_is_not_well() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let no_ring: RingMetrics = Arc::new(|| Ok(String::new()));
-        let endpoint = Endpoint::open("127.0.0.1:0".parse().unwrap(), None, no_ring).unwrap();
+        let endpoint =
+            Endpoint::open("127.0.0.1:0".parse().unwrap(), Access::default(), no_ring).unwrap();
         let address = endpoint.listener.local_addr().unwrap();
         // Whoever asks waits for an answer.
         let (driver, questions) = mpsc::channel(1);

@@ -4,6 +4,7 @@
 //! were opened as root stay, and so does who the agent has become.
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -102,15 +103,18 @@ fn limiting(config: &Config) -> (Option<Duration>, Option<Duration>, Option<u32>
 fn at_restart(settings: &Settings, files: &Files, before: &Current) -> Vec<&'static str> {
     let (new, old) = (&settings.fleet.agent, &before.settings.fleet.agent);
     let (config, former) = (&settings.config, &before.settings.config);
-    let token = new.metrics_token.as_deref();
-    let is_other_token = new.metrics_token != old.metrics_token
-        || token.is_some_and(|file| files.differs(file, &before.files));
+    let differs = |file: &PathBuf| files.differs(file, &before.files);
+    let is_other_token =
+        new.metrics_token != old.metrics_token || new.metrics_token.as_ref().is_some_and(differs);
+    let is_other_certificate = new.metrics_certificate != old.metrics_certificate
+        || new.metrics_certificate.as_ref().is_some_and(|(own, key)| differs(own) || differs(key));
     let all = [
         ("ring", config.ring != former.ring),
         ("dir", config.dir != former.dir),
         ("user", new.user != old.user),
         ("metrics", new.metrics != old.metrics),
         ("metrics_token_file", is_other_token),
+        ("metrics_certificate", is_other_certificate),
         ("log", new.log != old.log),
     ];
     all.into_iter().filter_map(|(setting, differs)| differs.then_some(setting)).collect()

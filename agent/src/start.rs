@@ -24,7 +24,7 @@ use super::export::entry::Entry;
 use super::files::Files;
 use super::fleet::Prepared;
 use super::mesh;
-use super::metrics::{Endpoint, Token};
+use super::metrics::{Access, Endpoint};
 use super::reload::{Current, Settings};
 use super::ring::HostRing;
 
@@ -111,9 +111,8 @@ impl Started {
         if made {
             tracing::info!(ring = %path.display(), keys = limits.capacity, "made the ring");
         }
-        let token = fleet.agent.metrics_token.as_deref().map(|file| Token::read(file, &files));
-        let token = token.transpose().context("metrics_token_file")?;
-        let metrics = fleet.agent.metrics.map(|address| Endpoint::open(address, token, metrics));
+        let access = Access::read(&fleet.agent, &files)?;
+        let metrics = fleet.agent.metrics.map(|address| Endpoint::open(address, access, metrics));
         let metrics = metrics.transpose()?;
         let listener = fleet.mesh.as_ref().map(mesh::listen).transpose()?;
         let prepared = Prepared::read(fleet, &name, &files, &listener)?;
@@ -171,7 +170,7 @@ pub fn limits(fleet: &FleetConfig, capacity: u32, policy: Policy, config: &Confi
 }
 
 /// A bound of keys, or the ring's own, may be too small for a fleet.
-fn warn_of_little_room(place: &Place, limits: &Limits, policy: &Policy) {
+pub fn warn_of_little_room(place: &Place, limits: &Limits, policy: &Policy) {
     let fitting = limits.fitting(*policy);
     let (ahead, asked) = (limits.ahead(&fitting), limits.ahead.of(policy));
     if limits.ahead != Ahead::default() && ahead < asked {

@@ -61,6 +61,8 @@ pub struct Agent {
     /// A file with the token that Prometheus has to show. There is one unless the address is a loopback
     /// address.
     pub metrics_token: Option<PathBuf>,
+    /// PEM files with a certificate and its private key, if it speaks TLS there.
+    pub metrics_certificate: Option<(PathBuf, PathBuf)>,
     /// How its log looks.
     pub log: LogForm,
 }
@@ -198,7 +200,13 @@ pub enum Format {
 
 impl Default for Agent {
     fn default() -> Self {
-        Agent { user: "nobody".into(), metrics: None, metrics_token: None, log: LogForm::default() }
+        Agent {
+            user: "nobody".into(),
+            metrics: None,
+            metrics_token: None,
+            metrics_certificate: None,
+            log: LogForm::default(),
+        }
     }
 }
 
@@ -274,7 +282,8 @@ fn section<'d>(
     Some((Spanned::span(key), value.get_ref()))
 }
 
-const AGENT: [&str; 4] = ["user", "metrics", "metrics_token_file", "log"];
+const AGENT: [&str; 6] =
+    ["user", "metrics", "metrics_token_file", "metrics_certificate", "metrics_key", "log"];
 
 fn agent(section: &Section<'_>) -> Agent {
     let default = Agent::default();
@@ -287,13 +296,23 @@ fn agent(section: &Section<'_>) -> Agent {
                        secret new` makes";
         section.put_down(section.flaw(Some("metrics"), message));
     }
-    if has_token && !section.has("metrics") {
-        let message = "a token for metrics needs metrics = \"127.0.0.1:9187\" or another address";
-        section.put_down(section.flaw(Some("metrics_token_file"), message));
+    let files = ["metrics_certificate", "metrics_key"];
+    let [certificate, key] = files.map(|setting| section.text(setting, values::path));
+    if section.has(files[0]) != section.has(files[1]) {
+        let message = "metrics_certificate and metrics_key are needed together";
+        section.put_down(section.flaw(None, message));
+    }
+    let of_metrics = ["metrics_token_file", files[0], files[1]];
+    if let Some(setting) = of_metrics.into_iter().find(|setting| section.has(setting))
+        && !section.has("metrics")
+    {
+        let message = "it needs metrics = \"127.0.0.1:9187\" or another address";
+        section.put_down(section.flaw(Some(setting), message));
     }
     Agent {
         metrics,
         metrics_token,
+        metrics_certificate: certificate.zip(key),
         user: section.text("user", values::user).unwrap_or(default.user),
         log: section.text("log", values::log_form).unwrap_or_default(),
     }

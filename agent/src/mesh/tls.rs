@@ -232,8 +232,21 @@ fn read_certificate(
     ca: &Path,
     files: &Files,
 ) -> Result<Certificate> {
+    let (chain, key) = read_pair(certificate, key, files)?;
+    Ok(Certificate { chain, key, cas: certificates(ca, files)? })
+}
+
+/// A certificate, with the intermediate ones after it, and its private key, which is for nobody else.
+///
+/// # Errors
+///
+/// A file cannot be read or holds something else, or the key is not the certificate's.
+pub fn read_pair(
+    certificate: &Path,
+    key: &Path,
+    files: &Files,
+) -> Result<(Vec<X509>, PKey<Private>)> {
     let chain = certificates(certificate, files)?;
-    let cas = certificates(ca, files)?;
     let pem = files.private(key)?;
     // Without a callback OpenSSL would ask for a password on the terminal.
     let private = PKey::private_key_from_pem_callback(&pem, |_| Err(ErrorStack::get()));
@@ -246,7 +259,7 @@ fn read_certificate(
         key.display(),
         certificate.display()
     );
-    Ok(Certificate { chain, key: private, cas })
+    Ok((chain, private))
 }
 
 fn certificates(file: &Path, files: &Files) -> Result<Vec<X509>> {

@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
+use openssl::ssl::{SslConnector, SslMethod};
 use prometheus_parse::{Scrape, Value};
 use testbed::port;
 use testbed::wait::{self, PATIENCE};
@@ -166,6 +167,27 @@ fn beyond_loopback_metrics_are_for_who_has_the_token() -> Result<()> {
     for path in ["/healthz", "/readyz"] {
         assert_eq!(status(&ask(path, "")?), "200", "{path}");
     }
+
+    // The same over TLS.
+    agent.stop()?;
+    let certificate = testbed::certificate::create(agent.path())?;
+    let settings = fs::read_to_string(agent.settings())?;
+    let (own, key) = (certificate.cert.display(), certificate.key.display());
+    let tls = format!("metrics_certificate = \"{own}\"\nmetrics_key = \"{key}\"\n");
+    fs::write(agent.settings(), format!("{settings}{tls}"))?;
+    agent.start()?;
+    let mut connector = SslConnector::builder(SslMethod::tls_client())?;
+    connector.set_ca_file(&certificate.cert)?;
+    let stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut stream = connector.build().connect("localhost", stream)?;
+    let bearer = format!("Host: x\r\nAuthorization: Bearer {token}\r\n");
+    stream.write_all(format!("GET /metrics HTTP/1.1\r\n{bearer}\r\n").as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    assert!(answer.contains("tktrot_agent_synced{ring=\"nginx\"} 1"), "{answer}");
+    let plain = ask("/metrics", &format!("Authorization: Bearer {token}\r\n"));
+    assert!(!plain.unwrap_or_default().contains("tktrot_"));
     assert!(!agent.log().contains(&token));
     Ok(())
 }

@@ -121,9 +121,10 @@ fn a_flaw_is_told_with_line_and_column_and_what_is_accepted() {
             "2:11: [agent]: metrics tell how busy this host is: beyond loopback",
         ),
         ("[agent]\nmetrics = \"host:1\"", "2:11: metrics has no valid value; accepted: an address"),
+        ("[agent]\nmetrics_token_file = \"/t\"", "2:22: [agent]: it needs metrics = "),
         (
-            "[agent]\nmetrics_token_file = \"/t\"",
-            "2:22: [agent]: a token for metrics needs metrics = ",
+            "[agent]\nmetrics = \"127.0.0.1:1\"\nmetrics_key = \"/k\"",
+            "1:2: [agent]: metrics_certificate and metrics_key are needed together",
         ),
         ("[agent]\nlog = \"xml\"", "2:7: log has no valid value; accepted: text or json"),
         ("agent = 1", "1:1: [agent] is a section"),
