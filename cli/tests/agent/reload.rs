@@ -8,6 +8,8 @@ use testbed::port;
 use testbed::process::needs_root;
 use testbed::redis::Redis;
 use testbed::wait::{self, PATIENCE};
+use tktrot::clock::{BootClock, Clock};
+use tktrot::schedule::KeyState;
 use tktrot::secret::KeyName;
 
 use crate::daemon::Agent;
@@ -17,6 +19,13 @@ const NOBODY: u32 = 65534;
 
 fn names(agent: &Agent) -> Result<Vec<KeyName>> {
     Ok(agent.view()?.keys().iter().map(|key| key.name).collect())
+}
+
+/// Those that encrypt.
+fn active(agent: &Agent) -> Result<Vec<KeyName>> {
+    let now = BootClock.now();
+    let keys = agent.view()?.keys().into_iter();
+    Ok(keys.filter(|key| key.times.state(now) == KeyState::Active).map(|key| key.name).collect())
 }
 
 fn secret(agent: &Agent, name: &str) -> Result<String> {
@@ -40,7 +49,8 @@ fn peers_rotation_and_exports_are_changed_without_a_restart() -> Result<()> {
     other.set(&format!("rotate = \"1h\"\nbind = \"none\"\n{}", mesh(there, "")))?;
     one.start()?;
     other.start()?;
-    let (own, others) = (names(&one)?, names(&other)?);
+    let (own, others) = (active(&one)?, active(&other)?);
+    assert_eq!((own.len(), others.len()), (1, 1));
     let node = one.peers()?["node"].clone();
 
     let files = tempfile::tempdir_in("/dev/shm")?;
