@@ -342,7 +342,7 @@ fn config_check_names_line_and_column() -> Result {
     assert!(said.contains("WRONG  [mesh]: /s: No such file or directory (os error 2)"), "{said}");
     let (status, said) = check(&format!("{mesh}lead = 1"))?;
     assert_eq!(status, Some(2));
-    insta::assert_snapshot!(said, @r#"tktrot: FILE:5:1: there is no setting "lead" in [mesh]; there are listen, peers, secrets, certificate, key, ca, lead_min, lead_max, nodes"#);
+    insta::assert_snapshot!(said, @r#"tktrot: FILE:5:1: there is no setting "lead" in [mesh]; there are listen, peers, secrets, certificate, key, ca, lead_min, lead_max, ahead, nodes"#);
     let (status, said) = check("rotate = \"soon\"\n[agent]\nlog = 1\n")?;
     assert_eq!((status, said.matches("FILE:").count()), (Some(2), 2), "{said}");
     let (status, said) = check("rotate = \"1s\"\nlifetime = \"7d\"\n")?;
