@@ -42,7 +42,7 @@ fn is_sound(config: &Config) {
         config.agent.metrics.is_none_or(|at| at.ip().is_loopback() || has_token)
     });
     config.agent.metrics_token.iter().for_each(|file| is_file(file));
-    for (certificate, key) in &config.agent.metrics_certificate {
+    if let Some((certificate, key)) = &config.agent.metrics_certificate {
         [certificate, key].into_iter().for_each(|file| is_file(file));
     }
     is_user(&config.agent.user);
