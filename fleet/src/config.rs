@@ -149,6 +149,8 @@ pub struct Redis {
 pub enum RedisAt {
     /// `redis://`, `rediss://` or `unix://`, without a password.
     Url(String),
+    /// Nodes of a Redis Cluster, as URLs: any of them says which one has the ring's keys.
+    Cluster(Vec<String>),
     /// Sentinel is asked for its address.
     Sentinels {
         /// The Sentinels, as URLs.
@@ -336,8 +338,9 @@ fn secrets(section: &Section<'_>) -> Result<Vec<PathBuf>, Flaw> {
     if secrets.is_empty() { Err(section.unfit("secrets", ACCEPTED)) } else { Ok(secrets) }
 }
 
-const REDIS: [&str; 10] = [
+const REDIS: [&str; 11] = [
     "url",
+    "cluster",
     "sentinels",
     "master",
     "password_file",
@@ -351,14 +354,18 @@ const REDIS: [&str; 10] = [
 
 fn redis(section: &Section<'_>) -> Result<Redis, Flaw> {
     let url = section.text("url", values::redis_url)?;
+    let cluster = section.texts("cluster", values::redis_url)?;
     let sentinels = section.texts("sentinels", values::redis_url)?;
     let master = section.text("master", values::master)?;
-    let at = match (url, sentinels, master) {
-        (Some(url), None, None) => RedisAt::Url(url),
-        (None, Some(urls), Some(master)) if !urls.is_empty() => RedisAt::Sentinels { urls, master },
+    let at = match (url, cluster, sentinels, master) {
+        (Some(url), None, None, None) => RedisAt::Url(url),
+        (None, Some(urls), None, None) if !urls.is_empty() => RedisAt::Cluster(urls),
+        (None, None, Some(urls), Some(master)) if !urls.is_empty() => {
+            RedisAt::Sentinels { urls, master }
+        }
         _ => {
-            let message = "it needs url = \"rediss://host\", or sentinels = [\"redis://host\"] and \
-                           master = \"name\"";
+            let message = "it needs url = \"rediss://host\", or cluster = [\"rediss://host\"], or \
+                           sentinels = [\"redis://host\"] and master = \"name\"";
             return Err(section.flaw(None, message));
         }
     };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, bail};
 use redis::aio::MultiplexedConnection;
 use redis::{PushInfo, PushKind, RedisResult, cmd};
 use tktrot::clock::{BootClock, Clock, nanos};
@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::script::{Burial, Found, Names, Parcel};
-use super::target::Target;
+use super::target::{Target, is_moving};
 
 /// After a failure, the first pause; each one is twice as long as the one before.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -26,6 +26,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// After this time, a Redis that is not to be used is looked at again.
 const REFUSED_PAUSE: Duration = Duration::from_secs(30);
+/// For so long, keys that move from one node of a cluster to another one are no reason to be alone.
+const MOVING: Duration = Duration::from_secs(10);
 
 /// What Redis is asked.
 #[derive(Debug)]
@@ -81,7 +83,7 @@ impl RedisClient {
         // No more requests are on their way than the state machine has open.
         let (requests, asked) = mpsc::unbounded_channel();
         let (events, heard) = mpsc::channel(16);
-        let keeper = Keeper { options, asked, events };
+        let keeper = Keeper { options, asked, events, moving_since: None };
         (RedisClient { requests, task: tokio::task::spawn_local(keeper.keep()) }, heard)
     }
 
@@ -102,6 +104,8 @@ struct Keeper {
     options: Options,
     asked: mpsc::UnboundedReceiver<Request>,
     events: mpsc::Sender<ClientEvent>,
+    /// Since then a cluster moves the ring's keys, or has moved them, and they were not found since.
+    moving_since: Option<Instant>,
 }
 
 /// Messages that came, of which it does not matter how many.
@@ -116,8 +120,16 @@ struct Bell {
 enum End {
     Failed(anyhow::Error),
     Refused(&'static str),
+    /// The keys move to another node, or have moved.
+    Moving(anyhow::Error),
     /// The agent does not listen any more.
     Unwanted,
+}
+
+impl From<anyhow::Error> for End {
+    fn from(error: anyhow::Error) -> End {
+        if is_moving(&error) { End::Moving(error) } else { End::Failed(error) }
+    }
 }
 
 impl Keeper {
@@ -125,12 +137,19 @@ impl Keeper {
         let mut pause = FIRST_PAUSE;
         loop {
             let began = Instant::now();
+            let down = |error| Some(ClientEvent::Down(format!("{error:#}")));
             let (event, least) = match self.connect_and_serve().await {
                 End::Unwanted => return,
-                End::Refused(why) => (ClientEvent::Refused(why.into()), REFUSED_PAUSE),
-                End::Failed(error) => (ClientEvent::Down(format!("{error:#}")), Duration::ZERO),
+                End::Refused(why) => (Some(ClientEvent::Refused(why.into())), REFUSED_PAUSE),
+                End::Failed(error) => (down(error), Duration::ZERO),
+                End::Moving(error) => {
+                    let since = self.moving_since.get_or_insert_with(Instant::now);
+                    (if since.elapsed() < MOVING { None } else { down(error) }, Duration::ZERO)
+                }
             };
-            if self.events.send(event).await.is_err() {
+            if let Some(event) = event
+                && self.events.send(event).await.is_err()
+            {
                 return;
             }
             pause = if began.elapsed() > LONGEST_PAUSE { FIRST_PAUSE } else { pause * 2 };
@@ -140,17 +159,20 @@ impl Keeper {
     }
 
     async fn connect_and_serve(&mut self) -> End {
-        let bell = Arc::new(Bell::default());
-        let pushed = {
+        let mut bell = Arc::new(Bell::default());
+        // Each connection has its own: the end of one is not that of the next.
+        let pushed = || {
+            bell = Arc::default();
             let bell = bell.clone();
             move |info: PushInfo| {
                 bell.ring(&info);
                 Ok::<_, redis::aio::SendError>(())
             }
         };
-        let (mut connection, address) = match self.options.target.connect(pushed).await {
+        let Options { target, names, .. } = &self.options;
+        let (mut connection, address) = match target.connect(&names.state(), pushed).await {
             Ok(connected) => connected,
-            Err(error) => return End::Failed(error),
+            Err(error) => return error.into(),
         };
         let persistence = Persistence::of(&mut connection).await;
         if let Some(why) = persistence.objection(self.options.allow_persistence) {
@@ -161,7 +183,7 @@ impl Keeper {
         }
         // Or it would be up and down again, up and down.
         if let Err(error) = self.options.names.try_writing(&mut connection).await {
-            return End::Failed(anyhow!("Redis at {address} stores nothing: {error}"));
+            return error.context(format!("Redis at {address} stores nothing")).into();
         }
         while self.asked.try_recv().is_ok() {
             // Asked of a connection that is gone: asked again, where it still matters.
@@ -176,7 +198,7 @@ impl Keeper {
         }
         match self.serve(&mut connection, &bell).await {
             Ok(()) => End::Unwanted,
-            Err(error) => End::Failed(error),
+            Err(error) => error.into(),
         }
     }
 
@@ -204,6 +226,9 @@ impl Keeper {
                     ClientEvent::Heard
                 },
             };
+            if matches!(event, ClientEvent::Looked(..)) {
+                self.moving_since = None;
+            }
             if self.events.send(event).await.is_err() {
                 return Ok(());
             }

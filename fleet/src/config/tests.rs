@@ -104,6 +104,21 @@ fn redis_and_exports() {
 }
 
 #[test]
+fn a_cluster_and_a_prefix_with_a_hash_tag() {
+    let text = "[redis]\ncluster = [\"redis://a\", \"rediss://b\"]\nsecrets = [\"/s\"]\nprefix = ";
+    for good in ["{a}", "x:{a}:y", "{a}{}", "a}b", "{{a}"] {
+        let redis = Config::parse(&format!("{text}\"{good}\"")).unwrap().redis.unwrap();
+        let urls = vec!["redis://a".into(), "rediss://b".into()];
+        assert_eq!((redis.at, redis.prefix.as_str()), (RedisAt::Cluster(urls), good));
+    }
+    // A cluster would find no tag in it, and keep each key elsewhere.
+    for bad in ["{}", "{}{a}", "a{", "}a{"] {
+        let flaw = Config::parse(&format!("{text}\"{bad}\"")).unwrap_err().to_string();
+        assert!(flaw.contains("prefix has no valid value") && flaw.contains("hash tag"), "{flaw}");
+    }
+}
+
+#[test]
 fn a_flaw_is_told_with_line_and_column_and_what_is_accepted() {
     let mesh = "[mesh]\nsecrets = [\"/s\"]\n";
     let cases = [
@@ -153,6 +168,11 @@ fn a_flaw_is_told_with_line_and_column_and_what_is_accepted() {
             "3:2: [redis]: keys are shared either by a mesh or through",
         ),
         ("[redis]\nsecrets = [\"/s\"]", "1:2: [redis]: it needs url"),
+        (
+            "[redis]\nurl = \"redis://h\"\ncluster = [\"redis://h\"]\nsecrets = [\"/s\"]",
+            "1:2: [redis]: it needs url",
+        ),
+        ("[redis]\ncluster = []\nsecrets = [\"/s\"]", "1:2: [redis]: it needs url"),
         ("[redis]\nurl = \"redis://h\"", "1:2: secrets has no valid value"),
         ("[redis]\nurl = \"redis://u:p@h\"", "2:7: url has no valid value; accepted: redis://"),
         (

@@ -1,5 +1,6 @@
 //! Hosts with rings of their own, in one process, that share keys through a real Redis.
 
+mod cluster;
 mod outages;
 mod refusals;
 mod replayed;
@@ -12,7 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use testbed::RingDir;
-use testbed::redis::Redis;
+use testbed::redis::{Cluster, Redis};
 use testbed::wait::PATIENCE;
 use tktrot::clock::BootClock;
 use tktrot::config::Config;

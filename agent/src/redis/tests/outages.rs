@@ -50,7 +50,7 @@ fn what_a_flush_has_lost_is_put_back() {
         agreement(&mut hosts).await;
         redis.ask(&["FLUSHALL"]).unwrap();
         let stored = || {
-            let names = redis.ask(&["KEYS", "tktrot:web:key:*"]).unwrap();
+            let names = redis.ask(&["KEYS", "tktrot:{web}:key:*"]).unwrap();
             names.lines().count()
         };
         until(&mut hosts, "the keys to be back", |hosts| {
