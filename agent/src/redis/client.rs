@@ -2,13 +2,14 @@
 //! which hears of every answer, and of every end, through a channel. A Redis that writes keys to disk is
 //! not used.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Result, bail};
 use redis::aio::MultiplexedConnection;
-use redis::{PushInfo, PushKind, RedisResult, cmd};
+use redis::{PushInfo, PushKind, RedisResult, pipe};
 use tktrot::clock::{BootClock, Clock, nanos};
 use tktrot_fleet::redis::clock::{ClockReading, RedisTime};
 use tktrot_fleet::redis::event::Mark;
@@ -314,17 +315,21 @@ pub enum Persistence {
 impl Persistence {
     /// Asks Redis whether it writes to disk (CONFIG GET).
     pub async fn of(connection: &mut MultiplexedConnection) -> Persistence {
-        let appends = match setting(connection, "appendonly").await {
-            Ok(value) => value,
+        // At once: an answer may take seconds.
+        let mut questions = pipe();
+        for name in ["appendonly", "save"] {
+            questions.cmd("CONFIG").arg("GET").arg(name);
+        }
+        let answers: RedisResult<[HashMap<String, String>; 2]> =
+            questions.query_async(connection).await;
+        let [appends, points] = match answers {
+            Ok(answers) => answers,
             Err(error) => return Persistence::Unknown(error.to_string()),
         };
-        if appends == "yes" {
-            return Persistence::EveryChange;
-        }
-        match setting(connection, "save").await {
-            Ok(points) if points.is_empty() => Persistence::None,
-            Ok(_) => Persistence::Snapshots,
-            Err(error) => Persistence::Unknown(error.to_string()),
+        match (appends.get("appendonly"), points.get("save")) {
+            (Some(appends), _) if appends == "yes" => Persistence::EveryChange,
+            (_, Some(points)) if !points.is_empty() => Persistence::Snapshots,
+            _ => Persistence::None,
         }
     }
 
@@ -358,11 +363,4 @@ impl Persistence {
             )),
         }
     }
-}
-
-async fn setting(connection: &mut MultiplexedConnection, name: &str) -> RedisResult<String> {
-    let mut command = cmd("CONFIG");
-    command.arg("GET").arg(name);
-    let pairs: std::collections::HashMap<String, String> = command.query_async(connection).await?;
-    Ok(pairs.get(name).cloned().unwrap_or_default())
 }

@@ -19,8 +19,11 @@ use zeroize::Zeroizing;
 
 use tktrot_keyfile::private;
 
-/// How long any command may take, and a connection.
-pub const LIMIT: Duration = Duration::from_secs(2);
+/// How long a connection may take, with TLS and a greeting, and any answer once there is one.
+const LIMIT: Duration = Duration::from_secs(10);
+/// How long an answer may take before a Redis is used. Less than what is borne later: one that is at the
+/// edge is not up and down, up and down.
+const AT_FIRST: Duration = Duration::from_secs(5);
 /// So many nodes of a cluster may name another one, one after the other.
 const MOST_MOVES: usize = 5;
 
@@ -75,7 +78,7 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// There is none to be had within [`LIMIT`] for each step.
+    /// There is none to be had, or its answers take too long to begin with.
     pub async fn connect<P: AsyncPushSender>(
         &self,
         key: &str,
@@ -116,12 +119,14 @@ impl Target {
     ) -> Result<(MultiplexedConnection, String)> {
         for _ in 0..MOST_MOVES {
             let (mut connection, address) = self.open(node.clone(), pushed()).await?;
-            let Err(error) = cmd("GET").arg(key).query_async::<Value>(&mut connection).await else {
+            let mut question = cmd("GET");
+            let asked = question.arg(key).query_async::<Value>(&mut connection);
+            let Err(error) = within(AT_FIRST, asked).await else {
                 return Ok((connection, address));
             };
             match moved(&error, node.addr()) {
                 Some(there) => node = node.set_addr(there),
-                None => return Err(refusal(error.into(), &address)),
+                None => return Err(refusal(error, &address)),
             }
         }
         bail!("Redis at {}: the nodes of the cluster do not agree who has the keys", node.addr())
@@ -141,10 +146,11 @@ impl Target {
         let config = limits().set_push_sender(pushed);
         let connecting = client.get_multiplexed_async_connection_with_config(&config);
         let mut connection =
-            within(connecting).await.with_context(|| format!("Redis at {address}"))?;
+            within(2 * LIMIT, connecting).await.with_context(|| format!("Redis at {address}"))?;
         if matches!(self.at, At::Sentinels { .. }) {
             // Sentinel's word may be older than the last fail-over.
-            let role: Vec<redis::Value> = within(cmd("ROLE").query_async(&mut connection)).await?;
+            let role: Vec<redis::Value> =
+                within(AT_FIRST, cmd("ROLE").query_async(&mut connection)).await?;
             let role = role.into_iter().next().and_then(|role| redis::from_redis_value(role).ok());
             let role: String = role.unwrap_or_default();
             ensure!(role == "master", "Redis at {address} is a {role}, not a master (yet)");
@@ -195,7 +201,7 @@ impl Target {
                 question.arg("GET-MASTER-ADDR-BY-NAME").arg(master);
                 question.query_async::<Option<(String, u16)>>(&mut connection).await
             };
-            match within(asking).await {
+            match within(LIMIT, asking).await {
                 Ok(Some(address)) => return Ok(address),
                 Ok(None) => bail!("it knows no master named {master}"),
                 Err(error) => last = Some(error),
@@ -218,7 +224,8 @@ fn elsewhere(addr: &ConnectionAddr, host: String, port: u16) -> ConnectionAddr {
 
 /// Who has the key, as the node at `addr` says that has not. A node that does not know how the other
 /// one is called means its own host.
-fn moved(error: &RedisError, addr: &ConnectionAddr) -> Option<ConnectionAddr> {
+fn moved(error: &anyhow::Error, addr: &ConnectionAddr) -> Option<ConnectionAddr> {
+    let error = error.downcast_ref::<RedisError>()?;
     if error.kind() != ErrorKind::Server(ServerErrorKind::Moved) {
         return None;
     }
@@ -259,10 +266,13 @@ fn limits() -> AsyncConnectionConfig {
         .set_response_timeout(Some(LIMIT))
 }
 
-/// What the crate's own limits leave out: looking up names, and what comes after connecting.
-async fn within<T>(doing: impl Future<Output = redis::RedisResult<T>>) -> Result<T> {
-    match timeout(2 * LIMIT, doing).await {
+/// What the crate's own limits leave out: looking up names, and how soon the first answers come.
+async fn within<T>(
+    limit: Duration,
+    doing: impl Future<Output = redis::RedisResult<T>>,
+) -> Result<T> {
+    match timeout(limit, doing).await {
         Ok(done) => Ok(done?),
-        Err(_) => bail!("no answer within {} s", (2 * LIMIT).as_secs()),
+        Err(_) => bail!("no answer within {} s", limit.as_secs()),
     }
 }

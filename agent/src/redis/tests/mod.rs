@@ -6,6 +6,7 @@ mod refusals;
 mod replayed;
 mod revocations;
 mod sharing;
+mod slow;
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -38,7 +39,6 @@ use tktrot_keyfile::generator::OpenSsl;
 
 /// R: keys begin 2 s after they were made.
 const R: Duration = Duration::from_secs(4);
-const LIFETIME: Duration = Duration::from_secs(12);
 
 /// Runs a test on one thread, as the agent runs.
 fn run(test: impl Future<Output = ()>) {
@@ -96,17 +96,26 @@ struct Host {
 
 impl Host {
     fn new(settings: &Settings) -> Host {
+        Host::rotating(R, settings)
+    }
+
+    /// One with another R.
+    fn rotating(every: Duration, settings: &Settings) -> Host {
         let dir = RingDir::new().unwrap();
         let place = Place { dir: dir.path().into(), file: "web.ring".into(), dir_mode: 0o700 };
-        Host { _dir: Some(dir), ..Host::on(place, settings) }
+        Host { _dir: Some(dir), ..Host::starting(place, every, settings) }
     }
 
     /// An agent starts on a ring that may be there already.
     fn on(place: Place, settings: &Settings) -> Host {
+        Host::starting(place, R, settings)
+    }
+
+    fn starting(place: Place, every: Duration, settings: &Settings) -> Host {
         let ring = place.open(Capacity::new(64).unwrap()).unwrap();
         let keyring = Keyring::new(ring, BootClock, &OpenSsl);
         let config =
-            Config { rotate_every: Some(R), lifetime: Some(LIFETIME), ..Config::default() };
+            Config { rotate_every: Some(every), lifetime: Some(3 * every), ..Config::default() };
         keyring.govern().unwrap().configure(&config);
         let look = || place.look().unwrap().unwrap();
         let ring = HostRing::new(keyring, look().into(), None);

@@ -4,6 +4,7 @@ mod agreement;
 mod attacker;
 mod losses;
 mod revocation;
+mod slow;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -21,7 +22,7 @@ use crate::message::{Facts, NodeId};
 const R: Duration = Duration::from_secs(60);
 const LIFETIME: Duration = Duration::from_secs(120);
 const LEAD: Duration = Duration::from_secs(5);
-/// How long a question to Redis takes, there and back.
+/// How long a question to Redis takes, there and back, unless a host is told otherwise.
 const TRIP: Duration = Duration::from_millis(20);
 const STEP: Duration = Duration::from_millis(10);
 const YEAR: u64 = 365 * 24 * 3600 * 1_000_000_000;
@@ -103,6 +104,8 @@ struct Host {
     /// Asked, and to reach Redis then.
     questions: VecDeque<(Time, RedisAction<()>)>,
     reaches_redis: bool,
+    /// How long its questions take, there and back.
+    trip: Duration,
     connected: bool,
     /// The fleet secrets that it has; it wraps with the first one.
     secrets: Vec<u8>,
@@ -160,6 +163,7 @@ impl Fleet {
             answers: VecDeque::new(),
             questions: VecDeque::new(),
             reaches_redis: true,
+            trip: TRIP,
             connected: false,
             secrets: vec![1],
             notes: Vec::new(),
@@ -270,7 +274,7 @@ impl Fleet {
                 None
             }
             question => {
-                host.questions.push_back((self.now + TRIP / 2, question));
+                host.questions.push_back((self.now + host.trip / 2, question));
                 None
             }
         }
@@ -288,10 +292,10 @@ impl Fleet {
                 continue;
             }
             self.redis.asked += 1;
-            let boot = self.hosts[number].boot;
+            let Host { boot, trip, .. } = self.hosts[number];
             // No two trips are alike, nor both ways of one: a number that jumps about.
-            let jitter = self.redis.asked.wrapping_mul(0x9E37_79B9_7F4A_7C15) % nanos(TRIP / 2);
-            let answered = self.now + TRIP / 2;
+            let jitter = self.redis.asked.wrapping_mul(0x9E37_79B9_7F4A_7C15) % nanos(trip / 2);
+            let answered = self.now + trip / 2;
             let wrong = self.hosts[number].wrong_by * 1_000_000_000;
             let reading = ClockReading {
                 asked: Time(self.now.0 + boot - jitter),
@@ -308,11 +312,11 @@ impl Fleet {
                     None
                 }
             };
-            let due = self.now + TRIP / 2;
+            let due = self.now + trip / 2;
             self.hosts[number].answers.extend(answer.map(|answer| (due, answer)));
         }
         if written {
-            let due = self.now + TRIP / 2;
+            let due = self.now + self.hosts[number].trip / 2;
             self.hosts[number].answers.push_back((due, RedisEvent::Written));
         }
     }
@@ -418,7 +422,7 @@ impl Fleet {
                 let end = Time(times.decrypt_until.0 - host.boot);
                 let made = self.ends[&KeyName(*key)];
                 assert!(
-                    end <= made + SLACK + TRIP + self.lied,
+                    end <= made + SLACK + host.trip + self.lied,
                     "host {number}: {} late",
                     made.until(end).as_secs_f32()
                 );
