@@ -68,7 +68,7 @@ pub struct Options {
     pub names: Names,
     /// Goes on with one that writes to disk.
     pub allow_persistence: bool,
-    /// A change that is no revocation is looked at within this time: not by all hosts at once.
+    /// A change is looked at within this time, a revocation within half of it: not by all hosts at once.
     pub spread: Duration,
 }
 
@@ -155,7 +155,9 @@ impl Keeper {
             }
             pause = if began.elapsed() > LONGEST_PAUSE { FIRST_PAUSE } else { pause * 2 };
             pause = pause.min(LONGEST_PAUSE);
-            sleep(least.max(pause / 2 + pause.mul_f64(chance() / 2.0))).await;
+            let pause = least.max(pause / 2 + pause.mul_f64(chance() / 2.0));
+            // All hosts may have lost it at the same moment.
+            sleep(pause + 2 * self.options.spread.mul_f64(chance())).await;
         }
     }
 
@@ -217,8 +219,7 @@ impl Keeper {
                         bail!("the connection was closed");
                     }
                     let urgent = bell.urgent.swap(false, Ordering::Relaxed);
-                    let wait = if urgent { 0.0 } else { chance() };
-                    let due = Instant::now() + self.options.spread.mul_f64(wait);
+                    let due = Instant::now() + pause_after_news(self.options.spread, urgent);
                     heard_at = Some(heard_at.map_or(due, |before| before.min(due)));
                     continue;
                 },
@@ -283,6 +284,11 @@ impl Bell {
         }
         self.rung.notify_one();
     }
+}
+
+/// How long after it has heard something a host asks what it is.
+fn pause_after_news(spread: Duration, urgent: bool) -> Duration {
+    spread.mul_f64(chance()) / if urgent { 2 } else { 1 }
 }
 
 /// Nanoseconds since 1970, as this host believes.
@@ -362,5 +368,30 @@ impl Persistence {
                  `+config|get`, or make sure that appendonly is no and save is empty"
             )),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With `poll = "30s"`, as `docs/fleet.md` has it for so many hosts.
+    #[test]
+    fn a_hundred_thousand_hosts_do_not_ask_at_once_what_was_revoked() {
+        let spread = Duration::from_secs(15);
+        // How many ask in each tenth of a second.
+        let busiest = |urgent| {
+            let mut asking = [0_u32; 150];
+            for _ in 0..100_000 {
+                let pause = pause_after_news(spread, urgent).as_millis() as usize;
+                asking[(pause / 100).min(149)] += 1;
+            }
+            let last = asking.iter().rposition(|hosts| *hosts > 0).unwrap();
+            (asking.into_iter().max().unwrap(), last)
+        };
+        let (most, last) = busiest(true);
+        assert!(most < 1_600 && last < 76, "{most} in a tenth of a second, up to {last}");
+        let (most, _) = busiest(false);
+        assert!(most < 900, "{most} in a tenth of a second");
     }
 }

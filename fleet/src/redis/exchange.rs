@@ -28,6 +28,7 @@ impl RedisNode {
         self.asked = None;
         self.fresh = None;
         self.poll_at = now;
+        self.beat = now;
     }
 
     pub(super) fn down<S>(&mut self, now: Time, actions: &mut Vec<RedisAction<S>>) {
@@ -60,7 +61,12 @@ impl RedisNode {
             return;
         }
         self.asked = None;
-        self.poll_at = now + self.poll();
+        while self.beat <= now {
+            let behind = self.beat.until(now).as_nanos() / self.poll().as_nanos().max(1);
+            self.beat = self.beat + self.poll() * u32::try_from(behind + 1).unwrap_or(u32::MAX);
+        }
+        // What was heard after it was asked may be news.
+        self.poll_at = self.poll_at.min(self.beat);
         let moved = self.read_clock(reading, now, actions);
         // Whoever may write to Redis may leave the mark as it was.
         if moved || now >= self.look_at || self.fresh != Some((mark, self.period(now))) {

@@ -137,7 +137,11 @@ pub struct RedisNode {
     has_served: bool,
     up: bool,
     asked: Option<Asked>,
+    /// When Redis is asked next.
     poll_at: Time,
+    /// When it is asked though nothing is heard. Nothing that all hosts hear changes that: they would ask
+    /// at the same moment from then on.
+    beat: Time,
     look_at: Time,
     write_at: Time,
     reading: Option<ClockReading>,
@@ -175,6 +179,7 @@ impl RedisNode {
             up: false,
             asked: None,
             poll_at: Time(0),
+            beat: Time(0),
             look_at: Time(0),
             write_at: Time(0),
             reading: None,
@@ -425,6 +430,7 @@ impl RedisNode {
             self.write(now, actions);
             if self.asked.is_none() && now >= self.poll_at {
                 self.asked = Some(Asked::Poll);
+                self.poll_at = Time::NEVER;
                 actions.push(RedisAction::Poll);
             }
         }

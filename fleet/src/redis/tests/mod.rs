@@ -2,6 +2,7 @@
 
 mod agreement;
 mod attacker;
+mod crowd;
 mod losses;
 mod revocation;
 mod slow;

@@ -4,13 +4,23 @@ use super::*;
 
 /// There and back.
 const SLOW: Duration = Duration::from_secs(2);
+/// What is recommended for it.
+const LONG_LEAD: Duration = Duration::from_secs(10);
 
-/// Hosts that have worked for a while with answers that take so long.
-fn settled(trips: &[Duration]) -> Fleet {
+/// Hosts whose answers take so long.
+fn starting(trips: &[Duration]) -> Fleet {
     let mut fleet = Fleet::new(trips.len());
     for (host, trip) in fleet.hosts.iter_mut().zip(trips) {
         host.trip = *trip;
+        let settings = Settings { lead: LONG_LEAD, ..Settings::default() };
+        host.node = RedisNode::new(host.id, settings, policy(), Memory::NONE);
     }
+    fleet
+}
+
+/// Hosts that have worked for a while.
+fn settled(trips: &[Duration]) -> Fleet {
+    let mut fleet = starting(trips);
     fleet.run(4 * R + Duration::from_secs(20));
     assert!(fleet.agrees());
     fleet
@@ -40,24 +50,31 @@ fn two_seconds_there_and_back_cost_no_ticket() {
 
 #[test]
 fn a_rotation_by_hand_costs_no_ticket_either() {
-    let mut fleet = settled(&[TRIP, SLOW, SLOW]);
-    let before = fleet.encrypting(1);
-    fleet.tell(1, RedisEvent::Rotate);
-    share(&mut fleet, R / 2);
-    assert_ne!(fleet.encrypting(1), before);
+    for asker in [0, 1] {
+        // Whatever is on its way at that moment.
+        for moment in 0..30 {
+            let mut fleet = settled(&[TRIP, SLOW, SLOW]);
+            fleet.run(Duration::from_millis(100) * moment);
+            let before = fleet.encrypting(1);
+            fleet.tell(asker, RedisEvent::Rotate);
+            share(&mut fleet, R / 2);
+            assert_ne!(fleet.encrypting(1), before);
+        }
+    }
 }
 
 /// What has to be agreed upon anew takes as much longer as it takes to ask, write and look.
 #[test]
 fn a_start_and_a_revocation_of_all_take_longer() {
-    let longest = LEAD + 5 * SLOW / 2;
-    let mut fleet = Fleet::new(3);
-    fleet.hosts.iter_mut().for_each(|host| host.trip = SLOW);
-    fleet.run(longest);
-    share(&mut fleet, 4 * R);
-    fleet.tell(0, RedisEvent::RevokeAll);
-    fleet.run(longest);
-    share(&mut fleet, 2 * R);
+    let longest = LONG_LEAD + 5 * SLOW / 2;
+    for moment in 0..30 {
+        let mut fleet = starting(&[SLOW; 3]);
+        fleet.run(longest);
+        share(&mut fleet, R + Duration::from_millis(100) * moment);
+        fleet.tell(0, RedisEvent::RevokeAll);
+        fleet.run(longest);
+        share(&mut fleet, R);
+    }
 }
 
 #[test]
