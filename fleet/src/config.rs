@@ -142,6 +142,8 @@ pub struct Redis {
     pub lead: Duration,
     /// How often Redis is asked whether anything changed.
     pub poll: Duration,
+    /// See [`Settings::ahead`].
+    pub ahead: Ahead,
 }
 
 /// Where Redis is.
@@ -338,7 +340,7 @@ fn secrets(section: &Section<'_>) -> Result<Vec<PathBuf>, Flaw> {
     if secrets.is_empty() { Err(section.unfit("secrets", ACCEPTED)) } else { Ok(secrets) }
 }
 
-const REDIS: [&str; 11] = [
+const REDIS: [&str; 12] = [
     "url",
     "cluster",
     "sentinels",
@@ -350,6 +352,7 @@ const REDIS: [&str; 11] = [
     "allow_persistence",
     "lead",
     "poll",
+    "ahead",
 ];
 
 fn redis(section: &Section<'_>) -> Result<Redis, Flaw> {
@@ -378,6 +381,7 @@ fn redis(section: &Section<'_>) -> Result<Redis, Flaw> {
         allow_persistence: section.switch("allow_persistence")?.unwrap_or(false),
         lead: section.text("lead", values::lead)?.unwrap_or(Settings::default().lead),
         poll: section.text("poll", values::lead)?.unwrap_or(Settings::default().poll),
+        ahead: Ahead(section.text("ahead", values::ahead)?),
     })
 }
 

@@ -261,9 +261,7 @@ impl Keeper {
                 if let Some(burial) = &burial {
                     names.bury(connection, burial).await?;
                 }
-                for parcel in &parcels {
-                    names.store(connection, parcel).await?;
-                }
+                names.store(connection, &parcels).await?;
                 ClientEvent::Written
             }
         })

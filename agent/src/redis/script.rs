@@ -188,19 +188,27 @@ impl Names {
         })
     }
 
-    /// Stores a key, if its slot is free.
+    /// Stores each key whose slot is free. All are sent at once: there may be many, and Redis far away.
     pub async fn store(
         &self,
         connection: &mut MultiplexedConnection,
-        parcel: &Parcel,
+        parcels: &[Parcel],
     ) -> Result<()> {
+        let mut stores = pipe();
+        for parcel in parcels {
+            stores.add_command(self.storing(parcel)?);
+        }
+        if parcels.is_empty() { Ok(()) } else { Ok(stores.exec_async(connection).await?) }
+    }
+
+    fn storing(&self, parcel: &Parcel) -> Result<Cmd> {
         let slot = parcel.slot.to_string();
         let keys = [self.of(&format!("key:{slot}")), self.of("keys"), self.state()];
         let (mark, life) = self.new_mark()?;
         let mut store = script(STORE, &keys);
         store.arg(&parcel.bytes).arg(millis(parcel.keep)).arg(slot);
         store.arg(parcel.ends.0 / 1_000_000).arg(mark).arg(life).arg(self.channel());
-        Ok(store.query_async(connection).await?)
+        Ok(store)
     }
 
     /// Tells what was revoked.

@@ -72,6 +72,7 @@ fn redis_and_exports() {
         sentinels = ["redis://a", "rediss://b:26379"]
         ca = "/etc/tktrot/ca.pem"
         poll = "10s"
+        ahead = "30m"
         master = "keys"
         secrets = ["/s"]
         allow_persistence = true
@@ -95,6 +96,7 @@ fn redis_and_exports() {
     assert_eq!((redis.prefix.as_str(), redis.allow_persistence), ("tktrot", true));
     assert_eq!(redis.ca, Some("/etc/tktrot/ca.pem".into()));
     assert_eq!((redis.lead.as_secs(), redis.poll.as_secs()), (5, 10));
+    assert_eq!(redis.ahead, Ahead(Some(Duration::from_secs(1800))));
     let [haproxy, nginx] = &*config.exports else { panic!("{:?}", config.exports) };
     assert_eq!(haproxy.socket, Some("/run/haproxy/admin.sock".into()));
     assert_eq!((haproxy.format, haproxy.timeout), (Format::Haproxy, Duration::from_secs(10)));

@@ -24,6 +24,7 @@ use tktrot::ring::layout::Capacity;
 use tktrot::ring::view::View;
 use tktrot::rotate::Keyring;
 use tktrot::secret::KeyName;
+use tktrot_fleet::ahead::Ahead;
 use tktrot_fleet::config::{Redis as Settings, RedisAt};
 use tktrot_fleet::redis::event::RedisNote;
 use tktrot_fleet::secret::FleetSecret;
@@ -39,6 +40,8 @@ use tktrot_keyfile::generator::OpenSsl;
 
 /// R: keys begin 2 s after they were made.
 const R: Duration = Duration::from_secs(4);
+/// Keys.
+const CAPACITY: u32 = 64;
 
 /// Runs a test on one thread, as the agent runs.
 fn run(test: impl Future<Output = ()>) {
@@ -80,6 +83,7 @@ impl Files {
             allow_persistence: false,
             lead: Duration::from_secs(5),
             poll: Duration::from_secs(1),
+            ahead: Ahead::LEAST,
         }
     }
 }
@@ -112,7 +116,7 @@ impl Host {
     }
 
     fn starting(place: Place, every: Duration, settings: &Settings) -> Host {
-        let ring = place.open(Capacity::new(64).unwrap()).unwrap();
+        let ring = place.open(Capacity::new(CAPACITY).unwrap()).unwrap();
         let keyring = Keyring::new(ring, BootClock, &OpenSsl);
         let config =
             Config { rotate_every: Some(every), lifetime: Some(3 * every), ..Config::default() };
@@ -120,7 +124,7 @@ impl Host {
         let look = || place.look().unwrap().unwrap();
         let ring = HostRing::new(keyring, look().into(), None);
         let prepared = Prepared::read(settings, "web").unwrap();
-        let redis = ThroughRedis::start(prepared, &ring);
+        let redis = ThroughRedis::start(prepared, &ring, CAPACITY as usize);
         Host { redis, ring, view: look(), place, _dir: None }
     }
 

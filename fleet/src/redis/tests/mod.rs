@@ -1,6 +1,7 @@
 //! Nodes and a Redis that exist in this test only, on a virtual clock.
 
 mod agreement;
+mod ahead;
 mod attacker;
 mod crowd;
 mod losses;
@@ -18,6 +19,7 @@ use super::clock::{ClockReading, RedisTime, SLACK};
 use super::event::{Look, Mark, Memory, RedisAction, RedisEvent, RedisNote};
 use super::stored::{Flaw, Grave, Revoked, Slot, Stored};
 use super::{RedisNode, Settings};
+use crate::ahead::Ahead;
 use crate::message::{Facts, NodeId};
 
 const R: Duration = Duration::from_secs(60);
@@ -32,10 +34,16 @@ fn policy() -> Policy {
     Policy { rotate_every: R, lifetime: LIFETIME, lead: Policy::default_lead(R) }
 }
 
+/// Keys are no further ahead than a period, as what is tested is what happens without them.
+fn settings() -> Settings {
+    Settings { ahead: Ahead::LEAST, ..Settings::default() }
+}
+
 /// A Redis: what it holds, each with its end on its own clock.
-#[derive(Default)]
 struct Redis {
     up: bool,
+    /// R, as it is told.
+    rotate_every: Duration,
     /// Its clock, as the difference to the one of the test.
     clock: u64,
     values: HashMap<Slot, (Stored<()>, RedisTime)>,
@@ -75,7 +83,8 @@ impl Redis {
             return;
         }
         self.tokens += 1;
-        self.mark = Some(Mark { rotate_every: R, token: self.tokens });
+        let (rotate_every, token) = (self.rotate_every, self.tokens);
+        self.mark = Some(Mark { rotate_every, token });
     }
 
     fn store(&mut self, slot: Slot, key: Stored<()>, keep: Duration, now: Time) {
@@ -116,6 +125,7 @@ struct Host {
 
 struct Fleet {
     now: Time,
+    settings: Settings,
     redis: Redis,
     hosts: Vec<Host>,
     names: u64,
@@ -131,9 +141,29 @@ struct Fleet {
 
 impl Fleet {
     fn new(hosts: usize) -> Fleet {
-        let redis = Redis { up: true, clock: 50 * YEAR, ..Redis::default() };
-        let mut fleet = Fleet {
+        let mut fleet = Fleet::empty(R, settings());
+        for _ in 0..hosts {
+            fleet.join(policy());
+        }
+        fleet
+    }
+
+    fn empty(rotate_every: Duration, settings: Settings) -> Fleet {
+        let redis = Redis {
+            up: true,
+            rotate_every,
+            clock: 50 * YEAR,
+            values: HashMap::new(),
+            mark: None,
+            graves: Vec::new(),
+            tokens: 0,
+            keeps_all: false,
+            mark_is_kept: false,
+            asked: 0,
+        };
+        Fleet {
             now: Time(nanos(Duration::from_secs(7))),
+            settings,
             redis,
             hosts: Vec::new(),
             names: 0,
@@ -141,11 +171,7 @@ impl Fleet {
             own: Vec::new(),
             wrapped: HashMap::new(),
             lied: Duration::ZERO,
-        };
-        for _ in 0..hosts {
-            fleet.join(policy());
         }
-        fleet
     }
 
     /// A new host with an empty ring; its number.
@@ -153,7 +179,7 @@ impl Fleet {
         let number = self.hosts.len();
         let id = NodeId(number as u64 * 2 + 1);
         self.hosts.push(Host {
-            node: RedisNode::new(id, Settings::default(), policy, Memory::NONE),
+            node: RedisNode::new(id, self.settings, policy, Memory::NONE),
             id,
             boot: number as u64 * 1_000_000_007_000,
             wrong_by: 0,
@@ -186,7 +212,7 @@ impl Fleet {
     /// The agent starts anew on a ring that is there.
     fn restart(&mut self, number: usize) {
         let host = &mut self.hosts[number];
-        host.node = RedisNode::new(host.id, Settings::default(), policy(), host.memory);
+        host.node = RedisNode::new(host.id, self.settings, policy(), host.memory);
         host.answers.clear();
         host.questions.clear();
         host.connected = false;
@@ -404,7 +430,7 @@ impl Fleet {
             if self.hosts[number].node.deadline() <= now {
                 self.tell(number, RedisEvent::Tick);
             }
-            assert!(ring < 64, "bounded");
+            assert!(ring < 256, "bounded");
         }
         self.check();
     }

@@ -12,8 +12,8 @@ fn starting(trips: &[Duration]) -> Fleet {
     let mut fleet = Fleet::new(trips.len());
     for (host, trip) in fleet.hosts.iter_mut().zip(trips) {
         host.trip = *trip;
-        let settings = Settings { lead: LONG_LEAD, ..Settings::default() };
-        host.node = RedisNode::new(host.id, settings, policy(), Memory::NONE);
+        let slow = Settings { lead: LONG_LEAD, ..settings() };
+        host.node = RedisNode::new(host.id, slow, policy(), Memory::NONE);
     }
     fleet
 }
