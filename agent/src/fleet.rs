@@ -67,7 +67,11 @@ impl Prepared {
     pub fn start(self, limits: Limits, ring: &HostRing, name: &str) -> Result<Fleet> {
         let mesh = match self {
             Prepared::Redis(prepared) => {
-                return Ok(Fleet::Redis(Box::new(ThroughRedis::start(*prepared, ring))));
+                return Ok(Fleet::Redis(Box::new(ThroughRedis::start(
+                    *prepared,
+                    ring,
+                    limits.capacity,
+                ))));
             }
             Prepared::Mesh(config) => {
                 let mut instance = [0; 8];

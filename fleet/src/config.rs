@@ -148,6 +148,8 @@ pub struct Redis {
     pub lead: Duration,
     /// How often Redis is asked whether anything changed.
     pub poll: Duration,
+    /// See [`Settings::ahead`].
+    pub ahead: Ahead,
 }
 
 /// Where Redis is.
@@ -155,6 +157,8 @@ pub struct Redis {
 pub enum RedisAt {
     /// `redis://`, `rediss://` or `unix://`, without a password.
     Url(String),
+    /// Nodes of a Redis Cluster, as URLs: any of them says which one has the ring's keys.
+    Cluster(Vec<String>),
     /// Sentinel is asked for its address.
     Sentinels {
         /// The Sentinels, as URLs.
@@ -391,8 +395,9 @@ fn secrets(section: &Section<'_>) -> Option<Vec<PathBuf>> {
     secrets
 }
 
-const REDIS: [&str; 10] = [
+const REDIS: [&str; 12] = [
     "url",
+    "cluster",
     "sentinels",
     "master",
     "password_file",
@@ -402,21 +407,25 @@ const REDIS: [&str; 10] = [
     "allow_persistence",
     "lead",
     "poll",
+    "ahead",
 ];
 
 fn redis(section: &Section<'_>) -> Option<Redis> {
     let url = section.text("url", values::redis_url);
-    let urls = section.texts("sentinels", values::redis_url);
+    let cluster = section.texts("cluster", values::redis_url);
+    let sentinels = section.texts("sentinels", values::redis_url);
     let master = section.text("master", values::master);
-    let are_some = urls.as_ref().is_none_or(|urls| !urls.is_empty());
-    let at = match ["url", "sentinels", "master"].map(|setting| section.has(setting)) {
-        [true, false, false] => url.map(RedisAt::Url),
-        [false, true, true] if are_some => {
-            urls.zip(master).map(|(urls, master)| RedisAt::Sentinels { urls, master })
+    let is_list = |urls: &Option<Vec<String>>| urls.as_ref().is_none_or(|urls| !urls.is_empty());
+    let named = ["url", "cluster", "sentinels", "master"].map(|setting| section.has(setting));
+    let at = match named {
+        [true, false, false, false] => url.map(RedisAt::Url),
+        [false, true, false, false] if is_list(&cluster) => cluster.map(RedisAt::Cluster),
+        [false, false, true, true] if is_list(&sentinels) => {
+            sentinels.zip(master).map(|(urls, master)| RedisAt::Sentinels { urls, master })
         }
         _ => {
-            let message = "it needs url = \"rediss://host\", or sentinels = [\"redis://host\"] and \
-                           master = \"name\"";
+            let message = "it needs url = \"rediss://host\", or cluster = [\"rediss://host\"], or \
+                           sentinels = [\"redis://host\"] and master = \"name\"";
             section.put_down(section.flaw(None, message));
             None
         }
@@ -428,8 +437,9 @@ fn redis(section: &Section<'_>) -> Option<Redis> {
     let allow_persistence = section.switch("allow_persistence").unwrap_or(false);
     let lead = section.text("lead", values::lead).unwrap_or(Settings::default().lead);
     let poll = section.text("poll", values::lead).unwrap_or(Settings::default().poll);
+    let ahead = Ahead(section.text("ahead", values::ahead));
     let (at, secrets) = (at?, secrets?);
-    Some(Redis { at, password_file, ca, secrets, prefix, allow_persistence, lead, poll })
+    Some(Redis { at, password_file, ca, secrets, prefix, allow_persistence, lead, poll, ahead })
 }
 
 const EXPORT: [&str; 7] = ["format", "output", "socket", "command", "timeout", "mode", "group"];

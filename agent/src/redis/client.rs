@@ -2,13 +2,14 @@
 //! which hears of every answer, and of every end, through a channel. A Redis that writes keys to disk is
 //! not used.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, bail};
 use redis::aio::MultiplexedConnection;
-use redis::{PushInfo, PushKind, RedisResult, cmd};
+use redis::{PushInfo, PushKind, RedisResult, pipe};
 use tktrot::clock::{BootClock, Clock, nanos};
 use tktrot_fleet::redis::clock::{ClockReading, RedisTime};
 use tktrot_fleet::redis::event::Mark;
@@ -18,7 +19,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::script::{Burial, Found, Names, Parcel};
-use super::target::Target;
+use super::target::{Target, is_moving};
 
 /// After a failure, the first pause; each one is twice as long as the one before.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -26,6 +27,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// After this time, a Redis that is not to be used is looked at again.
 const REFUSED_PAUSE: Duration = Duration::from_secs(30);
+/// For so long, keys that move from one node of a cluster to another one are no reason to be alone.
+const MOVING: Duration = Duration::from_secs(10);
 
 /// What Redis is asked.
 #[derive(Debug)]
@@ -65,7 +68,7 @@ pub struct Options {
     pub names: Names,
     /// Goes on with one that writes to disk.
     pub allow_persistence: bool,
-    /// A change that is no revocation is looked at within this time: not by all hosts at once.
+    /// A change is looked at within this time, a revocation within half of it: not by all hosts at once.
     pub spread: Duration,
 }
 
@@ -81,7 +84,7 @@ impl RedisClient {
         // No more requests are on their way than the state machine has open.
         let (requests, asked) = mpsc::unbounded_channel();
         let (events, heard) = mpsc::channel(16);
-        let keeper = Keeper { options, asked, events };
+        let keeper = Keeper { options, asked, events, moving_since: None };
         (RedisClient { requests, task: tokio::task::spawn_local(keeper.keep()) }, heard)
     }
 
@@ -102,6 +105,8 @@ struct Keeper {
     options: Options,
     asked: mpsc::UnboundedReceiver<Request>,
     events: mpsc::Sender<ClientEvent>,
+    /// Since then a cluster moves the ring's keys, or has moved them, and they were not found since.
+    moving_since: Option<Instant>,
 }
 
 /// Messages that came, of which it does not matter how many.
@@ -116,8 +121,16 @@ struct Bell {
 enum End {
     Failed(anyhow::Error),
     Refused(&'static str),
+    /// The keys move to another node, or have moved.
+    Moving(anyhow::Error),
     /// The agent does not listen any more.
     Unwanted,
+}
+
+impl From<anyhow::Error> for End {
+    fn from(error: anyhow::Error) -> End {
+        if is_moving(&error) { End::Moving(error) } else { End::Failed(error) }
+    }
 }
 
 impl Keeper {
@@ -125,32 +138,44 @@ impl Keeper {
         let mut pause = FIRST_PAUSE;
         loop {
             let began = Instant::now();
+            let down = |error| Some(ClientEvent::Down(format!("{error:#}")));
             let (event, least) = match self.connect_and_serve().await {
                 End::Unwanted => return,
-                End::Refused(why) => (ClientEvent::Refused(why.into()), REFUSED_PAUSE),
-                End::Failed(error) => (ClientEvent::Down(format!("{error:#}")), Duration::ZERO),
+                End::Refused(why) => (Some(ClientEvent::Refused(why.into())), REFUSED_PAUSE),
+                End::Failed(error) => (down(error), Duration::ZERO),
+                End::Moving(error) => {
+                    let since = self.moving_since.get_or_insert_with(Instant::now);
+                    (if since.elapsed() < MOVING { None } else { down(error) }, Duration::ZERO)
+                }
             };
-            if self.events.send(event).await.is_err() {
+            if let Some(event) = event
+                && self.events.send(event).await.is_err()
+            {
                 return;
             }
             pause = if began.elapsed() > LONGEST_PAUSE { FIRST_PAUSE } else { pause * 2 };
             pause = pause.min(LONGEST_PAUSE);
-            sleep(least.max(pause / 2 + pause.mul_f64(chance() / 2.0))).await;
+            let pause = least.max(pause / 2 + pause.mul_f64(chance() / 2.0));
+            // All hosts may have lost it at the same moment.
+            sleep(pause + 2 * self.options.spread.mul_f64(chance())).await;
         }
     }
 
     async fn connect_and_serve(&mut self) -> End {
-        let bell = Arc::new(Bell::default());
-        let pushed = {
+        let mut bell = Arc::new(Bell::default());
+        // Each connection has its own: the end of one is not that of the next.
+        let pushed = || {
+            bell = Arc::default();
             let bell = bell.clone();
             move |info: PushInfo| {
                 bell.ring(&info);
                 Ok::<_, redis::aio::SendError>(())
             }
         };
-        let (mut connection, address) = match self.options.target.connect(pushed).await {
+        let Options { target, names, .. } = &self.options;
+        let (mut connection, address) = match target.connect(&names.state(), pushed).await {
             Ok(connected) => connected,
-            Err(error) => return End::Failed(error),
+            Err(error) => return error.into(),
         };
         let persistence = Persistence::of(&mut connection).await;
         if let Some(why) = persistence.objection(self.options.allow_persistence) {
@@ -161,7 +186,7 @@ impl Keeper {
         }
         // Or it would be up and down again, up and down.
         if let Err(error) = self.options.names.try_writing(&mut connection).await {
-            return End::Failed(anyhow!("Redis at {address} stores nothing: {error}"));
+            return error.context(format!("Redis at {address} stores nothing")).into();
         }
         while self.asked.try_recv().is_ok() {
             // Asked of a connection that is gone: asked again, where it still matters.
@@ -176,7 +201,7 @@ impl Keeper {
         }
         match self.serve(&mut connection, &bell).await {
             Ok(()) => End::Unwanted,
-            Err(error) => End::Failed(error),
+            Err(error) => error.into(),
         }
     }
 
@@ -194,8 +219,7 @@ impl Keeper {
                         bail!("the connection was closed");
                     }
                     let urgent = bell.urgent.swap(false, Ordering::Relaxed);
-                    let wait = if urgent { 0.0 } else { chance() };
-                    let due = Instant::now() + self.options.spread.mul_f64(wait);
+                    let due = Instant::now() + pause_after_news(self.options.spread, urgent);
                     heard_at = Some(heard_at.map_or(due, |before| before.min(due)));
                     continue;
                 },
@@ -204,6 +228,9 @@ impl Keeper {
                     ClientEvent::Heard
                 },
             };
+            if matches!(event, ClientEvent::Looked(..)) {
+                self.moving_since = None;
+            }
             if self.events.send(event).await.is_err() {
                 return Ok(());
             }
@@ -234,9 +261,7 @@ impl Keeper {
                 if let Some(burial) = &burial {
                     names.bury(connection, burial).await?;
                 }
-                for parcel in &parcels {
-                    names.store(connection, parcel).await?;
-                }
+                names.store(connection, &parcels).await?;
                 ClientEvent::Written
             }
         })
@@ -257,6 +282,11 @@ impl Bell {
         }
         self.rung.notify_one();
     }
+}
+
+/// How long after it has heard something a host asks what it is.
+fn pause_after_news(spread: Duration, urgent: bool) -> Duration {
+    spread.mul_f64(chance()) / if urgent { 2 } else { 1 }
 }
 
 /// Nanoseconds since 1970, as this host believes.
@@ -289,17 +319,21 @@ pub enum Persistence {
 impl Persistence {
     /// Asks Redis whether it writes to disk (CONFIG GET).
     pub async fn of(connection: &mut MultiplexedConnection) -> Persistence {
-        let appends = match setting(connection, "appendonly").await {
-            Ok(value) => value,
+        // At once: an answer may take seconds.
+        let mut questions = pipe();
+        for name in ["appendonly", "save"] {
+            questions.cmd("CONFIG").arg("GET").arg(name);
+        }
+        let answers: RedisResult<[HashMap<String, String>; 2]> =
+            questions.query_async(connection).await;
+        let [appends, points] = match answers {
+            Ok(answers) => answers,
             Err(error) => return Persistence::Unknown(error.to_string()),
         };
-        if appends == "yes" {
-            return Persistence::EveryChange;
-        }
-        match setting(connection, "save").await {
-            Ok(points) if points.is_empty() => Persistence::None,
-            Ok(_) => Persistence::Snapshots,
-            Err(error) => Persistence::Unknown(error.to_string()),
+        match (appends.get("appendonly"), points.get("save")) {
+            (Some(appends), _) if appends == "yes" => Persistence::EveryChange,
+            (_, Some(points)) if !points.is_empty() => Persistence::Snapshots,
+            _ => Persistence::None,
         }
     }
 
@@ -335,9 +369,27 @@ impl Persistence {
     }
 }
 
-async fn setting(connection: &mut MultiplexedConnection, name: &str) -> RedisResult<String> {
-    let mut command = cmd("CONFIG");
-    command.arg("GET").arg(name);
-    let pairs: std::collections::HashMap<String, String> = command.query_async(connection).await?;
-    Ok(pairs.get(name).cloned().unwrap_or_default())
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With `poll = "30s"`, as `docs/fleet.md` has it for so many hosts.
+    #[test]
+    fn a_hundred_thousand_hosts_do_not_ask_at_once_what_was_revoked() {
+        let spread = Duration::from_secs(15);
+        // How many ask in each tenth of a second.
+        let busiest = |urgent| {
+            let mut asking = [0_u32; 150];
+            for _ in 0..100_000 {
+                let pause = pause_after_news(spread, urgent).as_millis() as usize;
+                asking[(pause / 100).min(149)] += 1;
+            }
+            let last = asking.iter().rposition(|hosts| *hosts > 0).unwrap();
+            (asking.into_iter().max().unwrap(), last)
+        };
+        let (most, last) = busiest(true);
+        assert!(most < 1_600 && last < 76, "{most} in a tenth of a second, up to {last}");
+        let (most, _) = busiest(false);
+        assert!(most < 900, "{most} in a tenth of a second");
+    }
 }

@@ -27,10 +27,10 @@ use tktrot::secret::{KeyName, KeySecrets};
 use tktrot_fleet::config::Redis;
 use tktrot_fleet::message::{Facts, NodeId};
 use tktrot_fleet::redis::RedisNode;
-use tktrot_fleet::redis::Settings;
 use tktrot_fleet::redis::clock::RedisTime;
 use tktrot_fleet::redis::event::{Look, Memory, RedisAction, RedisEvent, RedisNote};
 use tktrot_fleet::redis::stored::{Grave, Revoked as What, Slot, Stored, Terms};
+use tktrot_fleet::redis::{Settings, longest_life};
 use tktrot_fleet::wrap::Wrapping;
 use tokio::sync::{mpsc, oneshot};
 
@@ -104,14 +104,16 @@ pub struct ThroughRedis {
 }
 
 impl ThroughRedis {
-    /// Begins to connect, in a `LocalSet`.
-    pub fn start(prepared: Prepared, ring: &HostRing) -> Self {
+    /// Begins to connect, in a `LocalSet`. The ring may hold so many keys.
+    pub fn start(prepared: Prepared, ring: &HostRing, capacity: usize) -> Self {
         let Prepared { target, config, wrapping, ring: name } = prepared;
         let policy = ring.policy();
         let settings = Settings {
             lead: config.lead,
             poll: config.poll,
             plain: ring.makes_plain(),
+            ahead: config.ahead,
+            capacity,
             ..Settings::default()
         };
         let options = Options {
@@ -429,7 +431,7 @@ impl ThroughRedis {
         let records =
             graves.iter().map(|grave| Ok((self.wrapping.record(grave)?.to_vec(), grave.ends)));
         // No key lives longer, whoever made it.
-        let keep = 2 * self.rotate_every + tktrot::schedule::MAX_LIFETIME;
+        let keep = longest_life(self.rotate_every);
         Ok(Burial { records: records.collect::<Result<Vec<(_, RedisTime)>>>()?, keep, slots })
     }
 

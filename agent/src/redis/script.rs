@@ -106,13 +106,25 @@ pub struct Found {
 
 impl Names {
     /// Those of this ring, for a node with this R.
+    ///
+    /// They have a hash tag, so that a Redis Cluster keeps all of them on one node, where scripts find
+    /// them: that of the prefix, or else the ring's name.
     pub fn new(prefix: &str, ring: &str, rotate_every: Duration) -> Names {
-        Names { ring: format!("{prefix}:{ring}"), rotate_every }
+        let ring = match prefix.contains('{') {
+            true => format!("{prefix}:{ring}"),
+            false => format!("{prefix}:{{{ring}}}"),
+        };
+        Names { ring, rotate_every }
     }
 
     /// The channel on which changes are published.
     pub fn channel(&self) -> &str {
         &self.ring
+    }
+
+    /// The name of the mark, which is where all else is.
+    pub fn state(&self) -> String {
+        self.of("state")
     }
 
     fn of(&self, what: &str) -> String {
@@ -139,7 +151,7 @@ impl Names {
         connection: &mut MultiplexedConnection,
     ) -> Result<(RedisTime, Option<Mark>)> {
         let mut questions = pipe();
-        questions.cmd("TIME").cmd("GET").arg(self.of("state"));
+        questions.cmd("TIME").cmd("GET").arg(self.state());
         let ((seconds, micros), mark): ((u64, u64), Option<Vec<u8>>) =
             questions.query_async(connection).await?;
         Ok((time(seconds, micros), mark.and_then(|mark| mark_of(&mark))))
@@ -151,7 +163,7 @@ impl Names {
         connection: &mut MultiplexedConnection,
         turns: &[Turn],
     ) -> Result<Found> {
-        let mut look = script(LOOK, &[self.of("keys"), self.of("state"), self.of("revoked")]);
+        let mut look = script(LOOK, &[self.of("keys"), self.state(), self.of("revoked")]);
         look.arg(self.of("key:")).arg(MOST_KEYS).arg(MOST_GRAVES);
         for turn in turns {
             look.arg(Slot::At(*turn).to_string());
@@ -176,19 +188,27 @@ impl Names {
         })
     }
 
-    /// Stores a key, if its slot is free.
+    /// Stores each key whose slot is free. All are sent at once: there may be many, and Redis far away.
     pub async fn store(
         &self,
         connection: &mut MultiplexedConnection,
-        parcel: &Parcel,
+        parcels: &[Parcel],
     ) -> Result<()> {
+        let mut stores = pipe();
+        for parcel in parcels {
+            stores.add_command(self.storing(parcel)?);
+        }
+        if parcels.is_empty() { Ok(()) } else { Ok(stores.exec_async(connection).await?) }
+    }
+
+    fn storing(&self, parcel: &Parcel) -> Result<Cmd> {
         let slot = parcel.slot.to_string();
-        let keys = [self.of(&format!("key:{slot}")), self.of("keys"), self.of("state")];
+        let keys = [self.of(&format!("key:{slot}")), self.of("keys"), self.state()];
         let (mark, life) = self.new_mark()?;
         let mut store = script(STORE, &keys);
         store.arg(&parcel.bytes).arg(millis(parcel.keep)).arg(slot);
         store.arg(parcel.ends.0 / 1_000_000).arg(mark).arg(life).arg(self.channel());
-        Ok(store.query_async(connection).await?)
+        Ok(store)
     }
 
     /// Tells what was revoked.
@@ -198,7 +218,7 @@ impl Names {
         burial: &Burial,
     ) -> Result<()> {
         let (mark, life) = self.new_mark()?;
-        let mut bury = script(BURY, &[self.of("revoked"), self.of("keys"), self.of("state")]);
+        let mut bury = script(BURY, &[self.of("revoked"), self.of("keys"), self.state()]);
         bury.arg(self.of("key:")).arg(millis(burial.keep)).arg(mark).arg(life);
         bury.arg(self.channel()).arg(burial.records.len());
         for (record, ends) in &burial.records {

@@ -69,7 +69,8 @@ scenarios! {
         running_servers_move_into_a_fleet
         one_host_has_a_ring_of_16_keys;
     redis:
-        redis_stops_for_two_rotations
+        redis_stops_for_less_than_keys_are_ahead
+        redis_stops_for_longer_than_keys_are_ahead
         redis_is_flushed;
 }
 

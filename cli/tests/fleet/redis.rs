@@ -87,21 +87,38 @@ impl Drop for Store {
 
 const HOSTS: [usize; 4] = [0, 1, 2, 3];
 
-fn sharing() -> Result<(Store, Fleet)> {
+/// Hosts that share through a Redis, with more settings than usual.
+fn sharing(more: &str) -> Result<(Store, Fleet)> {
     let mut fleet = fleet(HOSTS.len(), Keys::new(secs(ROTATE), secs(15)))?;
     let store = Store::start(&fleet)?;
     for host in &fleet.hosts {
-        host.configure(&settings::redis(&Store::url(&fleet), fleet.secret()))?;
+        host.configure(&(settings::redis(&Store::url(&fleet), fleet.secret()) + more))?;
     }
     fleet.start_agents(&HOSTS)?;
     fleet.start_nginxes(&HOSTS)?;
     Ok((store, fleet))
 }
 
+/// All hosts have the keys that each encrypts with meanwhile.
+pub fn redis_stops_for_less_than_keys_are_ahead() -> Result<()> {
+    let (mut store, fleet) = sharing("")?;
+    let travellers = fleet.visit(&[&HOSTS])?;
+    pass(secs(ROTATE));
+    store.stop()?;
+    pass(secs(25));
+    store.run(&fleet.bystander)?;
+    let back = pass(REDIAL + secs(ROTATE));
+    met_since(&travellers, back, &HOSTS)?;
+    let journal = travellers.arrive();
+    all_resumed(&journal, 200, "Redis away for eight rotations", &fleet);
+    assert!(journal.keys() >= 8, "{journal}");
+    Ok(())
+}
+
 /// Meanwhile each host has keys of its own, which the others come to know when Redis is back, or
 /// never. What was shared goes on, and what is shared after it does.
-pub fn redis_stops_for_two_rotations() -> Result<()> {
-    let (mut store, fleet) = sharing()?;
+pub fn redis_stops_for_longer_than_keys_are_ahead() -> Result<()> {
+    let (mut store, fleet) = sharing("ahead = \"0s\"\n")?;
     let travellers = fleet.visit(&[&HOSTS])?;
     let stopped = pass(secs(2 * ROTATE));
     store.stop()?;
@@ -132,7 +149,7 @@ fn of_since(journal: &Journal, then: Instant) -> Journal {
 
 /// The hosts have what they need, and what comes next is agreed upon anew.
 pub fn redis_is_flushed() -> Result<()> {
-    let (store, fleet) = sharing()?;
+    let (store, fleet) = sharing("")?;
     let travellers = fleet.visit(&[&HOSTS])?;
     pass(secs(2 * ROTATE));
     store.flush(&fleet.bystander)?;

@@ -76,6 +76,7 @@ fn redis_and_exports() {
         sentinels = ["redis://a", "rediss://b:26379"]
         ca = "/etc/tktrot/ca.pem"
         poll = "10s"
+        ahead = "30m"
         master = "keys"
         secrets = ["/s"]
         allow_persistence = true
@@ -99,12 +100,29 @@ fn redis_and_exports() {
     assert_eq!((redis.prefix.as_str(), redis.allow_persistence), ("tktrot", true));
     assert_eq!(redis.ca, Some("/etc/tktrot/ca.pem".into()));
     assert_eq!((redis.lead.as_secs(), redis.poll.as_secs()), (5, 10));
+    assert_eq!(redis.ahead, Ahead(Some(Duration::from_secs(1800))));
     let [haproxy, nginx] = &*config.exports else { panic!("{:?}", config.exports) };
     assert_eq!(haproxy.socket, Some("/run/haproxy/admin.sock".into()));
     assert_eq!((haproxy.format, haproxy.timeout), (Format::Haproxy, Duration::from_secs(10)));
     assert_eq!((nginx.command.len(), nginx.timeout), (3, Duration::from_secs(3)));
     assert_eq!((haproxy.mode, &haproxy.group), (0o600, &None));
     assert_eq!((nginx.mode, nginx.group.as_deref()), (0o640, Some("www-data")));
+}
+
+#[test]
+fn a_cluster_and_a_prefix_with_a_hash_tag() {
+    let text = "[redis]\ncluster = [\"redis://a\", \"rediss://b\"]\nsecrets = [\"/s\"]\nprefix = ";
+    for good in ["{a}", "x:{a}:y", "{a}{}", "a}b", "{{a}"] {
+        let redis = Config::parse(&format!("{text}\"{good}\"")).unwrap().redis.unwrap();
+        let urls = vec!["redis://a".into(), "rediss://b".into()];
+        assert_eq!((redis.at, redis.prefix.as_str()), (RedisAt::Cluster(urls), good));
+    }
+    // A cluster would find no tag in it, and keep each key elsewhere.
+    for bad in ["{}", "{}{a}", "a{", "}a{"] {
+        let flaws = Config::parse(&format!("{text}\"{bad}\"")).unwrap_err();
+        let flaw = flaws[0].to_string();
+        assert!(flaw.contains("prefix has no valid value") && flaw.contains("hash tag"), "{flaw}");
+    }
 }
 
 #[test]
@@ -163,6 +181,11 @@ fn a_flaw_is_told_with_line_and_column_and_what_is_accepted() {
             "3:2: [redis]: keys are shared either by a mesh or through",
         ),
         ("[redis]\nsecrets = [\"/s\"]", "1:2: [redis]: it needs url"),
+        (
+            "[redis]\nurl = \"redis://h\"\ncluster = [\"redis://h\"]\nsecrets = [\"/s\"]",
+            "1:2: [redis]: it needs url",
+        ),
+        ("[redis]\ncluster = []\nsecrets = [\"/s\"]", "1:2: [redis]: it needs url"),
         ("[redis]\nurl = \"redis://h\"", "1:2: secrets has no valid value"),
         ("[redis]\nurl = \"redis://u:p@h\"", "2:7: url has no valid value; accepted: redis://"),
         (

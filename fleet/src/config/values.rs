@@ -147,13 +147,17 @@ pub fn master(text: &str) -> Result<String, &'static str> {
     is_one.then(|| text.into()).ok_or("the name of Sentinel's master, such as mymaster")
 }
 
-/// What the names of all that is stored in Redis begin with.
+/// What the names of all that is stored in Redis begin with. Braces are the hash tag of a Redis Cluster,
+/// as it finds it: from the first `{` to the first `}` after it, with something between them.
 pub fn prefix(text: &str) -> Result<String, &'static str> {
     let letter = |byte: u8| byte.is_ascii_alphanumeric() || b"._-:{}".contains(&byte);
-    let is_one = (1..=100).contains(&text.len()) && text.bytes().all(letter);
-    is_one
-        .then(|| text.into())
-        .ok_or("letters, digits, '.', '_', '-', ':', '{' or '}', at most 100")
+    let is_tag = |(_, rest): (&str, &str)| rest.find('}').is_some_and(|end| end > 0);
+    let is_one = (1..=100).contains(&text.len())
+        && text.bytes().all(letter)
+        && text.split_once('{').is_none_or(is_tag);
+    is_one.then(|| text.into()).ok_or(
+        "letters, digits, '.', '_', '-', ':', at most 100, and a hash tag in braces, such as {keys}",
+    )
 }
 
 /// For which server keys are exported.

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use tktrot::clock::Time;
-use tktrot::schedule::{KeyTimes, MAX_LIFETIME};
+use tktrot::schedule::KeyTimes;
 use tktrot::secret::KeyName;
 
 use super::clock::{ClockReading, RedisTime, SLACK};
@@ -28,6 +28,7 @@ impl RedisNode {
         self.asked = None;
         self.fresh = None;
         self.poll_at = now;
+        self.beat = now;
     }
 
     pub(super) fn down<S>(&mut self, now: Time, actions: &mut Vec<RedisAction<S>>) {
@@ -60,7 +61,12 @@ impl RedisNode {
             return;
         }
         self.asked = None;
-        self.poll_at = now + self.poll();
+        while self.beat <= now {
+            let behind = self.beat.until(now).as_nanos() / self.poll().as_nanos().max(1);
+            self.beat = self.beat + self.poll() * u32::try_from(behind + 1).unwrap_or(u32::MAX);
+        }
+        // What was heard after it was asked may be news.
+        self.poll_at = self.poll_at.min(self.beat);
         let moved = self.read_clock(reading, now, actions);
         // Whoever may write to Redis may leave the mark as it was.
         if moved || now >= self.look_at || self.fresh != Some((mark, self.period(now))) {
@@ -94,9 +100,8 @@ impl RedisNode {
 
     pub(super) fn ask_look<S>(&mut self, now: Time, actions: &mut Vec<RedisAction<S>>) {
         self.asked = Some(Asked::Look);
-        let period = self.period(now);
         let first = |period| Turn { period, number: 0 };
-        actions.push(RedisAction::Look(vec![first(period), first(period + 1)]));
+        actions.push(RedisAction::Look(self.wanted_periods(now).map(first).collect()));
     }
 
     pub(super) fn looked<S>(
@@ -172,7 +177,7 @@ impl RedisNode {
         for grave in graves {
             match grave.what {
                 Revoked::Key(name) => {
-                    let latest = now + self.longest() + MAX_LIFETIME;
+                    let latest = now + 2 * self.longest_of_any();
                     let until = reading.forgotten(grave.ends).min(latest) + SLACK;
                     if self.graves.learn(name, grave.ends, until, reading, now) {
                         self.remove(|key| key.name == name, erased);
@@ -350,17 +355,17 @@ impl RedisNode {
         lost
     }
 
-    /// The keys of this period and the next, where there is none.
+    /// The keys of this period and of those ahead, where there is none.
     fn missing<S>(&self, reading: &ClockReading, now: Time) -> Vec<RedisAction<S>> {
-        let period = self.period(now);
-        let wanted = [period, period + 1].into_iter().filter_map(|period| {
+        let wanted = self.wanted_periods(now).filter_map(|period| {
             let from = self.wanted_from(period, reading, now)?;
             self.offer(period, reading, now, from)
         });
         wanted.map(|(_, offer)| offer).collect()
     }
 
-    /// What a rotation by hand asks for: from now on no key encrypts that was made before.
+    /// What a rotation by hand asks for: in this period and the next one, no key encrypts that was made
+    /// before. Those further ahead stay; whoever distrusts them revokes them.
     fn rotation<S>(&mut self, reading: &ClockReading, now: Time) -> Vec<RedisAction<S>> {
         if self.rotation != Some(Rotation::Asked) {
             return Vec::new();

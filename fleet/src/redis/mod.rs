@@ -1,10 +1,11 @@
 //! A node whose fleet shares one key per rotation through Redis: `(event, now) -> actions`. No
 //! socket, no thread, no clock, no secret.
 //!
-//! Time on Redis' clock is cut into periods of R. During period n the key of period n + 1 is made,
-//! by whoever stores one first, and taken by everybody, so that it was in every ring for a whole
-//! period before it encrypts. Where the present period has no key (the first start, after a loss),
-//! one is made that begins `lead` later.
+//! Time on Redis' clock is cut into periods of R. During period n the keys of later periods are made,
+//! of as many as `ahead` has ([`Settings::periods_ahead`]), each by whoever stores one first, and taken
+//! by everybody. So a key was in every ring for a whole period at least before it encrypts, and while
+//! Redis is away for less than `ahead`, everybody encrypts with keys that all have. Where the present
+//! period has no key (the first start, after a loss), one is made that begins `lead` later.
 //!
 //! ```text
 //!   Redis' clock   |      period n       |     period n + 1    |
@@ -40,12 +41,14 @@ pub mod stored;
 mod tests;
 
 use std::collections::HashSet;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use tktrot::clock::Time;
 use tktrot::schedule::{KeyState, KeyTimes, MAX_LIFETIME, Policy};
 use tktrot::secret::KeyName;
 
+use crate::ahead::Ahead;
 use crate::message::{Facts, NodeId, Refusal};
 use clock::{ClockReading, Doubt, RedisTime, Trust};
 use event::{Mark, Memory, RedisAction, RedisEvent, RedisNote};
@@ -57,6 +60,8 @@ use stored::{Flaw, Revoked, Slot, Terms, Turn, start_of};
 const FUTURE: Duration = Duration::from_secs(3);
 /// How long after the generator failed it is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+/// The most periods that keys are made ahead of, whatever is set: 64, and the one that has just begun.
+const MOST_AHEAD: u32 = 65;
 
 /// How a fleet shares keys through Redis, beside a [`Policy`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +74,10 @@ pub struct Settings {
     pub patience: Duration,
     /// True if tickets of the keys that this node makes carry no associated data.
     pub plain: bool,
+    /// For how long the keys in Redis last.
+    pub ahead: Ahead,
+    /// How many keys the ring can hold.
+    pub capacity: usize,
 }
 
 impl Default for Settings {
@@ -78,14 +87,36 @@ impl Default for Settings {
             poll: Duration::from_secs(1),
             patience: Duration::from_secs(2),
             plain: false,
+            ahead: Ahead::default(),
+            capacity: usize::MAX,
         }
     }
+}
+
+/// The longest that any node's key lives: its tickets may have another lifetime, and it may be further
+/// ahead.
+pub fn longest_life(rotate_every: Duration) -> Duration {
+    let ahead = rotate_every.saturating_mul(MOST_AHEAD + 1);
+    ahead.min(Ahead::LONGEST + 3 * rotate_every).max(2 * rotate_every) + MAX_LIFETIME
 }
 
 impl Settings {
     /// The lead that this R allows.
     pub fn lead(&self, policy: &Policy) -> Duration {
         self.lead.min(policy.rotate_every / 2)
+    }
+
+    /// Of how many periods beyond the present one there are keys, so that those which all have last for
+    /// `ahead` at any moment: as far as the ring has room for them beside those that only decrypt, and
+    /// for some that are made by hand.
+    pub fn periods_ahead(&self, policy: &Policy) -> u64 {
+        let every = tktrot::clock::nanos(policy.rotate_every).max(1);
+        // The last of them is made, and told, a little after its period has begun to be ahead.
+        let span = self.ahead.of(policy).saturating_add(self.lead(policy));
+        let wanted = tktrot::clock::nanos(span).div_ceil(every).min(MOST_AHEAD.into());
+        let room = u64::try_from(self.capacity / 2).unwrap_or(u64::MAX);
+        let kept = Policy::keys_kept(policy.rotate_every, policy.lifetime);
+        wanted.min(room.saturating_sub(kept)).max(1)
     }
 
     /// The interval that this R and the lead allow: everybody has looked twice before a key begins.
@@ -137,7 +168,11 @@ pub struct RedisNode {
     has_served: bool,
     up: bool,
     asked: Option<Asked>,
+    /// When Redis is asked next.
     poll_at: Time,
+    /// When it is asked though nothing is heard. Nothing that all hosts hear changes that: they would ask
+    /// at the same moment from then on.
+    beat: Time,
     look_at: Time,
     write_at: Time,
     reading: Option<ClockReading>,
@@ -175,6 +210,7 @@ impl RedisNode {
             up: false,
             asked: None,
             poll_at: Time(0),
+            beat: Time(0),
             look_at: Time(0),
             write_at: Time(0),
             reading: None,
@@ -398,7 +434,7 @@ impl RedisNode {
     /// Brings everything nearer to what it should be.
     fn tend<S>(&mut self, now: Time, erased: Vec<KeyName>, actions: &mut Vec<RedisAction<S>>) {
         // Redis may have it for a little longer, by its clock.
-        let remembered = now + self.longest();
+        let remembered = now + 2 * self.policy.rotate_every + self.policy.lifetime;
         let is_over = |key: &mut HeldKey| key.times.state(now) == KeyState::Expired;
         for key in self.keys.extract_if(.., is_over) {
             self.graves.lose(key.name, remembered);
@@ -425,6 +461,7 @@ impl RedisNode {
             self.write(now, actions);
             if self.asked.is_none() && now >= self.poll_at {
                 self.asked = Some(Asked::Poll);
+                self.poll_at = Time::NEVER;
                 actions.push(RedisAction::Poll);
             }
         }
@@ -489,14 +526,15 @@ impl RedisNode {
         self.settings.poll(&self.policy)
     }
 
-    /// The longest that a key of this node's making lives.
-    fn longest(&self) -> Duration {
-        2 * self.policy.rotate_every + self.policy.lifetime
+    /// See [`longest_life`].
+    fn longest_of_any(&self) -> Duration {
+        longest_life(self.policy.rotate_every)
     }
 
-    /// The longest that any key lives: another node's tickets may have another lifetime.
-    fn longest_of_any(&self) -> Duration {
-        2 * self.policy.rotate_every + MAX_LIFETIME
+    /// The periods that are to have keys.
+    fn wanted_periods(&self, now: Time) -> RangeInclusive<u64> {
+        let period = self.period(now);
+        period..=period.saturating_add(self.settings.periods_ahead(&self.policy))
     }
 
     /// How far a key's end and the end of its period may be apart, as clocks drift.

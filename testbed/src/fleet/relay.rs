@@ -1,10 +1,10 @@
-//! A bad path: what goes over it is late, and one connection in five is reset. The kernel of a test
-//! machine need not have netem.
+//! A bad path: what goes over it is late, and one connection in five is reset, unless it is only slow.
+//! The kernel of a test machine need not have netem.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -28,9 +28,12 @@ pub struct Relay {
     shared: Arc<Shared>,
 }
 
-#[derive(Default)]
 struct Shared {
     stop: AtomicBool,
+    /// In milliseconds.
+    delay: AtomicU64,
+    /// One connection in so many is reset; 0: none.
+    resetting: u32,
     accepted: AtomicU32,
     resets: AtomicU32,
     /// All that were ever opened, to be ended.
@@ -40,19 +43,46 @@ struct Shared {
 impl Relay {
     /// A relay that goes nowhere yet.
     pub fn new() -> Relay {
-        Relay { shared: Arc::default() }
+        Relay::with(DELAY, RESETS)
+    }
+
+    /// One that is so late, in each direction, and resets nothing.
+    pub fn slow(delay: Duration) -> Relay {
+        Relay::with(delay, 0)
+    }
+
+    fn with(delay: Duration, resetting: u32) -> Relay {
+        let shared = Shared {
+            stop: AtomicBool::new(false),
+            delay: AtomicU64::new(0),
+            resetting,
+            accepted: AtomicU32::new(0),
+            resets: AtomicU32::new(0),
+            open: Mutex::default(),
+        };
+        let relay = Relay { shared: Arc::new(shared) };
+        relay.delay(delay);
+        relay
+    }
+
+    /// From now on, what comes is so late.
+    pub fn delay(&self, delay: Duration) {
+        self.shared.delay.store(delay.as_millis() as u64, Ordering::Relaxed);
     }
 
     /// Passes on from `listen` to `to`, both in this namespace.
     pub fn pass(&self, namespace: &Namespace, listen: SocketAddr, to: SocketAddr) -> Result<()> {
-        let shared = self.shared.clone();
         // The threads that it makes are where their maker is.
-        namespace.run(|| -> Result<()> {
-            let listener = TcpListener::bind(listen)?;
-            listener.set_nonblocking(true)?;
-            thread::spawn(move || accept(&shared, &listener, to));
-            Ok(())
-        })
+        namespace.run(|| self.pass_here(listen, to))
+    }
+
+    /// The same where this process is.
+    pub fn pass_here(&self, listen: SocketAddr, to: SocketAddr) -> Result<()> {
+        let shared = self.shared.clone();
+        let listener = TcpListener::bind(listen)?;
+        listener.set_nonblocking(true)?;
+        thread::spawn(move || accept(&shared, &listener, to));
+        Ok(())
     }
 
     /// How many connections there were.
@@ -63,6 +93,12 @@ impl Relay {
     /// How many of them were reset.
     pub fn resets(&self) -> u32 {
         self.shared.resets.load(Ordering::Relaxed)
+    }
+}
+
+impl Shared {
+    fn delay(&self) -> Duration {
+        Duration::from_millis(self.delay.load(Ordering::Relaxed))
     }
 }
 
@@ -101,11 +137,12 @@ fn carry(shared: &Shared, number: u32, near: TcpStream, to: SocketAddr) -> Optio
     let copies = [near.try_clone().ok()?, far.try_clone().ok()?];
     shared.open.lock().unwrap().extend(copies);
     thread::scope(|scope| {
-        scope.spawn(|| pass_on(&near, &far));
-        scope.spawn(|| pass_on(&far, &near));
-        if number % RESETS == RESETS - 1 {
+        scope.spawn(|| pass_on(shared, &near, &far));
+        scope.spawn(|| pass_on(shared, &far, &near));
+        let every = shared.resetting;
+        if every > 0 && number % every == every - 1 {
             // Some of them in their handshakes, some later.
-            thread::sleep(DELAY * (number / RESETS % 8));
+            thread::sleep(shared.delay() * (number / every % 8));
             shared.resets.fetch_add(1, Ordering::Relaxed);
             reset(&near);
             reset(&far);
@@ -115,7 +152,7 @@ fn carry(shared: &Shared, number: u32, near: TcpStream, to: SocketAddr) -> Optio
 }
 
 /// Copies until one side ends, each piece as late as the one before.
-fn pass_on(mut from: &TcpStream, mut to: &TcpStream) {
+fn pass_on(shared: &Shared, mut from: &TcpStream, mut to: &TcpStream) {
     let (sender, pieces) = mpsc::channel::<(Instant, Vec<u8>)>();
     thread::scope(|scope| {
         scope.spawn(move || {
@@ -129,7 +166,7 @@ fn pass_on(mut from: &TcpStream, mut to: &TcpStream) {
         });
         let mut buffer = vec![0; 64 * 1024];
         while let Ok(len @ 1..) = from.read(&mut buffer) {
-            if sender.send((Instant::now() + DELAY, buffer[..len].to_vec())).is_err() {
+            if sender.send((Instant::now() + shared.delay(), buffer[..len].to_vec())).is_err() {
                 break;
             }
         }

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::home::Home;
 use crate::certificate::Certificate;
+use crate::{port, wait};
 
 /// Of Debian's package redis-server, which is Sentinel, too.
 const PROGRAM: &str = "/usr/bin/redis-server";
@@ -68,6 +69,14 @@ impl Builder {
         self.line(&format!("sentinel monitor {name} {ip} {port} 1"))
             .line(&format!("sentinel down-after-milliseconds {name} 500"))
             .line(&format!("sentinel failover-timeout {name} 2000"))
+    }
+
+    /// It is a node of a cluster.
+    fn of_cluster(self, bus: SocketAddr) -> Builder {
+        self.line("cluster-enabled yes")
+            .line(&format!("cluster-port {}", bus.port()))
+            .line("cluster-node-timeout 1000")
+            .line("repl-diskless-sync-delay 0")
     }
 
     /// Starts it.
@@ -164,5 +173,106 @@ impl Redis {
         let output = cli.args(command).output().context("cannot run redis-cli")?;
         ensure!(output.status.success(), "redis-cli: {}", String::from_utf8_lossy(&output.stderr));
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+}
+
+/// Hash slots, of which each master of a cluster has a share.
+const SLOTS: usize = 16_384;
+
+/// A Redis Cluster: masters, which share the slots, and perhaps a replica.
+#[derive(Debug)]
+pub struct Cluster {
+    /// Its nodes, the masters first.
+    pub nodes: Vec<Redis>,
+    masters: usize,
+}
+
+impl Cluster {
+    /// One of so many masters.
+    pub fn new(masters: usize) -> Result<Cluster> {
+        let mut cluster = Cluster { nodes: Vec::new(), masters };
+        for number in 0..masters {
+            cluster.join()?;
+            let (first, end) = (number * SLOTS / masters, (number + 1) * SLOTS / masters);
+            let (first, last) = (first.to_string(), (end - 1).to_string());
+            cluster.nodes[number].ask(&["CLUSTER", "ADDSLOTSRANGE", &first, &last])?;
+        }
+        cluster.settled()?;
+        Ok(cluster)
+    }
+
+    /// A node more, without slots.
+    fn join(&mut self) -> Result<()> {
+        let bus = port::free()?;
+        let node = Redis::builder()?.of_cluster(bus).start()?;
+        // Two masters of one epoch would have to come to terms first.
+        node.ask(&["CLUSTER", "SET-CONFIG-EPOCH", &(self.nodes.len() + 1).to_string()])?;
+        let (ip, at) = (node.addr().ip().to_string(), node.addr().port().to_string());
+        if let Some(first) = self.nodes.first() {
+            first.ask(&["CLUSTER", "MEET", &ip, &at, &bus.port().to_string()])?;
+        }
+        self.nodes.push(node);
+        Ok(())
+    }
+
+    /// A node more, which copies the master that has this key.
+    pub fn add_replica_for(&mut self, key: &str) -> Result<()> {
+        let master = self.nodes[self.owner(key)?].ask(&["CLUSTER", "MYID"])?;
+        self.join()?;
+        self.settled()?;
+        let replica = self.nodes.last().expect("it has joined");
+        replica.ask(&["CLUSTER", "REPLICATE", &master])?;
+        wait::until(wait::PATIENCE, "the replica to be a copy", || {
+            let info = replica.ask(&["INFO", "replication"]).unwrap_or_default();
+            info.contains("master_link_status:up").then_some(())
+        })
+    }
+
+    /// Which of the nodes has this key when it is new.
+    pub fn owner(&self, key: &str) -> Result<usize> {
+        let slot: usize = self.nodes[0].ask(&["CLUSTER", "KEYSLOT", key])?.parse()?;
+        Ok((0..self.masters).rfind(|number| number * SLOTS / self.masters <= slot).unwrap_or(0))
+    }
+
+    /// Begins to move the slot of this key; which it is.
+    pub fn begin_move(&self, key: &str, from: usize, to: usize) -> Result<String> {
+        let (old, new) = (&self.nodes[from], &self.nodes[to]);
+        let slot = old.ask(&["CLUSTER", "KEYSLOT", key])?;
+        let (from, to) = (old.ask(&["CLUSTER", "MYID"])?, new.ask(&["CLUSTER", "MYID"])?);
+        new.ask(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from])?;
+        old.ask(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to])?;
+        Ok(slot)
+    }
+
+    /// Moves what is in the slot, and ends that.
+    pub fn end_move(&self, slot: &str, from: usize, to: usize) -> Result<()> {
+        let (old, new) = (&self.nodes[from], &self.nodes[to]);
+        let (ip, at) = (new.addr().ip().to_string(), new.addr().port().to_string());
+        loop {
+            let keys = old.ask(&["CLUSTER", "GETKEYSINSLOT", slot, "100"])?;
+            let keys: Vec<_> = keys.lines().filter(|key| !key.is_empty()).collect();
+            if keys.is_empty() {
+                break;
+            }
+            let command = ["MIGRATE", &ip, &at, "", "0", "5000", "KEYS"];
+            old.ask(&[&command[..], &keys].concat())?;
+        }
+        let to = new.ask(&["CLUSTER", "MYID"])?;
+        for node in [new, old] {
+            node.ask(&["CLUSTER", "SETSLOT", slot, "NODE", &to])?;
+        }
+        Ok(())
+    }
+
+    /// Waits until all nodes know each other, and say that all is well.
+    pub fn settled(&self) -> Result<()> {
+        let known = format!("cluster_known_nodes:{}", self.nodes.len());
+        wait::until(wait::PATIENCE, "the cluster to be one", || {
+            let is_well = |node: &Redis| {
+                let info = node.ask(&["CLUSTER", "INFO"]).unwrap_or_default();
+                info.contains("cluster_state:ok") && info.lines().any(|line| line.trim() == known)
+            };
+            self.nodes.iter().all(is_well).then_some(())
+        })
     }
 }

@@ -1,10 +1,12 @@
 //! Hosts with rings of their own, in one process, that share keys through a real Redis.
 
+mod cluster;
 mod outages;
 mod refusals;
 mod replayed;
 mod revocations;
 mod sharing;
+mod slow;
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -12,7 +14,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use testbed::RingDir;
-use testbed::redis::Redis;
+use testbed::redis::{Cluster, Redis};
 use testbed::wait::PATIENCE;
 use tktrot::clock::BootClock;
 use tktrot::config::Config;
@@ -22,6 +24,7 @@ use tktrot::ring::layout::Capacity;
 use tktrot::ring::view::View;
 use tktrot::rotate::Keyring;
 use tktrot::secret::KeyName;
+use tktrot_fleet::ahead::Ahead;
 use tktrot_fleet::config::{Redis as Settings, RedisAt};
 use tktrot_fleet::redis::event::RedisNote;
 use tktrot_fleet::secret::FleetSecret;
@@ -37,7 +40,8 @@ use tktrot_keyfile::generator::OpenSsl;
 
 /// R: keys begin 2 s after they were made.
 const R: Duration = Duration::from_secs(4);
-const LIFETIME: Duration = Duration::from_secs(12);
+/// Keys.
+const CAPACITY: u32 = 64;
 
 /// Runs a test on one thread, as the agent runs.
 fn run(test: impl Future<Output = ()>) {
@@ -79,6 +83,7 @@ impl Files {
             allow_persistence: false,
             lead: Duration::from_secs(5),
             poll: Duration::from_secs(1),
+            ahead: Ahead::LEAST,
         }
     }
 }
@@ -95,22 +100,32 @@ struct Host {
 
 impl Host {
     fn new(settings: &Settings) -> Host {
+        Host::rotating(R, settings)
+    }
+
+    /// One with another R.
+    fn rotating(every: Duration, settings: &Settings) -> Host {
         let dir = RingDir::new().unwrap();
         let place = Place { dir: dir.path().into(), file: "web.ring".into(), dir_mode: 0o700 };
-        Host { _dir: Some(dir), ..Host::on(place, settings) }
+        Host { _dir: Some(dir), ..Host::starting(place, every, settings) }
     }
 
     /// An agent starts on a ring that may be there already.
     fn on(place: Place, settings: &Settings) -> Host {
-        let ring = place.open(Capacity::new(64).unwrap()).unwrap();
+        Host::starting(place, R, settings)
+    }
+
+    fn starting(place: Place, every: Duration, settings: &Settings) -> Host {
+        let ring = place.open(Capacity::new(CAPACITY).unwrap()).unwrap();
         let keyring = Keyring::new(ring, BootClock, &OpenSsl);
         let config =
-            Config { rotate_every: Some(R), lifetime: Some(LIFETIME), ..Config::default() };
+            Config { rotate_every: Some(every), lifetime: Some(3 * every), ..Config::default() };
         keyring.govern().unwrap().configure(&config);
         let look = || place.look().unwrap().unwrap();
         let ring = HostRing::new(keyring, look().into(), None);
-        let prepared = Prepared::read(settings, "web", &crate::files::Files::default()).unwrap();
-        let redis = ThroughRedis::start(prepared, &ring);
+        let files = crate::files::Files::default();
+        let prepared = Prepared::read(settings, "web", &files).unwrap();
+        let redis = ThroughRedis::start(prepared, &ring, CAPACITY as usize);
         Host { redis, ring, view: look(), place, _dir: None }
     }
 

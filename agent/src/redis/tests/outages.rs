@@ -50,7 +50,7 @@ fn what_a_flush_has_lost_is_put_back() {
         agreement(&mut hosts).await;
         redis.ask(&["FLUSHALL"]).unwrap();
         let stored = || {
-            let names = redis.ask(&["KEYS", "tktrot:web:key:*"]).unwrap();
+            let names = redis.ask(&["KEYS", "tktrot:{web}:key:*"]).unwrap();
             names.lines().count()
         };
         until(&mut hosts, "the keys to be back", |hosts| {
@@ -102,6 +102,55 @@ fn sentinel_names_the_one_that_takes_over() {
             agree(hosts) && hosts[0].turn() != Some(before)
         })
         .await;
+    });
+}
+
+/// Dead, full or read-only: all have the keys that each goes on with.
+#[test]
+fn twenty_five_seconds_without_redis_cost_nothing_where_keys_last_five() {
+    run(async {
+        let files = Files::new();
+        let mut stores = [(); 3].map(|()| Redis::new().unwrap());
+        let mut hosts = Vec::new();
+        for redis in &stores {
+            let settings = Settings { ahead: Ahead::default(), ..files.settings(redis) };
+            hosts.extend([(); 2].map(|()| Host::rotating(Duration::from_secs(5), &settings)));
+        }
+        let open_all = |hosts: &[Host]| {
+            hosts.chunks(2).all(|two| {
+                let used = two.iter().map(|host| host.encrypting().expect("something encrypts"));
+                used.into_iter().all(|name| two.iter().all(|host| host.has(name)))
+            })
+        };
+        until(&mut hosts, "keys for half a minute", |hosts| {
+            hosts.chunks(2).all(agree) && hosts.iter().all(|host| host.view.keys().len() > 8)
+        })
+        .await;
+        stores[0].kill().unwrap();
+        stores[1].ask(&["CONFIG", "SET", "maxmemory", "1"]).unwrap();
+        stores[2].ask(&["REPLICAOF", "127.0.0.1", "1"]).unwrap();
+        let away = Instant::now();
+        while away.elapsed() < Duration::from_secs(25) {
+            until(&mut hosts, "a moment", |hosts| {
+                assert!(open_all(hosts), "{:#?}", hosts[0].notes());
+                true
+            })
+            .await;
+            sleep(Duration::from_millis(20)).await;
+        }
+        assert!(hosts.iter().all(|host| host.trouble().is_some()));
+        stores[0].start().unwrap();
+        stores[1].ask(&["CONFIG", "SET", "maxmemory", "0"]).unwrap();
+        stores[2].ask(&["REPLICAOF", "no", "one"]).unwrap();
+        until(&mut hosts, "Redis to be back", |hosts| {
+            assert!(open_all(hosts), "{:#?}", hosts[0].notes());
+            hosts.iter().all(|host| host.address().is_some() && host.redis.is_synced())
+        })
+        .await;
+        let alone = |note: &&RedisNote| matches!(note, RedisNote::Alone(_));
+        for host in &hosts {
+            assert_eq!(host.notes().iter().filter(alone).count(), 1, "{:#?}", host.notes());
+        }
     });
 }
 

@@ -135,7 +135,7 @@ fn what_is_no_wrapped_key_is_told_and_another_turn_is_taken() {
         let now: u64 = redis.ask(&["TIME"]).unwrap().lines().next().unwrap().parse().unwrap();
         let period = now / R.as_secs();
         for period in period + 2..period + 4 {
-            redis.ask(&["SET", &format!("tktrot:web:key:{period}"), "rubbish"]).unwrap();
+            redis.ask(&["SET", &format!("tktrot:{{web}}:key:{period}"), "rubbish"]).unwrap();
         }
         let flawed = |host: &Host| {
             host.notes().iter().any(|note| matches!(note, RedisNote::Flawed(_, Flaw::NoKey)))

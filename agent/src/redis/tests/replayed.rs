@@ -4,8 +4,8 @@ use super::*;
 
 /// Copies the fleet's keys to where they are not deleted, with their index and the mark.
 const RECORD: &str = "
-for _, name in ipairs(redis.call('KEYS', 'tktrot:web:*')) do
-  if name ~= 'tktrot:web:revoked' then
+for _, name in ipairs(redis.call('KEYS', 'tktrot:{web}:*')) do
+  if name ~= 'tktrot:{web}:revoked' then
     redis.call('COPY', name, name, 'DB', 1, 'REPLACE')
     redis.call('SELECT', 1)
     redis.call('PERSIST', name)
@@ -18,13 +18,13 @@ const REPLAY: &str = "
 local later = redis.call('TIME')[1] * 1000 + 3600000
 redis.call('FLUSHDB')
 redis.call('SELECT', 1)
-local names = redis.call('KEYS', 'tktrot:web:*')
+local names = redis.call('KEYS', 'tktrot:{web}:*')
 for _, name in ipairs(names) do redis.call('COPY', name, name, 'DB', 0, 'REPLACE') end
 redis.call('SELECT', 0)
-for _, slot in ipairs(redis.call('ZRANGE', 'tktrot:web:keys', 0, -1)) do
-  redis.call('ZADD', 'tktrot:web:keys', later, slot)
+for _, slot in ipairs(redis.call('ZRANGE', 'tktrot:{web}:keys', 0, -1)) do
+  redis.call('ZADD', 'tktrot:{web}:keys', later, slot)
 end
-redis.call('PUBLISH', 'tktrot:web', 'changed')
+redis.call('PUBLISH', 'tktrot:{web}', 'changed')
 return #names";
 
 fn replay(redis: &Redis) {
@@ -79,7 +79,7 @@ fn revoked_keys_stay_dead_when_agents_start_anew_and_old_values_are_put_back() {
             })
             .await;
         }
-        let records = redis.ask(&["ZCARD", "tktrot:web:revoked"]).unwrap();
+        let records = redis.ask(&["ZCARD", "tktrot:{web}:revoked"]).unwrap();
         assert!(records.trim().parse::<u32>().unwrap() > 1, "the fleet knows it again: {records}");
     });
 }

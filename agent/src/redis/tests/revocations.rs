@@ -38,7 +38,7 @@ async fn revoke(
 }
 
 fn records(redis: &Redis) -> usize {
-    redis.ask(&["ZCARD", "tktrot:web:revoked"]).unwrap().parse().unwrap()
+    redis.ask(&["ZCARD", "tktrot:{web}:revoked"]).unwrap().parse().unwrap()
 }
 
 #[test]

@@ -43,7 +43,10 @@ fn three_hosts_agree_on_one_key_per_rotation() {
 
         // Nothing stays in Redis for good, and nothing is there in clear.
         let names = redis.ask(&["KEYS", "*"]).unwrap();
-        assert!(names.contains("tktrot:web:key:") && names.contains("tktrot:web:keys"), "{names}");
+        assert!(
+            names.contains("tktrot:{web}:key:") && names.contains("tktrot:{web}:keys"),
+            "{names}"
+        );
         for name in names.lines() {
             let left: i64 = redis.ask(&["PTTL", name]).unwrap().parse().unwrap();
             // Gone meanwhile is as well.
@@ -113,7 +116,7 @@ fn a_revocation_reaches_all_and_one_that_was_away_before_it_is_ready() {
         until(&mut hosts, "all to heed it", |hosts| !hosts.iter().any(|host| host.has(new))).await;
         redis.ask(&["FLUSHALL"]).unwrap();
         rotations_without(&mut hosts, &[revoked, new]).await;
-        assert!(!redis.ask(&["ZCARD", "tktrot:web:revoked"]).unwrap().starts_with('0'));
+        assert!(!redis.ask(&["ZCARD", "tktrot:{web}:revoked"]).unwrap().starts_with('0'));
     });
 }
 

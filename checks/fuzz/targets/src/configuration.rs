@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::time::Duration;
 
+use tktrot_fleet::ahead::Ahead;
 use tktrot_fleet::config::flaw::Flaw;
 use tktrot_fleet::config::{Config, Credentials, Export, Format, Host, Mesh, Redis, RedisAt};
 
@@ -76,6 +77,7 @@ fn is_sound_mesh(mesh: &Mesh) {
 fn is_sound_redis(redis: &Redis) {
     let urls = match &redis.at {
         RedisAt::Url(url) => std::slice::from_ref(url),
+        RedisAt::Cluster(urls) => urls,
         RedisAt::Sentinels { urls, master } => {
             assert!(!master.is_empty());
             urls
@@ -96,6 +98,10 @@ fn is_sound_redis(redis: &Redis) {
     are_files(&redis.secrets);
     redis.password_file.iter().chain(&redis.ca).for_each(|file| is_file(file));
     assert!(!redis.prefix.is_empty() && redis.prefix.len() <= 100 && redis.prefix.is_ascii());
+    // Where a Redis Cluster finds a hash tag, there is one.
+    let tag = redis.prefix.split_once('{').map(|(_, rest)| rest.split_once('}'));
+    assert!(tag.is_none_or(|tag| tag.is_some_and(|(tag, _)| !tag.is_empty())));
+    assert!(redis.ahead.0.is_none_or(|ahead| ahead <= Ahead::LONGEST));
     assert!(redis.lead <= Duration::from_secs(60) && redis.poll >= Duration::from_millis(100));
 }
 

@@ -5,14 +5,13 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
 use tktrot::clock::{Time, nanos};
-use tktrot::schedule::{KeyState, KeyTimes, MAX_LIFETIME, Policy};
+use tktrot::schedule::{KeyState, KeyTimes, Policy};
 use tktrot::secret::KeyName;
 use tktrot_fleet::message::{Facts, NodeId, Refusal};
-use tktrot_fleet::redis::RedisNode;
-use tktrot_fleet::redis::Settings;
 use tktrot_fleet::redis::clock::{ClockReading, RedisTime};
 use tktrot_fleet::redis::event::{Look, Mark, Memory, RedisAction, RedisEvent};
 use tktrot_fleet::redis::stored::{Flaw, Grave, Revoked, Slot, Stored, Terms, Turn};
+use tktrot_fleet::redis::{RedisNode, Settings, longest_life};
 
 use crate::made_up;
 use crate::passing::Host;
@@ -220,7 +219,7 @@ impl World {
 
     /// The longest life of any key.
     fn longest(&self) -> Duration {
-        2 * self.policy.rotate_every + MAX_LIFETIME
+        longest_life(self.policy.rotate_every)
     }
 
     fn puts(&mut self, slot: Slot, name: Result<KeyName, Flaw>, terms: Terms, keep: Duration) {

@@ -80,6 +80,11 @@ fn files() -> Vec<Seed> {
              [\"/s\"]\n",
         ),
         text(
+            "good-cluster",
+            "[redis]\ncluster = [\"redis://a:7000\", \"rediss://b\"]\nsecrets = [\"/s\"]\nprefix = \
+             \"{keys}:web\"\n",
+        ),
+        text(
             "good-exports",
             "[[export]]\nformat = \"haproxy\"\noutput = \"/run/h\"\nsocket = \"/run/a\"\n[[export]]\n\
              format = \"nginx-80\"\noutput = \"/run/n\"\ncommand = [\"nginx\", \"-s\", \"reload\"]\n\

@@ -1,9 +1,12 @@
 //! Nodes and a Redis that exist in this test only, on a virtual clock.
 
 mod agreement;
+mod ahead;
 mod attacker;
+mod crowd;
 mod losses;
 mod revocation;
+mod slow;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -16,12 +19,13 @@ use super::clock::{ClockReading, RedisTime, SLACK};
 use super::event::{Look, Mark, Memory, RedisAction, RedisEvent, RedisNote};
 use super::stored::{Flaw, Grave, Revoked, Slot, Stored};
 use super::{RedisNode, Settings};
+use crate::ahead::Ahead;
 use crate::message::{Facts, NodeId};
 
 const R: Duration = Duration::from_secs(60);
 const LIFETIME: Duration = Duration::from_secs(120);
 const LEAD: Duration = Duration::from_secs(5);
-/// How long a question to Redis takes, there and back.
+/// How long a question to Redis takes, there and back, unless a host is told otherwise.
 const TRIP: Duration = Duration::from_millis(20);
 const STEP: Duration = Duration::from_millis(10);
 const YEAR: u64 = 365 * 24 * 3600 * 1_000_000_000;
@@ -30,10 +34,16 @@ fn policy() -> Policy {
     Policy { rotate_every: R, lifetime: LIFETIME, lead: Policy::default_lead(R) }
 }
 
+/// Keys are no further ahead than a period, as what is tested is what happens without them.
+fn settings() -> Settings {
+    Settings { ahead: Ahead::LEAST, ..Settings::default() }
+}
+
 /// A Redis: what it holds, each with its end on its own clock.
-#[derive(Default)]
 struct Redis {
     up: bool,
+    /// R, as it is told.
+    rotate_every: Duration,
     /// Its clock, as the difference to the one of the test.
     clock: u64,
     values: HashMap<Slot, (Stored<()>, RedisTime)>,
@@ -73,7 +83,8 @@ impl Redis {
             return;
         }
         self.tokens += 1;
-        self.mark = Some(Mark { rotate_every: R, token: self.tokens });
+        let (rotate_every, token) = (self.rotate_every, self.tokens);
+        self.mark = Some(Mark { rotate_every, token });
     }
 
     fn store(&mut self, slot: Slot, key: Stored<()>, keep: Duration, now: Time) {
@@ -103,6 +114,8 @@ struct Host {
     /// Asked, and to reach Redis then.
     questions: VecDeque<(Time, RedisAction<()>)>,
     reaches_redis: bool,
+    /// How long its questions take, there and back.
+    trip: Duration,
     connected: bool,
     /// The fleet secrets that it has; it wraps with the first one.
     secrets: Vec<u8>,
@@ -112,6 +125,7 @@ struct Host {
 
 struct Fleet {
     now: Time,
+    settings: Settings,
     redis: Redis,
     hosts: Vec<Host>,
     names: u64,
@@ -127,9 +141,29 @@ struct Fleet {
 
 impl Fleet {
     fn new(hosts: usize) -> Fleet {
-        let redis = Redis { up: true, clock: 50 * YEAR, ..Redis::default() };
-        let mut fleet = Fleet {
+        let mut fleet = Fleet::empty(R, settings());
+        for _ in 0..hosts {
+            fleet.join(policy());
+        }
+        fleet
+    }
+
+    fn empty(rotate_every: Duration, settings: Settings) -> Fleet {
+        let redis = Redis {
+            up: true,
+            rotate_every,
+            clock: 50 * YEAR,
+            values: HashMap::new(),
+            mark: None,
+            graves: Vec::new(),
+            tokens: 0,
+            keeps_all: false,
+            mark_is_kept: false,
+            asked: 0,
+        };
+        Fleet {
             now: Time(nanos(Duration::from_secs(7))),
+            settings,
             redis,
             hosts: Vec::new(),
             names: 0,
@@ -137,11 +171,7 @@ impl Fleet {
             own: Vec::new(),
             wrapped: HashMap::new(),
             lied: Duration::ZERO,
-        };
-        for _ in 0..hosts {
-            fleet.join(policy());
         }
-        fleet
     }
 
     /// A new host with an empty ring; its number.
@@ -149,7 +179,7 @@ impl Fleet {
         let number = self.hosts.len();
         let id = NodeId(number as u64 * 2 + 1);
         self.hosts.push(Host {
-            node: RedisNode::new(id, Settings::default(), policy, Memory::NONE),
+            node: RedisNode::new(id, self.settings, policy, Memory::NONE),
             id,
             boot: number as u64 * 1_000_000_007_000,
             wrong_by: 0,
@@ -160,6 +190,7 @@ impl Fleet {
             answers: VecDeque::new(),
             questions: VecDeque::new(),
             reaches_redis: true,
+            trip: TRIP,
             connected: false,
             secrets: vec![1],
             notes: Vec::new(),
@@ -181,7 +212,7 @@ impl Fleet {
     /// The agent starts anew on a ring that is there.
     fn restart(&mut self, number: usize) {
         let host = &mut self.hosts[number];
-        host.node = RedisNode::new(host.id, Settings::default(), policy(), host.memory);
+        host.node = RedisNode::new(host.id, self.settings, policy(), host.memory);
         host.answers.clear();
         host.questions.clear();
         host.connected = false;
@@ -270,7 +301,7 @@ impl Fleet {
                 None
             }
             question => {
-                host.questions.push_back((self.now + TRIP / 2, question));
+                host.questions.push_back((self.now + host.trip / 2, question));
                 None
             }
         }
@@ -288,10 +319,10 @@ impl Fleet {
                 continue;
             }
             self.redis.asked += 1;
-            let boot = self.hosts[number].boot;
+            let Host { boot, trip, .. } = self.hosts[number];
             // No two trips are alike, nor both ways of one: a number that jumps about.
-            let jitter = self.redis.asked.wrapping_mul(0x9E37_79B9_7F4A_7C15) % nanos(TRIP / 2);
-            let answered = self.now + TRIP / 2;
+            let jitter = self.redis.asked.wrapping_mul(0x9E37_79B9_7F4A_7C15) % nanos(trip / 2);
+            let answered = self.now + trip / 2;
             let wrong = self.hosts[number].wrong_by * 1_000_000_000;
             let reading = ClockReading {
                 asked: Time(self.now.0 + boot - jitter),
@@ -308,11 +339,11 @@ impl Fleet {
                     None
                 }
             };
-            let due = self.now + TRIP / 2;
+            let due = self.now + trip / 2;
             self.hosts[number].answers.extend(answer.map(|answer| (due, answer)));
         }
         if written {
-            let due = self.now + TRIP / 2;
+            let due = self.now + self.hosts[number].trip / 2;
             self.hosts[number].answers.push_back((due, RedisEvent::Written));
         }
     }
@@ -399,7 +430,7 @@ impl Fleet {
             if self.hosts[number].node.deadline() <= now {
                 self.tell(number, RedisEvent::Tick);
             }
-            assert!(ring < 64, "bounded");
+            assert!(ring < 256, "bounded");
         }
         self.check();
     }
@@ -418,7 +449,7 @@ impl Fleet {
                 let end = Time(times.decrypt_until.0 - host.boot);
                 let made = self.ends[&KeyName(*key)];
                 assert!(
-                    end <= made + SLACK + TRIP + self.lied,
+                    end <= made + SLACK + host.trip + self.lied,
                     "host {number}: {} late",
                     made.until(end).as_secs_f32()
                 );
