@@ -439,7 +439,7 @@ impl RedisNode {
         // Keys of other periods serve in this one, too, if Redis has another clock now.
         let start = reading.local(start_of(period, self.policy.rotate_every)).max(now);
         let covered = line_end(&shared, start);
-        (!reaches(covered)).then(|| if covered > start { covered - SLACK } else { start })
+        if covered > start { (!reaches(covered)).then(|| covered - SLACK) } else { Some(start) }
     }
 
     fn sees(&self, name: &KeyName) -> bool {

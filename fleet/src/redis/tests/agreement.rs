@@ -53,6 +53,28 @@ fn a_fleet_that_starts_gives_no_ticket_before_all_hosts_have_its_key() {
     assert_eq!(fleet.hosts[1].node.turn(now).map(|(_, name)| name), fleet.encrypting(1));
 }
 
+/// However little of the period is left: a key of each host's own would serve it to its end.
+#[test]
+fn at_every_moment_of_a_period_a_fleet_has_its_key_after_the_lead() {
+    let own = |note: &RedisNote| matches!(note, RedisNote::OwnKey(_));
+    for second in 0..R.as_secs() {
+        let mut fleet = Fleet::empty(R, settings());
+        fleet.run(Duration::from_secs(second));
+        for _ in 0..3 {
+            fleet.join(policy());
+        }
+        fleet.run(LEAD + Duration::from_millis(400));
+        assert!(fleet.agrees(), "a start at second {second}");
+        assert!((0..3).all(|number| fleet.notes(number, own) == 0), "second {second}");
+        fleet.run(2 * R);
+        fleet.tell(1, RedisEvent::RevokeAll);
+        fleet.run(LEAD + 2 * settings().poll(&policy()));
+        assert!(fleet.agrees(), "a revocation at second {second}");
+        let shared = fleet.encrypting(0).is_some_and(|name| !fleet.own.contains(&name));
+        assert!(shared, "a revocation at second {second}");
+    }
+}
+
 #[test]
 fn a_fleet_that_starts_and_loses_redis_goes_on_without() {
     let mut fleet = Fleet::new(3);
