@@ -180,8 +180,8 @@ fn whoever_shared_with_nobody_shares_through_redis() -> Result<()> {
     one.reload()?;
     wait::until(PATIENCE, "one key for both", || {
         let shared = one.peers().ok()?["redis"]["shared"] == true;
-        let (one, other) = (names(&one).ok()?, names(&other).ok()?);
-        (shared && other.iter().all(|key| one.contains(key))).then_some(())
+        let (one, other) = (active(&one).ok()?, active(&other).ok()?);
+        (shared && one == other).then_some(())
     })
     .map_err(|error| format!("{error}\n{}---\n{}", one.log(), other.log()))?;
     Ok(())

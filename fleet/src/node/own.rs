@@ -127,24 +127,22 @@ impl Line<'_> {
 
     /// The announced keys follow the active one without a gap, far enough ahead.
     ///
-    /// A successor may come too late for that, after a revocation or when the generator works
-    /// again: its peers are waited for like those of any key. If they all have it when its turn
-    /// comes it begins then, before the time that it was published with.
+    /// A successor may come too late for that, after a revocation, when the generator works again, or
+    /// where keys change more often than peers are waited for: they are waited for as with any key.
+    /// If all have it when its turn comes it begins then, before the time that it was published with.
+    /// So that one follows that is published for its turn: servers alone begin no key early.
     fn mend(&self, active: &Own, now: Time) -> Option<LineStep> {
         let mut turn = active.facts.times.encrypt_until;
-        let mut end = turn;
         for key in self.announced(now) {
             let times = &key.facts.times;
             // Only where there is time for a better one.
-            let late =
-                times.encrypt_from > turn && turn == end && now + self.limits.lead_max <= turn;
-            if times.encrypt_from < end || late || !self.policy.fits(times, now) {
+            let late = times.encrypt_from > turn && now + self.limits.lead_max <= turn;
+            if times.encrypt_from < turn || late || !self.policy.fits(times, now) {
                 return Some(LineStep::Discard(key.facts.name));
             }
             turn = turn + times.encrypt_from.until(times.encrypt_until);
-            end = times.encrypt_until;
         }
-        let from = end.max(now + self.limits.lead_max);
+        let from = turn.max(now + self.limits.lead_max);
         let is_short = now >= self.limits.extend_at(self.policy, turn);
         is_short.then(|| LineStep::Make(self.policy.times_from(from)))
     }

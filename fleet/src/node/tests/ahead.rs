@@ -45,6 +45,29 @@ fn at_every_moment_the_keys_of_the_ring_last_for_so_long() {
     }
 }
 
+/// Nor where keys change more often than peers are waited for, once it has run for so long.
+#[test]
+fn keys_of_a_second_follow_each_other_without_a_gap() {
+    let rotate_every = secs(1.0);
+    let policy = Policy { rotate_every, lifetime: secs(20.0), lead: secs(0.5) };
+    let limits = Limits { ahead: Ahead(Some(secs(30.0))), capacity: 1000, ..limits() };
+    let mut host = Host::with(limits, policy);
+    host.handle(Event::Tick);
+    host.handle(Event::Up(BOB));
+    host.obliging.push(BOB);
+    host.pass(secs(10.0));
+    for _ in 0..50 {
+        host.pass(secs(0.3));
+        let mut line: Vec<_> = host.in_state(KeyState::Active);
+        line.extend(host.in_state(KeyState::Announced));
+        line.sort_by_key(|key| key.times.encrypt_from);
+        assert!(line.len() >= 30, "{} keys", line.len());
+        for pair in line.windows(2) {
+            assert_eq!(pair[0].times.encrypt_until, pair[1].times.encrypt_from);
+        }
+    }
+}
+
 #[test]
 fn a_rotation_by_hand_leaves_it_as_far_ahead() {
     let mut host = Host::with(ahead_by(4 * HOUR), policy());
