@@ -137,10 +137,10 @@ impl Line<'_> {
             let times = &key.facts.times;
             // Only where there is time for a better one.
             let late = times.encrypt_from > turn && now + self.limits.lead_max <= turn;
-            if times.encrypt_from < turn || late || !self.policy.fits(times, now) {
+            if late || !self.policy.fits(times, now) {
                 return Some(LineStep::Discard(key.facts.name));
             }
-            turn = turn + times.encrypt_from.until(times.encrypt_until);
+            turn = next_turn(turn, times);
         }
         let from = turn.max(now + self.limits.lead_max);
         let is_short = now >= self.limits.extend_at(self.policy, turn);
@@ -149,11 +149,8 @@ impl Line<'_> {
 
     /// Until when there is a key to encrypt with, if each begins when its turn comes.
     fn reach(&self, active: &Own, now: Time) -> Time {
-        let spans = self.announced(now).map(|key| {
-            let times = key.facts.times;
-            times.encrypt_from.until(times.encrypt_until)
-        });
-        spans.fold(active.facts.times.encrypt_until, |end, span| end + span)
+        let announced = self.announced(now).map(|key| key.facts.times);
+        announced.fold(active.facts.times.encrypt_until, |turn, times| next_turn(turn, &times))
     }
 
     /// No key encrypts, or not one that should: the next one is wanted as soon as can be.
@@ -176,6 +173,12 @@ impl Line<'_> {
     fn announced(&self, now: Time) -> impl Iterator<Item = &Own> {
         self.own.iter().filter(move |key| key.state(now) == KeyState::Announced)
     }
+}
+
+/// When the turn of a key ends that comes then. One that was published for an earlier time, before the
+/// keys in front of it began late, begins at that time, and they end sooner.
+fn next_turn(turn: Time, key: &KeyTimes) -> Time {
+    turn.min(key.encrypt_from) + key.encrypt_from.until(key.encrypt_until)
 }
 
 /// The peers that were told of one key and have not answered.

@@ -94,3 +94,26 @@ fn keys_ahead_leave_the_room_that_the_lifetime_needs() {
         assert!(ahead == 0 || kept + ahead < narrow.keys_of_each() / 2, "capacity {capacity}");
     }
 }
+
+/// Each key is made once, also by an agent that wakes late.
+#[test]
+fn who_wakes_late_makes_no_key_twice() {
+    for rotate in [1.0, 3.0, 5.0, 60.0] {
+        let rotate_every = secs(rotate);
+        let policy = Policy { rotate_every, lifetime: 20 * rotate_every, lead: rotate_every / 2 };
+        let limits = Limits { ahead: Ahead(Some(30 * rotate_every)), capacity: 1000, ..limits() };
+        let mut host = Host::with(limits, policy);
+        host.handle(Event::Tick);
+        host.handle(Event::Up(BOB));
+        host.obliging.push(BOB);
+        let end = host.now + 200 * rotate_every;
+        while host.now < end {
+            let next = host.node.deadline(host.now);
+            host.now = next.max(host.now) + Duration::from_millis(30);
+            host.handle(Event::Tick);
+            host.all_is_taken_by(BOB);
+        }
+        println!("{rotate}: {} keys", host.made);
+        assert!(host.made < 200 + 50, "{} keys in 200 rotations of {rotate} s", host.made);
+    }
+}
