@@ -9,9 +9,6 @@ use std::time::Duration;
 use tktrot::schedule::Policy;
 
 const HOUR: Duration = Duration::from_secs(3600);
-/// By default so many keys at most: short keys would fill the ring.
-const KEYS: u32 = 64;
-
 /// The setting `ahead`, if it is there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ahead(pub Option<Duration>);
@@ -20,6 +17,9 @@ impl Ahead {
     /// Nobody may set a longer one.
     pub const LONGEST: Duration = Duration::from_secs(2 * 24 * 3600);
 
+    /// By default so many keys at most: short keys would fill the ring.
+    pub const KEYS: u32 = 64;
+
     /// No further than it takes to have the next key ready.
     pub const LEAST: Ahead = Ahead(Some(Duration::ZERO));
 
@@ -27,7 +27,10 @@ impl Ahead {
     pub fn of(self, policy: &Policy) -> Duration {
         let rotate_every = policy.rotate_every;
         self.0.unwrap_or_else(|| {
-            (2 * rotate_every).max(HOUR).min(rotate_every.saturating_mul(KEYS)).min(Self::LONGEST)
+            (2 * rotate_every)
+                .max(HOUR)
+                .min(rotate_every.saturating_mul(Self::KEYS))
+                .min(Self::LONGEST)
         })
     }
 }

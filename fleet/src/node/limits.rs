@@ -99,8 +99,8 @@ impl Limits {
     /// be announced so early that each peer has answered, or counts as down, before it encrypts.
     pub fn fitting(&self, policy: Policy) -> Policy {
         let lead = policy.lead.max(self.lead_max);
-        let ahead = in_keys(lead, &policy);
-        let retired = (self.keys_of_each() / 2).saturating_sub(ahead + 5).max(1);
+        let leading = in_keys(lead, &policy);
+        let retired = (self.keys_of_each() / 2).saturating_sub(leading + 5).max(1);
         let longest =
             policy.rotate_every.saturating_mul(u32::try_from(retired).unwrap_or(u32::MAX));
         Policy { lead, lifetime: policy.lifetime.min(longest), ..policy }

@@ -60,8 +60,8 @@ use stored::{Flaw, Revoked, Slot, Terms, Turn, start_of};
 const FUTURE: Duration = Duration::from_secs(3);
 /// How long after the generator failed it is tried again.
 const RETRY: Duration = Duration::from_secs(1);
-/// The most periods that keys are made ahead of, whatever is set: 64, and the one that has just begun.
-const MOST_AHEAD: u32 = 65;
+/// The most periods that keys are made ahead of, whatever is set: the one that has just begun is one more.
+const MOST_AHEAD: u32 = Ahead::KEYS + 1;
 
 /// How a fleet shares keys through Redis, beside a [`Policy`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +97,7 @@ impl Default for Settings {
 /// ahead.
 pub fn longest_life(rotate_every: Duration) -> Duration {
     let ahead = rotate_every.saturating_mul(MOST_AHEAD + 1);
-    ahead.min(Ahead::LONGEST + 3 * rotate_every).max(2 * rotate_every) + MAX_LIFETIME
+    ahead.min(Ahead::LONGEST + 3 * rotate_every) + MAX_LIFETIME
 }
 
 impl Settings {
