@@ -105,6 +105,14 @@ impl Agent {
         self.dir.path()
     }
 
+    /// Makes a secret of this name among its files, and returns where it is.
+    pub fn secret(&self, name: &str) -> Result<String> {
+        let path = self.path().join(name).display().to_string();
+        let said = self.tktrot(&["secret", "new", &path])?;
+        assert_eq!(said.status, Some(0), "{said:?}");
+        Ok(path)
+    }
+
     /// `tktrot` with its settings.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Environment::default().command(TKTROT.as_ref());

@@ -1,7 +1,5 @@
 //! Two agents on one host, each with a ring of its own.
 
-use std::path::PathBuf;
-
 use testbed::port;
 use testbed::wait::{self, PATIENCE};
 use tktrot::secret::KeyName;
@@ -10,26 +8,22 @@ use crate::daemon::Agent;
 use crate::daemon::Result;
 
 /// Agents that know each other, not yet started.
-fn fleet(count: usize, secrets: &mut Vec<PathBuf>) -> Result<Vec<Agent>> {
+fn fleet(count: usize) -> Result<Vec<Agent>> {
     let agents: Vec<_> = (0..count).map(|_| Agent::new("")).collect::<Result<_>>()?;
-    let secret = agents[0].path().join("secret");
-    let said = agents[0].tktrot(&["secret", "new", &secret.display().to_string()])?;
-    assert_eq!(said.status, Some(0), "{said:?}");
+    let secret = agents[0].secret("secret")?;
     let listen: Vec<_> =
         (0..count).map(|_| Ok(format!("\"{}\"", port::free()?))).collect::<Result<_>>()?;
     for (agent, own) in agents.iter().zip(&listen) {
         // The same list for everybody.
         agent.set(&format!(
-            "rotate = \"1h\"\n[mesh]\nlisten = {own}\npeers = [{}]\nsecrets = [\"{}\"]\n",
+            "rotate = \"1h\"\n[mesh]\nlisten = {own}\npeers = [{}]\nsecrets = [\"{secret}\"]\n",
             listen.join(", "),
-            secret.display()
         ))?;
     }
-    secrets.push(secret);
     Ok(agents)
 }
 
-fn names(agent: &Agent) -> Result<Vec<KeyName>> {
+pub fn names(agent: &Agent) -> Result<Vec<KeyName>> {
     let mut names: Vec<_> = agent.view()?.keys().iter().map(|key| key.name).collect();
     names.sort_by_key(|name| name.0);
     Ok(names)
@@ -50,8 +44,7 @@ fn agree(agents: &[Agent]) -> Result<Vec<KeyName>> {
 
 #[test]
 fn each_has_the_keys_of_all_also_after_a_crash_and_a_reboot() -> Result<()> {
-    let mut secrets = Vec::new();
-    let mut agents = fleet(3, &mut secrets)?;
+    let mut agents = fleet(3)?;
     agents.iter_mut().try_for_each(Agent::start)?;
     let all = agree(&agents)?;
 
@@ -80,8 +73,7 @@ fn each_has_the_keys_of_all_also_after_a_crash_and_a_reboot() -> Result<()> {
 
 #[test]
 fn hosts_that_differ_and_hosts_that_are_not_there_are_named() -> Result<()> {
-    let mut secrets = Vec::new();
-    let mut agents = fleet(3, &mut secrets)?;
+    let mut agents = fleet(3)?;
     for (agent, keys) in [(0, "lifetime = \"2h\"\n"), (1, "lifetime = \"1h\"\nbind = \"none\"\n")] {
         let text = std::fs::read_to_string(agents[agent].settings())?;
         std::fs::write(agents[agent].settings(), format!("{keys}{text}"))?;
@@ -135,8 +127,7 @@ fn hosts_that_differ_and_hosts_that_are_not_there_are_named() -> Result<()> {
 
 #[test]
 fn a_rotation_and_a_revocation_are_everybodys() -> Result<()> {
-    let mut secrets = Vec::new();
-    let mut agents = fleet(2, &mut secrets)?;
+    let mut agents = fleet(2)?;
     agents.iter_mut().try_for_each(Agent::start)?;
     let before = agree(&agents)?;
 
@@ -170,8 +161,7 @@ fn a_rotation_and_a_revocation_are_everybodys() -> Result<()> {
 /// Somebody who is away is named; told when it comes, before it is ready; and then nobody is missing.
 #[test]
 fn who_could_not_be_told_is_named_and_told_first_of_all() -> Result<()> {
-    let mut secrets = Vec::new();
-    let mut agents = fleet(3, &mut secrets)?;
+    let mut agents = fleet(3)?;
     agents.iter_mut().try_for_each(Agent::start)?;
     let key = agree(&agents)?[0];
     agents[2].kill()?;
@@ -207,8 +197,7 @@ fn who_could_not_be_told_is_named_and_told_first_of_all() -> Result<()> {
 /// It has the keys, though the settings here do not know of it.
 #[test]
 fn who_called_and_is_gone_is_named_too() -> Result<()> {
-    let mut secrets = Vec::new();
-    let mut agents = fleet(3, &mut secrets)?;
+    let mut agents = fleet(3)?;
     let text = std::fs::read_to_string(agents[0].settings())?;
     let without = text.replace(&format!(", \"{}\"", agents[2].listens()?), "");
     assert_ne!(without, text);
@@ -232,8 +221,7 @@ fn who_called_and_is_gone_is_named_too() -> Result<()> {
 /// `tktrot revoke` acts on the ring, not on its agent.
 #[test]
 fn what_is_revoked_past_its_agent_ends_on_the_other_hosts_too() -> Result<()> {
-    let mut secrets = Vec::new();
-    let mut agents = fleet(2, &mut secrets)?;
+    let mut agents = fleet(2)?;
     agents.iter_mut().try_for_each(Agent::start)?;
     let key = agree(&agents)?[0];
     let said = agents[0].tktrot(&["revoke", "--yes", "--key", &key.to_hex()])?;
@@ -258,8 +246,7 @@ fn what_is_revoked_past_its_agent_ends_on_the_other_hosts_too() -> Result<()> {
 /// The ring of one is gone, and with it what it knew.
 #[test]
 fn a_host_that_reboots_gets_no_revoked_key() -> Result<()> {
-    let mut secrets = Vec::new();
-    let mut agents = fleet(3, &mut secrets)?;
+    let mut agents = fleet(3)?;
     agents.iter_mut().try_for_each(Agent::start)?;
     let key = agree(&agents)?[0];
     let said = agents[1].tktrot(&["revoke", "--fleet", "--yes", "--key", &key.to_hex()])?;

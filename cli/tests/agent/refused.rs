@@ -83,8 +83,7 @@ fn all_that_is_missing_on_this_host_is_told_at_once() -> Result<()> {
         closed = closed.display(),
         secret = agent.path().join("secret").display(),
     ))?;
-    let secret = agent.path().join("secret").display().to_string();
-    assert_eq!(agent.tktrot(&["secret", "new", &secret])?.status, Some(0));
+    let secret = agent.secret("secret")?;
     let said = agent.tktrot(&["config", "check"])?;
     assert_eq!(said.status, Some(1), "{said:?}");
     for doubt in [

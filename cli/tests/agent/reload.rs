@@ -14,12 +14,9 @@ use tktrot::secret::KeyName;
 
 use crate::daemon::Agent;
 use crate::daemon::Result;
+use crate::fleet::names;
 
 const NOBODY: u32 = 65534;
-
-fn names(agent: &Agent) -> Result<Vec<KeyName>> {
-    Ok(agent.view()?.keys().iter().map(|key| key.name).collect())
-}
 
 /// Those that encrypt.
 fn active(agent: &Agent) -> Result<Vec<KeyName>> {
@@ -28,19 +25,12 @@ fn active(agent: &Agent) -> Result<Vec<KeyName>> {
     Ok(keys.filter(|key| key.times.state(now) == KeyState::Active).map(|key| key.name).collect())
 }
 
-fn secret(agent: &Agent, name: &str) -> Result<String> {
-    let path = agent.path().join(name).display().to_string();
-    let said = agent.tktrot(&["secret", "new", &path])?;
-    assert_eq!(said.status, Some(0), "{said:?}");
-    Ok(path)
-}
-
 /// The secret is root's, and the agent is somebody else by then.
 #[test]
 fn peers_rotation_and_exports_are_changed_without_a_restart() -> Result<()> {
     needs_root("it becomes somebody else");
     let (mut one, mut other) = (Agent::new("")?, Agent::new("")?);
-    let secret = secret(&one, "secret")?;
+    let secret = one.secret("secret")?;
     let [here, there] = [port::free()?, port::free()?];
     let mesh = |listen, peers: &str| {
         format!("[mesh]\nlisten = \"{listen}\"\npeers = [{peers}]\nsecrets = [\"{secret}\"]\n")
@@ -89,7 +79,7 @@ fn peers_rotation_and_exports_are_changed_without_a_restart() -> Result<()> {
 fn settings_that_are_wrong_or_need_a_restart_are_told_and_the_former_go_on() -> Result<()> {
     needs_root("it becomes somebody else");
     let mut agent = Agent::new("")?;
-    let first = secret(&agent, "first")?;
+    let first = agent.secret("first")?;
     let listen = port::free()?;
     let settings = |rotate: &str, user: &str, secrets: &str| {
         format!(
@@ -114,7 +104,7 @@ fn settings_that_are_wrong_or_need_a_restart_are_told_and_the_former_go_on() -> 
     assert_eq!(rotates(&agent)?, hour);
 
     // A secret that it may not read any more, even under the name of the one that it has read.
-    let more = secret(&agent, "second")?;
+    let more = agent.secret("second")?;
     for secrets in [format!("\"{first}\", \"{more}\""), format!("\"{more}\"")] {
         agent.set(&settings("30m", "nobody", &secrets))?;
         agent.reload()?;
@@ -131,7 +121,7 @@ fn settings_that_are_wrong_or_need_a_restart_are_told_and_the_former_go_on() -> 
     assert!(agent.log().contains("until the agent is restarted: user\n"), "{}", agent.log());
 
     // Another file under that name, and one that a start as root would refuse.
-    let own = secret(&agent, "own")?;
+    let own = agent.secret("own")?;
     chown(&own, Some(NOBODY), Some(NOBODY))?;
     fs::rename(&more, &first)?;
     for (secrets, why) in [
@@ -158,7 +148,7 @@ fn whoever_shared_with_nobody_shares_through_redis() -> Result<()> {
     needs_root("it becomes somebody else");
     let redis = Redis::new()?;
     let (mut one, mut other) = (Agent::new("")?, Agent::new("")?);
-    let secret = secret(&one, "secret")?;
+    let secret = one.secret("secret")?;
     let with = |fleet: &str| format!("rotate = \"1h\"\nlifetime = \"2h\"\n{fleet}");
     let through = |url: &str| {
         with(&format!("[redis]\nurl = \"{url}\"\nlead = \"100ms\"\nsecrets = [\"{secret}\"]\n"))

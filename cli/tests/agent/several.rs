@@ -25,9 +25,7 @@ fn host(secret: &mut Option<String>, listen: &[String], peers: &[String]) -> Res
             Some(first) => first.beside(ring, "")?,
         };
         if secret.is_none() {
-            let path = agent.path().join("secret").display().to_string();
-            assert_eq!(agent.tktrot(&["secret", "new", &path])?.status, Some(0));
-            *secret = Some(path);
+            *secret = Some(agent.secret("secret")?);
         }
         let secret = secret.as_deref().unwrap_or_default();
         agent.set(&format!(
@@ -128,8 +126,7 @@ fn each_ring_has_an_agent_which_is_found_by_its_name() -> Result<()> {
 #[test]
 fn an_agent_starts_before_its_address_is_there() -> Result<()> {
     let mut agent = Agent::new("")?;
-    let secret = agent.path().join("secret").display().to_string();
-    assert_eq!(agent.tktrot(&["secret", "new", &secret])?.status, Some(0));
+    let secret = agent.secret("secret")?;
     // No host has it (RFC 5737).
     agent.set(&format!("[mesh]\nlisten = \"192.0.2.7\"\nsecrets = [\"{secret}\"]\n"))?;
     agent.start()?;

@@ -11,7 +11,7 @@ use testbed::fleet::settings::Keys;
 use testbed::fleet::{Fleet, MESH, clocks};
 
 use crate::assertions::{all_resumed, met_since, pass, secs};
-use crate::{FIVE, Result, fleet, meshed_nginxes};
+use crate::{FIVE, Result, fleet, meshed_nginxes, meshed_nginxes_with};
 
 /// R: as short as lets several pass.
 const ROTATE: Duration = secs(3);
@@ -45,28 +45,23 @@ pub fn an_agent_is_killed_and_restarted() -> Result<()> {
 
 /// Each side has the keys of the other for longer than that.
 pub fn hosts_are_cut_off_for_less_than_keys_are_ahead() -> Result<()> {
-    let (fleet, journal) = cut_off(None)?;
+    let (fleet, journal) = cut_off("")?;
     all_resumed(&journal, 200, "a partition, keys far ahead: on both sides and across", &fleet);
     Ok(())
 }
 
 /// Keys are known a rotation and `lead_max` before they encrypt, and no longer.
 pub fn hosts_are_cut_off_for_longer_than_keys_are_ahead() -> Result<()> {
-    let (_, journal) = cut_off(Some("0s"))?;
+    let (_, journal) = cut_off("ahead = \"0s\"\n")?;
     assert!(journal.lost() > 0, "the hosts were not cut off: {journal}");
     Ok(())
 }
 
 /// What visitors see of a fleet of which two hosts are cut off for three rotations and more; each side
-/// for itself is whole all the time, and all of them are soon after. With that setting `ahead`.
-fn cut_off(ahead: Option<&str>) -> Result<(Fleet, Journal)> {
+/// for itself is whole all the time, and all of them are soon after. With these settings more.
+fn cut_off(more: &str) -> Result<(Fleet, Journal)> {
     let (mainland, island) = ([0, 1, 2], [3, 4]);
-    let mut fleet = fleet(FIVE.len(), keys())?;
-    fleet.configure_mesh(&FIVE, |_| {
-        ahead.map_or(String::new(), |ahead| format!("ahead = \"{ahead}\"\n"))
-    })?;
-    fleet.start_agents(&FIVE)?;
-    fleet.start_nginxes(&FIVE)?;
+    let fleet = meshed_nginxes_with(&FIVE, keys(), more)?;
     let travellers = fleet.visit(&[&FIVE])?;
     pass(secs(3));
     for host in island {

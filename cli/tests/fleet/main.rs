@@ -81,8 +81,13 @@ fn fleet(hosts: usize, keys: Keys) -> Result<Fleet> {
 
 /// Hosts that share their keys with each other, each with an agent and an nginx.
 fn meshed_nginxes(hosts: &[usize], keys: Keys) -> Result<Fleet> {
+    meshed_nginxes_with(hosts, keys, "")
+}
+
+/// The same, with more settings in `[mesh]`.
+fn meshed_nginxes_with(hosts: &[usize], keys: Keys, more: &str) -> Result<Fleet> {
     let mut fleet = fleet(hosts.len(), keys)?;
-    fleet.configure_mesh(hosts, |_| String::new())?;
+    fleet.configure_mesh(hosts, |_| more.to_owned())?;
     fleet.start_agents(hosts)?;
     fleet.start_nginxes(hosts)?;
     Ok(fleet)
