@@ -34,6 +34,7 @@
 //! | [`thread`], [`epoch`] | what each thread has of its own; when what others may be reading is freed |
 //! | [`process`], [`log`] | being a guest: fork, exit, signals, log lines |
 //! | [`program`] | what the running program is called |
+//! | [`random`] | random bytes from the kernel, where there is no TLS library |
 //! | [`unnoticed`] | being a guest: the server's thread stays as it was |
 //!
 //! Dependencies point one way: `secret, clock → schedule → ring → rotate, tls
@@ -54,6 +55,7 @@ pub mod kill_points;
 pub mod log;
 pub mod process;
 pub mod program;
+pub mod random;
 pub mod ring;
 pub mod rotate;
 pub mod schedule;

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use once_cell::race::OnceBox;
 
-use crate::clock;
+use crate::{clock, random};
 
 static GENERATION: AtomicU32 = AtomicU32::new(1);
 static FORKED: AtomicBool = AtomicBool::new(false);
@@ -459,9 +459,10 @@ fn pid_namespace() -> Option<u32> {
 /// No namespace has it: the kernel numbers them from 0xf0000000 on.
 fn nobodys_namespace() -> u32 {
     let mut number = [0u8; 4];
-    // SAFETY: the buffer is valid for its length.
-    let got = unsafe { libc::getrandom(number.as_mut_ptr().cast(), number.len(), 0) };
-    let number = if got == 4 { u32::from_ne_bytes(number) } else { std::process::id() };
+    let number = match random::from_kernel(&mut number) {
+        Ok(()) => u32::from_ne_bytes(number),
+        Err(_) => std::process::id(),
+    };
     number & 0x7fff_ffff | 1
 }
 

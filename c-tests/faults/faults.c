@@ -23,9 +23,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/vfs.h>
 #include <time.h>
@@ -197,10 +197,10 @@ SETS_ERRNO(ssize_t, -1, write, (int fd, const void *bytes, size_t len), (fd, byt
 SETS_ERRNO(ssize_t, -1, readlink, (const char *path, char *to, size_t len), (path, to, len))
 SETS_ERRNO(int, -1, close, (int fd), (fd))
 
-/* renameat2, which the C library did not have for long. */
+/* renameat2 and getrandom, which the C library did not have for long. */
 long syscall(long number, ...)
 {
-    int error = fails("syscall", CALLER);
+    int error = fails(number == SYS_getrandom ? "getrandom" : "syscall", CALLER);
     va_list rest;
     long a[6];
 
@@ -231,7 +231,6 @@ RETURNS_ERROR(clock_nanosleep,
               (clock, flags, until, left))
 SETS_ERRNO(int, -1, nanosleep, (const struct timespec *span, struct timespec *left), (span, left))
 SETS_ERRNO(int, -1, poll, (struct pollfd *set, nfds_t count, int limit), (set, count, limit))
-SETS_ERRNO(ssize_t, -1, getrandom, (void *bytes, size_t len, unsigned flags), (bytes, len, flags))
 SETS_ERRNO(int, -1, kill, (pid_t pid, int signal), (pid, signal))
 
 /* --- threads and locks --- */

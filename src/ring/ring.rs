@@ -30,6 +30,7 @@ use super::versions::Older;
 use crate::atomics::{AtomicU64, Ordering};
 use crate::clock::{Time, nanos};
 use crate::process::{self, ProcessId};
+use crate::random;
 use crate::secret::KeyName;
 
 /// A ring in memory that processes share.
@@ -517,12 +518,8 @@ fn touch(word: &AtomicU64) -> io::Result<()> {
 /// From the kernel, before there is a TLS library: nothing that is a secret.
 pub(super) fn random_number() -> io::Result<u64> {
     let mut number = [0; 8];
-    // SAFETY: the buffer is valid for its length; so few bytes come whole (getrandom(2)).
-    match unsafe { libc::getrandom(number.as_mut_ptr().cast(), number.len(), 0) } {
-        8 => Ok(u64::from_le_bytes(number)),
-        _ => {
-            let why = io::Error::last_os_error();
-            Err(io::Error::other(format!("cannot get a random number from the kernel: {why}")))
-        }
-    }
+    random::from_kernel(&mut number).map_err(|why| {
+        io::Error::other(format!("cannot get a random number from the kernel: {why}"))
+    })?;
+    Ok(u64::from_le_bytes(number))
 }

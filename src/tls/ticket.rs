@@ -30,7 +30,7 @@ use crate::schedule::KeyState;
 use crate::secret::{KeyName, KeySecrets, SHALLOW, Secret, wipe_stack, wipe_stack_by};
 use crate::thread::Iv;
 use crate::unnoticed::Unnoticed;
-use crate::{error, upkeep, warning};
+use crate::{error, random, upkeep, warning};
 
 const NONE: c_int = 0;
 const USE: c_int = 1;
@@ -326,10 +326,11 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
         let mut secrets = KeySecrets::zeroed();
         self.touched = Touched::Both;
         // Not the TLS library's generator: its failure may be why we are here.
-        let primed = draw_from_kernel(&mut sealed.name.0)
-            && draw_from_kernel(&mut sealed.iv)
-            && draw_from_kernel(secrets.aes.expose_mut())
-            && draw_from_kernel(secrets.hmac.expose_mut())
+        let draw = |bytes: &mut [u8]| random::from_kernel(bytes).is_ok();
+        let primed = draw(&mut sealed.name.0)
+            && draw(&mut sealed.iv)
+            && draw(secrets.aes.expose_mut())
+            && draw(secrets.hmac.expose_mut())
             && self.prime_cipher((&secrets.aes, false), &sealed.iv, Direction::Encrypt)
             && self.mac.key(&secrets.hmac);
         // SAFETY: passed on from the caller.
@@ -504,10 +505,4 @@ fn absorb_both(mac: &mut impl TicketMac, head: &[u8; 5], name: &[u8]) -> bool {
     both[..head.len()].copy_from_slice(head);
     both[head.len()..len].copy_from_slice(name);
     mac.absorb(&both[..len])
-}
-
-fn draw_from_kernel(bytes: &mut [u8]) -> bool {
-    // SAFETY: the buffer is valid for its length; up to 256 bytes come whole (getrandom(2)).
-    let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
-    usize::try_from(got) == Ok(bytes.len())
 }

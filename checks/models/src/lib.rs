@@ -17,6 +17,8 @@ pub mod log;
 pub mod process;
 #[path = "../../../src/program.rs"]
 pub mod program;
+#[path = "../../../src/random.rs"]
+pub mod random;
 #[path = "../../../src/ring/mod.rs"]
 pub mod ring;
 #[path = "../../../src/rotate/mod.rs"]
