@@ -47,6 +47,7 @@ TLS_LIBRARIES := $(CARGO) run --quiet --locked --manifest-path checks/tls-librar
 .PHONY: all libraries programs kill-points sanitize sanitize-all helgrind sanitize-rust \
         deps demo quick test built-for-tests built-tests \
         computing-tests waiting-tests program-tests fleet-tests test-tools test-tls check-tls test-musl openssl-1.1.1 \
+        portable test-portable test-distributions check-distributions install-portable \
         models miri mutants mutants-quick fuzz seeds soak deny lint bench costs bench-baseline install header symbols \
         clean
 
@@ -294,6 +295,29 @@ test-musl:
 	@tools/deps musl
 	@tools/musl
 
+# What is shipped, so that it loads with every glibc from 2.17 on, in target/portable/release
+# (tools/portable). The program has an OpenSSL of its own inside.
+portable: deps
+	@tools/deps portable
+	@tools/portable
+
+# Whether that is like the usual build but for what it needs.
+test-portable: all portable
+	$(TEST) --test symbols -- --ignored
+
+# That one set of binaries with the servers of three releases of Debian, each in a root directory of
+# its own (tools/distributions, which downloads them); then the table in docs/servers.md. Takes root.
+test-distributions: all portable
+	@tools/deps distributions
+	@tools/distributions
+	TKTROT_WRITE_TABLE=1 $(TEST) --test servers -- --ignored distributions::
+
+# The same, but it writes nothing, and fails where the table that is there is another.
+check-distributions: all portable
+	@tools/deps distributions
+	@tools/distributions
+	$(TEST) --test servers -- --ignored distributions::
+
 # Fuzz targets (docs/fuzzing.md), each for so many seconds, with cargo-fuzz and a nightly compiler:
 #   make fuzz SECONDS=300 FUZZ="wire node"
 # New inputs go to target/fuzz/corpus, and are where the next run begins, beside checks/fuzz/corpus.
@@ -368,7 +392,9 @@ lint: deps
 
 # Into DESTDIR, for PREFIX (and BINDIR, LIBDIR, SHARE, UNITS, SYSUSERS, for distributions that have
 # their own). The agent has two units: one with the usual settings, and one for each of several rings.
-install: libraries
+INSTALLED ?= libraries
+
+install: $(INSTALLED)
 	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(PREFIX)/include
 	install -m 644 include/tktrot.h $(DESTDIR)$(PREFIX)/include/
 	install -m 755 $(RELEASE)/libtktrot.so $(DESTDIR)$(LIBDIR)/libtktrot.so.$(VERSION)
@@ -392,6 +418,10 @@ install: libraries
 	sed -e 's|@BINDIR@|$(BINDIR)|' -e 's|@SETTINGS@|/etc/tktrot/%i.toml|g' \
 	    dist/systemd/tktrot-agent.service.in > $(DESTDIR)$(UNITS)/tktrot-agent@.service
 	install -m 644 dist/systemd/tktrot.sysusers.conf $(DESTDIR)$(SYSUSERS)/tktrot.conf
+
+# The portable build instead.
+install-portable: portable
+	$(MAKE) --no-print-directory install RELEASE=$(TARGET)/portable/release INSTALLED=
 
 clean:
 	$(CARGO) clean

@@ -32,6 +32,11 @@ pub fn tktrot() -> Result<&'static Path> {
     once(&TKTROT, "release/tktrot", "make")
 }
 
+/// A library, or the program, that loads with every glibc from 2.17 on.
+pub fn portable(name: &str) -> Result<PathBuf> {
+    built(&format!("portable/release/{name}"), "make portable")
+}
+
 /// The benchmark.
 pub fn costs() -> Result<PathBuf> {
     built("release/costs", "make costs")

@@ -1,4 +1,7 @@
 //! What the two libraries export, what they are called, and what they need.
+//! [`portable`]: the same of another build of them.
+
+mod portable;
 
 use std::fs;
 use std::path::Path;
