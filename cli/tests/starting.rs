@@ -356,6 +356,157 @@ fn config_check_names_line_and_column() -> Result {
     Ok(())
 }
 
+/// Compiles a library that has nothing but a text.
+fn library(path: &Path, soname: &str, text: &str) -> Result {
+    let source = path.with_extension("c");
+    fs::write(&source, format!("const char text[] = \"{text}\";\n"))?;
+    let output = Command::new("cc")
+        .args(["-shared", "-nostdlib", "-Wl,--build-id=none"])
+        .arg(format!("-Wl,-soname,{soname}"))
+        .arg(&source)
+        .arg("-o")
+        .arg(path)
+        .output()?;
+    assert!(output.status.success(), "{}", says(&output).1);
+    Ok(())
+}
+
+/// Before anybody starts it: with a shim that needs a newer one it would not start.
+#[test]
+fn check_compares_a_programs_glibc_with_what_the_shim_needs() -> Result {
+    let dir = tempfile::tempdir()?;
+    let here = dir.path().display().to_string();
+    for (version, severity) in [("2.16", "wrong"), ("9.99", "fine")] {
+        let said = format!("GNU C Library (GNU libc) stable release version {version}.");
+        library(&dir.path().join("libc.so.6"), "libc.so.6", &said)?;
+        let path = [&format!("-L{here}"), &format!("-Wl,-rpath,{here}")].map(|s| s.to_owned());
+        let options =
+            [&path[0], &path[1], "-nostdlib", "-Wl,--no-as-needed", "-l:libc.so.6", "-emain"];
+        let program = compiled(dir.path(), "program", &options)?.display().to_string();
+        let (_, report) = check(&[&program], None)?;
+        let (seen, found) = finding(&report, "C library").ok_or(format!("{report:#}"))?;
+        assert_eq!(seen, severity, "{found}");
+        assert!(found.contains(&format!("glibc {version}")), "{found}");
+        let would_not = found.contains("the program would not start");
+        assert_eq!(would_not, severity == "wrong", "{found}");
+    }
+    let (_, report) = check(&[nginx::BINARY], None)?;
+    assert_eq!(finding(&report, "C library").map(|(severity, _)| severity), Some("fine"));
+    Ok(())
+}
+
+/// Programs that have another TLS library than the shim serves.
+#[test]
+fn check_names_the_tls_library_whichever_it_is() -> Result {
+    let dir = tempfile::tempdir()?;
+    let here = dir.path().display().to_string();
+    for (name, text, severity, part) in [
+        ("libgnutls.so.30", "", "wrong", "GnuTLS"),
+        ("libnss3.so", "", "wrong", "NSS"),
+        ("libssl.so.52", "LibreSSL 3.6.2", "doubtful", "LibreSSL 3.6.2"),
+        ("libssl.so.10", "OpenSSL 1.0.2k-fips  26 Jan 2017", "wrong", "OpenSSL 1.0.2k-fips"),
+    ] {
+        library(&dir.path().join(name), name, text)?;
+        let (at, link) = (format!("-Wl,-rpath,{here}"), format!("-l:{name}"));
+        let options = [&*at, &format!("-L{here}"), "-Wl,--no-as-needed", &link];
+        let program = compiled(dir.path(), "program", &options)?.display().to_string();
+        let (_, report) = check(&[&program], None)?;
+        let (seen, found) = finding(&report, "TLS library").ok_or(format!("{report:#}"))?;
+        assert_eq!(seen, severity, "{found}");
+        assert!(found.contains(part), "{found}");
+    }
+    Ok(())
+}
+
+/// Why LD_PRELOAD had no effect, and whether the shim is still the one that is installed.
+#[test]
+fn check_tells_why_a_process_does_not_have_the_shim_or_has_another() -> Result {
+    needs_root("it changes users");
+    let dir = tempfile::tempdir()?;
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
+    let shim = dir.path().join("libtktrot_preload.so");
+    let sleeping = |program: &str, arguments: &[&str]| -> Result<Running> {
+        let mut command = Command::new(program);
+        command.args(arguments).env("LD_PRELOAD", &shim).stderr(Stdio::null());
+        Ok(Running(command.spawn()?))
+    };
+    let told = |running: &Running, part: &str| -> Result {
+        let pid = running.0.id().to_string();
+        let mut seen = String::new();
+        let found = wait::until(wait::PATIENCE, part, || {
+            let (_, report) = check(&["--pid", &pid], None).ok()?;
+            seen = report.to_string();
+            finding(&report, "shim").filter(|(_, found)| found.contains(part)).map(drop)
+        });
+        found.map_err(|error| format!("{error}: {seen}").into())
+    };
+    // There is none; then one that others may not read; then the one that is installed.
+    told(&sleeping("sleep", &["60"])?, "there is no such file for it")?;
+    fs::copy(artifacts::shim()?, &shim)?;
+    fs::set_permissions(&shim, fs::Permissions::from_mode(0o600))?;
+    let nobody = ["--reuid=65534", "--clear-groups", "sleep", "60"];
+    told(&sleeping("setpriv", &nobody)?, "not every user may read the file")?;
+    fs::set_permissions(&shim, fs::Permissions::from_mode(0o755))?;
+    let sleeper = sleeping("sleep", &["60"])?;
+    told(&sleeper, "is in the process")?;
+    // An upgrade renames the new file over the old one.
+    let new = dir.path().join("new");
+    fs::copy(artifacts::shim()?, &new)?;
+    fs::rename(&new, &shim)?;
+    told(&sleeper, "the file was replaced or removed since")
+}
+
+/// A master that has no TLS itself starts a server that gains privileges on its way, as squid does.
+#[test]
+fn check_names_processes_that_are_without_the_shim() -> Result {
+    needs_root("it changes users");
+    let dir = tempfile::tempdir()?;
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
+    let source = dir.path().join("master.c");
+    fs::write(
+        &source,
+        "#include <openssl/ssl.h>\n#include <sys/types.h>\n#include <sys/wait.h>\n#include <unistd.h>\n\
+         int main(int count, char **words) {\n\
+         if (count > 1) { SSL_CTX_new(TLS_server_method()); pause(); }\n\
+         if (fork() == 0) { seteuid(65534); execl(words[0], words[0], \"worker\", NULL); }\n\
+         wait(NULL);\n}\n",
+    )?;
+    let program = dir.path().join("master");
+    let mut cc = Command::new("cc");
+    let output = cc
+        .arg("-D_GNU_SOURCE")
+        .arg(&source)
+        .arg("-o")
+        .arg(&program)
+        .args(["-lssl", "-lcrypto"])
+        .output()?;
+    assert!(output.status.success(), "{}", says(&output).1);
+    let rings = RingDir::new()?;
+    let mut command = Command::new(&program);
+    command.env("LD_PRELOAD", artifacts::shim()?).env("TKTROT_DIR", rings.path());
+    let master = Running(command.spawn()?);
+    let pid = master.0.id().to_string();
+    let children = format!("/proc/{pid}/task/{pid}/children");
+    let worker = wait::until(wait::PATIENCE, "a worker that has executed itself", || {
+        let worker = fs::read_to_string(&children).ok()?.trim().to_owned();
+        let line = fs::read_to_string(format!("/proc/{worker}/cmdline")).ok()?;
+        let maps = fs::read_to_string(format!("/proc/{worker}/maps")).ok()?;
+        (line.contains("worker") && maps.contains("libssl.so")).then_some(worker)
+    })?;
+    let (status, report) = check(&["--pid", &pid], None)?;
+    assert_eq!(status, Some(2), "{report:#}");
+    let (severity, found) = finding(&report, "its processes").ok_or(format!("{report:#}"))?;
+    assert_eq!(severity, "wrong");
+    assert!(found.contains(&format!("{worker} (master: AT_SECURE)")), "{found}");
+    let (_, report) = check(&["--pid", &worker], None)?;
+    let (severity, found) = finding(&report, "shim").ok_or(format!("{report:#}"))?;
+    assert!(severity == "wrong" && found.contains("AT_SECURE"), "{found}");
+    let worker: i32 = worker.parse()?;
+    // SAFETY: a process that our own child has started, and that waits for a signal.
+    unsafe { libc::kill(worker, libc::SIGTERM) };
+    Ok(())
+}
+
 /// A program that is a link is told by the name that its ring will have; `TKTROT_ONLY` by either.
 #[test]
 fn check_tells_both_names_of_a_link() -> Result {

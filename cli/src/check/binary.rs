@@ -1,4 +1,4 @@
-//! An executable file: whether the loader will preload the shim into it, and which TLS library it has.
+//! An executable file: whether the loader will preload the shim into it.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::fs;
@@ -7,11 +7,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use object::read::elf::{ElfFile64, FileHeader, ProgramHeader};
-use object::{Architecture, Endianness, Object, ObjectSymbol, elf};
+use object::{Architecture, Endianness, Object, elf};
 
-use super::Finding;
+use super::{Finding, glibc, tls};
 
 /// Programs that do not pass their environment on to the processes that speak TLS.
 const CLEANS_ENVIRONMENT: [(&str, &str); 3] = [
@@ -26,13 +26,17 @@ const CLEANS_ENVIRONMENT: [(&str, &str); 3] = [
     ),
 ];
 
-/// Texts in an executable that show which TLS library was linked into it.
-const LINKED_IN: [(&[u8], &str); 4] = [
-    (b"BoringSSL", "BoringSSL"),
-    (b"AWS-LC", "AWS-LC"),
-    (b"OpenSSL 3.", "OpenSSL 3"),
-    (b"OpenSSL 1.1.1", "OpenSSL 1.1.1"),
-];
+/// An executable file, and what it is started with.
+pub struct Program<'p> {
+    /// As it is named there.
+    pub path: &'p Path,
+    /// Where it can be read.
+    pub file: PathBuf,
+    /// Its root directory, as seen from here.
+    pub root: PathBuf,
+    /// What a process of it has mapped; `None` if it does not run.
+    pub mapped: Option<Vec<tls::Library>>,
+}
 
 /// The path of a command; often a link.
 pub fn locate(program: &OsStr) -> Result<PathBuf> {
@@ -75,49 +79,70 @@ pub fn name(path: &Path, file: &Path, only: &[OsString]) -> Option<Finding> {
     (given != own).then(|| Finding::fine(subject, both))
 }
 
-/// Inspects an executable and, as far as the loader lists them, its libraries.
-///
-/// # Errors
-///
-/// It cannot be read.
-pub fn inspect(path: &Path, shim: &Path) -> Result<Vec<Finding>> {
-    let data = fs::read(path).with_context(|| format!("{}", path.display()))?;
+/// Inspects an executable and, as far as the loader lists them, its libraries. What cannot be looked
+/// at is said in a finding, and the rest goes on.
+pub fn inspect(program: &Program<'_>, shim: &Path) -> Vec<Finding> {
+    let data = match fs::read(&program.file) {
+        Ok(data) => data,
+        Err(error) => {
+            let found = format!("{}: cannot be read: {error}", program.file.display());
+            return vec![Finding::doubtful("program", found, "run this as root")];
+        }
+    };
     if data.starts_with(b"#!") {
         let line = data[2..].split(|byte| *byte == b'\n').next().unwrap_or_default();
         let interpreter = String::from_utf8_lossy(line).trim().to_owned();
         let found = format!("a script, run by {interpreter}");
         let advice = "check the program that the script starts, into which the shim is preloaded";
-        return Ok(vec![Finding::doubtful("program", found, advice)]);
+        return vec![Finding::doubtful("program", found, advice)];
     }
     let Ok(file) = ElfFile64::<Endianness>::parse(&*data) else {
         let advice = "the shim is for 64-bit ELF programs";
-        return Ok(vec![Finding::wrong("program", "not a 64-bit ELF executable", advice)]);
+        return vec![Finding::wrong("program", "not a 64-bit ELF executable", advice)];
     };
-    let mut findings = vec![architecture(&file, shim)?];
-    findings.push(loader(&file));
-    findings.push(privileges(path)?);
-    findings.extend(environment(path));
-    findings.push(tls_library(path, &file, &data));
-    Ok(findings)
+    let libraries = match &program.mapped {
+        Some(mapped) => mapped.clone(),
+        None => listed(&program.file, &file),
+    };
+    let mut findings = vec![architecture(&file, shim), loader(&file)];
+    if interpreter(&file).is_some_and(|loader| !loader.contains("musl")) {
+        let is_libc = |(path, _): &&tls::Library| {
+            let name = path.rsplit('/').next().unwrap_or_default();
+            name == "libc.so.6" || (name.starts_with("libc-2.") && name.ends_with(".so"))
+        };
+        let libc = libraries.iter().find(is_libc).cloned();
+        findings.extend(glibc::inspect(shim, &glibc::Place { root: &program.root, libc }));
+    }
+    findings.push(privileges(&program.file));
+    findings.extend(environment(program.path));
+    findings.push(tls::inspect(&libraries, &file, &data, program.mapped.is_some()));
+    findings
 }
 
-fn architecture(file: &ElfFile64<Endianness>, shim: &Path) -> Result<Finding> {
+fn architecture(file: &ElfFile64<Endianness>, shim: &Path) -> Finding {
+    let subject = "architecture";
     let machine = |file: &ElfFile64<Endianness>| file.elf_header().e_machine(file.endian());
-    let data = fs::read(shim).with_context(|| format!("{}", shim.display()))?;
-    let Ok(ours) = ElfFile64::<Endianness>::parse(&*data) else {
-        bail!("{}: not an ELF library; install it again", shim.display());
+    let shown = shim.display();
+    let data = match fs::read(shim) {
+        Ok(data) => data,
+        Err(error) => {
+            let found = format!("{shown}: cannot be read: {error}");
+            return Finding::wrong(
+                subject,
+                found,
+                "give those who start servers the right to read it",
+            );
+        }
     };
-    Ok(if machine(file) == machine(&ours) {
-        Finding::fine("architecture", format!("{}, like the shim", name_of(file.architecture())))
-    } else {
-        let [its, ours] = [file.architecture(), ours.architecture()].map(name_of);
-        let found = format!("{its}; the shim is for {ours}");
-        Finding::wrong(
-            "architecture",
-            found,
-            "install the shim that was built for this architecture",
-        )
-    })
+    let Ok(ours) = ElfFile64::<Endianness>::parse(&*data) else {
+        return Finding::wrong(subject, format!("{shown}: not an ELF library"), "install it again");
+    };
+    if machine(file) == machine(&ours) {
+        return Finding::fine(subject, format!("{}, like the shim", name_of(file.architecture())));
+    }
+    let [its, ours] = [file.architecture(), ours.architecture()].map(name_of);
+    let found = format!("{its}; the shim is for {ours}");
+    Finding::wrong(subject, found, "install the shim that was built for this architecture")
 }
 
 fn name_of(architecture: Architecture) -> &'static str {
@@ -157,8 +182,15 @@ fn loader(file: &ElfFile64<Endianness>) -> Finding {
 }
 
 /// secure_getenv(3), ld.so(8): a program that gains privileges at its start has no LD_PRELOAD.
-fn privileges(path: &Path) -> Result<Finding> {
-    let metadata = fs::metadata(path).with_context(|| format!("{}", path.display()))?;
+fn privileges(path: &Path) -> Finding {
+    let subject = "privileges";
+    let metadata = match fs::metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) => {
+            let found = format!("{}: {error}", path.display());
+            return Finding::doubtful(subject, found, "run this as root");
+        }
+    };
     let advice = "this does not matter if root starts it; for other users the loader ignores LD_PRELOAD: \
                   grant the rights another way (systemd: AmbientCapabilities=)";
     let gains = if metadata.mode() & libc::S_ISUID != 0 {
@@ -168,9 +200,9 @@ fn privileges(path: &Path) -> Result<Finding> {
     } else if has_capabilities(path) {
         "file capabilities"
     } else {
-        return Ok(Finding::fine("privileges", "it gains none at its start"));
+        return Finding::fine(subject, "it gains none at its start");
     };
-    Ok(Finding::doubtful("privileges", gains, advice))
+    Finding::doubtful(subject, gains, advice)
 }
 
 fn has_capabilities(path: &Path) -> bool {
@@ -192,45 +224,10 @@ fn environment(path: &Path) -> Option<Finding> {
     ))
 }
 
-fn tls_library(path: &Path, file: &ElfFile64<Endianness>, data: &[u8]) -> Finding {
-    let subject = "TLS library";
-    let libraries = libraries(path, file);
-    if let Some(libssl) = libraries.iter().find(|library| library.contains("libssl.so")) {
-        let version = openssl_version(&libraries).unwrap_or_else(|| "unknown version".into());
-        return Finding::fine(subject, format!("{libssl}: {version}"));
-    }
-    if file.section_by_name(".go.buildinfo").is_some() {
-        let advice = "Go's crypto/tls is part of the program; it has an interface of its own for ticket keys";
-        return Finding::wrong(subject, "a Go program", advice);
-    }
-    let holds = |needle: &[u8]| data.windows(needle.len()).any(|window| window == needle);
-    let defines = file.symbols().chain(file.dynamic_symbols()).any(|symbol| {
-        symbol.is_definition() && symbol.name_bytes().is_ok_and(|name| name == b"SSL_CTX_new")
-    });
-    let mark = LINKED_IN.iter().find(|(mark, _)| holds(mark));
-    // A program that can load libraries may only mention the name.
-    if defines || (mark.is_some() && !loads(file)) {
-        let name = mark.map_or("a TLS library", |(_, name)| name);
-        let advice =
-            "link libtktrot into the program and call tkt_install_api with TKT_TLS_API_INIT";
-        return Finding::wrong(subject, format!("{name} is linked into the program"), advice);
-    }
-    let advice = "fine if it loads libssl later, as modules do (Apache, lighttpd, Python): start it under \
-                  tktrot run and check its process with --pid";
-    Finding::doubtful(subject, "not linked with libssl", advice)
-}
-
-/// True if the program can load libraries while it runs.
-fn loads(file: &ElfFile64<Endianness>) -> bool {
-    file.dynamic_symbols().any(|symbol| {
-        symbol.is_undefined() && symbol.name_bytes().is_ok_and(|name| name.starts_with(b"dlopen"))
-    })
-}
-
 /// The files that the loader would map, as it lists them itself (ld.so(8), --list), without running
 /// any of the program.
-fn libraries(path: &Path, file: &ElfFile64<Endianness>) -> Vec<String> {
-    let Some(loader) = interpreter(file).filter(|loader| loader.starts_with("/lib")) else {
+fn listed(path: &Path, file: &ElfFile64<Endianness>) -> Vec<tls::Library> {
+    let Some(loader) = interpreter(file).filter(|loader| loader.starts_with('/')) else {
         return Vec::new();
     };
     let listed = Command::new(loader).arg("--list").arg(path).env_remove("LD_PRELOAD").output();
@@ -238,23 +235,8 @@ fn libraries(path: &Path, file: &ElfFile64<Endianness>) -> Vec<String> {
     let listed = String::from_utf8_lossy(&listed).into_owned();
     let file = |line: &str| {
         let after = line.split(" => ").nth(1).unwrap_or(line).trim();
-        after.split(" (").next().unwrap_or_default().to_owned()
+        let name = after.split(" (").next().unwrap_or_default().to_owned();
+        (name.clone(), PathBuf::from(name))
     };
     listed.lines().map(file).collect()
-}
-
-/// The version in the libcrypto among these files.
-fn openssl_version(libraries: &[String]) -> Option<String> {
-    version_in(libraries.iter().find(|library| library.contains("libcrypto.so"))?)
-}
-
-/// The version in a libcrypto, such as `OpenSSL 3.0.17 1 Jul 2025`.
-pub fn version_in(libcrypto: &str) -> Option<String> {
-    const START: &[u8] = b"OpenSSL ";
-    let data = fs::read(libcrypto).ok()?;
-    let at = data
-        .windows(START.len() + 1)
-        .position(|window| window.starts_with(START) && window[START.len()].is_ascii_digit())?;
-    let text = data[at..].split(|byte| *byte == 0).next()?;
-    Some(String::from_utf8_lossy(text).into_owned())
 }

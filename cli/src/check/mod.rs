@@ -1,14 +1,18 @@
 //! Whether libtktrot will work here. Each module checks one thing and says what it found.
 //!
 //! - [`binary`]: an executable file
+//! - [`glibc`]: the C library that it is started with, and what the shim needs of one
+//! - [`tls`]: the TLS library that it has
 //! - [`running`]: a process
 //! - [`configuration`]: its configuration, for what switches tickets off
 //! - [`host`]: where rings can lie, limits, the kernel
 
 pub mod binary;
 pub mod configuration;
+pub mod glibc;
 pub mod host;
 pub mod running;
+pub mod tls;
 
 use serde::Serialize;
 

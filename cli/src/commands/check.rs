@@ -1,12 +1,14 @@
 //! `tktrot check [--] PROGRAM [ARG…] | --pid PID`.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use serde::Serialize;
 
+use crate::check::binary::Program;
 use crate::check::configuration::{self, Start};
+use crate::check::running::Inspected;
 use crate::check::{Finding, binary, host, running};
 use crate::output::outln;
 use crate::settings;
@@ -49,20 +51,28 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     let (program, mut findings, configured) =
         match (arguments.subject.pid, &*arguments.subject.program) {
             (Some(pid), _) => {
-                (running::executable(pid)?, running::inspect(pid)?, running::configuration(pid))
+                let path = running::executable(pid)?;
+                let (file, root) = running::places(pid);
+                let Inspected { mut findings, libraries } = running::inspect(pid, &shim);
+                let program = Program { path: &path, file, root, mapped: Some(libraries) };
+                findings.extend(binary::inspect(&program, &shim));
+                (path, findings, running::configuration(pid))
             }
             (None, [program, rest @ ..]) => {
                 let path = binary::locate(program)?;
-                let program = binary::file(&path)?;
+                let file = binary::file(&path)?;
                 let dir = std::env::current_dir().ok();
                 let start = Start { root: "/".into(), dir, arguments: rest.to_vec() };
-                let configured = configuration::inspect(&program, &start);
-                let name = binary::name(&path, &program, &settings.config.only);
-                (program, Vec::from_iter(name), configured)
+                let configured = configuration::inspect(&file, &start);
+                let mut findings =
+                    Vec::from_iter(binary::name(&path, &file, &settings.config.only));
+                let root = PathBuf::from("/");
+                let program = Program { path: &file, file: file.clone(), root, mapped: None };
+                findings.extend(binary::inspect(&program, &shim));
+                (file, findings, configured)
             }
             (None, []) => unreachable!("clap requires one of them"),
         };
-    findings.extend(binary::inspect(&program, &shim)?);
     findings.extend(configured);
     findings.extend(host::inspect(&settings.config));
     let severity = findings.iter().map(|finding| finding.severity).max().unwrap_or(Severity::Fine);
