@@ -9,7 +9,7 @@ use crate::Result;
 use crate::journey::{journeys, strangers_stay_out};
 use crate::kind::{Asks, Kind, PLAIN, Reload, Site};
 
-const EVENT: Kind = Kind {
+pub const EVENT: Kind = Kind {
     ring: "apache2",
     configure: |site, asks| configure(site, asks, "event", ""),
     command: |site| {

@@ -4,7 +4,7 @@ use crate::Result;
 use crate::journey::{journeys, strangers_stay_out};
 use crate::kind::{Asks, Kind, PLAIN, Reload, Site};
 
-const HAPROXY: Kind = Kind {
+pub const HAPROXY: Kind = Kind {
     ring: "haproxy",
     configure,
     command: |site| {
@@ -13,6 +13,8 @@ const HAPROXY: Kind = Kind {
     },
     // Also logged at the start.
     reload: Some(Reload::Signal(libc::SIGUSR2, "Loading success")),
+    // Before that its master executes itself once more, and loses what comes meanwhile.
+    settled: Some(libc::SIGCHLD),
     ..PLAIN
 };
 

@@ -35,7 +35,7 @@ struct Course {
 
 /// Journeys of a server that asks like this, side by side, for most of the time they wait.
 pub fn journeys(kind: Kind, asks: &[Asks]) -> Result {
-    side_by_side(asks, |asks| journey(kind, asks))
+    side_by_side(asks, |asks| journey(kind, asks).map(drop))
 }
 
 fn side_by_side(all: &[Asks], one: impl Fn(Asks) -> Result + Sync) -> Result {
@@ -47,8 +47,24 @@ fn side_by_side(all: &[Asks], one: impl Fn(Asks) -> Result + Sync) -> Result {
     })
 }
 
+/// Of visits with a session of before, those that were resumed.
+#[derive(Debug)]
+pub struct Compared {
+    /// After a restart, without the shim.
+    pub without: Rate,
+    /// After a rotation, a reload and a restart, with it.
+    pub with: Rate,
+}
+
+impl Compared {
+    fn of(bare: &[Course], with: &[Course]) -> Compared {
+        let all = with.iter().flat_map(|c| [c.rotation, c.reload, Some(c.restart)]).flatten();
+        Compared { without: bare.iter().map(|c| c.restart).sum(), with: all.sum() }
+    }
+}
+
 /// The journey, without the shim and with it.
-fn journey(kind: Kind, asks: Asks) -> Result {
+pub fn journey(kind: Kind, asks: Asks) -> Result<Compared> {
     let bare = Trip::start(kind, asks, false)?.make()?.0;
     let (with, mut started) = Trip::start(kind, asks, true)?.make()?;
     for (bare, with) in bare.iter().zip(&with) {
@@ -80,7 +96,7 @@ fn journey(kind: Kind, asks: Asks) -> Result {
     let ring = format!("{}.ring", kind.ring);
     let found = started.rings().read_dir()?.map(|entry| Ok(entry?.file_name()));
     assert_eq!(found.collect::<Result<Vec<_>>>()?, [&*ring], "the ring and nothing else");
-    Ok(())
+    Ok(Compared::of(&bare, &with))
 }
 
 /// Visitors all along, over rotations, a reload and a restart: all must resume.
@@ -157,6 +173,14 @@ impl Trip {
         let mut life = vec![Rate::default(); self.visitors.len()];
         for (visitor, rate) in self.visitors.iter_mut().zip(&mut life) {
             let tickets = visitor.comes(addr, &mut self.tally)?;
+            if tickets.is_empty() && self.started.has_shim() {
+                return Err(format!(
+                    "{:?}: no ticket; {:#}",
+                    visitor.who,
+                    ring_status(&self.started.rings())?
+                )
+                .into());
+            }
             keys.extend(tickets.iter().map(|ticket| ticket.key_name()));
             for _ in 0..TIMES {
                 if let Some(resumed) = visitor.returns(addr, With::Newest, &mut self.tally)? {

@@ -11,9 +11,11 @@ use testbed::certificate::{self, Certificate};
 use testbed::client::{Client, TlsVersion};
 use testbed::foreground::{Foreground, give};
 use testbed::process::needs_root;
-use testbed::{RingDir, Server, environment};
+use testbed::wait::{self, PATIENCE};
+use testbed::{RingDir, Server, artifacts, environment};
 
 use crate::Result;
+use crate::release::Release;
 use crate::visitor::Tally;
 
 /// How long keys encrypt, and tickets last.
@@ -62,6 +64,10 @@ pub struct Kind {
     pub client: fn(Client) -> Client,
     /// How it reloads its certificates.
     pub reload: Option<Reload>,
+    /// Where it is from, and is started with the portable build, if not this system.
+    pub place: Option<&'static Release>,
+    /// A signal that it catches once it has started so far that it notices others.
+    pub settled: Option<i32>,
     /// Words in front of its command line; see [`testbed::environment::Environment::launch_through`].
     pub launcher: fn() -> Result<Vec<String>>,
     /// The subdirectory of `rings` that holds its ring.
@@ -111,6 +117,13 @@ pub struct Started {
 /// The environment of a server that rotates quickly.
 fn variables(kind: Kind, rings: &Path) -> Result<Vec<(&'static str, String)>> {
     let mut variables = environment::rotating(rings, ROTATE, LIFETIME)?.to_vec();
+    if kind.place.is_some() {
+        let shim = artifacts::portable("libtktrot_preload.so")?.display().to_string();
+        variables
+            .iter_mut()
+            .filter(|(name, _)| *name == "LD_PRELOAD")
+            .for_each(|(_, value)| value.clone_from(&shim));
+    }
     variables.extend(kind.variables.iter().map(|&(name, value)| (name, value.into())));
     Ok(variables)
 }
@@ -123,6 +136,8 @@ pub const PLAIN: Kind = Kind {
     command: |_| Vec::new(),
     client: |client| client,
     reload: None,
+    place: None,
+    settled: None,
     launcher: || Ok(Vec::new()),
     within: "",
     outlives: true,
@@ -187,7 +202,10 @@ impl Kind {
         for (name, value) in site.variables.iter().filter(|_| !self.imports) {
             builder = builder.env(name, value);
         }
-        let launcher = (self.launcher)()?;
+        let launcher = match self.place {
+            Some(release) => release.launcher(&[&site.dir, &site.rings])?,
+            None => (self.launcher)()?,
+        };
         let launcher: Vec<&str> = launcher.iter().map(String::as_str).collect();
         builder = builder.launch_through(&launcher);
         let command = (self.command)(&site);
@@ -241,6 +259,13 @@ impl Started {
         Ok(())
     }
 
+    /// Waits until it has started so far that it notices signals.
+    fn settles(&self) -> testbed::Result {
+        let Some(signal) = self.kind.settled else { return Ok(()) };
+        let main = self.server.processes()?[0];
+        wait::until(PATIENCE, "a server to catch signals", || main.catches(signal).then_some(()))
+    }
+
     /// How many upkeep threads each of its processes has, the oldest generation first.
     pub fn upkeep_threads(&self) -> Result<Vec<usize>> {
         let processes = self.server.processes()?;
@@ -274,7 +299,7 @@ impl Server for Started {
     fn reload(&mut self) -> Option<testbed::Result> {
         Some(match self.kind.reload? {
             Reload::Signal(signal, done) => {
-                let done = self.server.reload(signal, done);
+                let done = self.settles().and_then(|()| self.server.reload(signal, done));
                 done.and_then(|()| self.is_visited())
             }
             Reload::Words(words) => {

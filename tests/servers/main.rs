@@ -7,10 +7,12 @@
 //! One more server is one more file with a [`Kind`](kind::Kind) and its tests.
 
 mod apache;
+mod distributions;
 mod dovecot;
 mod ftp;
 mod gunicorn;
 mod haproxy;
+mod hitch;
 mod journey;
 mod kind;
 mod lighttpd;
@@ -21,6 +23,7 @@ mod node;
 mod postfix;
 mod proftpd;
 mod redis;
+mod release;
 mod stunnel;
 mod visitor;
 

@@ -4,7 +4,7 @@ use crate::Result;
 use crate::journey::{journeys, strangers_stay_out};
 use crate::kind::{Asks, Kind, PLAIN, Reload, Site};
 
-const NGINX: Kind = Kind {
+pub const NGINX: Kind = Kind {
     ring: "nginx",
     configure,
     command: |site| {

@@ -13,7 +13,7 @@ use crate::Result;
 use crate::journey::journeys;
 use crate::kind::{Asks, Kind, PLAIN, Reload, Site, Started};
 
-const STUNNEL: Kind = Kind {
+pub const STUNNEL: Kind = Kind {
     ring: "stunnel4",
     configure: |site, _| configure(site, ""),
     command: |site| vec!["/usr/bin/stunnel4".to_owned(), site.path("stunnel.conf")],

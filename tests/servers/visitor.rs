@@ -1,6 +1,7 @@
 //! Visitors with a certificate or without, and what they are answered.
 
 use std::fmt;
+use std::iter::Sum;
 use std::net::SocketAddr;
 use std::ops::Add;
 
@@ -32,6 +33,15 @@ impl Add for Tally {
 pub struct Rate {
     pub resumed: u64,
     pub of: u64,
+}
+
+impl Sum for Rate {
+    fn sum<I: Iterator<Item = Rate>>(all: I) -> Rate {
+        all.fold(Rate::default(), |sum, one| Rate {
+            resumed: sum.resumed + one.resumed,
+            of: sum.of + one.of,
+        })
+    }
 }
 
 impl fmt::Debug for Rate {
