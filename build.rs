@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use std::{env, fs};
 
 /// What the header is generated from.
-const SOURCES: [&str; 6] = [
+const SOURCES: [&str; 7] = [
     "src/capi/version.rs",
     "src/capi/error.rs",
     "src/capi/config.rs",
     "src/capi/install.rs",
+    "src/capi/message.rs",
     "src/capi/control.rs",
     "src/capi/api.rs",
 ];

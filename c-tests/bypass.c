@@ -204,7 +204,7 @@ static struct listener listen_at(struct place place, enum form form)
     SSL_CTX *const all[] = {at.ctx, at.of_hello, at.of_name};
     for (int i = 0; i < 3; i++)
         if (all[i] && place.by_certificate != NOT_SET && !on_each_connection)
-            SSL_CTX_set_cert_cb(all[i], on_certificate, NULL);
+            use_cert_cb(all[i], on_certificate);
     if (!preloaded) {
         tkt_config cfg = config_of("bypass");
         tkt_tls_api api = table_of(form);
@@ -239,7 +239,7 @@ static SSL *connection_at(struct listener *at)
         SSL_set_client_CA_list(ssl, names_of(at->place.on_connection));
     }
     if (at->place.by_certificate != NOT_SET && on_each_connection)
-        SSL_set_cert_cb(ssl, on_certificate, NULL);
+        use_cert_cb_of(ssl, on_certificate);
     return ssl;
 }
 
@@ -299,6 +299,12 @@ static int drawn_or_not(void)
     return rand() % 2 ? rand() % POLICIES : NOT_SET;
 }
 
+/* By a ClientHello callback, where the TLS library has one. */
+static int by_hello(int policy)
+{
+    return HAS_CLIENT_HELLO ? policy : NOT_SET;
+}
+
 static void choose_places(void)
 {
     const char *seed = getenv("BYPASS_SEED");
@@ -310,7 +316,7 @@ static void choose_places(void)
         const struct place early[WAYS] = {
             {policy, NOT_SET, NOT_SET, NOT_SET, 0, NOT_SET},
             {other, policy, NOT_SET, NOT_SET, 0, NOT_SET},
-            {NOBODY_ASKED, NOT_SET, policy, NOT_SET, 0, NOT_SET},
+            {NOBODY_ASKED, NOT_SET, by_hello(policy), NOT_SET, 0, NOT_SET},
             {NOBODY_ASKED, NOT_SET, NOT_SET, policy, 0, NOT_SET},
             {REQUIRED, NOT_SET, NOT_SET, policy, 0, NOT_SET},
             {other, policy, NOT_SET, other, 1, NOT_SET},
@@ -326,7 +332,7 @@ static void choose_places(void)
         places[at] = (with_certificate_callbacks ? late : early)[at / POLICIES];
     }
     for (int at = NAMED; at < PLACES; at++) {
-        struct place place = {rand() % POLICIES, drawn_or_not(), drawn_or_not(), drawn_or_not(), 0,
+        struct place place = {rand() % POLICIES, drawn_or_not(), by_hello(drawn_or_not()), drawn_or_not(), 0,
                               with_certificate_callbacks ? drawn_or_not() : NOT_SET};
         place.keeps_policy = place.by_name != NOT_SET && rand() % 4 == 0;
         places[at] = place;
@@ -526,7 +532,7 @@ static void with_callbacks_of_connections(char **argv)
         const struct place place = {NOBODY_ASKED, NOT_SET, NOT_SET, NOT_SET, 0, OPTIONAL};
         on_each_connection = 1;
         struct listener at = listen_at(place, DEFAULT_FORM);
-        struct visit first = full_handshake(&at, OF_CA, TLS1_3_VERSION);
+        struct visit first = full_handshake(&at, OF_CA, NEWEST);
         CHECK(first.seen_as == OF_CA, "nobody was asked");
         SSL_SESSION_free(first.session);
         matrices(argv);
@@ -546,12 +552,12 @@ int main(int argc, char **argv)
     make_identities();
     matrices(argv);
     /* BoringSSL and AWS-LC call a certificate callback before they take a session. */
-    with_certificate_callbacks = preloaded && !IS_BORING;
+    with_certificate_callbacks = preloaded && !IS_BORING && HAS_CERT_CB;
     if (with_certificate_callbacks) {
         with_callbacks_of_connections(argv);
         /* From here on sessions say where they are from. */
         SSL_CTX *first = new_server();
-        SSL_CTX_set_cert_cb(first, on_certificate, NULL);
+        use_cert_cb(first, on_certificate);
         matrices(argv);
         SSL_CTX_free(first);
     }

@@ -164,7 +164,7 @@ static void never_worked(enum mode mode)
     CHECK_RC(tkt_rotate(ctx), TKT_ERR_GENERATOR);
     CHECK_HAS(tkt_last_error(), "generator");
     tkt_counters counters = counters_of(ctx);
-    CHECK(counters.generator_failures > 0 && counters.unsealed >= 2, "failures %llu unsealed %llu",
+    CHECK(counters.generator_failures > 0 && counters.unsealed >= VERSION_COUNT, "failures %llu unsealed %llu",
           (unsigned long long)counters.generator_failures, (unsigned long long)counters.unsealed);
     CHECK_INT(counters.rotations, 0);
     CHECK_INT(counters.issued, 0);
@@ -228,7 +228,7 @@ static void no_iv(void)
         brings_no_ticket(ctx, version);
     }
     CHECK_INT(counters_of(ctx).generator_failures, 0);
-    CHECK(counters_of(ctx).errors >= 6, "%llu errors", (unsigned long long)counters_of(ctx).errors);
+    CHECK(counters_of(ctx).errors >= 3 * VERSION_COUNT, "%llu errors", (unsigned long long)counters_of(ctx).errors);
     public_mode = GOOD;
     works(ctx);
     done_with(ctx);
@@ -262,10 +262,10 @@ static void repeats_itself(void)
 static int is_served(SSL_CTX *ctx)
 {
     uint64_t before = counters_of(ctx).issued;
-    struct outcome outcome = CONNECT(ctx, TLS1_3_VERSION, NULL, 0);
+    struct outcome outcome = CONNECT(ctx, NEWEST, NULL, 0);
     int issued = (int)(counters_of(ctx).issued - before);
-    CHECK(issued >= 0 && issued <= 2, "%d tickets were sealed", issued);
-    CHECK_INT(outcome.tickets, issued + instead_of(2 - issued));
+    CHECK(issued >= 0 && issued <= as_usual(NEWEST), "%d tickets were sealed", issued);
+    CHECK_INT(outcome.tickets, issued + instead_of(as_usual(NEWEST) - issued));
     forget(&outcome);
     return issued > 0;
 }
@@ -275,7 +275,7 @@ static void fails_for_long(void)
 {
     enum { ENOUGH_MS = 30000 };
     SSL_CTX *ctx = server("long", 1, 0);
-    struct outcome first = CONNECT(ctx, TLS1_3_VERSION, NULL, 0);
+    struct outcome first = CONNECT(ctx, NEWEST, NULL, 0);
     long long began = now_ms();
     int with_ticket = 0;
 
@@ -294,8 +294,8 @@ static void fails_for_long(void)
     CHECK_INT(counters_of(ctx).rotations, keys);
 
     /* What was sealed with them still opens, and brings no new ticket. */
-    struct outcome again = CONNECT(ctx, TLS1_3_VERSION, first.session, 1);
-    CHECK_INT(again.tickets, instead_of(tickets_at_resumption(TLS1_3_VERSION, 1)));
+    struct outcome again = CONNECT(ctx, NEWEST, first.session, 1);
+    CHECK_INT(again.tickets, instead_of(tickets_at_resumption(NEWEST, NEWEST == TLS1_3_VERSION)));
     forget(&again);
     CHECK_INT(counters_of(ctx).rotations, keys);
 
@@ -306,7 +306,7 @@ static void fails_for_long(void)
         sleep_ms(10);
     }
     works(ctx);
-    CHECK_INT(resumes(ctx, TLS1_3_VERSION, first.session), 1);
+    CHECK_INT(resumes(ctx, NEWEST, first.session), 1);
     forget(&first);
     done_with(ctx);
 }

@@ -13,8 +13,9 @@
 enum { NAME_LEN = 16, IV_LEN = 16, MAX_TICKETS = 4 };
 
 static const int VERSIONS[] = {TLS1_2_VERSION, TLS1_3_VERSION};
+/* In which there are tickets. */
 #define FOR_EACH_VERSION(version)                                                          \
-    for (int i_ = 0, version; i_ < 2 && (version = VERSIONS[i_]); i_++)
+    for (int i_ = 0, version; i_ < VERSION_COUNT && (version = VERSIONS[i_]); i_++)
 
 /* What a handshake came to. Free it with forget(). */
 struct outcome {
@@ -127,7 +128,7 @@ static void on_message(int sent, int version, int type, const void *data, size_t
 {
     struct outcome *outcome = arg;
     const unsigned char *message = data;
-    (void)version;
+    hand_on(sent, version, type, data, len, ssl, arg);
     if (type == SSL3_RT_ALERT && len == 2 && message[1] != SSL_AD_CLOSE_NOTIFY)
         outcome->alerts++;
     if (!sent || type != SSL3_RT_HANDSHAKE || len < 4 || message[0] != SSL3_MT_NEWSESSION_TICKET)
@@ -335,17 +336,43 @@ static inline void warm_up(void)
     SSL_CTX_free(ctx);
 }
 
+/* One element of DER: moves to what is behind it, and tells its tag and content. */
+static inline const unsigned char *next_element(const unsigned char **at, unsigned char *tag,
+                                                size_t *len)
+{
+    const unsigned char *from = *at + 2;
+    *tag = **at;
+    *len = (*at)[1];
+    if (*len > 0x80)
+        for (size_t width = *len - 0x80, i = (*len = 0); i < width; i++)
+            *len = *len << 8 | *from++;
+    *at = from + *len;
+    return from;
+}
+
+/* The ticket in a session that is written as ASN.1: its element [10]. */
+static inline unsigned char *ticket_in_der(unsigned char *der, size_t *len)
+{
+    unsigned char tag;
+    const unsigned char *at = der, *content = next_element(&at, &tag, len), *end = content + *len;
+    for (at = content; at < end;) {
+        content = next_element(&at, &tag, len);
+        if (tag == (0xa0 | 10))
+            return (unsigned char *)next_element(&content, &tag, len);
+    }
+    CHECK(0, "the ticket is not in the session");
+    return NULL;
+}
+
 /* The session with bit 0 of the ticket's byte `at` (from the end if < 0) flipped. */
 static inline SSL_SESSION *flipped(SSL_SESSION *session, long at)
 {
-    const unsigned char *ticket;
     unsigned char *der = NULL;
     size_t ticket_len;
-    SSL_SESSION_get0_ticket(session, &ticket, &ticket_len);
     int len = i2d_SSL_SESSION(session, &der);
-    CHECK(len > 0 && ticket_len > 64, "a session of %d bytes, ticket %zu", len, ticket_len);
-    unsigned char *found = memmem(der, (size_t)len, ticket, ticket_len);
-    CHECK(found, "the ticket is not in the session");
+    CHECK(len > 0, "the session cannot be written");
+    unsigned char *found = ticket_in_der(der, &ticket_len);
+    CHECK(ticket_len > 64, "a session of %d bytes, ticket %zu", len, ticket_len);
     found[at < 0 ? (long)ticket_len + at : at] ^= 1;
     const unsigned char *read = der;
     SSL_SESSION *changed = d2i_SSL_SESSION(NULL, &read, len);

@@ -46,12 +46,22 @@
 /* Library contexts came with the EVP form. */
 #define HAS_LIBCTX HAS_EVP
 
-/* SSL_SESSION_dup() is OpenSSL's. */
-#if IS_BORING || defined(LIBRESSL_VERSION_NUMBER)
-#define HAS_SESSION_DUP 0
+#ifdef LIBRESSL_VERSION_NUMBER
+#define IS_LIBRE 1
 #else
-#define HAS_SESSION_DUP 1
+#define IS_LIBRE 0
 #endif
+
+/* SSL_SESSION_dup(), and callbacks for the ClientHello and for certificates. */
+#define HAS_SESSION_DUP (!IS_BORING && !IS_LIBRE)
+#define HAS_CLIENT_HELLO (!IS_LIBRE)
+#define HAS_CERT_CB (!IS_LIBRE)
+/* All certificates of a context can be found, and not only the current one. */
+#define HAS_ALL_CERTS (!IS_BORING && !IS_LIBRE)
+#define HAS_PSK (!IS_BORING && !IS_LIBRE)
+
+/* The versions in which servers issue tickets; LibreSSL's do in none after TLS 1.2. */
+enum { NEWEST = IS_LIBRE ? TLS1_2_VERSION : TLS1_3_VERSION, VERSION_COUNT = IS_LIBRE ? 1 : 2 };
 
 /* The forms of the callback; tkt_install() takes the first that a library has. */
 enum form { EVP, HMAC_, FORMS };
@@ -122,6 +132,8 @@ static inline int set_hmac(SSL_CTX *ctx, tkt_hmac_callback callback)
 #elif HAS_HMAC
 static inline long set_hmac(SSL_CTX *ctx, int command, void (*any)(void))
 {
+    if (IS_LIBRE && command == 15) /* SSL_CTRL_SET_MSG_CALLBACK */
+        return SSL_CTX_callback_ctrl(ctx, command, any);
     CHECK_INT(command, 72); /* SSL_CTRL_SET_TLSEXT_TICKET_KEY_CB */
     if (instead.of_hmac)
         any = (void (*)(void))instead.of_hmac(ctx, (tkt_hmac_callback)any);
@@ -156,10 +168,42 @@ static inline tkt_tls_api table_of(enum form form)
     return api;
 }
 
+/* A message callback of a host's own is to be called by ours, or to hand on what it gets. */
+static inline void hand_on(int sent, int version, int type, const void *data, size_t len,
+                           SSL *ssl, void *arg)
+{
+#if IS_LIBRE && !defined(TEST_KNOWS_NOTHING)
+    tkt_message(sent, version, type, data, len, ssl, arg);
+#else
+    (void)sent, (void)version, (void)type, (void)data, (void)len, (void)ssl, (void)arg;
+#endif
+}
+
+/* --- the certificate callback --- */
+
+static inline void use_cert_cb(SSL_CTX *ctx, int (*callback)(SSL *ssl, void *arg))
+{
+#if HAS_CERT_CB
+    SSL_CTX_set_cert_cb(ctx, callback, NULL);
+#else
+    CHECK(0, "there is no such callback: %p, %p", (void *)ctx, (void *)callback);
+#endif
+}
+
+static inline void use_cert_cb_of(SSL *ssl, int (*callback)(SSL *ssl, void *arg))
+{
+#if HAS_CERT_CB
+    SSL_set_cert_cb(ssl, callback, NULL);
+#else
+    CHECK(0, "there is no such callback: %p, %p", (void *)ssl, (void *)callback);
+#endif
+}
+
 /* --- the ClientHello callback --- */
 
 /* Gets the server_name extension; of none, the length is 0. */
-static void (*on_client_hello)(SSL *ssl, const unsigned char *name, size_t len);
+__attribute__((unused)) static void (*on_client_hello)(SSL *ssl, const unsigned char *name,
+                                                       size_t len);
 
 #if IS_BORING
 static inline enum ssl_select_cert_result_t client_hello(const SSL_CLIENT_HELLO *hello)
@@ -175,7 +219,7 @@ static inline void use_client_hello(SSL_CTX *ctx)
 {
     SSL_CTX_set_select_certificate_cb(ctx, client_hello);
 }
-#else
+#elif HAS_CLIENT_HELLO
 static inline int client_hello(SSL *ssl, int *alert, void *arg)
 {
     const unsigned char *name = NULL;
@@ -189,6 +233,12 @@ static inline int client_hello(SSL *ssl, int *alert, void *arg)
 static inline void use_client_hello(SSL_CTX *ctx)
 {
     SSL_CTX_set_client_hello_cb(ctx, client_hello, NULL);
+}
+#else
+static inline void use_client_hello(SSL_CTX *ctx)
+{
+    (void)ctx;
+    CHECK(0, "there is no such callback");
 }
 #endif
 

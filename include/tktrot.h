@@ -546,6 +546,11 @@ typedef const void *(*tkt_store_objects_fn)(void*);
 typedef struct x509_st *(*tkt_object_cert_fn)(const void*);
 
 /**
+ * `CRYPTO_lock` of LibreSSL: a mode, which lock, and where that is asked for.
+ */
+typedef void (*tkt_crypto_lock_fn)(int, int, const char*, int);
+
+/**
  * The functions of a TLS library that are called; fill it with
  * `TKT_TLS_API_INIT`. Those that not every TLS library has may be NULL.
  */
@@ -601,9 +606,13 @@ typedef struct tkt_tls_api {
   int (*evp_mac_update)(struct evp_mac_ctx_st*, const unsigned char*, size_t);
   const char *(*ssl_get_servername)(const struct ssl_st*, int);
   /**
-   * OpenSSL; elsewhere `SSL_get_servername` has the name early enough.
+   * OpenSSL. In BoringSSL and AWS-LC `SSL_get_servername` has the name early enough, in LibreSSL
+   * nothing but the message callback.
    */
   tkt_client_hello_ext_fn ssl_client_hello_get0_ext;
+  /**
+   * A command of `SSL_ctrl` in LibreSSL.
+   */
   tkt_session_reused_fn ssl_session_reused;
   int (*ssl_get_verify_mode)(const struct ssl_st*);
   int (*ssl_get_verify_depth)(const struct ssl_st*);
@@ -619,6 +628,9 @@ typedef struct tkt_tls_api {
   int (*ssl_ctx_get_verify_mode)(const struct ssl_ctx_st*);
   int (*ssl_ctx_get_verify_depth)(const struct ssl_ctx_st*);
   tkt_client_ca_list_fn ssl_ctx_get_client_ca_list;
+  /**
+   * This and the next have the names `sk_num` and `sk_value` in LibreSSL.
+   */
   tkt_sk_num_fn sk_num;
   tkt_sk_value_fn sk_value;
   tkt_name_digest_fn x509_name_digest;
@@ -706,6 +718,14 @@ typedef struct tkt_tls_api {
   tkt_store_do_fn x509_store_unlock;
   tkt_store_objects_fn x509_store_get0_objects;
   tkt_object_cert_fn x509_object_get0_x509;
+  /**
+   * LibreSSL, which shows the server name early enough in a message only.
+   */
+  long (*ssl_callback_ctrl)(struct ssl_st*, int, tkt_any_fn);
+  /**
+   * LibreSSL, in place of `X509_STORE_lock` and `X509_STORE_unlock`.
+   */
+  tkt_crypto_lock_fn crypto_lock;
 } tkt_tls_api;
 
 #ifdef __cplusplus
@@ -835,6 +855,30 @@ int tkt_install(struct ssl_ctx_st *ctx, const struct tkt_config *cfg);
 int tkt_uninstall(struct ssl_ctx_st *ctx);
 
 /**
+ * What a message callback of a host's own (SSL_set_msg_callback(3)) calls, with the arguments that
+ * it got, if the host's TLS library is LibreSSL; `arg` is ignored. Others need no such call, and
+ * nothing comes of it there.
+ *
+ * LibreSSL tells the server name of a connection only in its ClientHello while a ticket is opened.
+ * tkt_install() sets this function as the message callback of `ctx`, in place of one that was set
+ * before. A host that sets one of its own, later or for a connection, calls this first in it;
+ * where nobody does, tickets that are bound to the server name are not opened.
+ *
+ * `buf` is valid for `len` bytes during the call, and is not kept. Thread-safe. Returns nothing,
+ * and fails silently: the handshake becomes a full one then. With more than one LibreSSL in a
+ * process nothing comes of it.
+ *
+ * The arguments are those of a message callback that runs.
+ */
+void tkt_message(int is_sent,
+                 int version,
+                 int content_type,
+                 const void *buf,
+                 size_t len,
+                 struct ssl_st *ssl,
+                 void *arg);
+
+/**
  * Makes a new key that encrypts from now on, in every process of the ring
  * that `ctx` uses. Tickets of the old key still resume.
  *
@@ -889,7 +933,7 @@ int tkt_stats(struct ssl_ctx_st *ctx, struct tkt_counters *counters);
 
 /**
  * As tkt_install(), for a host that links its TLS library statically (OpenSSL,
- * BoringSSL, AWS-LC): the host passes the library's functions.
+ * LibreSSL, BoringSSL, AWS-LC): the host passes the library's functions.
  *
  * `api` is filled with `TKT_TLS_API_INIT`; it is copied, and may be freed when
  * the call returns. `ctx` and `cfg` as for tkt_install(). The functions must
@@ -956,7 +1000,42 @@ int tkt_install_api(struct ssl_ctx_st *ctx,
         0, 0, 0, 0, 0, X509_up_ref, X509_free,                                             \
         TKT_CAST(tkt_client_random_fn, SSL_get_client_random), 0, SSL_get_certificate,     \
         SSL_get_session, SSL_SESSION_get0_id_context, 0, 0, 0, 0, 0,                       \
-        TKT_CAST(tkt_digest_fn, EVP_Digest), 0, 0, 0, 0, 0, 0, 0                           \
+        TKT_CAST(tkt_digest_fn, EVP_Digest), 0, 0, 0, 0, 0, 0, 0, 0, 0                     \
+    }
+#elif defined(LIBRESSL_VERSION_NUMBER)
+#define TKT_TLS_API_INIT                                                                   \
+    {                                                                                      \
+        sizeof(tkt_tls_api), OpenSSL_version_num,                                          \
+        TKT_CAST(tkt_rand_bytes_fn, RAND_bytes),                                           \
+        0, SSL_version,                                                                    \
+        SSL_CTX_get_timeout, SSL_CTX_get_ex_data, SSL_CTX_set_ex_data,                     \
+        TKT_CAST(tkt_crypto_index_fn, CRYPTO_get_ex_new_index), 0, 0, 0,                   \
+        SSL_CTX_callback_ctrl, EVP_aes_256_cbc, EVP_CipherInit_ex, EVP_sha256,             \
+        TKT_CAST(tkt_hmac_init_fn, HMAC_Init_ex), HMAC_Update, 0, 0,                       \
+        SSL_get_servername, 0, 0, SSL_get_verify_mode, SSL_get_verify_depth,               \
+        TKT_CAST(tkt_ssl_client_ca_list_fn, SSL_get_client_CA_list),                       \
+        SSL_get_ex_data,                                                                   \
+        SSL_set_ex_data, 0,                                                                \
+        SSL_CTX_get0_certificate, X509_digest, SSL_CTX_get_verify_mode,                    \
+        SSL_CTX_get_verify_depth,                                                          \
+        TKT_CAST(tkt_client_ca_list_fn, SSL_CTX_get_client_CA_list),                       \
+        TKT_CAST(tkt_sk_num_fn, sk_num), TKT_CAST(tkt_sk_value_fn, sk_value),              \
+        X509_NAME_digest,                                                                  \
+        TLS_client_method, EVP_aes_128_cbc, 0, 0, HMAC_CTX_new, HMAC_CTX_free,             \
+        TKT_CAST(tkt_hmac_copy_fn, HMAC_CTX_copy), ERR_set_mark, ERR_pop_to_mark,          \
+        0, 0, 0, 0, 0, X509_up_ref, X509_free,                                             \
+        TKT_CAST(tkt_client_random_fn, SSL_get_client_random),                             \
+        TKT_CAST(tkt_get_ex_data_fn, CRYPTO_get_ex_data), SSL_get_certificate,             \
+        SSL_get_session, SSL_SESSION_get0_id_context, 0,                                   \
+        0, SSL_ctrl, SSL_new, SSL_free,                                                    \
+        TKT_CAST(tkt_digest_fn, EVP_Digest),                                               \
+        TKT_CAST(tkt_cert_store_fn, SSL_CTX_get_cert_store),                               \
+        TKT_CAST(tkt_store_do_fn, X509_STORE_up_ref),                                      \
+        TKT_CAST(tkt_store_free_fn, X509_STORE_free),                                      \
+        0, 0,                                                                              \
+        TKT_CAST(tkt_store_objects_fn, X509_STORE_get0_objects),                           \
+        TKT_CAST(tkt_object_cert_fn, X509_OBJECT_get0_X509),                               \
+        SSL_callback_ctrl, CRYPTO_lock                                                     \
     }
 #elif defined(OPENSSL_VERSION_NUMBER) && OPENSSL_VERSION_NUMBER >= 0x30000000L
 #define TKT_TLS_API_INIT                                                                   \
@@ -999,7 +1078,7 @@ int tkt_install_api(struct ssl_ctx_st *ctx,
         TKT_CAST(tkt_store_do_fn, X509_STORE_lock),                                        \
         TKT_CAST(tkt_store_do_fn, X509_STORE_unlock),                                      \
         TKT_CAST(tkt_store_objects_fn, X509_STORE_get0_objects),                           \
-        TKT_CAST(tkt_object_cert_fn, X509_OBJECT_get0_X509)                                \
+        TKT_CAST(tkt_object_cert_fn, X509_OBJECT_get0_X509), 0, 0                          \
     }
 #else
 #define TKT_TLS_API_INIT                                                                   \
@@ -1036,6 +1115,6 @@ int tkt_install_api(struct ssl_ctx_st *ctx,
         TKT_CAST(tkt_store_do_fn, X509_STORE_lock),                                        \
         TKT_CAST(tkt_store_do_fn, X509_STORE_unlock),                                      \
         TKT_CAST(tkt_store_objects_fn, X509_STORE_get0_objects),                           \
-        TKT_CAST(tkt_object_cert_fn, X509_OBJECT_get0_X509)                                \
+        TKT_CAST(tkt_object_cert_fn, X509_OBJECT_get0_X509), 0, 0                          \
     }
 #endif

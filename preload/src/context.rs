@@ -12,10 +12,12 @@ use tktrot::log::OnceOnly;
 use tktrot::ring::stats::Counter;
 use tktrot::rotate::Keyring;
 use tktrot::tls::algorithms::LibraryContext;
+use tktrot::tls::api::AnyFunction;
 use tktrot::tls::attach::{self, Connections};
 use tktrot::tls::attachment::Attachment;
 use tktrot::tls::connection;
 use tktrot::tls::late::{self, Late};
+use tktrot::tls::messages;
 use tktrot::tls::resolve::{Indices, Library, OpenedSession, Originals, SealsSession};
 use tktrot::tls::session::Found;
 use tktrot::{error, notice, process, program, warning};
@@ -67,6 +69,8 @@ struct Context {
     library_context: LibraryContext,
     /// The server's own callbacks for sessions in tickets: ours call them.
     callbacks: SessionCallbacks,
+    /// The server's own message callback, which new connections have; null for none.
+    messages: AtomicPtr<c_void>,
     /// What its certificate callback makes of the policy.
     late: Late,
 }
@@ -183,17 +187,21 @@ impl Context {
 /// and `ssl` was made of it just now.
 pub unsafe fn connected(library: &'static Library, ctx: *mut SSL_CTX, ssl: *mut SSL) {
     // SAFETY: the caller vouches for `ctx`, which keeps its attachment.
-    let attachment = unsafe {
-        let context = state(library, ctx, false, &LibraryContext::DEFAULT);
-        context.and_then(|context| context.attachment.load(Ordering::Acquire).as_ref())
+    let Some(context) = (unsafe { state(library, ctx, false, &LibraryContext::DEFAULT) }) else {
+        return;
     };
-    let Some(attachment) = attachment else { return };
+    // SAFETY: as above.
+    let Some(attachment) = (unsafe { context.attachment.load(Ordering::Acquire).as_ref() }) else {
+        return;
+    };
     let now = attachment.keyring.now();
     // SAFETY: the caller vouches for both.
     unsafe {
         if let Some(part) = attachment.scope_of_new_connection((ctx, ssl), now) {
             connection::begin(ssl, attachment, part);
         }
+        let messages = context.messages.load(Ordering::Relaxed);
+        messages::watch(library, ssl, mem::transmute::<*mut c_void, AnyFunction>(messages));
         if let Some(unserved) = Unserved::of(library, ssl) {
             unserved.count(attachment.keyring);
         }
@@ -239,6 +247,36 @@ pub unsafe fn certificate_callback_of(library: &'static Library, ssl: *mut SSL) 
     if unsafe { connection::served_by(library, ssl) }.is_some() {
         library.note_certificate_callback_of_connection();
     }
+}
+
+/// The server sets a message callback, which the connections that are made from now on have.
+///
+/// # Safety
+///
+/// `ctx` is a live SSL_CTX of `library`.
+pub unsafe fn message_callback(library: &'static Library, ctx: *mut SSL_CTX, own: AnyFunction) {
+    if messages::is_needed(library) && !messages::is_ours(own) && guest().is_some() {
+        // SAFETY: the caller vouches for `ctx`.
+        let context = unsafe { state(library, ctx, false, &LibraryContext::DEFAULT) };
+        if let Some(context) = context {
+            let own = own.map_or(ptr::null_mut(), |own| own as *mut c_void);
+            context.messages.store(own, Ordering::Relaxed);
+        }
+    }
+}
+
+/// As [`message_callback`], for one connection: ours calls it.
+///
+/// # Safety
+///
+/// `ssl` is a live SSL of `library` that this thread uses.
+pub unsafe fn message_callback_of(
+    library: &'static Library,
+    ssl: *mut SSL,
+    own: AnyFunction,
+) -> Verdict {
+    // SAFETY: the caller vouches for `ssl`.
+    if unsafe { messages::replaces(library, ssl, own) } { Verdict::Swallow } else { Verdict::Pass }
 }
 
 /// The server sets callbacks of its own for sessions in tickets. Ours call them.
@@ -423,14 +461,14 @@ impl Unserved {
     /// # Safety
     ///
     /// `ssl` is a live SSL of `library`.
-    unsafe fn of(library: &Library, ssl: *const SSL) -> Option<Unserved> {
+    unsafe fn of(library: &Library, ssl: *mut SSL) -> Option<Unserved> {
         /// `SSL_OP_NO_TICKET` and `SSL_OP_NO_ANTI_REPLAY`.
         const NO_TICKET: u64 = 1 << 14;
         const NO_ANTI_REPLAY: u64 = 1 << 24;
         let Originals { ssl_get_options, ssl_get_max_early_data, .. } = library.originals;
         // SAFETY: the caller vouches for `ssl`.
         let (options, early_data) = unsafe {
-            let options = ssl_get_options.map_or(0, |get| get(ssl));
+            let options = ssl_get_options.map_or_else(|| library.api.options(ssl), |get| get(ssl));
             (options, ssl_get_max_early_data.map_or(0, |get| get(ssl)))
         };
         if options & NO_TICKET != 0 {
@@ -516,6 +554,7 @@ unsafe fn state<'c>(
                 attachment: AtomicPtr::new(ptr::null_mut()),
                 library_context: library_context.clone(),
                 callbacks: SessionCallbacks::default(),
+                messages: AtomicPtr::new(ptr::null_mut()),
                 late: Late::of_new_context(ctx.addr()),
             }));
             if api.set_ctx_data(ctx, index, new.cast()) {

@@ -15,6 +15,7 @@ use tktrot::tls::algorithms::LibraryContext;
 use tktrot::tls::api::{
     AnyFunction, CTRL_SET_TICKET_KEY_CB, CTRL_SET_TICKET_KEYS, EvpCallback, HmacCallback,
 };
+use tktrot::tls::messages::CTRL_SET_MSG_CALLBACK;
 use tktrot::tls::resolve::{self, Library, OpenedSession, SealsSession};
 use tktrot::{go_on_with_caller, process};
 
@@ -152,6 +153,9 @@ unsafe extern "C-unwind" fn ssl_ctx_callback_ctrl(
     caller: *const c_void,
 ) -> c_long {
     let library = library(caller, c"SSL_CTX_callback_ctrl");
+    if command == CTRL_SET_MSG_CALLBACK {
+        message_callback(library, ctx, callback);
+    }
     if command == CTRL_SET_TICKET_KEY_CB
         && own_keys(library, ctx, OwnKeys::HmacCallback, callback.is_some()) == Verdict::Swallow
     {
@@ -256,6 +260,94 @@ unsafe extern "C-unwind" fn ssl_ctx_set_tlsext_ticket_key_cb(
         library.api.ssl_ctx_set_tlsext_ticket_key_cb(ctx, callback),
         caller,
         c"SSL_CTX_set_tlsext_ticket_key_cb",
+        0
+    )
+}
+
+/// `SSL_CTX_set_msg_callback(3)`.
+///
+/// # Safety
+///
+/// As for the original.
+#[unsafe(no_mangle)]
+#[unsafe(naked)]
+pub unsafe extern "C-unwind" fn SSL_CTX_set_msg_callback(ctx: *mut SSL_CTX, callback: AnyFunction) {
+    go_on_with_caller!(2, ssl_ctx_set_msg_callback)
+}
+
+unsafe extern "C-unwind" fn ssl_ctx_set_msg_callback(
+    ctx: *mut SSL_CTX,
+    callback: AnyFunction,
+    caller: *const c_void,
+) {
+    let library = library(caller, c"SSL_CTX_set_msg_callback");
+    message_callback(library, ctx, callback);
+    pass_on!(
+        library.originals.ssl_ctx_set_msg_callback(ctx, callback),
+        caller,
+        c"SSL_CTX_set_msg_callback",
+        ()
+    );
+}
+
+/// `SSL_set_msg_callback(3)`.
+///
+/// # Safety
+///
+/// As for the original.
+#[unsafe(no_mangle)]
+#[unsafe(naked)]
+pub unsafe extern "C-unwind" fn SSL_set_msg_callback(ssl: *mut SSL, callback: AnyFunction) {
+    go_on_with_caller!(2, ssl_set_msg_callback)
+}
+
+unsafe extern "C-unwind" fn ssl_set_msg_callback(
+    ssl: *mut SSL,
+    callback: AnyFunction,
+    caller: *const c_void,
+) {
+    let library = library(caller, c"SSL_set_msg_callback");
+    if message_callback_of(library, ssl, callback) == Verdict::Pass {
+        pass_on!(
+            library.originals.ssl_set_msg_callback(ssl, callback),
+            caller,
+            c"SSL_set_msg_callback",
+            ()
+        );
+    }
+}
+
+/// `SSL_callback_ctrl`: among others `SSL_set_msg_callback(3)` under another name.
+///
+/// # Safety
+///
+/// As for the original.
+#[unsafe(no_mangle)]
+#[unsafe(naked)]
+pub unsafe extern "C-unwind" fn SSL_callback_ctrl(
+    ssl: *mut SSL,
+    command: c_int,
+    callback: AnyFunction,
+) -> c_long {
+    go_on_with_caller!(3, ssl_callback_ctrl)
+}
+
+unsafe extern "C-unwind" fn ssl_callback_ctrl(
+    ssl: *mut SSL,
+    command: c_int,
+    callback: AnyFunction,
+    caller: *const c_void,
+) -> c_long {
+    let library = library(caller, c"SSL_callback_ctrl");
+    if command == CTRL_SET_MSG_CALLBACK
+        && message_callback_of(library, ssl, callback) == Verdict::Swallow
+    {
+        return 1;
+    }
+    pass_on!(
+        library.originals.ssl_callback_ctrl(ssl, command, callback),
+        caller,
+        c"SSL_callback_ctrl",
         0
     )
 }
@@ -524,6 +616,26 @@ fn own_keys(
     library.filter(|_| !ctx.is_null()).map_or(Verdict::Pass, |library| {
         // SAFETY: not null, so the server vouches for it.
         unnoticed(library, Verdict::Pass, || unsafe { context::own_keys(library, ctx, own, some) })
+    })
+}
+
+fn message_callback(library: Option<&'static Library>, ctx: *mut SSL_CTX, callback: AnyFunction) {
+    if let Some(library) = library.filter(|_| !ctx.is_null()) {
+        // SAFETY: not null, so the server vouches for it.
+        unnoticed(library, (), || unsafe { context::message_callback(library, ctx, callback) });
+    }
+}
+
+fn message_callback_of(
+    library: Option<&'static Library>,
+    ssl: *mut SSL,
+    callback: AnyFunction,
+) -> Verdict {
+    library.filter(|_| !ssl.is_null()).map_or(Verdict::Pass, |library| {
+        // SAFETY: not null, so the server vouches for it.
+        unnoticed(library, Verdict::Pass, || unsafe {
+            context::message_callback_of(library, ssl, callback)
+        })
     })
 }
 

@@ -11,7 +11,7 @@ use crate::tls::api::TlsApi;
 use crate::tls::resolve;
 
 /// As tkt_install(), for a host that links its TLS library statically (OpenSSL,
-/// BoringSSL, AWS-LC): the host passes the library's functions.
+/// LibreSSL, BoringSSL, AWS-LC): the host passes the library's functions.
 ///
 /// `api` is filled with `TKT_TLS_API_INIT`; it is copied, and may be freed when
 /// the call returns. `ctx` and `cfg` as for tkt_install(). The functions must

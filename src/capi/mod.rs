@@ -6,4 +6,5 @@ pub mod config;
 pub mod control;
 pub mod error;
 pub mod install;
+pub mod message;
 pub mod version;

@@ -190,6 +190,9 @@ pub type X509StoreObjects = Option<unsafe extern "C" fn(*mut c_void) -> *const c
 /// `X509_OBJECT_get0_X509`.
 pub type X509ObjectX509 = Option<unsafe extern "C" fn(*const c_void) -> *mut X509>;
 
+/// `CRYPTO_lock` of LibreSSL: a mode, which lock, and where that is asked for.
+pub type CryptoLock = Option<unsafe extern "C" fn(c_int, c_int, *const c_char, c_int)>;
+
 /// `SSL_ctrl`.
 pub type SslCtrl = Option<unsafe extern "C" fn(*mut SSL, c_int, c_long, *mut c_void) -> c_long>;
 
@@ -235,6 +238,9 @@ pub const CTRL_SET_TICKET_KEYS: c_int = 59;
 /// The classes of objects for `CRYPTO_get_ex_new_index`.
 const EX_INDEX_SSL: c_int = 0;
 const EX_INDEX_SSL_CTX: c_int = 1;
+/// `SSL_CTRL_GET_SESSION_REUSED` and `SSL_CTRL_OPTIONS`: commands in LibreSSL, functions elsewhere.
+const CTRL_GET_SESSION_REUSED: c_int = 8;
+const CTRL_OPTIONS: c_int = 32;
 /// `TLS1_3_VERSION`.
 pub const TLS_1_3: c_int = 0x0304;
 
@@ -288,8 +294,10 @@ pub struct TlsApi {
     pub evp_mac_update:
         Option<unsafe extern "C" fn(*mut EvpMacCtx, *const c_uchar, usize) -> c_int>,
     pub ssl_get_servername: Option<unsafe extern "C" fn(*const SSL, c_int) -> *const c_char>,
-    /// OpenSSL; elsewhere `SSL_get_servername` has the name early enough.
+    /// OpenSSL. In BoringSSL and AWS-LC `SSL_get_servername` has the name early enough, in LibreSSL
+    /// nothing but the message callback.
     pub ssl_client_hello_get0_ext: ClientHelloGet0Ext,
+    /// A command of `SSL_ctrl` in LibreSSL.
     pub ssl_session_reused: SessionReused,
     pub ssl_get_verify_mode: Option<unsafe extern "C" fn(*const SSL) -> c_int>,
     pub ssl_get_verify_depth: Option<unsafe extern "C" fn(*const SSL) -> c_int>,
@@ -303,6 +311,7 @@ pub struct TlsApi {
     pub ssl_ctx_get_verify_mode: Option<unsafe extern "C" fn(*const SSL_CTX) -> c_int>,
     pub ssl_ctx_get_verify_depth: Option<unsafe extern "C" fn(*const SSL_CTX) -> c_int>,
     pub ssl_ctx_get_client_ca_list: GetClientCaList,
+    /// This and the next have the names `sk_num` and `sk_value` in LibreSSL.
     pub sk_num: SkNum,
     pub sk_value: SkValue,
     pub x509_name_digest: X509NameDigest,
@@ -358,6 +367,22 @@ pub struct TlsApi {
     pub x509_store_unlock: X509StoreDo,
     pub x509_store_get0_objects: X509StoreObjects,
     pub x509_object_get0_x509: X509ObjectX509,
+    /// LibreSSL, which shows the server name early enough in a message only.
+    pub ssl_callback_ctrl: Option<unsafe extern "C" fn(*mut SSL, c_int, AnyFunction) -> c_long>,
+    /// LibreSSL, in place of `X509_STORE_lock` and `X509_STORE_unlock`.
+    pub crypto_lock: CryptoLock,
+}
+
+/// Where the server name is while a ticket is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameSource {
+    /// OpenSSL: `SSL_client_hello_get0_ext`.
+    ClientHello,
+    /// BoringSSL and AWS-LC: `SSL_get_servername`.
+    Negotiated,
+    /// LibreSSL: the ClientHello, as the message callback is shown it. (`SSL_get_servername`
+    /// has nothing then, or what an earlier session of the connection had.)
+    Message,
 }
 
 /// How the callback is installed, and in which form it is called.
@@ -416,7 +441,7 @@ impl TlsApi {
             (self.ssl_ctx_set_ex_data.is_some(), "SSL_CTX_set_ex_data"),
             (has_index, "CRYPTO_get_ex_new_index"),
             (self.ssl_get_servername.is_some(), "SSL_get_servername"),
-            (self.ssl_session_reused.is_some(), "SSL_session_reused"),
+            (self.ssl_session_reused.is_some() || self.ssl_ctrl.is_some(), "SSL_session_reused"),
             (self.ssl_get_verify_mode.is_some(), "SSL_get_verify_mode"),
             (self.ssl_get_verify_depth.is_some(), "SSL_get_verify_depth"),
             (self.ssl_get_client_ca_list.is_some(), "SSL_get_client_CA_list"),
@@ -472,6 +497,21 @@ impl TlsApi {
             (ctrl && !(evp && fast), Door::HmacCtrl),
         ];
         order.into_iter().filter(|(has, _)| *has).map(|(_, door)| door)
+    }
+
+    /// True for BoringSSL and AWS-LC, where what is a command of a `ctrl` function in the others
+    /// is a function.
+    pub fn is_boring(&self) -> bool {
+        self.ssl_ctx_set_tlsext_ticket_key_cb.is_some()
+    }
+
+    /// Where the server name is while a ticket is opened.
+    pub fn name_source(&self) -> NameSource {
+        match self.ssl_client_hello_get0_ext {
+            Some(_) => NameSource::ClientHello,
+            None if self.is_boring() => NameSource::Negotiated,
+            None => NameSource::Message,
+        }
     }
 
     /// True where a callback that returns 0 at enc = 1 only means "no ticket".
@@ -554,6 +594,39 @@ impl TlsApi {
         }
     }
 
+    /// True if a session is resumed in the handshake of the connection.
+    ///
+    /// # Safety
+    ///
+    /// `ssl` is a live SSL of this library.
+    pub unsafe fn session_reused(&self, ssl: *mut SSL) -> bool {
+        // SAFETY: the caller vouches for `ssl`; the command has no arguments.
+        unsafe {
+            match self.ssl_session_reused {
+                Some(reused) => reused(ssl) == 1,
+                None => self.ask(ssl, CTRL_GET_SESSION_REUSED) == 1,
+            }
+        }
+    }
+
+    /// The options of a connection, of a library that has no `SSL_get_options`.
+    ///
+    /// # Safety
+    ///
+    /// `ssl` is a live SSL of this library.
+    pub unsafe fn options(&self, ssl: *mut SSL) -> u64 {
+        // SAFETY: the caller vouches for `ssl`; the command has no arguments.
+        unsafe { self.ask(ssl, CTRL_OPTIONS) as u64 }
+    }
+
+    /// # Safety
+    ///
+    /// `ssl` is a live SSL of this library, and the command takes no arguments.
+    unsafe fn ask(&self, ssl: *mut SSL, command: c_int) -> c_long {
+        // SAFETY: passed on from the caller.
+        self.ssl_ctrl.map_or(0, |ctrl| unsafe { ctrl(ssl, command, 0, std::ptr::null_mut()) })
+    }
+
     /// True if the connection asks for a client certificate, as far as is known now.
     ///
     /// # Safety
@@ -573,14 +646,19 @@ impl TlsApi {
     ///
     /// `ssl` is a live SSL of this library, its session made.
     pub unsafe fn has_id_context(&self, ssl: *const SSL) -> bool {
-        // BoringSSL and AWS-LC, which have no such function, ask for no id context.
-        let asks_for_one = self.ssl_client_hello_get0_ext.is_some();
-        let Some(get) = self.ssl_get_session.filter(|_| asks_for_one) else { return true };
+        let Some(get) = self.ssl_get_session.filter(|_| self.needs_id_context()) else {
+            return true;
+        };
         // SAFETY: the caller vouches for `ssl`, which keeps its session.
         unsafe {
             let session = get(ssl);
             session.is_null() || self.session_has_id_context(session)
         }
+    }
+
+    /// True if sessions need a session id context where client certificates are asked for.
+    pub fn needs_id_context(&self) -> bool {
+        !self.is_boring()
     }
 
     /// True if a session has a session id context, or nobody tells.

@@ -15,6 +15,7 @@ use super::algorithms::{Algorithms, LibraryContext};
 use super::api::{AnyFunction, CTRL_SET_TICKET_KEY_CB, Door, HmacCallback, TlsApi};
 use super::attachment::{self, Attachment, Whose};
 use super::connection;
+use super::messages;
 use super::pool;
 use super::primed;
 use super::resolve::{Indices, Library};
@@ -174,11 +175,13 @@ pub unsafe fn attach<'c>(
     let lock = process::exclusive();
     let make = || api.new_ctx_index(Some(free_tenancy));
     let index = Indices::get_or_make(&library.indices.tenancy, make);
+    let is_new;
     // SAFETY: the caller vouches for `ctx`; under our index there is null or a
     // Tenancy of ours, which only holders of the lock touch.
     let serving = unsafe {
         let mut tenancy = api.ctx_data(ctx, index).cast::<Tenancy>();
-        if tenancy.is_null() {
+        is_new = tenancy.is_null();
+        if is_new {
             let (place, attachments) = (attachment::vacant(), Vec::new());
             let new = Tenancy { ctx, place, serving: None, attachments };
             tenancy = Box::into_raw(Box::new(new));
@@ -225,6 +228,11 @@ pub unsafe fn attach<'c>(
     drop(lock);
     // SAFETY: it lives as long as the context does.
     let serving = unsafe { &*serving };
+    // The host may have set a message callback since, which hands on what it gets.
+    if is_new && connections == Connections::KeepNone {
+        // SAFETY: passed on from the caller.
+        unsafe { messages::watch_all_of(library, ctx) };
+    }
     if let Some(looked) = &looked {
         // It may be one of before, which is to know what the context is now.
         // SAFETY: passed on from the caller.

@@ -246,8 +246,7 @@ impl Attachment {
     /// True if the context may lack a session id context that it needs: the last
     /// session of it had none, or none has told yet.
     pub(super) fn may_lack_id_context(&self) -> bool {
-        let needs_one = self.library.api.ssl_client_hello_get0_ext.is_some();
-        needs_one && self.id_context.load(Ordering::Relaxed) != SET
+        self.library.api.needs_id_context() && self.id_context.load(Ordering::Relaxed) != SET
     }
 
     /// False if the context was uninstalled: its callback stays, because a

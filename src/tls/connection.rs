@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use openssl_sys::SSL;
 
-use super::api::TlsApi;
+use super::api::{AnyFunction, NameSource, TlsApi};
 use super::attachment::{Attachment, Whose};
+use super::client_hello::ClientHello;
 use super::resolve::Library;
 use super::scope::{ContextPart, PartRef};
 use super::sni::ServerName;
@@ -25,6 +26,17 @@ struct Connection {
     /// What serves it: lives as long as its context, and so as the connection.
     attachment: Option<&'static Attachment>,
     handshake: Option<Handshake>,
+    /// Where libssl shows the ClientHello in a message only: the last one.
+    hello: Option<Hello>,
+    /// The server's own message callback, where ours is in its place ([`super::messages`]).
+    messages: Option<AnyFunction>,
+}
+
+/// What is kept of a ClientHello.
+struct Hello {
+    /// As [`Handshake::random`].
+    random: [u8; 32],
+    host: Host,
 }
 
 /// What a handshake has shown. Another one of the same connection
@@ -57,9 +69,29 @@ pub enum Opened {
     Counted,
 }
 
+/// A [`ServerName`] that is kept.
 enum Host {
     None,
     Name(Box<[u8]>),
+    Malformed(Box<[u8]>),
+}
+
+impl Host {
+    fn of(name: &ServerName<'_>) -> Self {
+        match name {
+            ServerName::None => Host::None,
+            ServerName::Name(name) => Host::Name(Box::from(*name)),
+            ServerName::Malformed(raw) => Host::Malformed(Box::from(*raw)),
+        }
+    }
+
+    fn name(&self) -> ServerName<'_> {
+        match self {
+            Host::None => ServerName::None,
+            Host::Name(name) => ServerName::Name(name),
+            Host::Malformed(raw) => ServerName::Malformed(raw),
+        }
+    }
 }
 
 /// Keeps, with a connection that was made just now, what its context was then,
@@ -161,21 +193,14 @@ pub unsafe fn handshake_under_way<'c>(
 
 impl Handshake {
     /// Keeps the name of a connection whose ticket is being opened, for its
-    /// renewal. A malformed one is not kept: such a handshake ends before that.
+    /// renewal.
     pub fn remember(&mut self, name: &ServerName<'_>) {
-        self.host = match name {
-            ServerName::None => Some(Host::None),
-            ServerName::Name(name) => Some(Host::Name(Box::from(*name))),
-            ServerName::Malformed(_) => None,
-        };
+        self.host = Some(Host::of(name));
     }
 
     /// The name that was kept. `None` if there is none.
     pub fn recall(&self) -> Option<ServerName<'_>> {
-        self.host.as_ref().map(|host| match host {
-            Host::None => ServerName::None,
-            Host::Name(name) => ServerName::Name(name),
-        })
+        self.host.as_ref().map(Host::name)
     }
 }
 
@@ -294,6 +319,29 @@ unsafe fn scope_of_now(attachment: &Attachment, ssl: *mut SSL, now: Time) -> Opt
     }
 }
 
+/// The server name of a connection whose ticket is being opened. `None` if it cannot be known.
+///
+/// # Safety
+///
+/// `ssl` is the connection of the callback that runs, at enc = 0, and the result is not used
+/// when that has ended.
+pub unsafe fn server_name_at_opening<'h>(
+    library: &Library,
+    ssl: *mut SSL,
+) -> Option<ServerName<'h>> {
+    let api = &library.api;
+    // SAFETY: the caller vouches for `ssl`.
+    unsafe {
+        match api.name_source() {
+            NameSource::ClientHello => {
+                ServerName::in_client_hello(api.ssl_client_hello_get0_ext, ssl)
+            }
+            NameSource::Negotiated => Some(ServerName::negotiated(api, ssl)),
+            NameSource::Message => server_name_in_message(library, ssl),
+        }
+    }
+}
+
 /// The server name of a connection for which a ticket is being sealed. `None` if
 /// it cannot be known.
 ///
@@ -307,12 +355,72 @@ pub unsafe fn server_name_at_sealing<'h>(
     let api = &library.api;
     // SAFETY: the caller vouches for `ssl`.
     unsafe {
-        let reused = api.ssl_session_reused.is_some_and(|reused| reused(ssl) == 1);
-        if reused && !api.is_tls_1_3(ssl) && api.ssl_client_hello_get0_ext.is_some() {
+        if api.name_source() == NameSource::Message {
+            let shown = server_name_in_message(library, ssl);
+            if shown.is_some() {
+                return shown;
+            }
+        }
+        if api.session_reused(ssl) && !api.is_tls_1_3(ssl) && !api.is_boring() {
             return handshake_so_far(library, ssl)?.recall();
         }
         Some(ServerName::negotiated(api, ssl))
     }
+}
+
+/// The server name in the ClientHello of the present handshake, if that was shown.
+///
+/// # Safety
+///
+/// `ssl` is the connection of the callback that runs, and the result is not used when that has
+/// ended.
+#[cold]
+unsafe fn server_name_in_message<'h>(library: &Library, ssl: *mut SSL) -> Option<ServerName<'h>> {
+    // SAFETY: passed on from the caller. The name's bytes stay where they are until the next
+    // ClientHello of the connection is shown.
+    unsafe {
+        let hello = of(library, ssl)?.hello.as_ref()?;
+        (client_random(&library.api, ssl)? == hello.random).then(|| hello.host.name())
+    }
+}
+
+/// A connection was shown the ClientHello of a handshake, or with `None` one that cannot be read.
+///
+/// # Safety
+///
+/// `ssl` is the connection of the callback that runs.
+pub unsafe fn note_hello(
+    library: &'static Library,
+    ssl: *mut SSL,
+    hello: Option<&ClientHello<'_>>,
+) {
+    // SAFETY: passed on from the caller.
+    if let Some(connection) = unsafe { made(library, ssl) } {
+        connection.hello =
+            hello.map(|hello| Hello { random: *hello.random, host: Host::of(&hello.server_name) });
+    }
+}
+
+/// The server's own message callback of a connection, where ours is in its place: `None` where it
+/// is not.
+///
+/// # Safety
+///
+/// `ssl` is a live SSL of `library` that this thread uses.
+pub unsafe fn own_messages(library: &Library, ssl: *mut SSL) -> Option<AnyFunction> {
+    // SAFETY: passed on from the caller.
+    unsafe { of(library, ssl) }?.messages
+}
+
+/// Keeps the server's own message callback of a connection. False if nothing can be kept.
+///
+/// # Safety
+///
+/// As for [`own_messages`].
+pub unsafe fn keep_messages(library: &'static Library, ssl: *mut SSL, own: AnyFunction) -> bool {
+    // SAFETY: passed on from the caller.
+    let connection = unsafe { made(library, ssl) };
+    connection.map(|connection| connection.messages = Some(own)).is_some()
 }
 
 /// # Safety
@@ -385,9 +493,9 @@ unsafe extern "C" fn duplicate(
             return 1;
         }
         let same = from.read().as_ref().map(|connection| {
-            let part = connection.part.clone();
+            let (part, messages) = (connection.part.clone(), connection.messages);
             // It may be of another context: the one that the other was switched to.
-            Box::new(Connection { part, attachment: None, handshake: None })
+            Box::new(Connection { part, messages, ..Connection::default() })
         });
         from.write(same.map_or(ptr::null_mut(), Box::into_raw));
     }

@@ -90,7 +90,7 @@ impl Late {
         let library = attachment.library;
         // SAFETY: the caller vouches for `ssl`, which has the session that is sealed.
         unsafe {
-            let resumed = library.api.ssl_session_reused.is_some_and(|reused| reused(ssl) == 1);
+            let resumed = library.api.session_reused(ssl);
             if !is_heeded(attachment) {
                 if resumed || !changed(attachment, ssl) {
                     return;
@@ -150,11 +150,12 @@ impl Late {
                 return false;
             }
             let Some(statement) = statement else { return true };
-            if statement != self.statement(attachment, statement.policy)
-                && self.known(attachment, &ServerName::at_opening(&library.api, ssl))
-                    != Some(statement.policy)
-            {
-                return true;
+            if statement != self.statement(attachment, statement.policy) {
+                let name = connection::server_name_at_opening(library, ssl);
+                let known = name.and_then(|name| self.known(attachment, &name));
+                if known != Some(statement.policy) {
+                    return true;
+                }
             }
             if let Some(handshake) = handshake {
                 handshake.late = Some(statement.policy);

@@ -4,10 +4,11 @@
 //!   application has it
 //! - [`algorithms`]: the library context, and what is fetched from it once
 //! - [`resolve`]: from a caller to the library it uses
-//! - [`certificates`], [`verification`], [`sni`]: what of a context and of a ClientHello a
+//! - [`certificates`], [`verification`], [`sni`], [`client_hello`]: what of a context and of a ClientHello a
 //!   ticket is bound to; [`scope`]: how, as associated data
 //! - [`attachment`]: what serves a context, and at which place of the pool it is
 //! - [`connection`]: what a connection keeps of it, and what its tickets are bound to
+//! - [`messages`]: the ClientHello, where libssl shows it in a message only
 //! - [`late`]: a policy that a certificate callback sets, and in which context
 //! - [`session`]: a session that a ticket held, before libssl takes it
 //! - [`iv`]: IVs, drawn many at once; [`primed`]: MACs that are keyed once and copied
@@ -20,12 +21,14 @@ pub mod api;
 pub mod attach;
 pub mod attachment;
 pub mod certificates;
+pub mod client_hello;
 pub mod connection;
 pub mod error_queue;
 pub mod evp;
 pub mod hmac;
 pub mod iv;
 pub mod late;
+pub mod messages;
 pub mod pool;
 pub mod primed;
 pub mod resolve;

@@ -243,6 +243,10 @@ pub struct Originals {
     pub ssl_new: Option<unsafe extern "C-unwind" fn(*mut SSL_CTX) -> *mut SSL>,
     pub ssl_ctx_ctrl:
         Option<unsafe extern "C-unwind" fn(*mut SSL_CTX, c_int, c_long, *mut c_void) -> c_long>,
+    pub ssl_ctx_set_msg_callback: Option<unsafe extern "C-unwind" fn(*mut SSL_CTX, AnyFunction)>,
+    pub ssl_set_msg_callback: Option<unsafe extern "C-unwind" fn(*mut SSL, AnyFunction)>,
+    pub ssl_callback_ctrl:
+        Option<unsafe extern "C-unwind" fn(*mut SSL, c_int, AnyFunction) -> c_long>,
     /// What a connection was told about tickets.
     pub ssl_get_options: Option<unsafe extern "C" fn(*const SSL) -> u64>,
     pub ssl_get_max_early_data: Option<unsafe extern "C" fn(*const SSL) -> u32>,
@@ -428,8 +432,8 @@ fn table(handle: *mut c_void) -> TlsApi {
         ssl_ctx_get_verify_mode: find!(handle, c"SSL_CTX_get_verify_mode"),
         ssl_ctx_get_verify_depth: find!(handle, c"SSL_CTX_get_verify_depth"),
         ssl_ctx_get_client_ca_list: find!(handle, c"SSL_CTX_get_client_CA_list"),
-        sk_num: find!(handle, c"OPENSSL_sk_num"),
-        sk_value: find!(handle, c"OPENSSL_sk_value"),
+        sk_num: find!(handle, c"OPENSSL_sk_num").or_else(|| find!(handle, c"sk_num")),
+        sk_value: find!(handle, c"OPENSSL_sk_value").or_else(|| find!(handle, c"sk_value")),
         x509_name_digest: find!(handle, c"X509_NAME_digest"),
         tls_client_method: find!(handle, c"TLS_client_method"),
         evp_aes_128_cbc: find!(handle, c"EVP_aes_128_cbc"),
@@ -468,6 +472,8 @@ fn table(handle: *mut c_void) -> TlsApi {
         x509_store_unlock: find!(handle, c"X509_STORE_unlock"),
         x509_store_get0_objects: find!(handle, c"X509_STORE_get0_objects"),
         x509_object_get0_x509: find!(handle, c"X509_OBJECT_get0_X509"),
+        ssl_callback_ctrl: find!(handle, c"SSL_callback_ctrl"),
+        crypto_lock: find!(handle, c"CRYPTO_lock"),
     }
     .with_what_it_is_known_to_have()
 }
@@ -479,6 +485,9 @@ fn originals(handle: *mut c_void) -> Originals {
         ssl_ctx_new_ex: find!(handle, c"SSL_CTX_new_ex"),
         ssl_new: find!(handle, c"SSL_new"),
         ssl_ctx_ctrl: find!(handle, c"SSL_CTX_ctrl"),
+        ssl_ctx_set_msg_callback: find!(handle, c"SSL_CTX_set_msg_callback"),
+        ssl_set_msg_callback: find!(handle, c"SSL_set_msg_callback"),
+        ssl_callback_ctrl: find!(handle, c"SSL_callback_ctrl"),
         ssl_set_verify: find!(handle, c"SSL_set_verify"),
         ssl_set_verify_depth: find!(handle, c"SSL_set_verify_depth"),
         ssl_set_client_ca_list: find!(handle, c"SSL_set_client_CA_list"),

@@ -325,13 +325,13 @@ impl Scope {
         // SAFETY: what the connection has, it holds. In BoringSSL each connection
         // has copies of its own, and the context's are read under a lock of its own.
         unsafe {
-            let is_openssl = api.ssl_client_hello_get0_ext.is_some();
+            let shares_certificates = !api.is_boring();
             let holds = |get: unsafe extern "C" fn(*const SSL) -> *mut X509| get(ssl) == current;
             let leaves = if !self.bind.cert {
                 Leaves::NONE
-            } else if is_openssl && api.ssl_get_certificate.is_some_and(holds) {
+            } else if shares_certificates && api.ssl_get_certificate.is_some_and(holds) {
                 Leaves::take(api, algorithms, &Addresses::of_connection(api, ssl))?
-            } else if !is_openssl || api.ssl_get_certificate.is_none() {
+            } else if !shares_certificates || api.ssl_get_certificate.is_none() {
                 Leaves::take(api, algorithms, &Addresses::one(current))?
             } else {
                 // The ones of before; never none: the ticket would be bound to less.

@@ -6,17 +6,17 @@
 //! sealed, only `SSL_get_servername`; and when a TLS 1.2 ticket is renewed,
 //! that returns the old session's name, so the one that was seen at the
 //! opening is remembered ([`super::connection`]). (BoringSSL and AWS-LC have the name early, and no
-//! other way to it.)
+//! other way to it. LibreSSL shows a ClientHello only as a message: [`super::messages`].)
 
 use std::ffi::CStr;
 use std::ptr;
 
 use openssl_sys::SSL;
 
-use super::api::TlsApi;
+use super::api::{ClientHelloGet0Ext, TlsApi};
 
 /// `TLSEXT_TYPE_server_name` (RFC 6066 §3).
-const EXTENSION: u32 = 0;
+pub(super) const EXTENSION: u16 = 0;
 /// `TLSEXT_NAMETYPE_host_name`.
 const HOST_NAME: u8 = 0;
 /// A host name is no longer than this (RFC 1035 §2.3.4).
@@ -55,28 +55,27 @@ impl<'h> ServerName<'h> {
         }
     }
 
-    /// The name of a connection whose ticket is being opened.
+    /// The name in the ClientHello of a connection whose ticket is being opened. `None` if the
+    /// library has no such function.
     ///
     /// # Safety
     ///
-    /// `ssl` is the connection of the callback that runs, at enc = 0.
-    pub unsafe fn at_opening(api: &TlsApi, ssl: *mut SSL) -> Self {
-        let Some(get) = api.ssl_client_hello_get0_ext else {
-            // SAFETY: the caller vouches for `ssl`.
-            return unsafe { Self::negotiated(api, ssl) };
-        };
+    /// `ssl` is the connection of the callback that runs, at enc = 0, and `get` of its library.
+    pub unsafe fn in_client_hello(get: ClientHelloGet0Ext, ssl: *mut SSL) -> Option<Self> {
+        let get = get?;
         let (mut bytes, mut len) = (ptr::null(), 0);
         // SAFETY: the caller vouches for `ssl`; on success the bytes are those
         // of the ClientHello, which outlives the callback.
-        unsafe {
-            if get(ssl, EXTENSION, &mut bytes, &mut len) != 1 {
+        let name = unsafe {
+            if get(ssl, EXTENSION.into(), &mut bytes, &mut len) != 1 {
                 ServerName::None
             } else if bytes.is_null() || len == 0 {
                 ServerName::Malformed(&[])
             } else {
                 ServerName::from_extension(std::slice::from_raw_parts(bytes, len))
             }
-        }
+        };
+        Some(name)
     }
 
     /// The name of a connection whose ClientHello was read before now.

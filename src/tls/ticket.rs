@@ -178,7 +178,7 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
         let Attachment { library, .. } = self.attachment;
         // SAFETY: the connection of this call.
         unsafe {
-            let reused = library.api.ssl_session_reused.is_none_or(|reused| reused(self.ssl) == 1);
+            let reused = library.api.session_reused(self.ssl);
             let handshake = connection::handshake_so_far(library, self.ssl).filter(|_| !reused);
             let opened = handshake.map(|handshake| mem::replace(&mut handshake.opened, Opened::No));
             if opened == Some(Opened::Counted) {
@@ -279,10 +279,10 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
     #[cold]
     unsafe fn promise(&self, kept: Duration) {
         let Attachment { library, .. } = self.attachment;
-        // Libraries that have no such callback say it before they ask for a key.
-        let is_openssl = library.originals.ssl_ctx_set_session_ticket_cb.is_some();
+        // BoringSSL and AWS-LC say it before they ask for a key.
+        let is_early = library.api.is_boring();
         let functions = library.api.ssl_get_session.zip(library.originals.ssl_session_set_timeout);
-        if let Some((get, set)) = functions.filter(|_| is_openssl) {
+        if let Some((get, set)) = functions.filter(|_| !is_early) {
             // SAFETY: a live connection, and its session, if it has one.
             unsafe {
                 let session = get(self.ssl);
@@ -397,9 +397,17 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
             return NONE;
         }
         // SAFETY: the connection of this call.
-        let server_name = unsafe { ServerName::at_opening(&library.api, self.ssl) };
+        let server_name = unsafe { connection::server_name_at_opening(library, self.ssl) };
+        if server_name.is_none() && is_bound && bind.sni {
+            self.attachment.count(Counter::WrongScope);
+            return NONE;
+        }
         let scope = scope.as_deref().filter(|_| is_bound);
-        let bound = SealedWith { key: &key, scope, server_name: &server_name };
+        let bound = SealedWith {
+            key: &key,
+            scope,
+            server_name: server_name.as_ref().unwrap_or(&ServerName::None),
+        };
         if !self.prime(&bound, &iv, Direction::Decrypt, now) {
             self.attachment.count(Counter::Errors);
             return NONE;
@@ -409,7 +417,7 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
             _ => Counter::ResumedActive,
         };
         // SAFETY: the connection of this call.
-        unsafe { self.note_opened(opened, &server_name, is_bound) };
+        unsafe { self.note_opened(opened, server_name.as_ref(), is_bound) };
         match renew {
             Renew::Always => RENEW,
             // A TLS 1.2 renewal extends nothing, and an OpenSSL client that is
@@ -427,7 +435,12 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
     /// # Safety
     ///
     /// As for [`Call::answer`], at enc = 0.
-    unsafe fn note_opened(&self, opened: Counter, server_name: &ServerName<'_>, is_bound: bool) {
+    unsafe fn note_opened(
+        &self,
+        opened: Counter,
+        server_name: Option<&ServerName<'_>>,
+        is_bound: bool,
+    ) {
         let Attachment { library, renew, .. } = self.attachment;
         // SAFETY: the connection of this call.
         let handshake = unsafe { connection::handshake(library, self.ssl) };
@@ -442,7 +455,7 @@ impl<'c, Mac: TicketMac> Call<'c, Mac> {
         }
         if let Some(handshake) = handshake {
             (handshake.opened, handshake.is_bound) = (becomes, is_bound);
-            if *renew == Renew::Always {
+            if let Some(server_name) = server_name.filter(|_| *renew == Renew::Always) {
                 handshake.remember(server_name);
             }
         }

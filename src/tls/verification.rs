@@ -3,7 +3,7 @@
 //! context trusts: the certificates in its store, those of CAs above all. Two
 //! servers that tell their clients the same names, or none, may still accept others.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::{c_char, c_int, c_void};
 use std::ptr;
 
 use openssl_sys::{SSL, SSL_CTX};
@@ -157,10 +157,63 @@ unsafe impl Sync for Anchors {}
 struct Store {
     up_ref: unsafe extern "C" fn(*mut c_void) -> c_int,
     free: unsafe extern "C" fn(*mut c_void),
-    lock: unsafe extern "C" fn(*mut c_void) -> c_int,
-    unlock: unsafe extern "C" fn(*mut c_void) -> c_int,
+    lock: StoreLock,
     objects: unsafe extern "C" fn(*mut c_void) -> *const c_void,
     certificate: unsafe extern "C" fn(*const c_void) -> *mut openssl_sys::X509,
+}
+
+/// What keeps the objects of a store as they are.
+#[derive(Clone, Copy)]
+enum StoreLock {
+    /// A lock of each store's own, and how that is given back.
+    Own(unsafe extern "C" fn(*mut c_void) -> c_int, unsafe extern "C" fn(*mut c_void) -> c_int),
+    /// One for all, in LibreSSL.
+    Common(unsafe extern "C" fn(c_int, c_int, *const c_char, c_int)),
+}
+
+impl StoreLock {
+    /// `CRYPTO_LOCK_X509_STORE`.
+    const STORES: c_int = 11;
+    /// `CRYPTO_LOCK | CRYPTO_READ`, and the same with `CRYPTO_UNLOCK`.
+    const LOCK: c_int = 1 | 4;
+    const UNLOCK: c_int = 2 | 4;
+
+    fn of(api: &TlsApi) -> Option<Self> {
+        let own = api.x509_store_lock.zip(api.x509_store_unlock);
+        own.map(|(lock, unlock)| StoreLock::Own(lock, unlock))
+            .or_else(|| api.crypto_lock.map(StoreLock::Common))
+    }
+
+    /// False if that fails.
+    ///
+    /// # Safety
+    ///
+    /// A live store of that library, whose lock this thread does not have.
+    unsafe fn take(self, store: *mut c_void) -> bool {
+        // SAFETY: the caller vouches for the store; the place is a string that lasts.
+        unsafe {
+            match self {
+                StoreLock::Own(lock, _) => return lock(store) == 1,
+                StoreLock::Common(lock) => lock(Self::LOCK, Self::STORES, c"tktrot".as_ptr(), 0),
+            }
+        }
+        true
+    }
+
+    /// # Safety
+    ///
+    /// The same store, whose lock this thread has.
+    unsafe fn release(self, store: *mut c_void) {
+        // SAFETY: as in `take`.
+        unsafe {
+            match self {
+                StoreLock::Own(_, unlock) => {
+                    unlock(store);
+                }
+                StoreLock::Common(lock) => lock(Self::UNLOCK, Self::STORES, c"tktrot".as_ptr(), 0),
+            }
+        }
+    }
 }
 
 /// Where the store of a context is; null where that cannot be told, or not be looked into.
@@ -195,7 +248,7 @@ impl Anchors {
                 return None;
             }
             let mut anchors = Anchors { store, free: Some(with.free), encoded: Vec::new() };
-            if (with.lock)(store) != 1 {
+            if !with.lock.take(store) {
                 return None;
             }
             let objects = (with.objects)(store);
@@ -210,7 +263,7 @@ impl Anchors {
                     api.x509_digest.is_some_and(|digest| digest(certificate, md, out, len) == 1)
                 }));
             }
-            (with.unlock)(store);
+            with.lock.release(store);
             let mut digests: Vec<_> = digests.into_iter().collect::<Option<_>>()?;
             digests.sort_unstable();
             if !digests.is_empty() {
@@ -245,8 +298,7 @@ impl Store {
         Some(Store {
             up_ref: api.x509_store_up_ref?,
             free: api.x509_store_free?,
-            lock: api.x509_store_lock?,
-            unlock: api.x509_store_unlock?,
+            lock: StoreLock::of(api)?,
             objects: api.x509_store_get0_objects?,
             certificate: api.x509_object_get0_x509?,
         })

@@ -9,7 +9,7 @@ use std::{fs, thread};
 
 use anyhow::{Context, Result, bail};
 
-use crate::library::{Cmake, Library, Recipe};
+use crate::library::{Cmake, LIBRARIES, Library, Recipe};
 use crate::source::{self, Source};
 
 /// What programs are compiled and linked with.
@@ -51,6 +51,7 @@ pub fn build(library: &Library) -> Result<Built> {
         Recipe::System => system(library),
         Recipe::OpenSsl { .. } => openssl(library, Purpose::Tests),
         Recipe::Fips { feature } => fips(library, feature),
+        Recipe::Shape { of, soname } => shape(library, of, soname),
         Recipe::Cmake(recipe) => cmake(library, recipe),
     }
 }
@@ -105,6 +106,69 @@ pub fn openssl(library: &Library, purpose: Purpose) -> Result<Built> {
         headers: vec![to.join("include"), from.join("include")],
         link: shared_in(&to, &to),
     })
+}
+
+/// Makes a library in the shape of another one out of an OpenSSL, which is built unless it is there.
+fn shape(library: &Library, of: &str, soname: &str) -> Result<Built> {
+    /// What is in its place has the same name.
+    const REPLACED: &[&str] = &[
+        "OpenSSL_version",
+        "OpenSSL_version_num",
+        "SSL_CTX_callback_ctrl",
+        "SSL_CTX_ctrl",
+        "SSL_CTX_new",
+        "SSL_ctrl",
+    ];
+    const RENAMED: &[(&str, &str)] =
+        &[("OPENSSL_sk_num", "sk_num"), ("OPENSSL_sk_value", "sk_value")];
+    let named = |library: &&Library| library.name == of;
+    let base = LIBRARIES.iter().find(named).with_context(|| format!("there is no {of}"))?;
+    let carried = openssl(base, Purpose::Tests)?;
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("shape");
+    let to = directory(library).join("build");
+    fs::create_dir_all(&to)?;
+    for name in ["crypto", "ssl"] {
+        let hidden = fs::read_to_string(from.join(format!("{name}.hidden")))?;
+        let hidden: String = hidden.lines().map(|symbol| format!("    {symbol};\n")).collect();
+        let versions = format!("{{\n    global: *;\n    local:\n{hidden}}};\n");
+        fs::write(to.join(format!("{name}.versions")), versions)?;
+        let archive = to.join(format!("lib{name}.a"));
+        let mut objcopy = Command::new("objcopy");
+        for symbol in REPLACED {
+            objcopy.arg("--redefine-sym").arg(format!("{symbol}=openssl_{symbol}"));
+        }
+        for (before, after) in RENAMED {
+            objcopy.arg("--redefine-sym").arg(format!("{before}={after}"));
+        }
+        let whole = directory(base).join(format!("build/lib{name}.a"));
+        crate::run(objcopy.arg(whole).arg(&archive))?;
+        let file = format!("lib{name}.so.{soname}");
+        let mut cc = Command::new("cc");
+        cc.args(["-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror"]).args(["-o", &file]);
+        cc.args(["-Wl,-Bsymbolic", "-Wl,-z,defs"]).arg(format!("-Wl,-soname,{file}"));
+        cc.arg(format!("-Wl,--version-script,{name}.versions"));
+        for headers in &carried.headers {
+            cc.arg("-I").arg(headers);
+        }
+        cc.arg(from.join(format!("{name}.c")));
+        cc.arg(format!("-Wl,--whole-archive,lib{name}.a,--no-whole-archive"));
+        cc.args((name == "ssl").then_some("./libcrypto.so")).args(["-ldl", "-pthread"]);
+        crate::run(cc.current_dir(&to))?;
+        let link = to.join(format!("lib{name}.so"));
+        if !link.exists() {
+            symlink(&file, link).context("the link to a library cannot be made")?;
+        }
+    }
+    let mut made_of = format!("{} {}\n", base.name, carried.version);
+    for entry in fs::read_dir(from.join("include/openssl"))? {
+        made_of += &fs::read_to_string(entry?.path())?;
+    }
+    if !fs::read_to_string(stamp(library)).is_ok_and(|before| before == made_of) {
+        fs::write(stamp(library), made_of)?;
+    }
+    let headers = [vec![from.join("include")], carried.headers].concat();
+    let version = format!("of {}", carried.version);
+    Ok(Built { version, headers, link: shared_in(&to, &to) })
 }
 
 /// Builds a FIPS provider for the system's OpenSSL, installs it, as its security policy says, with that

@@ -26,6 +26,9 @@ pub enum Recipe {
     },
     /// The system's, with nothing but the FIPS provider of a crate's OpenSSL for its cryptography.
     Fips { feature: &'static str },
+    /// The OpenSSL of that name in the shape of another library (`shape/`): what that lacks is hidden,
+    /// what it has under other names is renamed, and where a server can notice, it behaves as that.
+    Shape { of: &'static str, soname: &'static str },
     /// Of a crate whose source is built with CMake: AWS-LC, BoringSSL.
     Cmake(&'static Cmake),
 }
@@ -82,7 +85,7 @@ impl Library {
     }
 
     pub fn is_openssl(&self) -> bool {
-        !matches!(self.recipe, Recipe::Cmake(_))
+        !matches!(self.recipe, Recipe::Cmake(_) | Recipe::Shape { .. })
     }
 }
 
@@ -133,6 +136,12 @@ pub const LIBRARIES: &[Library] = &[
                 "no-whirlpool",
             ],
         },
+        forms: &[Form::HmacCtrl],
+    },
+    Library {
+        name: "libressl-shape",
+        title: "LibreSSL's shape",
+        recipe: Recipe::Shape { of: "openssl-1.1.1", soname: "60" },
         forms: &[Form::HmacCtrl],
     },
     Library {

@@ -1,7 +1,7 @@
 //! The C tests, compiled with a library's headers and run with it.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::{env, fs};
 
 use anyhow::{Context, Result};
@@ -16,6 +16,9 @@ pub const NAMES: &[&str] = &["contract", "scope", "bypass", "generator", "api"];
 /// A server that knows nothing of libtktrot, for the shim, and what it loads.
 const HOST: &str = "several_libssl/host";
 const MODULE: &str = "several_libssl/module";
+
+/// A server that tells what its message callbacks are shown, and knows nothing of libtktrot.
+const MESSAGES: &str = "several_libssl/messages";
 
 /// What loads and unloads plugins with different libraries, and such a plugin (`tests/tls_libraries.rs`).
 const RELOADED: &str = "several_libssl/reloaded";
@@ -56,6 +59,7 @@ pub fn compile_all(library: &Library, built: &Built) -> Result<()> {
     if !library.is_static() {
         compile(library, built, HOST, &own(HOST), &[])?;
         compile(library, built, MODULE, &own(MODULE), &["-shared", "-fPIC"])?;
+        compile(library, built, MESSAGES, &own(MESSAGES), &[])?;
     }
     if OF_TESTS.contains(&library.name) {
         compile(library, built, RELOADED, &own(RELOADED), &[])?;
@@ -150,7 +154,7 @@ pub fn run_all(library: &Library) -> Result<Vec<Row>> {
         let runs = is_first && !library.is_static();
         cells.push(match runs {
             true if build::configuration(library).is_some() => with_fips_only(library, *form)?,
-            true => under_shim(library, *form)?,
+            true => worst([under_shim(library, *form)?, sees_the_same(library, *form)?]),
             false => Cell::None,
         });
         let runs = is_first && library.is_openssl();
@@ -161,18 +165,48 @@ pub fn run_all(library: &Library) -> Result<Vec<Row>> {
 }
 
 /// Runs a program, which bounds itself, with rings of its own.
-fn run(library: &Library, form: Form, name: &str, mut command: Command) -> Result<Cell> {
-    eprintln!("{}: {name}, {}", library.name, form.title());
-    let rings = tempfile::Builder::new().prefix("tktrot-test-").tempdir_in("/dev/shm")?;
-    command.env("PATH", "/usr/local/bin:/usr/bin:/bin").env("TKTROT_DIR", rings.path());
-    command.env("TKTROT_LOG", "none");
-    command.envs(build::configuration(library).map(|file| ("OPENSSL_CONF", file)));
-    let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
+fn run(library: &Library, form: Form, name: &str, command: Command) -> Result<Cell> {
+    let output = output_of(library, form, name, command)?;
     if output.status.success() {
         return Ok(Cell::Passed);
     }
     let said = [output.stdout, output.stderr].concat();
     Ok(Cell::Failed(format!("{}\n{}", output.status, String::from_utf8_lossy(&said))))
+}
+
+fn output_of(library: &Library, form: Form, name: &str, mut command: Command) -> Result<Output> {
+    eprintln!("{}: {name}, {}", library.name, form.title());
+    let rings = tempfile::Builder::new().prefix("tktrot-test-").tempdir_in("/dev/shm")?;
+    command.env("PATH", "/usr/local/bin:/usr/bin:/bin").env("TKTROT_DIR", rings.path());
+    command.env("TKTROT_LOG", "none");
+    command.envs(build::configuration(library).map(|file| ("OPENSSL_CONF", file)));
+    command.output().with_context(|| format!("cannot run {command:?}"))
+}
+
+/// The first that failed, if any did.
+fn worst(cells: impl IntoIterator<Item = Cell>) -> Cell {
+    let is_red = |cell: &Cell| matches!(cell, Cell::Failed(_));
+    cells.into_iter().find(is_red).unwrap_or(Cell::Passed)
+}
+
+/// Whether a server's message callbacks see under the shim what they see without it.
+fn sees_the_same(library: &Library, form: Form) -> Result<Cell> {
+    let seen = |preloaded: Option<PathBuf>| {
+        let mut command = Command::new(build::directory(library).join(MESSAGES));
+        command.envs(preloaded.map(|shim| ("LD_PRELOAD", shim)));
+        output_of(library, form, "messages", command)
+    };
+    let shim = crate::target().join("release/libtktrot_preload.so");
+    let (bare, preloaded) = (seen(None)?, seen(Some(shim))?);
+    if bare.status.success() && preloaded.status.success() && bare.stdout == preloaded.stdout {
+        return Ok(Cell::Passed);
+    }
+    let said = |output: &Output| {
+        let said = [&output.stdout[..], &output.stderr].concat();
+        format!("{}\n{}", output.status, String::from_utf8_lossy(&said))
+    };
+    let text = format!("bare: {}\nunder the shim: {}", said(&bare), said(&preloaded));
+    Ok(Cell::Failed(text))
 }
 
 /// Runs a server whose module is linked with the library, and which knows nothing of us.
@@ -201,6 +235,5 @@ fn with_fips_only(library: &Library, form: Form) -> Result<Cell> {
             all.push(run(library, form, &name, command)?);
         }
     }
-    let is_red = |cell: &Cell| matches!(cell, Cell::Failed(_));
-    Ok(all.into_iter().find(is_red).unwrap_or(Cell::Passed))
+    Ok(worst(all))
 }

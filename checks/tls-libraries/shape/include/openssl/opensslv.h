@@ -1,0 +1,7 @@
+#include_next <openssl/opensslv.h>
+
+#ifndef LIBRESSL_VERSION_NUMBER
+#define LIBRESSL_VERSION_NUMBER 0x40302000L
+#undef OPENSSL_VERSION_NUMBER
+#define OPENSSL_VERSION_NUMBER 0x20000000L
+#endif
