@@ -8,6 +8,8 @@
  *   one, that ends the handshake.
  */
 
+#define _GNU_SOURCE
+#include <stdlib.h>
 #include <string.h>
 
 #include <openssl/ssl.h>
@@ -21,25 +23,51 @@ long openssl_SSL_CTX_callback_ctrl(SSL_CTX *ctx, int command, void (*callback)(v
 
 typedef int servername_fn(SSL *ssl, int *alert, void *arg);
 
-/* The server's own servername callback, in a context. */
-static int own_index = -1;
+/* The server's own servername callback, in a context; and the name that was asked for, in a connection. */
+static int own_index, name_index;
+
+static void free_name(void *ssl, void *name, CRYPTO_EX_DATA *data, int index, long number, void *arg)
+{
+    (void)ssl, (void)data, (void)index, (void)number, (void)arg;
+    free(name);
+}
+
+static int has_no_name(CRYPTO_EX_DATA *to, const CRYPTO_EX_DATA *from, void *name, int index,
+                       long number, void *arg)
+{
+    (void)to, (void)from, (void)index, (void)number, (void)arg;
+    *(void **)name = NULL;
+    return 1;
+}
 
 __attribute__((constructor)) static void begin(void)
 {
     own_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, NULL);
+    name_index = SSL_get_ex_new_index(0, NULL, NULL, has_no_name, free_name);
+}
+
+/* Before the extension is parsed, and its name is there no more. */
+static int on_client_hello(SSL *ssl, int *alert, void *arg)
+{
+    enum { BEFORE = 5 };
+    const unsigned char *sent;
+    size_t len;
+    (void)alert, (void)arg;
+    free(SSL_get_ex_data(ssl, name_index));
+    int is_named = SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_server_name, &sent, &len);
+    char *name = is_named && len > BEFORE ? strndup((const char *)sent + BEFORE, len - BEFORE) : NULL;
+    SSL_set_ex_data(ssl, name_index, name);
+    return SSL_CLIENT_HELLO_SUCCESS;
 }
 
 /* True if the session is of another name than the one that is asked for. */
 static int is_of_another_name(SSL *ssl)
 {
-    enum { BEFORE = 5 };
-    const unsigned char *sent;
-    size_t len;
-    if (!SSL_session_reused(ssl) ||
-        !SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_server_name, &sent, &len) || len < BEFORE)
+    const char *sent = SSL_get_ex_data(ssl, name_index);
+    if (!SSL_session_reused(ssl) || !sent)
         return 0;
     const char *has = SSL_SESSION_get0_hostname(SSL_get_session(ssl));
-    return !has || strlen(has) != len - BEFORE || memcmp(has, sent + BEFORE, len - BEFORE) != 0;
+    return !has || strcmp(has, sent) != 0;
 }
 
 static int on_servername(SSL *ssl, int *alert, void *arg)
@@ -58,6 +86,7 @@ SSL_CTX *SSL_CTX_new(const SSL_METHOD *method)
     SSL_CTX *ctx = openssl_SSL_CTX_new(method);
     if (ctx) {
         SSL_CTX_set_num_tickets(ctx, 0);
+        SSL_CTX_set_client_hello_cb(ctx, on_client_hello, NULL);
         openssl_SSL_CTX_callback_ctrl(ctx, SSL_CTRL_SET_TLSEXT_SERVERNAME_CB,
                                       (void (*)(void))on_servername);
     }

@@ -119,41 +119,40 @@ fn shape(library: &Library, of: &str, soname: &str) -> Result<Built> {
         "SSL_CTX_new",
         "SSL_ctrl",
     ];
-    const RENAMED: &[(&str, &str)] =
-        &[("OPENSSL_sk_num", "sk_num"), ("OPENSSL_sk_value", "sk_value")];
+    const RENAMED: [(&str, &str); 2] =
+        [("OPENSSL_sk_num", "sk_num"), ("OPENSSL_sk_value", "sk_value")];
     let named = |library: &&Library| library.name == of;
     let base = LIBRARIES.iter().find(named).with_context(|| format!("there is no {of}"))?;
     let carried = openssl(base, Purpose::Tests)?;
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("shape");
     let to = directory(library).join("build");
     fs::create_dir_all(&to)?;
+    // What it lacks is there under names that nobody asks for.
+    let lacks = fs::read_to_string(from.join("lacks"))?;
+    let put_aside = |symbol: &str| format!("--redefine-sym={symbol}=openssl_{symbol}");
+    let lacking: Vec<_> = lacks.lines().map(put_aside).collect();
     for name in ["crypto", "ssl"] {
-        let hidden = fs::read_to_string(from.join(format!("{name}.hidden")))?;
-        let hidden: String = hidden.lines().map(|symbol| format!("    {symbol};\n")).collect();
-        let versions = format!("{{\n    global: *;\n    local:\n{hidden}}};\n");
-        fs::write(to.join(format!("{name}.versions")), versions)?;
-        let archive = to.join(format!("lib{name}.a"));
+        let (archive, object) = (format!("lib{name}.a"), format!("{name}.o"));
         let mut objcopy = Command::new("objcopy");
-        for symbol in REPLACED {
-            objcopy.arg("--redefine-sym").arg(format!("{symbol}=openssl_{symbol}"));
-        }
-        for (before, after) in RENAMED {
-            objcopy.arg("--redefine-sym").arg(format!("{before}={after}"));
-        }
-        let whole = directory(base).join(format!("build/lib{name}.a"));
-        crate::run(objcopy.arg(whole).arg(&archive))?;
-        let file = format!("lib{name}.so.{soname}");
-        let mut cc = Command::new("cc");
-        cc.args(["-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror"]).args(["-o", &file]);
-        cc.args(["-Wl,-Bsymbolic", "-Wl,-z,defs"]).arg(format!("-Wl,-soname,{file}"));
-        cc.arg(format!("-Wl,--version-script,{name}.versions"));
+        objcopy.args(&lacking).args(REPLACED.iter().map(|symbol| put_aside(symbol)));
+        objcopy.args(RENAMED.map(|(before, after)| format!("--redefine-sym={before}={after}")));
+        objcopy.arg(directory(base).join("build").join(&archive)).arg(&archive);
+        crate::run(objcopy.current_dir(&to))?;
+        let mut compile = Command::new("cc");
+        compile.args(["-std=gnu11", "-O1", "-fPIC", "-Wall", "-Wextra", "-Werror"]);
         for headers in &carried.headers {
-            cc.arg("-I").arg(headers);
+            compile.arg("-I").arg(headers);
         }
-        cc.arg(from.join(format!("{name}.c")));
-        cc.arg(format!("-Wl,--whole-archive,lib{name}.a,--no-whole-archive"));
-        cc.args((name == "ssl").then_some("./libcrypto.so")).args(["-ldl", "-pthread"]);
-        crate::run(cc.current_dir(&to))?;
+        compile.args(["-c", "-o", &object]).arg(from.join(format!("{name}.c")));
+        crate::run(compile.current_dir(&to))?;
+        crate::run(Command::new("objcopy").args(&lacking).arg(&object).current_dir(&to))?;
+        let file = format!("lib{name}.so.{soname}");
+        let mut link = Command::new("cc");
+        link.args(["-shared", "-Wl,-Bsymbolic", "-Wl,-z,defs", "-o", &file, &object]);
+        link.arg(format!("-Wl,-soname,{file}"));
+        link.arg(format!("-Wl,--whole-archive,{archive},--no-whole-archive"));
+        link.args((name == "ssl").then_some("./libcrypto.so")).args(["-ldl", "-pthread"]);
+        crate::run(link.current_dir(&to))?;
         let link = to.join(format!("lib{name}.so"));
         if !link.exists() {
             symlink(&file, link).context("the link to a library cannot be made")?;

@@ -1,7 +1,7 @@
-#include_next <openssl/ssl.h>
-
 #ifndef SHAPE_SSL_H
 #define SHAPE_SSL_H
+#include_next <openssl/ssl.h>
+
 #define SSL_session_reused(ssl) ((int)SSL_ctrl((ssl), 8, 0, NULL))
 #define SSL_get_options(ssl) SSL_ctrl((ssl), 32, 0, NULL)
 #define SSL_set_options(ssl, options) SSL_ctrl((ssl), 32, (options), NULL)

@@ -1,7 +1,7 @@
-#include_next <openssl/stack.h>
-
 #ifndef SHAPE_STACK_H
 #define SHAPE_STACK_H
+#include_next <openssl/stack.h>
+
 #undef sk_num
 #undef sk_value
 #define OPENSSL_sk_num sk_num
