@@ -486,9 +486,10 @@ unsafe extern "C" fn duplicate(
     // `new_index` gave.
     unsafe {
         let (from, library) = (from.cast::<*mut Connection>(), &*library.cast::<Library>());
-        // One that was made in our sight has its own.
+        // One that was made in our sight has its own, but for the message callback.
         let own = library.api.crypto_get_ex_data.map(|get| get(to, index).cast::<Connection>());
         if let Some(own) = own.filter(|own| !own.is_null()) {
+            (*own).messages = from.read().as_ref().and_then(|connection| connection.messages);
             from.write(own);
             return 1;
         }

@@ -12,14 +12,6 @@ use crate::program::{self, Cell, Row};
 const BEGIN: &str = "<!-- tls-libraries:begin (make test-tls writes this) -->";
 const END: &str = "<!-- tls-libraries:end -->";
 
-/// What cannot be built here, and why.
-const NOT_RUN: &str = "\
-LibreSSL was not run: none of the package registries that the tests may use carries its source.
-Debian has no package of it (its `libtls26` is LibreTLS, which is linked with OpenSSL), and no
-package that contains it was found in crates.io, PyPI and npm. What is known is read from its
-source: it calls itself OpenSSL 2.0.0 and has the HMAC form, set with `SSL_CTX_callback_ctrl`, as
-OpenSSL 1.1.1.";
-
 /// What the columns and cells mean.
 const LEGEND: &str = "\
 Each line is the same `libtktrot.so` (under *shim*: `libtktrot_preload.so`), with handshakes in TLS
@@ -30,7 +22,7 @@ Each line is the same `libtktrot.so` (under *shim*: `libtktrot_preload.so`), wit
 - *bypass* tries every pair of ways to ask for a client certificate
 - *generator* makes the random number generator fail
 - *api* calls the functions of `tktrot.h`
-- *shim* is a server that knows nothing of libtktrot
+- *shim* is a server that knows nothing of libtktrot, and one whose message callbacks see the same
 - *differential* is a server that does everything that servers do, bare, under the shim and linked,
   and sees no difference but those that `c-tests/differential/expected.txt` explains (it is written
   for OpenSSL)
@@ -39,7 +31,10 @@ A static library is passed with `TKT_TLS_API_INIT`, and is out of the shim's rea
 provider* is Debian's OpenSSL with a configuration that leaves it nothing but the FIPS provider of
 the version named there, which was built from OpenSSL's source and so is not a validated one. There
 *shim* is also a server that checks that nothing else is used (`c-tests/fips`), while keys rotate,
-under the shim and linked. A dash: there is no such case, or the form above covers it.";
+under the shim and linked. *LibreSSL's shape* is OpenSSL 1.1.1 without what LibreSSL lacks, with its
+names, and with what a server can notice of it (`checks/tls-libraries/shape`): no package registry
+carries LibreSSL itself, which was run by hand ([LibreSSL](#libressl)). A dash: there is no such
+case, or the form above covers it.";
 
 /// The lines of the table.
 #[derive(Debug, Default)]
@@ -99,7 +94,7 @@ impl Table {
     }
 
     fn section(&self) -> String {
-        format!("{BEGIN}\n\n{LEGEND}\n\n{self}\n{NOT_RUN}\n\n")
+        format!("{BEGIN}\n\n{LEGEND}\n\n{self}\n")
     }
 }
 
