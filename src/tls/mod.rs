@@ -4,8 +4,8 @@
 //!   application has it
 //! - [`algorithms`]: the library context, and what is fetched from it once
 //! - [`resolve`]: from a caller to the library it uses
-//! - [`certificates`], [`verification`], [`sni`], [`client_hello`]: what of a context and of a ClientHello a
-//!   ticket is bound to; [`scope`]: how, as associated data
+//! - [`certificates`], [`verification`], [`sni`]: what of a context and of a ClientHello a
+//!   ticket is bound to; [`client_hello`]: read from the message; [`scope`]: how, as associated data
 //! - [`attachment`]: what serves a context, and at which place of the pool it is
 //! - [`connection`]: what a connection keeps of it, and what its tickets are bound to
 //! - [`messages`]: the ClientHello, where libssl shows it in a message only
