@@ -98,7 +98,7 @@ fn with_libssl(libssl: &str, read_at: &Path, libcrypto: Option<&Path>) -> Findin
     }
     if version.starts_with("LibreSSL") {
         let advice =
-            "docs/servers.md says what is known of it; its servers issue no tickets in TLS 1.3";
+            "it is served in TLS 1.2: its servers issue no tickets in TLS 1.3 (docs/servers.md)";
         return Finding::doubtful(SUBJECT, found, advice);
     }
     Finding::fine(SUBJECT, found)
