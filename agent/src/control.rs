@@ -1,5 +1,5 @@
 //! The socket of an agent, beside its ring: one question and one answer, a line of JSON each. Root and the
-//! agent's own user may ask, a few at a time, and not for long.
+//! agent's own user may ask, a few at a time, and not for long. Whoever hangs up wants no answer.
 
 use std::fmt;
 use std::fs::{self, Permissions};
@@ -17,9 +17,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tktrot::ring::file::Place;
 use tktrot::secret::KeyName;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader as AsyncBufReader};
+use tokio::io::{
+    AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader as AsyncBufReader,
+};
 use tokio::net::{UnixListener as AsyncListener, UnixStream as AsyncStream};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, mpsc, oneshot};
 use tokio::time::timeout;
 
 /// How long an answer is waited for: a rotation of a fleet takes a while.
@@ -28,6 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const LONGEST: u64 = 16 << 20;
 /// So many ask at once at most; others wait.
 const AT_ONCE: usize = 16;
+/// Beside them, so many whose keys have ended wait until others have said that they know.
+const WAITING_AT_ONCE: usize = 64;
 /// A question is a line, and comes at once.
 const QUESTION_WITHIN: Duration = Duration::from_secs(2);
 /// All names of a full ring fit.
@@ -63,6 +67,17 @@ impl Question {
             Question::Peers {} | Question::Ready {} | Question::Rotate {} => 0,
         };
         Duration::from_millis(wait).min(LONGEST_WAIT)
+    }
+
+    /// The place of one who waits until others know; none if the answer comes without a wait. Where
+    /// no such place is free nobody is waited for: keys end all the same.
+    fn waits_beside<'w>(&mut self, waiting: &'w Semaphore) -> Option<SemaphorePermit<'w>> {
+        let Question::Revoke { wait: wait @ Some(1..), .. } = self else { return None };
+        let place = waiting.try_acquire().ok();
+        if place.is_none() {
+            *wait = None;
+        }
+        place
     }
 }
 
@@ -299,16 +314,16 @@ pub async fn serve(listener: UnixListener, user: Uid, driver: mpsc::Sender<Asked
         Err(error) => return tracing::error!(%error, "cannot serve the control socket"),
     };
     let places = Arc::new(Semaphore::new(AT_ONCE));
+    let waiting = Arc::new(Semaphore::new(WAITING_AT_ONCE));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let driver = driver.clone();
+                let (driver, waiting) = (driver.clone(), Arc::clone(&waiting));
                 tokio::task::spawn_local(async move {
-                    if let Err(error) = answer(stream, user, &driver).await {
+                    if let Err(error) = answer(stream, user, &driver, place, &waiting).await {
                         tracing::debug!(%error, "a question was not answered");
                     }
-                    drop(place);
                 });
             }
             // No descriptor is left: the next attempt may find one.
@@ -321,6 +336,8 @@ async fn answer(
     mut stream: AsyncStream,
     user: Uid,
     driver: &mpsc::Sender<Asked>,
+    place: OwnedSemaphorePermit,
+    waiting: &Semaphore,
 ) -> anyhow::Result<()> {
     let peer = Uid::from_raw(stream.peer_cred()?.uid());
     if !peer.is_root() && peer != user {
@@ -330,11 +347,20 @@ async fn answer(
     let (reader, mut writer) = stream.split();
     let mut reader = AsyncBufReader::new(reader.take(QUESTION_LENGTH));
     timeout(QUESTION_WITHIN, reader.read_line(&mut question)).await??;
-    let reply = match serde_json::from_str(&question) {
-        Ok(question) => {
+    let reply = match serde_json::from_str::<Question>(&question) {
+        Ok(mut question) => {
+            let mut place = Some(place);
+            let waits = question.waits_beside(waiting);
             let (answer, answered) = oneshot::channel();
             driver.send((question, answer)).await?;
-            answered.await.unwrap_or_else(|_| {
+            if waits.is_some() {
+                place.take();
+            }
+            let answered = tokio::select! {
+                answered = answered => answered,
+                () = hung_up(&mut reader) => bail!("who asked has hung up"),
+            };
+            answered.unwrap_or_else(|_| {
                 Reply::Error("it is stopping, or reads its settings: ask again".into())
             })
         }
@@ -342,6 +368,13 @@ async fn answer(
     };
     timeout(ANSWER_WITHIN, writer.write_all(&line(&reply)?)).await??;
     Ok(())
+}
+
+/// Waits until nobody is there any more who wants an answer.
+async fn hung_up(reader: &mut (impl AsyncBufRead + Unpin)) {
+    while let Ok(rest @ 1..) = reader.fill_buf().await.map(<[u8]>::len) {
+        reader.consume(rest);
+    }
 }
 
 #[cfg(test)]

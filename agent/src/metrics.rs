@@ -5,10 +5,12 @@
 //! `/healthz` and `/readyz` are for whoever looks after the process. They tell no figures, and anybody
 //! may ask.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::path::Path;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +32,7 @@ use tktrot_fleet::config::Agent;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use tokio_openssl::SslStream;
 
@@ -40,8 +43,10 @@ use super::listening;
 use super::mesh::tls::read_pair;
 use super::start::RingMetrics;
 
-/// So many ask at once at most; others wait.
-const AT_ONCE: usize = 8;
+/// So many are connected at most: for another one the oldest that has not asked yet gives way.
+const CONNECTED: usize = 128;
+/// So many are answered at once, of each kind; others wait.
+const ANSWERED: usize = 8;
 /// A request, its answer and all.
 const WITHIN: Duration = Duration::from_secs(5);
 /// Bytes of a request's head.
@@ -156,6 +161,31 @@ struct Knowing {
     access: Access,
     of_ring: RingMetrics,
     driver: mpsc::Sender<Asked>,
+    /// For metrics: the ring may let them wait.
+    turns: Semaphore,
+    /// For readiness, which never waits for those.
+    readiness_turns: Semaphore,
+}
+
+/// Those that are connected, the oldest first.
+#[derive(Default)]
+struct Connections(Vec<Connection>);
+
+struct Connection {
+    answering: AbortHandle,
+    has_asked: Rc<Cell<bool>>,
+}
+
+impl Connections {
+    /// Another one: where there are too many, one that has not asked is hung up on.
+    fn push(&mut self, connection: Connection) {
+        self.0.retain(|other| !other.answering.is_finished());
+        if self.0.len() >= CONNECTED {
+            let idle = self.0.iter().position(|other| !other.has_asked.get());
+            self.0.remove(idle.unwrap_or(0)).answering.abort();
+        }
+        self.0.push(connection);
+    }
 }
 
 /// Answers until the agent ends.
@@ -165,38 +195,43 @@ pub async fn serve(endpoint: Endpoint, driver: mpsc::Sender<Asked>) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "cannot serve metrics"),
     };
-    let source = Arc::new(Knowing { access, of_ring, driver });
-    let places = Arc::new(Semaphore::new(AT_ONCE));
+    let [turns, readiness_turns] = [(); 2].map(|()| Semaphore::new(ANSWERED));
+    let source = Rc::new(Knowing { access, of_ring, driver, turns, readiness_turns });
+    let mut connections = Connections::default();
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let Ok((stream, _)) = listener.accept().await else {
             // No descriptor is left: the next attempt may find one.
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let source = Arc::clone(&source);
-        tokio::task::spawn_local(async move {
+        let (source, has_asked) = (Rc::clone(&source), Rc::default());
+        let asked = Rc::clone(&has_asked);
+        let answering = tokio::task::spawn_local(async move {
             // What goes wrong is the asker's business.
-            let _ = timeout(WITHIN, answer(stream, source)).await;
-            drop(place);
+            let _ = timeout(WITHIN, answer(stream, source, asked)).await;
         });
+        connections.push(Connection { answering: answering.abort_handle(), has_asked });
     }
 }
 
-async fn answer(stream: TcpStream, source: Arc<Knowing>) -> Result<()> {
-    let Some(context) = &source.access.tls else { return converse(stream, &source).await };
+async fn answer(stream: TcpStream, source: Rc<Knowing>, has_asked: Rc<Cell<bool>>) -> Result<()> {
+    let Some(context) = &source.access.tls else {
+        return converse(stream, &source, &has_asked).await;
+    };
     let mut stream = SslStream::new(Ssl::new(context)?, stream)?;
     Pin::new(&mut stream).accept().await?;
-    converse(stream, &source).await
+    converse(stream, &source, &has_asked).await
 }
 
 /// A request and its answer.
 async fn converse(
     stream: impl AsyncRead + AsyncWrite + Unpin,
-    source: &Arc<Knowing>,
+    source: &Rc<Knowing>,
+    has_asked: &Cell<bool>,
 ) -> Result<()> {
     let service = service_fn(move |request| {
-        let source = Arc::clone(source);
+        has_asked.set(true);
+        let source = Rc::clone(source);
         async move { Ok::<_, Infallible>(respond(&request, &source).await) }
     });
     let mut server = http1::Builder::new();
@@ -256,6 +291,7 @@ fn with(
 /// What the agent's loop says of its readiness, or that it does not turn.
 async fn readiness(source: &Knowing) -> Result<Reply, &'static str> {
     let asking = async {
+        let _turn = source.readiness_turns.acquire().await;
         let (answer, answered) = oneshot::channel();
         let asked = source.driver.send((Question::Ready {}, answer)).await;
         asked.map_err(|_| "the agent is stopping")?;
@@ -265,6 +301,7 @@ async fn readiness(source: &Knowing) -> Result<Reply, &'static str> {
 }
 
 async fn text(source: &Knowing) -> Result<String> {
+    let _turn = source.turns.acquire().await?;
     let of_ring = Arc::clone(&source.of_ring);
     // It waits where somebody writes the ring; the node must not.
     let of_ring = tokio::task::spawn_blocking(move || of_ring()).await?;

@@ -26,9 +26,9 @@ impl Waiting {
         Written(self.wait)
     }
 
-    /// True if it waits no longer.
+    /// True if it waits no longer, or is gone.
     pub fn is_over(&self) -> bool {
-        Instant::now() >= self.until
+        Instant::now() >= self.until || self.answer.is_closed()
     }
 
     /// Answers that so many keys have ended on this host, and who else knows.

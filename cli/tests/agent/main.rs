@@ -1,5 +1,6 @@
 //! `tktrot agent`: on its own, beside servers, and as one of a fleet.
 
+mod asking;
 mod daemon;
 mod fleet;
 mod governs;

@@ -69,7 +69,7 @@ fn the_log_can_be_json() -> Result<()> {
 }
 
 /// A whole answer, with its head.
-fn asked(address: SocketAddr, request: &str) -> Result<String> {
+pub fn asked(address: SocketAddr, request: &str) -> Result<String> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(request.as_bytes())?;
