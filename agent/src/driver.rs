@@ -25,6 +25,7 @@ use super::nodes::Nodes;
 use super::notify::Manager;
 use super::reload::{Current, Next, Reread, Settings};
 use super::ring::HostRing;
+use super::signals;
 use super::start::{self, Started};
 use super::waiting::Waiting;
 
@@ -58,6 +59,7 @@ pub async fn run(started: Started, reread: Reread, user: Uid, began: Instant) ->
     let [Ok(terminate), Ok(interrupt), Ok(hangup)] = kinds.map(signal) else {
         bail!("cannot wait for signals")
     };
+    signals::let_reload_come()?;
     let (asks, asked) = mpsc::channel(16);
     tokio::task::spawn_local(control::serve(started.control, user, asks.clone()));
     if let Some(endpoint) = started.metrics {

@@ -18,6 +18,7 @@
 //!   - [`revocation`]: one that somebody waits for
 //! - [`export`]: keeps the key files of servers that cannot load a plugin up to date
 //! - [`reload`]: how other settings take their place
+//! - [`signals`]: what asks for that, also before the agent is ready for it
 //! - [`files`]: the files that settings name
 //! - [`secrets`]: the files that hold the fleet secret
 //! - [`figures`]: what `tktrot peers` and the metrics report
@@ -48,6 +49,7 @@ mod reload;
 mod revocation;
 mod ring;
 mod secrets;
+mod signals;
 mod start;
 mod waiting;
 
@@ -59,6 +61,7 @@ use tokio::time::Instant;
 pub use export::entry::ExportStatus;
 pub use files::Files;
 pub use reload::{Reread, Settings};
+pub use signals::hold_reload;
 pub use start::{Opened, RingMetrics};
 
 use start::Started;

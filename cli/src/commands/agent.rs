@@ -26,6 +26,7 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
+    tktrot_agent::hold_reload();
     let settings = settings::read(config)?;
     let open = || open(&settings, &arguments.ring);
     let ring = || arguments.ring.usable(&settings);
