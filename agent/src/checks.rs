@@ -79,6 +79,14 @@ pub fn all(fleet: &FleetConfig, config: &Config, ring: Result<Place>, files: &Fi
     for (setting, address) in metrics.into_iter().chain(listen) {
         check_address(&mut findings, setting, address, is_run);
     }
+    if let (Some((_, metrics)), Some((_, listen))) = (metrics, listen)
+        && listening::clash(metrics, listen)
+    {
+        findings.stops.push(anyhow!(
+            "metrics: {metrics} and listen = {listen} of [mesh] are one port; give one of them \
+             another"
+        ));
+    }
     for export in &fleet.exports {
         let what = format!("[[export]] {}", export.output.display());
         findings.stops.extend(Entry::of(export).err());
@@ -124,6 +132,11 @@ fn check_directory(place: &Place) -> Result<()> {
         length <= LONGEST,
         "{}: the agent's socket has a path of {length} bytes, and {LONGEST} are possible; set a \
          shorter dir or ring",
+        socket.display()
+    );
+    ensure!(
+        !fs::symlink_metadata(&socket).is_ok_and(|there| there.is_dir()),
+        "{}: the agent's socket belongs there, and it is a directory; remove it",
         socket.display()
     );
     let parent = place.dir.parent().unwrap_or(Path::new("/"));

@@ -61,6 +61,7 @@ fn all_that_is_missing_on_this_host_is_told_at_once() -> Result<()> {
         "there is no user \"nobody-of-that-name\"".to_owned(),
         format!("metrics: cannot listen on {address}: Address already in use"),
         format!("[mesh]: cannot listen on {address}: Address already in use"),
+        format!("metrics: {address} and listen = {address} of [mesh] are one port"),
         "[mesh]: /no/such/secret: No such file or directory".to_owned(),
         format!("[mesh]: {}: others have rights to it (mode 0644)", open.display()),
         "there is no group no-such-group".to_owned(),
@@ -95,16 +96,40 @@ fn all_that_is_missing_on_this_host_is_told_at_once() -> Result<()> {
         assert!(said.stdout.contains(doubt), "{doubt}: {said:?}");
     }
 
-    // What a running agent listens on is its own.
     let listen = port::free()?;
-    agent.set(&format!(
-        "[agent]\nmetrics = \"{}\"\n[mesh]\nlisten = \"{listen}\"\nsecrets = [\"{secret}\"]\n",
-        port::free()?
-    ))?;
+    let listening = |metrics| {
+        format!(
+            "[agent]\nmetrics = \"{metrics}\"\n\
+             [mesh]\nlisten = \"{listen}\"\nsecrets = [\"{secret}\"]\n"
+        )
+    };
+    let refused = |why: &str| -> Result<()> {
+        for command in [&["config", "check"][..], &["agent"]] {
+            let said = agent.tktrot(command)?;
+            assert_eq!(said.status, Some(2), "{said:?}");
+            assert!(said.stdout.contains(why) || said.stderr.contains(why), "{why}: {said:?}");
+        }
+        Ok(())
+    };
+    // One port is one listener's, and a directory stays.
+    agent.set(&listening(listen))?;
+    refused("are one port; give one of them another")?;
+    agent.set(&listening(port::free()?))?;
+    let socket = agent.rings().join("nginx.agent");
+    fs::create_dir(&socket)?;
+    refused("nginx.agent: the agent's socket belongs there, and it is a directory; remove it")?;
+    fs::remove_dir(&socket)?;
+
+    // What a running agent listens on is its own.
     let mut agent = agent;
     agent.start()?;
     let said = agent.tktrot(&["config", "check"])?;
     assert_eq!(said.status, Some(0), "{said:?}");
+    // But not twice.
+    agent.set(&listening(listen))?;
+    let said = agent.tktrot(&["config", "check"])?;
+    assert!(said.stdout.contains("are one port"), "{said:?}");
+    assert_eq!(said.status, Some(2), "{said:?}");
     Ok(())
 }
 
