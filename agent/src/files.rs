@@ -92,14 +92,19 @@ impl Files {
         let bytes = match (read(path), &self.before) {
             (Err(error), Some(before)) if is_not_allowed(&error) => {
                 let before = before.read.borrow();
-                let same = before.get(path).filter(|known| file.as_ref().ok() == Some(&known.file));
-                let Some(known) = same else {
-                    return Err(anyhow!(
-                        "{error:#}: the agent is user {} now, and this is not the file that it \
-                         read at its start; restart it (which costs nothing)",
-                        geteuid()
-                    ));
+                let known = match (before.get(path), &file) {
+                    (Some(known), Ok(file)) if known.file == *file => Ok(known),
+                    (Some(_), Ok(_)) => Err("the file has changed since it read it"),
+                    (Some(_), Err(_)) => Err("cannot tell whether the file has changed"),
+                    (None, _) => Err("has kept only files that its former settings name"),
                 };
+                let known = known.map_err(|why| {
+                    anyhow!(
+                        "{error:#}: the agent is user {} now, and {why}; restart it (which costs \
+                         nothing)",
+                        geteuid()
+                    )
+                })?;
                 known.bytes.clone()
             }
             (read, _) => read?,

@@ -1,9 +1,11 @@
 //! Settings that are changed while an agent runs (SIGHUP).
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::chown;
 use std::time::Duration;
 
+use nix::sys::stat::Mode;
 use testbed::port;
 use testbed::process::needs_root;
 use testbed::redis::Redis;
@@ -125,7 +127,7 @@ fn settings_that_are_wrong_or_need_a_restart_are_told_and_the_former_go_on() -> 
     chown(&own, Some(NOBODY), Some(NOBODY))?;
     fs::rename(&more, &first)?;
     for (secrets, why) in [
-        (firsts.clone(), "first: Permission denied".to_owned()),
+        (firsts.clone(), "the file has changed since it read it; restart it".to_owned()),
         (format!("\"{own}\""), format!("{own}: it belongs to user {NOBODY}")),
     ] {
         agent.set(&settings("1h", "nobody", &secrets))?;
@@ -139,6 +141,49 @@ fn settings_that_are_wrong_or_need_a_restart_are_told_and_the_former_go_on() -> 
     let told = format!("user nobody cannot read {first}: if such a file changes, restart");
     assert!(said.stdout.contains(&told), "{said:?}");
     assert_eq!(agent.stop()?.code(), Some(0));
+    Ok(())
+}
+
+/// A service manager may ask for it as soon as there is a process.
+#[test]
+fn a_reload_that_is_asked_for_before_settings_are_read_comes_after_the_start() -> Result<()> {
+    let mut agent = Agent::new("")?;
+    fs::remove_file(agent.settings())?;
+    nix::unistd::mkfifo(&agent.settings(), Mode::S_IRWXU)?;
+    agent.launch()?;
+    let settings = format!(
+        "ring = \"nginx\"\ndir = \"{}\"\n[agent]\nuser = \"root\"\n",
+        agent.rings().display()
+    );
+    // It reads from here on, to no end yet.
+    let mut file = fs::File::options().write(true).open(agent.settings())?;
+    assert!(agent.process()?.signal(libc::SIGHUP));
+    file.write_all(settings.as_bytes()).map_err(|error| format!("{error}: {}", agent.log()))?;
+    drop(file);
+    agent.wait_to_hear("RELOADING=1")?;
+    fs::write(agent.settings(), settings)?;
+    agent.wait_to_hear("READY=1")?;
+    assert_eq!(agent.stop()?.code(), Some(0), "{}", agent.log());
+    Ok(())
+}
+
+/// It forgets what it may no longer use, and does not say that the file is another one.
+#[test]
+fn a_secret_that_settings_named_once_is_read_anew() -> Result<()> {
+    needs_root("it becomes somebody else");
+    let mut agent = Agent::new("")?;
+    let secret = agent.secret("secret")?;
+    let listen = port::free()?;
+    let mesh = format!("[mesh]\nlisten = \"{listen}\"\nsecrets = [\"{secret}\"]\n");
+    agent.set(&mesh)?;
+    agent.start()?;
+    for settings in ["", &mesh] {
+        agent.set(settings)?;
+        agent.reload()?;
+    }
+    let why = "secret: Permission denied (os error 13): the agent is user 65534 now, and has kept \
+               only files that its former settings name; restart it";
+    assert!(agent.log().contains(why), "{}", agent.log());
     Ok(())
 }
 
