@@ -4,6 +4,7 @@
 //! A scenario waits far more than it computes, so all of them run side by side: what libtest does
 //! with as many threads as there are processors would take ten times as long.
 
+mod addresses;
 mod assertions;
 mod faults;
 mod hosts;
@@ -48,6 +49,8 @@ macro_rules! scenarios {
 scenarios! {
     without_agent:
         hosts_refuse_each_others_tickets;
+    addresses:
+        a_name_with_two_addresses_is_one_host;
     hosts:
         nginxes_resume_each_others_tickets
         two_of_them_may_be_haproxies

@@ -28,6 +28,14 @@ struct Ending {
     revoked: bool,
 }
 
+impl Ending {
+    /// One that was revoked is not told of when no honest copy can live any more, and remembered for as
+    /// long as one that ended by itself.
+    fn forget_at(&self) -> Time {
+        if self.revoked { self.until + MEMORY } else { self.until }
+    }
+}
+
 impl Ended {
     /// Remembers so many names at most.
     pub fn new(most: usize) -> Self {
@@ -77,8 +85,8 @@ impl Ended {
     /// Forgets those whose time has come.
     pub fn sweep(&mut self, now: Time) {
         if now >= self.sweep_at {
-            self.names.retain(|_, ending| ending.until > now);
-            let next = self.names.values().map(|ending| ending.until).min();
+            self.names.retain(|_, ending| ending.forget_at() > now);
+            let next = self.names.values().map(Ending::forget_at).min();
             // Not one by one: many end at about the same time.
             self.sweep_at = next.map_or(Time::NEVER, |next| next + MEMORY);
         }
@@ -100,7 +108,7 @@ impl Ended {
         let ending = self.names.entry(name).or_insert(Ending { until, revoked });
         ending.until = ending.until.max(until);
         ending.revoked |= revoked;
-        self.sweep_at = self.sweep_at.min(until);
+        self.sweep_at = self.sweep_at.min(ending.forget_at());
         true
     }
 }

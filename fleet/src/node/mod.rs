@@ -193,6 +193,7 @@ impl<S> Node<S> {
         self.own.retain(|key| {
             let over = key.facts.times.decrypt_until <= now;
             if over {
+                self.ended.expire(key.facts.name, now);
                 actions.push(Action::Erase(key.facts.name));
             }
             !over
@@ -271,6 +272,7 @@ impl<S> Node<S> {
                     }
                     self.tell_times(&name, now, actions);
                     self.own.retain(|key| key.facts.name != name);
+                    self.ended.expire(name, now);
                     actions.push(Action::Erase(name));
                 }
             }

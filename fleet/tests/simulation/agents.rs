@@ -141,7 +141,11 @@ impl World {
         self.trace(|| format!("host {host}: {note:?}"));
         match note {
             Note::Began { .. } => self.figures.begins += 1,
-            Note::Refused(_, name, why, _) if why != Refusal::Ended => {
+            Note::Refused(from, name, why, _)
+                if why != Refusal::Ended
+                    && !self.lies(place(from))
+                    && !self.is_a_liars(ring::number(&name)) =>
+            {
                 let text = format!("host {host} refused {}: {why}", ring::number(&name));
                 self.violate(Broken::Refused, text);
             }
@@ -163,16 +167,9 @@ impl World {
         if this.generator_fails > now || !self.rings.insert(host, key, times, true, time) {
             return None;
         }
-        self.keys.push(Key {
-            origin: this.id,
-            announced: by_agent.then_some(now),
-            by_agent,
-            ends: this.nanos(times.decrypt_until),
-            revoked: None,
-            shortened: now,
-            learnt: Vec::new(),
-            is_over: false,
-        });
+        let ends = this.nanos(times.decrypt_until);
+        let announced = by_agent.then_some(now);
+        self.keys.push(Key { announced, by_agent, ..Key::new(this.id, ends, now) });
         self.trace(|| format!("host {host} makes key {key}, by its agent: {by_agent}"));
         self.plan_switches(host, key);
         Some(key)
@@ -201,6 +198,10 @@ impl World {
         let grace = self.grace();
         let now = self.now();
         let lived = self.rings.erase(host, key).is_some_and(|times| time < times.decrypt_until);
+        if !lived && self.is_a_liars(key) {
+            let seen_by = (host, self.hosts[host].instance);
+            self.keys[key as usize].has_ended.push(seen_by);
+        }
         if lived && revoking.means(key) {
             self.note_revoked(key);
             self.learns(host, key);
@@ -240,12 +241,11 @@ impl World {
     }
 
     fn send(&mut self, from: usize, node: NodeId, mut message: Message<()>) {
-        let (to, now) = (place(node), self.now());
+        let to = place(node);
         let end = self.network.end(from, to);
         if !end.up || end.node != node {
             return;
         }
-        let epoch = end.epoch;
         let small = self.is_small();
         if let Message::Keys(keys) | Message::Held { keys, .. } = &mut message {
             if small {
@@ -253,6 +253,19 @@ impl World {
             }
             self.figures.offers += keys.len() as u64;
         }
+        if self.lies(to) {
+            self.check_answer(from, &message);
+        }
+        if self.lies(from) {
+            let Some(twisted) = self.twist(message) else { return };
+            message = twisted;
+        }
+        self.transmit(from, to, message);
+    }
+
+    /// What one host says to another is on its way.
+    pub fn transmit(&mut self, from: usize, to: usize, message: Message<()>) {
+        let (epoch, now) = (self.network.end(from, to).epoch, self.now());
         self.figures.sent += 1;
         match self.network.send(from, to, now, &mut self.rng) {
             Fate::Vanishes => {}

@@ -34,6 +34,8 @@ pub enum Happening {
     Switch(u16),
     /// Looks through everything.
     Inspect,
+    /// The liar says something.
+    Lie,
     Start(u16),
     Stop(u16),
     /// A trouble, and then the next one.
@@ -57,7 +59,7 @@ impl Happening {
             | Happening::Start(host)
             | Happening::Stop(host)
             | Happening::Unblock(host, _) => *host,
-            Happening::Inspect | Happening::Trouble | Happening::Heal(_) => 0,
+            Happening::Inspect | Happening::Lie | Happening::Trouble | Happening::Heal(_) => 0,
         }
     }
 }

@@ -28,6 +28,10 @@ pub struct Host {
     pub excused: Millis,
     /// Until then its generator fails.
     pub generator_fails: Millis,
+    /// When it last told the liar everything.
+    pub answered: Option<Millis>,
+    /// The liar told it of so many keys that there are not.
+    pub flooded: usize,
     /// When a tick is planned.
     pub tick_at: Millis,
     /// When it was made to make a key beside its schedule.
@@ -47,6 +51,8 @@ impl Host {
             turned: 0,
             excused: 0,
             generator_fails: 0,
+            answered: None,
+            flooded: 0,
             tick_at: Millis::MAX,
             irregular: Vec::new(),
         }

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use tktrot::clock::Time;
 use tktrot::schedule::{KeyTimes, Policy};
-use tktrot_fleet::message::NodeId;
+use tktrot_fleet::message::{Message, NodeId};
 use tktrot_fleet::node::limits::Limits;
 
+use crate::host::place;
+use crate::liar::{LIAR, Lie};
 use crate::ring::Number;
 use crate::timeline::Millis;
 use crate::world::World;
@@ -38,6 +40,8 @@ pub enum Broken {
     Refused,
     /// The node and its ring do not agree on whether a key encrypts.
     Disagree,
+    /// Something is done that only a lie asked for.
+    Believed,
 }
 
 /// What was seen, and when.
@@ -88,12 +92,16 @@ pub struct Figures {
     pub over: u64,
     /// The most keys in a ring.
     pub most: usize,
+    /// What was said that is not so.
+    pub lies: u64,
 }
 
 /// Tickets that are kept.
 const TICKETS: usize = 1024;
 /// A node that has been connected for longer has everything.
 const SETTLED: Millis = 10_000;
+/// Whoever asks for everything is answered this often.
+const ANSWER_EVERY: Millis = 1_000;
 /// Copies end earlier by as much as messages take, which may have been relayed.
 const SHORTER: Duration = Duration::from_secs(20);
 
@@ -108,7 +116,7 @@ impl World {
         self.check_active(host);
         let this = &self.hosts[host];
         let Some(key) = self.rings.active(host, this.time(now)) else { return };
-        if this.agent.is_some() {
+        if this.agent.is_some() && !self.lies(host) {
             self.figures.seals += 1;
             self.check_sealed(host, key);
         }
@@ -171,12 +179,16 @@ impl World {
         let (now, this) = (self.now(), &self.hosts[host]);
         let (Some(agent), time) = (&this.agent, this.time(now)) else { return };
         let active = self.rings.all_active(host, time).count();
+        // Where one begins on its own its agent is told at this moment, and ends the other.
+        let tick = time - Duration::from_millis(self.scenario.grain);
+        let began = |key: &&(Number, KeyTimes)| key.1.encrypt_from <= tick;
+        let together = self.rings.all_active(host, time).filter(began).count();
         let (has, excused) = (agent.has_active(time), now <= this.excused);
-        if active > 1 {
-            self.violate(Broken::TwoActive, format!("host {host} encrypts with {active} keys"));
+        if together > 1 {
+            self.violate(Broken::TwoActive, format!("host {host} encrypts with {together} keys"));
         } else if active == 0 && !excused {
             self.violate(Broken::NoActive, format!("host {host} has no active key"));
-        } else if has != (active == 1) && self.scenario.fault.is_none() {
+        } else if has != (active > 0) && self.scenario.fault.is_none() {
             let text = format!("host {host} has {active} active keys, its node: {has}");
             self.violate(Broken::Disagree, text);
         }
@@ -184,14 +196,57 @@ impl World {
 
     /// A key has come into the ring of a host that did not make it.
     pub fn check_taken(&mut self, host: usize, key: Number, times: KeyTimes) {
+        if self.is_a_liars(key) {
+            return self.check_believed(host, key, times);
+        }
         let (this, facts) = (&self.hosts[host], &self.keys[key as usize]);
+        // A ring that is new has heard of nothing, if it heard the liar first.
+        let is_over = facts.is_over && self.scenario.lie.is_none();
         if this.nanos(times.decrypt_until) > facts.ends {
             let text = format!("key {key} lives longer on host {host} than its maker said");
             self.violate(Broken::Lengthened, text);
-        } else if facts.is_over || facts.learnt.get(host).is_some_and(|(ring, _)| *ring == this.id)
-        {
+        } else if is_over || facts.is_known_to_be_revoked(host, this) {
             let text = format!("key {key} came back to host {host}, and was known to be revoked");
             self.violate(Broken::CameBack, text);
+        }
+    }
+
+    /// A key has come into a ring that the liar made, or made up.
+    fn check_believed(&mut self, host: usize, key: Number, times: KeyTimes) {
+        let (this, facts) = (&self.hosts[host], &self.keys[key as usize]);
+        let end = self.network.end(host, place(facts.origin));
+        let speaks_for_itself = end.up && end.node == facts.origin;
+        let is_of_another = facts.made_up && !self.lies(place(facts.origin)) && speaks_for_itself;
+        let in_order =
+            times.encrypt_from <= times.encrypt_until && times.encrypt_until <= times.decrypt_until;
+        let longest = this.time(self.now()) + self.limits.longest;
+        // A ring has the grave of a key for as long as honest nodes may have copies.
+        let lives = self.now() * 1_000_000 < facts.ends;
+        // Who never had it, or whose agent is another one, cannot know that it is over.
+        let lengthened = !matches!(self.scenario.lie, Some(Lie::Longer | Lie::OutOfOrder))
+            && facts.has_ended.contains(&(host, this.instance));
+        let broken = if facts.origin == this.id || is_of_another || !in_order {
+            Broken::Believed
+        } else if times.decrypt_until > longest || lengthened {
+            Broken::Lengthened
+        } else if facts.is_known_to_be_revoked(host, this) && lives {
+            Broken::CameBack
+        } else {
+            return;
+        };
+        self.violate(broken, format!("host {host} took key {key}, of which the liar told it"));
+    }
+
+    /// The liar is told something: it need not be told everything all the time.
+    pub fn check_answer(&mut self, host: usize, message: &Message<()>) {
+        if !matches!(message, Message::Held { .. }) {
+            return;
+        }
+        let (now, since) = (self.now(), self.network.end(host, LIAR).since);
+        let before = self.hosts[host].answered.replace(now);
+        if before.is_some_and(|before| before > since && now < before + ANSWER_EVERY) {
+            let text = format!("host {host} told the liar everything, and had just done so");
+            self.violate(Broken::Believed, text);
         }
     }
 
@@ -202,7 +257,9 @@ impl World {
         let facts = &self.keys[ticket.key as usize];
         let (there, key) = (&self.hosts[ticket.host], ticket.key);
         let lifetime = self.scenario.policy.lifetime.saturating_sub(SHORTER).as_millis() as Millis;
-        if facts.revoked.is_some() || now > ticket.sealed + lifetime || this.agent.is_none() {
+        let lied = self.lies(host) || self.is_a_liars(key);
+        if lied || facts.revoked.is_some() || now > ticket.sealed + lifetime || this.agent.is_none()
+        {
             return;
         }
         let opens = self.rings.opens(host, key, this.time(now));
@@ -264,7 +321,7 @@ impl World {
         let life = policy.last_copy(Time(0) + Limits::life(&policy, self.limits.ahead));
         let life = Time(0).until(life).as_millis();
         let mut by_origin: HashMap<NodeId, Vec<Number>> = HashMap::new();
-        for key in self.rings.copied() {
+        for key in self.rings.copied().filter(|key| !self.is_a_liars(*key)) {
             by_origin.entry(self.keys[key as usize].origin).or_default().push(key);
         }
         let times: Vec<_> = self.hosts.iter().map(|host| host.time(now)).collect();
@@ -279,7 +336,7 @@ impl World {
         let mut counts = vec![0; self.hosts.len()];
         for (origin, keys) in by_origin {
             // A new one, and successors in the place of those that were to follow the old one.
-            let most = scheduled + disturbed(self.irregular(crate::host::place(origin), life));
+            let most = scheduled + disturbed(self.irregular(place(origin), life));
             counts.fill(0);
             for key in keys {
                 for (host, key) in self.rings.copies(key).iter().enumerate() {
@@ -311,7 +368,7 @@ impl World {
     fn check_peers(&mut self, host: usize) {
         let (now, this) = (self.now(), &self.hosts[host]);
         let time = this.time(now);
-        if this.agent.is_none() || now <= this.turned + SETTLED {
+        if self.lies(host) || this.agent.is_none() || now <= this.turned + SETTLED {
             return;
         }
         let active = self.rings.active(host, time);

@@ -8,6 +8,7 @@ mod agents;
 mod happening;
 mod host;
 mod invariants;
+mod liar;
 mod machine;
 mod network;
 mod ring;
@@ -21,6 +22,7 @@ use std::env;
 use std::time::Instant;
 
 use invariants::{Broken, Figures};
+use liar::Lie;
 use machine::Fault;
 use scenario::{Scenario, Trouble};
 use world::World;
@@ -86,6 +88,23 @@ fn what_a_node_that_is_gone_has_sealed_still_opens() {
     assert!(lost * 100 <= orphans_seen, "{lost} of {orphans_seen} tickets lost");
     let (orphans_seen, lost) = orphans(Some(Fault::NeverPulls));
     assert!(lost * 10 > orphans_seen, "only {lost} of {orphans_seen} tickets lost");
+}
+
+#[test]
+fn a_node_that_lies_does_no_harm_to_the_others() {
+    for lie in Lie::ALL {
+        let seeds = setting("TKTROT_SIMULATION_SEEDS", 3);
+        let figures = (0..seeds).map(|seed| {
+            let scenario = Scenario { lie: Some(lie), ..Scenario::nasty(seed) };
+            shrinking::check(&scenario)
+                .unwrap_or_else(|broken| panic!("{lie:?}, seed {seed}: {broken}"))
+        });
+        let (lies, opened) =
+            figures.fold((0, 0), |sum, run| (sum.0 + run.lies, sum.1 + run.opened));
+        println!("{lie:?}: told {lies} times, {opened} tickets opened");
+        assert!(lies > 10 * seeds, "{lie:?} was told {lies} times");
+        assert!(opened > 10 * seeds, "{lie:?}: hardly a ticket was ever presented: {opened}");
+    }
 }
 
 /// What is seen first, of one seed after the other, when all nodes have this fault.

@@ -6,6 +6,7 @@ use tktrot::schedule::Policy;
 use tktrot_fleet::ahead::Ahead;
 use tktrot_fleet::node::limits::Limits;
 
+use crate::liar::Lie;
 use crate::machine::Fault;
 use crate::network::Weather;
 use crate::timeline::Millis;
@@ -91,6 +92,8 @@ pub struct Scenario {
     pub inspect_every: Millis,
     /// What all nodes do wrong.
     pub fault: Option<Fault>,
+    /// What one of them says that is not so.
+    pub lie: Option<Lie>,
 }
 
 impl Scenario {
@@ -139,6 +142,7 @@ impl Scenario {
             seal_every: 2_000,
             inspect_every: 5_000,
             fault: None,
+            lie: None,
         }
     }
     /// A large fleet for a day, and all that happens to such a one but revocations of everything.
@@ -162,6 +166,7 @@ impl Scenario {
             seal_every: 6_000_000,
             inspect_every: 5_400_000,
             fault: None,
+            lie: None,
         }
     }
 }

@@ -35,6 +35,33 @@ pub struct Key {
     pub learnt: Vec<(NodeId, Millis)>,
     /// It was revoked, and all rings that there were knew.
     pub is_over: bool,
+    /// No node made it: the liar says that one did.
+    pub made_up: bool,
+    /// Of the liar's keys: where it has ended by itself, and which agent saw that.
+    pub has_ended: Vec<(usize, u32)>,
+}
+
+impl Key {
+    /// One that nobody was told of yet.
+    pub fn new(origin: NodeId, ends: u64, now: Millis) -> Self {
+        Key {
+            origin,
+            announced: None,
+            by_agent: false,
+            ends,
+            revoked: None,
+            shortened: now,
+            learnt: Vec::new(),
+            is_over: false,
+            made_up: false,
+            has_ended: Vec::new(),
+        }
+    }
+
+    /// The ring of this host knows that the key was revoked.
+    pub fn is_known_to_be_revoked(&self, host: usize, this: &Host) -> bool {
+        self.learnt.get(host).is_some_and(|(ring, _)| *ring == this.id)
+    }
 }
 
 /// All there is.
@@ -99,6 +126,9 @@ impl World {
             self.timeline.plan(seal, Happening::Seal(host as u16));
         }
         self.timeline.plan(self.scenario.inspect_every, Happening::Inspect);
+        if self.scenario.lie.is_some() {
+            self.timeline.plan(0, Happening::Lie);
+        }
         if !self.scenario.troubles.is_empty() {
             let at = self.rng.u64(0..=2 * self.scenario.trouble_every);
             self.timeline.plan(at, Happening::Trouble);
@@ -154,6 +184,7 @@ impl World {
                 self.timeline.plan(now + self.scenario.inspect_every, Happening::Inspect);
                 self.inspect();
             }
+            Happening::Lie => self.lie(),
             Happening::Start(host) => self.start(host.into()),
             Happening::Stop(host) => self.stop(host.into()),
             Happening::Trouble => self.trouble(),
@@ -290,8 +321,13 @@ impl World {
         let node = end.node;
         self.figures.messages += 1;
         // What the shell can know: how much longer it took than the fastest, and a round trip.
-        let age = self.now() - sent + self.network.latency(from, to);
+        let now = self.now();
+        let age = now - sent + self.network.latency(from, to);
         self.trace(|| format!("host {to} hears {from}, {age} ms old: {message:?}"));
+        if matches!(message, Message::Revoked { all: true, .. }) {
+            // All that the host knows ends, and everybody hears of it: each makes new keys once more.
+            self.hosts.iter_mut().for_each(|host| host.irregular.push(now));
+        }
         let told = match &message {
             Message::Revoked { keys, .. } => keys.iter().map(|key| key.name).collect(),
             _ => Vec::new(),
