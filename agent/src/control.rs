@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tktrot::ring::file::Place;
+use tktrot::ring::versions::ring_name;
 use tktrot::secret::KeyName;
 use tokio::io::{
     AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader as AsyncBufReader,
@@ -173,9 +174,14 @@ impl Reply {
     }
 }
 
-/// Where the agent of a ring answers.
+/// Where the agent of a ring answers: `web.agent` for `web.ring`, and `web.pay.agent` for a ring whose file
+/// is called `web.pay`.
 pub fn socket(place: &Place) -> PathBuf {
-    place.path().with_extension("agent")
+    let path = place.path();
+    let name = ring_name(&path).unwrap_or(place.file.as_ref());
+    let mut name = name.to_owned();
+    name.push(".agent");
+    place.dir.join(name)
 }
 
 /// Why there is no answer.

@@ -247,9 +247,10 @@ pub fn files(dir: &Path) -> Result<Vec<OsString>> {
     Ok(names)
 }
 
-/// The name of the ring in a file, for people.
+/// The name of the ring in a file, for people and for the other hosts of a fleet. A file that is not named
+/// as a ring is has its whole name: `web.pay` and `web.public` are two rings.
 pub fn title(path: &Path) -> String {
-    let name = ring_name(path).or(path.file_stem()).unwrap_or_default();
+    let name = ring_name(path).or(path.file_name()).unwrap_or_default();
     printable(&name.to_string_lossy())
 }
 

@@ -132,10 +132,13 @@ impl FleetSecret {
     }
 }
 
-/// Bytes that are no text. Of 32 random ones all look like text once in 2^32 times; a sentence
-/// is not taken for one.
+/// Bytes that are no text in any coding that one is written in: a sentence is not taken for a secret, nor the
+/// page that was fetched in its place. Random ones are UTF-8 less than once in 10^9 times, and have a mark of
+/// UTF-16 at their beginning once in 32768.
 fn as_they_are(bytes: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-    (!bytes.is_ascii()).then(|| Zeroizing::new(bytes.to_vec()))
+    let marked = bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff");
+    let is_text = marked || std::str::from_utf8(bytes).is_ok();
+    (!is_text).then(|| Zeroizing::new(bytes.to_vec()))
 }
 
 /// How many different bytes there are.
@@ -220,9 +223,19 @@ mod tests {
         assert_eq!(flaw(&HEX.repeat(33)), Flaw::Length(33 * 32));
         assert_eq!(flaw(&"0".repeat(64)), Flaw::Repetitive);
         assert_eq!(flaw(&"0123456789abcdef".repeat(4)), Flaw::Repetitive);
-        for text in ["correct horse battery staple", &format!("{HEX}\n{HEX}"), "AAAAA", "AAA=="] {
+        let page = "<!DOCTYPE html><title>404 — page not found</title>";
+        let others = ["Größer als jede Länge: schöne Schlüssel", page, &format!("\u{feff}{HEX}")];
+        let sentences =
+            ["correct horse battery staple", &format!("{HEX}\n{HEX}"), "AAAAA", "AAA=="];
+        for text in sentences.into_iter().chain(others) {
             assert_eq!(flaw(text), Flaw::NotText, "{text:?}");
         }
+        let utf16: Vec<u8> = "\u{feff}"
+            .chars()
+            .chain(HEX.chars())
+            .flat_map(|it| (it as u16).to_le_bytes())
+            .collect();
+        assert_eq!(FleetSecret::parse(&utf16).err(), Some(Flaw::NotText));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use tktrot_fleet::message::NodeId;
 use super::about::Theirs;
 use super::link::{Dialler, Link};
 use super::state::MeshState;
-use super::targets::{Failure, State, Target};
+use super::targets::{Failure, State, Target, Targets};
 
 /// A peer: a host of the settings, or one that called from elsewhere.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,7 +71,7 @@ pub fn peers(state: &MeshState) -> Vec<PeerStatus> {
     let own = state.addresses.borrow();
     let link_with = |node| registry.get(node).filter(|link| link.is_up.get());
     let is_up = |node| link_with(node).is_some();
-    let who = |target: &Target| who(target, &up, is_up, &own, state.listens.port());
+    let who = |target: &Target| who(target, &targets, &up, is_up, &own, state.listens.port());
     let mut groups: Vec<Group> = Vec::new();
     for target in targets.all() {
         let pair = targets.pair_of(target.address);
@@ -151,10 +151,13 @@ pub fn peers(state: &MeshState) -> Vec<PeerStatus> {
     peers
 }
 
-/// Which host an address is of. What answered there decides; else whoever says that it is its own: a
-/// host may be connected by one of its addresses, and another one may be of no use.
+/// Which host an address is of. What answered there decides. Where nobody does, a name in the settings may
+/// have several addresses of one host, of which some are of no use: whoever answers at another one of these,
+/// and says that this one is its own. Nobody is believed to be what the settings call by a name or an
+/// address of its own: a host that cannot be reached would be taken for one that has heard of a revocation.
 fn who(
     target: &Target,
+    targets: &Targets,
     up: &[&Rc<Link>],
     is_up: impl Fn(NodeId) -> bool,
     own: &[IpAddr],
@@ -171,7 +174,9 @@ fn who(
     }
     let says_so = |link: &&&Rc<Link>| {
         let told = link.told.borrow();
-        told.as_ref().is_some_and(|told| told.about.addresses.contains(&address))
+        let its_own = told.as_ref().is_some_and(|told| told.about.addresses.contains(&address));
+        let answers = |target: &Rc<Target>| target.node.get() == Some(link.hello.node);
+        its_own && targets.beside(target.address).any(answers)
     };
     match (up.iter().find(says_so), node) {
         (Some(link), _) => Who::Node(link.hello.node),

@@ -106,6 +106,13 @@ impl Targets {
         })
     }
 
+    /// The other addresses of the names in the settings that stand for this one, too.
+    pub fn beside(&self, address: SocketAddr) -> impl Iterator<Item = &Rc<Target>> {
+        let named = self.named.iter().filter(move |named| named.addresses.contains(&address));
+        let others = named.flat_map(|named| &named.addresses);
+        others.filter_map(|other| self.dialled.get(other).map(|(target, _)| target))
+    }
+
     /// A connection with this node has ended.
     pub fn lost(&self, node: NodeId, why: &str, at: Time) {
         for target in self.all().filter(|target| target.node.get() == Some(node)) {

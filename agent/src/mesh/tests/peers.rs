@@ -235,8 +235,9 @@ fn a_peer_that_is_not_there_is_told_once_and_found_when_it_comes() {
 fn hosts_are_told_apart_by_who_they_are_and_by_what_they_say() {
     run(async {
         let (a, b, c) = (address(26), address(27), address(28));
-        // Twice the same host; one that another one says is its own; and one that nobody has.
-        let peers = vec![peer(b), peer(c), peer(address(29))];
+        // One host; one that this one says is itself; and a name, of which nobody has the address.
+        let named = Peer { host: PeerHost::Name("nobody.invalid".into()), port: b.port() };
+        let peers = vec![peer(b), peer(c), named];
         let mut one = Host::start_as(1, 1, a, tls(&[7]), peers, timing());
         let mut two = Host::start(2, b, tls(&[7]), &[a]);
         one.until_up(2).await;
@@ -251,15 +252,20 @@ fn hosts_are_told_apart_by_who_they_are_and_by_what_they_say() {
         };
         let about = About { addresses: vec![c.ip()], ..about::own(settings) };
         link.told.replace(Some(Theirs::heard(about, Duration::ZERO)));
-        let peers = one.mesh.peers();
-        let names: Vec<_> = peers.iter().map(|peer| (&*peer.name, peer.state)).collect();
-        let (b, c) = (b.to_string(), c.to_string());
-        assert_eq!(peers.len(), 2, "{names:?}");
-        let host = peers.iter().find(|peer| peer.name == b).unwrap();
-        assert_eq!((host.state, host.addresses.clone()), (PeerState::Up, vec![b, c]));
-        assert!(host.failure.is_none(), "it is there, whatever one of its addresses is");
-        let other = peers.iter().find(|peer| peer.state == PeerState::Down).unwrap();
-        assert!(!other.was_seen && other.failure.is_some(), "{other:?}");
+        let states = |host: &Host| -> Vec<_> {
+            let peers = host.mesh.peers().into_iter();
+            peers.map(|peer| (peer.name, peer.state, peer.addresses.len(), peer.was_seen)).collect()
+        };
+        let name = format!("nobody.invalid:{}", b.port());
+        let down = |name: String, addresses| (name, PeerState::Down, addresses, false);
+        let expected =
+            vec![(b.to_string(), PeerState::Up, 1, true), down(c.to_string(), 1), down(name, 0)];
+        assert_eq!(states(&one), expected, "nobody is another one because it says so");
+        // Where the settings have both under one name it is.
+        update(&one.mesh.state, 1, Ok(std::collections::BTreeSet::new()));
+        update(&one.mesh.state, 2, Ok([b, c].into()));
+        let all = states(&one);
+        assert!(all.contains(&(b.to_string(), PeerState::Up, 2, true)), "{all:?}");
         // Who calls from elsewhere has a name without a port, which would be another one each time.
         let caller = &two.mesh.peers()[0];
         assert_eq!((&*caller.name, caller.state), (&*a.to_string(), PeerState::Up));
