@@ -234,6 +234,8 @@ fn a_peer_that_is_not_there_is_told_once_and_found_when_it_comes() {
 #[test]
 fn hosts_are_told_apart_by_who_they_are_and_by_what_they_say() {
     run(async {
+        // What is logged on a thread that nobody listens on may be lost for those that others listen on.
+        let _log = Log::new();
         let (a, b, c) = (address(26), address(27), address(28));
         // One host; one that this one says is itself; and a name, of which nobody has the address.
         let named = Peer { host: PeerHost::Name("nobody.invalid".into()), port: b.port() };
