@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tktrot::ring::file::Place;
-use tktrot::ring::versions::ring_name;
+use tktrot::ring::versions::called;
 use tktrot::secret::KeyName;
 use tokio::io::{
     AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader as AsyncBufReader,
@@ -174,12 +174,9 @@ impl Reply {
     }
 }
 
-/// Where the agent of a ring answers: `web.agent` for `web.ring`, and `web.pay.agent` for a ring whose file
-/// is called `web.pay`.
+/// Where the agent of a ring answers: `web.agent` for `web.ring`.
 pub fn socket(place: &Place) -> PathBuf {
-    let path = place.path();
-    let name = ring_name(&path).unwrap_or(place.file.as_ref());
-    let mut name = name.to_owned();
+    let mut name = called(place.file.as_ref()).to_owned();
     name.push(".agent");
     place.dir.join(name)
 }
@@ -386,6 +383,19 @@ async fn hung_up(reader: &mut (impl AsyncBufRead + Unpin)) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Two agents with one socket: a revocation for one ring would end the keys of the other.
+    #[test]
+    fn each_ring_has_a_socket_of_its_own() {
+        let at = |file: &str| Place { dir: "/x".into(), file: file.into(), dir_mode: 0o700 };
+        for (file, expected) in [
+            ("web.ring", "/x/web.agent"),
+            ("web.pay", "/x/web.pay.agent"),
+            ("web.public", "/x/web.public.agent"),
+        ] {
+            assert_eq!(socket(&at(file)), Path::new(expected));
+        }
+    }
 
     #[test]
     fn questions_are_what_they_are_said_to_be() {

@@ -14,7 +14,7 @@ use tktrot::config::Config;
 use tktrot::ring::Ring;
 use tktrot::ring::file::Place;
 use tktrot::ring::refused::Refused;
-use tktrot::ring::versions::ring_name;
+use tktrot::ring::versions::{called, ring_name};
 use tktrot::ring::view::View;
 use tktrot::rotate::Keyring;
 
@@ -247,11 +247,9 @@ pub fn files(dir: &Path) -> Result<Vec<OsString>> {
     Ok(names)
 }
 
-/// The name of the ring in a file, for people and for the other hosts of a fleet. A file that is not named
-/// as a ring is has its whole name: `web.pay` and `web.public` are two rings.
+/// What the ring in a file is called, as it can be printed.
 pub fn title(path: &Path) -> String {
-    let name = ring_name(path).or(path.file_name()).unwrap_or_default();
-    printable(&name.to_string_lossy())
+    printable(&called(path).to_string_lossy())
 }
 
 fn only_ring(dir: &Path) -> Result<OsString> {

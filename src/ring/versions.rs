@@ -70,6 +70,12 @@ pub fn ring_name(path: &Path) -> Option<&OsStr> {
     plain.file_stem()
 }
 
+/// What a ring is called by everybody who knows its file, the hosts of a fleet among them: its name, or
+/// where the file is not named as a ring is, all of the file's. `web.pay` and `web.public` are two.
+pub fn called(path: &Path) -> &OsStr {
+    ring_name(path).or(path.file_name()).unwrap_or_default()
+}
+
 /// A ring of version 1, mapped to be read. Its keys lie behind as many heads of lookup chains
 /// as its header says; a slot was what it is today.
 pub struct Older {
@@ -179,4 +185,23 @@ fn boot_id() -> [u64; 2] {
     let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
     let id = u128::from_str_radix(&digits, 16).unwrap_or(0);
     [id as u64, (id >> 64) as u64]
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rings_of_other_files_are_called_something_else() {
+        for (file, is_called) in [
+            ("/x/web.ring", "web"),
+            ("/x/web.ring.2", "web"),
+            ("/x/web.pay", "web.pay"),
+            ("/x/web.public", "web.public"),
+            ("/x/web.2", "web.2"),
+            ("/x/web", "web"),
+        ] {
+            assert_eq!(called(file.as_ref()), is_called, "{file}");
+        }
+    }
 }
