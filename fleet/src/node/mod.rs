@@ -190,14 +190,7 @@ impl<S> Node<S> {
             self.ended.expire(name, now);
             actions.push(Action::Erase(name));
         }
-        self.own.retain(|key| {
-            let over = key.facts.times.decrypt_until <= now;
-            if over {
-                self.ended.expire(key.facts.name, now);
-                actions.push(Action::Erase(key.facts.name));
-            }
-            !over
-        });
+        self.end_own(now, actions);
         for (peer, key) in self.overdue(now) {
             actions.push(Action::Drop { peer, reason: DropReason::Silent(key) });
             self.down(peer, now);
@@ -212,6 +205,15 @@ impl<S> Node<S> {
             self.take_steps(now, actions);
         }
         self.notice_switch(now, actions);
+    }
+
+    /// Keys of this node's own that are over are gone, and nobody brings them back.
+    fn end_own(&mut self, now: Time, actions: &mut Vec<Action<S>>) {
+        let is_over = |key: &mut Own| key.facts.times.decrypt_until <= now;
+        for key in self.own.extract_if(.., is_over) {
+            self.ended.expire(key.facts.name, now);
+            actions.push(Action::Erase(key.facts.name));
+        }
     }
 
     /// The peers that have not answered in time, each with one key.
@@ -271,9 +273,7 @@ impl<S> Node<S> {
                         key.facts.times = over;
                     }
                     self.tell_times(&name, now, actions);
-                    self.own.retain(|key| key.facts.name != name);
-                    self.ended.expire(name, now);
-                    actions.push(Action::Erase(name));
+                    self.end_own(now, actions);
                 }
             }
         }
