@@ -161,14 +161,15 @@ impl World {
             }
             Lie::EndsKeysOfOthers => {
                 // Who hears of one from the liar first believes it: nothing else is known of it.
-                let others = self.rings.all(LIAR).map(|(key, _)| key);
-                let others: Vec<_> =
-                    others.filter(|key| self.rings.get(hearer, *key).is_some()).collect();
-                vec![Message::Keys(self.ending(others, this, that))]
+                let others = self.rings.all(LIAR).map(|(key, _)| key).filter(|key| {
+                    let origin = self.keys[*key as usize].origin;
+                    origin != this && origin != that && self.rings.get(hearer, *key).is_some()
+                });
+                vec![Message::Keys(others.map(|key| ending(key, this)).collect())]
             }
             Lie::EndsKeysOfTheHearer => {
-                let its: Vec<_> = self.rings.own(hearer).iter().map(|(key, _)| *key).collect();
-                vec![Message::Keys(self.ending(its, this, NodeId(0)))]
+                let its = self.rings.own(hearer).iter().map(|(key, _)| ending(*key, this));
+                vec![Message::Keys(its.collect())]
             }
             Lie::BringsBackRevoked => {
                 let revoked = self.revoked.clone();
@@ -208,7 +209,7 @@ impl World {
         lies.into_iter().filter(says).collect()
     }
 
-    /// A node that `hearer` believes to be up, and has long heard.
+    /// A node to which `hearer` is connected.
     fn another(&mut self, hearer: usize) -> Option<NodeId> {
         let up = |host: &usize| {
             *host != LIAR && *host != hearer && self.network.works(hearer, *host).is_some()
@@ -238,16 +239,6 @@ impl World {
         keys.collect()
     }
 
-    /// Those of these keys that are not of that node, as if `maker` had made them and ended them.
-    fn ending(&self, keys: Vec<Number>, maker: NodeId, but: NodeId) -> Vec<Offer<()>> {
-        let others = |key: &Number| {
-            let origin = self.keys[*key as usize].origin;
-            origin != maker && origin != but
-        };
-        let keys = keys.into_iter().filter(others);
-        keys.map(|key| offer(key, maker, Duration::from_secs(1))).collect()
-    }
-
     /// Keys with the times that they had, as far as these are not over.
     fn as_they_were(&self, keys: Vec<Number>) -> Vec<Offer<()>> {
         let nanos = self.now() * 1_000_000;
@@ -258,6 +249,11 @@ impl World {
         });
         offers.filter(|offer| !offer.left.decrypts.is_zero()).collect()
     }
+}
+
+/// A key as if `maker` had made it, and ended it.
+fn ending(number: Number, maker: NodeId) -> Offer<()> {
+    offer(number, maker, Duration::from_secs(1))
 }
 
 /// A key that encrypts nothing any more, and is good for so long.
