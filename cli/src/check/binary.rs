@@ -106,8 +106,8 @@ pub fn inspect(program: &Program<'_>, shim: &Path) -> Vec<Finding> {
     };
     let mut findings = vec![architecture(&file, shim), loader(&file)];
     if interpreter(&file).is_some_and(|loader| !loader.contains("musl")) {
-        let is_libc = |(path, _): &&tls::Library| {
-            let name = path.rsplit('/').next().unwrap_or_default();
+        let is_libc = |library: &&tls::Library| {
+            let name = tls::file_name(library);
             name == "libc.so.6" || (name.starts_with("libc-2.") && name.ends_with(".so"))
         };
         let libc = libraries.iter().find(is_libc).cloned();

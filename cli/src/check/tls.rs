@@ -77,8 +77,12 @@ pub fn inspect(
 
 /// The library whose file's name begins so.
 fn find<'l>(libraries: &'l [Library], name: &str) -> Option<&'l Library> {
-    let file = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
-    libraries.iter().find(|(path, _)| file(path).starts_with(name))
+    libraries.iter().find(|library| file_name(library).starts_with(name))
+}
+
+/// How a library's file is called.
+pub fn file_name((path, _): &Library) -> &str {
+    path.rsplit('/').next().unwrap_or_default()
 }
 
 fn with_libssl(libssl: &str, read_at: &Path, libcrypto: Option<&Path>) -> Finding {
