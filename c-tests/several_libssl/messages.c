@@ -142,12 +142,14 @@ static SSL_SESSION *visit(SSL_CTX *ctx, const struct way *way, const char *name,
     char label[120];
     SSL *client = SSL_new(client_ctxs[0]), *server = SSL_new(ctx);
     way->of_connection(ctx, server);
+#if HAS_DUP
     if (is_duplicate) {
         SSL *duplicate = SSL_dup(server);
         CHECK(duplicate, "a connection cannot be duplicated");
         SSL_free(server);
         server = duplicate;
     }
+#endif
     served = server;
     snprintf(label, sizeof label, "%s, %s%s%s", way->name, name ? name : "no name",
              session ? ", with a ticket" : "", is_duplicate ? ", duplicate" : "");
@@ -175,7 +177,7 @@ int main(void)
     pthread_once(&client_ctxs_once, make_client_ctxs);
     for (size_t at = 0; at < sizeof WAYS / sizeof *WAYS; at++)
         for (int i = 0; i < 2; i++)
-            for (int is_duplicate = 0; is_duplicate < 2; is_duplicate++) {
+            for (int is_duplicate = 0; is_duplicate <= HAS_DUP; is_duplicate++) {
                 SSL_CTX *ctx = new_server();
                 WAYS[at].of_context(ctx);
                 SSL_SESSION *ticket = visit(ctx, &WAYS[at], NAMES[i], NULL, is_duplicate);
