@@ -325,6 +325,7 @@ unsafe fn scope_of_now(attachment: &Attachment, ssl: *mut SSL, now: Time) -> Opt
 ///
 /// `ssl` is the connection of the callback that runs, at enc = 0, and the result is not used
 /// when that has ended.
+#[inline]
 pub unsafe fn server_name_at_opening<'h>(
     library: &Library,
     ssl: *mut SSL,

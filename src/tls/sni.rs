@@ -61,6 +61,7 @@ impl<'h> ServerName<'h> {
     /// # Safety
     ///
     /// `ssl` is the connection of the callback that runs, at enc = 0, and `get` of its library.
+    #[inline]
     pub unsafe fn in_client_hello(get: ClientHelloGet0Ext, ssl: *mut SSL) -> Option<Self> {
         let get = get?;
         let (mut bytes, mut len) = (ptr::null(), 0);
