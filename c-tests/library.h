@@ -59,8 +59,9 @@
 /* All certificates of a context can be found, and not only the current one. */
 #define HAS_ALL_CERTS (!IS_BORING && !IS_LIBRE)
 #define HAS_PSK (!IS_BORING && !IS_LIBRE)
-/* SSL_dup(). */
+/* SSL_dup(), SSL_callback_ctrl() and SSL_CTX_callback_ctrl(). */
 #define HAS_DUP (!IS_BORING)
+#define HAS_CALLBACK_CTRL (!IS_BORING)
 
 /* The versions in which servers issue tickets; LibreSSL's do in none after TLS 1.2. */
 enum { NEWEST = IS_LIBRE ? TLS1_2_VERSION : TLS1_3_VERSION, VERSION_COUNT = IS_LIBRE ? 1 : 2 };

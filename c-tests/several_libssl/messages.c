@@ -74,11 +74,6 @@ static void for_context(SSL_CTX *ctx)
     SSL_CTX_set_msg_callback_arg(ctx, an_argument);
 }
 
-static void for_context_by_control(SSL_CTX *ctx)
-{
-    CHECK_INT(SSL_CTX_callback_ctrl(ctx, SET_CALLBACK, (void (*)(void))one), 1);
-}
-
 static void for_connection(SSL_CTX *ctx, SSL *ssl)
 {
     (void)ctx;
@@ -86,11 +81,18 @@ static void for_connection(SSL_CTX *ctx, SSL *ssl)
     SSL_set_msg_callback_arg(ssl, another_argument);
 }
 
+#if HAS_CALLBACK_CTRL
+static void for_context_by_control(SSL_CTX *ctx)
+{
+    CHECK_INT(SSL_CTX_callback_ctrl(ctx, SET_CALLBACK, (void (*)(void))one), 1);
+}
+
 static void for_connection_by_control(SSL_CTX *ctx, SSL *ssl)
 {
     (void)ctx;
     CHECK_INT(SSL_callback_ctrl(ssl, SET_CALLBACK, (void (*)(void))other), 1);
 }
+#endif
 
 static void argument_only(SSL_CTX *ctx, SSL *ssl)
 {
@@ -123,14 +125,16 @@ static const struct way {
 } WAYS[] = {
     {"nothing", nothing, nothing_more},
     {"context", for_context, nothing_more},
-    {"context, by control", for_context_by_control, nothing_more},
     {"connection", nothing, for_connection},
-    {"connection, by control", nothing, for_connection_by_control},
     {"both", for_context, for_connection},
     {"context, and another argument", for_context, argument_only},
     {"context, and none for the connection", for_context, none_for_connection},
     {"context, and another after the connection was made", for_context, too_late_for_connection},
     {"replaced in the callback", for_context, once_for_connection},
+#if HAS_CALLBACK_CTRL
+    {"context, by control", for_context_by_control, nothing_more},
+    {"connection, by control", nothing, for_connection_by_control},
+#endif
 };
 
 /* --- handshakes --- */
