@@ -17,8 +17,9 @@ pub const STUNNEL: Kind = Kind {
     ring: "stunnel4",
     configure: |site, _| configure(site, ""),
     command: |site| vec!["/usr/bin/stunnel4".to_owned(), site.path("stunnel.conf")],
+    // That its configuration was read it says before it closes the listening socket, and opens one.
     // Also logged at the start.
-    reload: Some(Reload::Signal(libc::SIGHUP, "Configuration successful")),
+    reload: Some(Reload::Signal(libc::SIGHUP, "bound to")),
     deaf: true,
     look: |stunnel| look(stunnel, 0),
     ..PLAIN
@@ -55,7 +56,7 @@ fn configure(site: &Site, service: &str) -> Result {
     let config = format!(
         "foreground = yes\n\
          syslog = no\n\
-         debug = notice\n\
+         debug = info\n\
          pid =\n\
          setuid = nobody\n\
          setgid = nogroup\n\
