@@ -154,7 +154,7 @@ impl Driver {
         let next = (self.reread)()
             .and_then(|settings| Next::of(settings, &self.current, &self.place, &self.name));
         let next = next.and_then(|next| {
-            let Settings { fleet, config } = &next.current.settings;
+            let Settings { fleet, config, .. } = &next.current.settings;
             self.ring.configure(config, start::least(fleet)).map(|()| next).map_err(|_| {
                 anyhow!("the ring cannot be written now: `tktrot status` says who holds its lock")
             })
@@ -171,7 +171,7 @@ impl Driver {
     async fn adopt(&mut self, next: Next) -> Result<()> {
         let Next { current, sharing, exports, at_restart } = next;
         if let Some(sharing) = sharing {
-            let Settings { fleet, config } = &current.settings;
+            let Settings { fleet, config, .. } = &current.settings;
             self.policy = self.ring.policy();
             let limits = start::limits(fleet, self.ring.capacity(), self.policy, config);
             start::warn_of_little_room(&self.place, &limits, &self.policy);

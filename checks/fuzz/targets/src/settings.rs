@@ -112,7 +112,7 @@ fn said_by_c(fields: &[u8], variables: &[(OsString, OsString)]) -> bool {
         from_c(room)
     };
     match taken {
-        Ok((taken, _)) => {
+        Ok((taken, _, _)) => {
             assert!(config.size <= LARGEST && !beyond, "a size that is none");
             is_sound(&taken, taken.allow_long);
             true
