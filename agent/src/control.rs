@@ -1,6 +1,6 @@
-//! The socket of an agent, beside its ring: one question and one answer, a line of JSON each. Root and the
-//! agent's own user may ask, a few at a time, and not for long. Whoever hangs up wants no answer, but what
-//! was asked for is done: it may have been begun.
+//! The socket of an agent, beside its ring: one question and one answer, a line of JSON each. Root
+//! and the agent's own user may ask, a few at a time, and not for long. Whoever hangs up wants no
+//! answer, but what was asked for is done: it may have been begun.
 
 use std::fmt;
 use std::fs::{self, Permissions};
@@ -199,7 +199,8 @@ pub enum AskError {
     NotAllowed,
     /// It did not answer in time.
     Silent,
-    /// The same, and it has the command: what it did of it, or will do when it goes on, is not known.
+    /// The same, and it has the command: what it did of it, or will do when it goes on, is not
+    /// known.
     Unanswered,
     /// It has ended, or hung up, before it answered.
     HungUp,
@@ -220,8 +221,8 @@ impl fmt::Display for AskError {
             }
             AskError::Silent => f.write_str("its agent does not answer"),
             AskError::Unanswered => f.write_str(
-                "its agent does not answer: what was asked for may be done already, or be done yet, \
-                 when the agent goes on",
+                "its agent does not answer: what was asked for may be done already, or be done \
+                 yet, when the agent goes on",
             ),
             AskError::HungUp => f.write_str(
                 "its agent ended before it answered: what was asked for may be done in part; ask \

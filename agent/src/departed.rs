@@ -2,9 +2,9 @@
 //! may open its tickets, though nobody counts them among the peers any more: a name leads elsewhere by
 //! now, the settings have changed, or they called and never were in the settings.
 //!
-//! A host is known by its node. Several may call from one address (NAT), so that one of them comes from
-//! there says nothing of the others. Only an address of the settings is one host's: if it was rebooted,
-//! another node answers there.
+//! A host is known by its node. Several may call from one address (NAT), so that one of them comes
+//! from there says nothing of the others. Only an address of the settings is one host's: if it was
+//! rebooted, another node answers there.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -44,8 +44,8 @@ impl Departed {
         self.0.retain(|host| host.node != node);
     }
 
-    /// Forgets whose place another node has taken: at every address of the settings where it answered
-    /// another one does. Its ring is gone with the reboot that made it another one.
+    /// Forgets whose place another node has taken: at every address of the settings where it
+    /// answered another one does. Its ring is gone with the reboot that made it another one.
     pub fn forget_replaced(&mut self, answering: impl Fn(&SocketAddr) -> Option<NodeId>) {
         let is_replaced = |host: &Host| {
             let is_another = |address| answering(address).is_some_and(|node| node != host.node);

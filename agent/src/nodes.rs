@@ -318,8 +318,8 @@ impl Nodes {
         }
     }
 
-    /// Tells the peers that this node stops. Returns the hosts that may have keys: those that are gone,
-    /// and those that this node leaves.
+    /// Tells the peers that this node stops. Returns the hosts that may have keys: those that are
+    /// gone, and those that this node leaves.
     pub async fn leave(mut self, ring: &HostRing) -> Departed {
         self.handle(Event::Leave, ring);
         let links = self.mesh.as_ref().map(Mesh::links).unwrap_or_default();

@@ -191,8 +191,8 @@ unsafe fn fill(cfg: *mut tkt_config, size: usize) -> Result<c_int, Error> {
     Ok(TKT_OK)
 }
 
-/// The problems with which a program goes on: those for which there is a value that is near to what was
-/// meant. A strict one goes on with none.
+/// The problems with which a program goes on: those for which there is a value that is near to what
+/// was meant. A strict one goes on with none.
 ///
 /// # Errors
 ///
@@ -214,8 +214,8 @@ pub fn first_env() -> &'static (Config, Vec<BadValue>) {
     FIRST.get_or_init(|| Box::new(Config::from_env()))
 }
 
-/// The configuration that a C struct asks for, where the context is at home, and what else applies than the
-/// struct says.
+/// The configuration that a C struct asks for, where the context is at home, and what else applies
+/// than the struct says.
 ///
 /// # Safety
 ///

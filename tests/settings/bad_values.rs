@@ -81,8 +81,8 @@ fn server_of_case(ring: &RingDir, variable: &str) -> Result<Builder> {
     Ok(builder.env("TKTROT_RING", text(&path)))
 }
 
-/// The server runs on its default, or what else `applies`, having said why in one line; a strict one says
-/// it and ends.
+/// The server runs on its default, or what else `applies`, having said why in one line; a strict
+/// one says it and ends.
 fn check(
     builder: &Builder,
     variable: &str,

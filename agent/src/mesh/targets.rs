@@ -125,8 +125,8 @@ impl Targets {
         others.filter_map(|other| self.dialled.get(other).map(|(target, _)| target))
     }
 
-    /// The addresses at which this node answered last, or before the one that did last: a host that was
-    /// rebooted may answer before its former connection is known to have ended.
+    /// The addresses at which this node answered last, or before the one that did last: a host that
+    /// was rebooted may answer before its former connection is known to have ended.
     pub fn answered(&self, node: NodeId) -> BTreeSet<SocketAddr> {
         let is_its =
             |target: &&Rc<Target>| [target.node.get(), target.former.get()].contains(&Some(node));

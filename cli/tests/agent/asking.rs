@@ -55,8 +55,8 @@ fn whoever_waits_for_a_host_is_in_nobodys_way_and_is_free_to_go() -> Result<()> 
     Ok(())
 }
 
-/// It says so itself: `tktrot_agent::control`. A revocation that comes late does no harm, one that does not
-/// come does.
+/// It says so itself: `tktrot_agent::control`. A revocation that comes late does no harm, one that
+/// does not come does.
 #[test]
 fn what_an_agent_is_asked_while_it_hangs_it_does_when_it_goes_on() -> Result<()> {
     let agent = Agent::started("rotate = \"1h\"\n")?;

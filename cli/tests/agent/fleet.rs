@@ -252,8 +252,8 @@ fn who_is_gone_is_named_though_another_is_at_its_address_and_after_a_reload() ->
     assert!(said.stdout.contains("told 1 peer"), "{said:?}");
     assert_eq!(said.stderr.matches(gone).count(), 1, "{said:?}");
 
-    // It is connected until the settings are read again, and hangs. Keys of the new ones would have ended
-    // before it has been waited for.
+    // It is connected until the settings are read again, and hangs. Keys of the new ones would have
+    // ended before it has been waited for.
     assert!(agents[2].process()?.signal(libc::SIGSTOP));
     let short =
         without(&agents[1..])?.replace("rotate = \"1h\"", "rotate = \"1s\"\nlifetime = \"1s\"");
