@@ -71,7 +71,7 @@ pub fn ask<A: DeserializeOwned>(place: &Place, question: &Question) -> Result<A>
         let hint = match error {
             AskError::NoAgent => format!(" (start one: tktrot agent {})", rings::title(&path)),
             AskError::Unanswered if matches!(question, Question::Revoke { .. }) => {
-                "; without --fleet, keys of this host end now".into()
+                "; tktrot revoke without --fleet ends keys on this host at once".into()
             }
             _ => String::new(),
         };
