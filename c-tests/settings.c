@@ -81,6 +81,13 @@ static void bad_members(void)
     cfg.lifetime = 7 * 24 * 3600;
     cfg.capacity = 0;
     refuse(&cfg, "cfg.lifetime", "604800", "at most 16380");
+    cfg.rotate_every = 0;
+    cfg.lifetime = 604801;
+    cfg.strict = 1;
+    refuse(&cfg, "cfg.lifetime", "604801", "1 to 604800");
+    cfg.rotate_every = 1;
+    cfg.lifetime = 7 * 24 * 3600;
+    cfg.strict = 0;
     /* Each problem is told, not only the first. */
     cfg.renew = 7;
     cfg.upkeep = 8;
@@ -112,8 +119,8 @@ static const struct variable BAD_VARIABLES[] = {
     {"TKTROT_ROTATE", "s", "1s to 24h"},
     {"TKTROT_ROTATE", "1h30m", "1s to 24h"},
     {"TKTROT_ROTATE", "18446744073709551615d", "1s to 24h"},
-    {"TKTROT_LIFETIME", "0", "1s or more"},
-    {"TKTROT_LIFETIME", "long", "1s or more"},
+    {"TKTROT_LIFETIME", "0", "1s to 7d"},
+    {"TKTROT_LIFETIME", "long", "1s to 7d"},
     {"TKTROT_LABEL", too_long, "at most 255 bytes"},
     {"TKTROT_BIND", "all", "cert,verify,sni"},
     {"TKTROT_BIND", "cert,,sni", "cert,verify,sni"},

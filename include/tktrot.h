@@ -191,7 +191,8 @@ typedef struct tkt_config {
    */
   uint32_t rotate_every;
   /**
-   * Seconds that a ticket lives, at most 7 days (more counts as that).
+   * Seconds that a ticket lives, at most 7 days (more counts as that, and is
+   * logged as a problem).
    * Default: the timeout of the SSL_CTX. The shortest applies to all, as for
    * `rotate_every`.
    */

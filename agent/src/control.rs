@@ -1,5 +1,6 @@
-//! The socket of an agent, beside its ring: one question and one answer, a line of JSON each. Root and the
-//! agent's own user may ask, a few at a time, and not for long. Whoever hangs up wants no answer.
+//! The socket of an agent, beside its ring: one question and one answer, a line of JSON each. Root
+//! and the agent's own user may ask, a few at a time, and not for long. Whoever hangs up wants no
+//! answer, but what was asked for is done: it may have been begun.
 
 use std::fmt;
 use std::fs::{self, Permissions};
@@ -68,6 +69,14 @@ impl Question {
             Question::Peers {} | Question::Ready {} | Question::Rotate {} => 0,
         };
         Duration::from_millis(wait).min(LONGEST_WAIT)
+    }
+
+    /// Whether something is to be done.
+    fn is_a_command(&self) -> bool {
+        match self {
+            Question::Rotate {} | Question::Revoke { .. } => true,
+            Question::Peers {} | Question::Ready {} => false,
+        }
     }
 
     /// The place of one who waits until others know; none if the answer comes without a wait. Where
@@ -190,6 +199,9 @@ pub enum AskError {
     NotAllowed,
     /// It did not answer in time.
     Silent,
+    /// The same, and it has the command: what it did of it, or will do when it goes on, is not
+    /// known.
+    Unanswered,
     /// It has ended, or hung up, before it answered.
     HungUp,
     /// It cannot be reached.
@@ -208,6 +220,10 @@ impl fmt::Display for AskError {
                 f.write_str("its agent answers its own user and root only: run this as root (sudo)")
             }
             AskError::Silent => f.write_str("its agent does not answer"),
+            AskError::Unanswered => f.write_str(
+                "its agent does not answer: what was asked for may be done already, or be done \
+                 yet, when the agent goes on",
+            ),
             AskError::HungUp => f.write_str(
                 "its agent ended before it answered: what was asked for may be done in part; ask \
                  again when it runs",
@@ -250,7 +266,7 @@ impl From<io::Error> for AskError {
 ///
 /// None runs, it is somebody else's, or it says why not.
 pub fn ask<A: DeserializeOwned>(place: &Place, question: &Question) -> Result<A, AskError> {
-    let reply = exchange(&socket(place), question)?;
+    let reply = exchange(&socket(place), question, PATIENCE)?;
     match serde_json::from_str(&reply).map_err(AskError::Unreadable)? {
         Reply::Answer(answer) => serde_json::from_value(answer).map_err(AskError::Unreadable),
         Reply::Error(why) => Err(AskError::Refused(why)),
@@ -258,13 +274,17 @@ pub fn ask<A: DeserializeOwned>(place: &Place, question: &Question) -> Result<A,
 }
 
 /// An answer of no bytes is one to somebody who may not ask.
-fn exchange(path: &Path, question: &Question) -> Result<String, AskError> {
+fn exchange(path: &Path, question: &Question, patience: Duration) -> Result<String, AskError> {
     let mut stream = UnixStream::connect(path)?;
-    stream.set_read_timeout(Some(PATIENCE + question.wait()))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(patience + question.wait()))?;
+    stream.set_write_timeout(Some(patience))?;
     stream.write_all(&line(question)?)?;
     let mut reply = String::new();
-    BufReader::new(stream.take(LONGEST)).read_line(&mut reply)?;
+    let read = BufReader::new(stream.take(LONGEST)).read_line(&mut reply);
+    read.map_err(|error| match error.into() {
+        AskError::Silent if question.is_a_command() => AskError::Unanswered,
+        error => error,
+    })?;
     if reply.is_empty() {
         return Err(AskError::of_a_hang_up());
     }
@@ -395,6 +415,25 @@ mod tests {
         ] {
             assert_eq!(socket(&at(file)), Path::new(expected));
         }
+    }
+
+    /// One that is stopped takes what was asked when it goes on, though nobody waits any more.
+    #[test]
+    fn an_agent_that_hangs_has_a_command_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("web.agent");
+        let listener = UnixListener::bind(&path).unwrap();
+        let revoke = Question::Revoke { keys: Which::All(All::All), wait: None };
+        let patience = Duration::from_millis(50);
+        let error = exchange(&path, &revoke, patience).unwrap_err();
+        assert!(error.to_string().contains("may be done already, or be done yet"), "{error}");
+        let (stream, _) = listener.accept().unwrap();
+        let mut asked = String::new();
+        BufReader::new(stream).read_line(&mut asked).unwrap();
+        assert_eq!(serde_json::from_str::<Question>(&asked).unwrap(), revoke);
+
+        let error = exchange(&path, &Question::Peers {}, patience).unwrap_err();
+        assert_eq!(error.to_string(), "its agent does not answer");
     }
 
     #[test]

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use super::control::{self, Asked, Question, Reply};
+use super::departed::Departed;
 use super::export::Exporter;
 use super::export::entry::StatusHandle;
 use super::figures::Figures;
@@ -71,7 +72,7 @@ pub async fn run(started: Started, reread: Reread, user: Uid, began: Instant) ->
     let exporting = tokio::task::spawn_local(started.exporter.run());
     let ring = started.ring;
     tracing::info!(ring = %started.place.path().display(), node = %ring.node(), "governs the ring");
-    let fleet = started.fleet.start(started.limits, &ring, &started.name)?;
+    let fleet = started.fleet.start(started.limits, &ring, &started.name, Departed::default())?;
     let policy = ring.policy();
     let manager = Manager::new();
     let Started { place, name, current, view, .. } = started;
@@ -153,7 +154,7 @@ impl Driver {
         let next = (self.reread)()
             .and_then(|settings| Next::of(settings, &self.current, &self.place, &self.name));
         let next = next.and_then(|next| {
-            let Settings { fleet, config } = &next.current.settings;
+            let Settings { fleet, config, .. } = &next.current.settings;
             self.ring.configure(config, start::least(fleet)).map(|()| next).map_err(|_| {
                 anyhow!("the ring cannot be written now: `tktrot status` says who holds its lock")
             })
@@ -170,15 +171,16 @@ impl Driver {
     async fn adopt(&mut self, next: Next) -> Result<()> {
         let Next { current, sharing, exports, at_restart } = next;
         if let Some(sharing) = sharing {
-            let Settings { fleet, config } = &current.settings;
+            let Settings { fleet, config, .. } = &current.settings;
             self.policy = self.ring.policy();
             let limits = start::limits(fleet, self.ring.capacity(), self.policy, config);
             start::warn_of_little_room(&self.place, &limits, &self.policy);
             // It shares with nobody until the others know that it is about to come back.
-            let alone = Fleet::Nodes(Box::new(Nodes::new(None, limits, &self.ring)));
-            std::mem::replace(&mut self.fleet, alone).leave(&self.ring).await;
+            let nobody = Departed::default();
+            let alone = Fleet::Nodes(Box::new(Nodes::new(None, limits, &self.ring, nobody)));
+            let departed = std::mem::replace(&mut self.fleet, alone).leave(&self.ring).await;
             self.ring.forget_what_is_known();
-            self.fleet = sharing.start(limits, &self.ring, &self.name)?;
+            self.fleet = sharing.start(limits, &self.ring, &self.name, departed)?;
         }
         if let Some(entries) = exports {
             self.exporting.abort();

@@ -10,6 +10,7 @@ use tktrot_fleet::wire::Hello;
 use tokio::sync::oneshot;
 
 use super::control::Reply;
+use super::departed::Departed;
 use super::figures::Told;
 use super::files::Files;
 use super::mesh::{Mesh, MeshConfig};
@@ -59,12 +60,18 @@ impl Prepared {
         })
     }
 
-    /// Begins to share, in a [`tokio::task::LocalSet`].
+    /// Begins to share, in a [`tokio::task::LocalSet`]. These hosts may have keys from before.
     ///
     /// # Errors
     ///
     /// OpenSSL's generator fails, or the socket cannot be used.
-    pub fn start(self, limits: Limits, ring: &HostRing, name: &str) -> Result<Fleet> {
+    pub fn start(
+        self,
+        limits: Limits,
+        ring: &HostRing,
+        name: &str,
+        departed: Departed,
+    ) -> Result<Fleet> {
         let mesh = match self {
             Prepared::Redis(prepared) => {
                 return Ok(Fleet::Redis(Box::new(ThroughRedis::start(
@@ -83,7 +90,7 @@ impl Prepared {
             }
             Prepared::Alone => None,
         };
-        Ok(Fleet::Nodes(Box::new(Nodes::new(mesh, limits, ring))))
+        Ok(Fleet::Nodes(Box::new(Nodes::new(mesh, limits, ring, departed))))
     }
 }
 
@@ -170,12 +177,12 @@ impl Fleet {
         }
     }
 
-    /// This host stops.
-    pub async fn leave(self, ring: &HostRing) {
+    /// This host stops. Returns the hosts that may have keys, as far as they are known.
+    pub async fn leave(self, ring: &HostRing) -> Departed {
         match self {
             Fleet::Nodes(nodes) => nodes.leave(ring).await,
             // Redis has all there is to say.
-            Fleet::Redis(_) => {}
+            Fleet::Redis(_) => Departed::default(),
         }
     }
 }

@@ -83,6 +83,7 @@ pub fn run(
     journal::open(settings.fleet.agent.log);
     privileges::keep_memory_to_itself().context("cannot disable core dumps")?;
     let files = Files::default();
+    settings.tell_doubts();
     checks::all(&settings.fleet, &settings.config, ring(), &files).pass()?;
     let user = settings.fleet.agent.user.clone();
     let started = Started::open(settings, files, open()?)?;

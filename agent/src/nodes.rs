@@ -18,11 +18,11 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::control::{Reply, Rotated};
-use super::departed::Departed;
+use super::departed::{self, Departed};
 use super::figures::{Peer, Record, Sharing, State, Told};
 use super::journal::Once;
 use super::mesh::about::{Settings, Theirs};
-use super::mesh::{Mesh, MeshEvent, PeerState, PeerStatus};
+use super::mesh::{Link, Mesh, MeshEvent, PeerState, PeerStatus};
 use super::problems::{self, By};
 use super::revocation::Revocation;
 use super::ring::{Act, Arrival, Change, Changes, HostRing, Secrets};
@@ -59,8 +59,8 @@ pub struct Nodes {
 }
 
 impl Nodes {
-    /// A node that has not looked at its ring yet.
-    pub fn new(mesh: Option<Mesh>, limits: Limits, ring: &HostRing) -> Self {
+    /// A node that has not looked at its ring yet. These hosts are gone, and may have keys.
+    pub fn new(mesh: Option<Mesh>, limits: Limits, ring: &HostRing, departed: Departed) -> Self {
         if let Some(mesh) = &mesh {
             mesh.tells(settings(ring));
         }
@@ -74,7 +74,7 @@ impl Nodes {
             rotations: Vec::new(),
             revocations: Vec::new(),
             ahead: limits.ahead,
-            departed: Departed::default(),
+            departed,
             revoked: 0,
             buried: Vec::new(),
             unconfirmed: Vec::new(),
@@ -105,6 +105,7 @@ impl Nodes {
             self.handle(event, ring);
         }
         self.confirm_what_is_buried(ring);
+        self.forget_replaced();
         self.answer_revocations(ring.now());
         if let Some(mesh) = &self.mesh {
             mesh.tells(settings(ring));
@@ -125,6 +126,27 @@ impl Nodes {
         for (peer, names) in by_peer {
             self.send(peer, Message::Buried(names), ring);
         }
+    }
+
+    fn forget_replaced(&mut self) {
+        if let Some(mesh) = &self.mesh {
+            self.departed.forget_replaced(|address| mesh.answering(address));
+        }
+    }
+
+    /// Takes note that a host goes, with the keys that it has.
+    fn departs(&mut self, link: &Link, ring: &HostRing) {
+        let node = link.hello.node;
+        let now = ring.now();
+        let life = Limits::life(&ring.policy(), self.ahead);
+        let host = departed::Host {
+            node,
+            address: link.address.ip().to_canonical(),
+            answered: self.mesh.as_ref().map(|mesh| mesh.answered(node)).unwrap_or_default(),
+            // Keys from before a change of settings, and those of peers, may live longer.
+            until: (now + life).max(ring.last_end()),
+        };
+        self.departed.left(host, now);
     }
 
     /// Answers those who wait for peers that have it by now, or have been waited for.
@@ -168,7 +190,7 @@ impl Nodes {
             MeshEvent::Up(link) => {
                 tracing::debug!(peer = %link.hello.node, address = %link.address, "a peer is up");
                 self.up.insert(link.hello.node);
-                self.departed.came(link.hello.node, link.address.ip());
+                self.departed.came(link.hello.node);
                 Event::Up(link.hello.node)
             }
             MeshEvent::Down(link, reason) => {
@@ -176,8 +198,7 @@ impl Nodes {
                 tracing::debug!(peer = %node, reason, "a peer is down");
                 self.up.remove(&node);
                 self.record.forget(node);
-                let (now, lives) = (ring.now(), Limits::life(&ring.policy(), self.ahead));
-                self.departed.left(node, link.address.ip(), now + lives, now);
+                self.departs(&link, ring);
                 Event::Down(node)
             }
             MeshEvent::Received { from, message, age, at } => {
@@ -229,6 +250,7 @@ impl Nodes {
         self.handle(event, ring);
         graves.extend(take(&mut self.buried));
         self.revocations.push(Revocation::new(self.revoked, graves, waiting));
+        self.forget_replaced();
         self.answer_revocations(ring.now());
     }
 
@@ -296,14 +318,18 @@ impl Nodes {
         }
     }
 
-    /// Tells the peers that this node stops.
-    pub async fn leave(mut self, ring: &HostRing) {
+    /// Tells the peers that this node stops. Returns the hosts that may have keys: those that are
+    /// gone, and those that this node leaves.
+    pub async fn leave(mut self, ring: &HostRing) -> Departed {
         self.handle(Event::Leave, ring);
+        let links = self.mesh.as_ref().map(Mesh::links).unwrap_or_default();
+        links.iter().for_each(|link| self.departs(link, ring));
         if let Some(mesh) = self.mesh
             && timeout(FLUSH_WITHIN, mesh.stop()).await.is_err()
         {
             tracing::warn!("could not tell every peer that this agent stops");
         }
+        self.departed
     }
 
     /// An event, and those that follow from what is done about it.

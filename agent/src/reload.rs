@@ -25,6 +25,15 @@ pub struct Settings {
     pub fleet: FleetConfig,
     /// What else it says.
     pub config: Config,
+    /// Values of which others apply: where they are, and which.
+    pub doubts: Vec<String>,
+}
+
+impl Settings {
+    /// Logs what does not apply as it is written.
+    pub fn tell_doubts(&self) {
+        self.doubts.iter().for_each(|doubt| tracing::warn!("{doubt}"));
+    }
 }
 
 /// Reads the settings again.
@@ -44,7 +53,7 @@ pub struct Current {
 impl Current {
     /// What differs and has not changed is to be said the next time, too.
     pub fn with_what_stays(mut self, former: &Settings) -> Current {
-        let Settings { fleet, config } = &mut self.settings;
+        let Settings { fleet, config, .. } = &mut self.settings;
         fleet.agent = former.fleet.agent.clone();
         (config.ring, config.dir) = (former.config.ring.clone(), former.config.dir.clone());
         self
@@ -70,7 +79,8 @@ impl Next {
     /// All that is wrong with them, as at a start.
     pub fn of(settings: Settings, before: &Current, place: &Place, name: &str) -> Result<Next> {
         let files = Files::after(&before.files);
-        let Settings { fleet, config } = &settings;
+        settings.tell_doubts();
+        let Settings { fleet, config, .. } = &settings;
         checks::all(fleet, config, Ok(place.clone()), &files).pass()?;
         let former = &before.settings.fleet;
         let is_shared_otherwise = fleet.mesh != former.mesh

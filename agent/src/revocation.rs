@@ -58,11 +58,23 @@ impl Revocation {
                 (_, false) => {}
             }
         }
-        for host in departed.iter().filter(|host| !self.is_known_by(host.node)) {
+        // Nobody has answered yet where it did: since the settings were read again.
+        let is_named = |host: &&&Host| {
+            let answered: Vec<_> = host.answered.iter().map(ToString::to_string).collect();
+            let is_there = |peer: &PeerStatus| {
+                peer.node.is_none() && answered.iter().all(|one| peer.addresses.contains(one))
+            };
+            !answered.is_empty() && peers.iter().any(is_there)
+        };
+        let departed = departed.iter().filter(|host| !self.is_known_by(host.node));
+        for host in departed.filter(|host| !is_named(host)) {
             if counted.insert(host.node) {
-                let why = "it was connected, is gone, and is not among the peers of the settings; \
-                           its servers may have the key";
-                missing.push(Missing { peer: host.address.to_string(), why: why.into() });
+                let why = format!(
+                    "it was connected, as node {}, is gone, and is not among the peers of the \
+                     settings; unless it was rebooted since, its servers may have the key",
+                    host.node
+                );
+                missing.push(Missing { peer: host.address.to_string(), why });
             }
         }
         (told, missing)
@@ -98,6 +110,7 @@ impl Revocation {
 mod tests {
     use std::time::Duration;
 
+    use tktrot::clock::Time;
     use tokio::sync::oneshot;
 
     use super::super::control::{Reply, Revoked};
@@ -183,6 +196,35 @@ mod tests {
         let names: Vec<_> = missing.iter().map(|missing| &*missing.peer).collect();
         assert_eq!(names, ["three", "four"]);
         assert!(missing[0].why.contains("has not confirmed"), "{missing:?}");
+    }
+
+    #[test]
+    fn who_is_gone_is_named_once_by_the_settings_if_they_have_it() {
+        let address = "192.0.2.1:4744";
+        let gone = |node, answered: &[&str]| Host {
+            node: NodeId(node),
+            address: "192.0.2.1".parse().unwrap(),
+            answered: answered.iter().map(|address| address.parse().unwrap()).collect(),
+            until: Time(1),
+        };
+        let (called, answered) = (gone(2, &[]), gone(3, &[address]));
+        let named = |peers: &[PeerStatus]| {
+            let (mut revocation, answers) = revocation(0);
+            revocation.acknowledge(NodeId(4), &[name(1), name(2)]);
+            revocation.end(peers, &[&called, &answered]);
+            let Revoked { reach: Reach::Peers { missing, .. }, .. } = said(answers) else {
+                panic!()
+            };
+            missing.into_iter().map(|missing| missing.peer).collect::<Vec<_>>()
+        };
+        assert_eq!(named(&[]), ["192.0.2.1"; 2]);
+        // Nobody has answered there since the settings were read again.
+        let down = |node| peer(node, address, PeerState::Down);
+        assert_eq!(named(&[down(None)]), [address, "192.0.2.1"]);
+        // It was there, and is gone.
+        assert_eq!(named(&[down(Some(3))]), [address, "192.0.2.1"]);
+        // Another one is there, and has it.
+        assert_eq!(named(&[peer(Some(4), address, PeerState::Up)]), ["192.0.2.1"; 2]);
     }
 
     #[test]

@@ -124,6 +124,13 @@ impl HostRing {
         self.view.settings().plain
     }
 
+    /// When the last key that it has, or that was revoked in it, can live no more.
+    pub fn last_end(&self) -> Time {
+        let (known, graves) = (self.known.borrow(), self.graves.borrow());
+        let keys = known.values().map(|times| times.decrypt_until);
+        keys.chain(graves.values().copied()).max().unwrap_or_default()
+    }
+
     /// How many keys there are.
     pub fn keys(&self) -> usize {
         self.known.borrow().len()

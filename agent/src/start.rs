@@ -81,7 +81,7 @@ impl Started {
     ///
     /// What cannot be opened, why, and what to do.
     pub fn open(settings: Settings, files: Files, opened: Opened) -> Result<Started> {
-        let Settings { fleet, config } = &settings;
+        let Settings { fleet, config, .. } = &settings;
         let Opened { place, name, keyring, view, made, metrics } = opened;
         let path = place.path();
         ensure!(

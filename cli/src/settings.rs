@@ -15,7 +15,8 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use tktrot::config::Config;
+use tktrot::config::values::Written;
+use tktrot::config::{BadValue, Config};
 use tktrot_fleet::config::flaw::Flaw;
 use tktrot_fleet::config::{Config as FleetConfig, SECTIONS};
 use toml::Spanned;
@@ -38,6 +39,8 @@ pub struct Settings {
     pub config: Config,
     /// The sections of the file, which are for the agent.
     pub fleet: FleetConfig,
+    /// Values of which others apply, as near as can be: where they are, and which.
+    pub doubts: Vec<String>,
 }
 
 /// What a settings file says.
@@ -47,6 +50,8 @@ pub struct Contents {
     pub variables: Vec<(OsString, OsString)>,
     /// The sections.
     pub fleet: FleetConfig,
+    /// Values of which others apply, each with its variable.
+    pub doubts: Vec<(OsString, Flaw)>,
 }
 
 /// A value as TOML has it; the environment knows only text.
@@ -70,18 +75,25 @@ enum Value {
 pub fn read(path: Option<&Path>) -> Result<Settings> {
     let file = path.unwrap_or(Path::new(DEFAULT));
     let is_there = path.is_some() || file.exists();
-    let Contents { variables, fleet } =
+    let Contents { variables, fleet, doubts } =
         if is_there { read_file(file)? } else { Contents::default() };
     let is_ours = |name: &OsString| name.to_str().is_some_and(|name| name.starts_with("TKTROT_"));
     let environment: Vec<_> = std::env::vars_os().filter(|(name, _)| is_ours(name)).collect();
-    // Later ones replace earlier ones.
-    let all = variables.iter().chain(&environment).cloned();
-    let (config, problems) = Config::from_variables(all);
-    if !problems.is_empty() {
+    // An empty one is as good as none.
+    let environment: Vec<_> =
+        environment.into_iter().filter(|(_, value)| !value.is_empty()).collect();
+    let is_set = |name: &OsString| environment.iter().any(|(other, _)| other == name);
+    let kept = variables.iter().filter(|(name, _)| !is_set(name));
+    let (config, problems) = Config::from_variables(kept.chain(&environment).cloned());
+    if problems.iter().any(|problem| problem.instead.is_none()) {
         let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
         bail!("{}", lines.join("\n"));
     }
-    Ok(Settings { variables, config, fleet })
+    let in_file = doubts.iter().filter(|(name, _)| !is_set(name));
+    let mut told: Vec<_> = in_file.map(|(_, flaw)| format!("{}:{flaw}", file.display())).collect();
+    let from_outside = problems.iter().filter(|problem| is_set(&problem.setting.clone().into()));
+    told.extend(from_outside.map(BadValue::worked_around));
+    Ok(Settings { variables, config, fleet, doubts: told })
 }
 
 /// What a settings file says.
@@ -100,7 +112,7 @@ pub fn read_file(file: &Path) -> Result<Contents> {
 /// All flaws, or what the file says.
 fn parse(text: &str) -> Result<Contents, Vec<Flaw>> {
     match (variables(text), FleetConfig::parse(text)) {
-        (Ok(variables), Ok(fleet)) => Ok(Contents { variables, fleet }),
+        (Ok((variables, doubts)), Ok(fleet)) => Ok(Contents { variables, fleet, doubts }),
         (variables, fleet) => {
             let mut flaws = variables.err().unwrap_or_default();
             flaws.extend(fleet.err().unwrap_or_default());
@@ -112,8 +124,11 @@ fn parse(text: &str) -> Result<Contents, Vec<Flaw>> {
     }
 }
 
+/// Variables, and flaws of some in spite of which they can be used.
+type Variables = (Vec<(OsString, OsString)>, Vec<(OsString, Flaw)>);
+
 /// The variables that a settings file stands for.
-fn variables(text: &str) -> Result<Vec<(OsString, OsString)>, Vec<Flaw>> {
+fn variables(text: &str) -> Result<Variables, Vec<Flaw>> {
     let entries: BTreeMap<Spanned<String>, Spanned<Value>> =
         toml::from_str(text).map_err(|error| {
             vec![Flaw::at(text, error.span().unwrap_or(0..0), error.message().to_owned())]
@@ -147,14 +162,21 @@ fn variables(text: &str) -> Result<Vec<(OsString, OsString)>, Vec<Flaw>> {
     let pairs: Vec<(OsString, OsString)> =
         variables.iter().map(|(name, value, _)| (name.into(), value.into())).collect();
     let (_, problems) = Config::from_variables(pairs.iter().cloned());
+    let mut doubts = Vec::new();
     for problem in &problems {
         let cause = variables.iter().find(|(name, ..)| *name == problem.setting);
         let span = cause.map_or(0..0, |(_, _, span)| span.clone());
         let name = problem.setting.trim_start_matches("TKTROT_").to_lowercase();
         let message = format!("{name} has no valid value; accepted: {}", problem.accepted);
-        flaws.push(Flaw::at(text, span, message));
+        match problem.instead.map(Written) {
+            Some(instead) => {
+                let flaw = Flaw::at(text, span, format!("{message}; {instead} applies"));
+                doubts.push((problem.setting.clone().into(), flaw));
+            }
+            None => flaws.push(Flaw::at(text, span, message)),
+        }
     }
-    if flaws.is_empty() { Ok(pairs) } else { Err(flaws) }
+    if flaws.is_empty() { Ok((pairs, doubts)) } else { Err(flaws) }
 }
 
 impl Value {
@@ -220,10 +242,19 @@ mod tests {
     }
 
     #[test]
+    fn of_a_value_that_is_too_long_it_is_told_what_applies() {
+        let parsed = parse("rotate = \"1h\"\nlifetime = \"8d\"\n").unwrap();
+        let told: Vec<_> = parsed.doubts.iter().map(|(_, flaw)| flaw.to_string()).collect();
+        let line = "2:12: lifetime has no valid value; accepted: 1s to 7d, such as 30s, 10m or 1h; \
+                    7d applies";
+        assert_eq!(told, [line]);
+    }
+
+    #[test]
     fn a_flaw_is_told_with_line_and_column() {
         let cases = [
             ("rotate = \"1h\"\nrotte = 1\n", "2:1: there is no setting \"rotte\"; there are ring,"),
-            ("\n  lifetime = \"soon\"", "2:14: lifetime has no valid value; accepted: 1s or more"),
+            ("\n  lifetime = \"soon\"", "2:14: lifetime has no valid value; accepted: 1s to 7d,"),
             ("rotate = ", "1:10: "),
             ("rotate = 1\nrotate = 2", "2:1: duplicate key"),
             ("rotate = 1.5", "1:10: rotate has no valid value; accepted: a string"),

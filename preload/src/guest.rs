@@ -93,7 +93,7 @@ impl Guest {
         }
         for problem in problems {
             guest.stop_if_strict(&problem);
-            warning!("{problem}; the default applies");
+            warning!("{}", problem.worked_around());
         }
         Some(guest)
     }

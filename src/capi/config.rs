@@ -14,6 +14,7 @@ use crate::process;
 use crate::ring::layout::{MAX_CAPACITY, MIN_CAPACITY};
 use crate::schedule::MAX_LIFETIME;
 use crate::tls::algorithms::LibraryContext;
+use crate::warning;
 
 /// Bind tickets to nothing but the key: keys are made plain.
 pub const TKT_BIND_NONE: u32 = 1;
@@ -68,7 +69,8 @@ pub struct tkt_config {
     /// Default: 3600. Of several contexts and processes with one ring, the
     /// shortest applies to all.
     pub rotate_every: u32,
-    /// Seconds that a ticket lives, at most 7 days (more counts as that).
+    /// Seconds that a ticket lives, at most 7 days (more counts as that, and is
+    /// logged as a problem).
     /// Default: the timeout of the SSL_CTX. The shortest applies to all, as for
     /// `rotate_every`.
     pub lifetime: u32,
@@ -184,7 +186,20 @@ unsafe fn fill(cfg: *mut tkt_config, size: usize) -> Result<c_int, Error> {
         cfg.cast::<u8>().write_bytes(0, size);
         std::ptr::copy_nonoverlapping((&raw const fields).cast::<u8>(), cfg.cast::<u8>(), known);
     }
-    if problems.is_empty() { Ok(TKT_OK) } else { Err(unusable(&problems)) }
+    let problems = pass(problems, config.strict)?;
+    problems.iter().for_each(|problem| warning!("{}", problem.worked_around()));
+    Ok(TKT_OK)
+}
+
+/// The problems with which a program goes on: those for which there is a value that is near to what
+/// was meant. A strict one goes on with none.
+///
+/// # Errors
+///
+/// There are others.
+pub fn pass(problems: Vec<BadValue>, strict: bool) -> Result<Vec<BadValue>, Error> {
+    let is_passed = |problem: &BadValue| problem.instead.is_some() && !strict;
+    if problems.iter().all(is_passed) { Ok(problems) } else { Err(unusable(&problems)) }
 }
 
 /// One error for all the settings that cannot be used.
@@ -199,13 +214,16 @@ pub fn first_env() -> &'static (Config, Vec<BadValue>) {
     FIRST.get_or_init(|| Box::new(Config::from_env()))
 }
 
-/// The configuration that a C struct asks for, and where the context is at home.
+/// The configuration that a C struct asks for, where the context is at home, and what else applies
+/// than the struct says.
 ///
 /// # Safety
 ///
 /// `cfg` is valid for reads of `cfg->size` bytes, and its strings are NULL or
 /// NUL-terminated.
-pub unsafe fn from_c(cfg: *const tkt_config) -> Result<(Config, LibraryContext), Error> {
+pub unsafe fn from_c(
+    cfg: *const tkt_config,
+) -> Result<(Config, LibraryContext, Vec<BadValue>), Error> {
     let mut fields = tkt_config::zeroed();
     // SAFETY: the caller vouches for `size` bytes; no more than that and than
     // `fields` holds are copied, and those behind are only looked at.
@@ -234,13 +252,11 @@ pub unsafe fn from_c(cfg: *const tkt_config) -> Result<(Config, LibraryContext),
     unsafe { translation.read(&fields) };
     let contradictions = translation.config.reconcile(|field| format!("cfg.{field}"));
     translation.problems.extend(contradictions);
-    if !translation.problems.is_empty() {
-        return Err(unusable(&translation.problems));
-    }
+    let problems = pass(translation.problems, translation.config.strict)?;
     // SAFETY: the caller vouches for the string.
     let properties = unsafe { bytes_of(fields.properties) }.filter(|query| !query.is_empty());
     let properties = properties.and_then(|query| CString::new(query).ok());
-    Ok((translation.config, LibraryContext { libctx: fields.libctx, properties }))
+    Ok((translation.config, LibraryContext { libctx: fields.libctx, properties }, problems))
 }
 
 struct Translation {
@@ -275,8 +291,15 @@ impl Translation {
             self.number("capacity", fields.capacity, within(capacities), values::CAPACITY_RANGE);
         self.config.rotate_every =
             span(self.number("rotate_every", fields.rotate_every, within(seconds(longest)), words));
-        self.config.lifetime = span(self.number("lifetime", fields.lifetime, |_| true, ""))
-            .map(|lifetime| lifetime.min(MAX_LIFETIME));
+        let words = "1 to 604800 seconds";
+        let lifetime =
+            self.number("lifetime", fields.lifetime, within(seconds(MAX_LIFETIME)), words);
+        self.config.lifetime = span(lifetime).or_else(|| {
+            let is_set = fields.lifetime != 0;
+            let problem = self.problems.last_mut().filter(|_| is_set)?;
+            problem.instead = Some(MAX_LIFETIME);
+            problem.instead
+        });
         self.config.lead = span(self.number("lead", fields.lead, |_| true, ""));
 
         let parts = TKT_BIND_CERT | TKT_BIND_VERIFY | TKT_BIND_SNI;
@@ -332,7 +355,7 @@ impl Translation {
 
     fn complain(&mut self, field: &str, value: String, accepted: &str) {
         let setting = format!("cfg.{field}");
-        self.problems.push(BadValue { setting, value, accepted: accepted.into() });
+        self.problems.push(BadValue { setting, value, accepted: accepted.into(), instead: None });
     }
 }
 

@@ -92,8 +92,8 @@ pub unsafe fn install_into(
         return Err(Error::new(TKT_ERR_ARGUMENT, "tkt_install: ctx is NULL"));
     }
     let (environment, problems) = first_env();
-    let (mut config, library_context) = if cfg.is_null() {
-        (environment.clone(), LibraryContext::DEFAULT)
+    let (mut config, library_context, problems) = if cfg.is_null() {
+        (environment.clone(), LibraryContext::DEFAULT, problems.clone())
     } else {
         // SAFETY: not NULL, so the caller vouches for it.
         unsafe { from_c(cfg) }?
@@ -109,12 +109,10 @@ pub unsafe fn install_into(
             return Err(Error::new(TKT_ERR_CONFIG, text));
         }
     }
-    if cfg.is_null() && !problems.is_empty() {
-        if config.strict {
-            return Err(unusable(problems));
-        }
-        problems.iter().for_each(|problem| warning!("{problem}; the default applies"));
+    if config.strict && !problems.is_empty() {
+        return Err(unusable(&problems));
     }
+    problems.iter().for_each(|problem| warning!("{}", problem.worked_around()));
     if config.disabled {
         return Ok(TKT_OK);
     }

@@ -1,7 +1,9 @@
 //! Defaults, environment and C struct become one [`Config`].
 //!
 //! A value that cannot be used is left at its default and told as a
-//! [`BadValue`]: which setting, what it was, what is accepted.
+//! [`BadValue`]: which setting, what it was, what is accepted. Only of a
+//! lifetime that is too long the longest one applies: the default may be far
+//! shorter than what was meant.
 
 pub mod values;
 
@@ -16,7 +18,7 @@ use crate::program;
 use crate::ring::asks::Binds;
 use crate::ring::file::Place;
 use crate::ring::layout::{Capacity, MAX_CAPACITY};
-use crate::schedule::Policy;
+use crate::schedule::{MAX_LIFETIME, Policy};
 
 /// R where nobody says otherwise: RFC 9325 §3.4 suggests once a week, common practice is an hour.
 pub const DEFAULT_ROTATE_EVERY: Duration = Duration::from_secs(3600);
@@ -140,13 +142,25 @@ pub struct BadValue {
     pub value: String,
     /// Which values would have been accepted, in words.
     pub accepted: String,
+    /// What applies instead; none if that is the default.
+    pub instead: Option<Duration>,
+}
+
+impl BadValue {
+    /// The line for who goes on all the same: it also says what applies.
+    pub fn worked_around(&self) -> String {
+        match self.instead {
+            Some(instead) => format!("{self}; {} applies", values::Written(instead)),
+            None => format!("{self}; the default applies"),
+        }
+    }
 }
 
 impl fmt::Display for BadValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         /// The rest of the line must be seen, however long the value is.
         const SHOWN: usize = 100;
-        let BadValue { setting, value, accepted } = self;
+        let BadValue { setting, value, accepted, .. } = self;
         let shown: String = value.chars().take(SHOWN).collect();
         let cut = if shown.len() < value.len() { "…" } else { "" };
         write!(f, "{setting}={shown:?}{cut} cannot be used; accepted: {accepted}")
@@ -183,10 +197,14 @@ impl Config {
                     setting: format!("{PREFIX}{key}"),
                     value: value.to_string_lossy().into_owned(),
                     accepted: accepted.into(),
+                    instead: config.lifetime.filter(|_| key == "LIFETIME"),
                 });
             }
         }
         problems.extend(config.reconcile(|field| format!("{PREFIX}{}", field.to_uppercase())));
+        if config.lifetime.is_none() {
+            problems.iter_mut().for_each(|problem| problem.instead = None);
+        }
         (config, problems)
     }
 
@@ -202,7 +220,10 @@ impl Config {
             "DIR" => self.dir = Some(values::dir(value)?),
             "CAPACITY" => self.capacity = Some(values::capacity(text)?),
             "ROTATE" => self.rotate_every = Some(values::rotate_every(text)?),
-            "LIFETIME" => self.lifetime = Some(values::lifetime(text)?),
+            "LIFETIME" => {
+                self.lifetime = values::is_longer_than_any_lifetime(text).then_some(MAX_LIFETIME);
+                self.lifetime = Some(values::lifetime(text)?);
+            }
             "LABEL" => self.label = values::label(value.as_bytes())?.to_vec(),
             "BIND" => self.bind = Some(values::bind(text)?),
             "RENEW" => self.renew = values::renew(text)?,
@@ -230,6 +251,7 @@ impl Config {
             problems.push(BadValue {
                 setting: named("lead"),
                 value: format!("{}s", lead.as_secs()),
+                instead: None,
                 accepted: format!(
                     "at most half of the rotation, {}s",
                     (rotate_every / 2).as_secs_f64()
@@ -242,6 +264,7 @@ impl Config {
             problems.push(BadValue {
                 setting: named("capacity"),
                 value: capacity.to_string(),
+                instead: None,
                 accepted: format!("at least {kept} with this rotation and lifetime"),
             });
         }
@@ -252,6 +275,7 @@ impl Config {
                 setting: named("lifetime"),
                 // In seconds, as in `lead`: a C program sets them so.
                 value: format!("{}s", lifetime.as_secs()),
+                instead: None,
                 accepted: format!("at most {}s with this rotation", longest.as_secs()),
             });
         }
@@ -312,6 +336,23 @@ mod tests {
             problems[0].to_string(),
             "TKTROT_ROTATE=\"soon\" cannot be used; accepted: 1s to 24h, such as 30s, 10m or 1h"
         );
+    }
+
+    #[test]
+    fn of_a_lifetime_that_is_too_long_the_longest_applies_and_that_is_told() {
+        let (config, problems) = from(&[("TKTROT_LIFETIME", "8d")]);
+        assert_eq!(config.lifetime, Some(MAX_LIFETIME));
+        let lines: Vec<_> = problems.iter().map(BadValue::worked_around).collect();
+        let line = "TKTROT_LIFETIME=\"8d\" cannot be used; accepted: 1s to 7d, such as 30s, 10m \
+                    or 1h; 7d applies";
+        assert_eq!(lines, [line]);
+        // Too long for the ring, too.
+        let (config, problems) = from(&[("TKTROT_LIFETIME", "8d"), ("TKTROT_ROTATE", "1s")]);
+        assert_eq!((config.lifetime, problems.len()), (None, 2));
+        let says_default = |bad: &BadValue| bad.worked_around().ends_with("the default applies");
+        assert!(problems.iter().all(says_default), "{problems:?}");
+        let (_, problems) = from(&[("TKTROT_LIFETIME", "long")]);
+        assert!(problems.iter().all(says_default), "{problems:?}");
     }
 
     #[test]

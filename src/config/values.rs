@@ -59,9 +59,13 @@ pub fn rotate_every(text: &str) -> Result<Duration, &'static str> {
 /// How long a ticket lives (L).
 pub fn lifetime(text: &str) -> Result<Duration, &'static str> {
     duration(text)
-        .filter(|lifetime| *lifetime >= Duration::from_secs(1))
-        .map(|lifetime| lifetime.min(MAX_LIFETIME))
-        .ok_or("1s or more, such as 30s, 10m or 1h (over 7d counts as 7d)")
+        .filter(|lifetime| (Duration::from_secs(1)..=MAX_LIFETIME).contains(lifetime))
+        .ok_or("1s to 7d, such as 30s, 10m or 1h")
+}
+
+/// True if this is longer than any ticket may live.
+pub fn is_longer_than_any_lifetime(text: &str) -> bool {
+    duration(text).is_some_and(|lifetime| lifetime > MAX_LIFETIME)
 }
 
 /// The most keys that may be in the ring.
@@ -197,11 +201,13 @@ mod tests {
     }
 
     #[test]
-    fn rotation_is_from_a_second_to_a_day_and_lifetime_is_cut_to_a_week() {
+    fn rotation_is_from_a_second_to_a_day_and_lifetime_to_a_week() {
         assert!(rotate_every("1s").is_ok() && rotate_every("24h").is_ok());
         assert!(rotate_every("0s").is_err() && rotate_every("25h").is_err());
-        assert_eq!(lifetime("30d"), Ok(MAX_LIFETIME));
-        assert!(lifetime("0").is_err());
+        assert_eq!(lifetime("7d"), Ok(MAX_LIFETIME));
+        assert!(lifetime("0").is_err() && lifetime("604801").is_err());
+        assert!(is_longer_than_any_lifetime("604801"));
+        assert!(!["7d", "0", "long"].iter().any(|text| is_longer_than_any_lifetime(text)));
     }
 
     #[test]

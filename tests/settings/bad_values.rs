@@ -19,10 +19,11 @@ const RING: &str = "a name of letters, digits, '.', '_', '-', '@' or ':' (at mos
 const DIR: &str = "an absolute path of a directory on tmpfs";
 const CAPACITY: &str = "8 to 16384 keys";
 const ROTATE: &str = "1s to 24h, such as 30s, 10m or 1h";
-const LIFETIME: &str = "1s or more, such as 30s, 10m or 1h (over 7d counts as 7d)";
+const LIFETIME: &str = "1s to 7d, such as 30s, 10m or 1h";
 const BIND: &str = "none, or some of cert,verify,sni";
 const RENEW: &str = "auto, always or never";
 const ONLY: &str = "base names of executables, separated by commas";
+const DEFAULT: &str = "the default applies";
 const LOG: &str = "stderr, syslog, none or an absolute path";
 
 /// Variable, value, what is accepted.
@@ -80,8 +81,15 @@ fn server_of_case(ring: &RingDir, variable: &str) -> Result<Builder> {
     Ok(builder.env("TKTROT_RING", text(&path)))
 }
 
-/// The server runs on its default, having said why in one line; a strict one says it and ends.
-fn check(builder: &Builder, variable: &str, value: &str, accepted: &str) -> Result<()> {
+/// The server runs on its default, or what else `applies`, having said why in one line; a strict
+/// one says it and ends.
+fn check(
+    builder: &Builder,
+    variable: &str,
+    value: &str,
+    accepted: &str,
+    applies: &str,
+) -> Result<()> {
     // However long it is, the rest of the line is to be seen.
     let shown: String = value.chars().take(100).collect();
     let named = format!("{variable}={shown:?}");
@@ -92,7 +100,7 @@ fn check(builder: &Builder, variable: &str, value: &str, accepted: &str) -> Resu
     let stderr = solo.stderr();
     let lines = log::ours(&stderr);
     assert_eq!(lines.len(), 1, "{named}: {lines:#?}");
-    for part in ["warning", &named, accepted, "the default applies"] {
+    for part in ["warning", &named, accepted, applies] {
         assert!(lines[0].contains(part), "{part} is not in {}", lines[0]);
     }
     drop(solo);
@@ -126,7 +134,7 @@ fn each_bad_value_is_told_and_the_server_runs_unless_it_is_strict() -> Result<()
             let run = || -> Result<()> {
                 let ring = RingDir::new()?;
                 let builder = server_of_case(&ring, variable)?.env(variable, value);
-                check(&builder, variable, value, accepted)
+                check(&builder, variable, value, accepted, DEFAULT)
             };
             run().map_err(|error| format!("{variable}={value:?}: {error}"))?;
         }
@@ -152,7 +160,18 @@ fn settings_that_contradict_one_another_are_told() -> Result<()> {
             .env("TKTROT_ROTATE", "1s")
             .env("TKTROT_LIFETIME", lifetime)
             .env(variable, value);
-        check(&builder, variable, value, accepted)?;
+        check(&builder, variable, value, accepted, DEFAULT)?;
+    }
+    Ok(())
+}
+
+/// No ticket lives longer (RFC 8446, 4.6.1).
+#[test]
+fn of_a_lifetime_over_a_week_a_week_applies_and_that_is_told() -> Result<()> {
+    for value in ["8d", "604801"] {
+        let ring = RingDir::new()?;
+        let builder = server_of_case(&ring, "TKTROT_LIFETIME")?.env("TKTROT_LIFETIME", value);
+        check(&builder, "TKTROT_LIFETIME", value, LIFETIME, "; 7d applies")?;
     }
     Ok(())
 }

@@ -84,7 +84,7 @@ pub async fn dial(state: Rc<MeshState>, target: Rc<Target>) {
         choice = used;
         match outcome {
             Ok(Outcome::There(node)) => {
-                target.node.set(Some(node));
+                target.answers_as(node);
                 if state.registry.borrow().get(node).is_some() {
                     pauses.reset();
                     target.failing.set(None);

@@ -37,8 +37,8 @@ pub mod tls;
 
 use std::borrow::Borrow;
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
-use std::net::TcpListener;
+use std::collections::{BTreeSet, HashMap};
+use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 
 use anyhow::{Context, Result};
@@ -52,6 +52,7 @@ use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::timeout;
 
 pub use hosts::{PeerState, PeerStatus};
+pub use link::Link;
 pub use state::MeshEvent;
 
 use crate::files::Files;
@@ -60,7 +61,6 @@ use crate::listening;
 use crate::reload::Listener;
 use about::Settings;
 use connection::End;
-use link::Link;
 use state::{MeshState, Timing};
 use targets::Targets;
 use tls::Tls;
@@ -188,6 +188,21 @@ impl Mesh {
     /// How it stands with all peers.
     pub fn peers(&self) -> Vec<PeerStatus> {
         hosts::peers(&self.state)
+    }
+
+    /// The connections of whose beginning the agent has heard, and not of their end.
+    pub fn links(&self) -> Vec<Rc<Link>> {
+        self.outlets.values().cloned().collect()
+    }
+
+    /// See [`Targets::answered`].
+    pub fn answered(&self, node: NodeId) -> BTreeSet<SocketAddr> {
+        self.state.targets.borrow().answered(node)
+    }
+
+    /// The node that answered last at this address of the settings.
+    pub fn answering(&self, address: &SocketAddr) -> Option<NodeId> {
+        self.state.targets.borrow().answering(address)
     }
 
     /// From now on, peers are told that such keys are made here.

@@ -31,6 +31,8 @@ pub struct Target {
     pub state: Cell<State>,
     /// The node that answered there last.
     pub node: Cell<Option<NodeId>>,
+    /// The one that answered there before it.
+    former: Cell<Option<NodeId>>,
     /// Why the last attempt failed, or the last connection ended.
     pub failure: RefCell<Option<Failure>>,
     /// Since when all attempts have failed.
@@ -39,6 +41,16 @@ pub struct Target {
     pub wake: Notify,
     /// False until the first attempt is over.
     pub was_tried: Cell<bool>,
+}
+
+impl Target {
+    /// This node answers there.
+    pub fn answers_as(&self, node: NodeId) {
+        let before = self.node.replace(Some(node));
+        if before != Some(node) {
+            self.former.set(before);
+        }
+    }
 }
 
 /// What went wrong, and when.
@@ -113,6 +125,19 @@ impl Targets {
         others.filter_map(|other| self.dialled.get(other).map(|(target, _)| target))
     }
 
+    /// The addresses at which this node answered last, or before the one that did last: a host that
+    /// was rebooted may answer before its former connection is known to have ended.
+    pub fn answered(&self, node: NodeId) -> BTreeSet<SocketAddr> {
+        let is_its =
+            |target: &&Rc<Target>| [target.node.get(), target.former.get()].contains(&Some(node));
+        self.all().filter(is_its).map(|target| target.address).collect()
+    }
+
+    /// The node that answered last at this address.
+    pub fn answering(&self, address: &SocketAddr) -> Option<NodeId> {
+        self.dialled.get(address).and_then(|(target, _)| target.node.get())
+    }
+
     /// A connection with this node has ended.
     pub fn lost(&self, node: NodeId, why: &str, at: Time) {
         for target in self.all().filter(|target| target.node.get() == Some(node)) {
@@ -158,6 +183,7 @@ impl Targets {
                     address,
                     state: Cell::new(State::Dialling),
                     node: Cell::new(None),
+                    former: Cell::new(None),
                     failure: RefCell::default(),
                     failing: Cell::new(None),
                     wake: Notify::new(),
@@ -189,5 +215,27 @@ pub fn name(peer: &Peer) -> String {
     match &peer.host {
         Host::Address(address) => SocketAddr::new(*address, peer.port).to_string(),
         Host::Name(name) => format!("{name}:{}", peer.port),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_host_that_was_rebooted_may_answer_before_it_is_known_to_be_gone() {
+        let address: SocketAddr = "192.0.2.1:4744".parse().unwrap();
+        let peer = Peer { host: Host::Address(address.ip()), port: address.port() };
+        let mut targets = Targets::new(&[peer]);
+        targets.update(0, Ok([address].into()), |_| tokio::spawn(async {}).abort_handle());
+        let (before, now) = (NodeId(1), NodeId(2));
+        for node in [before, before, now, now] {
+            targets.all().for_each(|target| target.answers_as(node));
+        }
+        assert_eq!(targets.answering(&address), Some(now));
+        for node in [before, now] {
+            assert_eq!(targets.answered(node), [address].into());
+        }
+        assert!(targets.answered(NodeId(3)).is_empty());
     }
 }

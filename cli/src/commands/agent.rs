@@ -37,8 +37,8 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
 }
 
 fn of_agent(settings: &Settings) -> tktrot_agent::Settings {
-    let Settings { fleet, config, .. } = settings.clone();
-    tktrot_agent::Settings { fleet, config }
+    let Settings { fleet, config, doubts, .. } = settings.clone();
+    tktrot_agent::Settings { fleet, config, doubts }
 }
 
 fn open(settings: &Settings, argument: &RingArgument) -> Result<Opened> {
@@ -70,6 +70,9 @@ pub fn ask<A: DeserializeOwned>(place: &Place, question: &Question) -> Result<A>
         let path = place.path();
         let hint = match error {
             AskError::NoAgent => format!(" (start one: tktrot agent {})", rings::title(&path)),
+            AskError::Unanswered if matches!(question, Question::Revoke { .. }) => {
+                "; tktrot revoke without --fleet ends keys on this host at once".into()
+            }
             _ => String::new(),
         };
         anyhow!("{}: {error}{hint}", path.display())

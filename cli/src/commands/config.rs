@@ -35,13 +35,15 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     let Action::Check { file } = &arguments.action;
     let file = file.as_deref().or(config).unwrap_or(Path::new(settings::DEFAULT));
     let settings = settings::read(Some(file))?;
-    let Settings { variables, fleet, .. } = &settings;
-    outln!("{}: {} settings, all valid", file.display(), variables.len());
+    let Settings { variables, fleet, doubts: told, .. } = &settings;
+    let all = if told.is_empty() { ", all valid" } else { "" };
+    outln!("{}: {} settings{all}", file.display(), variables.len());
     for (name, value) in variables {
         outln!("  {}={}", name.to_string_lossy(), value.to_string_lossy());
     }
+    told.iter().for_each(|doubt| outln!("{:5}  {}", Severity::Doubtful, printable(doubt)));
     if *fleet == FleetConfig::default() {
-        return Ok(Severity::Fine);
+        return Ok(if told.is_empty() { Severity::Fine } else { Severity::Doubtful });
     }
     outln!("  {}", said(fleet));
     let ring = RingArgument { ring: None }.usable(&settings);
@@ -64,7 +66,7 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
         outln!("You are not root: the agent may find less that is wrong if root starts it.");
     }
     Ok(match (&*stops, &*doubts) {
-        ([], []) => Severity::Fine,
+        ([], []) if told.is_empty() => Severity::Fine,
         ([], _) => Severity::Doubtful,
         _ => Severity::Wrong,
     })

@@ -64,7 +64,8 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     let settings = settings::read(config)?;
     let given = arguments.variables();
     let (_, problems) = Config::from_variables(given.iter().cloned());
-    if let Some(problem) = problems.first() {
+    // What else applies than it says, the library tells.
+    if let Some(problem) = problems.iter().find(|problem| problem.instead.is_none()) {
         bail!("{problem}");
     }
     let shim = shim::find()?;

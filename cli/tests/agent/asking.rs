@@ -55,6 +55,22 @@ fn whoever_waits_for_a_host_is_in_nobodys_way_and_is_free_to_go() -> Result<()> 
     Ok(())
 }
 
+/// It says so itself: `tktrot_agent::control`. A revocation that comes late does no harm, one that
+/// does not come does.
+#[test]
+fn what_an_agent_is_asked_while_it_hangs_it_does_when_it_goes_on() -> Result<()> {
+    let agent = Agent::started("rotate = \"1h\"\n")?;
+    let key = agent.view()?.keys().first().ok_or("no key")?.name;
+    assert!(agent.process()?.signal(libc::SIGSTOP));
+    drop(waiting(&agent)?);
+    assert!(agent.view()?.keys().iter().any(|there| there.name == key));
+    assert!(agent.process()?.signal(libc::SIGCONT));
+    wait::until(PATIENCE, "the end of the key", || {
+        agent.view().ok()?.is_buried(&key).then_some(())
+    })?;
+    Ok(())
+}
+
 #[test]
 fn idle_connections_do_not_keep_others_from_asking_whether_it_is_well() -> Result<()> {
     let address = port::free()?;

@@ -68,6 +68,12 @@ fn each_has_the_keys_of_all_also_after_a_crash_and_a_reboot() -> Result<()> {
         .filter_map(|peer| peer["state"].as_str())
         .collect();
     assert_eq!(states, ["self", "up", "up"], "{peers:#}");
+
+    // Nobody waits for the host that it was before.
+    let revoke = ["revoke", "--fleet", "--yes", "--wait", "30s", "--key", &all[0].to_hex()];
+    let said = agents[0].tktrot(&revoke)?;
+    assert_eq!(said.status, Some(0), "{said:?}");
+    assert!(said.stdout.contains("and told 2 peers"), "{said:?}");
     Ok(())
 }
 
@@ -214,6 +220,53 @@ fn who_called_and_is_gone_is_named_too() -> Result<()> {
     agents[2].start()?;
     let said = agents[0].tktrot(&[&revoke[..6], &["30s"]].concat())?;
     assert_eq!(said.status, Some(0), "{said:?}");
+    assert!(said.stdout.contains("told 2 peers"), "{said:?}");
+    Ok(())
+}
+
+/// All of them call from one address, as from behind a NAT; one is taken out of the settings.
+#[test]
+fn who_is_gone_is_named_though_another_is_at_its_address_and_after_a_reload() -> Result<()> {
+    let mut agents = fleet(3)?;
+    let text = std::fs::read_to_string(agents[0].settings())?;
+    let text = text.replace("[mesh]\n", "[mesh]\nahead = \"0s\"\n");
+    let without = |agents: &[Agent]| -> Result<String> {
+        agents.iter().try_fold(text.clone(), |text, agent| {
+            Ok(text.replace(&format!(", \"{}\"", agent.listens()?), ""))
+        })
+    };
+    std::fs::write(agents[0].settings(), without(&agents[1..2])?)?;
+    agents[..2].iter_mut().try_for_each(Agent::start)?;
+    let key = agree(&agents[..2])?[0];
+    agents[1].kill()?;
+    agents[2].start()?;
+    assert!(names(&agents[2])?.contains(&key), "{}", agents[2].log());
+
+    let name = key.to_hex();
+    let revoke = |agent: &Agent, wait: &str| {
+        agent.tktrot(&["revoke", "--fleet", "--yes", "--key", &name, "--wait", wait])
+    };
+    let gone = "127.0.0.1 has not confirmed it (it was connected, as node ";
+    let said = revoke(&agents[0], "1s")?;
+    assert_eq!(said.status, Some(1), "{said:?}");
+    assert!(said.stdout.contains("told 1 peer"), "{said:?}");
+    assert_eq!(said.stderr.matches(gone).count(), 1, "{said:?}");
+
+    // It is connected until the settings are read again, and hangs. Keys of the new ones would have
+    // ended before it has been waited for.
+    assert!(agents[2].process()?.signal(libc::SIGSTOP));
+    let short =
+        without(&agents[1..])?.replace("rotate = \"1h\"", "rotate = \"1s\"\nlifetime = \"1s\"");
+    std::fs::write(agents[0].settings(), short)?;
+    agents[0].reload()?;
+    let said = revoke(&agents[0], "12s")?;
+    assert_eq!(said.status, Some(1), "{said:?}");
+    assert_eq!(said.stderr.matches(gone).count(), 2, "{said:?}");
+
+    assert!(agents[2].process()?.signal(libc::SIGCONT));
+    agents[1].start()?;
+    let said = revoke(&agents[0], "30s")?;
+    assert_eq!(said.status, Some(0), "{said:?}\n{}", agents[0].log());
     assert!(said.stdout.contains("told 2 peers"), "{said:?}");
     Ok(())
 }

@@ -37,6 +37,35 @@ fn settings_that_cannot_be_used_are_told_with_their_place() -> Result<()> {
     Ok(())
 }
 
+/// An agent that did not start would be worse than a week.
+#[test]
+fn of_a_lifetime_over_a_week_a_week_applies_and_that_is_told_with_its_place() -> Result<()> {
+    let mut agent = Agent::new("lifetime = \"8d\"\n[agent]\nlog = \"text\"\n")?;
+    let told = "tktrot.toml:3:12: lifetime has no valid value; accepted: 1s to 7d, such as 30s, \
+                10m or 1h; 7d applies";
+    let said = agent.tktrot(&["config", "check"])?;
+    assert_eq!(said.status, Some(1), "{said:?}");
+    assert!(said.stdout.contains(told) && !said.stdout.contains("all valid"), "{said:?}");
+    agent.start()?;
+    agent.reload()?;
+    let log = agent.log();
+    let warnings = log.lines().filter(|line| line.contains("WARN") && line.contains(told));
+    assert_eq!(warnings.count(), 2, "{log}");
+    let week = std::time::Duration::from_secs(7 * 24 * 3600);
+    assert_eq!(agent.view()?.settings().lifetime, Some(week), "{log}");
+
+    // The environment overrides the file, and is named itself.
+    for (value, status) in [("9d", 1), ("1h", 0)] {
+        let mut command = agent.command(&["config", "check"]);
+        let output = command.env("TKTROT_LIFETIME", value).output()?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(status), "{said}");
+        let is_named = said.contains("TKTROT_LIFETIME=\"9d\" cannot be used");
+        assert!(is_named == (status == 1) && !said.contains(told), "{said}");
+    }
+    Ok(())
+}
+
 /// Both by the agent and by `tktrot config check`, which makes nothing.
 #[test]
 fn all_that_is_missing_on_this_host_is_told_at_once() -> Result<()> {

@@ -26,7 +26,7 @@ pub fn settings(bytes: &[u8]) -> bool {
     }
     is_sound(&config, false);
     let from_c = fields.map(|fields| said_by_c(fields, &variables));
-    problems.is_empty() && from_c != Some(false)
+    problems.iter().all(|problem| problem.instead.is_some()) && from_c != Some(false)
 }
 
 fn variables(lines: &[u8]) -> Vec<(OsString, OsString)> {
@@ -112,7 +112,7 @@ fn said_by_c(fields: &[u8], variables: &[(OsString, OsString)]) -> bool {
         from_c(room)
     };
     match taken {
-        Ok((taken, _)) => {
+        Ok((taken, _, _)) => {
             assert!(config.size <= LARGEST && !beyond, "a size that is none");
             is_sound(&taken, taken.allow_long);
             true

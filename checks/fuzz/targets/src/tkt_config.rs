@@ -46,7 +46,7 @@ pub fn tkt_config(bytes: &[u8]) -> bool {
     // SAFETY: so many bytes are there, aligned as malloc(3) aligns; the strings outlive the call.
     let taken = unsafe { from_c(memory.as_ptr().cast()) };
     match taken {
-        Ok((config, _)) => {
+        Ok((config, _, _)) => {
             let beyond = memory.get(size_of::<Struct>()..).unwrap_or_default();
             assert!(size <= LARGEST && size.is_multiple_of(8), "of {size} bytes");
             assert!(beyond.iter().all(|byte| *byte == 0), "a later version's setting is ignored");
