@@ -108,3 +108,101 @@ fn the_list_of_revocations_is_full_of_what_is_none() {
         });
     }
 }
+
+/// The mark is anybody's: it is written anew.
+#[test]
+fn the_mark_has_another_type_or_is_large() {
+    run(async {
+        let (files, redis) = (Files::new(), Redis::new().unwrap());
+        let settings = files.settings(&redis);
+        let state = named("state");
+        let large = "redis.call('SET', KEYS[1], string.rep('x', 8000000))";
+        let list = "redis.call('DEL', KEYS[1]); redis.call('RPUSH', KEYS[1], 'rubbish')";
+        // At the start, and in service.
+        redis.ask(&["EVAL", large, "1", &state]).unwrap();
+        let mut hosts = vec![Host::new(&settings), Host::new(&settings)];
+        agreement(&mut hosts).await;
+        for junk in [list, large, list] {
+            redis.ask(&["EVAL", junk, "1", &state]).unwrap();
+            let before = hosts[0].turn();
+            let mut told = false;
+            until(&mut hosts, "a rotation and a mark", |hosts| {
+                told |= hosts.iter().any(|host| is_told_of(host, &state));
+                agree(hosts) && hosts[0].turn() != before
+            })
+            .await;
+            assert!(told && hosts.iter().all(|host| host.trouble().is_none()));
+            let mark = redis.ask(&["GET", &state]).unwrap();
+            assert!(mark.starts_with("1 ") && mark.len() < 64, "{mark}");
+            until(&mut hosts, "nothing to be said", |hosts| {
+                hosts.iter().all(|host| problems(host).is_empty())
+            })
+            .await;
+        }
+    });
+}
+
+/// Under the names of the next keys.
+#[test]
+fn keys_have_another_type_or_are_large() {
+    run(async {
+        let (files, redis) = (Files::new(), Redis::new().unwrap());
+        let settings = files.settings(&redis);
+        let mut hosts = vec![Host::new(&settings), Host::new(&settings)];
+        agreement(&mut hosts).await;
+        let now: u64 = redis.ask(&["TIME"]).unwrap().lines().next().unwrap().parse().unwrap();
+        let period = now / R.as_secs();
+        let large = "redis.call('SET', KEYS[1], string.rep('x', 8000000))";
+        for (period, turn) in [(period + 2, ""), (period + 3, ""), (period + 3, ":1")] {
+            let name = named(&format!("key:{period}{turn}"));
+            match turn {
+                "" => redis.ask(&["EVAL", large, "1", &name]).unwrap(),
+                _ => redis.ask(&["RPUSH", &name, "rubbish"]).unwrap(),
+            };
+        }
+        let mut turns = Vec::new();
+        let mut told = false;
+        let before = scripts(&redis);
+        let began = Instant::now();
+        until(&mut hosts, "keys of further turns", |hosts| {
+            told |= hosts.iter().all(|host| is_told_of(host, &named("key:")));
+            let turn = hosts[0].redis.node.turn(hosts[0].ring.now()).map(|(turn, _)| turn);
+            turns.extend(turn.filter(|turn| !turns.contains(turn)));
+            let is_there = |period, number| {
+                turns.iter().any(|turn| turn.period == period && turn.number == number)
+            };
+            agree(hosts) && is_there(period + 2, 1) && is_there(period + 3, 2)
+        })
+        .await;
+        assert!(told && hosts.iter().all(|host| host.trouble().is_none()));
+        let polls = began.elapsed().as_millis() as u64 / 400 + 1;
+        let run = scripts(&redis) - before;
+        assert!(run <= 2 * (2 * polls + 20), "{run} scripts in {polls} polls of two hosts each");
+        until(&mut hosts, "what is over to be forgotten", |hosts| {
+            hosts.iter().all(|host| problems(host).is_empty())
+        })
+        .await;
+    });
+}
+
+/// What is there is said to whoever revokes, who is told that Redis does not have it.
+#[test]
+fn who_revokes_is_told_why_redis_does_not_have_it() {
+    run(async {
+        let (files, redis) = (Files::new(), Redis::new().unwrap());
+        let mut hosts = [Host::new(&files.settings(&redis))];
+        let key = agreement(&mut hosts).await;
+        push(&redis, &named("revoked"));
+        let mut answered = hosts[0].revoke(Some(vec![key]), Duration::from_secs(3));
+        let mut reply = None;
+        until(&mut hosts, "an answer", |_| {
+            reply = answered.try_recv().ok();
+            reply.is_some()
+        })
+        .await;
+        let Some(Reply::Answer(answer)) = reply else { panic!("{reply:?}") };
+        let said = answer.to_string();
+        assert!(said.contains("tktrot:{web}:revoked") && said.contains("DEL"), "{said}");
+        assert!(!said.contains("has not answered"), "{said}");
+    });
+}
