@@ -278,7 +278,7 @@ impl Names {
             mark: mark.and_then(|mark| mark_of(&mark)),
             values: pairs.iter().filter_map(value).collect(),
             records: from_redis_value(records)?,
-            junk: Junk { wrong: wrong, others: from_redis_value(others)? },
+            junk: Junk { wrong, others: from_redis_value(others)? },
         })
     }
 

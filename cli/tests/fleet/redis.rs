@@ -48,12 +48,18 @@ impl Store {
 
     fn run(&mut self, node: &Node) -> Result<()> {
         let log = fs::File::create(self.dir.path().join("redis.log"))?;
-        let mut command = Command::new("redis-server");
-        command.args(["--bind", &self.addr.ip().to_string(), "--port", &PORT.to_string()]);
+        let (program, words) = testbed::redis::server();
+        let mut command = Command::new(program);
+        command.args(words).args([
+            "--bind",
+            &self.addr.ip().to_string(),
+            "--port",
+            &PORT.to_string(),
+        ]);
         command.args(["--save", "", "--appendonly", "no", "--protected-mode", "no"]);
         command.current_dir(self.dir.path()).stdin(Stdio::null()).stdout(log);
         node.namespace().run(|| {
-            let child = command.spawn().map_err(|error| format!("no redis-server: {error}"))?;
+            let child = command.spawn().map_err(|error| format!("no Redis: {error}"))?;
             Ok(process::serves(self.child.insert(child), self.addr)?)
         })
     }

@@ -54,9 +54,12 @@ fn while_there_is(name: &str, put: impl Fn(&Redis, &str)) {
             hosts.iter().all(|host| is_told_of(host, &name))
         })
         .await;
-        let all = hosts[1].revoke(None, Duration::ZERO);
-        drop(all);
-        until(&mut hosts, "a key after the revocation", agree).await;
+        // What cannot be told by a record is told by the keys that are made after it.
+        hosts[1].revoke(None, Duration::ZERO);
+        until(&mut hosts, "a key after the revocation", |hosts| {
+            agree(hosts) && hosts.iter().all(|host| host.redis.node.epoch() == 1)
+        })
+        .await;
 
         let (began, before) = (Instant::now(), scripts(&redis));
         let mut turns = Vec::new();
