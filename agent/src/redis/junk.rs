@@ -15,10 +15,16 @@ pub fn complaints<S>(names: &Names, junk: &Junk, records: usize, look: &Look<S>)
     let (revoked, state) = (names.revoked(), names.state());
     let mut complaints = Vec::new();
     for name in &junk.wrong {
-        let follows = match name {
-            name if *name == revoked => "the hosts cannot tell each other which keys were revoked",
-            name if *name == state => "it was replaced",
-            _ => "hosts that join do not find all keys",
+        if *name == state {
+            complaints.push(format!(
+                "{name} in Redis had another type or size than agents give it, and was replaced. If \
+                 this goes on, something else than an agent writes there: change who may"
+            ));
+            continue;
+        }
+        let follows = match *name == revoked {
+            true => "the hosts cannot tell each other which keys were revoked",
+            false => "hosts that join may not find all keys",
         };
         complaints.push(format!(
             "{name} in Redis has another type or size than agents give it, so that {follows}: \
@@ -28,9 +34,10 @@ pub fn complaints<S>(names: &Names, junk: &Junk, records: usize, look: &Look<S>)
     let forged = records - look.graves.len();
     if junk.others + forged > 0 {
         complaints.push(format!(
-            "{revoked} in Redis has {} records of revoked keys that are none, or made with a \
-             secret that this host does not have; they are ignored, and where there are thousands \
-             of them, hosts may not find those of the fleet. If all hosts have the same secrets, \
+            "{revoked} in Redis has {} records of revoked keys that are none, are more than a \
+             host reads, or were made with a secret that this host does not have; they are \
+             ignored, and where there are thousands of them, hosts may not find those of the \
+             fleet. If all hosts have the same secrets, \
              {WHOSE} (redis-cli DEL '{revoked}'): agents put back what they know",
             junk.others + forged
         ));
