@@ -266,7 +266,7 @@ fn two_nginxes_in_containers_share_a_ring_whoever_is_killed_or_paused() -> Resul
 
     let mut lives = Lives::new(ROTATE, LIFETIME);
     let done = AtomicBool::new(false);
-    let act = |deeds: &mut Deeds| {
+    let act = |deeds: &mut Deeds| -> Result<()> {
         let third = (duration - 2 * PAUSE) / 3;
         deeds.kill(&[0, 1], third)?;
         let leading = deeds.leading()?;
