@@ -75,6 +75,9 @@ fn while_there_is(name: &str, put: impl Fn(&Redis, &str)) {
         let run = scripts(&redis) - before;
         assert!(run <= most, "{run} scripts in {polls} polls of two hosts each");
         assert!(hosts.iter().all(|host| host.trouble().is_none()), "it is used all the time");
+        let is_put_back = |note: &RedisNote| matches!(note, RedisNote::PutBack(_));
+        let nothing_lost = |host: &Host| !host.notes().iter().any(is_put_back);
+        assert!(hosts.iter().all(nothing_lost), "what is there under its name is not lost");
 
         redis.ask(&["DEL", &name]).unwrap();
         until(&mut hosts, "nothing to be said", |hosts| {
