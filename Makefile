@@ -47,7 +47,7 @@ TLS_LIBRARIES := $(CARGO) run --quiet --locked --manifest-path checks/tls-librar
 .PHONY: all libraries programs kill-points sanitize sanitize-all helgrind sanitize-rust \
         deps demo quick test built-for-tests built-tests \
         computing-tests waiting-tests program-tests fleet-tests test-tools test-tls check-tls test-musl openssl-1.1.1 \
-        portable test-portable test-distributions check-distributions install-portable \
+        portable test-portable test-distributions check-distributions test-valkey install-portable \
         models miri mutants mutants-quick fuzz seeds soak deny lint bench costs bench-baseline install header symbols \
         clean
 
@@ -317,6 +317,13 @@ check-distributions: all portable
 	@tools/deps distributions
 	@tools/distributions
 	$(TEST) --test servers -- --ignored distributions::
+
+# The agent's tests and the fleet scenarios that take a Redis, with Debian 13's Valkey in its place
+# (tools/valkey, which downloads it). Takes root, as all fleet scenarios do.
+test-valkey: all
+	REDIS_SERVER="$$(tools/valkey)" && export REDIS_SERVER && test -n "$$REDIS_SERVER" && \
+	$(CARGO) test --quiet -p tktrot-agent --lib redis:: && \
+	$(CARGO) test --quiet -p tktrot-cli --test fleet redis::
 
 # Fuzz targets (docs/fuzzing.md), each for so many seconds, with cargo-fuzz and a nightly compiler:
 #   make fuzz SECONDS=300 FUZZ="wire node"

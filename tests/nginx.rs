@@ -34,7 +34,7 @@ fn killed_workers_cost_their_connections_and_nothing_else() -> Result {
     let nginx = Nginx::builder().rotating(&ring, journey.rotate, journey.lifetime)?.start()?;
     let mut load = journey.load(&nginx)?;
 
-    let (report, killed) = load.during(LIMIT, || kill_workers(&nginx, secs(20)));
+    let (report, killed) = load.during(LIMIT, || kill_workers(&nginx, secs(20), 20));
     let killed = killed?;
     let total = report.total();
     assert!(killed >= 20, "only {killed} workers were killed");
@@ -53,11 +53,12 @@ fn killed_workers_cost_their_connections_and_nothing_else() -> Result {
     Ok(())
 }
 
-/// Kills a worker every 100 ms, turn by turn, and returns how many.
-fn kill_workers(nginx: &Nginx, time: Duration) -> Result<usize> {
+/// Kills a worker every 100 ms, turn by turn, for so long and until there were so many, if that is
+/// possible in time; returns how many.
+fn kill_workers(nginx: &Nginx, time: Duration, least: usize) -> Result<usize> {
     let began = Instant::now();
     let mut killed = 0;
-    while began.elapsed() < time {
+    while began.elapsed() < time || (killed < least && began.elapsed() < LIMIT) {
         let workers = nginx.worker_pids()?;
         if let Some(&victim) = workers.get(killed % workers.len().max(1))
             && nginx.kill_worker(victim)?

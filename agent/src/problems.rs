@@ -53,11 +53,13 @@ pub enum Kind {
     OtherRelease,
     /// This host's ring cannot be written.
     RingBusy,
+    /// Something else than agents wrote to Redis what it has under the ring's name.
+    RedisJunk,
 }
 
 impl Kind {
     /// All there are.
-    pub const ALL: [Kind; 11] = [
+    pub const ALL: [Kind; 12] = [
         Kind::NeverSeen,
         Kind::Down,
         Kind::RefusedHere,
@@ -69,6 +71,7 @@ impl Kind {
         Kind::Clock,
         Kind::OtherRelease,
         Kind::RingBusy,
+        Kind::RedisJunk,
     ];
 
     /// Its name in JSON and in metrics.
@@ -85,6 +88,7 @@ impl Kind {
             Kind::Clock => "clock",
             Kind::OtherRelease => "other-release",
             Kind::RingBusy => "ring-busy",
+            Kind::RedisJunk => "redis-junk",
         }
     }
 }
@@ -260,6 +264,11 @@ pub(crate) fn ring_is_busy() -> Problem {
     let what = "the ring of this host cannot be written, so that keys of peers are not taken: \
                 `tktrot status` says who holds its lock";
     problem(Kind::RingBusy, what.into())
+}
+
+/// What Redis has under the ring's name that no agent wrote.
+pub(crate) fn redis_has_junk(what: String) -> Problem {
+    problem(Kind::RedisJunk, what)
 }
 
 fn problem(problem: Kind, what: String) -> Problem {

@@ -55,8 +55,8 @@ fn each_names_a_test_that_there_is() -> Result<()> {
             assert!(text.contains(&format!("fn {test}()")), "{name}: {file} has no test {test}");
         };
         match run.split(' ').collect::<Vec<_>>()[..] {
-            ["lib" | "fleet", path] => {
-                let tree = if run.starts_with("fleet ") { "fleet/" } else { "" };
+            [kind @ ("lib" | "fleet" | "agent"), path] => {
+                let tree = if kind == "lib" { String::new() } else { format!("{kind}/") };
                 let (module, test) = path.rsplit_once("::").ok_or(path)?;
                 let file = module.replace("::", "/");
                 // In a file of their own, or at the end of what they test.

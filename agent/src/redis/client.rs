@@ -13,7 +13,7 @@ use redis::{PushInfo, PushKind, RedisResult, pipe};
 use tktrot::clock::{BootClock, Clock, nanos};
 use tktrot_fleet::redis::clock::{ClockReading, RedisTime};
 use tktrot_fleet::redis::event::Mark;
-use tktrot_fleet::redis::stored::Turn;
+use tktrot_fleet::redis::stored::Slot;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -35,8 +35,8 @@ const MOVING: Duration = Duration::from_secs(10);
 pub enum Request {
     /// The time, and the mark.
     Poll,
-    /// All that the ring has there, and what is at these turns.
-    Look(Vec<Turn>),
+    /// All that the ring has there, and what is in these slots.
+    Look(Vec<Slot>),
     /// To store these keys, and to record what was revoked.
     Write(Vec<Parcel>, Option<Burial>),
 }
@@ -253,8 +253,8 @@ impl Keeper {
                 let (time, mark) = names.poll(connection).await?;
                 ClientEvent::Polled(reading(time), mark)
             }
-            Request::Look(turns) => {
-                let found = names.look(connection, &turns).await?;
+            Request::Look(slots) => {
+                let found = names.look(connection, &slots).await?;
                 ClientEvent::Looked(reading(found.time), found)
             }
             Request::Write(parcels, burial) => {

@@ -4,11 +4,13 @@
 //! its actions are done to the ring and told to Redis, and whoever asked for something is answered.
 //!
 //! - [`client`]: the connection, kept up, with a Redis that does not write keys to disk
+//! - [`junk`]: what is there and no agent wrote
 //! - [`revocation`]: a revocation that somebody waits for
 //! - [`script`]: what is asked of it
 //! - [`target`]: where Redis is: an address, or Sentinels that know it
 
 mod client;
+mod junk;
 mod revocation;
 mod script;
 mod target;
@@ -37,6 +39,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::control::{Reply, Rotated};
 use crate::figures::{self, Sharing, Told};
 use crate::files::Files;
+use crate::problems;
 use crate::ring::{Act, Arrival, Change, Changes, HostRing, Secrets};
 use crate::secrets;
 use crate::waiting::Waiting;
@@ -92,6 +95,9 @@ pub struct ThroughRedis {
     address: Option<String>,
     /// Why it cannot, as was said.
     trouble: Option<String>,
+    names: Names,
+    /// What no agent wrote, as the last look found it.
+    junk: Vec<String>,
     /// Who asked for a rotation that is not decided yet.
     rotations: Vec<oneshot::Sender<Reply>>,
     /// What was revoked and Redis may not have.
@@ -116,9 +122,10 @@ impl ThroughRedis {
             capacity,
             ..Settings::default()
         };
+        let names = Names::new(&config.prefix, &name, policy.rotate_every);
         let options = Options {
             target,
-            names: Names::new(&config.prefix, &name, policy.rotate_every),
+            names: names.clone(),
             allow_persistence: config.allow_persistence,
             spread: settings.poll(&policy) / 2,
         };
@@ -134,6 +141,8 @@ impl ThroughRedis {
             events,
             address: None,
             trouble: None,
+            names,
+            junk: Vec::new(),
             rotations: Vec::new(),
             revocations: Vec::new(),
             revoked: 0,
@@ -225,14 +234,16 @@ impl ThroughRedis {
             }
             ClientEvent::Polled(reading, mark) => RedisEvent::Polled(reading, mark),
             ClientEvent::Looked(reading, found) => {
-                let Found { mark, values, records, .. } = found;
+                let Found { mark, values, records, junk, .. } = found;
                 let graves = records.iter().filter_map(|record| self.wrapping.recorded(record));
                 let graves = graves.collect();
                 let keys = values.into_iter().map(|(slot, bytes)| {
                     (slot, self.wrapping.unwrap(slot, &bytes, self.rotate_every))
                 });
                 let keys = keys.collect();
-                RedisEvent::Looked(Look { reading, mark, keys, graves })
+                let look = Look { reading, mark, keys, graves };
+                self.complain(junk::complaints(&self.names, &junk, records.len(), &look));
+                RedisEvent::Looked(look)
             }
             ClientEvent::Written => RedisEvent::Written,
             ClientEvent::Heard => RedisEvent::Heard,
@@ -241,7 +252,16 @@ impl ThroughRedis {
         self.answer_revocations();
     }
 
+    /// Logs what is new of it.
+    fn complain(&mut self, junk: Vec<String>) {
+        for what in junk.iter().filter(|what| !self.junk.contains(what)) {
+            tracing::error!("{what}");
+        }
+        self.junk = junk;
+    }
+
     fn fail(&mut self, why: String) {
+        self.junk.clear();
         self.revocations.iter_mut().for_each(|revocation| revocation.fail(&why));
         (self.address, self.trouble) = (None, Some(why));
     }
@@ -278,7 +298,7 @@ impl ThroughRedis {
 
     fn answer_revocations(&mut self) {
         for revocation in self.revocations.extract_if(.., |one| one.is_over(&self.node)) {
-            revocation.end(&self.node, self.address.clone());
+            revocation.end(&self.node, self.address.clone(), &self.junk);
         }
     }
 
@@ -305,7 +325,7 @@ impl ThroughRedis {
             other_keys: ring.keys() - ring.own_keys(),
             refused: self.refused,
             refused_by_peers: 0,
-            problems: Vec::new(),
+            problems: self.junk.iter().cloned().map(problems::redis_has_junk).collect(),
             peers: Vec::new(),
             redis: Some(figures::Redis {
                 address: self.address.clone(),

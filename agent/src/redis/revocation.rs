@@ -42,10 +42,14 @@ impl Revocation {
         self.is_stored(node) || self.waiting.is_over()
     }
 
-    /// Answers whoever waits. Redis is at this address, while it can be asked.
-    pub fn end(self, node: &RedisNode, address: Option<String>) {
+    /// Answers whoever waits. Redis is at this address, while it can be asked, and this is there that no
+    /// agent wrote.
+    pub fn end(self, node: &RedisNode, address: Option<String>, junk: &[String]) {
         let missing = (!self.is_stored(node)).then(|| {
-            let silent = || format!("it has not answered within {}", self.waiting.wait());
+            let silent = || match junk {
+                [] => format!("it has not answered within {}", self.waiting.wait()),
+                junk => junk.join("; "),
+            };
             self.failure.clone().unwrap_or_else(silent)
         });
         self.waiting.end(self.keys, Reach::Redis { address, missing });

@@ -8,54 +8,121 @@ use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Value, cmd, from_redis_value, pipe};
 use tktrot_fleet::redis::clock::RedisTime;
 use tktrot_fleet::redis::event::Mark;
-use tktrot_fleet::redis::stored::{Slot, Turn};
+use tktrot_fleet::redis::stored::Slot;
+use tktrot_fleet::wrap;
 
 /// No ring has more keys at once; what is beyond was not written by an agent.
 const MOST_KEYS: usize = 512;
 /// The most records of revoked keys that are read at once.
 const MOST_GRAVES: usize = 4096;
+/// So much more is looked through for them, among what else may be there.
+const AMONG: usize = 4;
+/// A mark is shorter.
+const MARK: usize = 64;
+
+/// A command, or nil where something of another type is under the name: an agent did not write that.
+/// Whatever else is wrong ends the script.
+const ATTEMPT: &str = "
+local function attempt(...)
+  local answer = redis.pcall(...)
+  if type(answer) ~= 'table' or not answer.err then return answer end
+  if not string.find(answer.err, 'WRONGTYPE') then redis.call(...) end
+end";
+
+/// `KEYS`: mark. What is too long is not passed on.
+const POLL: &str = "
+local mark = redis.pcall('GET', KEYS[1])
+if type(mark) ~= 'string' or #mark > 64 then mark = '' end
+local time = redis.call('TIME')
+return { time[1], time[2], mark }";
 
 /// `KEYS`: index, mark, revoked. `ARGV`: what names of keys begin with, limits of keys and of
-/// records, slots that are looked at though the index has lost them.
+/// records, how much more is looked through, sizes of a wrapped key, of a record and of a mark, new
+/// mark, its life, slots that are looked at whatever the index says. A mark that is none is replaced: it
+/// is written anew with every change anyway. Where the index is of no use, further turns of a period are
+/// tried one after the other.
 const LOOK: &str = "
 local time = redis.call('TIME')
 local now = time[1] * 1000
-local slots = redis.call('ZREVRANGEBYSCORE', KEYS[1], '+inf', now, 'LIMIT', 0, ARGV[2])
-local seen, found = {}, {}
-for i = 4, #ARGV do slots[#slots + 1] = ARGV[i] end
-for _, slot in ipairs(slots) do
-  local value = not seen[slot] and redis.call('GET', ARGV[1] .. slot)
-  seen[slot] = true
-  if value then found[#found + 1] = slot; found[#found + 1] = value end
+local prefix, keys, records = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local size, record, most = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local seen, found, graves, others, wrong = {}, {}, {}, 0, {}
+local function take(slot)
+  if seen[slot] == nil and #found < 2 * keys then
+    local value = attempt('GET', prefix .. slot)
+    seen[slot] = value ~= false
+    if value == nil or value and #value > size then value = '' end
+    if value then found[#found + 1] = slot; found[#found + 1] = value end
+  end
+  return seen[slot]
 end
-local revoked = redis.call('ZREVRANGEBYSCORE', KEYS[3], '+inf', now, 'LIMIT', 0, ARGV[3])
-return { time[1], time[2], redis.call('GET', KEYS[2]), found, revoked }";
+local index = attempt('ZREVRANGEBYSCORE', KEYS[1], '+inf', now, 'LIMIT', 0, keys * ARGV[4])
+if not index then index = {}; wrong[#wrong + 1] = 'keys' end
+local usable = #wrong == 0 and #index < keys * ARGV[4]
+for i = 10, #ARGV do
+  local number = take(ARGV[i]) and not usable and not string.find(ARGV[i], ':') and 1
+  while number and number < 10 do
+    number = take(ARGV[i] .. ':' .. number) and number + 1
+  end
+end
+for _, slot in ipairs(index) do
+  if string.find(slot, '^%d+$') or string.find(slot, '^%d+:%d+$')
+    or string.find(slot, '^kept:%x+$') then take(slot) end
+end
+local all = attempt('ZREVRANGEBYSCORE', KEYS[3], '+inf', now, 'LIMIT', 0, records * ARGV[4])
+if not all then all = {}; wrong[#wrong + 1] = 'revoked' end
+for _, one in ipairs(all) do
+  if #one == record and #graves < records then graves[#graves + 1] = one else others = others + 1 end
+end
+local mark = attempt('GET', KEYS[2])
+if mark == nil or mark and #mark > most then
+  redis.call('SET', KEYS[2], ARGV[8], 'PX', ARGV[9])
+  mark = ARGV[8]
+  wrong[#wrong + 1] = 'state'
+end
+return { time[1], time[2], mark, found, graves, others, wrong }";
 
 /// `KEYS`: the key, index, mark. `ARGV`: value, life in ms, slot, end in ms since 1970, new mark,
 /// its life, channel. The index lives as long as what it names.
 const STORE: &str = "
 local stored = redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2])
-local named = redis.call('ZADD', KEYS[2], 'NX', ARGV[4], ARGV[3])
-if redis.call('PTTL', KEYS[2]) < tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[2], ARGV[2]) end
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', '(' .. redis.call('TIME')[1] .. '000')
+local named = attempt('ZADD', KEYS[2], 'NX', ARGV[4], ARGV[3])
+if named then
+  if redis.call('PTTL', KEYS[2]) < tonumber(ARGV[2]) then
+    redis.call('PEXPIRE', KEYS[2], ARGV[2])
+  end
+  redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', '(' .. redis.call('TIME')[1] .. '000')
+end
 if stored or named == 1 then
   redis.call('SET', KEYS[3], ARGV[5], 'PX', ARGV[6])
   redis.call('PUBLISH', ARGV[7], 'changed')
 end";
 
 /// `KEYS`: revoked, index, mark. `ARGV`: what names of keys begin with, life of the records in ms,
-/// new mark, its life, channel, how many records; end in ms and record of each; slots.
+/// new mark, its life, channel, how many records; end in ms and record of each; slots. Others are told
+/// only what was not there.
 const BURY: &str = "
-local records = tonumber(ARGV[6])
-for i = 7, 5 + 2 * records, 2 do redis.call('ZADD', KEYS[1], ARGV[i], ARGV[i + 1]) end
-if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', '(' .. redis.call('TIME')[1] .. '000')
-for i = 7 + 2 * records, #ARGV do
-  redis.call('DEL', ARGV[1] .. ARGV[i])
-  redis.call('ZREM', KEYS[2], ARGV[i])
+local records, news = tonumber(ARGV[6]), 0
+local is_list = true
+for i = 7, 5 + 2 * records, 2 do
+  local added = is_list and attempt('ZADD', KEYS[1], 'CH', ARGV[i], ARGV[i + 1])
+  is_list = added and true
+  news = news + (added or 0)
 end
-redis.call('SET', KEYS[3], ARGV[3], 'PX', ARGV[4])
-redis.call('PUBLISH', ARGV[5], 'revoked')";
+if is_list then
+  if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[2]) then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+  end
+  redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', '(' .. redis.call('TIME')[1] .. '000')
+end
+for i = 7 + 2 * records, #ARGV do
+  news = news + redis.call('DEL', ARGV[1] .. ARGV[i])
+  attempt('ZREM', KEYS[2], ARGV[i])
+end
+if news > 0 then
+  redis.call('SET', KEYS[3], ARGV[3], 'PX', ARGV[4])
+  redis.call('PUBLISH', ARGV[5], 'revoked')
+end";
 
 /// Writes what nobody reads, as what is read-only or full does not. `KEYS`: its name.
 const TRY: &str = "return redis.call('SET', KEYS[1], '', 'PX', 1000)";
@@ -102,6 +169,17 @@ pub struct Found {
     pub values: Vec<(Slot, Vec<u8>)>,
     /// Records of what was revoked.
     pub records: Vec<Vec<u8>>,
+    /// What is there that no agent wrote.
+    pub junk: Junk,
+}
+
+/// What is under the names of a ring and was not written by an agent, as far as its form tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Junk {
+    /// These names have something of another type, or something too large.
+    pub wrong: Vec<String>,
+    /// So much among the records of what was revoked is none, or is beyond what is read.
+    pub others: usize,
 }
 
 impl Names {
@@ -127,6 +205,16 @@ impl Names {
         self.of("state")
     }
 
+    /// The name of the list of what was revoked.
+    pub fn revoked(&self) -> String {
+        self.of("revoked")
+    }
+
+    /// What the names of keys begin with.
+    pub fn keys(&self) -> String {
+        self.of("key:")
+    }
+
     fn of(&self, what: &str) -> String {
         format!("{}:{what}", self.ring)
     }
@@ -150,26 +238,29 @@ impl Names {
         &self,
         connection: &mut MultiplexedConnection,
     ) -> Result<(RedisTime, Option<Mark>)> {
-        let mut questions = pipe();
-        questions.cmd("TIME").cmd("GET").arg(self.state());
-        let ((seconds, micros), mark): ((u64, u64), Option<Vec<u8>>) =
-            questions.query_async(connection).await?;
-        Ok((time(seconds, micros), mark.and_then(|mark| mark_of(&mark))))
+        let (seconds, micros, mark): (String, String, Vec<u8>) =
+            script(POLL, &[self.state()]).query_async(connection).await?;
+        Ok((time(seconds.parse()?, micros.parse()?), mark_of(&mark)))
     }
 
-    /// Everything, and what is at these turns.
+    /// Everything, and what is in these slots.
     pub async fn look(
         &self,
         connection: &mut MultiplexedConnection,
-        turns: &[Turn],
+        slots: &[Slot],
     ) -> Result<Found> {
-        let mut look = script(LOOK, &[self.of("keys"), self.state(), self.of("revoked")]);
-        look.arg(self.of("key:")).arg(MOST_KEYS).arg(MOST_GRAVES);
-        for turn in turns {
-            look.arg(Slot::At(*turn).to_string());
+        let keys = [self.of("keys"), self.state(), self.revoked()];
+        let mut look = script(&[ATTEMPT, LOOK].concat(), &keys);
+        look.arg(self.keys()).arg(MOST_KEYS).arg(MOST_GRAVES).arg(AMONG);
+        let (mark, life) = self.new_mark()?;
+        look.arg(wrap::SIZE).arg(wrap::GRAVE).arg(MARK).arg(mark).arg(life);
+        for slot in slots {
+            look.arg(slot.to_string());
         }
         let answer: Vec<Value> = look.query_async(connection).await?;
-        let Ok([seconds, micros, mark, values, records]) = <[Value; 5]>::try_from(answer) else {
+        let Ok([seconds, micros, mark, values, records, others, wrong]) =
+            <[Value; 7]>::try_from(answer)
+        else {
             bail!("Redis' answer to EVAL has the wrong form");
         };
         let seconds: String = from_redis_value(seconds)?;
@@ -177,6 +268,8 @@ impl Names {
         let mark: Option<Vec<u8>> = from_redis_value(mark)?;
         let pairs: Vec<Vec<u8>> = from_redis_value(values)?;
         let (pairs, _) = pairs.as_chunks::<2>();
+        let wrong: Vec<String> = from_redis_value(wrong)?;
+        let wrong = wrong.iter().map(|what| self.of(what)).collect();
         let value = |[slot, value]: &[Vec<u8>; 2]| {
             Some((std::str::from_utf8(slot).ok()?.parse().ok()?, value.clone()))
         };
@@ -185,6 +278,7 @@ impl Names {
             mark: mark.and_then(|mark| mark_of(&mark)),
             values: pairs.iter().filter_map(value).collect(),
             records: from_redis_value(records)?,
+            junk: Junk { wrong, others: from_redis_value(others)? },
         })
     }
 
@@ -205,7 +299,7 @@ impl Names {
         let slot = parcel.slot.to_string();
         let keys = [self.of(&format!("key:{slot}")), self.of("keys"), self.state()];
         let (mark, life) = self.new_mark()?;
-        let mut store = script(STORE, &keys);
+        let mut store = script(&[ATTEMPT, STORE].concat(), &keys);
         store.arg(&parcel.bytes).arg(millis(parcel.keep)).arg(slot);
         store.arg(parcel.ends.0 / 1_000_000).arg(mark).arg(life).arg(self.channel());
         Ok(store)
@@ -218,8 +312,9 @@ impl Names {
         burial: &Burial,
     ) -> Result<()> {
         let (mark, life) = self.new_mark()?;
-        let mut bury = script(BURY, &[self.of("revoked"), self.of("keys"), self.state()]);
-        bury.arg(self.of("key:")).arg(millis(burial.keep)).arg(mark).arg(life);
+        let mut bury =
+            script(&[ATTEMPT, BURY].concat(), &[self.revoked(), self.of("keys"), self.state()]);
+        bury.arg(self.keys()).arg(millis(burial.keep)).arg(mark).arg(life);
         bury.arg(self.channel()).arg(burial.records.len());
         for (record, ends) in &burial.records {
             bury.arg(ends.0 / 1_000_000).arg(record);

@@ -110,7 +110,8 @@ impl Target {
     ) -> Result<(MultiplexedConnection, String)> {
         for _ in 0..MOST_MOVES {
             let (mut connection, address) = self.open(node.clone(), pushed()).await?;
-            let mut question = cmd("GET");
+            // Whatever is there, the answer is short.
+            let mut question = cmd("PTTL");
             let asked = question.arg(key).query_async::<Value>(&mut connection);
             let Err(error) = within(AT_FIRST, asked).await else {
                 return Ok((connection, address));

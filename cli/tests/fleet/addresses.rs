@@ -9,7 +9,7 @@ use testbed::fleet::settings::{self, Keys};
 use testbed::fleet::{Fleet, MESH};
 use testbed::wait::{self, PATIENCE};
 
-use crate::assertions::{all_resumed, met_since, pass, secs};
+use crate::assertions::{all_resumed, met_since, pass, secs, seen};
 use crate::{Result, fleet};
 
 const THREE: [usize; 3] = [0, 1, 2];
@@ -92,6 +92,7 @@ pub fn a_name_with_two_addresses_is_one_host() -> Result<()> {
         node.namespace().ip(&[format!("addr add {gone} dev fleet")])?;
     }
     met_since(&travellers, began, &THREE)?;
+    seen(&travellers, "200 resumptions", |journal| journal.resumed() >= 200)?;
     let journal = travellers.arrive();
     all_resumed(&journal, 200, "hosts with two addresses", &fleet);
     Ok(())

@@ -13,7 +13,7 @@ use crate::Result;
 
 /// For visitors on a machine that hardly runs: which host gives them a ticket is a matter of chance, at
 /// each rotation, and all have to.
-const LONG: Duration = secs(300);
+pub const LONG: Duration = secs(300);
 
 pub const fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
@@ -33,24 +33,29 @@ pub fn all_resumed(journal: &Journal, least: usize, what: &str, fleet: &Fleet) {
     assert!(journal.resumed() >= least, "{what}: {journal}");
 }
 
+/// Waits until visitors have seen that much. How soon depends on the machine alone.
+pub fn seen(
+    travellers: &Travellers,
+    what: &str,
+    is_enough: impl Fn(&Journal) -> bool,
+) -> Result<()> {
+    wait::until(LONG, what, || is_enough(&travellers.journal()).then_some(()))
+        .map_err(|late| format!("{late}\n{}", travellers.journal()))?;
+    Ok(())
+}
+
 /// Waits until tickets of each of these hosts have resumed on each of them in visits since then, and
 /// returns all visits since.
 pub fn met_since(travellers: &Travellers, then: Instant, hosts: &[usize]) -> Result<Journal> {
-    let journal = || travellers.journal().since(then);
-    let met = |journal: &Journal| {
-        let strangers = TlsVersion::ALL.map(|version| journal.strangers(hosts, version));
-        strangers.iter().all(Vec::is_empty)
-    };
-    wait::until(LONG, "tickets of each host to resume on each", || met(&journal()).then_some(()))
-        .map_err(|late| format!("{late}\n{}", journal()))?;
-    Ok(journal())
+    seen(travellers, "tickets of each host to resume on each", |all| {
+        have_met(&all.since(then), hosts)
+    })?;
+    Ok(travellers.journal().since(then))
 }
 
-/// Tickets of each of these hosts resumed on each of them, with every version.
-pub fn all_met(journal: &Journal, hosts: &[usize]) {
-    for version in TlsVersion::ALL {
-        assert_eq!(journal.strangers(hosts, version), [], "{version}\n{journal}");
-    }
+/// True if tickets of each of these hosts resumed on each of them, with every version.
+pub fn have_met(journal: &Journal, hosts: &[usize]) -> bool {
+    TlsVersion::ALL.iter().all(|version| journal.strangers(hosts, *version).is_empty())
 }
 
 /// The rate, in one line.

@@ -10,7 +10,7 @@ use testbed::fleet::settings::{self, Keys};
 use testbed::foreground::give;
 use testbed::wait::{self, PATIENCE};
 
-use crate::assertions::{all_met, all_resumed, pass, secs};
+use crate::assertions::{all_resumed, have_met, pass, secs, seen};
 use crate::redis::Store;
 use crate::{FIVE, Result, fleet, meshed_nginxes};
 
@@ -23,13 +23,21 @@ const MINUTE: u64 = 60;
 fn visited(fleet: &Fleet, groups: &[&[usize]], what: &str) -> Result<()> {
     let travellers = fleet.visit(groups)?;
     pass(secs(MINUTE));
+    let keys = (MINUTE / ROTATE) as usize;
+    seen(&travellers, "visits to every host", |journal| {
+        let enough = |group: &&[usize]| {
+            let among = journal.among(group);
+            among.resumed() >= 200 && have_met(&among, group)
+        };
+        journal.keys() >= keys && groups.iter().all(enough)
+    })?;
     let journal = travellers.arrive();
     for group in groups {
         let among = journal.among(group);
         all_resumed(&among, 200, &format!("{what}, hosts {group:?}"), fleet);
-        all_met(&among, group);
+        assert!(have_met(&among, group), "{group:?}: {among}");
     }
-    assert!(journal.keys() >= (MINUTE / ROTATE) as usize, "{journal}");
+    assert!(journal.keys() >= keys, "{journal}");
     Ok(())
 }
 

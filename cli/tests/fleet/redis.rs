@@ -14,7 +14,7 @@ use testbed::fleet::settings::{self, Keys};
 use testbed::process;
 use testbed::wait::PATIENCE;
 
-use crate::assertions::{all_resumed, met_since, pass, secs};
+use crate::assertions::{all_resumed, met_since, pass, secs, seen};
 use crate::{Result, fleet};
 
 /// Redis' own.
@@ -48,12 +48,18 @@ impl Store {
 
     fn run(&mut self, node: &Node) -> Result<()> {
         let log = fs::File::create(self.dir.path().join("redis.log"))?;
-        let mut command = Command::new("redis-server");
-        command.args(["--bind", &self.addr.ip().to_string(), "--port", &PORT.to_string()]);
+        let (program, words) = testbed::redis::server();
+        let mut command = Command::new(program);
+        command.args(words).args([
+            "--bind",
+            &self.addr.ip().to_string(),
+            "--port",
+            &PORT.to_string(),
+        ]);
         command.args(["--save", "", "--appendonly", "no", "--protected-mode", "no"]);
         command.current_dir(self.dir.path()).stdin(Stdio::null()).stdout(log);
         node.namespace().run(|| {
-            let child = command.spawn().map_err(|error| format!("no redis-server: {error}"))?;
+            let child = command.spawn().map_err(|error| format!("no Redis: {error}"))?;
             Ok(process::serves(self.child.insert(child), self.addr)?)
         })
     }
@@ -89,7 +95,12 @@ const HOSTS: [usize; 4] = [0, 1, 2, 3];
 
 /// Hosts that share through a Redis, with more settings than usual.
 fn sharing(more: &str) -> Result<(Store, Fleet)> {
-    let mut fleet = fleet(HOSTS.len(), Keys::new(secs(ROTATE), secs(15)))?;
+    sharing_for(secs(15), more)
+}
+
+/// The same, whose tickets live that long.
+fn sharing_for(lifetime: Duration, more: &str) -> Result<(Store, Fleet)> {
+    let mut fleet = fleet(HOSTS.len(), Keys::new(secs(ROTATE), lifetime))?;
     let store = Store::start(&fleet)?;
     for host in &fleet.hosts {
         host.configure(&(settings::redis(&Store::url(&fleet), fleet.secret()) + more))?;
@@ -106,9 +117,11 @@ pub fn redis_stops_for_less_than_keys_are_ahead() -> Result<()> {
     pass(secs(ROTATE));
     store.stop()?;
     pass(secs(25));
+    seen(&travellers, "eight keys", |journal| journal.keys() >= 8)?;
     store.run(&fleet.bystander)?;
     let back = pass(REDIAL + secs(ROTATE));
     met_since(&travellers, back, &HOSTS)?;
+    seen(&travellers, "200 resumptions", |journal| journal.resumed() >= 200)?;
     let journal = travellers.arrive();
     all_resumed(&journal, 200, "Redis away for eight rotations", &fleet);
     assert!(journal.keys() >= 8, "{journal}");
@@ -118,28 +131,43 @@ pub fn redis_stops_for_less_than_keys_are_ahead() -> Result<()> {
 /// Meanwhile each host has keys of its own, which the others come to know when Redis is back, or
 /// never. What was shared goes on, and what is shared after it does.
 pub fn redis_stops_for_longer_than_keys_are_ahead() -> Result<()> {
-    let (mut store, fleet) = sharing("ahead = \"0s\"\n")?;
+    // Tickets from before are to be had for as long as visitors may need.
+    let (mut store, fleet) = sharing_for(secs(60), "ahead = \"0s\"\n")?;
     let travellers = fleet.visit(&[&HOSTS])?;
-    let stopped = pass(secs(2 * ROTATE));
+    pass(secs(2 * ROTATE));
+    seen(&travellers, "50 resumptions before Redis stops", |journal| journal.resumed() >= 50)?;
+    let stopped = Instant::now();
     store.stop()?;
     pass(secs(2 * ROTATE));
+    let of_then = |journal: &Journal| {
+        journal.only(|visit| {
+            let held = visit.carried.as_ref();
+            visit.began >= stopped && held.is_some_and(|held| held.received < stopped)
+        })
+    };
+    seen(&travellers, "20 resumptions with tickets from before", |journal| {
+        of_then(journal).resumed() >= 20
+    })?;
     store.run(&fleet.bystander)?;
     let back = pass(REDIAL + secs(ROTATE));
     pass(secs(2 * ROTATE));
     met_since(&travellers, back, &HOSTS)?;
+    seen(&travellers, "resumptions after Redis is back, and of each host's own tickets", |all| {
+        at_home(all).resumed() >= 20 && of_since(all, back).resumed() >= 50
+    })?;
     let journal = travellers.arrive();
     all_resumed(&journal.before(stopped), 50, "before Redis stops", &fleet);
-    let of_then = journal.only(|visit| {
-        visit.began >= stopped && visit.carried.as_ref().is_some_and(|held| held.received < stopped)
-    });
-    all_resumed(&of_then, 20, "tickets from before, while Redis is gone", &fleet);
-    let at_home =
-        journal.only(|visit| visit.carried.as_ref().is_some_and(|held| held.issuer == visit.host));
-    all_resumed(&at_home, 20, "each host's own tickets, all the time", &fleet);
+    all_resumed(&of_then(&journal), 20, "tickets from before, while Redis is gone", &fleet);
+    all_resumed(&at_home(&journal), 20, "each host's own tickets, all the time", &fleet);
     let after = of_since(&journal, back);
     all_resumed(&after, 50, "tickets from after Redis is back", &fleet);
     assert_eq!(journal.failed(), 0, "{journal}");
     Ok(())
+}
+
+/// Visits with tickets of the host that is visited.
+fn at_home(journal: &Journal) -> Journal {
+    journal.only(|visit| visit.carried.as_ref().is_some_and(|held| held.issuer == visit.host))
 }
 
 /// Visits with tickets that were issued then or later.
@@ -155,6 +183,9 @@ pub fn redis_is_flushed() -> Result<()> {
     store.flush(&fleet.bystander)?;
     let flushed = pass(secs(4 * ROTATE));
     met_since(&travellers, flushed, &HOSTS)?;
+    seen(&travellers, "100 resumptions and five keys", |journal| {
+        journal.resumed() >= 100 && journal.keys() >= 5
+    })?;
     let journal = travellers.arrive();
     all_resumed(&journal, 100, "Redis flushed", &fleet);
     assert!(journal.keys() >= 5, "{journal}");

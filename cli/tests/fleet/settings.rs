@@ -2,7 +2,7 @@
 
 use testbed::fleet::settings::Keys;
 
-use crate::assertions::{all_resumed, met_since, pass, secs};
+use crate::assertions::{all_resumed, met_since, pass, secs, seen};
 use crate::{Result, fleet};
 
 const THREE: [usize; 3] = [0, 1, 2];
@@ -35,6 +35,7 @@ pub fn rotate_is_changed_host_by_host() -> Result<()> {
         }
     }
     met_since(&travellers, began, &THREE)?;
+    seen(&travellers, "200 resumptions", |journal| journal.resumed() >= 200)?;
     let journal = travellers.arrive();
     all_resumed(&journal, 200, "rotate changed host by host", &fleet);
     // A key each second until the first change, and after the last.
@@ -49,6 +50,7 @@ pub fn running_servers_move_into_a_fleet() -> Result<()> {
     fleet.start_nginxes(&THREE)?;
     let travellers = fleet.visit(&[&THREE])?;
     pass(secs(7));
+    seen(&travellers, "tickets that other hosts refuse", |journal| journal.lost() > 0)?;
     for host in THREE {
         fleet.hosts[host].start_agent()?;
         pass(secs(2));
@@ -56,6 +58,7 @@ pub fn running_servers_move_into_a_fleet() -> Result<()> {
     let whole = pass(secs(3));
     pass(secs(15));
     met_since(&travellers, whole, &THREE)?;
+    seen(&travellers, "100 resumptions", |journal| journal.since(whole).resumed() >= 100)?;
     let journal = travellers.arrive();
     let before = journal.before(whole);
     assert!(before.lost() > 0, "they were a fleet before: {before}");
@@ -76,6 +79,7 @@ pub fn one_host_has_a_ring_of_16_keys() -> Result<()> {
     let travellers = fleet.visit(&[&THREE])?;
     let began = pass(secs(25));
     met_since(&travellers, began, &THREE)?;
+    seen(&travellers, "200 resumptions", |journal| journal.resumed() >= 200)?;
     let journal = travellers.arrive();
     all_resumed(&journal, 200, "a ring of 16 keys", &fleet);
     for host in THREE {

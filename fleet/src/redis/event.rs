@@ -105,9 +105,9 @@ pub enum RedisAction<S> {
     Remember(Memory),
     /// Ask Redis for its time and the mark; then say [`RedisEvent::Polled`].
     Poll,
-    /// Ask it for everything that has not ended, and for what is at these turns; then say
-    /// [`RedisEvent::Looked`].
-    Look(Vec<Turn>),
+    /// Ask it for everything that has not ended, and for what is in these slots, whatever its index says;
+    /// then say [`RedisEvent::Looked`].
+    Look(Vec<Slot>),
     /// Make a key and store it at its turn, if that is free; for so long. Not for the ring yet:
     /// what is stored is what counts, and the next look tells it. After these and the other writing
     /// actions, of which several come together, say [`RedisEvent::Written`] once.

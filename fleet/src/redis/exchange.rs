@@ -12,12 +12,13 @@ use super::clock::{ClockReading, RedisTime, SLACK};
 use super::event::{Look, Mark, RedisAction, RedisNote};
 use super::keys::{self, HeldKey, InRedis, line_end};
 use super::stored::{Flaw, Grave, Revoked, Slot, Stored, Terms, Turn, start_of};
+use super::tries::{Tries, Try};
 use super::{Asked, FUTURE, RedisNode, Rotation, Seen};
 
 /// What has less time left is not stored: it would be gone before anybody reads it.
 const TOO_SHORT: Duration = Duration::from_millis(100);
 /// After so many polls all is looked at, though nothing is said to have changed.
-const LOOK_EVERY: u32 = 10;
+pub(super) const LOOK_EVERY: u32 = 10;
 
 impl RedisNode {
     pub(super) fn up<S>(&mut self, now: Time, actions: &mut Vec<RedisAction<S>>) {
@@ -27,6 +28,7 @@ impl RedisNode {
         self.up = true;
         self.asked = None;
         self.fresh = None;
+        self.tries = Tries::default();
         self.poll_at = now;
         self.beat = now;
     }
@@ -100,8 +102,12 @@ impl RedisNode {
 
     pub(super) fn ask_look<S>(&mut self, now: Time, actions: &mut Vec<RedisAction<S>>) {
         self.asked = Some(Asked::Look);
-        let first = |period| Turn { period, number: 0 };
-        actions.push(RedisAction::Look(self.wanted_periods(now).map(first).collect()));
+        let first = |period| Slot::At(Turn { period, number: 0 });
+        let mut slots: Vec<_> = self.wanted_periods(now).map(first).collect();
+        let held = self.keys.iter().filter_map(|key| Some(key.shared?.slot));
+        let held: Vec<_> = held.filter(|slot| !slots.contains(slot)).collect();
+        slots.extend(held);
+        actions.push(RedisAction::Look(slots));
     }
 
     pub(super) fn looked<S>(
@@ -303,36 +309,61 @@ impl RedisNode {
         if now < self.write_at {
             return;
         }
-        let mut wanted = self.untold(&reading, now);
+        let graves = self.graves.untold(&reading, now, self.longest_of_any());
+        let mut wanted = Vec::new();
         if !self.stays_apart() {
             wanted.extend(self.lost_keys(&reading, now));
             wanted.extend(self.missing(&reading, now));
             wanted.extend(self.rotation(&reading, now));
         }
-        if wanted.is_empty() {
+        let all: Vec<_> = graves.iter().map(|grave| Try::Bury(grave.what)).collect();
+        self.tries.keep(all.into_iter().chain(wanted.iter().filter_map(tried)).collect());
+        let (graves, news) = self.due_graves(graves, now);
+        let mut lost = 0;
+        wanted.retain(|action| {
+            let Some(what) = tried(action) else { return true };
+            let times = self.tries.times(&what);
+            lost += usize::from(times == 0 && matches!(action, RedisAction::PutBack(..)));
+            self.tries.is_due(&what, now)
+        });
+        if graves.is_empty() && wanted.is_empty() {
             return;
         }
-        let lost =
-            wanted.iter().filter(|action| matches!(action, RedisAction::PutBack(..))).count();
+        if news > 0 {
+            actions.push(RedisAction::Note(RedisNote::Buried(news)));
+        }
         if lost > 0 {
             actions.push(RedisAction::Note(RedisNote::PutBack(lost)));
+        }
+        let poll = self.poll();
+        let buried = graves.iter().map(|grave| Try::Bury(grave.what));
+        for what in buried.chain(wanted.iter().filter_map(tried)).collect::<Vec<_>>() {
+            self.tries.made(what, now, poll);
+        }
+        if !graves.is_empty() {
+            let slots = self.slots_of(&graves);
+            actions.push(RedisAction::Bury(graves, slots));
         }
         actions.append(&mut wanted);
         self.asked = Some(Asked::Write);
         self.write_at = now + self.poll() / 2;
     }
 
-    fn untold<S>(&mut self, reading: &ClockReading, now: Time) -> Vec<RedisAction<S>> {
-        let graves = self.graves.untold(reading, now, self.longest_of_any());
-        if graves.is_empty() {
-            return Vec::new();
-        }
+    /// Those whose turn it is to be written, and how many of them were not before.
+    fn due_graves(&self, mut graves: Vec<Grave>, now: Time) -> (Vec<Grave>, usize) {
+        graves.retain(|grave| self.tries.is_due(&Try::Bury(grave.what), now));
+        let is_new = |grave: &&Grave| self.tries.times(&Try::Bury(grave.what)) == 0;
+        let news = graves.iter().filter(is_new).count();
+        (graves, news)
+    }
+
+    /// Where Redis has the keys of these graves.
+    fn slots_of(&self, graves: &[Grave]) -> Vec<Slot> {
         let is_buried = |seen: &&Seen| {
             seen.what
                 .is_ok_and(|(name, _)| graves.iter().any(|grave| grave.what == Revoked::Key(name)))
         };
-        let slots = self.seen.iter().filter(is_buried).map(|seen| seen.slot).collect();
-        vec![RedisAction::Note(RedisNote::Buried(graves.len())), RedisAction::Bury(graves, slots)]
+        self.seen.iter().filter(is_buried).map(|seen| seen.slot).collect()
     }
 
     /// The keys of the fleet that this node holds and Redis does not.
@@ -444,6 +475,15 @@ impl RedisNode {
 
     fn sees(&self, name: &KeyName) -> bool {
         self.seen.iter().any(|seen| seen.what.is_ok_and(|(other, _)| other == *name))
+    }
+}
+
+/// What an action tries to write.
+fn tried<S>(action: &RedisAction<S>) -> Option<Try> {
+    match action {
+        RedisAction::Offer(terms, _) => Some(Try::Offer(terms.turn)),
+        RedisAction::PutBack(_, name, ..) => Some(Try::PutBack(*name)),
+        _ => None,
     }
 }
 

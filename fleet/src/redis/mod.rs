@@ -30,6 +30,7 @@
 //! - [`revoked`]: what must not come back
 //! - [`stored`]: keys and records as Redis has them
 //! - [`clock`]: Redis' clock and this host's
+//! - [`tries`]: how often the same is written to a Redis that does not have it afterwards
 
 pub mod clock;
 pub mod event;
@@ -39,6 +40,7 @@ mod revoked;
 pub mod stored;
 #[cfg(test)]
 mod tests;
+mod tries;
 
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
@@ -55,6 +57,7 @@ use event::{Mark, Memory, RedisAction, RedisEvent, RedisNote};
 use keys::{HeldKey, Replacement};
 use revoked::Graves;
 use stored::{Flaw, Revoked, Slot, Terms, Turn, start_of};
+use tries::{Tries, Try};
 
 /// A key that was made so much later than now, by Redis' clock, was made by another clock.
 const FUTURE: Duration = Duration::from_secs(3);
@@ -185,6 +188,8 @@ pub struct RedisNode {
     /// Another R.
     barred: Option<Duration>,
     said: HashSet<Flaw>,
+    /// What was written and Redis did not have at the looks after it.
+    tries: Tries,
     rotation: Option<Rotation>,
     making: bool,
     make_at: Time,
@@ -220,6 +225,7 @@ impl RedisNode {
             seen: Vec::new(),
             barred: None,
             said: HashSet::new(),
+            tries: Tries::default(),
             rotation: None,
             making: false,
             make_at: Time(0),
@@ -405,6 +411,8 @@ impl RedisNode {
     fn revoke(&mut self, names: &[KeyName], now: Time, erased: &mut Vec<KeyName>) -> usize {
         let mut ended = 0;
         for name in names {
+            // Whoever asks again is told what Redis has now.
+            self.tries.forget(&Try::Bury(Revoked::Key(*name)));
             ended += usize::from(self.graves.dig(*name, now + self.longest_of_any()));
             self.remove(|key| key.name == *name, erased);
         }

@@ -8,7 +8,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use tktrot::clock::Time;
+use tktrot::clock::{Time, nanos};
 use tktrot::secret::KeyName;
 
 use super::clock::SLACK;
@@ -131,7 +131,7 @@ impl Graves {
         self.epoch_is_told = false;
     }
 
-    /// What Redis does not have. The epoch is told for so long, and then again.
+    /// What Redis does not have. The epoch is told for so long at least, and then again.
     pub fn untold(&mut self, reading: &ClockReading, now: Time, keep: Duration) -> Vec<Grave> {
         let untold = self.all.iter_mut().filter(|(name, _)| !self.told.contains(name));
         let names = untold.map(|(name, until)| {
@@ -139,9 +139,12 @@ impl Graves {
             until.redis = Some(ends);
             Grave { what: Revoked::Key(*name), ends }
         });
+        // The same moment on every host and at every try: it is one record, however often it is told.
+        let moment = nanos(keep).max(1);
+        let until = reading.latest_of_both(now).after(keep).0.div_ceil(moment);
         let epoch = (self.epoch > 0 && !self.epoch_is_told).then(|| Grave {
             what: Revoked::All(self.epoch),
-            ends: reading.latest_of_both(now).after(keep),
+            ends: RedisTime(until.saturating_mul(moment)),
         });
         names.chain(epoch).collect()
     }

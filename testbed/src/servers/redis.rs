@@ -1,8 +1,9 @@
 //! Redis servers and Sentinels: on a port of 127.0.0.1, in a directory on tmpfs, and told to write
 //! nothing to disk.
 
+use std::env;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -11,8 +12,17 @@ use super::home::Home;
 use crate::certificate::Certificate;
 use crate::{port, wait};
 
-/// Of Debian's package redis-server, which is Sentinel, too.
+/// Of Debian's package redis-server, which is Sentinel, too; `REDIS_SERVER` has another command, as
+/// `make test-valkey` does.
 const PROGRAM: &str = "/usr/bin/redis-server";
+
+/// The command that starts a server: a program and the words before its own.
+pub fn server() -> (PathBuf, Vec<String>) {
+    let command = env::var("REDIS_SERVER").unwrap_or_else(|_| PROGRAM.into());
+    let mut words = command.split_whitespace().map(str::to_owned);
+    let program = words.next().unwrap_or_else(|| PROGRAM.into());
+    (program.into(), words.collect())
+}
 
 /// What a Redis is to be like; made by [`Redis::builder`].
 #[derive(Debug)]
@@ -143,8 +153,9 @@ impl Redis {
 
     /// Starts it, once more perhaps, and waits until it answers.
     pub fn start(&mut self) -> Result<()> {
-        let mut command = self.home.logged(Path::new(PROGRAM))?;
-        command.arg(self.home.path("redis.conf"));
+        let (program, words) = server();
+        let mut command = self.home.logged(&program)?;
+        command.args(words).arg(self.home.path("redis.conf"));
         if self.sentinel {
             command.arg("--sentinel");
         }

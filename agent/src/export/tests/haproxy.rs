@@ -111,7 +111,9 @@ fn tickets_go_both_ways_through_rotations_without_a_reload() -> Result<()> {
                 issued.push(name);
             }
         }
-        (issued.len() > ROTATIONS).then_some(())
+        // However slow the machine is.
+        let often = travellers.iter().all(|traveller| traveller.resumed > 10 * ROTATIONS);
+        (issued.len() > ROTATIONS && often).then_some(())
     })?;
     let mut distinct = issued.clone();
     distinct.sort_by_key(|name| name.0);

@@ -287,6 +287,29 @@ fn what_is_moved_to_another_turn_is_not_used() {
     assert!(fleet.hosts[joined].ring.keys().any(|name| names.contains(&KeyName(*name))));
 }
 
+/// Whoever writes much more than agents read can do that.
+#[test]
+fn what_was_revoked_is_told_no_more_often_than_is_looked_where_it_cannot_be_found() {
+    let (mut fleet, _) = settled();
+    let revoked = fleet.encrypting(0).expect("agreed");
+    fleet.redis.hides_graves = true;
+    fleet.tell(0, RedisEvent::Revoke(vec![revoked]));
+    fleet.tell(1, RedisEvent::RevokeAll);
+    fleet.run(LEAD + 20 * SECOND);
+    let (before, graves) = (fleet.redis.written, fleet.redis.graves.clone());
+    let poll = Settings::default().poll(&policy());
+    fleet.run(20 * 10 * poll);
+    // Each host tells both kinds, names and the epoch, and makes keys beside that.
+    let told = fleet.redis.written - before;
+    assert!((20..=3 * 3 * 20).contains(&told), "{told}");
+    assert!(fleet.redis.graves.len() >= graves.len());
+    // It is all there when it can be found.
+    fleet.redis.hides_graves = false;
+    let joined = fleet.join(policy());
+    fleet.run(LEAD);
+    assert!(!has(&fleet, joined, revoked) && fleet.hosts[joined].node.epoch() == 1);
+}
+
 /// Each host is shown another Redis.
 #[test]
 fn hosts_that_are_shown_different_things_go_alone_at_worst() {

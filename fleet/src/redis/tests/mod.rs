@@ -54,6 +54,10 @@ struct Redis {
     keeps_all: bool,
     /// Nothing is said of changes.
     mark_is_kept: bool,
+    /// What was revoked is there and cannot be found, among what else is.
+    hides_graves: bool,
+    /// What was written, in how many questions.
+    written: u64,
     /// Questions that were answered.
     asked: u64,
 }
@@ -159,6 +163,8 @@ impl Fleet {
             tokens: 0,
             keeps_all: false,
             mark_is_kept: false,
+            hides_graves: false,
+            written: 0,
             asked: 0,
         };
         Fleet {
@@ -365,13 +371,16 @@ impl Fleet {
             };
             (*slot, what)
         };
-        let (mark, graves) = (self.redis.mark, self.redis.graves.clone());
+        let mark = self.redis.mark;
+        let graves = self.redis.graves.iter().filter(|_| !self.redis.hides_graves).copied();
+        let graves = graves.collect();
         let keys = self.redis.values.iter().map(seen).collect();
         Look { reading, mark, keys, graves }
     }
 
     fn write(&mut self, number: usize, writing: RedisAction<()>) {
         self.redis.expire(self.now);
+        self.redis.written += 1;
         match writing {
             RedisAction::Offer(terms, keep) => {
                 self.names += 1;
@@ -386,12 +395,16 @@ impl Fleet {
                 self.redis.store(slot, Stored { name, terms, secrets: () }, keep, self.now);
             }
             RedisAction::Bury(graves, slots) => {
+                let mut is_news = self.redis.values.keys().any(|slot| slots.contains(slot));
                 for grave in graves {
+                    is_news |= !self.redis.graves.contains(&grave);
                     self.redis.graves.retain(|other| other.what != grave.what);
                     self.redis.graves.push(grave);
                 }
                 self.redis.values.retain(|slot, _| !slots.contains(slot));
-                self.redis.change();
+                if is_news {
+                    self.redis.change();
+                }
             }
             other => panic!("{other:?} is not written"),
         }
