@@ -39,8 +39,7 @@ pub fn stamp(library: &Library) -> PathBuf {
 pub enum Purpose {
     /// To build fast.
     Tests,
-    /// To run as fast as what distributions ship: with assembler, and optimized as the library's
-    /// own makefiles do.
+    /// To run as fast as what distributions ship: optimized as the library's own makefiles do.
     Bench,
 }
 
@@ -81,16 +80,14 @@ pub fn openssl(library: &Library, purpose: Purpose) -> Result<Built> {
     };
     let source = source::fetch(feature, "openssl-src")?;
     let from = source.directory.join("openssl");
-    let (place, skipped, flags) = match purpose {
-        Purpose::Tests => (directory(library), None, Some("CFLAGS=-O1")),
-        Purpose::Bench => (directory(library).join("measured"), Some(&"no-asm"), None),
+    let (place, flags) = match purpose {
+        Purpose::Tests => (directory(library), Some("CFLAGS=-O1")),
+        Purpose::Bench => (directory(library).join("measured"), None),
     };
-    let options: Vec<_> =
-        options.iter().filter(|option| Some(*option) != skipped).copied().collect();
     let to = once(library, &place, &source, &options.join(" "), |to| {
         let mut config = Command::new("sh");
         config.arg(from.join("config")).args(["shared", "no-tests", "no-dso"]);
-        config.args(&options).args(flags).current_dir(to);
+        config.args(*options).args(flags).current_dir(to);
         crate::run(&mut config)?;
         for goals in [&["build_generated"][..], &["libcrypto.a", "libssl.a"]] {
             crate::run(outer_make("make").args(["-j", &jobs()]).args(goals).current_dir(to))?;

@@ -5,7 +5,7 @@
 //! tls-libraries test [NAME...]           build the libraries, run the tests, print the table and write it
 //! tls-libraries check [NAME...]          the same, but fail where another table is written
 //! tls-libraries build NAME...            build them and the test programs
-//! tls-libraries bench NAME [OPTION...]   build it with assembler, run the benchmark with it
+//! tls-libraries bench NAME [OPTION...]   build it as it is shipped, run the benchmark with it
 //! ```
 
 mod bench;
