@@ -191,7 +191,7 @@ impl Host {
 
 /// Lets the hosts run until something is so; it is asked again and again.
 async fn until(hosts: &mut [Host], what: &str, mut is_so: impl FnMut(&[Host]) -> bool) {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + 3 * PATIENCE;
     loop {
         for host in &mut *hosts {
             host.step().await;
