@@ -154,14 +154,14 @@ pub fn a_host_that_was_away_learns_it_before_it_serves() -> Result<()> {
     fleet.hosts[down].agent().kill()?;
     fleet.network.place(fleet.hosts[cut_off].node(), Side::Island)?;
 
-    let began = Instant::now();
-    let missing = revoke_all(&fleet, 0, "1s")?;
+    let missing = revoke_all(&fleet, 0, "10s")?;
+    let told = Instant::now();
     for host in FIVE {
         let address = fleet.hosts[host].node().fleet().to_string();
         assert_eq!(missing.contains(&address), [down, cut_off].contains(&host), "{missing}");
     }
     for host in [0, 1, 2] {
-        let after = tickets.refused_on(&fleet, host, began)?;
+        let after = tickets.refused_on(&fleet, host, told)?;
         assert!(after < AT_ONCE, "host {host}: {after:?}");
     }
     assert_eq!(tickets.resumed_on(&fleet, cut_off)?, tickets.count(), "it cannot know");
@@ -191,7 +191,7 @@ pub fn no_agent_that_restarts_brings_a_key_back() -> Result<()> {
     let tickets = Tickets::of(&fleet, &ALL)?;
     tickets.open_on_all(&fleet, &ALL)?;
     fleet.hosts[away].agent().kill()?;
-    let missing = revoke_all(&fleet, 0, "1s")?;
+    let missing = revoke_all(&fleet, 0, "10s")?;
     assert!(missing.contains(&fleet.hosts[away].node().fleet().to_string()), "{missing}");
     let none_opens = |fleet: &Fleet, hosts: &[usize], when: &str| -> Result<()> {
         for &host in hosts {
