@@ -29,10 +29,17 @@ local function attempt(...)
   if not string.find(answer.err, 'WRONGTYPE') then redis.call(...) end
 end";
 
-/// `KEYS`: mark. What is too long is not passed on.
+/// A list that was written lives as long as what is in it, of which what is over goes.
+const TIDY: &str = "
+local function tidy(list, life)
+  if redis.call('PTTL', list) < tonumber(life) then redis.call('PEXPIRE', list, life) end
+  redis.call('ZREMRANGEBYSCORE', list, '-inf', '(' .. redis.call('TIME')[1] .. '000')
+end";
+
+/// `KEYS`: mark. `ARGV`: its size; what is too long is not passed on.
 const POLL: &str = "
 local mark = redis.pcall('GET', KEYS[1])
-if type(mark) ~= 'string' or #mark > 64 then mark = '' end
+if type(mark) ~= 'string' or #mark > tonumber(ARGV[1]) then mark = '' end
 local time = redis.call('TIME')
 return { time[1], time[2], mark }";
 
@@ -83,16 +90,11 @@ end
 return { time[1], time[2], mark, found, graves, others, wrong }";
 
 /// `KEYS`: the key, index, mark. `ARGV`: value, life in ms, slot, end in ms since 1970, new mark,
-/// its life, channel. The index lives as long as what it names.
+/// its life, channel.
 const STORE: &str = "
 local stored = redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2])
 local named = attempt('ZADD', KEYS[2], 'NX', ARGV[4], ARGV[3])
-if named then
-  if redis.call('PTTL', KEYS[2]) < tonumber(ARGV[2]) then
-    redis.call('PEXPIRE', KEYS[2], ARGV[2])
-  end
-  redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', '(' .. redis.call('TIME')[1] .. '000')
-end
+if named then tidy(KEYS[2], ARGV[2]) end
 if stored or named == 1 then
   redis.call('SET', KEYS[3], ARGV[5], 'PX', ARGV[6])
   redis.call('PUBLISH', ARGV[7], 'changed')
@@ -109,12 +111,7 @@ for i = 7, 5 + 2 * records, 2 do
   is_list = added and true
   news = news + (added or 0)
 end
-if is_list then
-  if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[2]) then
-    redis.call('PEXPIRE', KEYS[1], ARGV[2])
-  end
-  redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', '(' .. redis.call('TIME')[1] .. '000')
-end
+if is_list then tidy(KEYS[1], ARGV[2]) end
 for i = 7 + 2 * records, #ARGV do
   news = news + redis.call('DEL', ARGV[1] .. ARGV[i])
   attempt('ZREM', KEYS[2], ARGV[i])
@@ -239,7 +236,7 @@ impl Names {
         connection: &mut MultiplexedConnection,
     ) -> Result<(RedisTime, Option<Mark>)> {
         let (seconds, micros, mark): (String, String, Vec<u8>) =
-            script(POLL, &[self.state()]).query_async(connection).await?;
+            script(POLL, &[self.state()]).arg(MARK).query_async(connection).await?;
         Ok((time(seconds.parse()?, micros.parse()?), mark_of(&mark)))
     }
 
@@ -299,7 +296,7 @@ impl Names {
         let slot = parcel.slot.to_string();
         let keys = [self.of(&format!("key:{slot}")), self.of("keys"), self.state()];
         let (mark, life) = self.new_mark()?;
-        let mut store = script(&[ATTEMPT, STORE].concat(), &keys);
+        let mut store = script(&[ATTEMPT, TIDY, STORE].concat(), &keys);
         store.arg(&parcel.bytes).arg(millis(parcel.keep)).arg(slot);
         store.arg(parcel.ends.0 / 1_000_000).arg(mark).arg(life).arg(self.channel());
         Ok(store)
@@ -312,8 +309,10 @@ impl Names {
         burial: &Burial,
     ) -> Result<()> {
         let (mark, life) = self.new_mark()?;
-        let mut bury =
-            script(&[ATTEMPT, BURY].concat(), &[self.revoked(), self.of("keys"), self.state()]);
+        let mut bury = script(
+            &[ATTEMPT, TIDY, BURY].concat(),
+            &[self.revoked(), self.of("keys"), self.state()],
+        );
         bury.arg(self.keys()).arg(millis(burial.keep)).arg(mark).arg(life);
         bury.arg(self.channel()).arg(burial.records.len());
         for (record, ends) in &burial.records {
