@@ -55,10 +55,20 @@ pub enum Verdict {
     Swallow,
 }
 
+/// What a context is for, as its method tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    /// Only makes connections: ticket keys are of no use to it.
+    Client,
+    Server,
+    /// libssl makes its connections, not `SSL_new`; and shows the sessions in tickets with a
+    /// connection of its own, which is not the one that the ticket key callback gets.
+    QuicListener,
+}
+
 /// The state of one context.
 struct Context {
-    /// Only makes connections: ticket keys are of no use to it.
-    client: bool,
+    role: Role,
     /// The last keys that the server set, as [`OwnKeys`]; 0 for none.
     own: AtomicI32,
     /// Nothing is left to do at `SSL_new`.
@@ -99,29 +109,30 @@ pub unsafe fn made(
     library_context: LibraryContext,
 ) {
     let Some(guest) = guest() else { return };
-    // SAFETY: functions of that library, without arguments.
-    let (client_method, server_method, quic_method) = unsafe {
-        (
-            library.api.tls_client_method.map(|method| method()),
-            library.originals.tls_server_method.map(|method| method()),
-            library.originals.ossl_quic_server_method.map(|method| method()),
-        )
+    let is = |of: Option<unsafe extern "C" fn() -> *const SSL_METHOD>| {
+        // SAFETY: a function of that library, without arguments.
+        of.is_some_and(|of| unsafe { of() } == method)
     };
+    let Originals { tls_server_method, ossl_quic_server_method, .. } = library.originals;
+    let Originals { ossl_quic_client_method, ossl_quic_client_thread_method, .. } =
+        library.originals;
     // In BoringSSL and AWS-LC both are the method for everybody.
-    let client = client_method == Some(method) && server_method != Some(method);
+    let client = is(library.api.tls_client_method) && !is(tls_server_method)
+        || is(ossl_quic_client_method)
+        || is(ossl_quic_client_thread_method);
+    let role = match client {
+        true => Role::Client,
+        false if is(ossl_quic_server_method) => Role::QuicListener,
+        false => Role::Server,
+    };
     // SAFETY: the caller vouches for `ctx`.
-    let Some(context) = (unsafe { state(library, ctx, client, &library_context) }) else { return };
-    if client {
+    let Some(context) = (unsafe { state(library, ctx, role, &library_context) }) else { return };
+    if context.role == Role::Client {
         return;
     }
-    let keyring = guest.keyring(library);
+    guest.keyring(library);
     if let Err(why) = attach::is_possible(library, &context.library_context) {
         guest.stop_if_strict(&format!("a context could not be served: {why}"));
-    }
-    if quic_method == Some(method)
-        && let Some(keyring) = keyring
-    {
-        Unserved::QUIC.count(keyring);
     }
 }
 
@@ -141,20 +152,20 @@ pub fn unknown() {
 pub unsafe fn used(library: &'static Library, ctx: *mut SSL_CTX) -> bool {
     let Some(guest) = guest() else { return false };
     // SAFETY: the caller vouches for `ctx`.
-    let Some(context) = (unsafe { state(library, ctx, false, &LibraryContext::DEFAULT) }) else {
+    let Some(context) = (unsafe { state_of(library, ctx) }) else {
         return false;
     };
     if context.decided.load(Ordering::Acquire) {
         return context.is_attached();
     }
-    if !context.client {
+    if context.role != Role::Client {
         guest.goes_into_service();
     }
     let keeps_its_own = context.own.load(Ordering::Relaxed) != 0 && !guest.config.takeover;
     // SAFETY: the caller vouches for `ctx`. A program that calls tkt_install
     // knows better than our environment how.
     let is_installed = unsafe { attach::attached(ctx) }.is_some();
-    if !context.client && !is_installed {
+    if context.role != Role::Client && !is_installed {
         let mut attachment = None;
         if !keeps_its_own {
             // SAFETY: the caller vouches for `ctx`.
@@ -187,7 +198,7 @@ impl Context {
 /// and `ssl` was made of it just now.
 pub unsafe fn connected(library: &'static Library, ctx: *mut SSL_CTX, ssl: *mut SSL) {
     // SAFETY: the caller vouches for `ctx`, which keeps its attachment.
-    let Some(context) = (unsafe { state(library, ctx, false, &LibraryContext::DEFAULT) }) else {
+    let Some(context) = (unsafe { state_of(library, ctx) }) else {
         return;
     };
     // SAFETY: as above.
@@ -230,8 +241,8 @@ pub unsafe fn policy_changes(library: &'static Library, ssl: *mut SSL) {
 pub unsafe fn certificate_callback(library: &'static Library, ctx: *mut SSL_CTX) {
     if guest().is_some() {
         // SAFETY: the caller vouches for `ctx`.
-        let context = unsafe { state(library, ctx, false, &LibraryContext::DEFAULT) };
-        if context.is_some_and(|context| !context.client) {
+        let context = unsafe { state_of(library, ctx) };
+        if context.is_some_and(|context| context.role != Role::Client) {
             library.note_certificate_callback();
         }
     }
@@ -257,7 +268,7 @@ pub unsafe fn certificate_callback_of(library: &'static Library, ssl: *mut SSL) 
 pub unsafe fn message_callback(library: &'static Library, ctx: *mut SSL_CTX, own: AnyFunction) {
     if messages::is_needed(library) && !messages::is_ours(own) && guest().is_some() {
         // SAFETY: the caller vouches for `ctx`.
-        let context = unsafe { state(library, ctx, false, &LibraryContext::DEFAULT) };
+        let context = unsafe { state_of(library, ctx) };
         if let Some(context) = context {
             let own = own.map_or(ptr::null_mut(), |own| own as *mut c_void);
             context.messages.store(own, Ordering::Relaxed);
@@ -295,7 +306,7 @@ pub unsafe fn session_callbacks(
         return Verdict::Pass;
     }
     // SAFETY: the caller vouches for `ctx`.
-    let Some(context) = (unsafe { state(library, ctx, false, &LibraryContext::DEFAULT) }) else {
+    let Some(context) = (unsafe { state_of(library, ctx) }) else {
         return Verdict::Pass;
     };
     let SessionCallbacks { seals: own_seals, opened: own_opened, argument: own, ours } =
@@ -393,7 +404,7 @@ pub unsafe fn own_keys(
 ) -> Verdict {
     let Some(guest) = guest() else { return Verdict::Pass };
     // SAFETY: the caller vouches for `ctx`.
-    let Some(context) = (unsafe { state(library, ctx, false, &LibraryContext::DEFAULT) }) else {
+    let Some(context) = (unsafe { state_of(library, ctx) }) else {
         return Verdict::Pass;
     };
     context.own.store(if some { own as i32 } else { 0 }, Ordering::Relaxed);
@@ -447,14 +458,6 @@ impl Unserved {
             &SAID
         },
     };
-    const QUIC: Unserved = Unserved {
-        counter: Counter::Quic,
-        line: "a QUIC listener is not served: libssl makes its connections out of reach",
-        said: {
-            static SAID: OnceOnly = OnceOnly::new();
-            &SAID
-        },
-    };
 
     /// What a connection's settings tell right after it was made.
     ///
@@ -499,13 +502,17 @@ unsafe fn attach<'c>(
 ) -> Option<&'c Attachment> {
     let keyring = guest.keyring_at_use(library)?;
     let mut attachment = Attachment::new(&guest.config, library, keyring, &context.library_context);
+    let connections = match context.role {
+        Role::QuicListener => Connections::KeepNone,
+        Role::Client | Role::Server => Connections::KeepTheirs,
+    };
     // SAFETY: the caller vouches for `ctx`.
-    if unsafe { see_sessions(library, ctx, context) } {
+    if connections == Connections::KeepTheirs && unsafe { see_sessions(library, ctx, context) } {
         attachment = attachment.that_sees_sessions();
     }
     // SAFETY: the caller vouches for `ctx`; `connected` lets each connection
-    // keep what it is then.
-    match unsafe { attach::attach(ctx, attachment, Connections::KeepTheirs) } {
+    // keep what it is then, but for those that are made out of our sight.
+    match unsafe { attach::attach(ctx, attachment, connections) } {
         Ok(attachment) => Some(attachment),
         Err(why) => {
             static SAID: OnceOnly = OnceOnly::new();
@@ -517,6 +524,16 @@ unsafe fn attach<'c>(
     }
 }
 
+/// The state of a context; of one that was made out of our sight, as of a server's.
+///
+/// # Safety
+///
+/// As for [`state`].
+unsafe fn state_of<'c>(library: &'static Library, ctx: *mut SSL_CTX) -> Option<&'c Context> {
+    // SAFETY: passed on from the caller.
+    unsafe { state(library, ctx, Role::Server, &LibraryContext::DEFAULT) }
+}
+
 /// The state of a context, made for one from that home if it has none yet;
 /// `None` if it cannot have one.
 ///
@@ -526,7 +543,7 @@ unsafe fn attach<'c>(
 unsafe fn state<'c>(
     library: &'static Library,
     ctx: *mut SSL_CTX,
-    client: bool,
+    role: Role,
     library_context: &LibraryContext,
 ) -> Option<&'c Context> {
     let api = &library.api;
@@ -548,7 +565,7 @@ unsafe fn state<'c>(
                 return present.as_ref();
             }
             let new = Box::into_raw(Box::new(Context {
-                client,
+                role,
                 own: AtomicI32::new(0),
                 decided: AtomicBool::new(false),
                 attachment: AtomicPtr::new(ptr::null_mut()),

@@ -131,6 +131,67 @@ unsafe extern "C-unwind" fn ssl_new(ctx: *mut SSL_CTX, caller: *const c_void) ->
     ssl
 }
 
+/// `SSL_new_listener(3)`, of OpenSSL 3.5 and later: libssl makes the connections of a QUIC
+/// listener itself.
+///
+/// # Safety
+///
+/// As for the original.
+#[unsafe(no_mangle)]
+#[unsafe(naked)]
+pub unsafe extern "C-unwind" fn SSL_new_listener(ctx: *mut SSL_CTX, flags: u64) -> *mut SSL {
+    go_on_with_caller!(2, ssl_new_listener)
+}
+
+unsafe extern "C-unwind" fn ssl_new_listener(
+    ctx: *mut SSL_CTX,
+    flags: u64,
+    caller: *const c_void,
+) -> *mut SSL {
+    let library = library(caller, c"SSL_new_listener");
+    listens(library, ctx);
+    pass_on!(
+        library.originals.ssl_new_listener(ctx, flags),
+        caller,
+        c"SSL_new_listener",
+        std::ptr::null_mut()
+    )
+}
+
+/// `SSL_new_domain(3)`: `SSL_new_listener_from(3)` makes listeners of it.
+///
+/// # Safety
+///
+/// As for the original.
+#[unsafe(no_mangle)]
+#[unsafe(naked)]
+pub unsafe extern "C-unwind" fn SSL_new_domain(ctx: *mut SSL_CTX, flags: u64) -> *mut SSL {
+    go_on_with_caller!(2, ssl_new_domain)
+}
+
+unsafe extern "C-unwind" fn ssl_new_domain(
+    ctx: *mut SSL_CTX,
+    flags: u64,
+    caller: *const c_void,
+) -> *mut SSL {
+    let library = library(caller, c"SSL_new_domain");
+    listens(library, ctx);
+    pass_on!(
+        library.originals.ssl_new_domain(ctx, flags),
+        caller,
+        c"SSL_new_domain",
+        std::ptr::null_mut()
+    )
+}
+
+/// A context is about to have a QUIC listener.
+fn listens(library: Option<&'static Library>, ctx: *mut SSL_CTX) {
+    if let Some(library) = library.filter(|_| !ctx.is_null() && !process::is_looking()) {
+        // SAFETY: not null, so the server vouches for it.
+        unnoticed(library, false, || unsafe { context::used(library, ctx) });
+    }
+}
+
 /// `SSL_CTX_callback_ctrl(3)`: among others `SSL_CTX_set_tlsext_ticket_key_cb(3)`.
 ///
 /// # Safety

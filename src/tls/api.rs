@@ -244,6 +244,9 @@ const CTRL_OPTIONS: c_int = 32;
 /// `TLS1_3_VERSION`.
 pub const TLS_1_3: c_int = 0x0304;
 
+/// `OSSL_QUIC1_VERSION`: what SSL_version(3) says of libssl's own QUIC connections.
+const QUIC_1: c_int = 1;
+
 /// The functions of a TLS library that are called; fill it with
 /// `TKT_TLS_API_INIT`. Those that not every TLS library has may be NULL.
 #[derive(Clone, Copy)]
@@ -675,13 +678,13 @@ impl TlsApi {
         })
     }
 
-    /// True if the connection speaks TLS 1.3.
+    /// True if the connection's handshake is that of TLS 1.3, as QUIC's is (RFC 9001 §4).
     ///
     /// # Safety
     ///
     /// `ssl` is a live SSL of this library, its version negotiated.
     pub unsafe fn is_tls_1_3(&self, ssl: *const SSL) -> bool {
         // SAFETY: the caller vouches for `ssl`.
-        self.ssl_version.is_some_and(|version| unsafe { version(ssl) } == TLS_1_3)
+        self.ssl_version.is_some_and(|version| matches!(unsafe { version(ssl) }, TLS_1_3 | QUIC_1))
     }
 }

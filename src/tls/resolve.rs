@@ -241,6 +241,8 @@ pub struct Originals {
         unsafe extern "C-unwind" fn(*mut c_void, *const c_char, *const SSL_METHOD) -> *mut SSL_CTX,
     >,
     pub ssl_new: Option<unsafe extern "C-unwind" fn(*mut SSL_CTX) -> *mut SSL>,
+    pub ssl_new_listener: Option<unsafe extern "C-unwind" fn(*mut SSL_CTX, u64) -> *mut SSL>,
+    pub ssl_new_domain: Option<unsafe extern "C-unwind" fn(*mut SSL_CTX, u64) -> *mut SSL>,
     pub ssl_ctx_ctrl:
         Option<unsafe extern "C-unwind" fn(*mut SSL_CTX, c_int, c_long, *mut c_void) -> c_long>,
     pub ssl_ctx_set_msg_callback: Option<unsafe extern "C-unwind" fn(*mut SSL_CTX, AnyFunction)>,
@@ -270,6 +272,9 @@ pub struct Originals {
     pub ssl_session_set_timeout: Option<unsafe extern "C" fn(*mut SSL_SESSION, c_long) -> c_long>,
     /// Only asked, as the next: QUIC listeners have it.
     pub ossl_quic_server_method: Option<unsafe extern "C" fn() -> *const SSL_METHOD>,
+    /// Only asked: QUIC clients have one of them.
+    pub ossl_quic_client_method: Option<unsafe extern "C" fn() -> *const SSL_METHOD>,
+    pub ossl_quic_client_thread_method: Option<unsafe extern "C" fn() -> *const SSL_METHOD>,
     /// Where it is the clients' method, too, that one tells nothing.
     pub tls_server_method: Option<unsafe extern "C" fn() -> *const SSL_METHOD>,
 }
@@ -484,6 +489,8 @@ fn originals(handle: *mut c_void) -> Originals {
         ssl_ctx_new: find!(handle, c"SSL_CTX_new"),
         ssl_ctx_new_ex: find!(handle, c"SSL_CTX_new_ex"),
         ssl_new: find!(handle, c"SSL_new"),
+        ssl_new_listener: find!(handle, c"SSL_new_listener"),
+        ssl_new_domain: find!(handle, c"SSL_new_domain"),
         ssl_ctx_ctrl: find!(handle, c"SSL_CTX_ctrl"),
         ssl_ctx_set_msg_callback: find!(handle, c"SSL_CTX_set_msg_callback"),
         ssl_set_msg_callback: find!(handle, c"SSL_set_msg_callback"),
@@ -503,6 +510,8 @@ fn originals(handle: *mut c_void) -> Originals {
         ssl_get_options: find!(handle, c"SSL_get_options"),
         ssl_get_max_early_data: find!(handle, c"SSL_get_max_early_data"),
         ossl_quic_server_method: find!(handle, c"OSSL_QUIC_server_method"),
+        ossl_quic_client_method: find!(handle, c"OSSL_QUIC_client_method"),
+        ossl_quic_client_thread_method: find!(handle, c"OSSL_QUIC_client_thread_method"),
         tls_server_method: find!(handle, c"TLS_server_method"),
     }
 }

@@ -84,6 +84,11 @@ impl Library {
         matches!(self.recipe, Recipe::Cmake(Cmake { is_shared: false, .. }))
     }
 
+    /// libssl has QUIC listeners of its own.
+    pub fn has_quic(&self) -> bool {
+        matches!(self.recipe, Recipe::OpenSsl { options: SMALL, feature, .. } if feature != "openssl-1.1.1")
+    }
+
     pub fn is_openssl(&self) -> bool {
         !matches!(self.recipe, Recipe::Cmake(_) | Recipe::Shape { .. })
     }
@@ -93,7 +98,7 @@ const BOTH: &[Form] = &[Form::Evp, Form::HmacCtrl];
 
 /// What a TLS server with tickets does not need, for it to build fast. It needs assembler: without it
 /// the tests take far longer than the library.
-const SMALL: &[&str] = &["no-apps", "no-docs", "no-module", "no-legacy", "no-quic"];
+const SMALL: &[&str] = &["no-apps", "no-docs", "no-module", "no-legacy"];
 
 /// All of them, in the order of the table.
 pub const LIBRARIES: &[Library] = &[

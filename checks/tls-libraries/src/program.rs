@@ -28,6 +28,10 @@ const PLUGIN: &str = "several_libssl/plugin";
 const FIPS_SERVER: &str = "fips/server";
 const FIPS_LINKED: &str = "fips/linked";
 
+/// A server with QUIC listeners, and the same linked with the library.
+const QUIC_SERVER: &str = "quic/server";
+const QUIC_LINKED: &str = "quic/linked";
+
 /// What came of one program.
 #[derive(Debug)]
 pub enum Cell {
@@ -47,7 +51,7 @@ pub struct Row {
 
 /// The columns of [`Row::cells`].
 pub fn columns() -> Vec<&'static str> {
-    NAMES.iter().copied().chain(["shim", "differential"]).collect()
+    NAMES.iter().copied().chain(["shim", "QUIC", "differential"]).collect()
 }
 
 /// Compiles everything there is for a library.
@@ -69,6 +73,10 @@ pub fn compile_all(library: &Library, built: &Built) -> Result<()> {
         let sources = sources_of(differential::DIRECTORY)?;
         compile(library, built, differential::BARE, &sources, &[])?;
         compile(library, built, differential::LINKED, &sources, &["-DLINKED"])?;
+    }
+    if library.has_quic() {
+        compile(library, built, QUIC_SERVER, &own(QUIC_SERVER), &[])?;
+        compile(library, built, QUIC_LINKED, &own(QUIC_SERVER), &["-DLINKED"])?;
     }
     if build::configuration(library).is_some() {
         compile(library, built, FIPS_SERVER, &own(FIPS_SERVER), &[])?;
@@ -127,8 +135,8 @@ fn is_newer(file: &Path, others: &[&Path]) -> Result<bool> {
     let time = |path: &Path| fs::metadata(path).and_then(|data| data.modified());
     let Ok(built) = time(file) else { return Ok(false) };
     let mut sources = vec![env::current_exe()?, crate::root().join("include/tktrot.h")];
-    for directory in ["c-tests", "c-tests/several_libssl", "c-tests/differential", "c-tests/fips"] {
-        for entry in fs::read_dir(crate::root().join(directory))? {
+    for directory in ["", "several_libssl", "differential", "fips", "quic"] {
+        for entry in fs::read_dir(crate::root().join("c-tests").join(directory))? {
             sources.push(entry?.path());
         }
     }
@@ -157,6 +165,8 @@ pub fn run_all(library: &Library) -> Result<Vec<Row>> {
             true => worst([under_shim(library, *form)?, sees_the_same(library, *form)?]),
             false => Cell::None,
         });
+        let runs = is_first && library.has_quic();
+        cells.push(if runs { over_quic(library, *form)? } else { Cell::None });
         let runs = is_first && library.is_openssl();
         cells.push(if runs { differential::run(library)? } else { Cell::None });
         rows.push(Row { form: *form, cells });
@@ -215,6 +225,21 @@ fn under_shim(library: &Library, form: Form) -> Result<Cell> {
     command.arg("shared").arg(build::directory(library).join(MODULE));
     command.env("LD_PRELOAD", crate::target().join("release/libtktrot_preload.so"));
     run(library, form, "shim", command)
+}
+
+/// A server with QUIC listeners: bare, under the shim and linked.
+fn over_quic(library: &Library, form: Form) -> Result<Cell> {
+    let mut all = Vec::new();
+    for (program, keys) in [(QUIC_SERVER, "own"), (QUIC_SERVER, "shared"), (QUIC_LINKED, "shared")]
+    {
+        let mut command = Command::new(build::directory(library).join(program));
+        command.arg(keys).env("TKTROT_ROTATE", "1s").env("TKTROT_RING", "quic");
+        if (program, keys) == (QUIC_SERVER, "shared") {
+            command.env("LD_PRELOAD", crate::target().join("release/libtktrot_preload.so"));
+        }
+        all.push(run(library, form, &format!("{program} {keys}"), command)?);
+    }
+    Ok(worst(all))
 }
 
 /// As [`under_shim`]; and a server that makes sure that the FIPS provider is all it has, while keys

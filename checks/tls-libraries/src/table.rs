@@ -23,6 +23,7 @@ Each line is the same `libtktrot.so` (under *shim*: `libtktrot_preload.so`), wit
 - *generator* makes the random number generator fail
 - *api* calls the functions of `tktrot.h`
 - *shim* is a server that knows nothing of libtktrot, and one whose message callbacks see the same
+- *QUIC* is a server whose QUIC listeners are libssl's own, bare, under the shim and linked
 - *differential* is a server that does everything that servers do, bare, under the shim and linked,
   and sees no difference but those that `c-tests/differential/expected.txt` explains (it is written
   for OpenSSL)
