@@ -155,6 +155,7 @@ sanitize-rust:
 # A link, not a copy: relinking the library must not leave an old one behind.
 $(C_DIR)/lib $(ASAN_DIR)/lib $(TSAN_DIR)/lib: libraries
 	@mkdir -p $@
+	@ln -sf ../../release/libtktrot_preload.so $@/libtktrot_preload.so
 	@ln -sf ../../release/libtktrot.so $@/libtktrot.so
 	@ln -sf ../../release/libtktrot.so $@/libtktrot.so.$(MAJOR)
 
@@ -174,18 +175,25 @@ kill-points:
 openssl-1.1.1: $(C_DIR)/lib
 	@$(TLS_LIBRARIES) build system openssl-1.1.1
 
+# What the C tests load for musl, where they run with the OpenSSL for that, too.
+ifneq ($(if $(TLS),$(filter %-musl,$(TLS)),all),)
+FOR_MUSL = @tools/deps musl && tools/musl
+endif
+
 # The C tests with every TLS library, which takes a while to build, and whether the bench works with
 # those that it is for; then the table in docs/servers.md. Some only, without the table:
 #   make test-tls TLS="openssl-4.0 boringssl"
 test-tls: $(C_DIR)/lib
 	@tools/deps
 	@tools/deps tls
+	$(FOR_MUSL)
 	@$(TLS_LIBRARIES) test $(TLS)
 
 # The same for CI: it writes nothing, and fails where the table that is there is another.
 check-tls: $(C_DIR)/lib
 	@tools/deps
 	@tools/deps tls
+	$(FOR_MUSL)
 	$(CARGO) test --quiet --locked --manifest-path checks/tls-libraries/Cargo.toml --target-dir $(TARGET)/tls/runner
 	@$(TLS_LIBRARIES) check $(TLS)
 
@@ -290,10 +298,12 @@ miri:
 
 # Library and shim for musl (Alpine), with rustup's target and Debian's musl-tools, which are
 # installed where they are missing.
-test-musl:
+test-musl: all
 	@tools/deps
 	@tools/deps musl
 	@tools/musl
+	@$(TLS_LIBRARIES) build openssl-3.5-musl
+	$(TEST) --test servers -- --ignored musl::
 
 # What is shipped, so that it loads with every glibc from 2.17 on, in target/portable/release
 # (tools/portable). The program has an OpenSSL of its own inside.

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use super::layout::{
-    BUCKETS, Capacity, FIRST_SLOTS, GRAVES_AT, Header, LOCK_ABI, MAGIC, MAJOR, MAX_CAPACITY,
+    self, BUCKETS, Capacity, FIRST_SLOTS, GRAVES_AT, Header, MAGIC, MAJOR, MAX_CAPACITY,
     MAX_GRAVES, SIZE,
 };
 use super::map::Mapping;
@@ -203,7 +203,7 @@ impl Place {
         if found != MAJOR {
             return Err(self.refused(Reason::Version(found)));
         }
-        if head.lock_abi != LOCK_ABI {
+        if !layout::lies_as_here(head.lock_abi) {
             return Err(self.refused(Reason::Abi));
         }
         if head.buckets != BUCKETS as u32 {

@@ -35,7 +35,19 @@ pub const VERSION: u32 = MAJOR | MINOR << 16;
 /// and the width of a pointer.
 pub const LOCK_ABI: u32 = (size_of::<libc::pthread_mutex_t>() as u32)
     | (size_of::<usize>() as u32) << 8
-    | if cfg!(target_env = "musl") { 1 << 16 } else { 0 };
+    | if cfg!(target_env = "musl") { MUSL } else { 0 };
+
+const MUSL: u32 = 1 << 16;
+
+/// True if everything lies where it does here, whoever made the locks: then a ring can be looked at.
+pub fn lies_as_here(lock_abi: u32) -> bool {
+    lock_abi & !MUSL == LOCK_ABI & !MUSL
+}
+
+/// The C library that made the locks.
+pub fn libc_of(lock_abi: u32) -> &'static str {
+    if lock_abi & MUSL != 0 { "musl" } else { "glibc" }
+}
 
 /// The least bound of keys: previous, current, next, and room to rotate.
 pub const MIN_CAPACITY: u32 = 8;

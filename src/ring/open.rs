@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::Ordering;
 
 use super::file::{Place, id_of, open_at, origin_of, remove_at, rename_at};
-use super::layout::{Capacity, FIRST_SLOTS, Header, SIZE, bytes_of};
+use super::layout::{Capacity, FIRST_SLOTS, Header, LOCK_ABI, SIZE, bytes_of};
 use super::lock::PATIENCE;
 use super::map::{Mapping, Memory};
 use super::mutex::RobustMutex;
@@ -183,6 +183,10 @@ impl Place {
     /// Checks the contents, under the writer lock, which is returned.
     fn admit<'r>(&self, ring: &'r Ring) -> Result<Writer<'r>, Refused> {
         let header = ring.header();
+        let lock_abi = header.lock_abi.load(Ordering::Relaxed);
+        if lock_abi != LOCK_ABI {
+            return Err(self.refused(Reason::Locks(lock_abi)));
+        }
         if !ring.mutexes().all(RobustMutex::is_one) {
             return Err(self.refused(Reason::InvalidLock));
         }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use super::layout::{BUCKETS, MAJOR, SIZE};
+use super::layout::{self, BUCKETS, MAJOR, SIZE};
 use super::lock::NotLocked;
 use super::writer::Defect;
 
@@ -46,8 +46,10 @@ pub enum Reason {
     NotARing,
     /// It is of this major version.
     Version(u32),
-    /// Its locks are those of another C library.
+    /// Nothing in it lies where it does here.
     Abi,
+    /// Its locks are those of another C library.
+    Locks(u32),
     /// It has so many heads of lookup chains.
     Chains(u32),
     /// Its capacity is this many keys, which is out of range.
@@ -144,7 +146,14 @@ impl fmt::Display for Reason {
             Reason::Open(mode) => write!(f, "others have rights to it (mode {mode:04o})"),
             Reason::NotARing => f.write_str("it is not a ring (wrong magic number)"),
             Reason::Version(found) => write!(f, "it is a ring of version {found}, not {MAJOR}"),
-            Reason::Abi => f.write_str("it was made for another C library or word size"),
+            Reason::Abi => f.write_str("it was made for another processor or word size"),
+            Reason::Locks(lock_abi) => write!(
+                f,
+                "its locks are those of {}, not of {}: it can be looked at, but used only by \
+                 programs that have that C library; set another TKTROT_RING for the others",
+                layout::libc_of(*lock_abi),
+                layout::libc_of(layout::LOCK_ABI)
+            ),
             Reason::Chains(chains) => {
                 write!(f, "it has {chains} lookup chains, not {BUCKETS}; {REMEDY}")
             }

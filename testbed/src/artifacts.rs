@@ -37,6 +37,18 @@ pub fn portable(name: &str) -> Result<PathBuf> {
     built(&format!("portable/release/{name}"), "make portable")
 }
 
+/// The shim for musl.
+pub fn shim_for_musl() -> Result<PathBuf> {
+    let directory = "musl/dynamic/x86_64-unknown-linux-musl/release";
+    built(&format!("{directory}/libtktrot_preload.so"), "make test-musl")
+}
+
+/// A server for musl, made of that file.
+pub fn server_for_musl(name: &str, source: &str) -> Result<PathBuf> {
+    let path = format!("tls/openssl-3.5-musl/servers/{name}");
+    newer_than(&[root().join(source)], &path, "make test-musl")
+}
+
 /// The benchmark.
 pub fn costs() -> Result<PathBuf> {
     built("release/costs", "make costs")

@@ -4,11 +4,12 @@ use std::mem::offset_of;
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use testbed::RingDir;
 use testbed::client::{Client, TlsVersion};
+use testbed::environment::{Environment, ring_status};
+use testbed::{RingDir, artifacts};
 use tktrot::ring::layout::{
-    AES_128, BLOCKS_AT, BUCKETS_AT, FIRST_SLOTS, GATES_AT, Gate, Header, MAX_CAPACITY, MAX_GRAVES,
-    MEMBERS_AT, Member, SLOTS_AT, Slot, bytes_of,
+    AES_128, BLOCKS_AT, BUCKETS_AT, FIRST_SLOTS, GATES_AT, Gate, Header, LOCK_ABI, MAX_CAPACITY,
+    MAX_GRAVES, MEMBERS_AT, Member, SLOTS_AT, Slot, bytes_of,
 };
 
 use crate::files::write_ring;
@@ -94,7 +95,31 @@ fn a_header_of_another_version() -> Result<()> {
         assert!(dir.path().join("web.ring.2").exists());
     }
     let at = offset_of!(Header, lock_abi);
-    scribbled(at..at + 4, &[0xff; 4], "it was made for another C library or word size")
+    scribbled(at..at + 4, &[0xff; 4], "it was made for another processor or word size")?;
+    let musl = LOCK_ABI ^ 1 << 16;
+    scribbled(at..at + 4, &musl.to_ne_bytes(), "its locks are those of musl, not of glibc")
+}
+
+/// Of a container with another C library: nobody here can take its locks, and nobody need.
+#[test]
+fn a_ring_of_another_c_library_can_be_looked_at() -> Result<()> {
+    let at = offset_of!(Header, lock_abi);
+    let mut ring = sound_ring()?.to_vec();
+    ring[at..at + 4].copy_from_slice(&(LOCK_ABI ^ 1 << 16).to_ne_bytes());
+    let dir = RingDir::new()?;
+    let path = dir.path().join("web.ring");
+    write_ring(&path, &ring, 0o600)?;
+    let before = Witness::of(&path)?;
+    let status = ring_status(dir.path())?;
+    assert!(status["keys"].as_array().is_some_and(|keys| !keys.is_empty()), "{status:#}");
+    let mut environment = Environment::default();
+    environment.set("TKTROT_DIR", &dir.path().display().to_string());
+    let mut rotate = environment.command(artifacts::tktrot()?);
+    let output = rotate.args(["--config", "/dev/null", "rotate", "web"]).output()?;
+    let said = testbed::log::said(&output);
+    assert!(said.contains("its locks are those of musl, not of glibc"), "{said}");
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    before.assert_unchanged("a ring of another C library")
 }
 
 #[test]

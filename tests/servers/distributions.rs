@@ -3,7 +3,7 @@
 //! table in docs/servers.md.
 
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::{env, fs, thread};
 
 use testbed::artifacts;
@@ -45,6 +45,10 @@ struct Packaged {
     kind: Kind,
 }
 
+fn portable() -> Result<Option<PathBuf>> {
+    Ok(Some(artifacts::portable("libtktrot_preload.so")?))
+}
+
 fn servers(release: &'static Release) -> [Packaged; 6] {
     let is_oldest = release.name == RELEASES[0].name;
     let mut nginx = NGINX;
@@ -55,7 +59,10 @@ fn servers(release: &'static Release) -> [Packaged; 6] {
             |site| ["/usr/sbin/nginx", "-c", &site.path("nginx.conf")].map(str::to_owned).to_vec();
         haproxy.reload = Some(Reload::Signal(libc::SIGUSR2, " forked"));
     }
-    let server = |package, kind| Packaged { package, kind: Kind { place: Some(release), ..kind } };
+    let server = |package, kind| Packaged {
+        package,
+        kind: Kind { place: Some(release), shim: portable, ..kind },
+    };
     [
         server("nginx", nginx),
         server("haproxy", haproxy),
@@ -213,7 +220,8 @@ fn one_set_of_binaries_serves_every_release() -> Result {
 #[test]
 #[ignore = "takes root directories of other releases: make test-distributions"]
 fn check_tells_that_what_is_built_here_does_not_load_there() -> Result {
-    let started = Kind { place: Some(&RELEASES[0]), ..STUNNEL }.start(Asks::Nobody, true)?;
+    let started =
+        Kind { place: Some(&RELEASES[0]), shim: portable, ..STUNNEL }.start(Asks::Nobody, true)?;
     let pid = started.server.processes()?[0].pid().to_string();
     for (program, wrong) in
         [(artifacts::tktrot()?.to_owned(), true), (artifacts::portable("tktrot")?, false)]

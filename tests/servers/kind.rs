@@ -64,8 +64,10 @@ pub struct Kind {
     pub client: fn(Client) -> Client,
     /// How it reloads its certificates.
     pub reload: Option<Reload>,
-    /// Where it is from, and is started with the portable build, if not this system.
+    /// Where it is from, if not this system.
     pub place: Option<&'static Release>,
+    /// The shim that it loads; none where it is linked with the library.
+    pub shim: fn() -> Result<Option<PathBuf>>,
     /// A signal that it catches once it has started so far that it notices others.
     pub settled: Option<i32>,
     /// Words in front of its command line; see [`testbed::environment::Environment::launch_through`].
@@ -117,13 +119,8 @@ pub struct Started {
 /// The environment of a server that rotates quickly.
 fn variables(kind: Kind, rings: &Path) -> Result<Vec<(&'static str, String)>> {
     let mut variables = environment::rotating(rings, ROTATE, LIFETIME)?.to_vec();
-    if kind.place.is_some() {
-        let shim = artifacts::portable("libtktrot_preload.so")?.display().to_string();
-        variables
-            .iter_mut()
-            .filter(|(name, _)| *name == "LD_PRELOAD")
-            .for_each(|(_, value)| value.clone_from(&shim));
-    }
+    variables.retain(|(name, _)| *name != "LD_PRELOAD");
+    variables.extend((kind.shim)()?.map(|shim| ("LD_PRELOAD", shim.display().to_string())));
     variables.extend(kind.variables.iter().map(|&(name, value)| (name, value.into())));
     Ok(variables)
 }
@@ -137,6 +134,7 @@ pub const PLAIN: Kind = Kind {
     client: |client| client,
     reload: None,
     place: None,
+    shim: || Ok(Some(artifacts::shim()?.to_owned())),
     settled: None,
     launcher: || Ok(Vec::new()),
     within: "",

@@ -18,6 +18,7 @@ mod kind;
 mod lighttpd;
 mod mariadb;
 mod mosquitto;
+mod musl;
 mod nginx;
 mod node;
 mod postfix;

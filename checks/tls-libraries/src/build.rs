@@ -48,7 +48,7 @@ pub fn build(library: &Library) -> Result<Built> {
     fs::create_dir_all(directory(library))?;
     match &library.recipe {
         Recipe::System => system(library),
-        Recipe::OpenSsl { .. } => openssl(library, Purpose::Tests),
+        Recipe::OpenSsl { .. } | Recipe::Musl { .. } => openssl(library, Purpose::Tests),
         Recipe::Fips { feature } => fips(library, feature),
         Recipe::Shape { of, soname } => shape(library, of, soname),
         Recipe::Cmake(recipe) => cmake(library, recipe),
@@ -75,7 +75,9 @@ fn system(library: &Library) -> Result<Built> {
 
 /// Builds an OpenSSL unless it is there.
 pub fn openssl(library: &Library, purpose: Purpose) -> Result<Built> {
-    let Recipe::OpenSsl { feature, options, soname } = &library.recipe else {
+    let (Recipe::OpenSsl { feature, options, soname } | Recipe::Musl { feature, options, soname }) =
+        &library.recipe
+    else {
         bail!("{} is not built as an OpenSSL", library.name);
     };
     let source = source::fetch(feature, "openssl-src")?;
@@ -87,7 +89,7 @@ pub fn openssl(library: &Library, purpose: Purpose) -> Result<Built> {
     let to = once(library, &place, &source, &options.join(" "), |to| {
         let mut config = Command::new("sh");
         config.arg(from.join("config")).args(["shared", "no-tests", "no-dso"]);
-        config.args(*options).args(flags).current_dir(to);
+        config.args(*options).args(flags).env("CC", library.compiler()).current_dir(to);
         crate::run(&mut config)?;
         for goals in [&["build_generated"][..], &["libcrypto.a", "libssl.a"]] {
             crate::run(outer_make("make").args(["-j", &jobs()]).args(goals).current_dir(to))?;
@@ -95,7 +97,7 @@ pub fn openssl(library: &Library, purpose: Purpose) -> Result<Built> {
         Ok(())
     })?;
     for name in ["crypto", "ssl"] {
-        link_shared(&to, name, soname)?;
+        link_shared(library, &to, name, soname)?;
     }
     let version = source.version.split_once('+').map_or("?", |(_, carried)| carried);
     Ok(Built {
@@ -231,7 +233,7 @@ default_properties = fips=yes
 /// Makes the shared library of an archive, which is position-independent. OpenSSL's makefiles
 /// would, but the crates leave out what they need for it from 3.0 on. Every name has the first
 /// version of its series, as nearly all have that are OpenSSL's own.
-fn link_shared(directory: &Path, name: &str, soname: &str) -> Result<()> {
+fn link_shared(library: &Library, directory: &Path, name: &str, soname: &str) -> Result<()> {
     let (file, link) = (format!("lib{name}.so.{soname}"), format!("lib{name}.so"));
     if directory.join(&link).exists() {
         return Ok(());
@@ -239,7 +241,7 @@ fn link_shared(directory: &Path, name: &str, soname: &str) -> Result<()> {
     let node = if soname == "1.1" { "1_1_0".to_owned() } else { format!("{soname}.0.0") };
     let versions = directory.join(format!("{name}.versions"));
     fs::write(&versions, format!("OPENSSL_{node} {{ global: *; }};\n"))?;
-    let mut cc = Command::new("cc");
+    let mut cc = Command::new(library.compiler());
     cc.args(["-shared", "-Wl,-Bsymbolic", "-Wl,-z,defs", "-o", &file]);
     cc.arg(format!("-Wl,-soname,{file}"));
     cc.arg(format!("-Wl,--version-script,{}", versions.display()));

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use crate::build;
 use crate::library::Library;
-use crate::program::Cell;
+use crate::program::{self, Cell};
 
 #[path = "../../../c-tests/differential/compare.rs"]
 mod compare;
@@ -23,7 +23,7 @@ pub const LINKED: &str = "differential/linked";
 /// What a server sees of us with the library, against what `expected.txt` explains.
 pub fn run(library: &Library) -> Result<Cell> {
     let directory = build::directory(library);
-    let shim = crate::target().join("release/libtktrot_preload.so");
+    let shim = program::ours(library).join("libtktrot_preload.so");
     let (bare, linked) = (directory.join(BARE), directory.join(LINKED));
     let configuration = build::configuration(library);
     let programs = Programs {

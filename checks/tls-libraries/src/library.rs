@@ -1,5 +1,8 @@
 //! The TLS libraries that are built, and what each has.
 
+use std::env;
+use std::ffi::OsString;
+
 /// A TLS library, in one version and one way to build it.
 #[derive(Debug)]
 pub struct Library {
@@ -24,6 +27,8 @@ pub enum Recipe {
         /// The number in the shared libraries' names.
         soname: &'static str,
     },
+    /// As `OpenSsl`, for musl, as are its programs and what they load of ours (`tools/musl`).
+    Musl { feature: &'static str, options: &'static [&'static str], soname: &'static str },
     /// The system's, with nothing but the FIPS provider of a crate's OpenSSL for its cryptography.
     Fips { feature: &'static str },
     /// The OpenSSL of that name in the shape of another library (`shape/`): what that lacks is hidden,
@@ -89,8 +94,22 @@ impl Library {
         matches!(self.recipe, Recipe::OpenSsl { options: SMALL, feature, .. } if feature != "openssl-1.1.1")
     }
 
-    pub fn is_openssl(&self) -> bool {
-        !matches!(self.recipe, Recipe::Cmake(_) | Recipe::Shape { .. })
+    /// It behaves as `c-tests/differential/expected.txt` says, which is written for OpenSSL and glibc.
+    pub fn is_compared(&self) -> bool {
+        !matches!(self.recipe, Recipe::Cmake(_) | Recipe::Shape { .. } | Recipe::Musl { .. })
+    }
+
+    /// Its programs are for musl.
+    pub fn is_for_musl(&self) -> bool {
+        matches!(self.recipe, Recipe::Musl { .. })
+    }
+
+    /// Compiles its programs, and it.
+    pub fn compiler(&self) -> OsString {
+        match self.is_for_musl() {
+            true => "musl-gcc".into(),
+            false => env::var_os("CC").unwrap_or_else(|| "cc".into()),
+        }
     }
 }
 
@@ -170,6 +189,34 @@ pub const LIBRARIES: &[Library] = &[
         name: "openssl-4.0",
         title: "OpenSSL",
         recipe: Recipe::OpenSsl { feature: "openssl-4.0", options: SMALL, soname: "4" },
+        forms: BOTH,
+    },
+    Library {
+        name: "openssl-3.5-musl",
+        title: "OpenSSL, for musl",
+        recipe: Recipe::Musl {
+            feature: "openssl-3.5",
+            soname: "3",
+            // musl has no contexts for OpenSSL's coroutines, and musl-gcc no headers of the kernel.
+            options: &[
+                "no-async",
+                "no-engine",
+                "no-ktls",
+                "no-secure-memory",
+                "no-apps",
+                "no-docs",
+                "no-module",
+                "no-legacy",
+                "no-quic",
+                "no-cmp",
+                "no-cms",
+                "no-ct",
+                "no-ml-dsa",
+                "no-ml-kem",
+                "no-slh-dsa",
+                "no-ts",
+            ],
+        },
         forms: BOTH,
     },
     Library {

@@ -103,13 +103,14 @@ fn test(names: &[String], is_written: bool) -> Result<bool> {
         }
     }
     print!("\n{table}");
-    let document = root().join("docs/servers.md");
     let mut is_current = true;
     if names.is_empty() && is_written {
-        table.write(&document)?;
-    } else if names.is_empty() && !table.is_in(&document)? {
+        table.write(root())?;
+    } else if names.is_empty() && !table.is_in(root())? {
         is_current = false;
-        eprintln!("docs/servers.md has another table: `make test-tls` writes it anew");
+        eprintln!(
+            "docs/servers.md or README.md has another table: `make test-tls` writes both anew"
+        );
     }
     for (what, output) in table.failures() {
         eprintln!("\n{what} fails:\n{output}");

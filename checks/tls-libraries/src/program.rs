@@ -32,6 +32,11 @@ const FIPS_LINKED: &str = "fips/linked";
 const QUIC_SERVER: &str = "quic/server";
 const QUIC_LINKED: &str = "quic/linked";
 
+/// A threaded server that knows nothing of libtktrot, and one that is linked with it and forks its
+/// workers (`tests/servers`).
+const THREADED: &str = "servers/threaded";
+const PREFORK: &str = "servers/prefork";
+
 /// What came of one program.
 #[derive(Debug)]
 pub enum Cell {
@@ -69,10 +74,14 @@ pub fn compile_all(library: &Library, built: &Built) -> Result<()> {
         compile(library, built, RELOADED, &own(RELOADED), &[])?;
         compile(library, built, PLUGIN, &own(PLUGIN), &["-shared", "-fPIC"])?;
     }
-    if library.is_openssl() {
+    if library.is_compared() {
         let sources = sources_of(differential::DIRECTORY)?;
         compile(library, built, differential::BARE, &sources, &[])?;
         compile(library, built, differential::LINKED, &sources, &["-DLINKED"])?;
+    }
+    if library.is_for_musl() {
+        compile(library, built, THREADED, &own(THREADED), &[])?;
+        compile(library, built, PREFORK, &[crate::root().join("examples/server.c")], &[])?;
     }
     if library.has_quic() {
         compile(library, built, QUIC_SERVER, &own(QUIC_SERVER), &[])?;
@@ -87,6 +96,14 @@ pub fn compile_all(library: &Library, built: &Built) -> Result<()> {
 
 /// The libraries that `make test` runs with.
 const OF_TESTS: &[&str] = &["system", "openssl-1.1.1"];
+
+/// Where its programs find the library and the shim.
+pub fn ours(library: &Library) -> PathBuf {
+    crate::target().join(match library.is_for_musl() {
+        true => "musl/lib",
+        false => "c/lib",
+    })
+}
 
 /// The C files of a directory of c-tests/, sorted.
 fn sources_of(directory: &str) -> Result<Vec<PathBuf>> {
@@ -113,8 +130,8 @@ fn compile(
         return Ok(());
     }
     fs::create_dir_all(to.parent().context("a program without a directory")?)?;
-    let c = crate::target().join("c/lib");
-    let mut cc = Command::new(env::var_os("CC").unwrap_or_else(|| "cc".into()));
+    let c = ours(library);
+    let mut cc = Command::new(library.compiler());
     cc.args(["-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Werror"]).args(options);
     cc.args(library.is_static().then_some("-DTEST_STATIC_TLS"));
     cc.arg("-I").arg(crate::root().join("include"));
@@ -135,7 +152,7 @@ fn is_newer(file: &Path, others: &[&Path]) -> Result<bool> {
     let time = |path: &Path| fs::metadata(path).and_then(|data| data.modified());
     let Ok(built) = time(file) else { return Ok(false) };
     let mut sources = vec![env::current_exe()?, crate::root().join("include/tktrot.h")];
-    for directory in ["", "several_libssl", "differential", "fips", "quic"] {
+    for directory in ["", "servers", "several_libssl", "differential", "fips", "quic"] {
         for entry in fs::read_dir(crate::root().join("c-tests").join(directory))? {
             sources.push(entry?.path());
         }
@@ -167,7 +184,7 @@ pub fn run_all(library: &Library) -> Result<Vec<Row>> {
         });
         let runs = is_first && library.has_quic();
         cells.push(if runs { over_quic(library, *form)? } else { Cell::None });
-        let runs = is_first && library.is_openssl();
+        let runs = is_first && library.is_compared();
         cells.push(if runs { differential::run(library)? } else { Cell::None });
         rows.push(Row { form: *form, cells });
     }
@@ -206,7 +223,7 @@ fn sees_the_same(library: &Library, form: Form) -> Result<Cell> {
         command.envs(preloaded.map(|shim| ("LD_PRELOAD", shim)));
         output_of(library, form, "messages", command)
     };
-    let shim = crate::target().join("release/libtktrot_preload.so");
+    let shim = ours(library).join("libtktrot_preload.so");
     let (bare, preloaded) = (seen(None)?, seen(Some(shim))?);
     if bare.status.success() && preloaded.status.success() && bare.stdout == preloaded.stdout {
         return Ok(Cell::Passed);
@@ -223,7 +240,7 @@ fn sees_the_same(library: &Library, form: Form) -> Result<Cell> {
 fn under_shim(library: &Library, form: Form) -> Result<Cell> {
     let mut command = Command::new(build::directory(library).join(HOST));
     command.arg("shared").arg(build::directory(library).join(MODULE));
-    command.env("LD_PRELOAD", crate::target().join("release/libtktrot_preload.so"));
+    command.env("LD_PRELOAD", ours(library).join("libtktrot_preload.so"));
     run(library, form, "shim", command)
 }
 
@@ -235,7 +252,7 @@ fn over_quic(library: &Library, form: Form) -> Result<Cell> {
         let mut command = Command::new(build::directory(library).join(program));
         command.arg(keys).env("TKTROT_ROTATE", "1s").env("TKTROT_RING", "quic");
         if (program, keys) == (QUIC_SERVER, "shared") {
-            command.env("LD_PRELOAD", crate::target().join("release/libtktrot_preload.so"));
+            command.env("LD_PRELOAD", ours(library).join("libtktrot_preload.so"));
         }
         all.push(run(library, form, &format!("{program} {keys}"), command)?);
     }
@@ -254,7 +271,7 @@ fn with_fips_only(library: &Library, form: Form) -> Result<Cell> {
             let mut command = Command::new(build::directory(library).join(program));
             command.arg(keys).args(&context).env("TKTROT_ROTATE", "1s").env("TKTROT_RING", "fips");
             if (program, keys) == (FIPS_SERVER, "shared") {
-                command.env("LD_PRELOAD", crate::target().join("release/libtktrot_preload.so"));
+                command.env("LD_PRELOAD", ours(library).join("libtktrot_preload.so"));
             }
             let name = format!("{program} {keys}, own library context: {}", context.is_some());
             all.push(run(library, form, &name, command)?);

@@ -1,16 +1,21 @@
-//! The table of results: on the terminal, and in docs/servers.md.
+//! The table of results: on the terminal, in docs/servers.md, and in short in README.md.
 
 use std::fmt;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
 use crate::library::{Form, LIBRARIES, Library};
 use crate::program::{self, Cell, Row};
 
+/// What stands around a section that is written here.
 const BEGIN: &str = "<!-- tls-libraries:begin (make test-tls writes this) -->";
 const END: &str = "<!-- tls-libraries:end -->";
+
+/// What no run of this sees: the row of README.md, and where it is told who saw it when.
+const BY_HAND: [&str; 5] =
+    ["LibreSSL", "3.9.2, 4.3.2", "TLS 1.2", "TLS 1.2", "[by hand](docs/servers.md#libressl)"];
 
 /// What the columns and cells mean.
 const LEGEND: &str = "\
@@ -34,8 +39,8 @@ the version named there, which was built from OpenSSL's source and so is not a v
 *shim* is also a server that checks that nothing else is used (`c-tests/fips`), while keys rotate,
 under the shim and linked. *LibreSSL's shape* is OpenSSL 1.1.1 without what LibreSSL lacks, with its
 names, and with what a server can notice of it (`checks/tls-libraries/shape`): no package registry
-carries LibreSSL itself, which was run by hand ([LibreSSL](#libressl)). A dash: there is no such
-case, or the form above covers it.";
+carries LibreSSL itself, which was run by hand ([LibreSSL](#libressl)). *For musl* are programs,
+library and shim, too ([musl](#musl)). A dash: there is no such case, or the form above covers it.";
 
 /// The lines of the table.
 #[derive(Debug, Default)]
@@ -78,24 +83,74 @@ impl Table {
         })
     }
 
-    /// Replaces the section of the document between the markers.
-    pub fn write(&self, document: &Path) -> Result<()> {
-        let text = read(document)?;
-        let (before, _, after) = parts(&text, document)?;
-        fs::write(document, [before, &self.section(), after].concat())
-            .with_context(|| format!("cannot write {}", document.display()))
+    /// The documents that have a section of it, below that directory, with what it says.
+    fn sections(&self, root: &Path) -> [(PathBuf, String); 2] {
+        [
+            (root.join("docs/servers.md"), format!("{BEGIN}\n\n{LEGEND}\n\n{self}\n")),
+            (root.join("README.md"), format!("{BEGIN}\n\n{}\n", self.summary())),
+        ]
     }
 
-    /// True if the section of the document says the same, but for the version of the system's
+    /// Replaces the sections of the documents, between the markers.
+    pub fn write(&self, root: &Path) -> Result<()> {
+        for (document, section) in self.sections(root) {
+            let text = read(&document)?;
+            let (before, _, after) = parts(&text, &document)?;
+            fs::write(&document, [before, &section, after].concat())
+                .with_context(|| format!("cannot write {}", document.display()))?;
+        }
+        Ok(())
+    }
+
+    /// True if the sections of the documents say the same, but for the version of the system's
     /// library: that is another one after each update.
-    pub fn is_in(&self, document: &Path) -> Result<bool> {
-        let text = read(document)?;
-        let (_, section, _) = parts(&text, document)?;
-        Ok(facts(section) == facts(&self.section()))
+    pub fn is_in(&self, root: &Path) -> Result<bool> {
+        let mut is_same = true;
+        for (document, section) in self.sections(root) {
+            let text = read(&document)?;
+            let (_, before, _) = parts(&text, &document)?;
+            is_same &= facts(before) == facts(&section);
+        }
+        Ok(is_same)
     }
 
-    fn section(&self) -> String {
-        format!("{BEGIN}\n\n{LEGEND}\n\n{self}\n")
+    /// A row for each library: how it is served, and who says so.
+    fn summary(&self) -> String {
+        let head = ["TLS library", "version", "by the shim", "by `tkt_install`", "seen"];
+        let mut rows = vec![head.map(str::to_owned).to_vec()];
+        let columns = program::columns();
+        let is_of = |column: &str, names: &[&str]| names.contains(&column);
+        for (at, line) in self.lines.iter().enumerate() {
+            let is_first = self.lines[..at].iter().all(|before| before.name != line.name);
+            // Of that one there is the library itself.
+            if !is_first || line.name == "libressl-shape" {
+                continue;
+            }
+            let of_library = || self.lines.iter().filter(|other| other.name == line.name);
+            let seen = |names: &[&str]| {
+                let cells = of_library().flat_map(|line| line.cells.iter().zip(&columns));
+                let mut its =
+                    cells.filter(|(_, column)| is_of(column, names)).map(|(cell, _)| cell);
+                if its.clone().all(|cell| matches!(cell, Cell::None)) {
+                    "–"
+                } else if its.any(|cell| matches!(cell, Cell::Failed(_))) {
+                    "**no**"
+                } else {
+                    "yes"
+                }
+            };
+            let quic = if seen(&["QUIC"]) == "yes" { ", QUIC" } else { "" };
+            let versions = line.version.split(" (").next().unwrap_or_default();
+            rows.push(vec![
+                line.title.to_owned(),
+                versions.to_owned(),
+                format!("{}{quic}", seen(&["shim", "QUIC"])),
+                format!("{}{quic}", seen(program::NAMES)),
+                "CI".to_owned(),
+            ]);
+        }
+        rows.push(BY_HAND.map(str::to_owned).to_vec());
+        aligned(&rows)
     }
 }
 
@@ -109,6 +164,24 @@ fn parts<'a>(text: &'a str, document: &Path) -> Result<(&'a str, &'a str, &'a st
         bail!("{} has no line {BEGIN}, or no {END} after it", document.display());
     };
     Ok((&text[..begin], &text[begin..end], &text[end..]))
+}
+
+/// A table of Markdown, whose columns are as wide as they need to be.
+fn aligned(rows: &[Vec<String>]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+    let widths: Vec<usize> = (0..rows[0].len()).filter_map(width).collect();
+    let mut text = String::new();
+    for (at, row) in rows.iter().enumerate() {
+        for (cell, width) in row.iter().zip(&widths) {
+            text += &format!("| {cell:<width$} ");
+        }
+        text += "|\n";
+        if at == 0 {
+            let rules = widths.iter().map(|width| "-".repeat(width + 2));
+            text += &format!("|{}|\n", rules.collect::<Vec<_>>().join("|"));
+        }
+    }
+    text
 }
 
 /// The lines of a section, however wide its columns are.
@@ -137,19 +210,7 @@ impl fmt::Display for Table {
             row.extend(line.cells.iter().map(|cell| mark(cell).to_owned()));
             rows.push(row);
         }
-        let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
-        let widths: Vec<usize> = (0..rows[0].len()).filter_map(width).collect();
-        for (at, row) in rows.iter().enumerate() {
-            for (cell, width) in row.iter().zip(&widths) {
-                write!(to, "| {cell:<width$} ")?;
-            }
-            to.write_str("|\n")?;
-            if at == 0 {
-                let rules = widths.iter().map(|width| "-".repeat(width + 2));
-                writeln!(to, "|{}|", rules.collect::<Vec<_>>().join("|"))?;
-            }
-        }
-        Ok(())
+        to.write_str(&aligned(&rows))
     }
 }
 
@@ -164,6 +225,34 @@ fn mark(cell: &Cell) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_row_of_the_summary_tells_what_was_seen_in_all_forms() {
+        let library = |name| LIBRARIES.iter().find(|library| library.name == name).unwrap();
+        let row = |form, cells: [u8; 8]| Row {
+            form,
+            cells: cells
+                .map(|cell| match cell {
+                    0 => Cell::None,
+                    1 => Cell::Passed,
+                    _ => Cell::Failed("it did not".into()),
+                })
+                .into(),
+        };
+        let mut table = Table::default();
+        let (shared, fixed) = (library("openssl-3.5"), library("boringssl"));
+        table.add(
+            shared,
+            "3.5.5",
+            vec![row(Form::Evp, [1; 8]), row(Form::HmacCtrl, [1, 1, 2, 1, 0, 0, 0, 0])],
+        );
+        table.add(fixed, "API 44 (x)", vec![row(Form::HmacFunction, [1, 1, 1, 1, 1, 0, 0, 0])]);
+        let summary = table.summary();
+        let rows: Vec<Vec<&str>> = facts(&summary);
+        let cells = |at: usize| rows[at].iter().skip(1).take(5).copied().collect::<Vec<_>>();
+        assert_eq!(cells(1), ["OpenSSL", "3.5.5", "yes, QUIC", "**no**, QUIC", "CI"]);
+        assert_eq!(cells(2), ["BoringSSL, static", "API 44", "–", "yes", "CI"]);
+    }
 
     #[test]
     fn what_is_compared_is_neither_width_nor_the_version_of_the_system() {
