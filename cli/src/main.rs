@@ -25,6 +25,7 @@ mod status;
 mod truncated;
 mod watch;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -40,10 +41,13 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // To stdout what was asked for (--help), to stderr what is wrong. If neither can be
-            // written, nobody is there to be told.
-            let _ = error.print();
-            return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+            // To stdout what was asked for (--help), to stderr what is wrong.
+            let printed = error.print();
+            if error.use_stderr() {
+                return ExitCode::from(USAGE);
+            }
+            output::note(printed.and_then(|()| std::io::stdout().flush()));
+            return ended(Severity::Fine);
         }
     };
     if !cli.command.stays() {
@@ -53,6 +57,11 @@ fn main() -> ExitCode {
         errln!("tktrot: {error:#}");
         Severity::Wrong
     });
+    ended(severity)
+}
+
+/// The exit status of a command that ended like this, once nothing more is printed.
+fn ended(severity: Severity) -> ExitCode {
     if let Some(error) = output::failure() {
         errln!("tktrot: some output could not be written: {error}");
         return Severity::Wrong.into();

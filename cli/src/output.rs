@@ -15,7 +15,12 @@ static FAILURE: Mutex<Option<io::Error>> = Mutex::new(None);
 /// Prints to stdout.
 pub fn print(text: Arguments<'_>) {
     let mut out = io::stdout().lock();
-    let Err(error) = out.write_fmt(text).and_then(|()| out.flush()) else { return };
+    note(out.write_fmt(text).and_then(|()| out.flush()));
+}
+
+/// Keeps in mind that stdout could not be written, if so.
+pub fn note(written: io::Result<()>) {
+    let Err(error) = written else { return };
     if error.kind() != io::ErrorKind::BrokenPipe
         && let Ok(mut failure) = FAILURE.lock()
     {
@@ -142,7 +147,19 @@ pub fn moment(then: SystemTime, now: SystemTime) -> String {
     format!("{} ({} ago)", utc(seconds), in_words(ago))
 }
 
+/// A moment as RFC 3339 has it, for lines that a program may read.
+pub fn timestamp(moment: SystemTime) -> String {
+    let seconds = moment.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let [date, time] = date_and_time(seconds);
+    format!("{date}T{time}Z")
+}
+
 fn utc(seconds: u64) -> String {
+    let [date, time] = date_and_time(seconds);
+    format!("{date} {time} UTC")
+}
+
+fn date_and_time(seconds: u64) -> [String; 2] {
     let time = libc::time_t::try_from(seconds).unwrap_or(libc::time_t::MAX);
     let mut parts = MaybeUninit::<libc::tm>::zeroed();
     // SAFETY: both are valid for the call, which fills `parts`; a tm of zeroes is one, too.
@@ -150,15 +167,11 @@ fn utc(seconds: u64) -> String {
         libc::gmtime_r(&time, parts.as_mut_ptr());
         parts.assume_init()
     };
-    format!(
-        "{:04}-{:02}-{:02} {:02}:{:02}:{:02} UTC",
-        i64::from(parts.tm_year) + 1900,
-        parts.tm_mon + 1,
-        parts.tm_mday,
-        parts.tm_hour,
-        parts.tm_min,
-        parts.tm_sec
-    )
+    let (year, month) = (i64::from(parts.tm_year) + 1900, parts.tm_mon + 1);
+    [
+        format!("{year:04}-{month:02}-{:02}", parts.tm_mday),
+        format!("{:02}:{:02}:{:02}", parts.tm_hour, parts.tm_min, parts.tm_sec),
+    ]
 }
 
 #[cfg(test)]
@@ -207,5 +220,7 @@ mod tests {
         assert_eq!(utc(0), "1970-01-01 00:00:00 UTC");
         assert_eq!(utc(1_582_934_399), "2020-02-28 23:59:59 UTC");
         assert_eq!(utc(1_582_934_400), "2020-02-29 00:00:00 UTC");
+        let then = UNIX_EPOCH + Duration::from_millis(1_582_934_399_999);
+        assert_eq!(timestamp(then), "2020-02-28T23:59:59Z");
     }
 }

@@ -10,7 +10,7 @@ use tktrot::rotate::Keyring;
 use tktrot::secret::KeyName;
 
 use super::agent::ask;
-use crate::output::{errln, outln};
+use crate::output::{complain, errln, outln};
 use crate::ringfile::file::not_reached;
 use crate::rings::{NamedRing, RingArgument};
 use crate::settings;
@@ -230,7 +230,7 @@ fn confirm(question: &str) -> Result<()> {
     if !stdin.is_terminal() {
         bail!("there is no terminal to ask on: give --yes");
     }
-    eprint!("{question} [y/N] ");
+    complain(format_args!("{question} [y/N] "));
     std::io::stderr().flush()?;
     let mut answer = String::new();
     stdin.lock().read_line(&mut answer)?;

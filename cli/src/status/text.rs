@@ -19,11 +19,12 @@ pub fn full(status: &RingStatus, rates: Option<&Rates>, width: usize) -> String 
     page.line("exposure", &exposure(status));
     page.line("active key", &active(status));
     page.line("keys", &format!("{}{}", status.keys.len(), bound(status)));
-    page.keys(&status.keys);
+    // The keys to come first.
+    status.keys.iter().rev().for_each(|one| page.line("", &key(one)));
     page.line("governed", &governed(status));
     page.line("upkeep", &upkeep(status));
     page.line("users", &users(status));
-    status.users.iter().for_each(|user| page.user(user));
+    status.users.iter().for_each(|one| page.line("", &user(one)));
     page.line("counted", "since the ring was made");
     page.counters(&status.counters);
     if let Some(rates) = rates {
@@ -181,6 +182,38 @@ fn upkeep(status: &RingStatus) -> String {
     }
 }
 
+/// A key and what is left of its life.
+pub fn key(key: &KeyStatus) -> String {
+    let life = match key.state {
+        KeyState::Announced => format!("encrypts in {}", in_words(key.encrypts_in)),
+        KeyState::Active => format!("encrypts for {}", in_words(key.encrypts_for)),
+        KeyState::Retired => format!("decrypts for {}", in_words(key.decrypts_for)),
+        KeyState::Expired => "to be erased".into(),
+    };
+    let mut marks = String::new();
+    match key.maker {
+        Maker::Here => {}
+        Maker::Elsewhere => marks.push_str("  of another host"),
+        Maker::Imported => marks.push_str("  imported"),
+    }
+    marks.push_str(if key.plain { "  plain" } else { "" });
+    format!("{}  {:9}  {life}{marks}", key.name, state_name(key.state))
+}
+
+/// A process that has the ring.
+pub fn user(user: &RingUser) -> String {
+    let does = does(user);
+    let bound = match &user.binds {
+        _ if user.presence == Presence::Gone => String::new(),
+        None if user.counts => "  bind unknown".to_owned(),
+        None => String::new(),
+        Some(binds) if binds.is_empty() => String::new(),
+        Some(binds) => format!("  bind {}", binds.join(" and ")),
+    };
+    let unlocked = if user.locked == Some(false) { "  not locked in memory" } else { "" };
+    format!("{:7}  {:15}  {does}{bound}{unlocked}", user.pid, user.program)
+}
+
 /// What happens per second.
 pub fn per_second(rates: &Rates) -> String {
     format!(
@@ -204,39 +237,6 @@ impl Page {
             let _ = writeln!(self.text, "{first:INDENT$}{line}");
             first = "";
         }
-    }
-
-    fn keys(&mut self, keys: &[KeyStatus]) {
-        // The keys to come first.
-        for key in keys.iter().rev() {
-            let life = match key.state {
-                KeyState::Announced => format!("encrypts in {}", in_words(key.encrypts_in)),
-                KeyState::Active => format!("encrypts for {}", in_words(key.encrypts_for)),
-                KeyState::Retired => format!("decrypts for {}", in_words(key.decrypts_for)),
-                KeyState::Expired => "to be erased".into(),
-            };
-            let mut marks = String::new();
-            match key.maker {
-                Maker::Here => {}
-                Maker::Elsewhere => marks.push_str("  of another host"),
-                Maker::Imported => marks.push_str("  imported"),
-            }
-            marks.push_str(if key.plain { "  plain" } else { "" });
-            self.line("", &format!("{}  {:9}  {life}{marks}", key.name, state_name(key.state)));
-        }
-    }
-
-    fn user(&mut self, user: &RingUser) {
-        let does = does(user);
-        let bound = match &user.binds {
-            _ if user.presence == Presence::Gone => String::new(),
-            None if user.counts => "  bind unknown".to_owned(),
-            None => String::new(),
-            Some(binds) if binds.is_empty() => String::new(),
-            Some(binds) => format!("  bind {}", binds.join(" and ")),
-        };
-        let unlocked = if user.locked == Some(false) { "  not locked in memory" } else { "" };
-        self.line("", &format!("{:7}  {:15}  {does}{bound}{unlocked}", user.pid, user.program));
     }
 
     fn counters(&mut self, counters: &Counters) {
@@ -290,7 +290,7 @@ impl Page {
 mod tests {
     use std::time::Duration;
 
-    use super::super::example::{MINUTE, governed, healthy, idle, key};
+    use super::super::example::{self, MINUTE, governed, healthy, idle};
     use super::*;
 
     #[test]
@@ -312,7 +312,7 @@ mod tests {
     fn keys_that_an_agent_announced_far_ahead_are_part_of_the_exposure() {
         let mut status = governed();
         assert!(!exposure(&status).contains("the ring has"), "{}", exposure(&status));
-        status.keys.push(key("44444444", 108 * MINUTE, Duration::ZERO));
+        status.keys.push(example::key("44444444", 108 * MINUTE, Duration::ZERO));
         let text = exposure(&status);
         assert!(text.ends_with("; the ring has the keys of the next 2 h 48 min, too"), "{text}");
     }
@@ -336,7 +336,7 @@ mod tests {
         let mut status = healthy();
         status.counters.not_resumed = 150;
         let some = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect());
-        let user = |pid, binds| RingUser { binds, ..super::super::example::user(pid) };
+        let user = |pid, binds| RingUser { binds, ..example::user(pid) };
         status.users = vec![
             user(1, some(&["all"])),
             user(2, some(&["cert,verify", "none"])),
