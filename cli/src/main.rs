@@ -47,7 +47,7 @@ fn main() -> ExitCode {
                 return ExitCode::from(USAGE);
             }
             output::note(printed.and_then(|()| std::io::stdout().flush()));
-            return ended(Severity::Fine);
+            return ended(Severity::Ok);
         }
     };
     if !cli.command.stays() {
@@ -55,7 +55,7 @@ fn main() -> ExitCode {
     }
     let severity = cli.command.run(cli.config.as_deref()).unwrap_or_else(|error| {
         errln!("tktrot: {error:#}");
-        Severity::Wrong
+        Severity::Critical
     });
     ended(severity)
 }
@@ -64,14 +64,14 @@ fn main() -> ExitCode {
 fn ended(severity: Severity) -> ExitCode {
     if let Some(error) = output::failure() {
         errln!("tktrot: some output could not be written: {error}");
-        return Severity::Wrong.into();
+        return Severity::Critical.into();
     }
     if truncated::happened() {
         errln!(
             "tktrot: a ring was truncated while it was read: what is printed about it may be wrong, \
              and what was to be done to it was not done"
         );
-        return Severity::Wrong.into();
+        return Severity::Critical.into();
     }
     severity.into()
 }

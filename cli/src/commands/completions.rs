@@ -15,5 +15,5 @@ pub fn run(arguments: &Arguments, mut program: clap::Command) -> Result<Severity
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut program, "tktrot", &mut script);
     out!("{}", String::from_utf8(script)?);
-    Ok(Severity::Fine)
+    Ok(Severity::Ok)
 }

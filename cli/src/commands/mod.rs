@@ -27,10 +27,8 @@ use crate::severity::Severity;
 /// Inspect and control the session ticket keys of TLS servers, and test servers from outside.
 #[derive(Parser)]
 #[command(name = "tktrot", version, max_term_width = 100)]
-#[command(
-    after_long_help = "Exit status: 0 all is well, 1 something deserves a look, 2 something \
-    is wrong or the command failed, 64 the command line is wrong."
-)]
+#[command(after_long_help = "Exit status: 0 ok, 1 warning (it works, and deserves a look), 2 \
+    critical (it does not work, or is not safe) or the command failed, 64 the command line is wrong.")]
 pub struct Cli {
     /// The settings file; by default /etc/tktrot/tktrot.toml, if there is one.
     #[arg(long, global = true, value_name = "FILE")]

@@ -57,9 +57,9 @@ impl Report {
         for finding in &self.findings {
             let Finding { severity, message, advice, .. } = finding;
             // Writing to a String cannot fail.
-            let _ = writeln!(text, "{severity:<5}  {}: {message}", locations(&finding.at));
+            let _ = writeln!(text, "{severity:<8}  {}: {message}", locations(&finding.at));
             if !advice.is_empty() {
-                let _ = writeln!(text, "       -> {advice}");
+                let _ = writeln!(text, "          -> {advice}");
             }
         }
         text

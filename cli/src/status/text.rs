@@ -8,7 +8,8 @@ use tktrot::schedule::KeyState;
 use super::alarms::{Alarm, Remark, alarms, remarks, worst};
 use super::counters::{Counters, Rates};
 use super::ring::{KeyStatus, LockState, Maker, RingStatus, RingUser, state_name};
-use crate::output::{in_words, wrapped};
+use super::sentence::sentence;
+use crate::output::{self, in_words, percent, wrapped};
 use crate::processes::Presence;
 
 /// One ring in full, with lines broken at `width`.
@@ -17,6 +18,7 @@ pub fn full(status: &RingStatus, rates: Option<&Rates>, width: usize) -> String 
     let mut page = Page { text: String::new(), width };
     page.line("ring", &status.path);
     page.line("exposure", &exposure(status));
+    page.line("in short", &sentence(status));
     page.line("active key", &active(status));
     page.line("keys", &format!("{}{}", status.keys.len(), bound(status)));
     // The keys to come first.
@@ -107,7 +109,7 @@ pub fn summaries(rings: &[(String, Result<RingStatus, String>)]) -> String {
     for (ring, status) in rings {
         let line = match status {
             Ok(status) => summary(status),
-            Err(error) => format!("WRONG  cannot be read: {error}"),
+            Err(error) => format!("critical  cannot be read: {error}"),
         };
         let _ = writeln!(text, "{ring:name$}  {line}");
     }
@@ -126,14 +128,14 @@ fn summary(status: &RingStatus) -> String {
     };
     let active = status.active_key().map_or("none    ", |key| &key.name);
     let exposure = in_words(status.exposure.span);
-    let users = status.servers().count();
+    let users = status.serving().count();
     let severity = worst(&alarms);
-    format!("{severity:5}  exposure {exposure:<10}  key {active}  users {users:<3} {told}")
+    format!("{severity:8}  exposure {exposure:<10}  key {active}  users {users:<3} {told}")
 }
 
 /// The number of processes that have the ring, in one line.
 pub fn users(status: &RingStatus) -> String {
-    let mut text = match status.servers().count() {
+    let mut text = match status.serving().count() {
         0 => "none visible".into(),
         1 => "1 process".into(),
         number => format!("{number} processes"),
@@ -240,11 +242,16 @@ impl Page {
     }
 
     fn counters(&mut self, counters: &Counters) {
-        let mut count = |number: u64, what: &str| self.line("", &format!("{number:9}  {what}"));
+        let mut count = |number: u64, what: &str| {
+            self.line("", &format!("{:>9}  {what}", output::number(number)));
+        };
         count(counters.issued, "tickets issued");
         let ratio = counters.resumption_ratio();
-        let ratio = ratio.map_or(String::new(), |ratio| {
-            format!(" ({:.0} % of those that came back)", ratio * 100.0)
+        let ratio = ratio.map_or(String::new(), |_| {
+            format!(
+                " ({} of those that came back)",
+                percent(counters.resumed(), counters.returned())
+            )
         });
         count(counters.resumed(), &format!("tickets resumed{ratio}"));
         let (active, retired) = (counters.resumed_active, counters.resumed_retired);

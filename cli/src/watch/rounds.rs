@@ -36,7 +36,7 @@ pub fn print(mut observer: Observer, rounds: &Rounds) -> Result<Severity> {
         // It goes on, because a server that restarts may make a new ring.
         let (line, severity) = match observer.read() {
             Ok(status) => line(&status, &observer.rates()),
-            Err(error) => (format!("WRONG  {error:#}"), Severity::Wrong),
+            Err(error) => (format!("critical  {error:#}"), Severity::Critical),
         };
         let mut stdout = io::stdout().lock();
         let at = timestamp(SystemTime::now());
@@ -64,8 +64,8 @@ fn line(status: &RingStatus, rates: &Rates) -> (String, Severity) {
         names = format!("{names}  remark {}", remark.remark.name());
     }
     let line = format!(
-        "{severity:5}  key {key}  users {}  per second {}  {names}",
-        status.servers().count(),
+        "{severity:8}  key {key}  users {}  per second {}  {names}",
+        status.serving().count(),
         per_second(rates)
     );
     (line, severity)
@@ -87,21 +87,21 @@ pub fn draw(mut observer: Observer, rounds: &Rounds) -> Result<Severity> {
             let interval = rounds.interval;
             let shown = Shown { status: &status, history: &history, interval, help };
             if !terminal.draw(|frame| screen::draw(frame, &shown))? {
-                return Ok(Severity::Fine);
+                return Ok(Severity::Ok);
             }
             if rounds.are_over(looks) {
-                return Ok(Severity::Fine);
+                return Ok(Severity::Ok);
             }
             match terminal.wait(next)? {
                 None => break,
-                Some(Event::End) => return Ok(Severity::Fine),
-                Some(Event::Typed(key)) if LEAVE.contains(&key) => return Ok(Severity::Fine),
+                Some(Event::End) => return Ok(Severity::Ok),
+                Some(Event::Typed(key)) if LEAVE.contains(&key) => return Ok(Severity::Ok),
                 Some(Event::Typed(key)) => help = [b'?', b'h'].contains(&key) && !help,
                 Some(Event::Redraw) => {}
             }
         }
     }
-    Ok(Severity::Fine)
+    Ok(Severity::Ok)
 }
 
 /// q, Ctrl-C, Ctrl-D and Esc.
@@ -118,18 +118,18 @@ mod tests {
         let (text, severity) = line(&healthy(), &rates);
         assert_eq!(
             text,
-            "ok     key 22222222 for 48 min  users 2  per second 2.0 issued, 1.5 resumed, \
+            "ok        key 22222222 for 48 min  users 2  per second 2.0 issued, 1.5 resumed, \
              0.0 turned away  no alarms"
         );
-        assert_eq!(severity, Severity::Fine);
+        assert_eq!(severity, Severity::Ok);
         let (text, severity) = line(&RingStatus { capacity: 3, ..healthy() }, &rates);
-        assert!(text.starts_with("look ") && text.ends_with("  ring-full"), "{text}");
-        assert_eq!(severity, Severity::Doubtful);
+        assert!(text.starts_with("warning ") && text.ends_with("  ring-full"), "{text}");
+        assert_eq!(severity, Severity::Warning);
         assert!(line(&idle(), &rates).0.contains("key none  users 1"));
         let mut status = healthy();
         status.counters.quic = 1;
         let (text, severity) = line(&status, &rates);
         assert!(text.ends_with("  no alarms  remark quic-listener"), "{text}");
-        assert_eq!(severity, Severity::Fine);
+        assert_eq!(severity, Severity::Ok);
     }
 }

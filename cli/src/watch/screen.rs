@@ -9,7 +9,7 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Gauge, Paragraph, Sparkline, Wrap};
 
-use crate::output::{in_words, wrapped};
+use crate::output::{in_words, percent, wrapped};
 use crate::severity::Severity;
 use crate::status::alarms::{Alarm, Remark, alarms, remarks, worst};
 use crate::status::counters::Rates;
@@ -60,7 +60,7 @@ pub fn draw(frame: &mut Frame, shown: &Shown) {
     match shown.status {
         Ok(status) => draw_status(frame, body, status, shown.history),
         Err(error) => {
-            let block = framed("no ring", Severity::Wrong);
+            let block = framed("no ring", Severity::Critical);
             let text = Paragraph::new(error.as_str()).wrap(Wrap { trim: true });
             frame.render_widget(text.block(block), body);
         }
@@ -120,8 +120,12 @@ fn draw_status(frame: &mut Frame, area: Rect, status: &RingStatus, history: &His
 
 fn facts(status: &RingStatus, width: usize) -> Vec<Line<'static>> {
     let ratio = status.counters.resumption_ratio();
-    let ratio = ratio.map_or("none came back yet".into(), |ratio| {
-        format!("{:.0} % of the tickets that came back", ratio * 100.0)
+    let ratio = ratio.map_or("none came back yet".into(), |_| {
+        let counters = &status.counters;
+        format!(
+            "{} of the tickets that came back",
+            percent(counters.resumed(), counters.returned())
+        )
     });
     let keys = format!("{}{}", text::key_counts(status), text::bound(status));
     let mut lines: Vec<_> = wrapped(&text::exposure(status), width)
@@ -172,7 +176,7 @@ fn column(heading: &'static str, mut lines: Vec<String>, room: usize) -> Vec<Lin
 }
 
 fn users(status: &RingStatus) -> String {
-    let seen = status.servers().count();
+    let seen = status.serving().count();
     let hidden = match status.hidden_processes {
         0 => String::new(),
         number => format!("; {} to this user", text::hidden(number)),
@@ -213,7 +217,7 @@ fn draw_graphs(frame: &mut Frame, area: Rect, history: &History) {
 
 fn alarm_lines(alarms: &[Alarm], width: usize) -> Vec<Line<'static>> {
     if alarms.is_empty() {
-        return vec![Line::styled("no alarms", colour_of(Severity::Fine))];
+        return vec![Line::styled("no alarms", colour_of(Severity::Ok))];
     }
     let mut lines = Vec::new();
     for alarm in alarms {
@@ -237,7 +241,7 @@ fn remark_lines(remarks: &[Remark], width: usize) -> Vec<Line<'static>> {
 
 /// Lines of at most `width`, with a mark in front of the first.
 fn hanging(mark: &str, told: &str, width: usize, style: Style) -> Vec<Line<'static>> {
-    const INDENT: usize = 6;
+    const INDENT: usize = 10;
     let mut mark = mark;
     wrapped(told, width.saturating_sub(INDENT))
         .into_iter()
@@ -253,7 +257,7 @@ fn hanging(mark: &str, told: &str, width: usize, style: Style) -> Vec<Line<'stat
 fn shortened(mut lines: Vec<Line<'static>>, room: usize) -> Vec<Line<'static>> {
     if lines.len() > room {
         lines.truncate(room.saturating_sub(1));
-        lines.push(Line::styled("      … `tktrot status` shows the rest", Modifier::DIM));
+        lines.push(Line::styled("          … `tktrot status` shows the rest", Modifier::DIM));
     }
     lines
 }
@@ -268,9 +272,9 @@ fn framed(title: &str, severity: Severity) -> Block<'static> {
 
 fn colour_of(severity: Severity) -> Color {
     match severity {
-        Severity::Fine => Color::Green,
-        Severity::Doubtful => Color::Yellow,
-        Severity::Wrong => Color::Red,
+        Severity::Ok => Color::Green,
+        Severity::Warning => Color::Yellow,
+        Severity::Critical => Color::Red,
     }
 }
 

@@ -14,7 +14,7 @@ fn several_rings_get_a_line_each_and_the_worst_decides() -> Result<()> {
     let _other = keyring(&ring, "other")?;
     let said = tktrot(&ring, &["status"])?;
     assert_eq!((said.status, said.stdout.lines().count()), (Some(0), 2), "{said:?}");
-    assert!(said.stdout.starts_with("idle   ok     exposure 3 h "), "{said:?}");
+    assert!(said.stdout.starts_with("idle   ok        exposure 3 h "), "{said:?}");
     assert!(said.stdout.contains("key none      users 1   no alarms"), "{said:?}");
 
     let junk = ring.path().join("junk.ring");
