@@ -30,7 +30,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use commands::Cli;
+use commands::{Cli, Usage};
 use output::errln;
 use severity::Severity;
 
@@ -53,11 +53,16 @@ fn main() -> ExitCode {
     if !cli.command.stays() {
         truncated::survive();
     }
-    let severity = cli.command.run(cli.config.as_deref()).unwrap_or_else(|error| {
-        errln!("tktrot: {error:#}");
-        Severity::Critical
-    });
-    ended(severity)
+    match cli.command.run(cli.config.as_deref()) {
+        Ok(severity) => ended(severity),
+        Err(error) => {
+            errln!("tktrot: {error:#}");
+            match error.is::<Usage>() {
+                true => ExitCode::from(USAGE),
+                false => ended(Severity::Critical),
+            }
+        }
+    }
 }
 
 /// The exit status of a command that ended like this, once nothing more is printed.

@@ -74,11 +74,28 @@ fn run_says_what_it_cannot_do() -> Result {
     for (arguments, status, part) in [
         (
             &["run", "--rotate", "soon", "--", "true"][..],
-            2,
-            "TKTROT_ROTATE=\"soon\" cannot be used",
+            64,
+            "--rotate \"soon\" cannot be used; accepted: 1s to 24h",
         ),
+        (
+            &["run", "--rotate", "0", "--bind", "foo", "true"],
+            64,
+            "--bind \"foo\" cannot be used; accepted: none, or some of cert,verify,sni",
+        ),
+        (
+            &["run", "--rotate", "0", "--bind", "foo", "true"],
+            64,
+            "--rotate \"0\" cannot be used; accepted: 1s to 24h",
+        ),
+        (
+            &["run", "--lifetime", "8d", "true"],
+            0,
+            "--lifetime \"8d\" cannot be used; accepted: 1s to 7d, such as 30s, 10m or 1h; 7d applies",
+        ),
+        (&["run", "--rotat", "1h", "true"], 64, "a similar argument exists: '--rotate'"),
         (&["run", "--", "/no/such/server"], 2, "/no/such/server: cannot be run: No such file"),
-        (&["run", "true"], 64, "unexpected argument"),
+        // What follows the program is for it.
+        (&["run", "sh", "-c", "echo $0 $*", "--rotate", "0"], 0, "--rotate 0"),
         (&["run"], 64, "required arguments were not provided"),
     ] {
         let (seen, said) = says(&tktrot()?.args(arguments).output()?);
@@ -158,6 +175,9 @@ fn check_tells_why_it_will_not_work() -> Result {
     let path = |path: &Path| path.display().to_string();
 
     let fixed = compiled(dir.path(), "static", &["-static"])?;
+    let (status, said) = says(&tktrot()?.arg("run").arg(&fixed).output()?);
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.contains("static runs without libtktrot: statically linked: nothing"), "{said}");
     let (status, report) = check(&[&path(&fixed)], None)?;
     assert_eq!(status, Some(2));
     assert_eq!(
@@ -331,7 +351,7 @@ fn config_check_names_line_and_column() -> Result {
     ");
     let (status, said) = check("rotate = \"10m\"\n lifetme = \"1h\"\n")?;
     assert_eq!(status, Some(2));
-    insta::assert_snapshot!(said, @r#"tktrot: FILE:2:2: there is no setting "lifetme"; there are ring, dir, capacity, rotate, lifetime, label, bind, renew, takeover, only, upkeep, log, strict, disable and the sections [agent], [mesh], [redis], [export]"#);
+    insta::assert_snapshot!(said, @r#"tktrot: FILE:2:2: there is no setting "lifetme" (did you mean lifetime?); there are ring, dir, capacity, rotate, lifetime, label, bind, renew, takeover, only, upkeep, log, strict, disable and the sections [agent], [mesh], [redis], [export]"#);
     let mesh = "rotate = \"1h\"\n[mesh]\nsecrets = [\"/s\"]\npeers = [\"10.0.0.2\"]\n";
     let (status, said) = check(mesh)?;
     assert_eq!(status, Some(2), "{said}");
@@ -340,6 +360,24 @@ fn config_check_names_line_and_column() -> Result {
         said.contains("critical  [mesh]: /s: No such file or directory (os error 2)"),
         "{said}"
     );
+    fs::write(&file, "rotate = \"soon\"\nstrict = \"maybe\"\n")?;
+    let output = tktrot()?
+        .env("TKTROT_BIND", "foo")
+        .env("TKTROT_ROTTE", "1h")
+        .env("TKTROT_STRICT", "yes")
+        .args(["status", "--config"])
+        .arg(&file)
+        .output()?;
+    let (status, said) = says(&output);
+    assert_eq!((status, said.lines().count()), (Some(2), 4), "file and environment: {said}");
+    for part in [
+        ":1:10: rotate has no valid value",
+        ":2:10: strict has no valid value; accepted: 1 or 0, yes or no",
+        "TKTROT_BIND=\"foo\" cannot be used",
+        "(did you mean TKTROT_ROTATE?)",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
     let (status, said) = check(&format!("{mesh}lead = 1"))?;
     assert_eq!(status, Some(2));
     insta::assert_snapshot!(said, @r#"tktrot: FILE:5:1: there is no setting "lead" in [mesh]; there are listen, peers, secrets, certificate, key, ca, lead_min, lead_max, ahead, nodes"#);
@@ -351,7 +389,7 @@ fn config_check_names_line_and_column() -> Result {
     let (status, said) = says(&tktrot()?.args(["config", "check", "/no/such/file"]).output()?);
     assert_eq!(
         (status, &*said),
-        (Some(2), "tktrot: /no/such/file: No such file or directory (os error 2)\n")
+        (Some(2), "tktrot: /no/such/file: there is no such settings file\n")
     );
     Ok(())
 }

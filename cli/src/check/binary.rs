@@ -12,6 +12,7 @@ use object::read::elf::{ElfFile64, FileHeader, ProgramHeader};
 use object::{Architecture, Endianness, Object, elf};
 
 use super::{Finding, glibc, tls};
+use crate::severity::Severity;
 
 /// Programs that do not pass their environment on to the processes that speak TLS.
 const CLEANS_ENVIRONMENT: [(&str, &str); 3] = [
@@ -117,6 +118,14 @@ pub fn inspect(program: &Program<'_>, shim: &Path) -> Vec<Finding> {
     findings.extend(environment(program.path));
     findings.push(tls::inspect(&libraries, &file, &data, program.mapped.is_some()));
     findings
+}
+
+/// Why nothing can be preloaded into a program, if that is so, with what to do.
+pub fn not_preloadable(program: &OsStr) -> Option<String> {
+    let data = fs::read(locate(program).ok()?).ok()?;
+    let file = ElfFile64::<Endianness>::parse(&*data).ok()?;
+    let finding = Some(loader(&file)).filter(|finding| finding.severity == Severity::Critical)?;
+    Some(format!("{}; {}", finding.found, finding.advice))
 }
 
 fn architecture(file: &ElfFile64<Endianness>, shim: &Path) -> Finding {

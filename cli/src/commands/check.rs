@@ -97,7 +97,8 @@ fn print(report: &Report) {
         "{}",
         match report.severity {
             Severity::Ok => "It will work here.",
-            Severity::Warning => "It will work here if what is marked \"look\" is as you want it.",
+            Severity::Warning =>
+                "It will work here if what is marked \"warning\" is as you want it.",
             Severity::Critical => "It will not work here as it is.",
         }
     );

@@ -37,7 +37,11 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     let settings = settings::read(Some(file))?;
     let Settings { variables, fleet, doubts: told, .. } = &settings;
     let all = if told.is_empty() { ", all valid" } else { "" };
-    outln!("{}: {} settings{all}", file.display(), variables.len());
+    let number = match variables.len() {
+        1 => "1 setting".into(),
+        number => format!("{number} settings"),
+    };
+    outln!("{}: {number}{all}", file.display());
     for (name, value) in variables {
         outln!("  {}={}", name.to_string_lossy(), value.to_string_lossy());
     }

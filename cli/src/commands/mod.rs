@@ -17,12 +17,25 @@ mod secret;
 mod status;
 mod watch;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::{CommandFactory, Parser};
 
 use crate::severity::Severity;
+
+/// A command line that says nothing that can be done, for whatever reason it is found late.
+#[derive(Debug)]
+pub struct Usage(pub String);
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
 
 /// Inspect and control the session ticket keys of TLS servers, and test servers from outside.
 #[derive(Parser)]
