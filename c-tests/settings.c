@@ -126,13 +126,13 @@ static const struct variable BAD_VARIABLES[] = {
     {"TKTROT_BIND", "cert,,sni", "cert,verify,sni"},
     {"TKTROT_BIND", "none,cert", "cert,verify,sni"},
     {"TKTROT_RENEW", "yes", "auto, always or never"},
-    {"TKTROT_TAKEOVER", "1", "yes or no"},
+    {"TKTROT_TAKEOVER", "maybe", "yes or no"},
     {"TKTROT_ONLY", "/usr/sbin/nginx", "base names"},
     {"TKTROT_ONLY", "nginx,,hitch", "base names"},
     {"TKTROT_UPKEEP", "none", "thread or callback"},
     {"TKTROT_LOG", "file.log", "stderr, syslog, none"},
-    {"TKTROT_DISABLE", "true", "1 or 0"},
-    {"TKTROT_STRICT", "yes", "1 or 0"},
+    {"TKTROT_DISABLE", "2", "1 or 0"},
+    {"TKTROT_STRICT", "yess", "1 or 0"},
     {"TKTROT_ROTATION", "1h", "ROTATE"},
     {"TKTROT_", "x", "ROTATE"},
 };
@@ -238,7 +238,7 @@ static void good_variables(void)
     static const char *set[][2] = {
         {"TKTROT_RING", "good"},   {"TKTROT_ROTATE", "10m"},   {"TKTROT_LIFETIME", "2h"},
         {"TKTROT_CAPACITY", "99"}, {"TKTROT_LABEL", "shop"},   {"TKTROT_BIND", "sni, cert"},
-        {"TKTROT_RENEW", "never"}, {"TKTROT_UPKEEP", "callback"}, {"TKTROT_STRICT", "1"},
+        {"TKTROT_RENEW", "never"}, {"TKTROT_UPKEEP", "callback"}, {"TKTROT_STRICT", "yes"},
         {"TKTROT_TAKEOVER", "no"}, {"TKTROT_ONLY", "a,b"},     {"TKTROT_DISABLE", ""},
     };
     tkt_config cfg;

@@ -75,7 +75,7 @@ fn tickets_that_are_switched_off_are_counted_for_each_connection_and_told_once()
     assert_eq!(then.count("tickets_off") - first.count("tickets_off"), 10, "{:#}", then.0);
     assert_eq!((then.count("issued"), &then.unserved()[1..]), (0, &[0, 0, 0][..]));
     assert_eq!(then.told(), [vec!["tickets-off"], vec![]]);
-    assert_eq!(then.0["severity"], "doubtful");
+    assert_eq!(then.0["severity"], "warning");
     // It has the ring, and has dealt in nothing.
     assert_eq!(then.0["users"][0]["counts"], false, "{:#}", then.0);
     let told = server.stderr();
@@ -105,7 +105,7 @@ fn stateful_tickets_of_early_data_are_counted_for_each_connection_and_told_once(
         Status::of(&ring).ok().filter(|later| later.told()[0].is_empty())
     })?;
     assert_eq!(later.told(), [vec![], vec!["early-data"]], "{:#}", later.0);
-    assert_eq!(later.0["severity"], "fine");
+    assert_eq!(later.0["severity"], "ok");
     let told = server.stderr();
     assert_eq!(lines_with(&told, EARLY_DATA).len(), 1, "{told}");
     assert_eq!(log::ours(&told).len(), 1, "{told}");

@@ -25,11 +25,12 @@ mod status;
 mod truncated;
 mod watch;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use commands::Cli;
+use commands::{Cli, Usage};
 use output::errln;
 use severity::Severity;
 
@@ -40,29 +41,42 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // To stdout what was asked for (--help), to stderr what is wrong. If neither can be
-            // written, nobody is there to be told.
-            let _ = error.print();
-            return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+            // To stdout what was asked for (--help), to stderr what is wrong.
+            let printed = error.print();
+            if error.use_stderr() {
+                return ExitCode::from(USAGE);
+            }
+            output::note(printed.and_then(|()| std::io::stdout().flush()));
+            return ended(Severity::Ok);
         }
     };
     if !cli.command.stays() {
         truncated::survive();
     }
-    let severity = cli.command.run(cli.config.as_deref()).unwrap_or_else(|error| {
-        errln!("tktrot: {error:#}");
-        Severity::Wrong
-    });
+    match cli.command.run(cli.config.as_deref()) {
+        Ok(severity) => ended(severity),
+        Err(error) => {
+            errln!("tktrot: {error:#}");
+            match error.is::<Usage>() {
+                true => ExitCode::from(USAGE),
+                false => ended(Severity::Critical),
+            }
+        }
+    }
+}
+
+/// The exit status of a command that ended like this, once nothing more is printed.
+fn ended(severity: Severity) -> ExitCode {
     if let Some(error) = output::failure() {
         errln!("tktrot: some output could not be written: {error}");
-        return Severity::Wrong.into();
+        return Severity::Critical.into();
     }
     if truncated::happened() {
         errln!(
             "tktrot: a ring was truncated while it was read: what is printed about it may be wrong, \
              and what was to be done to it was not done"
         );
-        return Severity::Wrong.into();
+        return Severity::Critical.into();
     }
     severity.into()
 }

@@ -15,7 +15,12 @@ static FAILURE: Mutex<Option<io::Error>> = Mutex::new(None);
 /// Prints to stdout.
 pub fn print(text: Arguments<'_>) {
     let mut out = io::stdout().lock();
-    let Err(error) = out.write_fmt(text).and_then(|()| out.flush()) else { return };
+    note(out.write_fmt(text).and_then(|()| out.flush()));
+}
+
+/// Keeps in mind that stdout could not be written, if so.
+pub fn note(written: io::Result<()>) {
+    let Err(error) = written else { return };
     if error.kind() != io::ErrorKind::BrokenPipe
         && let Ok(mut failure) = FAILURE.lock()
     {
@@ -87,14 +92,18 @@ pub fn width() -> usize {
 
 const SPANS: [(u64, &str); 4] = [(24 * 3600, "d"), (3600, "h"), (60, "min"), (1, "s")];
 
+/// Up to two days are told in hours.
+const DAYS_FROM: u64 = 48 * 3600;
+
 /// A duration in its two largest units, rounded up, so that nothing lasts longer than is said.
 pub fn in_words(span: Duration) -> String {
     let seconds = span.as_secs() + u64::from(span.subsec_nanos() > 0);
-    let first = SPANS.iter().position(|(unit, _)| seconds >= *unit).unwrap_or(SPANS.len() - 1);
+    let is_unit = |unit: u64| seconds >= unit && (unit < SPANS[0].0 || seconds >= DAYS_FROM);
+    let first = SPANS.iter().position(|(unit, _)| is_unit(*unit)).unwrap_or(SPANS.len() - 1);
     let smallest = SPANS[(first + 1).min(SPANS.len() - 1)].0;
     let mut left = seconds.div_ceil(smallest) * smallest;
     let mut parts = Vec::new();
-    for (unit, name) in SPANS {
+    for (unit, name) in SPANS.into_iter().skip(first) {
         if left >= unit {
             parts.push(format!("{} {name}", left / unit));
             left %= unit;
@@ -124,6 +133,27 @@ fn rounded(span: Duration) -> f64 {
     (span.as_secs_f64() * 1000.0).round() / 1000.0
 }
 
+/// A number as people read it: exact while it is short, then to one decimal place, rounded down.
+pub fn number(exact: u64) -> String {
+    const UNITS: [(u64, &str); 4] =
+        [(1_000_000_000_000, "T"), (1_000_000_000, "G"), (1_000_000, "M"), (1_000, "k")];
+    match UNITS.iter().find(|(unit, _)| exact >= *unit) {
+        Some((unit, name)) if exact >= 10_000 => {
+            format!("{}.{} {name}", exact / unit, exact % unit / (unit / 10))
+        }
+        _ => exact.to_string(),
+    }
+}
+
+/// A share in percent, to one decimal place and rounded down: only all of them are 100 %.
+pub fn percent(part: u64, all: u64) -> String {
+    let tenths = u128::from(part) * 1000 / u128::from(all.max(1));
+    match tenths % 10 {
+        0 => format!("{} %", tenths / 10),
+        rest => format!("{}.{rest} %", tenths / 10),
+    }
+}
+
 /// A size in its largest unit, to one decimal place.
 pub fn bytes(number: u64) -> String {
     const UNITS: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
@@ -142,7 +172,19 @@ pub fn moment(then: SystemTime, now: SystemTime) -> String {
     format!("{} ({} ago)", utc(seconds), in_words(ago))
 }
 
+/// A moment as RFC 3339 has it, for lines that a program may read.
+pub fn timestamp(moment: SystemTime) -> String {
+    let seconds = moment.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let [date, time] = date_and_time(seconds);
+    format!("{date}T{time}Z")
+}
+
 fn utc(seconds: u64) -> String {
+    let [date, time] = date_and_time(seconds);
+    format!("{date} {time} UTC")
+}
+
+fn date_and_time(seconds: u64) -> [String; 2] {
     let time = libc::time_t::try_from(seconds).unwrap_or(libc::time_t::MAX);
     let mut parts = MaybeUninit::<libc::tm>::zeroed();
     // SAFETY: both are valid for the call, which fills `parts`; a tm of zeroes is one, too.
@@ -150,15 +192,11 @@ fn utc(seconds: u64) -> String {
         libc::gmtime_r(&time, parts.as_mut_ptr());
         parts.assume_init()
     };
-    format!(
-        "{:04}-{:02}-{:02} {:02}:{:02}:{:02} UTC",
-        i64::from(parts.tm_year) + 1900,
-        parts.tm_mon + 1,
-        parts.tm_mday,
-        parts.tm_hour,
-        parts.tm_min,
-        parts.tm_sec
-    )
+    let (year, month) = (i64::from(parts.tm_year) + 1900, parts.tm_mon + 1);
+    [
+        format!("{year:04}-{month:02}-{:02}", parts.tm_mday),
+        format!("{:02}:{:02}:{:02}", parts.tm_hour, parts.tm_min, parts.tm_sec),
+    ]
 }
 
 #[cfg(test)]
@@ -182,12 +220,40 @@ mod tests {
             (3_600_000, "1 h"),
             (3_601_000, "1 h 1 min"),
             (5_400_000, "1 h 30 min"),
-            (86_399_000, "1 d"),
-            (90_000_000, "1 d 1 h"),
-            (90_000_001, "1 d 2 h"),
+            (86_399_000, "24 h"),
+            (90_000_000, "25 h"),
+            (90_000_001, "25 h 1 min"),
+            (172_799_000, "48 h"),
+            (172_800_000, "2 d"),
+            (176_400_001, "2 d 2 h"),
         ];
         for (millis, expected) in cases {
             assert_eq!(in_words(Duration::from_millis(millis)), expected, "{millis} ms");
+        }
+    }
+
+    #[test]
+    fn numbers_are_short_and_shares_never_more_than_they_are() {
+        for (exact, expected) in [
+            (0, "0"),
+            (9_999, "9999"),
+            (10_000, "10.0 k"),
+            (999_999, "999.9 k"),
+            (1_299_999, "1.2 M"),
+            (3_000_000_000, "3.0 G"),
+            (u64::MAX, "18446744.0 T"),
+        ] {
+            assert_eq!(number(exact), expected);
+        }
+        for (part, all, expected) in [
+            (0, 0, "0 %"),
+            (1, 3, "33.3 %"),
+            (3, 4, "75 %"),
+            (999_999, 1_000_000, "99.9 %"),
+            (7, 7, "100 %"),
+            (u64::MAX, u64::MAX, "100 %"),
+        ] {
+            assert_eq!(percent(part, all), expected);
         }
     }
 
@@ -207,5 +273,7 @@ mod tests {
         assert_eq!(utc(0), "1970-01-01 00:00:00 UTC");
         assert_eq!(utc(1_582_934_399), "2020-02-28 23:59:59 UTC");
         assert_eq!(utc(1_582_934_400), "2020-02-29 00:00:00 UTC");
+        let then = UNIX_EPOCH + Duration::from_millis(1_582_934_399_999);
+        assert_eq!(timestamp(then), "2020-02-28T23:59:59Z");
     }
 }

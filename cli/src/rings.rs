@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use tktrot::clock::BootClock;
-use tktrot::config::Config;
+use tktrot::config::{Config, misspelt};
 use tktrot::ring::Ring;
 use tktrot::ring::file::Place;
 use tktrot::ring::refused::Refused;
@@ -282,7 +282,10 @@ fn absent(place: &Place) -> String {
         [] => "its directory has no others".into(),
         others => format!("in its directory there are: {}", others.join(", ")),
     };
-    format!("{}: there is no such ring; {others}", place.path().display())
+    let wanted = title(&place.path());
+    let meant = misspelt::meant(&wanted, names.iter().filter_map(|name| name.to_str()));
+    let meant = meant.map_or(String::new(), |meant| format!(" (did you mean {meant}?)"));
+    format!("{}: there is no such ring{meant}; {others}", place.path().display())
 }
 
 /// Why there may be none here, and where others may be.

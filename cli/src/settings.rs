@@ -10,13 +10,14 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use tktrot::config::values::Written;
-use tktrot::config::{BadValue, Config};
+use tktrot::config::{BadValue, Config, misspelt};
 use tktrot_fleet::config::flaw::Flaw;
 use tktrot_fleet::config::{Config as FleetConfig, SECTIONS};
 use toml::Spanned;
@@ -75,8 +76,13 @@ enum Value {
 pub fn read(path: Option<&Path>) -> Result<Settings> {
     let file = path.unwrap_or(Path::new(DEFAULT));
     let is_there = path.is_some() || file.exists();
-    let Contents { variables, fleet, doubts } =
-        if is_there { read_file(file)? } else { Contents::default() };
+    let (contents, mut flaws) = match is_there.then(|| read_file(file)) {
+        None => (Contents::default(), None),
+        Some(Ok(contents)) => (contents, None),
+        // What is wrong in the environment is told with it.
+        Some(Err(flaws)) => (Contents::default(), Some(flaws)),
+    };
+    let Contents { variables, fleet, doubts } = contents;
     let is_ours = |name: &OsString| name.to_str().is_some_and(|name| name.starts_with("TKTROT_"));
     let environment: Vec<_> = std::env::vars_os().filter(|(name, _)| is_ours(name)).collect();
     // An empty one is as good as none.
@@ -86,8 +92,12 @@ pub fn read(path: Option<&Path>) -> Result<Settings> {
     let kept = variables.iter().filter(|(name, _)| !is_set(name));
     let (config, problems) = Config::from_variables(kept.chain(&environment).cloned());
     if problems.iter().any(|problem| problem.instead.is_none()) {
-        let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        let mut lines: Vec<_> = flaws.iter().map(|flaws| format!("{flaws:#}")).collect();
+        lines.extend(problems.iter().map(ToString::to_string));
         bail!("{}", lines.join("\n"));
+    }
+    if let Some(flaws) = flaws.take() {
+        return Err(flaws);
     }
     let in_file = doubts.iter().filter(|(name, _)| !is_set(name));
     let mut told: Vec<_> = in_file.map(|(_, flaw)| format!("{}:{flaw}", file.display())).collect();
@@ -102,7 +112,12 @@ pub fn read(path: Option<&Path>) -> Result<Settings> {
 ///
 /// As for [`read`].
 pub fn read_file(file: &Path) -> Result<Contents> {
-    let text = fs::read_to_string(file).with_context(|| format!("{}", file.display()))?;
+    let text = match fs::read_to_string(file) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            bail!("{}: there is no such settings file", file.display())
+        }
+        other => other.with_context(|| format!("{}: cannot be read", file.display()))?,
+    };
     parse(&text).map_err(|flaws| {
         let lines = flaws.iter().map(|flaw| format!("{}:{flaw}", file.display()));
         anyhow::anyhow!("{}", lines.collect::<Vec<_>>().join("\n"))
@@ -143,8 +158,11 @@ fn variables(text: &str) -> Result<Variables, Vec<Flaw>> {
         }
         if !SETTINGS.contains(&name.as_str()) {
             let (known, sections) = (SETTINGS.join(", "), SECTIONS.join("], ["));
+            let all = SETTINGS.into_iter().chain(SECTIONS.iter().copied());
+            let meant = misspelt::meant(name, all);
+            let meant = meant.map_or(String::new(), |meant| format!(" (did you mean {meant}?)"));
             let message = format!(
-                "there is no setting \"{name}\"; there are {known} and the sections [{sections}]"
+                "there is no setting \"{name}\"{meant}; there are {known} and the sections [{sections}]"
             );
             flaws.push(Flaw::at(text, key.span(), message));
             continue;
@@ -253,14 +271,17 @@ mod tests {
     #[test]
     fn a_flaw_is_told_with_line_and_column() {
         let cases = [
-            ("rotate = \"1h\"\nrotte = 1\n", "2:1: there is no setting \"rotte\"; there are ring,"),
+            (
+                "rotate = \"1h\"\nrotte = 1\n",
+                "2:1: there is no setting \"rotte\" (did you mean rotate?); there are ring,",
+            ),
             ("\n  lifetime = \"soon\"", "2:14: lifetime has no valid value; accepted: 1s to 7d,"),
             ("rotate = ", "1:10: "),
             ("rotate = 1\nrotate = 2", "2:1: duplicate key"),
             ("rotate = 1.5", "1:10: rotate has no valid value; accepted: a string"),
             (
                 "rotate = 1\n[agnt]\nuser = \"x\"",
-                "2:2: there is no setting \"agnt\"; there are ring,",
+                "2:2: there is no setting \"agnt\" (did you mean agent?); there are ring,",
             ),
             ("rotate = 1\n[agent]\nusr = \"x\"", "3:1: there is no setting \"usr\" in [agent]"),
             (

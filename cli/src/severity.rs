@@ -10,11 +10,22 @@ use serde::Serialize;
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// As it should be.
-    Fine,
+    Ok,
     /// It works, but deserves a look.
-    Doubtful,
+    Warning,
     /// It does not work, or is not safe; or the command failed.
-    Wrong,
+    Critical,
+}
+
+impl Severity {
+    /// The same word in text, JSON and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Severity::Ok => "ok",
+            Severity::Warning => "warning",
+            Severity::Critical => "critical",
+        }
+    }
 }
 
 impl From<Severity> for ExitCode {
@@ -25,10 +36,6 @@ impl From<Severity> for ExitCode {
 
 impl fmt::Display for Severity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Severity::Fine => "ok",
-            Severity::Doubtful => "look",
-            Severity::Wrong => "WRONG",
-        })
+        f.pad(self.name())
     }
 }

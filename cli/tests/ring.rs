@@ -166,7 +166,7 @@ fn rings_are_listed_with_what_they_take_and_who_uses_them() -> Result<()> {
     assert_eq!(of("format_version"), [MAJOR, MAJOR]);
     assert_eq!((of("removed"), of("governed")), (vec![Value::from(false); 2], of("removed")));
     let file = fs::metadata(dir.path().join("used.ring"))?;
-    assert_eq!((&rings[1]["owner"], &rings[1]["severity"]), (&file.uid().into(), &"fine".into()));
+    assert_eq!((&rings[1]["owner"], &rings[1]["severity"]), (&file.uid().into(), &"ok".into()));
     assert_eq!(rings[1]["memory_bytes"], file.blocks() * 512);
 
     let said = tktrot(&dir, &["ring", "list"])?;
@@ -199,7 +199,7 @@ fn what_cannot_be_read_is_listed_with_the_reason_and_hides_nothing_else() -> Res
     of_version_1(&dir, "old")?;
     let rings = list(&dir)?;
     let said: Vec<_> = rings.iter().map(|ring| (&ring["condition"], &ring["severity"])).collect();
-    let fine = Value::from("fine");
+    let fine = Value::from("ok");
     assert_eq!(said, [(&"other-version".into(), &fine), (&"readable".into(), &fine)]);
     assert_eq!((&rings[0]["format_version"], &rings[0]["keys"]), (&1.into(), &Value::Null));
     let table = tktrot(&dir, &["ring", "list"])?;
@@ -231,7 +231,7 @@ fn what_cannot_be_read_is_listed_with_the_reason_and_hides_nothing_else() -> Res
     ] {
         let ring = rings.iter().find(|ring| ring["name"] == name).ok_or(name)?;
         let facts = (&ring["condition"], &ring["severity"], &ring["keys"]);
-        assert_eq!(facts, (&"unreadable".into(), &"doubtful".into(), &Value::Null), "{ring:#}");
+        assert_eq!(facts, (&"unreadable".into(), &"warning".into(), &Value::Null), "{ring:#}");
         assert!(ring["error"].as_str().is_some_and(|error| error.contains(why)), "{ring:#}");
         let has_version = ["copy", "rights"].contains(&name);
         assert_eq!(ring["format_version"].is_number(), has_version, "{ring:#}");
@@ -256,7 +256,7 @@ fn a_directory_that_is_not_there_is_an_error_if_it_was_named() -> Result<()> {
     let list = checked(&said, include_str!("../../docs/schemas/ring-list.schema.json"))?;
     assert_eq!(
         (&list["severity"], &list["unsearched"][0]["path"]),
-        (&"wrong".into(), &named.into())
+        (&"critical".into(), &named.into())
     );
     assert!(said.stderr.contains("missing: cannot be read: No such file"), "{said:?}");
     assert!(said.stdout.contains("sound.ring"), "{said:?}");
@@ -295,7 +295,7 @@ fn a_removed_ring_is_listed_and_shown_as_long_as_a_process_has_it() -> Result<()
     assert_eq!(facts, (&true.into(), &1.into(), &2.into()), "{rings:#?}");
     assert_eq!(
         (&rings[0]["severity"], &rings[0]["condition"]),
-        (&"doubtful".into(), &"readable".into())
+        (&"warning".into(), &"readable".into())
     );
     assert_eq!(show(&dir, "some")?["removed"], true);
     let said = tktrot(&dir, &["ring", "remove", "some"])?;

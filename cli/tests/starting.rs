@@ -74,11 +74,28 @@ fn run_says_what_it_cannot_do() -> Result {
     for (arguments, status, part) in [
         (
             &["run", "--rotate", "soon", "--", "true"][..],
-            2,
-            "TKTROT_ROTATE=\"soon\" cannot be used",
+            64,
+            "--rotate \"soon\" cannot be used; accepted: 1s to 24h",
         ),
+        (
+            &["run", "--rotate", "0", "--bind", "foo", "true"],
+            64,
+            "--bind \"foo\" cannot be used; accepted: none, or some of cert,verify,sni",
+        ),
+        (
+            &["run", "--rotate", "0", "--bind", "foo", "true"],
+            64,
+            "--rotate \"0\" cannot be used; accepted: 1s to 24h",
+        ),
+        (
+            &["run", "--lifetime", "8d", "true"],
+            0,
+            "--lifetime \"8d\" cannot be used; accepted: 1s to 7d, such as 30s, 10m or 1h; 7d applies",
+        ),
+        (&["run", "--rotat", "1h", "true"], 64, "a similar argument exists: '--rotate'"),
         (&["run", "--", "/no/such/server"], 2, "/no/such/server: cannot be run: No such file"),
-        (&["run", "true"], 64, "unexpected argument"),
+        // What follows the program is for it.
+        (&["run", "sh", "-c", "echo $0 $*", "--rotate", "0"], 0, "--rotate 0"),
         (&["run"], 64, "required arguments were not provided"),
     ] {
         let (seen, said) = says(&tktrot()?.args(arguments).output()?);
@@ -116,7 +133,7 @@ fn check(arguments: &[&str], dir: Option<&Path>) -> Result<(Option<i32>, Value)>
     let report: Value = serde_json::from_slice(&output.stdout)
         .map_err(|error| format!("{error}: {}", says(&output).1))?;
     let schema = fs::read_to_string(artifacts::root().join("docs/schemas/check.schema.json"))?;
-    let schema = jsonschema::validator_for(&serde_json::from_str(&schema)?)?;
+    let schema = jsonschema::validator_for(&testbed::schema::closed(&schema)?)?;
     schema.validate(&report).map_err(|error| format!("{error}: {report:#}"))?;
     Ok((output.status.code(), report))
 }
@@ -131,12 +148,12 @@ fn finding<'r>(report: &'r Value, subject: &str) -> Option<(&'r str, &'r str)> {
 #[test]
 fn check_finds_nothing_wrong_with_debians_nginx() -> Result {
     let (status, report) = check(&[nginx::BINARY], None)?;
-    assert_eq!((status, &report["severity"]), (Some(0), &Value::from("fine")), "{report:#}");
+    assert_eq!((status, &report["severity"]), (Some(0), &Value::from("ok")), "{report:#}");
     let (_, library) = finding(&report, "TLS library").ok_or("no finding")?;
     assert!(library.contains("libssl.so.3: OpenSSL 3."), "{library}");
     let said = says(&tktrot()?.args(["check", "nginx"]).output()?).1;
     assert!(
-        said.contains("  ok     TLS library ") && said.ends_with("It will work here.\n"),
+        said.contains("  ok        TLS library ") && said.ends_with("It will work here.\n"),
         "{said}"
     );
     Ok(())
@@ -158,11 +175,14 @@ fn check_tells_why_it_will_not_work() -> Result {
     let path = |path: &Path| path.display().to_string();
 
     let fixed = compiled(dir.path(), "static", &["-static"])?;
+    let (status, said) = says(&tktrot()?.arg("run").arg(&fixed).output()?);
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.contains("static runs without libtktrot: statically linked: nothing"), "{said}");
     let (status, report) = check(&[&path(&fixed)], None)?;
     assert_eq!(status, Some(2));
     assert_eq!(
         finding(&report, "loader").map(|(severity, _)| severity),
-        Some("wrong"),
+        Some("critical"),
         "{report:#}"
     );
 
@@ -170,13 +190,13 @@ fn check_tells_why_it_will_not_work() -> Result {
     fs::set_permissions(&set_uid, fs::Permissions::from_mode(0o4755))?;
     let (status, report) = check(&[&path(&set_uid)], None)?;
     assert_eq!(status, Some(1), "{report:#}");
-    assert_eq!(finding(&report, "privileges"), Some(("doubtful", "set-user-ID")));
+    assert_eq!(finding(&report, "privileges"), Some(("warning", "set-user-ID")));
 
     let script = dir.path().join("script");
     fs::write(&script, "#!/bin/sh -e\nexec nginx\n")?;
     let (status, report) = check(&[&path(&script)], None)?;
     assert_eq!(status, Some(1));
-    assert_eq!(finding(&report, "program"), Some(("doubtful", "a script, run by /bin/sh -e")));
+    assert_eq!(finding(&report, "program"), Some(("warning", "a script, run by /bin/sh -e")));
 
     let text = dir.path().join("text");
     fs::write(&text, "nothing to run")?;
@@ -190,7 +210,7 @@ fn check_tells_why_it_will_not_work() -> Result {
     let (status, report) = check(&[&path(&own)], None)?;
     assert_eq!(status, Some(2), "{report:#}");
     let (severity, _) = finding(&report, "TLS library").ok_or("no finding")?;
-    assert_eq!(severity, "wrong");
+    assert_eq!(severity, "critical");
     Ok(())
 }
 
@@ -201,7 +221,7 @@ fn check_looks_at_where_rings_would_lie_and_what_may_be_locked() -> Result {
     let (status, report) = check(&[nginx::BINARY], Some(disk.path()))?;
     assert_eq!(status, Some(2));
     let (severity, found) = finding(&report, "ring directory").ok_or("no finding")?;
-    assert_eq!(severity, "wrong");
+    assert_eq!(severity, "critical");
     assert!(found.contains("not on tmpfs"), "{found}");
 
     let rings = RingDir::new()?;
@@ -218,8 +238,8 @@ fn check_looks_at_where_rings_would_lie_and_what_may_be_locked() -> Result {
         .output()?;
     let (status, said) = says(&output);
     assert_eq!(status, Some(1), "{said}");
-    assert!(said.contains("look   memory locks    4 KiB"), "{said}");
-    assert!(said.contains("look   threads         1 (RLIMIT_NPROC)"), "{said}");
+    assert!(said.contains("warning   memory locks    4 KiB"), "{said}");
+    assert!(said.contains("warning   threads         1 (RLIMIT_NPROC)"), "{said}");
     Ok(())
 }
 
@@ -230,15 +250,12 @@ fn check_looks_into_processes() -> Result {
     let (status, report) = check(&["--pid", &with.worker_pids()?[0].to_string()], None)?;
     assert_eq!(status, Some(0), "{report:#}");
     let (severity, found) = finding(&report, "ring").ok_or("no finding")?;
-    assert_eq!(
-        (severity, found),
-        ("fine", &*rings.path().join("nginx.ring").display().to_string())
-    );
+    assert_eq!((severity, found), ("ok", &*rings.path().join("nginx.ring").display().to_string()));
 
     let without = Nginx::builder().start()?;
     let (status, report) = check(&["--pid", &without.master_pid()?.to_string()], None)?;
     assert_eq!(status, Some(2));
-    assert_eq!(finding(&report, "shim"), Some(("wrong", "it is not in the process")));
+    assert_eq!(finding(&report, "shim"), Some(("critical", "it is not in the process")));
 
     let (status, said) = says(&tktrot()?.args(["check", "--pid", "4194305"]).output()?);
     assert_eq!(status, Some(2));
@@ -255,7 +272,7 @@ fn check_names_the_line_that_switches_tickets_off_in_debians_haproxy_cfg() -> Re
     let expected =
         format!("no-tls-tickets found in {USUAL} line {}", at.ok_or("no such line")? + 1);
     let (status, report) = check(&[haproxy::BINARY], None)?;
-    assert_eq!(finding(&report, "tickets"), Some(("doubtful", &*expected)), "{report:#}");
+    assert_eq!(finding(&report, "tickets"), Some(("warning", &*expected)), "{report:#}");
     assert_eq!(status, Some(1));
 
     // It is not what is read when the command line names another.
@@ -286,7 +303,7 @@ fn check_finds_what_switches_tickets_off_in_the_configuration_of_a_process() -> 
     let found = |pid: i32, file: &Path| -> Result {
         let (_, report) = check(&["--pid", &pid.to_string()], None)?;
         let (severity, found) = finding(&report, "tickets").ok_or(format!("{report:#}"))?;
-        assert_eq!(severity, "doubtful");
+        assert_eq!(severity, "warning");
         assert!(found.contains(&format!("found in {} line ", file.display())), "{found}");
         Ok(())
     };
@@ -334,12 +351,33 @@ fn config_check_names_line_and_column() -> Result {
     ");
     let (status, said) = check("rotate = \"10m\"\n lifetme = \"1h\"\n")?;
     assert_eq!(status, Some(2));
-    insta::assert_snapshot!(said, @r#"tktrot: FILE:2:2: there is no setting "lifetme"; there are ring, dir, capacity, rotate, lifetime, label, bind, renew, takeover, only, upkeep, log, strict, disable and the sections [agent], [mesh], [redis], [export]"#);
+    insta::assert_snapshot!(said, @r#"tktrot: FILE:2:2: there is no setting "lifetme" (did you mean lifetime?); there are ring, dir, capacity, rotate, lifetime, label, bind, renew, takeover, only, upkeep, log, strict, disable and the sections [agent], [mesh], [redis], [export]"#);
     let mesh = "rotate = \"1h\"\n[mesh]\nsecrets = [\"/s\"]\npeers = [\"10.0.0.2\"]\n";
     let (status, said) = check(mesh)?;
     assert_eq!(status, Some(2), "{said}");
     assert!(said.contains("the agent shares keys in a mesh with 1 peer and exports nothing"));
-    assert!(said.contains("WRONG  [mesh]: /s: No such file or directory (os error 2)"), "{said}");
+    assert!(
+        said.contains("critical  [mesh]: /s: No such file or directory (os error 2)"),
+        "{said}"
+    );
+    fs::write(&file, "rotate = \"soon\"\nstrict = \"maybe\"\n")?;
+    let output = tktrot()?
+        .env("TKTROT_BIND", "foo")
+        .env("TKTROT_ROTTE", "1h")
+        .env("TKTROT_STRICT", "yes")
+        .args(["status", "--config"])
+        .arg(&file)
+        .output()?;
+    let (status, said) = says(&output);
+    assert_eq!((status, said.lines().count()), (Some(2), 4), "file and environment: {said}");
+    for part in [
+        ":1:10: rotate has no valid value",
+        ":2:10: strict has no valid value; accepted: 1 or 0, yes or no",
+        "TKTROT_BIND=\"foo\" cannot be used",
+        "(did you mean TKTROT_ROTATE?)",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
     let (status, said) = check(&format!("{mesh}lead = 1"))?;
     assert_eq!(status, Some(2));
     insta::assert_snapshot!(said, @r#"tktrot: FILE:5:1: there is no setting "lead" in [mesh]; there are listen, peers, secrets, certificate, key, ca, lead_min, lead_max, ahead, nodes"#);
@@ -351,7 +389,7 @@ fn config_check_names_line_and_column() -> Result {
     let (status, said) = says(&tktrot()?.args(["config", "check", "/no/such/file"]).output()?);
     assert_eq!(
         (status, &*said),
-        (Some(2), "tktrot: /no/such/file: No such file or directory (os error 2)\n")
+        (Some(2), "tktrot: /no/such/file: there is no such settings file\n")
     );
     Ok(())
 }
@@ -376,7 +414,7 @@ fn library(path: &Path, soname: &str, text: &str) -> Result {
 fn check_compares_a_programs_glibc_with_what_the_shim_needs() -> Result {
     let dir = tempfile::tempdir()?;
     let here = dir.path().display().to_string();
-    for (version, severity) in [("2.16", "wrong"), ("9.99", "fine")] {
+    for (version, severity) in [("2.16", "critical"), ("9.99", "ok")] {
         let said = format!("GNU C Library (GNU libc) stable release version {version}.");
         library(&dir.path().join("libc.so.6"), "libc.so.6", &said)?;
         let path = [&format!("-L{here}"), &format!("-Wl,-rpath,{here}")].map(|s| s.to_owned());
@@ -388,10 +426,10 @@ fn check_compares_a_programs_glibc_with_what_the_shim_needs() -> Result {
         assert_eq!(seen, severity, "{found}");
         assert!(found.contains(&format!("glibc {version}")), "{found}");
         let would_not = found.contains("the program would not start");
-        assert_eq!(would_not, severity == "wrong", "{found}");
+        assert_eq!(would_not, severity == "critical", "{found}");
     }
     let (_, report) = check(&[nginx::BINARY], None)?;
-    assert_eq!(finding(&report, "C library").map(|(severity, _)| severity), Some("fine"));
+    assert_eq!(finding(&report, "C library").map(|(severity, _)| severity), Some("ok"));
     Ok(())
 }
 
@@ -401,10 +439,10 @@ fn check_names_the_tls_library_whichever_it_is() -> Result {
     let dir = tempfile::tempdir()?;
     let here = dir.path().display().to_string();
     for (name, text, severity, part) in [
-        ("libgnutls.so.30", "", "wrong", "GnuTLS"),
-        ("libnss3.so", "", "wrong", "NSS"),
-        ("libssl.so.52", "LibreSSL 3.6.2", "doubtful", "LibreSSL 3.6.2"),
-        ("libssl.so.10", "OpenSSL 1.0.2k-fips  26 Jan 2017", "wrong", "OpenSSL 1.0.2k-fips"),
+        ("libgnutls.so.30", "", "critical", "GnuTLS"),
+        ("libnss3.so", "", "critical", "NSS"),
+        ("libssl.so.52", "LibreSSL 3.6.2", "warning", "LibreSSL 3.6.2"),
+        ("libssl.so.10", "OpenSSL 1.0.2k-fips  26 Jan 2017", "critical", "OpenSSL 1.0.2k-fips"),
     ] {
         library(&dir.path().join(name), name, text)?;
         let (at, link) = (format!("-Wl,-rpath,{here}"), format!("-l:{name}"));
@@ -496,11 +534,11 @@ fn check_names_processes_that_are_without_the_shim() -> Result {
     let (status, report) = check(&["--pid", &pid], None)?;
     assert_eq!(status, Some(2), "{report:#}");
     let (severity, found) = finding(&report, "its processes").ok_or(format!("{report:#}"))?;
-    assert_eq!(severity, "wrong");
+    assert_eq!(severity, "critical");
     assert!(found.contains(&format!("{worker} (master: AT_SECURE)")), "{found}");
     let (_, report) = check(&["--pid", &worker], None)?;
     let (severity, found) = finding(&report, "shim").ok_or(format!("{report:#}"))?;
-    assert!(severity == "wrong" && found.contains("AT_SECURE"), "{found}");
+    assert!(severity == "critical" && found.contains("AT_SECURE"), "{found}");
     let worker: i32 = worker.parse()?;
     // SAFETY: a process that our own child has started, and that waits for a signal.
     unsafe { libc::kill(worker, libc::SIGTERM) };
@@ -513,8 +551,8 @@ fn check_tells_both_names_of_a_link() -> Result {
     let dir = tempfile::tempdir()?;
     let link = dir.path().join("shop");
     symlink("/usr/bin/openssl", &link)?;
-    let wrong = "WRONG  name            shop; the file is openssl";
-    let fine = "ok     name            shop; the file is openssl";
+    let wrong = "critical  name            shop; the file is openssl";
+    let fine = "ok        name            shop; the file is openssl";
     for (only, line) in [("", fine), ("shop", fine), ("nginx,openssl", fine), ("nginx", wrong)] {
         let output = tktrot()?.env("TKTROT_ONLY", only).arg("check").arg(&link).output()?;
         let (_, text) = says(&output);

@@ -5,6 +5,7 @@
 //! lifetime that is too long the longest one applies: the default may be far
 //! shorter than what was meant.
 
+pub mod misspelt;
 pub mod values;
 
 use std::ffi::{OsStr, OsString};
@@ -170,6 +171,10 @@ impl fmt::Display for BadValue {
 const PREFIX: &str = "TKTROT_";
 const NAMES: &str = "a variable named TKTROT_ and RING, DIR, CAPACITY, ROTATE, LIFETIME, LABEL, \
                      BIND, RENEW, TAKEOVER, ONLY, UPKEEP, LOG, STRICT or DISABLE";
+const EACH: [&str; 14] = [
+    "RING", "DIR", "CAPACITY", "ROTATE", "LIFETIME", "LABEL", "BIND", "RENEW", "TAKEOVER", "ONLY",
+    "UPKEEP", "LOG", "STRICT", "DISABLE",
+];
 
 impl Config {
     /// The configuration of this process's environment, which is ignored in a
@@ -193,10 +198,16 @@ impl Config {
                 continue;
             };
             if let Err(accepted) = config.set(key, &value) {
+                let mut accepted = accepted.to_owned();
+                if accepted == NAMES
+                    && let Some(meant) = misspelt::meant(key, EACH)
+                {
+                    accepted = format!("{NAMES} (did you mean {PREFIX}{meant}?)");
+                }
                 problems.push(BadValue {
                     setting: format!("{PREFIX}{key}"),
                     value: value.to_string_lossy().into_owned(),
-                    accepted: accepted.into(),
+                    accepted,
                     instead: config.lifetime.filter(|_| key == "LIFETIME"),
                 });
             }
@@ -227,12 +238,12 @@ impl Config {
             "LABEL" => self.label = values::label(value.as_bytes())?.to_vec(),
             "BIND" => self.bind = Some(values::bind(text)?),
             "RENEW" => self.renew = values::renew(text)?,
-            "TAKEOVER" => self.takeover = values::switch(text, ["yes", "no"], "yes or no")?,
+            "TAKEOVER" => self.takeover = values::switch(text)?,
             "ONLY" => self.only = values::only(value)?,
             "UPKEEP" => self.upkeep = values::upkeep(text)?,
             "LOG" => self.log = values::log(value)?,
-            "STRICT" => self.strict = values::switch(text, ["1", "0"], "1 or 0")?,
-            "DISABLE" => self.disabled = values::switch(text, ["1", "0"], "1 or 0")?,
+            "STRICT" => self.strict = values::switch(text)?,
+            "DISABLE" => self.disabled = values::switch(text)?,
             #[cfg(feature = "kill-points")]
             "KILL_AT" => {}
             // A misspelt name would else be a setting silently lost.
@@ -360,6 +371,15 @@ mod tests {
         let (config, problems) = from(&[("TKTROT_ROTTE", "1h")]);
         assert_eq!(config, Config::default());
         assert_eq!(problems[0].setting, "TKTROT_ROTTE");
+        let accepted = &problems[0].accepted;
+        assert!(accepted.ends_with("DISABLE (did you mean TKTROT_ROTATE?)"), "{accepted}");
+        for name in EACH {
+            let (_, problems) = from(&[(&format!("TKTROT_{name}"), "\u{1}")]);
+            let known = problems.iter().all(|problem| !problem.accepted.starts_with(NAMES));
+            assert!(known && NAMES.contains(name), "{name}");
+        }
+        let (_, problems) = from(&[("TKTROT_WHATEVER", "1h")]);
+        assert_eq!(problems[0].accepted, NAMES);
     }
 
     #[test]

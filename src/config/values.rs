@@ -137,14 +137,13 @@ pub fn log(value: &OsStr) -> Result<Destination, &'static str> {
     }
 }
 
-/// A setting with two values: which word means yes, and which no.
-pub fn switch(text: &str, [on, off]: [&str; 2], words: &'static str) -> Result<bool, &'static str> {
-    if text == on {
-        Ok(true)
-    } else if text == off {
-        Ok(false)
-    } else {
-        Err(words)
+/// A setting with two values, in any of the usual words.
+pub fn switch(text: &str) -> Result<bool, &'static str> {
+    let is_one_of = |words: [&str; 4]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
+    match (is_one_of(["1", "yes", "true", "on"]), is_one_of(["0", "no", "false", "off"])) {
+        (true, _) => Ok(true),
+        (_, true) => Ok(false),
+        _ => Err("1 or 0, yes or no, true or false, on or off"),
     }
 }
 
@@ -235,7 +234,11 @@ mod tests {
         assert_eq!(log(OsStr::new("none")), Ok(Destination::Nothing));
         assert_eq!(log(OsStr::new("/var/log/t")), Ok(Destination::File("/var/log/t".into())));
         assert!(log(OsStr::new("file")).is_err());
-        assert_eq!(switch("yes", ["yes", "no"], "yes or no"), Ok(true));
-        assert_eq!(switch("YES", ["yes", "no"], "yes or no"), Err("yes or no"));
+        for (on, off) in [("1", "0"), ("yes", "no"), ("true", "false"), ("On", "OFF")] {
+            assert_eq!((switch(on), switch(off)), (Ok(true), Ok(false)));
+        }
+        for neither in ["", "2", "01", "yess", "y", "enabled", " 1"] {
+            assert!(switch(neither).is_err(), "{neither}");
+        }
     }
 }

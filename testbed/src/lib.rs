@@ -20,6 +20,7 @@
 //! - [`environment`]: what a server's environment holds; [`RingDir`], the ring's own directory
 //! - [`log`]: our lines in what a server wrote
 //! - [`memory`]: searches processes and core files for secrets
+//! - [`schema`]: what the program prints for programs
 //! - [`artifacts`]: the libraries and C programs that `make` builds
 //! - [`certificate`], [`port`], [`process`], [`wait`]: what the servers are made of
 //!
@@ -52,6 +53,7 @@ pub mod memory;
 pub mod plot;
 pub mod port;
 pub mod process;
+pub mod schema;
 mod servers;
 pub mod soak;
 pub mod visit;

@@ -48,7 +48,7 @@ fn a_server_that_is_not_meant_is_not_stopped_by_settings_for_another() -> Result
 
 #[test]
 fn a_disabled_shim_does_nothing() -> Result<()> {
-    for (value, served) in [("1", false), ("0", true)] {
+    for (value, served) in [("1", false), ("yes", false), ("0", true), ("off", true)] {
         let ring = RingDir::new()?;
         let builder = Solo::openssl().preload(artifacts::shim()?).ring(&ring);
         let mut server = builder.env("TKTROT_DISABLE", value).start()?;

@@ -118,7 +118,7 @@ fn library(release: &Release) -> Result<String> {
     let found = |subject: &str| {
         let mut findings = report["findings"].as_array().into_iter().flatten();
         let finding = findings.find(|finding| finding["subject"] == subject);
-        let finding = finding.filter(|finding| finding["severity"] == "fine");
+        let finding = finding.filter(|finding| finding["severity"] == "ok");
         finding.and_then(|finding| finding["found"].as_str().map(str::to_owned))
     };
     found("C library").ok_or_else(|| format!("{}: {report:#}", release.name))?;

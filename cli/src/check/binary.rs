@@ -12,6 +12,7 @@ use object::read::elf::{ElfFile64, FileHeader, ProgramHeader};
 use object::{Architecture, Endianness, Object, elf};
 
 use super::{Finding, glibc, tls};
+use crate::severity::Severity;
 
 /// Programs that do not pass their environment on to the processes that speak TLS.
 const CLEANS_ENVIRONMENT: [(&str, &str); 3] = [
@@ -74,9 +75,9 @@ pub fn name(path: &Path, file: &Path, only: &[OsString]) -> Option<Finding> {
     };
     if !only.is_empty() && !only.iter().any(|name| name == given || name == own) {
         let advice = "TKTROT_ONLY does not list it: add it";
-        return Some(Finding::wrong(subject, both, advice));
+        return Some(Finding::critical(subject, both, advice));
     }
-    (given != own).then(|| Finding::fine(subject, both))
+    (given != own).then(|| Finding::ok(subject, both))
 }
 
 /// Inspects an executable and, as far as the loader lists them, its libraries. What cannot be looked
@@ -86,7 +87,7 @@ pub fn inspect(program: &Program<'_>, shim: &Path) -> Vec<Finding> {
         Ok(data) => data,
         Err(error) => {
             let found = format!("{}: cannot be read: {error}", program.file.display());
-            return vec![Finding::doubtful("program", found, "run this as root")];
+            return vec![Finding::warning("program", found, "run this as root")];
         }
     };
     if data.starts_with(b"#!") {
@@ -94,11 +95,11 @@ pub fn inspect(program: &Program<'_>, shim: &Path) -> Vec<Finding> {
         let interpreter = String::from_utf8_lossy(line).trim().to_owned();
         let found = format!("a script, run by {interpreter}");
         let advice = "check the program that the script starts, into which the shim is preloaded";
-        return vec![Finding::doubtful("program", found, advice)];
+        return vec![Finding::warning("program", found, advice)];
     }
     let Ok(file) = ElfFile64::<Endianness>::parse(&*data) else {
         let advice = "the shim is for 64-bit ELF programs";
-        return vec![Finding::wrong("program", "not a 64-bit ELF executable", advice)];
+        return vec![Finding::critical("program", "not a 64-bit ELF executable", advice)];
     };
     let libraries = match &program.mapped {
         Some(mapped) => mapped.clone(),
@@ -119,6 +120,14 @@ pub fn inspect(program: &Program<'_>, shim: &Path) -> Vec<Finding> {
     findings
 }
 
+/// Why nothing can be preloaded into a program, if that is so, with what to do.
+pub fn not_preloadable(program: &OsStr) -> Option<String> {
+    let data = fs::read(locate(program).ok()?).ok()?;
+    let file = ElfFile64::<Endianness>::parse(&*data).ok()?;
+    let finding = Some(loader(&file)).filter(|finding| finding.severity == Severity::Critical)?;
+    Some(format!("{}; {}", finding.found, finding.advice))
+}
+
 fn architecture(file: &ElfFile64<Endianness>, shim: &Path) -> Finding {
     let subject = "architecture";
     let machine = |file: &ElfFile64<Endianness>| file.elf_header().e_machine(file.endian());
@@ -127,7 +136,7 @@ fn architecture(file: &ElfFile64<Endianness>, shim: &Path) -> Finding {
         Ok(data) => data,
         Err(error) => {
             let found = format!("{shown}: cannot be read: {error}");
-            return Finding::wrong(
+            return Finding::critical(
                 subject,
                 found,
                 "give those who start servers the right to read it",
@@ -135,14 +144,18 @@ fn architecture(file: &ElfFile64<Endianness>, shim: &Path) -> Finding {
         }
     };
     let Ok(ours) = ElfFile64::<Endianness>::parse(&*data) else {
-        return Finding::wrong(subject, format!("{shown}: not an ELF library"), "install it again");
+        return Finding::critical(
+            subject,
+            format!("{shown}: not an ELF library"),
+            "install it again",
+        );
     };
     if machine(file) == machine(&ours) {
-        return Finding::fine(subject, format!("{}, like the shim", name_of(file.architecture())));
+        return Finding::ok(subject, format!("{}, like the shim", name_of(file.architecture())));
     }
     let [its, ours] = [file.architecture(), ours.architecture()].map(name_of);
     let found = format!("{its}; the shim is for {ours}");
-    Finding::wrong(subject, found, "install the shim that was built for this architecture")
+    Finding::critical(subject, found, "install the shim that was built for this architecture")
 }
 
 fn name_of(architecture: Architecture) -> &'static str {
@@ -167,17 +180,17 @@ fn interpreter(file: &ElfFile64<Endianness>) -> Option<String> {
 
 fn loader(file: &ElfFile64<Endianness>) -> Finding {
     match interpreter(file) {
-        None => Finding::wrong(
+        None => Finding::critical(
             "loader",
             "statically linked: nothing can be preloaded into it",
             "use a dynamically linked build; or link libtktrot into it (tkt_install_api)",
         ),
-        Some(loader) if loader.contains("musl") => Finding::wrong(
+        Some(loader) if loader.contains("musl") => Finding::critical(
             "loader",
             format!("{loader}: the program is for musl, the shim for glibc"),
             "use a shim that was built for musl",
         ),
-        Some(loader) => Finding::fine("loader", format!("dynamically linked, {loader}")),
+        Some(loader) => Finding::ok("loader", format!("dynamically linked, {loader}")),
     }
 }
 
@@ -188,7 +201,7 @@ fn privileges(path: &Path) -> Finding {
         Ok(metadata) => metadata,
         Err(error) => {
             let found = format!("{}: {error}", path.display());
-            return Finding::doubtful(subject, found, "run this as root");
+            return Finding::warning(subject, found, "run this as root");
         }
     };
     let advice = "this does not matter if root starts it; for other users the loader ignores LD_PRELOAD: \
@@ -200,9 +213,9 @@ fn privileges(path: &Path) -> Finding {
     } else if has_capabilities(path) {
         "file capabilities"
     } else {
-        return Finding::fine(subject, "it gains none at its start");
+        return Finding::ok(subject, "it gains none at its start");
     };
-    Finding::doubtful(subject, gains, advice)
+    Finding::warning(subject, gains, advice)
 }
 
 fn has_capabilities(path: &Path) -> bool {
@@ -217,7 +230,7 @@ fn has_capabilities(path: &Path) -> bool {
 fn environment(path: &Path) -> Option<Finding> {
     let name = path.file_name()?;
     let (_, advice) = CLEANS_ENVIRONMENT.iter().find(|(cleaner, _)| *cleaner == name)?;
-    Some(Finding::doubtful(
+    Some(Finding::warning(
         "environment",
         "it starts its processes with a cleaned environment",
         advice,

@@ -119,7 +119,7 @@ pub fn inspect(executable: &Path, start: &Start) -> Option<Finding> {
     let advice = format!(
         "connections to which it applies get no tickets from libtktrot: remove {what}, unless it is intended"
     );
-    Some(Finding::doubtful("tickets", found, &advice))
+    Some(Finding::warning("tickets", found, &advice))
 }
 
 fn server(program: &OsStr) -> Option<&'static Server> {

@@ -60,12 +60,12 @@ pub fn inspect(shim: &Path, place: &Place<'_>) -> Option<Finding> {
     let needed = needed_of(&shim)?;
     let Some((name, file)) = place.libc.clone().or_else(|| usual(place.root)) else {
         let found = format!("not found; the shim needs glibc {needed} or newer");
-        return Some(Finding::doubtful(SUBJECT, found, "compare with `ldd --version` there"));
+        return Some(Finding::warning(SUBJECT, found, "compare with `ldd --version` there"));
     };
     let version = std::fs::read(&file).ok().and_then(|data| version_of(&data));
     let Some(version) = version else {
         let found = format!("{name}: unknown version; the shim needs glibc {needed} or newer");
-        return Some(Finding::doubtful(SUBJECT, found, "compare with `ldd --version` there"));
+        return Some(Finding::warning(SUBJECT, found, "compare with `ldd --version` there"));
     };
     if version < needed {
         let found = format!(
@@ -75,7 +75,7 @@ pub fn inspect(shim: &Path, place: &Place<'_>) -> Option<Finding> {
             true => format!("use the shim of `make portable`, which needs glibc {FLOOR}"),
             false => "use a shim that was built with a glibc as old as this one".into(),
         };
-        return Some(Finding::wrong(SUBJECT, found, &advice));
+        return Some(Finding::critical(SUBJECT, found, &advice));
     }
     if let Some(missing) = missing(&shim, place.root, &file) {
         let found = format!(
@@ -84,9 +84,9 @@ pub fn inspect(shim: &Path, place: &Place<'_>) -> Option<Finding> {
         );
         let advice =
             "install it there, or use the shim of `make portable`, which needs glibc alone";
-        return Some(Finding::doubtful(SUBJECT, found, advice));
+        return Some(Finding::warning(SUBJECT, found, advice));
     }
-    Some(Finding::fine(SUBJECT, format!("glibc {version}; the shim needs {needed} or newer")))
+    Some(Finding::ok(SUBJECT, format!("glibc {version}; the shim needs {needed} or newer")))
 }
 
 /// The newest glibc that has a name which this library takes from one.

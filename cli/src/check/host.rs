@@ -30,7 +30,7 @@ fn directory(dir: &Path) -> Finding {
     // SAFETY: geteuid takes nothing and cannot fail.
     let user = unsafe { libc::geteuid() };
     let Some(there) = dir.ancestors().find(|dir| dir.exists()) else {
-        return Finding::wrong(
+        return Finding::critical(
             subject,
             format!("{shown}: no part of this path exists"),
             "set TKTROT_DIR to another directory",
@@ -38,10 +38,10 @@ fn directory(dir: &Path) -> Finding {
     };
     if !is_tmpfs(there) {
         let advice = "keys must never reach a disk: set TKTROT_DIR to a directory on tmpfs, such as one under /run or /dev/shm";
-        return Finding::wrong(subject, format!("{shown}: not on tmpfs"), advice);
+        return Finding::critical(subject, format!("{shown}: not on tmpfs"), advice);
     }
     let Ok(metadata) = fs::metadata(there) else {
-        return Finding::wrong(
+        return Finding::critical(
             subject,
             format!("{}: cannot be inspected", there.display()),
             "check its permissions",
@@ -50,11 +50,11 @@ fn directory(dir: &Path) -> Finding {
     if there == dir && metadata.mode() & 0o022 != 0 && metadata.mode() & libc::S_ISVTX == 0 {
         let found =
             format!("{shown}: others can write to it (mode {:04o})", metadata.mode() & 0o7777);
-        return Finding::wrong(subject, found, &format!("chmod go-w {shown}"));
+        return Finding::critical(subject, found, &format!("chmod go-w {shown}"));
     }
     if there == dir && metadata.uid() != user && metadata.uid() != 0 {
         let found = format!("{shown}: it belongs to user {}", metadata.uid());
-        return Finding::wrong(
+        return Finding::critical(
             subject,
             found,
             "it must belong to root or to the server's user: set TKTROT_DIR to another directory",
@@ -63,21 +63,21 @@ fn directory(dir: &Path) -> Finding {
     if !may_write(there) {
         let found = format!("{}: user {user} cannot write to it", there.display());
         let advice = "fine for a server that root starts; otherwise set TKTROT_DIR to another directory, or have systemd make it (RuntimeDirectory=)";
-        return Finding::doubtful(subject, found, advice);
+        return Finding::warning(subject, found, advice);
     }
     let made = if there == dir { "" } else { ", to be made" };
-    Finding::fine(subject, format!("{shown}{made}, on tmpfs"))
+    Finding::ok(subject, format!("{shown}{made}, on tmpfs"))
 }
 
 fn memory_locks(limit: Option<u64>, size: u64) -> Finding {
     let subject = "memory locks";
     match limit {
-        None => Finding::fine(subject, "no limit (RLIMIT_MEMLOCK)"),
-        Some(limit) if limit >= size => Finding::fine(
+        None => Finding::ok(subject, "no limit (RLIMIT_MEMLOCK)"),
+        Some(limit) if limit >= size => Finding::ok(
             subject,
             format!("{} KiB (RLIMIT_MEMLOCK); a ring takes {} KiB", limit / 1024, size / 1024),
         ),
-        Some(limit) => Finding::doubtful(
+        Some(limit) => Finding::warning(
             subject,
             format!("{} KiB (RLIMIT_MEMLOCK), but a ring takes {} KiB", limit / 1024, size / 1024),
             "keys could be swapped out: raise the limit (ulimit -l, systemd: LimitMEMLOCK=); the limit does not apply to root",
@@ -88,13 +88,13 @@ fn memory_locks(limit: Option<u64>, size: u64) -> Finding {
 fn processes() -> Finding {
     let subject = "threads";
     match limit(libc::RLIMIT_NPROC) {
-        Some(limit) if limit <= 1 => Finding::doubtful(
+        Some(limit) if limit <= 1 => Finding::warning(
             subject,
             format!("{limit} (RLIMIT_NPROC)"),
             "no upkeep thread can start: keys are made and erased only when handshakes come",
         ),
-        Some(limit) => Finding::fine(subject, format!("{limit} (RLIMIT_NPROC)")),
-        None => Finding::fine(subject, "no limit (RLIMIT_NPROC)"),
+        Some(limit) => Finding::ok(subject, format!("{limit} (RLIMIT_NPROC)")),
+        None => Finding::ok(subject, "no limit (RLIMIT_NPROC)"),
     }
 }
 
@@ -107,10 +107,10 @@ fn kernel_of(release: &str) -> Finding {
     let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     if version >= KERNEL {
-        Finding::fine("kernel", format!("Linux {release}"))
+        Finding::ok("kernel", format!("Linux {release}"))
     } else {
         let advice = "rings need Linux 3.15 or newer (renameat2); without a ring each server keeps its keys to itself";
-        Finding::wrong("kernel", format!("Linux {release}"), advice)
+        Finding::critical("kernel", format!("Linux {release}"), advice)
     }
 }
 
@@ -141,11 +141,11 @@ mod tests {
     #[test]
     fn kernels_are_told_apart_by_number() {
         for (release, severity) in [
-            ("6.1.0-18-amd64", Severity::Fine),
-            ("3.15", Severity::Fine),
-            ("3.14.79", Severity::Wrong),
-            ("2.6.32-754.el6", Severity::Wrong),
-            ("", Severity::Wrong),
+            ("6.1.0-18-amd64", Severity::Ok),
+            ("3.15", Severity::Ok),
+            ("3.14.79", Severity::Critical),
+            ("2.6.32-754.el6", Severity::Critical),
+            ("", Severity::Critical),
         ] {
             assert_eq!(kernel_of(release).severity, severity, "{release}");
         }
@@ -153,14 +153,14 @@ mod tests {
 
     #[test]
     fn a_ring_must_fit_into_what_may_be_locked() {
-        assert_eq!(memory_locks(None, 1 << 20).severity, Severity::Fine);
-        assert_eq!(memory_locks(Some(1 << 20), 1 << 20).severity, Severity::Fine);
-        assert_eq!(memory_locks(Some(65536), 1 << 20).severity, Severity::Doubtful);
+        assert_eq!(memory_locks(None, 1 << 20).severity, Severity::Ok);
+        assert_eq!(memory_locks(Some(1 << 20), 1 << 20).severity, Severity::Ok);
+        assert_eq!(memory_locks(Some(65536), 1 << 20).severity, Severity::Warning);
     }
 
     #[test]
     fn a_directory_on_a_disk_is_wrong() {
-        assert_eq!(directory(Path::new("/proc/none")).severity, Severity::Wrong);
-        assert_eq!(directory(Path::new("/dev/shm/not-there")).severity, Severity::Fine);
+        assert_eq!(directory(Path::new("/proc/none")).severity, Severity::Critical);
+        assert_eq!(directory(Path::new("/dev/shm/not-there")).severity, Severity::Ok);
     }
 }

@@ -32,17 +32,17 @@ pub struct Finding {
 }
 
 impl Finding {
-    pub fn fine(subject: &'static str, found: impl Into<String>) -> Finding {
-        Finding { severity: Severity::Fine, subject, found: found.into(), advice: String::new() }
+    pub fn ok(subject: &'static str, found: impl Into<String>) -> Finding {
+        Finding { severity: Severity::Ok, subject, found: found.into(), advice: String::new() }
     }
 
-    pub fn doubtful(subject: &'static str, found: impl Into<String>, advice: &str) -> Finding {
+    pub fn warning(subject: &'static str, found: impl Into<String>, advice: &str) -> Finding {
         let (found, advice) = (found.into(), advice.into());
-        Finding { severity: Severity::Doubtful, subject, found, advice }
+        Finding { severity: Severity::Warning, subject, found, advice }
     }
 
-    pub fn wrong(subject: &'static str, found: impl Into<String>, advice: &str) -> Finding {
+    pub fn critical(subject: &'static str, found: impl Into<String>, advice: &str) -> Finding {
         let (found, advice) = (found.into(), advice.into());
-        Finding { severity: Severity::Wrong, subject, found, advice }
+        Finding { severity: Severity::Critical, subject, found, advice }
     }
 }

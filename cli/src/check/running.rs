@@ -49,7 +49,7 @@ pub fn inspect(pid: u32, installed: &Path) -> Inspected {
         Ok(maps) => maps,
         Err(error) => {
             let found = format!("{file}: cannot be read: {error}");
-            let findings = vec![Finding::doubtful("shim", found, "run this as root")];
+            let findings = vec![Finding::warning("shim", found, "run this as root")];
             return Inspected { findings, libraries: Vec::new() };
         }
     };
@@ -140,16 +140,16 @@ fn shim(pid: u32, lines: &[MapsLine<'_>], installed: &Path) -> Finding {
     let restart = "restart the server: until then it goes on with the one that it has";
     if line.removed {
         let found = format!("{found}, but the file was replaced or removed since");
-        return Finding::doubtful(subject, found, restart);
+        return Finding::warning(subject, found, restart);
     }
     let (loaded, other) = (fs::read(read_at(pid, line)), fs::read(installed));
     let is_another = matches!((loaded, other), (Ok(loaded), Ok(other)) if loaded != other);
     if is_another && path.contains(SHIM) {
         let found = format!("{found}, which is another build than {}", installed.display());
         let advice = "if that one is newer, let LD_PRELOAD name it, and restart the server";
-        return Finding::doubtful(subject, found, advice);
+        return Finding::warning(subject, found, advice);
     }
-    Finding::fine(subject, found)
+    Finding::ok(subject, found)
 }
 
 /// Why a process has no shim, as far as can be seen.
@@ -158,7 +158,7 @@ fn left_out(pid: u32) -> Finding {
     let proc = PathBuf::from(format!("/proc/{pid}"));
     let environment = fs::read(proc.join("environ")).unwrap_or_default();
     let Some(named) = preloaded(&environment) else {
-        return Finding::wrong(
+        return Finding::critical(
             subject,
             "it is not in the process",
             "start the server with LD_PRELOAD (tktrot run), and make sure that nothing clears its environment",
@@ -170,7 +170,7 @@ fn left_out(pid: u32) -> Finding {
             format!("{found}: the loader ignores it where privileges are gained (AT_SECURE)");
         let advice = "start the program as the user that it is to be, without set-user-ID or file \
                       capabilities (systemd: User=, AmbientCapabilities=)";
-        return Finding::wrong(subject, found, advice);
+        return Finding::critical(subject, found, advice);
     }
     let inside = match named.is_absolute() {
         true => proc.join("root").join(named.strip_prefix("/").unwrap_or(&named)),
@@ -180,7 +180,7 @@ fn left_out(pid: u32) -> Finding {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let advice =
                 "put it there, or correct the path: containers and chroots have files of their own";
-            return Finding::wrong(
+            return Finding::critical(
                 subject,
                 format!("{found}: there is no such file for it"),
                 advice,
@@ -188,7 +188,7 @@ fn left_out(pid: u32) -> Finding {
         }
         Ok(file) if file.permissions().mode() & 0o004 == 0 => {
             let advice = format!("chmod 755 {}", named.display());
-            return Finding::wrong(
+            return Finding::critical(
                 subject,
                 format!("{found}: not every user may read the file"),
                 &advice,
@@ -199,14 +199,14 @@ fn left_out(pid: u32) -> Finding {
     if let Some(label) = confined(&proc) {
         let advice = "let the profile or the label of the file permit to read and map it: see the audit log \
                       (ausearch -m avc, journalctl -k)";
-        return Finding::wrong(
+        return Finding::critical(
             subject,
             format!("{found}: the process is confined, {label}"),
             advice,
         );
     }
     let advice = "the loader says why on standard error (cannot be preloaded), in the server's log";
-    Finding::wrong(subject, found, advice)
+    Finding::critical(subject, found, advice)
 }
 
 /// The shim that LD_PRELOAD names in this environment.
@@ -263,7 +263,7 @@ fn children(pid: u32) -> Option<Finding> {
     let count = all.len() - 1;
     if without.is_empty() {
         return (count > 0).then(|| {
-            Finding::fine(
+            Finding::ok(
                 subject,
                 format!("{count}: {with} with the shim, {} without TLS", count - with),
             )
@@ -282,7 +282,7 @@ fn children(pid: u32) -> Option<Finding> {
         "{count}: {with} with the shim, but {}{more} with a libssl and without it",
         named.join(", ")
     );
-    Some(Finding::wrong(subject, found, "tktrot check --pid of one of them says why"))
+    Some(Finding::critical(subject, found, "tktrot check --pid of one of them says why"))
 }
 
 fn rings(lines: &[MapsLine<'_>]) -> Finding {
@@ -296,7 +296,7 @@ fn rings(lines: &[MapsLine<'_>]) -> Finding {
     let (rings, lost) = (named(false), named(true));
     if !lost.is_empty() {
         let lost = lost.join(", ");
-        Finding::wrong(
+        Finding::critical(
             "ring",
             format!("{lost}: its file was removed, so processes that start later do not share it"),
             "restart the server; `tktrot status` says what to look for",
@@ -304,9 +304,9 @@ fn rings(lines: &[MapsLine<'_>]) -> Finding {
     } else if rings.is_empty() {
         let advice =
             "it has not made an SSL_CTX yet, or could not use a ring: look for tktrot in its log";
-        Finding::doubtful("ring", "none is mapped", advice)
+        Finding::warning("ring", "none is mapped", advice)
     } else {
-        Finding::fine("ring", rings.join(", "))
+        Finding::ok("ring", rings.join(", "))
     }
 }
 
@@ -343,8 +343,8 @@ mod tests {
     fn a_ring_whose_file_is_gone_is_wrong() {
         let severity = |line: &str| rings(&Vec::from_iter(MapsLine::parse(line))).severity;
         let line = "7f0-7f1 rw-s 00000000 00:1a 5  /run/tktrot/web.ring";
-        assert_eq!(severity(line), Severity::Fine);
-        assert_eq!(severity(&format!("{line}{DELETED}")), Severity::Wrong);
-        assert_eq!(severity(""), Severity::Doubtful);
+        assert_eq!(severity(line), Severity::Ok);
+        assert_eq!(severity(&format!("{line}{DELETED}")), Severity::Critical);
+        assert_eq!(severity(""), Severity::Warning);
     }
 }

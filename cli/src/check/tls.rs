@@ -51,22 +51,22 @@ pub fn inspect(
         };
         let found =
             format!("{name} is compiled into the program, where the shim does not reach it");
-        return Finding::wrong(SUBJECT, found, advice);
+        return Finding::critical(SUBJECT, found, advice);
     }
     let other = OTHERS.iter().find_map(|(file, name)| Some((find(libraries, file)?, name)));
     if let Some(((path, _), name)) = other {
         let found = format!("{path}: {name}, which the shim does not serve, and no libssl");
         let advice = "use a build of the program with OpenSSL, if there is one (Debian's squid-openssl is one)";
-        return Finding::wrong(SUBJECT, found, advice);
+        return Finding::critical(SUBJECT, found, advice);
     }
     match is_running {
-        true => Finding::doubtful(
+        true => Finding::warning(
             SUBJECT,
             "no libssl is mapped",
             "the process speaks no TLS, or has a library linked in that the shim cannot reach; its children \
              may have one",
         ),
-        false => Finding::doubtful(
+        false => Finding::warning(
             SUBJECT,
             "not linked with libssl",
             "fine if it loads libssl later, as modules do (Apache, lighttpd, Python): start it under \
@@ -91,21 +91,21 @@ fn with_libssl(libssl: &str, read_at: &Path, libcrypto: Option<&Path>) -> Findin
     let Some(version) = files.filter_map(version_in).next() else {
         let advice =
             "OpenSSL 1.1.1 and newer, AWS-LC and BoringSSL are served: see which one it is";
-        return Finding::doubtful(SUBJECT, format!("{libssl}: unknown version"), advice);
+        return Finding::warning(SUBJECT, format!("{libssl}: unknown version"), advice);
     };
     let found = format!("{libssl}: {version}");
     let is_old =
         ["OpenSSL 0.", "OpenSSL 1.0.", "OpenSSL 1.1.0"].iter().any(|old| version.starts_with(old));
     if is_old {
         let advice = "libtktrot is for OpenSSL 1.1.1 and newer: use a newer build of the program";
-        return Finding::wrong(SUBJECT, found, advice);
+        return Finding::critical(SUBJECT, found, advice);
     }
     if version.starts_with("LibreSSL") {
         let advice =
             "it is served in TLS 1.2: its servers issue no tickets in TLS 1.3 (docs/servers.md)";
-        return Finding::doubtful(SUBJECT, found, advice);
+        return Finding::warning(SUBJECT, found, advice);
     }
-    Finding::fine(SUBJECT, found)
+    Finding::ok(SUBJECT, found)
 }
 
 /// What a libcrypto says that it is, such as `OpenSSL 3.0.17 1 Jul 2025`.
@@ -168,13 +168,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("libcrypto.so");
         for (text, said, severity) in [
-            ("x\0OpenSSL 3.0.17 1 Jul 2025\0y", "OpenSSL 3.0.17 1 Jul 2025", Severity::Fine),
-            ("OpenSSL 1.1.1w  11 Sep 2023\0", "OpenSSL 1.1.1w  11 Sep 2023", Severity::Fine),
-            ("OpenSSL 1.0.2u  20 Dec 2019\0", "OpenSSL 1.0.2u  20 Dec 2019", Severity::Wrong),
-            ("OpenSSL 2.0.0\0LibreSSL 4.3.2\0", "LibreSSL 4.3.2", Severity::Doubtful),
-            ("OpenSSL 1.1.1 (compatible; AWS-LC 1.61.0)\0", "AWS-LC", Severity::Fine),
-            ("OpenSSL 1.1.1 (compatible; BoringSSL)\0", "BoringSSL", Severity::Fine),
-            ("OpenSSL\0", "unknown version", Severity::Doubtful),
+            ("x\0OpenSSL 3.0.17 1 Jul 2025\0y", "OpenSSL 3.0.17 1 Jul 2025", Severity::Ok),
+            ("OpenSSL 1.1.1w  11 Sep 2023\0", "OpenSSL 1.1.1w  11 Sep 2023", Severity::Ok),
+            ("OpenSSL 1.0.2u  20 Dec 2019\0", "OpenSSL 1.0.2u  20 Dec 2019", Severity::Critical),
+            ("OpenSSL 2.0.0\0LibreSSL 4.3.2\0", "LibreSSL 4.3.2", Severity::Warning),
+            ("OpenSSL 1.1.1 (compatible; AWS-LC 1.61.0)\0", "AWS-LC", Severity::Ok),
+            ("OpenSSL 1.1.1 (compatible; BoringSSL)\0", "BoringSSL", Severity::Ok),
+            ("OpenSSL\0", "unknown version", Severity::Warning),
         ] {
             fs::write(&file, text).unwrap();
             let finding = with_libssl("libssl.so", &file, Some(&file));

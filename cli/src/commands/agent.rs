@@ -33,7 +33,7 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     let file = config.map(ToOwned::to_owned);
     let reread = Box::new(move || settings::read(file.as_deref()).map(|read| of_agent(&read)));
     tktrot_agent::run(of_agent(&settings), ring, open, reread)?;
-    Ok(Severity::Fine)
+    Ok(Severity::Ok)
 }
 
 fn of_agent(settings: &Settings) -> tktrot_agent::Settings {

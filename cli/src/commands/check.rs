@@ -75,7 +75,7 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
         };
     findings.extend(configured);
     findings.extend(host::inspect(&settings.config));
-    let severity = findings.iter().map(|finding| finding.severity).max().unwrap_or(Severity::Fine);
+    let severity = findings.iter().map(|finding| finding.severity).max().unwrap_or(Severity::Ok);
     let report = Report { severity, program: program.display().to_string(), findings };
     if arguments.json {
         outln!("{}", serde_json::to_string_pretty(&report)?);
@@ -88,17 +88,18 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
 fn print(report: &Report) {
     outln!("{}", report.program);
     for Finding { severity, subject, found, advice } in &report.findings {
-        outln!("  {severity:5}  {subject:14}  {found}");
+        outln!("  {severity:8}  {subject:14}  {found}");
         if !advice.is_empty() {
-            outln!("  {:5}  {:14}  → {advice}", "", "");
+            outln!("  {:8}  {:14}  → {advice}", "", "");
         }
     }
     outln!(
         "{}",
         match report.severity {
-            Severity::Fine => "It will work here.",
-            Severity::Doubtful => "It will work here if what is marked \"look\" is as you want it.",
-            Severity::Wrong => "It will not work here as it is.",
+            Severity::Ok => "It will work here.",
+            Severity::Warning =>
+                "It will work here if what is marked \"warning\" is as you want it.",
+            Severity::Critical => "It will not work here as it is.",
         }
     );
 }

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use clap_complete::Shell;
 
+use crate::output::out;
 use crate::severity::Severity;
 
 #[derive(clap::Args)]
@@ -11,6 +12,8 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments, mut program: clap::Command) -> Result<Severity> {
-    clap_complete::generate(arguments.shell, &mut program, "tktrot", &mut std::io::stdout());
-    Ok(Severity::Fine)
+    let mut script = Vec::new();
+    clap_complete::generate(arguments.shell, &mut program, "tktrot", &mut script);
+    out!("{}", String::from_utf8(script)?);
+    Ok(Severity::Ok)
 }

@@ -37,13 +37,17 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     let settings = settings::read(Some(file))?;
     let Settings { variables, fleet, doubts: told, .. } = &settings;
     let all = if told.is_empty() { ", all valid" } else { "" };
-    outln!("{}: {} settings{all}", file.display(), variables.len());
+    let number = match variables.len() {
+        1 => "1 setting".into(),
+        number => format!("{number} settings"),
+    };
+    outln!("{}: {number}{all}", file.display());
     for (name, value) in variables {
         outln!("  {}={}", name.to_string_lossy(), value.to_string_lossy());
     }
-    told.iter().for_each(|doubt| outln!("{:5}  {}", Severity::Doubtful, printable(doubt)));
+    told.iter().for_each(|doubt| outln!("{:8}  {}", Severity::Warning, printable(doubt)));
     if *fleet == FleetConfig::default() {
-        return Ok(if told.is_empty() { Severity::Fine } else { Severity::Doubtful });
+        return Ok(if told.is_empty() { Severity::Ok } else { Severity::Warning });
     }
     outln!("  {}", said(fleet));
     let ring = RingArgument { ring: None }.usable(&settings);
@@ -58,17 +62,17 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
             printable(&files.join(", "))
         );
     }
-    doubts.iter().for_each(|doubt| outln!("{:5}  {}", Severity::Doubtful, printable(doubt)));
+    doubts.iter().for_each(|doubt| outln!("{:8}  {}", Severity::Warning, printable(doubt)));
     for stop in &stops {
-        outln!("{:5}  {}", Severity::Wrong, printable(&format!("{stop:#}")));
+        outln!("{:8}  {}", Severity::Critical, printable(&format!("{stop:#}")));
     }
     if !stops.is_empty() && !geteuid().is_root() {
         outln!("You are not root: the agent may find less that is wrong if root starts it.");
     }
     Ok(match (&*stops, &*doubts) {
-        ([], []) if told.is_empty() => Severity::Fine,
-        ([], _) => Severity::Doubtful,
-        _ => Severity::Wrong,
+        ([], []) if told.is_empty() => Severity::Ok,
+        ([], _) => Severity::Warning,
+        _ => Severity::Critical,
     })
 }
 

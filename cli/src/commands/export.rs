@@ -76,5 +76,5 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
             selection.left_out
         );
     }
-    Ok(Severity::Fine)
+    Ok(Severity::Ok)
 }

@@ -17,5 +17,5 @@ pub fn run(arguments: &Arguments, program: clap::Command) -> Result<Severity> {
     std::fs::create_dir_all(dir)
         .and_then(|()| clap_mangen::generate_to(program, dir))
         .with_context(|| format!("{}: cannot write the pages", dir.display()))?;
-    Ok(Severity::Fine)
+    Ok(Severity::Ok)
 }

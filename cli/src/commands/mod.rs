@@ -17,6 +17,7 @@ mod secret;
 mod status;
 mod watch;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -24,13 +25,23 @@ use clap::{CommandFactory, Parser};
 
 use crate::severity::Severity;
 
+/// A command line that says nothing that can be done, for whatever reason it is found late.
+#[derive(Debug)]
+pub struct Usage(pub String);
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
 /// Inspect and control the session ticket keys of TLS servers, and test servers from outside.
 #[derive(Parser)]
 #[command(name = "tktrot", version, max_term_width = 100)]
-#[command(
-    after_long_help = "Exit status: 0 all is well, 1 something deserves a look, 2 something \
-    is wrong or the command failed, 64 the command line is wrong."
-)]
+#[command(after_long_help = "Exit status: 0 ok, 1 warning (it works, and deserves a look), 2 \
+    critical (it does not work, or is not safe) or the command failed, 64 the command line is wrong.")]
 pub struct Cli {
     /// The settings file; by default /etc/tktrot/tktrot.toml, if there is one.
     #[arg(long, global = true, value_name = "FILE")]

@@ -46,9 +46,9 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     let redis_is_well =
         figures.told.redis.iter().all(|redis| redis.address.is_some() && redis.error.is_none());
     Ok(if is_well && redis_is_well && all_current && figures.told.synced {
-        Severity::Fine
+        Severity::Ok
     } else {
-        Severity::Doubtful
+        Severity::Warning
     })
 }
 

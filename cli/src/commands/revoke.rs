@@ -10,7 +10,7 @@ use tktrot::rotate::Keyring;
 use tktrot::secret::KeyName;
 
 use super::agent::ask;
-use crate::output::{errln, outln};
+use crate::output::{complain, errln, outln};
 use crate::ringfile::file::not_reached;
 use crate::rings::{NamedRing, RingArgument};
 use crate::settings;
@@ -122,7 +122,7 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
             }
         ))?;
     }
-    let mut severity = Severity::Fine;
+    let mut severity = Severity::Ok;
     for target in &reached {
         if arguments.fleet && !target.is_removed() {
             severity = severity.max(revoke_everywhere(&place, which, &meant, arguments.wait)?);
@@ -152,7 +152,7 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     let others = not_reached(&place, "its keys live on");
     others.iter().for_each(|line| errln!("{line}"));
     let all = unreached.is_empty() && others.is_empty();
-    Ok(if all { severity } else { Severity::Wrong })
+    Ok(if all { severity } else { Severity::Critical })
 }
 
 fn revoke(keyring: &Keyring, name: &str, which: &Which) -> Result<()> {
@@ -194,7 +194,7 @@ fn revoke_everywhere(
                      it is told, first of all when it is there again"
                 );
             });
-            if missing.is_empty() { Severity::Fine } else { Severity::Doubtful }
+            if missing.is_empty() { Severity::Ok } else { Severity::Warning }
         }
         Reach::Redis { address, missing } => {
             let here = match (revoked.keys, which.all) {
@@ -208,14 +208,14 @@ fn revoke_everywhere(
                      tickets until it does. This host's agent passes it on when Redis stores again, \
                      as long as the ring is there"
                 );
-                return Ok(Severity::Doubtful);
+                return Ok(Severity::Warning);
             }
             let address = address.map(|address| format!(" at {address}")).unwrap_or_default();
             outln!(
                 "{path}: {here}, and Redis{address} has it; the other hosts end their copies when \
                  they hear of it from there, which this host cannot confirm"
             );
-            Severity::Fine
+            Severity::Ok
         }
     })
 }
@@ -230,7 +230,7 @@ fn confirm(question: &str) -> Result<()> {
     if !stdin.is_terminal() {
         bail!("there is no terminal to ask on: give --yes");
     }
-    eprint!("{question} [y/N] ");
+    complain(format_args!("{question} [y/N] "));
     std::io::stderr().flush()?;
     let mut answer = String::new();
     stdin.lock().read_line(&mut answer)?;

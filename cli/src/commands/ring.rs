@@ -96,11 +96,11 @@ fn list(arguments: &ListArguments, settings: &Settings) -> Result<Severity> {
     let facts = found.rings.iter().filter_map(|target| RingFile::of(target, settings));
     let rings: Vec<_> = facts.collect();
     let of_dirs = found.unsearched.iter().map(|dir| match dir.was_named {
-        true => Severity::Wrong,
-        false => Severity::Doubtful,
+        true => Severity::Critical,
+        false => Severity::Warning,
     });
     let severity =
-        rings.iter().map(RingFile::severity).chain(of_dirs).max().unwrap_or(Severity::Fine);
+        rings.iter().map(RingFile::severity).chain(of_dirs).max().unwrap_or(Severity::Ok);
     for dir in &found.unsearched {
         errln!("tktrot: {}", dir.error);
     }
@@ -124,7 +124,7 @@ fn show(arguments: &ShowArguments, settings: &Settings) -> Result<Severity> {
         rings::look_at(&places[0])?;
         bail!("{}: it was removed meanwhile", places[0].path().display());
     }
-    let severity = rings.iter().map(RingFile::severity).max().unwrap_or(Severity::Fine);
+    let severity = rings.iter().map(RingFile::severity).max().unwrap_or(Severity::Ok);
     if arguments.json {
         let rings = rings.iter().map(InFull::of).collect();
         outln!("{}", serde_json::to_string_pretty(&Show { version: 1, severity, rings })?);
@@ -153,10 +153,10 @@ fn remove(arguments: &RemoveArguments, settings: &Settings) -> Result<Severity> 
     let done = removal::remove(&place, settings, arguments.force)?;
     outln!("{}", done.said);
     Ok(match done.left_alone {
-        None => Severity::Fine,
+        None => Severity::Ok,
         Some(left) => {
             errln!("tktrot: {left}");
-            Severity::Wrong
+            Severity::Critical
         }
     })
 }

@@ -36,17 +36,17 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
                 peers => format!("{peers} peers have"),
             }
         );
-        return Ok(Severity::Fine);
+        return Ok(Severity::Ok);
     }
     let place = arguments.ring.place(&settings)?;
     let path = place.path();
-    let mut severity = Severity::Fine;
+    let mut severity = Severity::Ok;
     for target in NamedRing::all(std::slice::from_ref(&place)) {
         let keyring = match target.open() {
             Ok(keyring) => keyring,
             Err(error) if target.is_removed() => {
                 errln!("{error:#}");
-                severity = Severity::Wrong;
+                severity = Severity::Critical;
                 continue;
             }
             Err(error) => return Err(error),
@@ -62,7 +62,7 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     }
     for line in not_reached(&place, "no new key was made") {
         errln!("{line}");
-        severity = severity.max(Severity::Doubtful);
+        severity = severity.max(Severity::Warning);
     }
     Ok(severity)
 }

@@ -1,4 +1,4 @@
-//! `tktrot run [OPTIONS] -- PROGRAM [ARGUMENTS]`.
+//! `tktrot run [OPTIONS] [--] PROGRAM [ARGUMENTS]`.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -7,13 +7,23 @@ use std::path::Path;
 use std::process;
 
 use anyhow::{Context, Result, bail};
-use tktrot::config::Config;
+use tktrot::config::values::Written;
+use tktrot::config::{BadValue, Config};
 
+use super::Usage;
+use crate::check::binary;
+use crate::output::errln;
 use crate::settings;
 use crate::severity::Severity;
 use crate::shim;
 
 #[derive(clap::Args)]
+#[command(
+    override_usage = "tktrot run [OPTIONS] [--] PROGRAM [ARGUMENTS]...",
+    after_long_help = "The exit status is that of PROGRAM; before it runs: 2 it or the shim cannot be \
+    used, 64 an option is wrong. With --strict, PROGRAM ends with 78 at its start if there is any \
+    problem."
+)]
 pub struct Arguments {
     /// How long a key encrypts: 30s, 10m, 1h
     #[arg(long, value_name = "DURATION")]
@@ -39,8 +49,8 @@ pub struct Arguments {
     #[arg(long)]
     strict: bool,
 
-    /// The program and its arguments, after --
-    #[arg(required = true, last = true, value_name = "PROGRAM")]
+    /// The program and its arguments; all that follows PROGRAM is for it, -- may come before
+    #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
     command: Vec<OsString>,
 }
 
@@ -64,12 +74,22 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     let settings = settings::read(config)?;
     let given = arguments.variables();
     let (_, problems) = Config::from_variables(given.iter().cloned());
-    // What else applies than it says, the library tells.
-    if let Some(problem) = problems.iter().find(|problem| problem.instead.is_none()) {
-        bail!("{problem}");
+    if problems.iter().any(|problem| problem.instead.is_none()) {
+        let lines: Vec<_> = problems.iter().map(as_option).collect();
+        return Err(Usage(lines.join("\n")).into());
+    }
+    // Not every program has the library in it, which would tell what applies.
+    for problem in &problems {
+        let applies =
+            problem.instead.map(Written).map_or("the default".into(), |it| it.to_string());
+        errln!("tktrot: {}; {applies} applies", as_option(problem));
     }
     let shim = shim::find()?;
     let (program, rest) = arguments.command.split_first().context("no program")?;
+    if let Some(why) = binary::not_preloadable(program) {
+        let program = Path::new(program).display();
+        errln!("tktrot: warning: {program} runs without libtktrot: {why}");
+    }
     let error = process::Command::new(program)
         .args(rest)
         // The environment overrides the settings file, and the command line both.
@@ -78,6 +98,13 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
         .env("LD_PRELOAD", preload(&shim, env::var_os("LD_PRELOAD").as_deref()))
         .exec();
     bail!("{}: cannot be run: {error}", Path::new(program).display())
+}
+
+/// What is wrong with an option, which is named as it was given.
+fn as_option(problem: &BadValue) -> String {
+    let BadValue { setting, value, accepted, .. } = problem;
+    let option = setting.trim_start_matches("TKTROT_").to_lowercase();
+    format!("--{option} {value:?} cannot be used; accepted: {accepted}")
 }
 
 /// The shim, followed by what was preloaded already.

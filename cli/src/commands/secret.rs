@@ -38,7 +38,7 @@ pub fn run(arguments: &Arguments) -> Result<Severity> {
     let Action::New(New { file }) = &arguments.action;
     create(file).with_context(|| file.display().to_string())?;
     outln!("{}: wrote a new fleet secret; every host of the fleet needs it", file.display());
-    Ok(Severity::Fine)
+    Ok(Severity::Ok)
 }
 
 fn create(path: &Path) -> Result<()> {

@@ -18,10 +18,8 @@ use crate::status::ring::RingStatus;
 use crate::status::{prometheus, text};
 
 #[derive(clap::Args)]
-#[command(
-    after_long_help = "Exit status: that of the worst alarm: 0 no alarm, 1 something deserves \
-    a look, 2 something is wrong or a ring cannot be read. Remarks do not count."
-)]
+#[command(after_long_help = "Exit status: that of the worst alarm: 0 ok (none), 1 warning, 2 \
+    critical or a ring cannot be read. Remarks do not count.")]
 pub struct Arguments {
     #[command(flatten)]
     ring: RingArgument,
@@ -69,7 +67,7 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
         target.look()?;
     }
     let seen = look(&targets, &settings, arguments.interval);
-    let worst = seen.iter().map(Seen::severity).max().unwrap_or(Severity::Fine);
+    let worst = seen.iter().map(Seen::severity).max().unwrap_or(Severity::Ok);
     out!("{}", told(&seen, &arguments.form)?);
     Ok(worst)
 }
@@ -141,7 +139,7 @@ fn told(seen: &[Seen], form: &Form) -> Result<String> {
 
 impl Seen {
     fn severity(&self) -> Severity {
-        self.status.as_ref().map_or(Severity::Wrong, |status| worst(&alarms(status)))
+        self.status.as_ref().map_or(Severity::Critical, |status| worst(&alarms(status)))
     }
 
     fn json(&self) -> Ring {
@@ -149,7 +147,7 @@ impl Seen {
             Ok(status) => Ring::read(status, self.rates),
             Err(error) => Ring::Unreadable {
                 path: self.path.clone(),
-                severity: Severity::Wrong,
+                severity: Severity::Critical,
                 error: error.clone(),
             },
         }

@@ -15,8 +15,9 @@ use crate::watch::rounds::{self, Rounds};
 
 #[derive(clap::Args)]
 #[command(
-    after_long_help = "On a terminal it draws, until q or Ctrl-C. Otherwise it prints a line at \
-    each interval, and the exit status is that of the worst alarm in the last line."
+    after_long_help = "On a terminal it draws, until q, Ctrl-C or a signal; ? shows what else can be \
+    typed, and a larger terminal shows more. Otherwise it prints a line with the time in UTC at each \
+    interval, until its reader goes, and the exit status is that of the worst alarm in the last line."
 )]
 pub struct Arguments {
     #[command(flatten)]

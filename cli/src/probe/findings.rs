@@ -35,7 +35,7 @@ pub struct Location {
 
 /// The worst of them.
 pub fn worst(findings: &[Finding]) -> Severity {
-    findings.iter().map(|finding| finding.severity).max().unwrap_or(Severity::Fine)
+    findings.iter().map(|finding| finding.severity).max().unwrap_or(Severity::Ok)
 }
 
 /// Judges everything, the worst first. There is always at least one finding.
@@ -111,13 +111,13 @@ impl Finding {
     fn no_address(error: &str) -> Finding {
         let message = format!("no address: {error}");
         let advice = "Check the spelling, and what your resolver says.";
-        Finding::new(Severity::Wrong, "no-address", message, advice)
+        Finding::new(Severity::Critical, "no-address", message, advice)
     }
 
     fn left_out(places: usize) -> Finding {
         let message = format!("{places} addresses were left out: there are too many");
         let advice = "Name fewer hosts or names at a time.";
-        Finding::new(Severity::Doubtful, "left-out", message, advice)
+        Finding::new(Severity::Warning, "left-out", message, advice)
     }
 }
 
@@ -132,7 +132,7 @@ fn of_server(seen: &Observation, speaks_another: bool) -> Vec<Finding> {
     let mut findings: Vec<_> = seen.certificate.iter().filter_map(certificate).collect();
     if seen.failed > 0 {
         findings.push(Finding::new(
-            Severity::Doubtful,
+            Severity::Warning,
             "connections-failed",
             "some connections failed, others succeeded",
             "Check whether the server is overloaded, or one of several behind the address is down.",
@@ -168,8 +168,8 @@ fn no_tls(failure: &Failure) -> Finding {
     };
     let severity = match failure.kind {
         // Hosts without IPv6 see this for every second name.
-        FailureKind::Unreachable => Severity::Doubtful,
-        _ => Severity::Wrong,
+        FailureKind::Unreachable => Severity::Warning,
+        _ => Severity::Critical,
     };
     Finding::new(severity, code, format!("not tested: {failure}"), advice)
 }
@@ -178,19 +178,19 @@ fn certificate(certificate: &Certificate) -> Option<Finding> {
     let Certificate { not_before, not_after, .. } = certificate;
     match certificate.validity {
         Validity::Expired => Some(Finding::new(
-            Severity::Wrong,
+            Severity::Critical,
             "certificate-expired",
             format!("the certificate expired on {not_after}"),
             "Renew it: clients that verify it refuse to connect.",
         )),
         Validity::NotYet => Some(Finding::new(
-            Severity::Wrong,
+            Severity::Critical,
             "certificate-not-yet-valid",
             format!("the certificate is not valid before {not_before}"),
             "Check the clocks of both hosts; if they are right, use another certificate.",
         )),
         Validity::Valid if certificate.days_left < SOON => Some(Finding::new(
-            Severity::Doubtful,
+            Severity::Warning,
             "certificate-expires-soon",
             format!("the certificate expires on {not_after}"),
             "Renew it.",
@@ -212,7 +212,7 @@ fn of_tickets(seen: &Observation) -> Vec<Finding> {
     }
     if seen.ticket == Issued::None {
         findings.push(Finding::new(
-            Severity::Doubtful,
+            Severity::Warning,
             "no-ticket",
             "no ticket: every connection costs a full handshake",
             "Enable session tickets, unless they are disabled on purpose.",
@@ -220,7 +220,7 @@ fn of_tickets(seen: &Observation) -> Vec<Finding> {
     }
     if seen.ticket == Issued::SessionId {
         findings.push(Finding::new(
-            Severity::Fine,
+            Severity::Ok,
             "session-id",
             "no ticket, but a session id: the server keeps the sessions in a cache of its own",
             "",
@@ -229,7 +229,7 @@ fn of_tickets(seen: &Observation) -> Vec<Finding> {
     findings.extend(seen.lifetime_hint.and_then(|hint| lifetime(seen.tls, hint)));
     if let Some(weak) = &seen.weak_key {
         findings.push(Finding::new(
-            Severity::Wrong,
+            Severity::Critical,
             "weak-key",
             format!("the ticket key can be guessed: {} (proof: {})", weak.key, weak.proof),
             "Give the server a random key at once and restart it: whoever records TLS 1.2 \
@@ -246,8 +246,8 @@ fn lifetime(tls: Version, seconds: u64) -> Option<Finding> {
     );
     if seconds > MAX_LIFETIME {
         let severity = match tls {
-            Version::V12 => Severity::Doubtful,
-            Version::V13 => Severity::Wrong,
+            Version::V12 => Severity::Warning,
+            Version::V13 => Severity::Critical,
         };
         return Some(Finding::new(
             severity,
@@ -259,7 +259,7 @@ fn lifetime(tls: Version, seconds: u64) -> Option<Finding> {
     }
     if seconds > ADVISABLE_LIFETIME {
         return Some(Finding::new(
-            Severity::Doubtful,
+            Severity::Warning,
             "lifetime-long",
             format!("{message}, which is more than half a week"),
             "Shorten it to a day or less: keys should change at least once a week, and tickets live at \
@@ -268,7 +268,7 @@ fn lifetime(tls: Version, seconds: u64) -> Option<Finding> {
     }
     if seconds == 0 && tls == Version::V13 {
         return Some(Finding::new(
-            Severity::Doubtful,
+            Severity::Warning,
             "lifetime-zero",
             "the server announces a ticket lifetime of 0 s: clients discard the tickets at once",
             "Set the session timeout of the server to some minutes or hours.",
@@ -298,21 +298,21 @@ fn here(seen: &Observation) -> Option<Finding> {
     };
     Some(if count.resumed == count.offered {
         Finding::new(
-            Severity::Fine,
+            Severity::Ok,
             "resumed",
             format!("{what} are resumed where they were issued"),
             "",
         )
     } else if count.resumed == 0 {
         Finding::new(
-            Severity::Doubtful,
+            Severity::Warning,
             "not-resumed",
             format!("{what} are issued, but not resumed"),
             "Check whether there are several servers behind the address, and have them share one key.",
         )
     } else {
         Finding::new(
-            Severity::Doubtful,
+            Severity::Warning,
             "partly-resumed",
             format!("only some {what} are resumed where they were issued"),
             "Have all servers and processes behind the address share one key.",
@@ -327,10 +327,10 @@ fn elsewhere(seen: &Observation) -> Option<Finding> {
         return None;
     }
     Some(if count.resumed == count.offered {
-        Finding::new(Severity::Fine, "shared", "tickets are resumed at the other addresses", "")
+        Finding::new(Severity::Ok, "shared", "tickets are resumed at the other addresses", "")
     } else {
         Finding::new(
-            Severity::Doubtful,
+            Severity::Warning,
             "not-shared",
             if count.resumed == 0 {
                 "tickets are not resumed at any other address"
@@ -351,7 +351,7 @@ fn other_names(seen: &Observation) -> Option<Finding> {
     let Some(crossing) = seen.crossings.iter().min_by_key(|crossing| crossing.same_certificate)
     else {
         let message = "tickets are not resumed under another name";
-        return Some(Finding::new(Severity::Fine, "name-bound", message, ""));
+        return Some(Finding::new(Severity::Ok, "name-bound", message, ""));
     };
     let name =
         |sni: &Option<String>| sni.as_ref().map_or("no name".into(), |name| format!("\"{name}\""));
@@ -362,7 +362,7 @@ fn other_names(seen: &Observation) -> Option<Finding> {
     );
     Some(if crossing.same_certificate {
         Finding::new(
-            Severity::Doubtful,
+            Severity::Warning,
             "crosses-names",
             format!("{message}, which has the same certificate"),
             "Harmless if both are one service; otherwise give each a key of its own, or bind tickets \
@@ -370,7 +370,7 @@ fn other_names(seen: &Observation) -> Option<Finding> {
         )
     } else {
         Finding::new(
-            Severity::Wrong,
+            Severity::Critical,
             "crosses-certificates",
             format!("{message}, which has another certificate"),
             "Give each a key of its own, or bind tickets to the name: a client of one is taken for a \
@@ -394,11 +394,11 @@ fn over_time(seen: &Observation, watch: &Watch) -> Finding {
     if first.offered == 0 {
         let advice = "Watch a server that answers, for less than the lifetime of its tickets.";
         let message = format!("{within}, and the first ticket could not be offered");
-        return Finding::new(Severity::Doubtful, "not-watched", message, advice);
+        return Finding::new(Severity::Warning, "not-watched", message, advice);
     }
     if first.offered == first.resumed {
         let message = format!("{within}, and the first ticket was resumed to the end");
-        return Finding::new(Severity::Fine, "watched", message, "");
+        return Finding::new(Severity::Ok, "watched", message, "");
     }
     let until = watch.first_ticket_resumed_until;
     let message = match until {
@@ -409,7 +409,7 @@ fn over_time(seen: &Observation, watch: &Watch) -> Finding {
     };
     let advice = "Keep former keys for as long as tickets live, across restarts too, and share them \
                   among all processes.";
-    Finding::new(Severity::Doubtful, "tickets-lost", message, advice)
+    Finding::new(Severity::Warning, "tickets-lost", message, advice)
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! The report: for programs as JSON (docs/schemas/probe.schema.json), for people as text.
 
 use std::fmt::Write as _;
-use std::io::{self, Write};
 
 use anyhow::Result;
 use comfy_table::{Table, presets};
@@ -12,6 +11,7 @@ use super::endpoint::Resolved;
 use super::failure::FailureKind;
 use super::findings::{Finding, Location, worst};
 use super::observation::{Count, Issued, Observation};
+use crate::output::out;
 use crate::severity::Severity;
 
 /// Changes when a field goes away or changes its meaning; new fields do not change it.
@@ -45,7 +45,7 @@ impl Report {
     /// Prints the report.
     pub fn print(&self, json: bool) -> Result<()> {
         let text = if json { serde_json::to_string_pretty(self)? + "\n" } else { self.text() };
-        io::stdout().lock().write_all(text.as_bytes())?;
+        out!("{text}");
         Ok(())
     }
 
@@ -57,9 +57,9 @@ impl Report {
         for finding in &self.findings {
             let Finding { severity, message, advice, .. } = finding;
             // Writing to a String cannot fail.
-            let _ = writeln!(text, "{severity:<5}  {}: {message}", locations(&finding.at));
+            let _ = writeln!(text, "{severity:<8}  {}: {message}", locations(&finding.at));
             if !advice.is_empty() {
-                let _ = writeln!(text, "       -> {advice}");
+                let _ = writeln!(text, "          -> {advice}");
             }
         }
         text

@@ -92,8 +92,8 @@ impl RingFile {
     /// A ring of another version serves other servers; one that nobody can use deserves a look.
     pub fn severity(&self) -> Severity {
         match self.condition() {
-            Condition::Readable | Condition::OtherVersion if !self.removed => Severity::Fine,
-            _ => Severity::Doubtful,
+            Condition::Readable | Condition::OtherVersion if !self.removed => Severity::Ok,
+            _ => Severity::Warning,
         }
     }
 

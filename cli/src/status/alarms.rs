@@ -86,6 +86,7 @@ alarm_kinds! {
     OwnKeys => "own-keys",
     Unbound => "unbound",
     NotResumed => "not-resumed",
+    NoTickets => "no-tickets",
     TicketsOutliveKeys => "tickets-outlive-keys",
     FileRemoved => "file-removed",
     Fleet => "fleet",
@@ -98,20 +99,20 @@ impl Serialize for AlarmKind {
 }
 
 impl AlarmKind {
-    fn doubtful(self, what: impl Into<String>, remedy: impl Into<String>) -> Option<Alarm> {
+    fn warning(self, what: impl Into<String>, remedy: impl Into<String>) -> Option<Alarm> {
         let (what, remedy) = (what.into(), remedy.into());
-        Some(Alarm { alarm: self, severity: Severity::Doubtful, what, remedy })
+        Some(Alarm { alarm: self, severity: Severity::Warning, what, remedy })
     }
 
-    fn wrong(self, what: impl Into<String>, remedy: impl Into<String>) -> Option<Alarm> {
-        let alarm = self.doubtful(what, remedy)?;
-        Some(Alarm { severity: Severity::Wrong, ..alarm })
+    fn critical(self, what: impl Into<String>, remedy: impl Into<String>) -> Option<Alarm> {
+        let alarm = self.warning(what, remedy)?;
+        Some(Alarm { severity: Severity::Critical, ..alarm })
     }
 }
 
 /// All that is wrong, the worst first.
 pub fn alarms(status: &RingStatus) -> Vec<Alarm> {
-    const CHECKS: [fn(&RingStatus) -> Option<Alarm>; 17] = [
+    const CHECKS: [fn(&RingStatus) -> Option<Alarm>; 18] = [
         times,
         removed,
         writer,
@@ -127,6 +128,7 @@ pub fn alarms(status: &RingStatus) -> Vec<Alarm> {
         plain,
         unbound,
         not_resumed,
+        no_tickets,
         outlived,
         fleet,
     ];
@@ -134,7 +136,7 @@ pub fn alarms(status: &RingStatus) -> Vec<Alarm> {
     if !status.counters.has_served() {
         found.extend(unserved(status).into_iter().filter_map(|why| {
             let Unserved { kind, what, remedy } = why;
-            kind.doubtful(what, remedy)
+            kind.warning(what, remedy)
         }));
     }
     found.sort_by_key(|alarm| std::cmp::Reverse(alarm.severity));
@@ -152,14 +154,14 @@ pub fn remarks(status: &RingStatus) -> Vec<Remark> {
 
 /// The worst severity among them.
 pub fn worst(alarms: &[Alarm]) -> Severity {
-    alarms.iter().map(|alarm| alarm.severity).max().unwrap_or(Severity::Fine)
+    alarms.iter().map(|alarm| alarm.severity).max().unwrap_or(Severity::Ok)
 }
 
 fn times(status: &RingStatus) -> Option<Alarm> {
     if status.times_are_valid {
         return None;
     }
-    AlarmKind::TimesInvalid.wrong(
+    AlarmKind::TimesInvalid.critical(
         "the clock (CLOCK_BOOTTIME) cannot be read, so the age of the keys is unknown",
         "check what confines this program and the servers (seccomp, containers)",
     )
@@ -170,7 +172,7 @@ fn removed(status: &RingStatus) -> Option<Alarm> {
         return None;
     }
     let who = status.servers().map(|user| user.pid.to_string()).collect::<Vec<_>>().join(", ");
-    AlarmKind::FileRemoved.wrong(
+    AlarmKind::FileRemoved.critical(
         format!(
             "the ring's file was removed: the processes that have it ({who}) do not share keys with \
              those that start later, which cannot open their tickets"
@@ -183,12 +185,12 @@ fn removed(status: &RingStatus) -> Option<Alarm> {
 fn writer(status: &RingStatus) -> Option<Alarm> {
     match &status.writer_lock {
         LockState::Free => None,
-        LockState::Dead => AlarmKind::WriterDead.doubtful(
+        LockState::Dead => AlarmKind::WriterDead.warning(
             "a process was killed while it wrote; readers are not affected",
             "nothing: the next writer repairs the ring; if none comes, run `tktrot rotate`",
         ),
         LockState::Held(_) if !status.writer_is_stuck => None,
-        LockState::Held(holder) => AlarmKind::WriterStuck.wrong(
+        LockState::Held(holder) => AlarmKind::WriterStuck.critical(
             format!(
                 "{} holds the writer lock and does not release it{}: no other process can rotate or \
                  erase keys",
@@ -221,7 +223,7 @@ fn overdue(status: &RingStatus) -> Option<Alarm> {
         number => format!("; {number} keys have expired and are not erased"),
     };
     if matches!(status.upkeep_lock, LockState::Held(_)) {
-        AlarmKind::RotationOverdue.wrong(
+        AlarmKind::RotationOverdue.critical(
             format!(
                 "the keys have been waiting for a writer for {late}, and the upkeep thread does nothing{over}"
             ),
@@ -229,7 +231,7 @@ fn overdue(status: &RingStatus) -> Option<Alarm> {
              ring up to date now",
         )
     } else {
-        AlarmKind::RotationOverdue.doubtful(
+        AlarmKind::RotationOverdue.warning(
             format!("the keys have been waiting for a writer for {late}, and none has come{over}"),
             "the next handshake will do it; without handshakes, run `tktrot rotate`, or \
              `tktrot revoke --all` if the servers are gone for good",
@@ -248,13 +250,13 @@ fn generator(status: &RingStatus) -> Option<Alarm> {
             .map_or("there is no active key, so new tickets cannot be resumed".into(), |until| {
                 format!("the active key serves for at most {until} more")
             });
-        AlarmKind::GeneratorFailing.wrong(
+        AlarmKind::GeneratorFailing.critical(
             format!("the random number generator is failing ({failures} times so far); {then}"),
             remedy,
         )
     } else if last.ago <= status.exposure.rotate_every {
         let ago = in_words(last.ago);
-        AlarmKind::GeneratorFailing.doubtful(
+        AlarmKind::GeneratorFailing.warning(
             format!("the random number generator failed {ago} ago ({failures} times so far)"),
             remedy,
         )
@@ -268,7 +270,7 @@ fn lock_broken(status: &RingStatus) -> Option<Alarm> {
     if last.ago > status.exposure.rotate_every {
         return None;
     }
-    AlarmKind::LockBroken.wrong(
+    AlarmKind::LockBroken.critical(
         format!("the writer lock failed {} ago: keys may no longer rotate", in_words(last.ago)),
         "stop the servers that use the ring, remove it and start them",
     )
@@ -286,7 +288,7 @@ fn successor(status: &RingStatus) -> Option<Alarm> {
     if status.successor().is_some() {
         return None;
     }
-    AlarmKind::NoSuccessor.doubtful(
+    AlarmKind::NoSuccessor.warning(
         format!("no key is announced to follow {}", active.name),
         format!(
             "if there is still none in {}, tickets stop; see the other alarms",
@@ -302,7 +304,7 @@ fn full(status: &RingStatus) -> Option<Alarm> {
     if !lately && !is_full {
         return None;
     }
-    AlarmKind::RingFull.doubtful(
+    AlarmKind::RingFull.warning(
         format!(
             "the ring {} its {} keys: retired keys end before their tickets do",
             if is_full { "is full with" } else { "was full with" },
@@ -321,7 +323,7 @@ fn no_memory(status: &RingStatus) -> Option<Alarm> {
     if last.ago > status.exposure.rotate_every {
         return None;
     }
-    AlarmKind::NoMemory.doubtful(
+    AlarmKind::NoMemory.warning(
         format!(
             "there was no memory for another key {} ago: if no key encrypts any more, retired keys end \
              before their tickets do",
@@ -342,7 +344,7 @@ fn upkeep(status: &RingStatus) -> Option<Alarm> {
     if !status.servers().any(uses_tickets) {
         return None;
     }
-    AlarmKind::NoUpkeep.doubtful(
+    AlarmKind::NoUpkeep.warning(
         "no upkeep thread is running: keys are made and erased only when handshakes come",
         "set upkeep = \"callback\" in the settings file if that is intended; otherwise check the \
          server's log and limits (RLIMIT_NPROC) for why it has no thread",
@@ -359,14 +361,14 @@ fn memory(status: &RingStatus) -> Option<Alarm> {
                   them";
     let list = unlocked.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
     if status.servers().any(|user| user.locked == Some(true)) {
-        AlarmKind::MemoryUnlocked.doubtful(
+        AlarmKind::MemoryUnlocked.warning(
             format!(
                 "these processes do not keep the ring locked in memory, while others do: {list}"
             ),
             remedy,
         )
     } else {
-        AlarmKind::MemoryUnlocked.wrong(
+        AlarmKind::MemoryUnlocked.critical(
             format!(
                 "no process keeps the ring locked in memory, so keys can be swapped out: {list}"
             ),
@@ -381,7 +383,7 @@ fn users(status: &RingStatus) -> Option<Alarm> {
     if status.keys.is_empty() || may_be_hidden || status.servers().next().is_some() {
         return None;
     }
-    AlarmKind::NobodyUses.doubtful(
+    AlarmKind::NobodyUses.warning(
         format!("no process has the ring, so nobody erases its {}", status.keys_text()),
         "start the server, or `tktrot revoke --all`",
     )
@@ -394,7 +396,7 @@ fn plain(status: &RingStatus) -> Option<Alarm> {
     }
     let names = plain.iter().map(|key| key.name.as_str()).collect::<Vec<_>>().join(", ");
     if plain.iter().all(|key| key.maker == Maker::Imported) {
-        return AlarmKind::PlainKeys.doubtful(
+        return AlarmKind::PlainKeys.warning(
             format!(
                 "tickets of imported keys open at every service that has the keys, whatever its \
                  label and certificate, and even if it requires client certificates: {names}"
@@ -402,7 +404,7 @@ fn plain(status: &RingStatus) -> Option<Alarm> {
             "nothing, if they were imported on purpose: they expire by themselves",
         );
     }
-    AlarmKind::PlainKeys.doubtful(
+    AlarmKind::PlainKeys.warning(
         format!(
             "tickets are not bound (TKTROT_BIND=none), and keys are plain, for servers without \
              libtktrot: a ticket opens at every service that has its key, whatever its label and \
@@ -430,7 +432,7 @@ fn unbound(status: &RingStatus) -> Option<Alarm> {
     if unbound.is_empty() {
         return None;
     }
-    AlarmKind::Unbound.doubtful(
+    AlarmKind::Unbound.warning(
         format!(
             "these processes do not bind their tickets to anything, not even to a label, and resume \
              each other's, whatever client certificates they require: {}",
@@ -464,7 +466,7 @@ fn not_resumed(status: &RingStatus) -> Option<Alarm> {
         ),
     };
     if notable(refused) {
-        return AlarmKind::NotResumed.doubtful(
+        return AlarmKind::NotResumed.warning(
             format!(
                 "{refused} of {opened} tickets were opened, but refused by the server: its session \
                  id context differs between processes (mariadb, Ruby and puma set a random one), \
@@ -478,7 +480,7 @@ fn not_resumed(status: &RingStatus) -> Option<Alarm> {
     if !notable(elsewhere) {
         return None;
     }
-    AlarmKind::NotResumed.doubtful(
+    AlarmKind::NotResumed.warning(
         format!(
             "{elsewhere} tickets came back to a context that did not issue them, compared to {opened} \
              that were opened: they are bound to another {}{differ}",
@@ -487,6 +489,30 @@ fn not_resumed(status: &RingStatus) -> Option<Alarm> {
         "give servers that should resume each other's tickets the same certificates, label and \
          requirements for client certificates, or bind to less (TKTROT_BIND); give others another ring",
     )
+}
+
+/// Handshakes that could have had a ticket, and went on without one.
+fn no_tickets(status: &RingStatus) -> Option<Alarm> {
+    let (without, issued) = (status.counters.unsealed, status.counters.issued);
+    let remedy = "the server's log says why: client certificates are asked for without a session id \
+                  context (SSL_CTX_set_session_id_context), or see the other alarms";
+    if without > 0 && issued == 0 {
+        let handshakes =
+            if without == 1 { "1 handshake".into() } else { format!("{without} handshakes") };
+        return AlarmKind::NoTickets.critical(
+            format!(
+                "clients come, but no ticket was ever issued: {handshakes} went on without one"
+            ),
+            remedy,
+        );
+    }
+    if without >= NOTABLE && without.saturating_mul(10) > issued {
+        return AlarmKind::NoTickets.warning(
+            format!("{without} handshakes went on without a ticket; {issued} tickets were issued"),
+            remedy,
+        );
+    }
+    None
 }
 
 /// Tickets that would live longer than their keys.
@@ -515,7 +541,7 @@ fn outlived(status: &RingStatus) -> Option<Alarm> {
              them; or set their session timeout to {short}"
         )
     };
-    AlarmKind::TicketsOutliveKeys.doubtful(
+    AlarmKind::TicketsOutliveKeys.warning(
         format!(
             "the servers' sessions live for {long}, but ticket keys are kept for only {short}: tickets \
              expire sooner than the servers intend"
@@ -607,7 +633,7 @@ fn fleet(status: &RingStatus) -> Option<Alarm> {
         0 => String::new(),
         count => format!("; and {count} more"),
     };
-    AlarmKind::Fleet.doubtful(format!("{first}{more}"), "`tktrot peers` names each host and reason")
+    AlarmKind::Fleet.warning(format!("{first}{more}"), "`tktrot peers` names each host and reason")
 }
 
 /// Names what to remove from the configuration of the servers that are here.

@@ -101,9 +101,14 @@ impl Counters {
         unopened.saturating_add(self.not_resumed.min(self.opened()))
     }
 
+    /// Tickets that came back.
+    pub fn returned(&self) -> u64 {
+        self.resumed().saturating_add(self.turned_away())
+    }
+
     /// The share of the tickets that came back which were resumed; `None` if none came back.
     pub fn resumption_ratio(&self) -> Option<f64> {
-        let offered = self.resumed().saturating_add(self.turned_away());
+        let offered = self.returned();
         (offered > 0).then(|| self.resumed() as f64 / offered as f64)
     }
 }

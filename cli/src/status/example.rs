@@ -111,8 +111,7 @@ pub fn governed() -> RingStatus {
 pub fn idle() -> RingStatus {
     RingStatus {
         keys: Vec::new(),
-        writer_due_in: Some(Duration::ZERO),
-        overdue: 5000 * HOUR,
+        writer_due_in: None,
         upkeep_lock: LockState::Free,
         users: vec![RingUser { counts: false, ..user(4711) }],
         promised: None,

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::alarms::{Alarm, Remark, alarms, remarks, worst};
 use super::counters::Rates;
 use super::ring::RingStatus;
+use super::sentence::sentence;
 use crate::severity::Severity;
 
 /// What is printed: one object, however many rings.
@@ -29,6 +30,8 @@ pub enum Ring {
 #[derive(Serialize)]
 pub struct Evaluated {
     severity: Severity,
+    /// How it is, in a sentence.
+    summary: String,
     alarms: Vec<Alarm>,
     remarks: Vec<Remark>,
     active_key: Option<String>,
@@ -48,6 +51,7 @@ impl Ring {
         let alarms = alarms(status);
         Ring::Read(Box::new(Evaluated {
             severity: worst(&alarms),
+            summary: sentence(status),
             alarms,
             remarks: remarks(status),
             active_key: status.active_key().map(|key| key.name.clone()),
@@ -68,7 +72,7 @@ impl Ring {
 
 impl Document {
     pub fn of(rings: Vec<Ring>) -> Document {
-        let severity = rings.iter().map(Ring::severity).max().unwrap_or(Severity::Fine);
+        let severity = rings.iter().map(Ring::severity).max().unwrap_or(Severity::Ok);
         Document { version: 1, severity, rings }
     }
 }
@@ -81,11 +85,13 @@ mod tests {
     use super::super::ring::{LastProblem, LockState};
     use super::*;
 
-    /// Every form of a member fits the schema, which refuses what it does not name.
+    /// Every form of a member fits the schema, which, closed, refuses what it does not name.
     #[test]
     fn the_document_is_as_the_schema_says() {
         let schema = include_str!("../../../docs/schemas/status.schema.json");
-        let schema = serde_json::from_str(schema).unwrap();
+        let readers = serde_json::from_str(schema).unwrap();
+        let readers = jsonschema::validator_for(&readers).unwrap();
+        let schema = testbed::schema::closed(schema).unwrap();
         let schema = jsonschema::validator_for(&schema).unwrap();
         let last_problem =
             Some(LastProblem { what: Problem::Full, ago: std::time::Duration::from_millis(1500) });
@@ -93,7 +99,7 @@ mod tests {
             RingStatus { writer_lock: LockState::Dead, last_problem, capacity: 3, ..healthy() };
         let unreadable = Ring::Unreadable {
             path: "/x.ring".into(),
-            severity: Severity::Wrong,
+            severity: Severity::Critical,
             error: "no".into(),
         };
         let mut remarked = healthy();
@@ -119,7 +125,7 @@ mod tests {
         let document = serde_json::to_value(Document::of(rings)).unwrap();
         let flaws: Vec<_> = schema.iter_errors(&document).map(|flaw| flaw.to_string()).collect();
         assert_eq!(flaws, [""; 0], "{document:#}");
-        assert_eq!(document["severity"], "wrong");
+        assert_eq!(document["severity"], "critical");
         assert_eq!(document["rings"][0]["exposure"]["seconds"], 10800.0);
         assert_eq!(document["rings"][0]["resumption_ratio"], 0.75);
         assert_eq!(document["rings"][1]["active_key"], serde_json::Value::Null);
@@ -127,7 +133,7 @@ mod tests {
         assert_eq!(document["rings"][4]["governed_for_seconds"], 2.4);
 
         assert_eq!(document["rings"][5]["remarks"][0]["remark"], "own-keys");
-        assert_eq!(document["rings"][5]["severity"], "fine");
+        assert_eq!(document["rings"][5]["severity"], "ok");
         assert_eq!(document["rings"][6]["alarms"][0]["alarm"], "tickets-off");
         assert_eq!(document["rings"][6]["counters"]["tickets_off"], 3);
 
@@ -141,5 +147,9 @@ mod tests {
         let mut other = document;
         other["rings"][0]["unheard_of"] = 1.into();
         assert!(!schema.is_valid(&other));
+        other["rings"][7]["alarms"][0]["alarm"] = "unheard-of".into();
+        assert!(readers.is_valid(&other), "what is added later must not break readers");
+        other["severity"] = "fine".into();
+        assert!(!readers.is_valid(&other));
     }
 }

@@ -4,6 +4,7 @@
 //! - [`ring`]: all that it saw, as plain figures
 //! - [`counters`]: what the ring counted, and what of it happened per second
 //! - [`alarms`]: what is wrong, and what to do about it
+//! - [`sentence`]: how it is, in one sentence
 //! - [`text`], [`json`], [`prometheus`]: the forms in which it is said
 //!
 //! Nothing here takes a lock or writes to a ring.
@@ -14,6 +15,7 @@ pub mod json;
 pub mod observer;
 pub mod prometheus;
 pub mod ring;
+pub mod sentence;
 pub mod text;
 
 #[cfg(test)]

@@ -174,6 +174,21 @@ struct Snapshot {
 }
 
 impl Snapshot {
+    /// When a writer is, or was, needed. A deadline of 0 says "as soon as one comes", and not since
+    /// when: since the first key ended that nobody has erased or followed, if there is one.
+    fn due(&self) -> Option<Time> {
+        match self.deadline {
+            Time::NEVER => None,
+            Time(0) => {
+                let all = self.keys.iter().map(|key| key.times.decrypt_until);
+                let of_servers = self.keys.iter().filter(|key| key.node != IMPORTED);
+                let last = of_servers.map(|key| key.times.encrypt_until).max();
+                all.chain(last).min()
+            }
+            deadline => Some(deadline),
+        }
+    }
+
     /// Looks until nobody writes, a limited number of times.
     fn take(view: &View, clock: &impl Clock) -> Snapshot {
         let mut last = look(view, clock);
@@ -232,8 +247,8 @@ fn status_of(
         governed_for: snapshot.governed,
         fleet_problems: Vec::new(),
         keys: snapshot.keys.iter().map(|facts| key(facts, view, now)).collect(),
-        writer_due_in: (snapshot.deadline != Time::NEVER).then(|| now.until(snapshot.deadline)),
-        overdue: snapshot.deadline.until(now),
+        writer_due_in: snapshot.due().map(|due| now.until(due)),
+        overdue: snapshot.due().map_or(Duration::ZERO, |due| due.until(now)),
         writer_lock: match snapshot.writer {
             Holder::Nobody => LockState::Free,
             Holder::Thread { process, thread } => {
@@ -387,6 +402,26 @@ mod tests {
             }
             enough.store(true, Ordering::Relaxed);
         });
+    }
+
+    #[test]
+    fn what_is_due_as_soon_as_somebody_comes_is_not_overdue_since_the_boot() {
+        let (_dir, place, keyring) = keyring();
+        let view = place.look().unwrap().unwrap();
+        let mut snapshot = Snapshot::take(&view, &BootClock);
+        assert_eq!(snapshot.due(), Some(snapshot.deadline));
+        snapshot.deadline = Time(0);
+        let ends = |key: &KeyFacts| key.times.encrypt_until;
+        let last = snapshot.keys.iter().map(ends).max();
+        assert!(snapshot.due() == last && last > Some(snapshot.now));
+        // Of those that were imported none encrypts.
+        snapshot.keys.iter_mut().for_each(|key| key.node = IMPORTED);
+        assert_eq!(snapshot.due(), snapshot.keys.iter().map(|key| key.times.decrypt_until).min());
+        snapshot.keys.clear();
+        assert_eq!(snapshot.due(), None);
+        snapshot.deadline = Time::NEVER;
+        assert_eq!(snapshot.due(), None);
+        drop(keyring);
     }
 
     #[test]

@@ -16,7 +16,7 @@ const STATES: [KeyState; 4] =
 /// A figure of a ring, if the ring has it: name, help, value.
 type Gauge = (&'static str, &'static str, fn(&RingStatus) -> Option<f64>);
 
-const GAUGES: [Gauge; 12] = [
+const GAUGES: [Gauge; 14] = [
     (
         "exposure_seconds",
         "A stolen key opens at most the sessions of this many seconds before the theft (R + L).",
@@ -44,19 +44,29 @@ const GAUGES: [Gauge; 12] = [
         Some(status.active_key()?.encrypts_for.as_secs_f64())
     }),
     ("overdue_seconds", "How long the keys have been waiting for a writer.", |status| {
-        Some(if status.keys.is_empty() { 0.0 } else { status.overdue.as_secs_f64() })
+        Some(status.overdue.as_secs_f64())
     }),
     ("capacity_keys", "How many keys can be in the ring.", |status| {
         Some(f64::from(status.capacity))
     }),
-    ("servers", "Visible processes that have the ring to seal and open tickets.", |status| {
-        Some(status.servers().count() as f64)
-    }),
     (
-        "severity",
-        "The worst alarm: 0 none, 1 something deserves a look, 2 something is wrong.",
-        |status| Some(f64::from(worst(&alarms(status)) as u8)),
+        "resumption_ratio",
+        "The share of the tickets that came back which were resumed, since the ring was made.",
+        |status| status.counters.resumption_ratio(),
     ),
+    (
+        "hidden_processes",
+        "Processes of which this user cannot see whether they use the ring.",
+        |status| Some(status.hidden_processes as f64),
+    ),
+    (
+        "servers",
+        "Visible processes that have the ring to seal and open tickets, masters included.",
+        |status| Some(status.serving().count() as f64),
+    ),
+    ("severity", "The worst alarm: 0 ok (none), 1 warning, 2 critical.", |status| {
+        Some(f64::from(worst(&alarms(status)) as u8))
+    }),
 ];
 
 /// A counter of a ring: name, help, and its parts by the value of a label.

@@ -29,7 +29,7 @@ pub struct RingStatus {
     pub fleet_problems: Vec<String>,
     /// The keys, ordered by their end.
     pub keys: Vec<KeyStatus>,
-    /// When a writer is next needed; null if never.
+    /// When a writer is next needed; null if never, or if only a client makes one needed.
     #[serde(rename = "writer_due_in_seconds", serialize_with = "seconds_if_any")]
     pub writer_due_in: Option<Duration>,
     /// For how long a writer has been needed.
@@ -175,6 +175,11 @@ impl RingStatus {
     /// The visible processes that have the ring to seal and open tickets.
     pub fn servers(&self) -> impl Iterator<Item = &RingUser> {
         self.users.iter().filter(|user| user.presence == Presence::Maps && user.writes)
+    }
+
+    /// Those among them that serve: the agent, which is this program, does not.
+    pub fn serving(&self) -> impl Iterator<Item = &RingUser> {
+        self.servers().filter(|user| user.program != "tktrot")
     }
 
     fn own(&self, state: KeyState) -> impl Iterator<Item = &KeyStatus> {

@@ -8,7 +8,8 @@ use tktrot::schedule::KeyState;
 use super::alarms::{Alarm, Remark, alarms, remarks, worst};
 use super::counters::{Counters, Rates};
 use super::ring::{KeyStatus, LockState, Maker, RingStatus, RingUser, state_name};
-use crate::output::{in_words, wrapped};
+use super::sentence::sentence;
+use crate::output::{self, in_words, percent, wrapped};
 use crate::processes::Presence;
 
 /// One ring in full, with lines broken at `width`.
@@ -17,13 +18,15 @@ pub fn full(status: &RingStatus, rates: Option<&Rates>, width: usize) -> String 
     let mut page = Page { text: String::new(), width };
     page.line("ring", &status.path);
     page.line("exposure", &exposure(status));
+    page.line("in short", &sentence(status));
     page.line("active key", &active(status));
     page.line("keys", &format!("{}{}", status.keys.len(), bound(status)));
-    page.keys(&status.keys);
+    // The keys to come first.
+    status.keys.iter().rev().for_each(|one| page.line("", &key(one)));
     page.line("governed", &governed(status));
     page.line("upkeep", &upkeep(status));
     page.line("users", &users(status));
-    status.users.iter().for_each(|user| page.user(user));
+    status.users.iter().for_each(|one| page.line("", &user(one)));
     page.line("counted", "since the ring was made");
     page.counters(&status.counters);
     if let Some(rates) = rates {
@@ -106,7 +109,7 @@ pub fn summaries(rings: &[(String, Result<RingStatus, String>)]) -> String {
     for (ring, status) in rings {
         let line = match status {
             Ok(status) => summary(status),
-            Err(error) => format!("WRONG  cannot be read: {error}"),
+            Err(error) => format!("critical  cannot be read: {error}"),
         };
         let _ = writeln!(text, "{ring:name$}  {line}");
     }
@@ -125,14 +128,14 @@ fn summary(status: &RingStatus) -> String {
     };
     let active = status.active_key().map_or("none    ", |key| &key.name);
     let exposure = in_words(status.exposure.span);
-    let users = status.servers().count();
+    let users = status.serving().count();
     let severity = worst(&alarms);
-    format!("{severity:5}  exposure {exposure:<10}  key {active}  users {users:<3} {told}")
+    format!("{severity:8}  exposure {exposure:<10}  key {active}  users {users:<3} {told}")
 }
 
 /// The number of processes that have the ring, in one line.
 pub fn users(status: &RingStatus) -> String {
-    let mut text = match status.servers().count() {
+    let mut text = match status.serving().count() {
         0 => "none visible".into(),
         1 => "1 process".into(),
         number => format!("{number} processes"),
@@ -181,6 +184,38 @@ fn upkeep(status: &RingStatus) -> String {
     }
 }
 
+/// A key and what is left of its life.
+pub fn key(key: &KeyStatus) -> String {
+    let life = match key.state {
+        KeyState::Announced => format!("encrypts in {}", in_words(key.encrypts_in)),
+        KeyState::Active => format!("encrypts for {}", in_words(key.encrypts_for)),
+        KeyState::Retired => format!("decrypts for {}", in_words(key.decrypts_for)),
+        KeyState::Expired => "to be erased".into(),
+    };
+    let mut marks = String::new();
+    match key.maker {
+        Maker::Here => {}
+        Maker::Elsewhere => marks.push_str("  of another host"),
+        Maker::Imported => marks.push_str("  imported"),
+    }
+    marks.push_str(if key.plain { "  plain" } else { "" });
+    format!("{}  {:9}  {life}{marks}", key.name, state_name(key.state))
+}
+
+/// A process that has the ring.
+pub fn user(user: &RingUser) -> String {
+    let does = does(user);
+    let bound = match &user.binds {
+        _ if user.presence == Presence::Gone => String::new(),
+        None if user.counts => "  bind unknown".to_owned(),
+        None => String::new(),
+        Some(binds) if binds.is_empty() => String::new(),
+        Some(binds) => format!("  bind {}", binds.join(" and ")),
+    };
+    let unlocked = if user.locked == Some(false) { "  not locked in memory" } else { "" };
+    format!("{:7}  {:15}  {does}{bound}{unlocked}", user.pid, user.program)
+}
+
 /// What happens per second.
 pub fn per_second(rates: &Rates) -> String {
     format!(
@@ -206,45 +241,17 @@ impl Page {
         }
     }
 
-    fn keys(&mut self, keys: &[KeyStatus]) {
-        // The keys to come first.
-        for key in keys.iter().rev() {
-            let life = match key.state {
-                KeyState::Announced => format!("encrypts in {}", in_words(key.encrypts_in)),
-                KeyState::Active => format!("encrypts for {}", in_words(key.encrypts_for)),
-                KeyState::Retired => format!("decrypts for {}", in_words(key.decrypts_for)),
-                KeyState::Expired => "to be erased".into(),
-            };
-            let mut marks = String::new();
-            match key.maker {
-                Maker::Here => {}
-                Maker::Elsewhere => marks.push_str("  of another host"),
-                Maker::Imported => marks.push_str("  imported"),
-            }
-            marks.push_str(if key.plain { "  plain" } else { "" });
-            self.line("", &format!("{}  {:9}  {life}{marks}", key.name, state_name(key.state)));
-        }
-    }
-
-    fn user(&mut self, user: &RingUser) {
-        let does = does(user);
-        let bound = match &user.binds {
-            _ if user.presence == Presence::Gone => String::new(),
-            None if user.counts => "  bind unknown".to_owned(),
-            None => String::new(),
-            Some(binds) if binds.is_empty() => String::new(),
-            Some(binds) => format!("  bind {}", binds.join(" and ")),
-        };
-        let unlocked = if user.locked == Some(false) { "  not locked in memory" } else { "" };
-        self.line("", &format!("{:7}  {:15}  {does}{bound}{unlocked}", user.pid, user.program));
-    }
-
     fn counters(&mut self, counters: &Counters) {
-        let mut count = |number: u64, what: &str| self.line("", &format!("{number:9}  {what}"));
+        let mut count = |number: u64, what: &str| {
+            self.line("", &format!("{:>9}  {what}", output::number(number)));
+        };
         count(counters.issued, "tickets issued");
         let ratio = counters.resumption_ratio();
-        let ratio = ratio.map_or(String::new(), |ratio| {
-            format!(" ({:.0} % of those that came back)", ratio * 100.0)
+        let ratio = ratio.map_or(String::new(), |_| {
+            format!(
+                " ({} of those that came back)",
+                percent(counters.resumed(), counters.returned())
+            )
         });
         count(counters.resumed(), &format!("tickets resumed{ratio}"));
         let (active, retired) = (counters.resumed_active, counters.resumed_retired);
@@ -290,7 +297,7 @@ impl Page {
 mod tests {
     use std::time::Duration;
 
-    use super::super::example::{MINUTE, governed, healthy, idle, key};
+    use super::super::example::{self, MINUTE, governed, healthy, idle};
     use super::*;
 
     #[test]
@@ -312,7 +319,7 @@ mod tests {
     fn keys_that_an_agent_announced_far_ahead_are_part_of_the_exposure() {
         let mut status = governed();
         assert!(!exposure(&status).contains("the ring has"), "{}", exposure(&status));
-        status.keys.push(key("44444444", 108 * MINUTE, Duration::ZERO));
+        status.keys.push(example::key("44444444", 108 * MINUTE, Duration::ZERO));
         let text = exposure(&status);
         assert!(text.ends_with("; the ring has the keys of the next 2 h 48 min, too"), "{text}");
     }
@@ -336,7 +343,7 @@ mod tests {
         let mut status = healthy();
         status.counters.not_resumed = 150;
         let some = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect());
-        let user = |pid, binds| RingUser { binds, ..super::super::example::user(pid) };
+        let user = |pid, binds| RingUser { binds, ..example::user(pid) };
         status.users = vec![
             user(1, some(&["all"])),
             user(2, some(&["cert,verify", "none"])),

@@ -1,15 +1,14 @@
 //! Looks again and again: draws each look on a terminal, and prints a line for it elsewhere.
 
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
-use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
 use super::screen::{self, History, Shown};
-use crate::output::in_words;
+use super::terminal::{Event, Terminal};
+use crate::output::{in_words, timestamp};
 use crate::severity::Severity;
 use crate::status::alarms::{alarms, remarks, worst};
 use crate::status::counters::Rates;
@@ -37,12 +36,13 @@ pub fn print(mut observer: Observer, rounds: &Rounds) -> Result<Severity> {
         // It goes on, because a server that restarts may make a new ring.
         let (line, severity) = match observer.read() {
             Ok(status) => line(&status, &observer.rates()),
-            Err(error) => (format!("WRONG  {error:#}"), Severity::Wrong),
+            Err(error) => (format!("critical  {error:#}"), Severity::Critical),
         };
         let mut stdout = io::stdout().lock();
-        match writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
+        let at = timestamp(SystemTime::now());
+        match writeln!(stdout, "{at}  {line}").and_then(|()| stdout.flush()) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(severity),
-            other => other?,
+            other => other.context("some output could not be written")?,
         }
         looks += 1;
         if rounds.are_over(looks) {
@@ -64,82 +64,48 @@ fn line(status: &RingStatus, rates: &Rates) -> (String, Severity) {
         names = format!("{names}  remark {}", remark.remark.name());
     }
     let line = format!(
-        "{severity:5}  key {key}  users {}  per second {}  {names}",
-        status.servers().count(),
+        "{severity:8}  key {key}  users {}  per second {}  {names}",
+        status.serving().count(),
         per_second(rates)
     );
     (line, severity)
 }
 
-/// How soon a signal that asks for the end is noticed.
-const GLANCE: Duration = Duration::from_millis(250);
-
-static ASKED_TO_END: AtomicBool = AtomicBool::new(false);
-
-/// Draws until q, Ctrl-C or a signal; the terminal is restored then, and after a panic, too.
-pub fn draw(observer: Observer, rounds: &Rounds) -> Result<Severity> {
-    for signal in [libc::SIGTERM, libc::SIGHUP] {
-        let handler = note as extern "C" fn(libc::c_int);
-        // SAFETY: the handler only stores to an atomic.
-        unsafe { libc::signal(signal, handler as libc::sighandler_t) };
-    }
-    let mut terminal = ratatui::try_init().context("cannot draw on the terminal")?;
-    let result = run(&mut terminal, observer, rounds);
-    ratatui::restore();
-    result.map(|()| Severity::Fine)
-}
-
-extern "C" fn note(_signal: libc::c_int) {
-    ASKED_TO_END.store(true, Ordering::Relaxed);
-}
-
-fn run(
-    terminal: &mut ratatui::DefaultTerminal,
-    mut observer: Observer,
-    rounds: &Rounds,
-) -> Result<()> {
+/// Draws until q, Ctrl-C, a signal, or the end of the terminal.
+pub fn draw(mut observer: Observer, rounds: &Rounds) -> Result<Severity> {
+    let mut terminal = Terminal::enter()?;
     let mut history = History::default();
-    let mut looks = 0;
-    loop {
+    let mut help = false;
+    for looks in 1.. {
         let status = observer.read().map_err(|error| format!("{error:#}"));
         // The first look has nothing to compare with.
-        if looks > 0 && status.is_ok() {
+        if looks > 1 && status.is_ok() {
             history.add(observer.rates());
         }
-        looks += 1;
-        let shown = Shown { status: &status, history: &history, interval: rounds.interval };
-        terminal.draw(|frame| screen::draw(frame, &shown))?;
-        if rounds.are_over(looks) {
-            return Ok(());
-        }
         let next = Instant::now() + rounds.interval;
-        while let Some(left) = next.checked_duration_since(Instant::now()) {
-            if ASKED_TO_END.load(Ordering::Relaxed) {
-                return Ok(());
+        loop {
+            let interval = rounds.interval;
+            let shown = Shown { status: &status, history: &history, interval, help };
+            if !terminal.draw(|frame| screen::draw(frame, &shown))? {
+                return Ok(Severity::Ok);
             }
-            if !event::poll(left.min(GLANCE))? {
-                continue;
+            if rounds.are_over(looks) {
+                return Ok(Severity::Ok);
             }
-            match event::read()? {
-                Event::Key(key) if leaves(key) => return Ok(()),
-                Event::Resize(..) => {
-                    terminal.draw(|frame| screen::draw(frame, &shown))?;
-                }
-                _ => {}
+            match terminal.wait(next)? {
+                None => break,
+                Some(Event::End) => return Ok(Severity::Ok),
+                Some(Event::Typed(key)) if LEAVE.contains(&key) => return Ok(Severity::Ok),
+                Some(Event::Typed(key)) => help = [b'?', b'h'].contains(&key) && !help,
+                Some(Event::Redraw) => {}
             }
         }
     }
+    Ok(Severity::Ok)
 }
 
-fn leaves(key: KeyEvent) -> bool {
-    let with_control = key.modifiers.contains(KeyModifiers::CONTROL);
-    key.kind == KeyEventKind::Press
-        && match key.code {
-            KeyCode::Char('q') | KeyCode::Esc => true,
-            KeyCode::Char('c') => with_control,
-            _ => false,
-        }
-}
+/// q, Ctrl-C, Ctrl-D and Esc.
+const LEAVE: [u8; 4] = [b'q', 0x03, 0x04, 0x1b];
 
 #[cfg(test)]
 mod tests {
@@ -152,18 +118,18 @@ mod tests {
         let (text, severity) = line(&healthy(), &rates);
         assert_eq!(
             text,
-            "ok     key 22222222 for 48 min  users 2  per second 2.0 issued, 1.5 resumed, \
+            "ok        key 22222222 for 48 min  users 2  per second 2.0 issued, 1.5 resumed, \
              0.0 turned away  no alarms"
         );
-        assert_eq!(severity, Severity::Fine);
+        assert_eq!(severity, Severity::Ok);
         let (text, severity) = line(&RingStatus { capacity: 3, ..healthy() }, &rates);
-        assert!(text.starts_with("look ") && text.ends_with("  ring-full"), "{text}");
-        assert_eq!(severity, Severity::Doubtful);
+        assert!(text.starts_with("warning ") && text.ends_with("  ring-full"), "{text}");
+        assert_eq!(severity, Severity::Warning);
         assert!(line(&idle(), &rates).0.contains("key none  users 1"));
         let mut status = healthy();
         status.counters.quic = 1;
         let (text, severity) = line(&status, &rates);
         assert!(text.ends_with("  no alarms  remark quic-listener"), "{text}");
-        assert_eq!(severity, Severity::Fine);
+        assert_eq!(severity, Severity::Ok);
     }
 }

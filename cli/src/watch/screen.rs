@@ -9,7 +9,7 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Gauge, Paragraph, Sparkline, Wrap};
 
-use crate::output::{in_words, wrapped};
+use crate::output::{in_words, percent, wrapped};
 use crate::severity::Severity;
 use crate::status::alarms::{Alarm, Remark, alarms, remarks, worst};
 use crate::status::counters::Rates;
@@ -21,6 +21,8 @@ pub struct Shown<'s> {
     pub status: &'s Result<RingStatus, String>,
     pub history: &'s History,
     pub interval: Duration,
+    /// True if the keys that can be typed are explained.
+    pub help: bool,
 }
 
 /// A graph: what it shows, in which colour.
@@ -38,24 +40,48 @@ const LEGEND: &str = "tickets/s; issued: full handshake 1 (TLS 1.2) or 2 (1.3), 
 /// The legend, and a row for each graph.
 const GRAPHS_AT_LEAST: usize = 1 + SERIES.len();
 
+/// Rows with which the graphs can be read.
+const GRAPHS_TO_READ: usize = 1 + 3 * SERIES.len();
+
+/// A heading, two keys and what is left out.
+const DETAILS_AT_LEAST: usize = 4;
+
+/// As wide as a line about a key, and a gap.
+const KEY_COLUMN: u16 = 54;
+
 /// The column after the labels.
 const LABEL: usize = 11;
 
 /// Fills the screen.
 pub fn draw(frame: &mut Frame, shown: &Shown) {
     let [body, foot] =
-        Layout::vertical([Constraint::Fill(1), Constraint::Length(1)]).areas(frame.area());
+        Layout::vertical([Constraint::Fill(1), Constraint::Length(foot_of(shown).len() as u16)])
+            .areas(frame.area());
     match shown.status {
         Ok(status) => draw_status(frame, body, status, shown.history),
         Err(error) => {
-            let block = framed("no ring", Severity::Wrong);
+            let block = framed("no ring", Severity::Critical);
             let text = Paragraph::new(error.as_str()).wrap(Wrap { trim: true });
             frame.render_widget(text.block(block), body);
         }
     }
-    let every = in_words(shown.interval);
-    let keys = format!(" q quits   refreshed every {every}");
-    frame.render_widget(Line::styled(keys, Modifier::DIM), foot);
+    let foot_lines = foot_of(shown).into_iter().map(|line| Line::styled(line, Modifier::DIM));
+    frame.render_widget(Paragraph::new(foot_lines.collect::<Vec<_>>()), foot);
+}
+
+const HELP: [&str; 5] = [
+    " q, Esc or Ctrl-C quits   Ctrl-Z suspends, fg resumes   ? hides this help",
+    " keys: announced, encrypts later; active, encrypts; retired, only decrypts",
+    " tickets: turned away, of no key in the ring, or refused: a full handshake",
+    " the bar shows how much of its time the active key has served",
+    " a larger terminal (120 x 40) shows every key and process",
+];
+
+fn foot_of(shown: &Shown) -> Vec<String> {
+    if shown.help {
+        return HELP.map(str::to_owned).into();
+    }
+    vec![format!(" q quits   ? help   refreshed every {}", in_words(shown.interval))]
 }
 
 fn draw_status(frame: &mut Frame, area: Rect, status: &RingStatus, history: &History) {
@@ -70,23 +96,36 @@ fn draw_status(frame: &mut Frame, area: Rect, status: &RingStatus, history: &His
     told.extend(remark_lines(&remarks(status), width));
     let fixed = facts.len() + 1 + GRAPHS_AT_LEAST;
     let told = shortened(told, usize::from(inner.height).saturating_sub(fixed));
-    let [facts_area, gauge_area, graphs_area, told_area] = Layout::vertical([
+    let used = facts.len() + 1 + GRAPHS_TO_READ + told.len();
+    let details = details(status, usize::from(inner.height).saturating_sub(used), width);
+    let [facts_area, gauge_area, details_area, graphs_area, told_area] = Layout::vertical([
         Constraint::Length(facts.len() as u16),
         Constraint::Length(1),
+        Constraint::Length(details.iter().map(Vec::len).max().unwrap_or(0) as u16),
         Constraint::Fill(1),
         Constraint::Length(told.len() as u16),
     ])
     .areas(inner);
     frame.render_widget(Paragraph::new(facts), facts_area);
     draw_gauge(frame, gauge_area, status);
+    let columns: [Rect; 2] =
+        Layout::horizontal([Constraint::Length(KEY_COLUMN), Constraint::Fill(1)])
+            .areas(details_area);
+    for (lines, column) in details.into_iter().zip(columns) {
+        frame.render_widget(Paragraph::new(lines), column);
+    }
     draw_graphs(frame, graphs_area, history);
     frame.render_widget(Paragraph::new(told), told_area);
 }
 
 fn facts(status: &RingStatus, width: usize) -> Vec<Line<'static>> {
     let ratio = status.counters.resumption_ratio();
-    let ratio = ratio.map_or("none came back yet".into(), |ratio| {
-        format!("{:.0} % of the tickets that came back", ratio * 100.0)
+    let ratio = ratio.map_or("none came back yet".into(), |_| {
+        let counters = &status.counters;
+        format!(
+            "{} of the tickets that came back",
+            percent(counters.resumed(), counters.returned())
+        )
     });
     let keys = format!("{}{}", text::key_counts(status), text::bound(status));
     let mut lines: Vec<_> = wrapped(&text::exposure(status), width)
@@ -111,8 +150,33 @@ fn facts(status: &RingStatus, width: usize) -> Vec<Line<'static>> {
     lines
 }
 
+/// The keys, and the processes beside them, if there is room for them.
+fn details(status: &RingStatus, room: usize, width: usize) -> [Vec<Line<'static>>; 2] {
+    if room < DETAILS_AT_LEAST {
+        return Default::default();
+    }
+    let keys: Vec<_> = status.keys.iter().rev().map(text::key).collect();
+    // It is aligned for a page that has labels before it.
+    let users: Vec<_> =
+        status.users.iter().map(|user| text::user(user).trim_start().to_owned()).collect();
+    let has_both = width >= 2 * usize::from(KEY_COLUMN);
+    let users = if has_both { column("users", users, room) } else { Vec::new() };
+    [column("keys, the next first", keys, room), users]
+}
+
+/// A heading, and what there is room for below it.
+fn column(heading: &'static str, mut lines: Vec<String>, room: usize) -> Vec<Line<'static>> {
+    let left_out = (lines.len() + 1).saturating_sub(room);
+    if left_out > 0 {
+        lines.truncate(room.saturating_sub(2));
+        lines.push(format!("… {} more: `tktrot status` shows all", left_out + 1));
+    }
+    let heading = Line::styled(heading, Modifier::DIM);
+    std::iter::once(heading).chain(lines.into_iter().map(Line::raw)).collect()
+}
+
 fn users(status: &RingStatus) -> String {
-    let seen = status.servers().count();
+    let seen = status.serving().count();
     let hidden = match status.hidden_processes {
         0 => String::new(),
         number => format!("; {} to this user", text::hidden(number)),
@@ -153,7 +217,7 @@ fn draw_graphs(frame: &mut Frame, area: Rect, history: &History) {
 
 fn alarm_lines(alarms: &[Alarm], width: usize) -> Vec<Line<'static>> {
     if alarms.is_empty() {
-        return vec![Line::styled("no alarms", colour_of(Severity::Fine))];
+        return vec![Line::styled("no alarms", colour_of(Severity::Ok))];
     }
     let mut lines = Vec::new();
     for alarm in alarms {
@@ -177,7 +241,7 @@ fn remark_lines(remarks: &[Remark], width: usize) -> Vec<Line<'static>> {
 
 /// Lines of at most `width`, with a mark in front of the first.
 fn hanging(mark: &str, told: &str, width: usize, style: Style) -> Vec<Line<'static>> {
-    const INDENT: usize = 6;
+    const INDENT: usize = 10;
     let mut mark = mark;
     wrapped(told, width.saturating_sub(INDENT))
         .into_iter()
@@ -193,7 +257,7 @@ fn hanging(mark: &str, told: &str, width: usize, style: Style) -> Vec<Line<'stat
 fn shortened(mut lines: Vec<Line<'static>>, room: usize) -> Vec<Line<'static>> {
     if lines.len() > room {
         lines.truncate(room.saturating_sub(1));
-        lines.push(Line::styled("      … `tktrot status` shows the rest", Modifier::DIM));
+        lines.push(Line::styled("          … `tktrot status` shows the rest", Modifier::DIM));
     }
     lines
 }
@@ -208,9 +272,9 @@ fn framed(title: &str, severity: Severity) -> Block<'static> {
 
 fn colour_of(severity: Severity) -> Color {
     match severity {
-        Severity::Fine => Color::Green,
-        Severity::Doubtful => Color::Yellow,
-        Severity::Wrong => Color::Red,
+        Severity::Ok => Color::Green,
+        Severity::Warning => Color::Yellow,
+        Severity::Critical => Color::Red,
     }
 }
 
@@ -251,10 +315,19 @@ mod tests {
     use ratatui::backend::TestBackend;
 
     use super::*;
-    use crate::status::example::{governed, healthy, idle};
-    use crate::status::ring::LockState;
+    use crate::status::example::{governed, healthy, idle, user};
+    use crate::status::ring::{KeyStatus, LockState};
 
     fn screen(columns: u16, rows: u16, status: Result<RingStatus, String>) -> String {
+        screen_with(columns, rows, status, false)
+    }
+
+    fn screen_with(
+        columns: u16,
+        rows: u16,
+        status: Result<RingStatus, String>,
+        help: bool,
+    ) -> String {
         let mut history = History::default();
         for second in 0..40u32 {
             let wave = f64::from(second % 10);
@@ -265,7 +338,8 @@ mod tests {
                 ..Rates::default()
             });
         }
-        let shown = Shown { status: &status, history: &history, interval: Duration::from_secs(1) };
+        let interval = Duration::from_secs(1);
+        let shown = Shown { status: &status, history: &history, interval, help };
         let mut terminal = Terminal::new(TestBackend::new(columns, rows)).unwrap();
         terminal.draw(|frame| draw(frame, &shown)).unwrap();
         terminal.backend().to_string()
@@ -279,6 +353,35 @@ mod tests {
     #[test]
     fn a_large_terminal() {
         insta::assert_snapshot!(screen(200, 50, Ok(healthy())));
+    }
+
+    #[test]
+    fn a_medium_terminal_shows_keys_and_users() {
+        insta::assert_snapshot!(screen(120, 40, Ok(healthy())));
+    }
+
+    #[test]
+    fn keys_and_users_for_which_there_is_no_room_are_counted() {
+        let mut status = healthy();
+        let one = status.keys[0].clone();
+        status.keys =
+            (0..40).map(|at| KeyStatus { name: format!("{at:08}"), ..one.clone() }).collect();
+        status.users = (0..40).map(user).collect();
+        let told = screen(120, 40, Ok(status));
+        let shown = told.matches("decrypts for").count();
+        let rest = format!("… {} more: `tktrot status` shows all", 40 - shown);
+        assert!(shown > 5 && told.matches(&rest).count() == 2, "{told}");
+        assert!(told.contains("turned away"), "{told}");
+    }
+
+    #[test]
+    fn help_is_shown_at_every_size() {
+        for (columns, rows) in [(80, 24), (120, 40), (200, 50)] {
+            let told = screen_with(columns, rows, Ok(healthy()), true);
+            HELP.iter().for_each(|line| assert!(told.contains(line), "{told}"));
+            assert!(told.contains("turned away      0.0"), "{told}");
+        }
+        screen_with(3, 2, Ok(healthy()), true);
     }
 
     #[test]

@@ -226,7 +226,7 @@ impl Agent {
         let said = self.tktrot(&["peers", "--json"])?;
         let document = serde_json::from_str(&said.stdout).map_err(|_| format!("{said:?}"))?;
         let schema = include_str!("../../../docs/schemas/peers.schema.json");
-        let schema = jsonschema::validator_for(&serde_json::from_str(schema)?)?;
+        let schema = jsonschema::validator_for(&testbed::schema::closed(schema)?)?;
         let flaws: Vec<_> = schema.iter_errors(&document).map(|flaw| flaw.to_string()).collect();
         assert_eq!(flaws, [""; 0], "{document:#}");
         Ok(document)

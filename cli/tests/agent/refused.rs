@@ -102,7 +102,7 @@ fn all_that_is_missing_on_this_host_is_told_at_once() -> Result<()> {
         assert!(checked.stdout.contains(stop), "{stop}: {checked:?}");
         assert!(started.stderr.contains(stop), "{stop}: {started:?}");
     }
-    assert_eq!(checked.stdout.matches("\nWRONG  ").count(), stops.len(), "{checked:?}");
+    assert_eq!(checked.stdout.matches("\ncritical  ").count(), stops.len(), "{checked:?}");
     assert!(!agent.rings().join("nginx.ring").exists());
 
     // What it starts with all the same. No host has this address (RFC 5737).

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use testbed::solo::Solo;
 
 use crate::Result;
-use crate::program::{FINE, WRONG, report, run, validator};
+use crate::program::{CRITICAL, OK, report, run, validator};
 
 /// The text with the port and the key's name replaced by words as long.
 fn redacted(text: &str, addr: SocketAddr, key: &str) -> String {
@@ -26,10 +26,10 @@ address          TLS  ticket  here  elsewhere  lifetime  key name  weak key
 127.0.0.1:PORT.  1.2  yes     3/3   -          2 h       KEY-NAME  no
 127.0.0.1:PORT.  1.3  yes     3/3   -          2 h       KEY-NAME  no
 
-ok     127.0.0.1:PORT.: tickets are resumed where they were issued
+ok        127.0.0.1:PORT.: tickets are resumed where they were issued
 "
     );
-    assert_eq!((output.status, output.stderr.as_str()), (FINE, ""));
+    assert_eq!((output.status, output.stderr.as_str()), (OK, ""));
     Ok(())
 }
 
@@ -44,11 +44,11 @@ address          TLS  ticket   here  elsewhere  lifetime  key name  weak key
 127.0.0.1:PORT.  1.2  refused  -     -          -         -         -
 127.0.0.1:PORT.  1.3  refused  -     -          -         -         -
 
-WRONG  127.0.0.1:PORT.: not tested: connecting: Connection refused (os error 111)
-       -> Check that the server is running and that this is its port.
+critical  127.0.0.1:PORT.: not tested: connecting: Connection refused (os error 111)
+          -> Check that the server is running and that this is its port.
 "
     );
-    assert_eq!(output.status, WRONG);
+    assert_eq!(output.status, CRITICAL);
     Ok(())
 }
 

@@ -14,9 +14,9 @@ use crate::Result;
 const SCHEMA: &str = include_str!("../../../docs/schemas/probe.schema.json");
 
 /// The exit statuses, as severities.
-pub const FINE: i32 = 0;
-pub const DOUBTFUL: i32 = 1;
-pub const WRONG: i32 = 2;
+pub const OK: i32 = 0;
+pub const WARNING: i32 = 1;
+pub const CRITICAL: i32 = 2;
 pub const USAGE: i32 = 64;
 
 /// A probe that runs.
@@ -90,7 +90,7 @@ impl Running {
         assert!(flaws.is_empty(), "{flaws:#?}\n{stdout}");
         assert_tells_no_secret(&stdout);
         let severity = value["severity"].as_str().ok_or("no severity")?;
-        assert_eq!(["fine", "doubtful", "wrong"][status as usize], severity);
+        assert_eq!(["ok", "warning", "critical"][status as usize], severity);
         Ok(Report { status, value })
     }
 }
@@ -98,7 +98,7 @@ impl Running {
 pub fn validator() -> &'static jsonschema::Validator {
     static VALIDATOR: OnceLock<jsonschema::Validator> = OnceLock::new();
     VALIDATOR.get_or_init(|| {
-        let schema = serde_json::from_str(SCHEMA).expect("the schema is JSON");
+        let schema = testbed::schema::closed(SCHEMA).expect("the schema is JSON");
         jsonschema::validator_for(&schema).expect("the schema is one")
     })
 }

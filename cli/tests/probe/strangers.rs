@@ -16,7 +16,7 @@ use testbed::solo::Solo;
 use testbed::{certificate, port};
 
 use crate::Result;
-use crate::program::{FINE, USAGE, WRONG, count, report, run};
+use crate::program::{CRITICAL, OK, USAGE, count, report, run};
 
 /// A server that does one thing with each connection; it ends when dropped.
 pub struct Stranger {
@@ -75,7 +75,7 @@ fn assert_told(addr: SocketAddr, code: &str, kind: &str) -> Result<()> {
 
 fn assert_told_within(limit: &str, addr: SocketAddr, code: &str, kind: &str) -> Result<()> {
     let report = report(&[&addr.to_string(), "--timeout", limit])?;
-    assert_eq!(report.status, WRONG);
+    assert_eq!(report.status, CRITICAL);
     assert_eq!(report.codes(), [code], "{:#}", report.value);
     for tls in ["1.2", "1.3"] {
         let seen = report.seen(addr, tls)[0];
@@ -166,7 +166,7 @@ fn a_dead_host_does_not_keep_the_others_from_being_measured() -> Result<()> {
     let dead = port::free()?;
     // RFC 6761: this name never resolves.
     let report = report(&["name.invalid:443", &dead.to_string(), &server.addr().to_string()])?;
-    assert_eq!(report.status, WRONG);
+    assert_eq!(report.status, CRITICAL);
     let told = report.codes();
     assert!(told.contains(&"no-address") && told.contains(&"closed-port"), "{told:?}");
     assert_eq!(count(report.seen(server.addr(), "1.3")[0], "resumed_here"), (3, 3));
@@ -247,7 +247,7 @@ fn tickets_are_measured_behind_starttls() -> Result<()> {
     for (protocol, dialogue) in [("smtp", SMTP), ("imap", IMAP), ("pop3", POP3), ("ftp", FTP)] {
         let server = server(dialogue)?;
         let report = report(&[&server.addr().to_string(), "--starttls", protocol])?;
-        assert_eq!(report.status, FINE, "{protocol}: {:#}", report.value);
+        assert_eq!(report.status, OK, "{protocol}: {:#}", report.value);
         for tls in ["1.2", "1.3"] {
             let seen = report.seen(server.addr(), tls)[0];
             assert_eq!(seen["ticket"], "ticket", "{protocol}: {seen:#}");
@@ -263,7 +263,7 @@ fn a_refusal_is_reported_in_the_servers_words() -> Result<()> {
         &[("220 hello\r\n", "EHLO "), ("250 SIZE\r\n", "STARTTLS"), ("502 never\r\n", "")];
     let server = server(refuses)?;
     let report = report(&[&server.addr().to_string(), "--starttls", "smtp"])?;
-    assert_eq!(report.status, WRONG);
+    assert_eq!(report.status, CRITICAL);
     let message = report.finding("starttls-refused")["message"].as_str().ok_or("no message")?;
     assert!(message.contains("502 never"), "{message}");
     Ok(())

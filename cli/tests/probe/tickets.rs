@@ -14,7 +14,7 @@ use testbed::wait::{self, PATIENCE};
 use testbed::{RingDir, artifacts};
 
 use crate::Result;
-use crate::program::{DOUBTFUL, FINE, Report, WRONG, count, report, start};
+use crate::program::{CRITICAL, OK, Report, WARNING, count, report, start};
 
 /// A HAProxy whose ticket keys are these, three times over: it wants three.
 fn haproxy(keys: [&[u8]; 2]) -> Result<Haproxy> {
@@ -39,7 +39,7 @@ fn zeroed_keys_are_told_from_random_ones_whatever_their_size() -> Result<()> {
         File::open("/dev/urandom")?.read_exact(&mut random)?;
         let haproxy = haproxy([&vec![0; len], &random])?;
         let weak = report(&[&haproxy.addr(0).to_string()])?;
-        assert_eq!(weak.status, WRONG, "{:#}", weak.value);
+        assert_eq!(weak.status, CRITICAL, "{:#}", weak.value);
         let finding = weak.finding("weak-key");
         assert_eq!(finding["at"][0]["tls"], serde_json::json!(["1.2", "1.3"]));
         for tls in ["1.2", "1.3"] {
@@ -50,7 +50,7 @@ fn zeroed_keys_are_told_from_random_ones_whatever_their_size() -> Result<()> {
         }
 
         let strong = report(&[&haproxy.addr(1).to_string()])?;
-        assert_eq!(strong.status, FINE, "{:#}", strong.value);
+        assert_eq!(strong.status, OK, "{:#}", strong.value);
         for tls in ["1.2", "1.3"] {
             assert!(strong.seen(haproxy.addr(1), tls)[0]["weak_key"].is_null());
         }
@@ -74,7 +74,7 @@ fn no_ticket_is_reported() -> Result<()> {
     let builder = arguments.into_iter().fold(Solo::openssl(), |all, next| all.argument(next));
     let none = builder.start()?;
     let report_none = report(&[&none.addr().to_string()])?;
-    assert_eq!(report_none.status, DOUBTFUL);
+    assert_eq!(report_none.status, WARNING);
     assert_eq!(report_none.codes(), ["no-ticket"]);
     for tls in ["1.2", "1.3"] {
         let seen = report_none.seen(none.addr(), tls)[0];
@@ -88,7 +88,7 @@ fn no_ticket_is_reported() -> Result<()> {
 fn one_version_is_enough() -> Result<()> {
     let server = Solo::openssl().argument("-tls1_3").start()?;
     let report = report(&[&server.addr().to_string()])?;
-    assert_eq!(report.status, FINE, "{:#}", report.value);
+    assert_eq!(report.status, OK, "{:#}", report.value);
     assert_eq!(report.seen(server.addr(), "1.2")[0]["failure"]["kind"], "version");
     assert_eq!(count(report.seen(server.addr(), "1.3")[0], "resumed_here"), (3, 3));
     Ok(())
@@ -100,7 +100,7 @@ fn an_expired_certificate_is_reported_and_the_rest_measured() -> Result<()> {
     let expired = certificate::create_expired(dir.path())?;
     let server = Solo::openssl().certificate(&expired).start()?;
     let report = report(&[&server.addr().to_string()])?;
-    assert_eq!(report.status, WRONG, "{:#}", report.value);
+    assert_eq!(report.status, CRITICAL, "{:#}", report.value);
     report.finding("certificate-expired");
     for tls in ["1.2", "1.3"] {
         let seen = report.seen(server.addr(), tls)[0];
@@ -121,7 +121,7 @@ fn with_shim(ring: &RingDir) -> Result<Builder> {
 fn two_stock_nginxes_do_not_share_and_two_with_one_ring_do() -> Result<()> {
     let (dir, ring) = (tempfile::tempdir()?, RingDir::new()?);
     let certificate = certificate::create(dir.path())?;
-    for (shares, status) in [(false, DOUBTFUL), (true, FINE)] {
+    for (shares, status) in [(false, WARNING), (true, OK)] {
         let builder = || match shares {
             true => with_shim(&ring),
             false => Ok(Nginx::builder()),
@@ -167,7 +167,7 @@ fn a_rotation_is_seen_and_the_first_ticket_outlives_it() -> Result<()> {
         let last = changes.last().and_then(|change| change["after_seconds"].as_f64());
         assert!(watch["first_ticket_resumed_until"].as_f64() >= last, "{seen:#}");
     }
-    assert_eq!(report.status, FINE, "{:#}", report.value);
+    assert_eq!(report.status, OK, "{:#}", report.value);
     Ok(())
 }
 
@@ -185,7 +185,7 @@ fn a_restart_that_loses_tickets_is_seen() -> Result<()> {
     nginx.stop()?;
     nginx.start()?;
     let report = probe.report()?;
-    assert_eq!(report.status, DOUBTFUL, "{:#}", report.value);
+    assert_eq!(report.status, WARNING, "{:#}", report.value);
     let message = report.finding("tickets-lost")["message"].as_str().ok_or("no message")?;
     assert!(message.starts_with("the key changed once in"), "{message}");
     for tls in VERSIONS {
@@ -221,7 +221,7 @@ fn probe(nginx: &Nginx) -> Result<Report> {
 #[test]
 fn a_stock_nginx_resumes_under_the_other_name_and_the_shim_ends_that() -> Result<()> {
     for (own_certificates, status, code) in
-        [(true, WRONG, "crosses-certificates"), (false, DOUBTFUL, "crosses-names")]
+        [(true, CRITICAL, "crosses-certificates"), (false, WARNING, "crosses-names")]
     {
         let nginx = two_names(Nginx::builder(), own_certificates)?;
         let stock = probe(&nginx)?;
@@ -239,7 +239,7 @@ fn a_stock_nginx_resumes_under_the_other_name_and_the_shim_ends_that() -> Result
     let builder = Nginx::builder().preload(artifacts::shim()?).ring(&ring);
     let nginx = two_names(builder, true)?;
     let bound = probe(&nginx)?;
-    assert_eq!(bound.status, FINE, "{:#}", bound.value);
+    assert_eq!(bound.status, OK, "{:#}", bound.value);
     for tls in ["1.2", "1.3"] {
         for seen in bound.seen(nginx.addr(), tls) {
             assert_eq!(count(seen, "resumed_here"), (3, 3));

@@ -35,11 +35,7 @@ fn keys_users_and_counters_are_those_of_the_server() -> Result<()> {
     let ring = RingDir::new()?;
     let nginx = nginx(&ring, "2s")?;
     let idle = reading(&ring)?;
-    assert_eq!(
-        (&idle["severity"], &idle["active_key"]),
-        (&"fine".into(), &Value::Null),
-        "{idle:#}"
-    );
+    assert_eq!((&idle["severity"], &idle["active_key"]), (&"ok".into(), &Value::Null), "{idle:#}");
 
     let client = Client::new(TlsVersion::V13)?;
     let ticket = client.connect(nginx.addr(), None, None)?.tickets.pop().ok_or("no ticket")?;
@@ -115,7 +111,12 @@ fn text_json_and_metrics_say_the_same() -> Result<()> {
     assert_eq!((sums["tktrot_keys"], sums["tktrot_servers"]), (2.0, 3.0));
     assert_eq!((sums["tktrot_alarm"], sums["tktrot_severity"]), (0.0, 0.0));
 
+    assert_eq!(sums["tktrot_resumption_ratio"], json["resumption_ratio"].as_f64().unwrap());
+
     let said = tktrot(&ring, &["status", "nginx", "--interval", "0.2"])?;
+    let words = said.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    let summary = json["summary"].as_str().and_then(|all| all.rsplit_once(" in ")).ok_or("none")?;
+    assert!(words.contains(summary.0), "{} in {words}", summary.0);
     assert_eq!((said.status, &*said.stderr), (Some(0), ""));
     let mut filters = insta::Settings::clone_current();
     for (pattern, name) in [
@@ -198,7 +199,7 @@ fn a_stopped_upkeep_thread_is_told_with_what_it_delays() -> Result<()> {
     let late = late?;
     assert_eq!(
         (&late["severity"], &late["upkeep_lock"]["stopped"]),
-        (&"wrong".into(), &true.into())
+        (&"critical".into(), &true.into())
     );
     wait::until(LIMIT, "the end of the alarm", || {
         reading(&ring).ok().filter(|reading| alarms(reading).is_empty())

@@ -6,3 +6,4 @@ mod program;
 mod rights;
 mod several;
 mod watch;
+mod words;

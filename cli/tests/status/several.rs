@@ -14,7 +14,7 @@ fn several_rings_get_a_line_each_and_the_worst_decides() -> Result<()> {
     let _other = keyring(&ring, "other")?;
     let said = tktrot(&ring, &["status"])?;
     assert_eq!((said.status, said.stdout.lines().count()), (Some(0), 2), "{said:?}");
-    assert!(said.stdout.starts_with("idle   ok     exposure 3 h "), "{said:?}");
+    assert!(said.stdout.starts_with("idle   ok        exposure 3 h "), "{said:?}");
     assert!(said.stdout.contains("key none      users 1   no alarms"), "{said:?}");
 
     let junk = ring.path().join("junk.ring");
@@ -51,6 +51,8 @@ fn no_ring_is_told_with_the_place_that_was_looked_at() -> Result<()> {
     assert!(said.stderr.contains(&place), "{said:?}");
 
     let _keyring = keyring_with_keys(&ring, "some")?;
+    let said = tktrot(&ring, &["status", "soem"])?;
+    assert!(said.stderr.contains("there is no such ring (did you mean some?)"), "{said:?}");
     let said = tktrot(&ring, &["status", "other"])?;
     assert_eq!(said.status, Some(2));
     assert!(said.stderr.contains("there is no such ring; in its directory there are: some"));

@@ -30,15 +30,15 @@ fn lifetimes_are_held_against_the_rfcs() {
     for tls in Version::ALL {
         assert_eq!(of(tls, 1), None);
         assert_eq!(of(tls, week / 2), None);
-        assert_eq!(of(tls, week / 2 + 1), Some((Severity::Doubtful, "lifetime-long")));
-        assert_eq!(of(tls, week), Some((Severity::Doubtful, "lifetime-long")));
+        assert_eq!(of(tls, week / 2 + 1), Some((Severity::Warning, "lifetime-long")));
+        assert_eq!(of(tls, week), Some((Severity::Warning, "lifetime-long")));
     }
     // Only TLS 1.3 forbids it.
-    assert_eq!(of(Version::V12, week + 1), Some((Severity::Doubtful, "lifetime-over-7-days")));
-    assert_eq!(of(Version::V13, week + 1), Some((Severity::Wrong, "lifetime-over-7-days")));
+    assert_eq!(of(Version::V12, week + 1), Some((Severity::Warning, "lifetime-over-7-days")));
+    assert_eq!(of(Version::V13, week + 1), Some((Severity::Critical, "lifetime-over-7-days")));
     // In TLS 1.2 it means that nothing is said, in TLS 1.3 it means what it says.
     assert_eq!(of(Version::V12, 0), None);
-    assert_eq!(of(Version::V13, 0), Some((Severity::Doubtful, "lifetime-zero")));
+    assert_eq!(of(Version::V13, 0), Some((Severity::Warning, "lifetime-zero")));
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn what_holds_in_several_places_is_said_once() {
     let at = [1, 2]
         .map(|port| Location { place: format!("127.0.0.1:{port}"), tls: Version::ALL.to_vec() });
     assert_eq!(all[0].at, at);
-    assert_eq!(worst(&all), Severity::Fine);
+    assert_eq!(worst(&all), Severity::Ok);
 }
 
 #[test]
@@ -63,9 +63,9 @@ fn the_worst_comes_first() {
     assert_eq!(
         told,
         [
-            (Severity::Wrong, "closed-port"),
-            (Severity::Doubtful, "partly-resumed"),
-            (Severity::Fine, "resumed"),
+            (Severity::Critical, "closed-port"),
+            (Severity::Warning, "partly-resumed"),
+            (Severity::Ok, "resumed"),
         ]
     );
 }
@@ -74,17 +74,17 @@ fn the_worst_comes_first() {
 fn a_version_that_is_not_spoken_matters_only_if_no_other_is() {
     let mut old = Observation::new(&healthy(1, Version::V13).endpoint, Version::V13);
     old.failure = Some(Failure::new(Stage::Handshake, FailureKind::Version, "no"));
-    assert_eq!(judge(&[old.clone()]), [(Severity::Wrong, "old-tls")]);
-    assert_eq!(judge(&[healthy(1, Version::V12), old]), [(Severity::Fine, "resumed")]);
+    assert_eq!(judge(&[old.clone()]), [(Severity::Critical, "old-tls")]);
+    assert_eq!(judge(&[healthy(1, Version::V12), old]), [(Severity::Ok, "resumed")]);
 }
 
 #[test]
 fn what_is_not_resumed_at_home_is_not_expected_elsewhere() {
     let mut seen = healthy(1, Version::V13);
     seen.resumed_elsewhere = Count { offered: 2, resumed: 1 };
-    assert_eq!(judge(&[seen.clone()])[0], (Severity::Doubtful, "not-shared"));
+    assert_eq!(judge(&[seen.clone()])[0], (Severity::Warning, "not-shared"));
     seen.resumed_here.resumed = 0;
-    assert_eq!(judge(&[seen]), [(Severity::Doubtful, "not-resumed")]);
+    assert_eq!(judge(&[seen]), [(Severity::Warning, "not-resumed")]);
 }
 
 #[test]
@@ -103,14 +103,14 @@ fn a_key_may_change_but_not_lose_tickets() {
         let told = judge(&[seen]);
         told.into_iter().find(|(_, code)| *code != "resumed")
     };
-    assert_eq!(watched(10, 10), Some((Severity::Fine, "watched")));
-    assert_eq!(watched(10, 4), Some((Severity::Doubtful, "tickets-lost")));
-    assert_eq!(watched(10, 0), Some((Severity::Doubtful, "tickets-lost")));
-    assert_eq!(watched(0, 0), Some((Severity::Doubtful, "not-watched")));
+    assert_eq!(watched(10, 10), Some((Severity::Ok, "watched")));
+    assert_eq!(watched(10, 4), Some((Severity::Warning, "tickets-lost")));
+    assert_eq!(watched(10, 0), Some((Severity::Warning, "tickets-lost")));
+    assert_eq!(watched(0, 0), Some((Severity::Warning, "not-watched")));
 }
 
 #[test]
 fn what_was_not_looked_at_is_told() {
     let all = findings(&[], &[healthy(1, Version::V12)], 3);
-    assert_eq!((worst(&all), all[0].code), (Severity::Doubtful, "left-out"));
+    assert_eq!((worst(&all), all[0].code), (Severity::Warning, "left-out"));
 }

@@ -21,26 +21,26 @@ fn held(stopped: bool, process: Option<u32>) -> LockState {
 fn a_healthy_ring_and_one_that_nobody_has_asked_for_a_ticket_give_none() {
     assert_eq!(found(&healthy()), []);
     assert_eq!(found(&idle()), []);
-    assert_eq!(worst(&[]), Severity::Fine);
+    assert_eq!(worst(&[]), Severity::Ok);
 }
 
 #[test]
 fn times_that_mean_nothing_are_wrong_and_not_called_overdue() {
     let status = RingStatus { times_are_valid: false, overdue: HOUR, ..healthy() };
-    assert_eq!(found(&status), [(AlarmKind::TimesInvalid, Severity::Wrong)]);
+    assert_eq!(found(&status), [(AlarmKind::TimesInvalid, Severity::Critical)]);
 }
 
 #[test]
 fn a_removed_file_is_wrong_and_names_who_has_it() {
     let status = RingStatus { file_removed: true, ..healthy() };
-    assert_eq!(found(&status), [(AlarmKind::FileRemoved, Severity::Wrong)]);
+    assert_eq!(found(&status), [(AlarmKind::FileRemoved, Severity::Critical)]);
     assert!(alarms(&status)[0].what.contains("4712"), "{:?}", alarms(&status));
 }
 
 #[test]
 fn a_dead_writer_deserves_a_look_and_a_stuck_one_is_wrong() {
     let status = RingStatus { writer_lock: LockState::Dead, ..healthy() };
-    assert_eq!(found(&status), [(AlarmKind::WriterDead, Severity::Doubtful)]);
+    assert_eq!(found(&status), [(AlarmKind::WriterDead, Severity::Warning)]);
     let busy = RingStatus { writer_lock: held(false, Some(4712)), ..healthy() };
     assert_eq!(found(&busy), []);
     for (lock, word) in [
@@ -50,7 +50,7 @@ fn a_dead_writer_deserves_a_look_and_a_stuck_one_is_wrong() {
     ] {
         let stuck = RingStatus { writer_lock: lock, writer_is_stuck: true, ..healthy() };
         let alarms = alarms(&stuck);
-        assert_eq!(found(&stuck), [(AlarmKind::WriterStuck, Severity::Wrong)]);
+        assert_eq!(found(&stuck), [(AlarmKind::WriterStuck, Severity::Critical)]);
         assert!(alarms[0].remedy.contains(word), "{alarms:?}");
         // The number of a process in another container is one of somebody else here.
         assert!(!alarms[0].remedy.contains("kill -KILL 1"), "{alarms:?}");
@@ -58,27 +58,27 @@ fn a_dead_writer_deserves_a_look_and_a_stuck_one_is_wrong() {
 }
 
 #[test]
-fn a_deadline_missed_by_a_working_thread_is_wrong_and_by_nobody_doubtful() {
+fn a_deadline_missed_by_a_working_thread_is_critical_and_by_nobody_a_warning() {
     assert_eq!(found(&RingStatus { overdue: LATE, ..healthy() }), []);
     let late = RingStatus { overdue: MINUTE, ..healthy() };
-    assert_eq!(found(&late), [(AlarmKind::RotationOverdue, Severity::Wrong)]);
+    assert_eq!(found(&late), [(AlarmKind::RotationOverdue, Severity::Critical)]);
     let callback =
         RingStatus { upkeep_lock: LockState::Free, upkeep_thread_expected: false, ..late.clone() };
-    assert_eq!(found(&callback), [(AlarmKind::RotationOverdue, Severity::Doubtful)]);
+    assert_eq!(found(&callback), [(AlarmKind::RotationOverdue, Severity::Warning)]);
     let over = RingStatus { keys: vec![key("11111111", Duration::ZERO, 9 * HOUR)], ..late };
     assert!(alarms(&over)[0].what.contains("1 key has expired"));
 }
 
 #[test]
 fn problems_of_the_last_rotation_are_told_and_old_ones_are_not() {
-    use Severity::{Doubtful, Wrong};
+    use Severity::{Critical, Warning};
     let cases = [
-        (Problem::Generator, Duration::from_secs(1), vec![(AlarmKind::GeneratorFailing, Wrong)]),
-        (Problem::Generator, 10 * MINUTE, vec![(AlarmKind::GeneratorFailing, Doubtful)]),
+        (Problem::Generator, Duration::from_secs(1), vec![(AlarmKind::GeneratorFailing, Critical)]),
+        (Problem::Generator, 10 * MINUTE, vec![(AlarmKind::GeneratorFailing, Warning)]),
         (Problem::Generator, 2 * HOUR, vec![]),
-        (Problem::Lock, MINUTE, vec![(AlarmKind::LockBroken, Wrong)]),
+        (Problem::Lock, MINUTE, vec![(AlarmKind::LockBroken, Critical)]),
         (Problem::Lock, 2 * HOUR, vec![]),
-        (Problem::Full, MINUTE, vec![(AlarmKind::RingFull, Doubtful)]),
+        (Problem::Full, MINUTE, vec![(AlarmKind::RingFull, Warning)]),
         (Problem::Full, 2 * HOUR, vec![]),
     ];
     for (what, ago, expected) in cases {
@@ -94,7 +94,7 @@ fn problems_of_the_last_rotation_are_told_and_old_ones_are_not() {
 fn an_active_key_without_a_successor_deserves_a_look() {
     let mut status = healthy();
     status.keys.pop();
-    assert_eq!(found(&status), [(AlarmKind::NoSuccessor, Severity::Doubtful)]);
+    assert_eq!(found(&status), [(AlarmKind::NoSuccessor, Severity::Warning)]);
 }
 
 #[test]
@@ -102,35 +102,35 @@ fn what_an_agent_sees_to_gives_no_alarm_while_it_lives() {
     assert_eq!(found(&governed()), []);
     let left = RingStatus { governed_for: None, ..governed() };
     let kinds = [AlarmKind::NoSuccessor, AlarmKind::NoUpkeep];
-    assert_eq!(found(&left), kinds.map(|kind| (kind, Severity::Doubtful)));
+    assert_eq!(found(&left), kinds.map(|kind| (kind, Severity::Warning)));
     // What it does not get to is told as ever.
     let late = RingStatus { overdue: MINUTE, ..governed() };
-    assert_eq!(found(&late), [(AlarmKind::RotationOverdue, Severity::Doubtful)]);
+    assert_eq!(found(&late), [(AlarmKind::RotationOverdue, Severity::Warning)]);
 }
 
 #[test]
 fn a_ring_without_a_free_slot_deserves_a_look() {
     assert_eq!(
         found(&RingStatus { capacity: 3, ..healthy() }),
-        [(AlarmKind::RingFull, Severity::Doubtful)]
+        [(AlarmKind::RingFull, Severity::Warning)]
     );
 }
 
 #[test]
 fn a_missing_upkeep_thread_is_told_unless_it_was_not_wanted() {
     let without = RingStatus { upkeep_lock: LockState::Free, ..healthy() };
-    assert_eq!(found(&without), [(AlarmKind::NoUpkeep, Severity::Doubtful)]);
+    assert_eq!(found(&without), [(AlarmKind::NoUpkeep, Severity::Warning)]);
     assert_eq!(found(&RingStatus { upkeep_thread_expected: false, ..without }), []);
 }
 
 #[test]
-fn memory_that_nobody_locks_is_wrong_and_that_some_lock_doubtful() {
+fn memory_that_nobody_locks_is_critical_and_that_some_lock_a_warning() {
     let some = |locked| RingUser { locked, ..user(4712) };
     let mut status = healthy();
     status.users[1] = some(Some(false));
-    assert_eq!(found(&status), [(AlarmKind::MemoryUnlocked, Severity::Doubtful)]);
+    assert_eq!(found(&status), [(AlarmKind::MemoryUnlocked, Severity::Warning)]);
     status.users.remove(0);
-    assert_eq!(found(&status), [(AlarmKind::MemoryUnlocked, Severity::Wrong)]);
+    assert_eq!(found(&status), [(AlarmKind::MemoryUnlocked, Severity::Critical)]);
     assert!(alarms(&status)[0].what.contains("4712"));
     status.users[0] = some(None);
     assert_eq!(found(&status), [], "what cannot be seen is not called unlocked");
@@ -140,7 +140,7 @@ fn memory_that_nobody_locks_is_wrong_and_that_some_lock_doubtful() {
 fn keys_that_nobody_uses_are_told_if_everybody_can_be_seen() {
     let gone = RingUser { presence: Presence::Gone, locked: None, ..user(4712) };
     let alone = RingStatus { users: vec![gone], upkeep_lock: LockState::Free, ..healthy() };
-    assert_eq!(found(&alone), [(AlarmKind::NobodyUses, Severity::Doubtful)]);
+    assert_eq!(found(&alone), [(AlarmKind::NobodyUses, Severity::Warning)]);
     assert_eq!(found(&RingStatus { hidden_processes: 1, ..alone }), []);
 }
 
@@ -150,7 +150,7 @@ fn plain_keys_are_told_by_name() {
     status.keys[0].plain = true;
     status.keys[0].maker = Maker::Imported;
     let told = alarms(&status);
-    assert_eq!(found(&status), [(AlarmKind::PlainKeys, Severity::Doubtful)]);
+    assert_eq!(found(&status), [(AlarmKind::PlainKeys, Severity::Warning)]);
     assert!(told[0].what.contains("11111111") && told[0].remedy.contains("imported"));
 }
 
@@ -160,7 +160,7 @@ fn keys_that_others_may_have_are_told_apart_from_those_that_came_out_of_files() 
     status.keys[1].plain = true;
     status.users[1].binds = Some(vec!["none".into()]);
     let told = alarms(&status);
-    assert_eq!(found(&status), [(AlarmKind::PlainKeys, Severity::Doubtful)]);
+    assert_eq!(found(&status), [(AlarmKind::PlainKeys, Severity::Warning)]);
     assert!(told[0].what.contains("22222222") && told[0].remedy.contains("TKTROT_BIND"));
 }
 
@@ -169,7 +169,7 @@ fn who_binds_to_nothing_beside_others_is_named() {
     let mut status = healthy();
     status.users[1].binds = Some(vec!["all".into(), "none".into()]);
     let told = alarms(&status);
-    assert_eq!(found(&status), [(AlarmKind::Unbound, Severity::Doubtful)]);
+    assert_eq!(found(&status), [(AlarmKind::Unbound, Severity::Warning)]);
     assert!(told[0].what.ends_with("4712 (nginx)"), "{told:?}");
     status.users[1].presence = Presence::Gone;
     assert_eq!(found(&status), []);
@@ -190,7 +190,7 @@ fn tickets_that_were_opened_and_then_refused_are_told_if_they_are_many() {
     for (opened, refused) in [(20, 20), (199, 20), (1000, 101)] {
         let status = with(opened, refused);
         let told = alarms(&status);
-        assert_eq!(found(&status), [(AlarmKind::NotResumed, Severity::Doubtful)]);
+        assert_eq!(found(&status), [(AlarmKind::NotResumed, Severity::Warning)]);
         let words = format!(
             "{refused} of {opened} tickets were opened, but refused by the server: its session id context differs"
         );
@@ -203,11 +203,24 @@ fn tickets_that_were_opened_and_then_refused_are_told_if_they_are_many() {
 fn tickets_of_another_scope_are_told_by_the_part_that_differs() {
     let mut status = healthy();
     status.counters.wrong_scope = 2 * status.counters.opened();
-    assert_eq!(found(&status), [(AlarmKind::NotResumed, Severity::Doubtful)]);
+    assert_eq!(found(&status), [(AlarmKind::NotResumed, Severity::Warning)]);
     assert!(alarms(&status)[0].what.contains("another server name"), "{:?}", alarms(&status));
     status.contexts_differ_in = vec![Trait::Certificates, Trait::Verification];
     let what = &alarms(&status)[0].what;
     assert!(what.contains("differ in their certificates and requirements for client"), "{what}");
+}
+
+#[test]
+fn handshakes_without_a_ticket_are_told_if_there_are_no_others_or_many() {
+    let status = |unsealed, issued| {
+        let counters = Counters { unsealed, issued, ..Counters::default() };
+        RingStatus { counters, ..healthy() }
+    };
+    assert_eq!(found(&status(0, 0)), []);
+    assert_eq!(found(&status(1, 0)), [(AlarmKind::NoTickets, Severity::Critical)]);
+    assert_eq!(found(&status(19, 10)), []);
+    assert_eq!(found(&status(20, 200)), []);
+    assert_eq!(found(&status(20, 199)), [(AlarmKind::NoTickets, Severity::Warning)]);
 }
 
 #[test]
@@ -216,7 +229,7 @@ fn tickets_that_outlive_their_keys_are_an_alarm_that_says_what_to_set() {
     assert_eq!(found(&promised(2 * HOUR)), []);
     let status = promised(5 * HOUR);
     let told = alarms(&status);
-    assert_eq!(found(&status), [(AlarmKind::TicketsOutliveKeys, Severity::Doubtful)]);
+    assert_eq!(found(&status), [(AlarmKind::TicketsOutliveKeys, Severity::Warning)]);
     assert!(told[0].what.contains("for 5 h") && told[0].what.contains("for only 2 h"), "{told:?}");
     assert!(told[0].remedy.starts_with("set TKTROT_LIFETIME to 5 h"), "{told:?}");
     let governed = RingStatus { promised: Some(5 * HOUR), ..governed() };
@@ -270,7 +283,7 @@ fn what_is_not_served_is_an_alarm_only_while_nothing_else_is() {
             let mut status = idle();
             *count(&mut status.counters) = number;
             let told = alarms(&status);
-            assert_eq!(found(&status), [(kind, Severity::Doubtful)]);
+            assert_eq!(found(&status), [(kind, Severity::Warning)]);
             assert_eq!(remarks(&status), []);
             assert!(told[0].what.starts_with(words), "{told:?}");
             assert!(told[0].remedy.contains(remedy), "{told:?}");
@@ -312,7 +325,7 @@ fn the_worst_comes_first_and_every_kind_has_a_name_of_its_own() {
         RingStatus { capacity: 3, overdue: MINUTE, writer_lock: LockState::Dead, ..healthy() };
     let told = alarms(&status);
     assert!(told.is_sorted_by(|one, next| one.severity >= next.severity), "{told:?}");
-    assert_eq!((told.len(), worst(&told)), (3, Severity::Wrong));
+    assert_eq!((told.len(), worst(&told)), (3, Severity::Critical));
     for (at, kind) in AlarmKind::ALL.iter().enumerate() {
         let others = &AlarmKind::ALL[at + 1..];
         assert!(others.iter().all(|other| other.name() != kind.name()), "{}", kind.name());
@@ -324,7 +337,7 @@ fn what_is_wrong_with_the_fleet_deserves_a_look() {
     let fleet_problems =
         vec!["web2:4744: it is not connected".into(), "web3:4744: its clock".into()];
     let status = RingStatus { fleet_problems, ..governed() };
-    assert_eq!(found(&status), [(AlarmKind::Fleet, Severity::Doubtful)]);
+    assert_eq!(found(&status), [(AlarmKind::Fleet, Severity::Warning)]);
     let alarm = &alarms(&status)[0];
     assert!(alarm.what.contains("web2") && alarm.what.ends_with("and 1 more"), "{alarm:?}");
 }
