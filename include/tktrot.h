@@ -312,7 +312,7 @@ typedef struct tkt_counters {
    */
   uint64_t anti_replay;
   /**
-   * QUIC listeners, which are not served.
+   * Always 0: QUIC listeners are served.
    */
   uint64_t quic;
   /**

@@ -31,8 +31,8 @@ impl Status {
     }
 
     /// All that was not served.
-    fn unserved(&self) -> [u64; 4] {
-        ["tickets_off", "anti_replay", "quic", "left_alone"].map(|counter| self.count(counter))
+    fn unserved(&self) -> [u64; 3] {
+        ["tickets_off", "anti_replay", "left_alone"].map(|counter| self.count(counter))
     }
 
     /// The names of its alarms and of its remarks.
@@ -73,7 +73,7 @@ fn tickets_that_are_switched_off_are_counted_for_each_connection_and_told_once()
     let then = Status::of(&ring)?;
     assert!(first.count("tickets_off") >= 2, "{:#}\n{}", first.0, server.stderr());
     assert_eq!(then.count("tickets_off") - first.count("tickets_off"), 10, "{:#}", then.0);
-    assert_eq!((then.count("issued"), &then.unserved()[1..]), (0, &[0, 0, 0][..]));
+    assert_eq!((then.count("issued"), &then.unserved()[1..]), (0, &[0, 0][..]));
     assert_eq!(then.told(), [vec!["tickets-off"], vec![]]);
     assert_eq!(then.0["severity"], "warning");
     // It has the ring, and has dealt in nothing.
@@ -119,7 +119,7 @@ fn what_is_served_is_not_counted() -> Result {
         let server = openssl(&ring, options)?;
         visit(server.addr(), &TlsVersion::ALL, 3)?;
         let then = Status::of(&ring)?;
-        assert_eq!(then.unserved(), [0; 4], "{options:?}: {}", server.stderr());
+        assert_eq!(then.unserved(), [0; 3], "{options:?}: {}", server.stderr());
         assert_eq!((then.count("issued"), &*then.told()[1]), (9, &[][..]), "{options:?}");
         assert_eq!(log::ours(&server.stderr()), [""; 0], "{options:?}");
     }
@@ -137,7 +137,7 @@ fn a_context_that_keeps_its_own_keys_is_counted_once() -> Result {
     let nginx = nginx.env("TKTROT_TAKEOVER", "no").start()?;
     visit(nginx.addr(), &TlsVersion::ALL, 3)?;
     let then = Status::of(&ring)?;
-    assert_eq!(then.unserved(), [0, 0, 0, 1], "{:#}\n{}", then.0, nginx.log_tail());
+    assert_eq!(then.unserved(), [0, 0, 1], "{:#}\n{}", then.0, nginx.log_tail());
     assert_eq!(then.told(), [vec!["own-keys"], vec![]]);
     Ok(())
 }

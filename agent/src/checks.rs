@@ -3,10 +3,11 @@
 
 use std::fmt::Display;
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Error, Result, anyhow, ensure};
 use nix::errno::Errno;
@@ -159,8 +160,12 @@ fn check_directory(place: &Place) -> Result<()> {
 
 /// Whether an agent governs the ring now: what it listens on is not free.
 fn has_agent(place: &Place) -> bool {
-    UnixStream::connect(control::socket(place))
-        .map_or_else(|error| error.kind() == std::io::ErrorKind::PermissionDenied, |_| true)
+    const PATIENCE: Duration = Duration::from_secs(1);
+    control::connect(&control::socket(place), PATIENCE).map_or_else(
+        // Somebody else's, or one that is stopped.
+        |error| matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::WouldBlock),
+        |_| true,
+    )
 }
 
 fn check_address(findings: &mut Findings, setting: &str, address: SocketAddr, is_run: bool) {

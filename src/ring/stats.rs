@@ -43,9 +43,7 @@ pub enum Counter {
     /// Connections whose TLS 1.3 tickets are stateful, because early data is on
     /// and libssl prevents its replay (no `SSL_OP_NO_ANTI_REPLAY`).
     AntiReplay = 9,
-    /// Contexts of QUIC listeners, whose connections libssl makes itself, out of
-    /// our reach.
-    Quic = 10,
+    // 10 is not used.
     /// Contexts that keep ticket keys of their own.
     LeftAlone = 11,
     /// Tickets that were opened, and that the TLS library then did not resume: bound

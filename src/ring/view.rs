@@ -103,6 +103,12 @@ impl View {
         self.ring.governed(now)
     }
 
+    /// For how long its agent has given no sign of life, though it did not release the ring.
+    pub fn forsaken_for(&self, now: Time) -> Option<Duration> {
+        let until = Time(self.header().governed_until.load(Ordering::Relaxed));
+        (until != Time(0) && until <= now).then(|| until.until(now))
+    }
+
     /// The keys there are, first those that end first. One that is being written is left out.
     pub fn keys(&self) -> Vec<KeyFacts> {
         let mut keys: Vec<_> = self.ring.memory.slots().iter().filter_map(Slot::facts).collect();

@@ -69,7 +69,9 @@ pub fn ask<A: DeserializeOwned>(place: &Place, question: &Question) -> Result<A>
     tktrot_agent::control::ask(place, question).map_err(|error| {
         let path = place.path();
         let hint = match error {
-            AskError::NoAgent => format!(" (start one: tktrot agent {})", rings::title(&path)),
+            AskError::NoAgent | AskError::Gone => {
+                format!(" (start one: tktrot agent {})", rings::title(&path))
+            }
             AskError::Unanswered if matches!(question, Question::Revoke { .. }) => {
                 "; tktrot revoke without --fleet ends keys on this host at once".into()
             }

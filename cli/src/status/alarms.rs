@@ -82,7 +82,6 @@ alarm_kinds! {
     PlainKeys => "plain-keys",
     TicketsOff => "tickets-off",
     EarlyData => "early-data",
-    QuicListener => "quic-listener",
     OwnKeys => "own-keys",
     Unbound => "unbound",
     NotResumed => "not-resumed",
@@ -90,6 +89,7 @@ alarm_kinds! {
     TicketsOutliveKeys => "tickets-outlive-keys",
     FileRemoved => "file-removed",
     Fleet => "fleet",
+    Agent => "agent",
 }
 
 impl Serialize for AlarmKind {
@@ -112,7 +112,7 @@ impl AlarmKind {
 
 /// All that is wrong, the worst first.
 pub fn alarms(status: &RingStatus) -> Vec<Alarm> {
-    const CHECKS: [fn(&RingStatus) -> Option<Alarm>; 18] = [
+    const CHECKS: [fn(&RingStatus) -> Option<Alarm>; 19] = [
         times,
         removed,
         writer,
@@ -131,6 +131,7 @@ pub fn alarms(status: &RingStatus) -> Vec<Alarm> {
         no_tickets,
         outlived,
         fleet,
+        agent,
     ];
     let mut found: Vec<_> = CHECKS.iter().filter_map(|check| check(status)).collect();
     if !status.counters.has_served() {
@@ -607,17 +608,6 @@ fn unserved(status: &RingStatus) -> Vec<Unserved> {
             .into(),
     );
     add(
-        AlarmKind::QuicListener,
-        counters.quic,
-        [
-            "QUIC listener is not served: libssl makes its connections itself, out of reach",
-            "QUIC listeners are not served: libssl makes their connections itself, out of reach",
-        ],
-        "nothing helps yet: QUIC clients get tickets with libssl's own key, which ends with its \
-         process"
-            .into(),
-    );
-    add(
         AlarmKind::OwnKeys,
         counters.left_alone,
         ["context keeps ticket keys of its own", "contexts keep ticket keys of their own"],
@@ -634,6 +624,16 @@ fn fleet(status: &RingStatus) -> Option<Alarm> {
         count => format!("; and {count} more"),
     };
     AlarmKind::Fleet.warning(format!("{first}{more}"), "`tktrot peers` names each host and reason")
+}
+
+/// What keeps the agent from its work, as far as it can be known from here.
+fn agent(status: &RingStatus) -> Option<Alarm> {
+    let problem = status.agent_problem.as_ref()?;
+    AlarmKind::Agent.warning(
+        problem,
+        "start it again (systemctl restart tktrot-agent): until then this host shares keys with no \
+         other, and its servers make their own",
+    )
 }
 
 /// Names what to remove from the configuration of the servers that are here.

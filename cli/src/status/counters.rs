@@ -35,8 +35,6 @@ pub struct Counters {
     /// Connections with early data and OpenSSL's own replay protection: their TLS 1.3 tickets are
     /// stateful.
     pub anti_replay: u64,
-    /// Contexts of QUIC listeners, whose connections libssl makes itself.
-    pub quic: u64,
     /// Contexts that keep ticket keys of their own.
     pub left_alone: u64,
     /// Keys published.
@@ -62,7 +60,6 @@ impl Counters {
             unsealed: totals.of(Counter::Unsealed),
             tickets_off: totals.of(Counter::TicketsOff),
             anti_replay: totals.of(Counter::AntiReplay),
-            quic: totals.of(Counter::Quic),
             left_alone: totals.of(Counter::LeftAlone),
             rotations: view.rotations(),
             generator_failures: view.generator_failures(),
@@ -87,7 +84,7 @@ impl Counters {
 
     /// True if only connections and contexts that cannot be served were counted, and no tickets.
     pub fn are_only_of_unserved(&self) -> bool {
-        let unserved = [self.tickets_off, self.anti_replay, self.quic, self.left_alone];
+        let unserved = [self.tickets_off, self.anti_replay, self.left_alone];
         let of_tickets = [self.turned_away(), self.errors, self.unsealed];
         let none = |counts: &[u64]| counts.iter().all(|count| *count == 0);
         !none(&unserved) && none(&of_tickets) && !self.has_served()

@@ -56,6 +56,7 @@ pub fn healthy() -> RingStatus {
         exposure: Exposure { span: 3 * HOUR, rotate_every: HOUR, lifetime: 2 * HOUR },
         governed_for: None,
         fleet_problems: Vec::new(),
+        agent_problem: None,
         keys: vec![
             key("11111111", Duration::ZERO, HOUR + 12 * MINUTE),
             key("22222222", Duration::ZERO, 12 * MINUTE),
@@ -89,7 +90,6 @@ pub fn healthy() -> RingStatus {
             unsealed: 0,
             tickets_off: 0,
             anti_replay: 0,
-            quic: 0,
             left_alone: 0,
             rotations: 12,
             generator_failures: 0,

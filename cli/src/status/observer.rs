@@ -22,7 +22,7 @@ use tktrot_agent::figures::Figures;
 
 use super::counters::{Counters, Rates};
 use super::ring::{Exposure, KeyStatus, LastProblem, LockState, Maker, RingStatus, RingUser};
-use crate::output::printable;
+use crate::output::{in_words, printable};
 use crate::processes::{FileId, LockHolder, Presence, Processes};
 use crate::rings;
 use crate::settings::Settings;
@@ -112,7 +112,15 @@ impl Observer {
         let mut status = status_of(&path, &view, &snapshot, processes, self.upkeep_thread_expected);
         // Not of an open ring: the agent itself looks at that one.
         if let (Access::At(place), true) = (&self.access, status.is_governed()) {
-            status.fleet_problems = fleet_problems(place);
+            match control::ask::<Figures>(place, &Question::Peers {}) {
+                Ok(figures) => {
+                    let complaints = figures.complaints();
+                    status.fleet_problems = complaints.iter().map(|it| printable(it)).collect();
+                }
+                // It ends just now, or this user may not ask.
+                Err(AskError::NoAgent | AskError::HungUp | AskError::NotAllowed) => {}
+                Err(error) => status.agent_problem = Some(printable(&error.to_string())),
+            }
         }
         let now = Instant::now();
         self.rates = match &self.last {
@@ -139,15 +147,6 @@ impl Observer {
             self.processes = Some((Instant::now(), file, Processes::mapping(file)?));
         }
         Ok(())
-    }
-}
-
-/// What the agent of a ring says is wrong with its fleet. Nothing if it says nothing to this user.
-fn fleet_problems(place: &Place) -> Vec<String> {
-    match control::ask::<Figures>(place, &Question::Peers {}) {
-        Ok(figures) => figures.complaints().iter().map(|what| printable(what)).collect(),
-        Err(error @ (AskError::Silent | AskError::Unreadable(_))) => vec![error.to_string()],
-        Err(_) => Vec::new(),
     }
 }
 
@@ -246,6 +245,12 @@ fn status_of(
         exposure: exposure(view, &snapshot.keys),
         governed_for: snapshot.governed,
         fleet_problems: Vec::new(),
+        agent_problem: view.forsaken_for(now).map(|time| {
+            format!(
+                "its agent has shown no sign of life for {}: it was killed, it crashed, or it hangs",
+                in_words(time)
+            )
+        }),
         keys: snapshot.keys.iter().map(|facts| key(facts, view, now)).collect(),
         writer_due_in: snapshot.due().map(|due| now.until(due)),
         overdue: snapshot.due().map_or(Duration::ZERO, |due| due.until(now)),

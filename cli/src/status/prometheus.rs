@@ -137,7 +137,7 @@ const COUNTERS: [(Count, &str); 10] = [
         (
             "unserved_contexts",
             "Contexts that libtktrot does not serve.",
-            &[("quic", |counters| counters.quic), ("left_alone", |counters| counters.left_alone)],
+            &[("left_alone", |counters| counters.left_alone)],
         ),
         "reason",
     ),

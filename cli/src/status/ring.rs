@@ -27,6 +27,8 @@ pub struct RingStatus {
     pub governed_for: Option<Duration>,
     /// What is wrong between this host and others, as its agent says.
     pub fleet_problems: Vec<String>,
+    /// Why its agent does not do its work, as far as can be known without it.
+    pub agent_problem: Option<String>,
     /// The keys, ordered by their end.
     pub keys: Vec<KeyStatus>,
     /// When a writer is next needed; null if never, or if only a client makes one needed.

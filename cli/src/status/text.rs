@@ -270,7 +270,6 @@ impl Page {
             (counters.generator_failures, "failures of the random number generator"),
             (counters.tickets_off, "connections with tickets disabled"),
             (counters.anti_replay, "connections with early data and stateful TLS 1.3 tickets"),
-            (counters.quic, "QUIC listeners not served"),
             (counters.left_alone, "contexts that keep ticket keys of their own"),
         ] {
             if number > 0 {
@@ -360,8 +359,7 @@ mod tests {
         status.counters.tickets_off = 120;
         status.counters.left_alone = 1;
         let beside = full(&status, None, 80);
-        status.counters =
-            Counters { tickets_off: 1, anti_replay: 40, quic: 1, ..Counters::default() };
+        status.counters = Counters { tickets_off: 1, anti_replay: 40, ..Counters::default() };
         status.users.iter_mut().for_each(|user| user.program = "haproxy".into());
         let without = full(&status, None, 80);
         let from = |text: &str| text.split_once("counted").unwrap().1.to_owned();
@@ -372,7 +370,7 @@ mod tests {
     fn several_rings_a_line_each() {
         let worse = RingStatus { times_are_valid: false, capacity: 3, ..healthy() };
         let mut remarked = healthy();
-        remarked.counters.quic = 1;
+        remarked.counters.left_alone = 1;
         let rings = [
             ("haproxy".to_owned(), Ok(idle())),
             ("nginx".to_owned(), Ok(healthy())),

@@ -127,9 +127,9 @@ mod tests {
         assert_eq!(severity, Severity::Warning);
         assert!(line(&idle(), &rates).0.contains("key none  users 1"));
         let mut status = healthy();
-        status.counters.quic = 1;
+        status.counters.left_alone = 1;
         let (text, severity) = line(&status, &rates);
-        assert!(text.ends_with("  no alarms  remark quic-listener"), "{text}");
+        assert!(text.ends_with("  no alarms  remark own-keys"), "{text}");
         assert_eq!(severity, Severity::Ok);
     }
 }

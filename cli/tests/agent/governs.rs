@@ -133,3 +133,42 @@ fn it_ends_when_its_ring_was_removed() -> Result<()> {
     assert!(agent.log().contains("the ring was removed"), "{}", agent.log());
     Ok(())
 }
+
+/// One that was told to stop releases the ring.
+#[test]
+fn status_tells_of_an_agent_that_does_not_do_its_work() -> Result<()> {
+    let mut agent = Agent::started("")?;
+    let alarms = |agent: &Agent| -> Result<(Option<i32>, Vec<String>)> {
+        let said = agent.tktrot(&["status", "--json"])?;
+        let document: serde_json::Value =
+            serde_json::from_str(&said.stdout).map_err(|_| format!("{said:?}"))?;
+        let found = document["rings"][0]["alarms"].as_array().ok_or("no alarms")?;
+        let of_agent = found.iter().filter(|alarm| alarm["alarm"] == "agent");
+        let words = of_agent.filter_map(|alarm| alarm["what"].as_str());
+        Ok((said.status, words.map(str::to_owned).collect()))
+    };
+    assert_eq!(alarms(&agent)?.1, [""; 0]);
+
+    let process = agent.process()?;
+    assert!(process.signal(libc::SIGSTOP));
+    let stopped = alarms(&agent);
+    assert!(process.signal(libc::SIGCONT));
+    assert_eq!(stopped?, (Some(1), vec!["its agent does not answer".into()]));
+
+    agent.kill()?;
+    let (status, words) = alarms(&agent)?;
+    assert_eq!((status, words.len()), (Some(1), 1));
+    assert!(words[0].starts_with("its agent is gone, and did not say so"), "{words:?}");
+    // Its lease has ended.
+    wait::until(PATIENCE, "servers to have the ring", || {
+        matches!(governed(&agent), Ok(false)).then_some(())
+    })?;
+    let (status, words) = alarms(&agent)?;
+    assert_eq!((status, words.len()), (Some(1), 1));
+    assert!(words[0].starts_with("its agent has shown no sign of life for"), "{words:?}");
+
+    agent.start()?;
+    agent.stop()?;
+    assert_eq!(alarms(&agent)?.1, [""; 0]);
+    Ok(())
+}

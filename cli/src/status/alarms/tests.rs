@@ -243,7 +243,7 @@ fn tickets_that_outlive_their_keys_are_an_alarm_that_says_what_to_set() {
 #[test]
 fn what_is_not_served_is_an_alarm_only_while_nothing_else_is() {
     type Count = fn(&mut Counters) -> &mut u64;
-    let reasons: [(AlarmKind, Count, [&str; 2], &str); 4] = [
+    let reasons: [(AlarmKind, Count, [&str; 2], &str); 3] = [
         (
             AlarmKind::TicketsOff,
             |counters| &mut counters.tickets_off,
@@ -261,12 +261,6 @@ fn what_is_not_served_is_an_alarm_only_while_nothing_else_is() {
                 "120 connections had early data enabled, with OpenSSL's own replay protection: their TLS 1.3 tickets are",
             ],
             "SSL_OP_NO_ANTI_REPLAY",
-        ),
-        (
-            AlarmKind::QuicListener,
-            |counters| &mut counters.quic,
-            ["1 QUIC listener is not served", "120 QUIC listeners are not served"],
-            "nothing helps yet",
         ),
         (
             AlarmKind::OwnKeys,
@@ -340,4 +334,11 @@ fn what_is_wrong_with_the_fleet_deserves_a_look() {
     assert_eq!(found(&status), [(AlarmKind::Fleet, Severity::Warning)]);
     let alarm = &alarms(&status)[0];
     assert!(alarm.what.contains("web2") && alarm.what.ends_with("and 1 more"), "{alarm:?}");
+}
+
+#[test]
+fn an_agent_that_is_gone_deserves_a_look() {
+    let agent_problem = Some("its agent is gone".into());
+    let status = RingStatus { agent_problem, ..healthy() };
+    assert_eq!(found(&status), [(AlarmKind::Agent, Severity::Warning)]);
 }
