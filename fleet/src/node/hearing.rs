@@ -113,8 +113,10 @@ impl<S> Node<S> {
                 continue;
             }
             let held = self.held.get(&name);
-            if held.is_some_and(|facts| facts.origin != from) {
-                refused.push((name, Refusal::Unusable, until));
+            // Both have it from elsewhere: from a Redis that they shared before. It opens here.
+            let is_own = self.own.iter().any(|key| key.facts.name == name);
+            if is_own || held.is_some_and(|facts| facts.origin != from) {
+                taken.push(name);
                 continue;
             }
             if let Some(facts) = held {

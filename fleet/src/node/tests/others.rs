@@ -141,6 +141,22 @@ fn nobody_speaks_for_another_node_or_for_this_one() {
     assert!(host.ring.values().all(|facts| facts.origin == ME));
 }
 
+/// Where a fleet that shared a Redis becomes a mesh, each node has the same keys as its own.
+#[test]
+fn a_key_that_is_here_already_is_not_refused_whoever_has_it_as_its_own() {
+    let mut host = with_bob();
+    host.handle(Event::Up(EVE));
+    let shared = host.active().unwrap();
+    let mut bobs = offer(1, BOB, HOUR);
+    bobs.name = shared;
+    host.hears(BOB, Message::Keys(vec![bobs, offer(500, BOB, HOUR)]));
+    assert!(host.has_sent(BOB, |said| *said == Message::Taken(vec![shared])));
+    host.hears(EVE, Message::Keys(vec![offer(500, EVE, HOUR)]));
+    assert!(host.has_sent(EVE, |said| *said == Message::Taken(vec![name(500)])));
+    assert!(!host.sent.iter().any(|(_, said)| matches!(said, Message::Refused(_))));
+    assert_eq!((host.ring[&shared].origin, host.ring[&name(500)].origin), (ME, BOB));
+}
+
 #[test]
 fn a_node_that_joins_asks_for_what_nodes_that_are_gone_have_left() {
     let mut host = Host::started();
