@@ -290,7 +290,6 @@ impl Nodes {
         now: Time,
     ) -> Peer {
         let answered = peer.node.and_then(|node| self.record.of(node));
-        let node = peer.node.filter(|_| peer.state != PeerState::Myself);
         let problems = problems::between(settings(ring), &peer, &self.record.refusals, now);
         let theirs = peer.told.as_ref().map(Theirs::settings);
         let failed_ago = peer.failure.as_ref().map(|failure| failure.at.until(now));
@@ -305,7 +304,7 @@ impl Nodes {
                 PeerState::Myself => State::Self_,
             },
             round_trip: peer.round_trip.map(|span| span.as_secs_f64()),
-            keys: node.and_then(|node| keys.get(&node).copied()).unwrap_or(0),
+            keys: peer.node.and_then(|node| keys.get(&node).copied()).unwrap_or(0),
             acknowledged_ago: answered.map(|answered| answered.at.until(now).as_secs_f64()),
             acknowledgement: answered.map(|answered| answered.after.as_secs_f64()),
             rotate_every: theirs.map(|theirs| theirs.rotate_every.as_secs_f64()),
