@@ -42,6 +42,41 @@ fn run(ring: &RingDir, arguments: &[&str], stdout: Stdio) -> Result<Output> {
 }
 
 #[test]
+fn every_man_page_has_all_sections() -> Result<()> {
+    let ring = RingDir::new()?;
+    let dir = tempfile::tempdir()?;
+    let dir_text = dir.path().display().to_string();
+    let output = command(&ring, &["man", &dir_text])?.output()?;
+    assert!(output.status.success(), "{output:?}");
+    let mut pages = 0;
+    for page in dir.path().read_dir()? {
+        let page = page?.path();
+        let text = std::fs::read_to_string(&page)?;
+        let mut rest = &*text;
+        for heading in [
+            "NAME",
+            "SYNOPSIS",
+            "OPTIONS",
+            "EXIT STATUS",
+            "ENVIRONMENT",
+            "FILES",
+            "EXAMPLES",
+            "SEE ALSO",
+        ] {
+            let quoted = [format!(".SH {heading}\n"), format!(".SH \"{heading}\"\n")];
+            let at = quoted.iter().find_map(|heading| rest.find(heading));
+            let at = at.ok_or_else(|| format!("{}: no {heading} in its place", page.display()))?;
+            rest = &rest[at + 1..];
+            let said = rest.lines().nth(1).unwrap_or_default();
+            assert!(!said.is_empty() && !said.starts_with(".SH"), "{}: {heading}", page.display());
+        }
+        pages += 1;
+    }
+    assert!(pages > 15, "{pages}");
+    Ok(())
+}
+
+#[test]
 fn a_full_disk_is_an_error_and_a_reader_that_has_gone_is_none() -> Result<()> {
     let ring = RingDir::new()?;
     let _keyring = keyring_with_keys(&ring, "some")?;

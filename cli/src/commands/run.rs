@@ -20,8 +20,8 @@ use crate::shim;
 #[derive(clap::Args)]
 #[command(
     override_usage = "tktrot run [OPTIONS] [--] PROGRAM [ARGUMENTS]...",
-    after_long_help = "The exit status is that of PROGRAM; before it runs: 2 it or the shim cannot be \
-    used, 64 an option is wrong. With --strict, PROGRAM ends with 78 at its start if there is any \
+    after_long_help = "Exit status: that of PROGRAM; before it runs, 2 if it or the shim cannot be \
+    used, 64 if an option is wrong. With --strict, PROGRAM ends with 78 at its start if there is any \
     problem."
 )]
 pub struct Arguments {

@@ -14,11 +14,11 @@ use crate::status::observer::Observer;
 use crate::watch::rounds::{self, Rounds};
 
 #[derive(clap::Args)]
-#[command(
-    after_long_help = "On a terminal it draws, until q, Ctrl-C or a signal; ? shows what else can be \
-    typed, and a larger terminal shows more. Otherwise it prints a line with the time in UTC at each \
-    interval, until its reader goes, and the exit status is that of the worst alarm in the last line."
-)]
+#[command(after_long_help = "\
+On a terminal it draws, until q, Ctrl-C or a signal; ? shows what else can be typed, and a larger terminal \
+shows more. Otherwise it prints a line with the time in UTC at each interval, until its reader goes.
+
+Exit status: 0 after drawing; otherwise that of the worst alarm in the last line: 0 ok, 1 warning, 2 critical.")]
 pub struct Arguments {
     #[command(flatten)]
     ring: RingArgument,
