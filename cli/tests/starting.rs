@@ -356,10 +356,7 @@ fn config_check_names_line_and_column() -> Result {
     let (status, said) = check(mesh)?;
     assert_eq!(status, Some(2), "{said}");
     assert!(said.contains("the agent shares keys in a mesh with 1 peer and exports nothing"));
-    assert!(
-        said.contains("critical  [mesh]: /s: No such file or directory (os error 2)"),
-        "{said}"
-    );
+    assert!(said.contains("critical  [mesh]: /s: No such file or directory"), "{said}");
     fs::write(&file, "rotate = \"soon\"\nstrict = \"maybe\"\n")?;
     let output = tktrot()?
         .env("TKTROT_BIND", "foo")

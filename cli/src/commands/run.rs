@@ -75,7 +75,7 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     let given = arguments.variables();
     let (_, problems) = Config::from_variables(given.iter().cloned());
     if problems.iter().any(|problem| problem.instead.is_none()) {
-        let lines: Vec<_> = problems.iter().map(|problem| as_option(problem)).collect();
+        let lines: Vec<_> = problems.iter().map(as_option).collect();
         return Err(Usage(lines.join("\n")).into());
     }
     // Not every program has the library in it, which would tell what applies.
