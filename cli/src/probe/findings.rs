@@ -294,8 +294,8 @@ fn of_cache(count: Count) -> Finding {
         Count { offered, resumed } if resumed == offered => Finding::new(
             Severity::Ok,
             "session-id",
-            "cache only: no ticket, but a session id, which is resumed where it was issued; no other \
-             server knows it, and this one not after a restart",
+            "cache only: no ticket, but a session id, which is resumed where it was issued; another \
+             server, or this one after a restart, knows it only if they share the cache",
             "",
         ),
         Count { resumed: 0, .. } => Finding::new(
