@@ -411,6 +411,7 @@ lint: deps
 # their own). The agent has two units: one with the usual settings, and one for each of several rings.
 INSTALLED ?= libraries
 
+# Whatever the umask, all can read what is installed.
 install: $(INSTALLED)
 	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(PREFIX)/include
 	install -m 644 include/tktrot.h $(DESTDIR)$(PREFIX)/include/
@@ -423,16 +424,16 @@ install: $(INSTALLED)
 	    $(DESTDIR)$(SHARE)/bash-completion/completions $(DESTDIR)$(SHARE)/zsh/site-functions \
 	    $(DESTDIR)$(SHARE)/fish/vendor_completions.d
 	install -m 755 $(RELEASE)/tktrot $(DESTDIR)$(BINDIR)/
-	$(RELEASE)/tktrot man $(DESTDIR)$(SHARE)/man/man1
-	$(RELEASE)/tktrot completions bash > $(DESTDIR)$(SHARE)/bash-completion/completions/tktrot
-	$(RELEASE)/tktrot completions zsh > $(DESTDIR)$(SHARE)/zsh/site-functions/_tktrot
-	$(RELEASE)/tktrot completions fish > $(DESTDIR)$(SHARE)/fish/vendor_completions.d/tktrot.fish
-	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@VERSION@|$(VERSION)|' \
+	umask 022 && $(RELEASE)/tktrot man $(DESTDIR)$(SHARE)/man/man1
+	umask 022 && $(RELEASE)/tktrot completions bash > $(DESTDIR)$(SHARE)/bash-completion/completions/tktrot
+	umask 022 && $(RELEASE)/tktrot completions zsh > $(DESTDIR)$(SHARE)/zsh/site-functions/_tktrot
+	umask 022 && $(RELEASE)/tktrot completions fish > $(DESTDIR)$(SHARE)/fish/vendor_completions.d/tktrot.fish
+	umask 022 && sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@VERSION@|$(VERSION)|' \
 	    dist/tktrot.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/tktrot.pc
 	install -d $(DESTDIR)$(UNITS) $(DESTDIR)$(SYSUSERS)
-	sed -e 's|@BINDIR@|$(BINDIR)|' -e 's|@SETTINGS@|/etc/tktrot/tktrot.toml|g' \
+	umask 022 && sed -e 's|@BINDIR@|$(BINDIR)|' -e 's|@SETTINGS@|/etc/tktrot/tktrot.toml|g' \
 	    dist/systemd/tktrot-agent.service.in > $(DESTDIR)$(UNITS)/tktrot-agent.service
-	sed -e 's|@BINDIR@|$(BINDIR)|' -e 's|@SETTINGS@|/etc/tktrot/%i.toml|g' \
+	umask 022 && sed -e 's|@BINDIR@|$(BINDIR)|' -e 's|@SETTINGS@|/etc/tktrot/%i.toml|g' \
 	    dist/systemd/tktrot-agent.service.in > $(DESTDIR)$(UNITS)/tktrot-agent@.service
 	install -m 644 dist/systemd/tktrot.sysusers.conf $(DESTDIR)$(SYSUSERS)/tktrot.conf
 

@@ -1,7 +1,7 @@
 //! `make install` gives a C program all that it needs, and all versions agree.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
@@ -29,7 +29,8 @@ fn a_program_is_built_and_runs_with_what_is_installed() -> Result<()> {
         symlink(file, built.join(file.file_name().ok_or("a name")?))?;
     }
     symlink(artifacts::library()?.with_extension("a"), built.join("libtktrot.a"))?;
-    let made = Command::new("make")
+    let made = Command::new("sh")
+        .args(["-c", "umask 077; exec make \"$@\"", "make"])
         .args(["--silent", "install", "CARGO=true"])
         .args([format!("RELEASE={}", built.display()), format!("PREFIX={}", prefix.display())])
         .current_dir(artifacts::root())
@@ -58,6 +59,19 @@ fn a_program_is_built_and_runs_with_what_is_installed() -> Result<()> {
     {
         let page = fs::read_to_string(prefix.join("share/man/man1").join(page))?;
         assert!(page.contains(".SH SYNOPSIS"), "{page}");
+    }
+    // Everybody, too, where root's umask is strict.
+    for file in [
+        "share/man/man1/tktrot.1",
+        "share/bash-completion/completions/tktrot",
+        "share/zsh/site-functions/_tktrot",
+        "share/fish/vendor_completions.d/tktrot.fish",
+        "lib/pkgconfig/tktrot.pc",
+        "lib/systemd/system/tktrot-agent.service",
+        "lib/systemd/system/tktrot-agent@.service",
+    ] {
+        let mode = fs::metadata(prefix.join(file))?.permissions().mode() & 0o777;
+        assert_eq!(format!("{mode:o}"), "644", "{file}");
     }
     let bash = prefix.join("share/bash-completion/completions/tktrot");
     output(Command::new("bash").arg("-c").arg(format!(

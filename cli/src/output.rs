@@ -15,7 +15,7 @@ static FAILURE: Mutex<Option<io::Error>> = Mutex::new(None);
 /// Prints to stdout.
 pub fn print(text: Arguments<'_>) {
     let mut out = io::stdout().lock();
-    note(out.write_fmt(text).and_then(|()| out.flush()));
+    note(out.write_all(plain(text).as_bytes()).and_then(|()| out.flush()));
 }
 
 /// Keeps in mind that stdout could not be written, if so.
@@ -30,7 +30,26 @@ pub fn note(written: io::Result<()>) {
 
 /// Prints to stderr; if that fails there is nobody to tell.
 pub fn complain(text: Arguments<'_>) {
-    let _ = io::stderr().lock().write_fmt(text);
+    let _ = io::stderr().lock().write_all(plain(text).as_bytes());
+}
+
+/// Without the numbers that Rust appends to what the system says: "(os error 2)" helps nobody.
+fn plain(text: Arguments<'_>) -> String {
+    let text = text.to_string();
+    let mut parts = text.split(" (os error ");
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.split_once(')') {
+            Some((number, rest)) if number.bytes().all(|byte| byte.is_ascii_digit()) => {
+                plain.push_str(rest);
+            }
+            _ => {
+                plain.push_str(" (os error ");
+                plain.push_str(part);
+            }
+        }
+    }
+    plain
 }
 
 /// Why some of the output was lost, if it was.
@@ -206,6 +225,19 @@ mod tests {
     #[test]
     fn what_a_terminal_would_obey_is_not_passed_on() {
         assert_eq!(printable("a\x1b[2J\u{9b}b\n"), "a?[2J?b?");
+    }
+
+    #[test]
+    fn the_numbers_of_system_errors_are_not_told() {
+        let says = |text: &str| plain(format_args!("{text}"));
+        let error = io::Error::from_raw_os_error(libc::ENOENT);
+        assert_eq!(says(&format!("a: {error}; b: {error}")), {
+            let what = "No such file or directory";
+            format!("a: {what}; b: {what}")
+        });
+        for other in ["", "(os error 2)", " (os error x)", " (os error 2", "a (b) c"] {
+            assert_eq!(says(other), other);
+        }
     }
 
     #[test]

@@ -283,7 +283,9 @@ fn absent(place: &Place) -> String {
         others => format!("in its directory there are: {}", others.join(", ")),
     };
     let wanted = title(&place.path());
-    let meant = misspelt::meant(&wanted, names.iter().filter_map(|name| name.to_str()));
+    // With the end of its file's name, perhaps.
+    let wanted = wanted.strip_suffix(".ring").unwrap_or(&wanted);
+    let meant = misspelt::meant(wanted, names.iter().filter_map(|name| name.to_str()));
     let meant = meant.map_or(String::new(), |meant| format!(" (did you mean {meant}?)"));
     format!("{}: there is no such ring{meant}; {others}", place.path().display())
 }

@@ -25,11 +25,59 @@ use toml::Spanned;
 /// Where the file lies unless another one is named.
 pub const DEFAULT: &str = "/etc/tktrot/tktrot.toml";
 
-/// The settings: variables without `TKTROT_`, in lower case.
-const SETTINGS: [&str; 14] = [
-    "ring", "dir", "capacity", "rotate", "lifetime", "label", "bind", "renew", "takeover", "only",
-    "upkeep", "log", "strict", "disable",
+/// A setting that is a variable, too.
+pub struct Setting {
+    /// The variable's, without `TKTROT_` and in lower case.
+    pub name: &'static str,
+    /// What it sets, for the man pages.
+    pub what: &'static str,
+}
+
+impl Setting {
+    pub fn variable(&self) -> String {
+        variable(self.name)
+    }
+}
+
+fn variable(name: &str) -> String {
+    format!("TKTROT_{}", name.to_uppercase())
+}
+
+const fn setting(name: &'static str, what: &'static str) -> Setting {
+    Setting { name, what }
+}
+
+/// All that are variables, too.
+pub const SETTINGS: [Setting; 14] = [
+    setting("ring", "name or absolute path of the ring; by default the name of the program"),
+    setting("dir", "the directory of rings, on tmpfs"),
+    setting("capacity", "the most keys in the ring, 8 to 16384 (default 16384)"),
+    setting("rotate", "how long a key encrypts, up to 24h: 30s, 10m, 1h (default 1h)"),
+    setting(
+        "lifetime",
+        "how long a ticket lives, up to 7d; by default as long as the server's sessions",
+    ),
+    setting("label", "label of the service; a ticket with another label does not open"),
+    setting("bind", "what tickets are bound to: none, or some of cert,verify,sni (default all)"),
+    setting("renew", "answer a used ticket with a new one: auto, always or never (default auto)"),
+    setting("takeover", "replace a server's own ticket keys: yes or no (default yes)"),
+    setting("only", "the programs to serve, separated by commas (default all)"),
+    setting("upkeep", "who rotates when no handshake happens: thread or callback (default thread)"),
+    setting("log", "stderr, syslog, none or a path (default stderr)"),
+    setting(
+        "strict",
+        "stop the server at its start, with status 78, if anything is wrong: 1 or 0 (default 0)",
+    ),
+    setting("disable", "do nothing: 1 or 0 (default 0)"),
 ];
+
+fn is_setting(name: &str) -> bool {
+    names().any(|setting| setting == name)
+}
+
+fn names() -> impl Iterator<Item = &'static str> {
+    SETTINGS.iter().map(|setting| setting.name)
+}
 
 /// What holds for all commands.
 #[derive(Clone)]
@@ -156,9 +204,9 @@ fn variables(text: &str) -> Result<Variables, Vec<Flaw>> {
         if SECTIONS.contains(&name.as_str()) {
             continue;
         }
-        if !SETTINGS.contains(&name.as_str()) {
-            let (known, sections) = (SETTINGS.join(", "), SECTIONS.join("], ["));
-            let all = SETTINGS.into_iter().chain(SECTIONS.iter().copied());
+        if !is_setting(name) {
+            let (known, sections) = (names().collect::<Vec<_>>().join(", "), SECTIONS.join("], ["));
+            let all = names().chain(SECTIONS.iter().copied());
             let meant = misspelt::meant(name, all);
             let meant = meant.map_or(String::new(), |meant| format!(" (did you mean {meant}?)"));
             let message = format!(
@@ -167,7 +215,7 @@ fn variables(text: &str) -> Result<Variables, Vec<Flaw>> {
             flaws.push(Flaw::at(text, key.span(), message));
             continue;
         }
-        let variable = format!("TKTROT_{}", name.to_uppercase());
+        let variable = variable(name);
         let Some(as_text) = value.get_ref().as_variable(&variable) else {
             let accepted = "a string, a number, true or false, or a list of strings";
             let message = format!("{name} has no valid value; accepted: {accepted}");
@@ -249,10 +297,22 @@ mod tests {
         assert!(fleet.mesh.is_some() && fleet.exports.len() == 1);
     }
 
+    /// The table of the README says more; that there is something to say is said in both.
+    #[test]
+    fn every_setting_is_in_the_readme() {
+        let readme = include_str!("../../README.md");
+        let rows: Vec<_> = readme.lines().filter(|line| line.starts_with("| `TKTROT_")).collect();
+        assert_eq!(rows.len(), SETTINGS.len());
+        for setting in &SETTINGS {
+            let row = format!("| `{}` |", setting.variable());
+            assert!(rows.iter().any(|line| line.starts_with(&row)), "{row}");
+        }
+    }
+
     #[test]
     fn every_setting_is_a_variable_of_the_library() {
-        for name in SETTINGS {
-            let pair = (format!("TKTROT_{}", name.to_uppercase()).into(), "\u{1}".into());
+        for Setting { name, .. } in SETTINGS {
+            let pair = (variable(name).into(), "\u{1}".into());
             let (_, problems) = Config::from_variables([pair]);
             let unknown = problems.iter().any(|problem| problem.accepted.starts_with("a variable"));
             assert!(!unknown, "{name}");

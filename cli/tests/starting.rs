@@ -102,6 +102,13 @@ fn run_says_what_it_cannot_do() -> Result {
         assert_eq!(seen, Some(status), "{arguments:?}: {said}");
         assert!(said.contains(part), "{arguments:?}: {said}");
     }
+    let mut command = tktrot()?;
+    command.env("TKTROT_LOG", "here").args(["run", "--rotate", "0", "true"]);
+    let (status, said) = says(&command.output()?);
+    assert_eq!((status, said.lines().count()), (Some(64), 2), "{said}");
+    for part in ["--rotate \"0\" cannot be used", "TKTROT_LOG=\"here\" cannot be used"] {
+        assert!(said.contains(part), "{said}");
+    }
     // Without the shim there is nothing to run under. A link, not a copy: what is open for writing
     // cannot be executed, and a process that another test starts may hold it open for a moment.
     let alone = tempfile::tempdir_in(artifacts::target_dir())?;
@@ -356,10 +363,7 @@ fn config_check_names_line_and_column() -> Result {
     let (status, said) = check(mesh)?;
     assert_eq!(status, Some(2), "{said}");
     assert!(said.contains("the agent shares keys in a mesh with 1 peer and exports nothing"));
-    assert!(
-        said.contains("critical  [mesh]: /s: No such file or directory (os error 2)"),
-        "{said}"
-    );
+    assert!(said.contains("critical  [mesh]: /s: No such file or directory"), "{said}");
     fs::write(&file, "rotate = \"soon\"\nstrict = \"maybe\"\n")?;
     let output = tktrot()?
         .env("TKTROT_BIND", "foo")

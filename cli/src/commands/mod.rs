@@ -7,6 +7,7 @@ mod config;
 mod export;
 mod import;
 mod man;
+mod manual;
 mod peers;
 mod probe;
 mod revoke;

@@ -23,7 +23,7 @@ const HTTPS: u16 = 443;
     Certificates are not verified, only their dates are checked."
 )]
 pub struct Arguments {
-    /// The servers; the default port is 443, or that of --starttls.
+    /// The servers, or https:// URLs; the default port is 443, or that of --starttls.
     #[arg(required = true, value_name = "HOST[:PORT]")]
     hosts: Vec<Host>,
 

@@ -20,8 +20,8 @@ use crate::shim;
 #[derive(clap::Args)]
 #[command(
     override_usage = "tktrot run [OPTIONS] [--] PROGRAM [ARGUMENTS]...",
-    after_long_help = "The exit status is that of PROGRAM; before it runs: 2 it or the shim cannot be \
-    used, 64 an option is wrong. With --strict, PROGRAM ends with 78 at its start if there is any \
+    after_long_help = "Exit status: that of PROGRAM; before it runs, 2 if it or the shim cannot be \
+    used, 64 if an option is wrong. With --strict, PROGRAM ends with 78 at its start if there is any \
     problem."
 )]
 pub struct Arguments {
@@ -71,13 +71,16 @@ impl Arguments {
 
 /// Becomes the program: returns only if that fails.
 pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
-    let settings = settings::read(config)?;
+    let settings = settings::read(config);
     let given = arguments.variables();
     let (_, problems) = Config::from_variables(given.iter().cloned());
     if problems.iter().any(|problem| problem.instead.is_none()) {
-        let lines: Vec<_> = problems.iter().map(as_option).collect();
+        let mut lines: Vec<_> = problems.iter().map(as_option).collect();
+        // What is wrong elsewhere is told with it.
+        lines.extend(settings.err().map(|error| format!("{error:#}")));
         return Err(Usage(lines.join("\n")).into());
     }
+    let settings = settings?;
     // Not every program has the library in it, which would tell what applies.
     for problem in &problems {
         let applies =

@@ -44,10 +44,20 @@ struct Form {
     prometheus: bool,
 }
 
-/// For clap: seconds, with or without a fraction.
+/// For clap: seconds, with or without a fraction; or with another unit.
 pub fn interval(text: &str) -> Result<Duration, String> {
-    let seconds = text.parse().ok().filter(|seconds| (0.1..=3600.0).contains(seconds));
-    seconds.map(Duration::from_secs_f64).ok_or("accepted: 0.1 to 3600 seconds".into())
+    let number = text.trim_end_matches(|last: char| last.is_ascii_alphabetic());
+    let unit = match &text[number.len()..] {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => f64::NAN,
+    };
+    let seconds = number.parse::<f64>().ok().map(|number| number * unit);
+    let seconds = seconds.filter(|seconds| (0.1..=3600.0).contains(seconds));
+    let accepted = "accepted: 0.1 to 3600 seconds, such as 1, 0.5, 500ms, 10s or 5m";
+    seconds.map(Duration::from_secs_f64).ok_or(accepted.into())
 }
 
 /// A ring, what was read of it or why that failed, and what happened per second.
@@ -150,6 +160,28 @@ impl Seen {
                 severity: Severity::Critical,
                 error: error.clone(),
             },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interval_may_have_a_unit() {
+        for (text, milliseconds) in [
+            ("1", 1000),
+            ("0.5", 500),
+            ("500ms", 500),
+            ("10s", 10_000),
+            ("5m", 300_000),
+            ("1h", 3_600_000),
+        ] {
+            assert_eq!(interval(text), Ok(Duration::from_millis(milliseconds)), "{text}");
+        }
+        for wrong in ["", "s", "0", "2h", "1d", "1 s", "-1", "NaN", "inf", "1e9", "99ms"] {
+            assert!(interval(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -22,8 +22,14 @@ impl FromStr for Host {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Host, String> {
-        const ACCEPTED: &str = "accepted: HOST, HOST:PORT, IPV6 or [IPV6]:PORT";
+        const ACCEPTED: &str =
+            "accepted: HOST, HOST:PORT, IPV6, [IPV6]:PORT or an https:// URL of these";
         let wrong = |_| ACCEPTED.to_owned();
+        // Of a URL, only where the server is.
+        let text = match text.strip_prefix("https://") {
+            Some(rest) => rest.split(['/', '?', '#']).next().unwrap_or_default(),
+            None => text,
+        };
         // The colons of an IPv6 address without brackets do not introduce a port.
         if let Ok(address) = text.parse::<Ipv6Addr>() {
             return Ok(Host { host: address.to_string(), port: None });
@@ -148,7 +154,12 @@ mod tests {
         for wrong in ["", ":443", "a:", "a:0", "a:65536", "a:b", "[::1", "[::1]443", "[a]:1"] {
             assert_eq!(parsed(wrong), Err(()), "{wrong}");
         }
-        assert_eq!(parsed("https://example.org/"), Err(()));
+        assert_eq!(parsed("https://example.org"), is("example.org", None));
+        assert_eq!(parsed("https://example.org:8443/a:b?c#d"), is("example.org", Some(8443)));
+        assert_eq!(parsed("https://[::1]:443/"), is("::1", Some(443)));
+        for wrong in ["https://", "https:///a", "http://example.org/", "https://me@example.org/"] {
+            assert_eq!(parsed(wrong), Err(()), "{wrong}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::connection::Version;
 use super::endpoint::Resolved;
 use super::failure::{Failure, FailureKind};
-use super::observation::{Certificate, Issued, Observation, Validity, Watch};
+use super::observation::{Certificate, Count, Issued, Observation, Refusal, Validity, Watch};
 use crate::output::in_words;
 use crate::severity::Severity;
 
@@ -214,16 +214,8 @@ fn of_tickets(seen: &Observation) -> Vec<Finding> {
         findings.push(Finding::new(
             Severity::Warning,
             "no-ticket",
-            "no ticket: every connection costs a full handshake",
-            "Enable session tickets, unless they are disabled on purpose.",
-        ));
-    }
-    if seen.ticket == Issued::SessionId {
-        findings.push(Finding::new(
-            Severity::Ok,
-            "session-id",
-            "no ticket, but a session id: the server keeps the sessions in a cache of its own",
-            "",
+            "neither a ticket nor a session id: every connection costs a full handshake",
+            SWITCH_ON,
         ));
     }
     findings.extend(seen.lifetime_hint.and_then(|hint| lifetime(seen.tls, hint)));
@@ -287,34 +279,70 @@ fn of_resumption(seen: &Observation) -> Vec<Finding> {
     findings
 }
 
+/// How tickets are switched on.
+const SWITCH_ON: &str = "Enable session tickets, unless they are off on purpose (nginx: \
+    ssl_session_tickets on; HAProxy: without no-tls-tickets; Apache: SSLSessionTickets on).";
+
+/// What to do where keys are shared already.
+const NOT_THE_KEY: &str = "The key is not what they lack. Give all processes of the service one session id \
+    context (MariaDB, Ruby and puma set a random one), certificate, label and requirement for client \
+    certificates.";
+
+/// Session ids in place of tickets: sessions of a cache, which ends with its server.
+fn of_cache(count: Count) -> Finding {
+    match count {
+        Count { offered, resumed } if resumed == offered => Finding::new(
+            Severity::Ok,
+            "session-id",
+            "cache only: no ticket, but a session id, which is resumed where it was issued; another \
+             server, or this one after a restart, knows it only if they share the cache",
+            "",
+        ),
+        Count { resumed: 0, .. } => Finding::new(
+            Severity::Warning,
+            "tickets-off",
+            "tickets are off, and session ids are not resumed: there is no cache, or each of several \
+             servers or processes has its own; every connection costs a full handshake",
+            SWITCH_ON,
+        ),
+        Count { .. } => Finding::new(
+            Severity::Warning,
+            "partly-cached",
+            "tickets are off, and only some session ids are resumed where they were issued: several \
+             servers or processes have a cache each",
+            SWITCH_ON,
+        ),
+    }
+}
+
 fn here(seen: &Observation) -> Option<Finding> {
     let count = seen.resumed_here;
     if count.offered == 0 {
         return None;
     }
-    let what = match seen.ticket {
-        Issued::SessionId => "session ids",
-        _ => "tickets",
-    };
+    if seen.ticket == Issued::SessionId {
+        return Some(of_cache(count));
+    }
+    let one_key = seen.key_names.len() == 1;
     Some(if count.resumed == count.offered {
-        Finding::new(
-            Severity::Ok,
-            "resumed",
-            format!("{what} are resumed where they were issued"),
-            "",
-        )
+        Finding::new(Severity::Ok, "resumed", "tickets are resumed where they were issued", "")
+    } else if one_key {
+        let some = if count.resumed == 0 { "tickets" } else { "some tickets" };
+        let message =
+            format!("{some} are refused where they were issued, though all are of one key");
+        Finding::new(Severity::Warning, "same-key-refused", message, NOT_THE_KEY)
     } else if count.resumed == 0 {
         Finding::new(
             Severity::Warning,
             "not-resumed",
-            format!("{what} are issued, but not resumed"),
+            "tickets are issued, but not resumed",
             "Check whether there are several servers behind the address, and have them share one key.",
         )
     } else {
         Finding::new(
             Severity::Warning,
             "partly-resumed",
-            format!("only some {what} are resumed where they were issued"),
+            "only some tickets are resumed where they were issued",
             "Have all servers and processes behind the address share one key.",
         )
     })
@@ -326,10 +354,45 @@ fn elsewhere(seen: &Observation) -> Option<Finding> {
     if count.offered == 0 || seen.resumed_here.resumed == 0 {
         return None;
     }
-    Some(if count.resumed == count.offered {
-        Finding::new(Severity::Ok, "shared", "tickets are resumed at the other addresses", "")
-    } else {
-        Finding::new(
+    if seen.ticket == Issued::SessionId {
+        let message = "session ids are not resumed at all the other addresses: each server has its own \
+                       cache";
+        let advice = "Enable session tickets, and have the servers share their keys.";
+        let is_shared = count.resumed == count.offered;
+        return (!is_shared)
+            .then(|| Finding::new(Severity::Warning, "cache-not-shared", message, advice));
+    }
+    if count.resumed == count.offered {
+        return Some(Finding::new(
+            Severity::Ok,
+            "shared",
+            "tickets are resumed at the other addresses",
+            "",
+        ));
+    }
+    let mut same_key = seen
+        .refusals
+        .iter()
+        .filter(|refusal| refusal.same_key && refusal.to.sni == seen.endpoint.sni);
+    // A certificate that differs is the first thing to mend.
+    let same_key = same_key.clone().find(|refusal| !refusal.same_certificate).or(same_key.next());
+    Some(match same_key {
+        Some(Refusal { same_certificate: false, .. }) => Finding::new(
+            Severity::Warning,
+            "same-key-other-certificate",
+            "tickets are refused at another address that has the same ticket key: it shows another \
+             certificate for this name, and tickets are bound to the certificate",
+            "The key is not what they lack. Give both one certificate; or under libtktrot leave it out of \
+             what tickets are bound to, TKTROT_BIND=verify,sni (nginx binds to it by itself).",
+        ),
+        Some(_) => Finding::new(
+            Severity::Warning,
+            "same-key-refused-elsewhere",
+            "tickets are refused at another address that has the same ticket key and the same \
+             certificate: they are bound to something else in which the servers differ",
+            NOT_THE_KEY,
+        ),
+        None => Finding::new(
             Severity::Warning,
             "not-shared",
             if count.resumed == 0 {
@@ -338,7 +401,7 @@ fn elsewhere(seen: &Observation) -> Option<Finding> {
                 "tickets are resumed at some of the other addresses only"
             },
             "Have the servers of one name share their keys: a client may reach any of them.",
-        )
+        ),
     })
 }
 
@@ -350,8 +413,24 @@ fn other_names(seen: &Observation) -> Option<Finding> {
     }
     let Some(crossing) = seen.crossings.iter().min_by_key(|crossing| crossing.same_certificate)
     else {
-        let message = "tickets are not resumed under another name";
-        return Some(Finding::new(Severity::Ok, "name-bound", message, ""));
+        let mut refusals = seen.refusals.iter();
+        let others_name = |refusal: &&Refusal| refusal.to.sni != seen.endpoint.sni;
+        let Some(refusal) = refusals.find(|refusal| refusal.same_key && others_name(refusal))
+        else {
+            let message = "tickets are not resumed under another name";
+            return Some(Finding::new(Severity::Ok, "name-bound", message, ""));
+        };
+        let bound = if refusal.same_certificate { "name" } else { "name or certificate" };
+        return Some(Finding::new(
+            Severity::Ok,
+            "name-bound",
+            format!(
+                "tickets are not resumed under another name that has the same key: they are bound to \
+                 the {bound}"
+            ),
+            "Nothing, if they are two services. If they are one, give both names one certificate, and \
+             under libtktrot leave the name out of what tickets are bound to: TKTROT_BIND=cert,verify.",
+        ));
     };
     let name =
         |sni: &Option<String>| sni.as_ref().map_or("no name".into(), |name| format!("\"{name}\""));
@@ -379,6 +458,9 @@ fn other_names(seen: &Observation) -> Option<Finding> {
     })
 }
 
+/// A key that was not seen to change for so long.
+const UNCHANGED: Duration = Duration::from_secs(24 * 3600);
+
 fn over_time(seen: &Observation, watch: &Watch) -> Finding {
     let changes = watch.key_changes.len();
     let rotation = match changes {
@@ -391,6 +473,15 @@ fn over_time(seen: &Observation, watch: &Watch) -> Finding {
     let words =
         |seconds: f64| in_words(Duration::try_from_secs_f64(seconds.round()).unwrap_or_default());
     let within = format!("{rotation} in {}", words(watch.seconds));
+    let never = changes == 0 && !seen.key_names.is_empty();
+    let lasted = watch.seconds >= UNCHANGED.as_secs_f64();
+    if never && lasted && first.offered == first.resumed && first.offered > 0 {
+        let message =
+            format!("{within}: it may never change before a restart, as OpenSSL's own does");
+        let advice = "Have the server change its ticket key, every hour say: whoever gets hold of it can \
+                      decrypt all sessions since its start.";
+        return Finding::new(Severity::Warning, "key-unchanged", message, advice);
+    }
     if first.offered == 0 {
         let advice = "Watch a server that answers, for less than the lifetime of its tickets.";
         let message = format!("{within}, and the first ticket could not be offered");
@@ -398,7 +489,11 @@ fn over_time(seen: &Observation, watch: &Watch) -> Finding {
     }
     if first.offered == first.resumed {
         let message = format!("{within}, and the first ticket was resumed to the end");
-        return Finding::new(Severity::Ok, "watched", message, "");
+        let advice = match never {
+            true => "To see whether it ever changes, watch for a day (--watch 1d).",
+            false => "",
+        };
+        return Finding::new(Severity::Ok, "watched", message, advice);
     }
     let until = watch.first_ticket_resumed_until;
     let message = match until {

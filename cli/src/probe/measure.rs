@@ -10,7 +10,7 @@ use tktrot::secret::KeyName;
 use super::connection::{Connected, Connector, Session, Version};
 use super::endpoint::Endpoint;
 use super::failure::{Failure, FailureKind, Stage};
-use super::observation::{Certificate, Crossing, Issued, KeyChange, Observation, Watch};
+use super::observation::{Certificate, Crossing, Issued, KeyChange, Observation, Refusal, Watch};
 use super::weak;
 
 /// Each ticket is offered to at most this many other endpoints: with as many as a command line can
@@ -180,18 +180,22 @@ fn offer_elsewhere(connector: &Connector, subjects: &mut [Subject], from: usize)
                 continue;
             }
         };
+        let fingerprint =
+            |seen: &Observation| seen.certificate.as_ref().map(|shown| shown.sha256.clone());
+        let same_certificate = fingerprint(&seen) == fingerprint(other);
+        let to = other.endpoint.clone();
+        if !resumed {
+            // Which keys there are is known at the end.
+            let refusal = Refusal { to: to.clone(), same_certificate, same_key: false };
+            seen.refusals.push(refusal);
+        }
         if other.endpoint.sni == seen.endpoint.sni {
             seen.resumed_elsewhere.add(resumed);
             continue;
         }
         seen.resumed_as_other_name.add(resumed);
         if resumed {
-            let fingerprint =
-                |seen: &Observation| seen.certificate.as_ref().map(|shown| shown.sha256.clone());
-            seen.crossings.push(Crossing {
-                to: other.endpoint.clone(),
-                same_certificate: fingerprint(&seen) == fingerprint(other),
-            });
+            seen.crossings.push(Crossing { to, same_certificate });
         }
     }
     subjects[from].observation = seen;
@@ -211,7 +215,22 @@ pub fn name_keys(subjects: Vec<Subject>) -> Vec<Observation> {
         }
         observations.push(observation);
     }
+    mark_same_keys(&mut observations);
     observations
+}
+
+/// Says of each refusal whether it was of a ticket whose key the other has, too.
+fn mark_same_keys(observations: &mut [Observation]) {
+    let keys: Vec<_> =
+        observations.iter().map(|seen| (seen.endpoint.clone(), seen.key_names.clone())).collect();
+    for seen in observations {
+        let Observation { refusals, key_names, .. } = seen;
+        for refusal in refusals {
+            let of_other = keys.iter().filter(|(endpoint, _)| *endpoint == refusal.to);
+            let mut of_other = of_other.flat_map(|(_, names)| names);
+            refusal.same_key = of_other.any(|name| key_names.contains(name));
+        }
+    }
 }
 
 /// The key names at an endpoint: both versions of TLS use the same keys.

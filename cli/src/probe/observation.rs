@@ -36,6 +36,8 @@ pub struct Observation {
     pub resumed_as_other_name: Count,
     /// The endpoints with another name that resumed.
     pub crossings: Vec<Crossing>,
+    /// The other endpoints, of this name and of others, that did not resume.
+    pub refusals: Vec<Refusal>,
     /// The first 8 hex digits of each key name, in order of appearance; empty if the tickets have no
     /// key names.
     pub key_names: Vec<String>,
@@ -58,6 +60,7 @@ impl Observation {
             resumed_elsewhere: Count::default(),
             resumed_as_other_name: Count::default(),
             crossings: Vec::new(),
+            refusals: Vec::new(),
             key_names: Vec::new(),
             weak_key: None,
             watch: None,
@@ -97,6 +100,17 @@ pub struct Crossing {
     pub to: Endpoint,
     /// True if both endpoints show the same certificate to a client without a ticket.
     pub same_certificate: bool,
+}
+
+/// Another endpoint that did not accept the ticket.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+pub struct Refusal {
+    #[serde(flatten)]
+    pub to: Endpoint,
+    /// True if both show the same certificate to a client without a ticket.
+    pub same_certificate: bool,
+    /// True if tickets of both were seen with the same key name.
+    pub same_key: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

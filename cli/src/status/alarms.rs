@@ -500,7 +500,7 @@ fn no_tickets(status: &RingStatus) -> Option<Alarm> {
     if without > 0 && issued == 0 {
         let handshakes =
             if without == 1 { "1 handshake".into() } else { format!("{without} handshakes") };
-        return AlarmKind::NoTickets.critical(
+        return AlarmKind::NoTickets.warning(
             format!(
                 "clients come, but no ticket was ever issued: {handshakes} went on without one"
             ),

@@ -53,7 +53,12 @@ pub fn healthy() -> RingStatus {
         capacity: 64,
         file_removed: false,
         times_are_valid: true,
-        exposure: Exposure { span: 3 * HOUR, rotate_every: HOUR, lifetime: 2 * HOUR },
+        exposure: Exposure {
+            span: 3 * HOUR,
+            rotate_every: HOUR,
+            lifetime: 2 * HOUR,
+            ahead: HOUR + 48 * MINUTE,
+        },
         governed_for: None,
         fleet_problems: Vec::new(),
         agent_problem: None,

@@ -242,7 +242,7 @@ fn status_of(
         capacity: view.capacity(),
         file_removed: view.is_removed(),
         times_are_valid: now != Time::NEVER,
-        exposure: exposure(view, &snapshot.keys),
+        exposure: exposure(view, &snapshot.keys, now),
         governed_for: snapshot.governed,
         fleet_problems: Vec::new(),
         agent_problem: view.forsaken_for(now).map(|time| {
@@ -277,7 +277,7 @@ fn status_of(
     }
 }
 
-fn exposure(view: &View, keys: &[KeyFacts]) -> Exposure {
+fn exposure(view: &View, keys: &[KeyFacts], now: Time) -> Exposure {
     let policy = policy_of(&view.settings(), view.capacity());
     // It is unknown how long an imported key was in use before.
     let made = keys.iter().filter(|key| key.node != IMPORTED);
@@ -287,6 +287,7 @@ fn exposure(view: &View, keys: &[KeyFacts]) -> Exposure {
         span: longest.map_or(span, |longest| span.max(longest)),
         rotate_every: policy.rotate_every,
         lifetime: policy.lifetime,
+        ahead: keys.iter().map(|key| now.until(key.times.encrypt_until)).max().unwrap_or_default(),
     }
 }
 

@@ -8,7 +8,7 @@ use tktrot::schedule::KeyState;
 
 use super::alarms::{AlarmKind, alarms, worst};
 use super::counters::Counters;
-use super::ring::{RingStatus, state_name};
+use super::ring::{LockState, RingStatus, state_name};
 
 const STATES: [KeyState; 4] =
     [KeyState::Announced, KeyState::Active, KeyState::Retired, KeyState::Expired];
@@ -16,7 +16,7 @@ const STATES: [KeyState; 4] =
 /// A figure of a ring, if the ring has it: name, help, value.
 type Gauge = (&'static str, &'static str, fn(&RingStatus) -> Option<f64>);
 
-const GAUGES: [Gauge; 14] = [
+const GAUGES: [Gauge; 16] = [
     (
         "exposure_seconds",
         "A stolen key opens at most the sessions of this many seconds before the theft (R + L).",
@@ -27,6 +27,12 @@ const GAUGES: [Gauge; 14] = [
     }),
     ("lifetime_seconds", "How long a key decrypts after that (L).", |status| {
         Some(status.exposure.lifetime.as_secs_f64())
+    }),
+    ("ahead_seconds", "For how long from now there are keys to encrypt with.", |status| {
+        Some(status.exposure.ahead.as_secs_f64())
+    }),
+    ("upkeep_thread", "1 if a thread of a server does the upkeep of the ring.", |status| {
+        Some(f64::from(u8::from(matches!(status.upkeep_lock, LockState::Held(_)))))
     }),
     ("promised_seconds", "The longest session timeout of any context.", |status| {
         Some(status.promised?.as_secs_f64())

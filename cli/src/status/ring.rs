@@ -70,6 +70,9 @@ pub struct Exposure {
     /// L.
     #[serde(rename = "lifetime_seconds", serialize_with = "seconds")]
     pub lifetime: Duration,
+    /// For how long from now there are keys to encrypt with, which a thief of the ring has, too.
+    #[serde(rename = "ahead_seconds", serialize_with = "seconds")]
+    pub ahead: Duration,
 }
 
 /// Who made a key.
@@ -154,11 +157,6 @@ impl RingStatus {
     /// The key that encrypts next.
     pub fn successor(&self) -> Option<&KeyStatus> {
         self.own(KeyState::Announced).min_by_key(|key| key.encrypts_in)
-    }
-
-    /// For how long there are keys to encrypt with that a thief of the ring has, too.
-    pub fn ahead(&self) -> Duration {
-        self.keys.iter().map(|key| key.encrypts_for).max().unwrap_or_default()
     }
 
     /// The number of keys in a state.

@@ -73,7 +73,7 @@ fn visitors(status: &RingStatus) -> Option<String> {
     Some(match counters.resumption_ratio() {
         Some(_) => {
             let (resumed, all) = (counters.resumed(), counters.returned());
-            format!("{} of returning visitors resumed", percent(resumed, all))
+            format!("{} of returning visitors resumed so far", percent(resumed, all))
         }
         None if counters.issued > 0 => "no visitor has returned yet".into(),
         None => "no ticket was issued yet".into(),
@@ -114,12 +114,12 @@ mod tests {
         let cases = [
             (
                 healthy(),
-                "All well: nginx (2 processes) uses this ring; 75 % of returning visitors resumed; \
+                "All well: nginx (2 processes) uses this ring; 75 % of returning visitors resumed so far; \
                  next key in 48 min",
             ),
             (
                 agent,
-                "All well: nginx (2 processes) uses this ring; 75 % of returning visitors resumed; \
+                "All well: nginx (2 processes) uses this ring; 75 % of returning visitors resumed so far; \
                  next key in 48 min",
             ),
             (
@@ -135,14 +135,14 @@ mod tests {
             (
                 mixed,
                 "1 warning, see below: nginx (2 processes), a (1 process), b (1 process) and 2 \
-                 other programs use this ring; 75 % of returning visitors resumed; next key in 48 \
+                 other programs use this ring; 75 % of returning visitors resumed so far; next key in 48 \
                  min",
             ),
             (
                 both,
                 "Not well, 1 critical and 1 warning, see below: nginx (2 processes), a (1 \
                  process), b (1 process) and 2 other programs use this ring; 75 % of returning \
-                 visitors resumed",
+                 visitors resumed so far",
             ),
             (
                 imported,

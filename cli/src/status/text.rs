@@ -60,8 +60,8 @@ pub fn exposure(status: &RingStatus) -> String {
         let _ = write!(text, " (R {r} + L {l})");
     }
     // Servers alone have their keys for 2 R and the lead.
-    if status.ahead() > exposure.rotate_every.saturating_mul(5) / 2 {
-        let ahead = in_words(status.ahead());
+    if exposure.ahead > exposure.rotate_every.saturating_mul(5) / 2 {
+        let ahead = in_words(exposure.ahead);
         let _ = write!(text, "; the ring has the keys of the next {ahead}, too");
     }
     text
@@ -294,7 +294,6 @@ impl Page {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
 
     use super::super::example::{self, MINUTE, governed, healthy, idle};
     use super::*;
@@ -318,7 +317,7 @@ mod tests {
     fn keys_that_an_agent_announced_far_ahead_are_part_of_the_exposure() {
         let mut status = governed();
         assert!(!exposure(&status).contains("the ring has"), "{}", exposure(&status));
-        status.keys.push(example::key("44444444", 108 * MINUTE, Duration::ZERO));
+        status.exposure.ahead = 168 * MINUTE;
         let text = exposure(&status);
         assert!(text.ends_with("; the ring has the keys of the next 2 h 48 min, too"), "{text}");
     }

@@ -71,21 +71,32 @@ fn line(status: &RingStatus, rates: &Rates) -> (String, Severity) {
     (line, severity)
 }
 
-/// Draws until q, Ctrl-C, a signal, or the end of the terminal.
-pub fn draw(mut observer: Observer, rounds: &Rounds) -> Result<Severity> {
+/// A ring that can be shown, and what was seen of it before.
+struct Watched {
+    observer: Observer,
+    history: History,
+}
+
+/// Draws one of the rings until q, Ctrl-C, a signal, or the end of the terminal.
+pub fn draw(observers: Vec<Observer>, rounds: &Rounds) -> Result<Severity> {
     let mut terminal = Terminal::enter()?;
-    let mut history = History::default();
-    let mut help = false;
+    let watched = observers.into_iter();
+    let mut watched: Vec<_> =
+        watched.map(|observer| Watched { observer, history: History::default() }).collect();
+    let rings = watched.len();
+    let (mut at, mut help, mut is_first_look) = (0, false, true);
     for looks in 1.. {
+        let Watched { observer, history } = &mut watched[at];
         let status = observer.read().map_err(|error| format!("{error:#}"));
-        // The first look has nothing to compare with.
-        if looks > 1 && status.is_ok() {
+        // The first look has nothing to compare with, or something of long ago.
+        if !is_first_look && status.is_ok() {
             history.add(observer.rates());
         }
+        is_first_look = false;
         let next = Instant::now() + rounds.interval;
         loop {
             let interval = rounds.interval;
-            let shown = Shown { status: &status, history: &history, interval, help };
+            let shown = Shown { status: &status, history, interval, help, rings };
             if !terminal.draw(|frame| screen::draw(frame, &shown))? {
                 return Ok(Severity::Ok);
             }
@@ -96,6 +107,10 @@ pub fn draw(mut observer: Observer, rounds: &Rounds) -> Result<Severity> {
                 None => break,
                 Some(Event::End) => return Ok(Severity::Ok),
                 Some(Event::Typed(key)) if LEAVE.contains(&key) => return Ok(Severity::Ok),
+                Some(Event::Typed(key)) if NEXT.contains(&key) && rings > 1 => {
+                    (at, is_first_look) = ((at + 1) % rings, true);
+                    break;
+                }
                 Some(Event::Typed(key)) => help = [b'?', b'h'].contains(&key) && !help,
                 Some(Event::Redraw) => {}
             }
@@ -103,6 +118,9 @@ pub fn draw(mut observer: Observer, rounds: &Rounds) -> Result<Severity> {
     }
     Ok(Severity::Ok)
 }
+
+/// Tab and n.
+const NEXT: [u8; 2] = [b'\t', b'n'];
 
 /// q, Ctrl-C, Ctrl-D and Esc.
 const LEAVE: [u8; 4] = [b'q', 0x03, 0x04, 0x1b];

@@ -21,6 +21,8 @@ pub struct Shown<'s> {
     pub status: &'s Result<RingStatus, String>,
     pub history: &'s History,
     pub interval: Duration,
+    /// How many rings there are to choose from.
+    pub rings: usize,
     /// True if the keys that can be typed are explained.
     pub help: bool,
 }
@@ -70,7 +72,7 @@ pub fn draw(frame: &mut Frame, shown: &Shown) {
 }
 
 const HELP: [&str; 5] = [
-    " q, Esc or Ctrl-C quits   Ctrl-Z suspends, fg resumes   ? hides this help",
+    " q, Esc, Ctrl-C quit   Ctrl-Z suspends, fg resumes   Tab next ring   ? no help",
     " keys: announced, encrypts later; active, encrypts; retired, only decrypts",
     " tickets: turned away, of no key in the ring, or refused: a full handshake",
     " the bar shows how much of its time the active key has served",
@@ -81,7 +83,11 @@ fn foot_of(shown: &Shown) -> Vec<String> {
     if shown.help {
         return HELP.map(str::to_owned).into();
     }
-    vec![format!(" q quits   ? help   refreshed every {}", in_words(shown.interval))]
+    let switch = match shown.rings {
+        ..=1 => String::new(),
+        rings => format!("   Tab next of {rings} rings"),
+    };
+    vec![format!(" q quits   ? help{switch}   refreshed every {}", in_words(shown.interval))]
 }
 
 fn draw_status(frame: &mut Frame, area: Rect, status: &RingStatus, history: &History) {
@@ -339,7 +345,7 @@ mod tests {
             });
         }
         let interval = Duration::from_secs(1);
-        let shown = Shown { status: &status, history: &history, interval, help };
+        let shown = Shown { status: &status, history: &history, interval, help, rings: 1 };
         let mut terminal = Terminal::new(TestBackend::new(columns, rows)).unwrap();
         terminal.draw(|frame| draw(frame, &shown)).unwrap();
         terminal.backend().to_string()

@@ -44,8 +44,9 @@ pub struct Terminal {
 
 impl Terminal {
     pub fn enter() -> Result<Terminal> {
-        handle(libc::SIGTERM, note_end);
-        handle(libc::SIGHUP, note_end);
+        for signal in [libc::SIGTERM, libc::SIGHUP, libc::SIGINT, libc::SIGQUIT] {
+            handle(signal, note_end);
+        }
         handle(libc::SIGTSTP, note_stop);
         handle(libc::SIGCONT, note_continued);
         let terminal = ratatui::try_init().context("cannot draw on the terminal")?;
@@ -139,26 +140,25 @@ fn leave() {
     let _ = execute!(stdout(), LeaveAlternateScreen, Show);
 }
 
-/// Ctrl-Z and Ctrl-D, in raw mode.
+/// Ctrl-Z and Esc, in raw mode.
 const CONTROL_Z: u8 = 0x1a;
 const ESCAPE: u8 = 0x1b;
 
-/// What was typed within this time.
+/// What was typed within this time: one key, for the next wait finds those that follow.
 fn typed(limit: Duration) -> Result<Option<Event>> {
-    let mut keys = [0; 64];
-    let number = match read(&mut keys, limit.as_millis().max(1) as i32) {
+    let mut key = [0];
+    match read(&mut key, limit.as_millis().max(1) as i32) {
         Ok(None) => return Ok(None),
         Ok(Some(0)) => return Ok(Some(Event::End)),
-        Ok(Some(number)) => number,
+        Ok(Some(_)) => {}
         Err(error) if is_gone(&error) => return Ok(Some(Event::End)),
         Err(error) => return Err(error).context("cannot read the terminal"),
-    };
-    if keys[0] == ESCAPE {
-        let more = number > 1 || matches!(read(&mut keys, REST_OF_A_KEY), Ok(Some(_)));
-        // A function key, of which none has a meaning.
-        return Ok((!more).then_some(Event::Typed(ESCAPE)));
     }
-    Ok(Some(Event::Typed(keys[0])))
+    // A function key, of which none has a meaning.
+    if key == [ESCAPE] && matches!(read(&mut [0; 64], REST_OF_A_KEY), Ok(Some(1..))) {
+        return Ok(None);
+    }
+    Ok(Some(Event::Typed(key[0])))
 }
 
 /// Reads standard input; `None` if nothing comes, or a signal does.

@@ -44,7 +44,7 @@ address          TLS  ticket   here  elsewhere  lifetime  key name  weak key
 127.0.0.1:PORT.  1.2  refused  -     -          -         -         -
 127.0.0.1:PORT.  1.3  refused  -     -          -         -         -
 
-critical  127.0.0.1:PORT.: not tested: connecting: Connection refused (os error 111)
+critical  127.0.0.1:PORT.: not tested: connecting: Connection refused
           -> Check that the server is running and that this is its port.
 "
     );

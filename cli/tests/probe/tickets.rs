@@ -84,6 +84,73 @@ fn no_ticket_is_reported() -> Result<()> {
     Ok(())
 }
 
+/// Tickets are off: whether the sessions are kept in a cache makes the difference.
+#[test]
+fn tickets_that_are_off_are_told_from_a_cache_and_from_nothing() -> Result<()> {
+    let off = "ssl_session_tickets off;";
+    for (cache, status, code, advice) in [
+        // Session ids are sent, and no session is kept.
+        ("none", WARNING, "tickets-off", "nginx: ssl_session_tickets on"),
+        ("off", WARNING, "no-ticket", "nginx: ssl_session_tickets on"),
+        ("shared:x:1m", OK, "session-id", ""),
+    ] {
+        let cache = format!("ssl_session_cache {cache};");
+        let nginx = Nginx::builder().server(off).server(&cache).start()?;
+        let report = report(&[&nginx.addr().to_string()])?;
+        assert_eq!(report.status, status, "{cache} {:#}", report.value);
+        assert!(report.codes().contains(&code), "{cache} {:?}", report.codes());
+        let told = report.finding(code)["advice"].as_str().ok_or("no advice")?;
+        assert!(told.contains(advice) && advice.is_empty() == told.is_empty(), "{cache} {told}");
+        assert!(!report.value.to_string().contains("share one key"), "{cache} {:#}", report.value);
+    }
+
+    let mut builder = Haproxy::builder()?;
+    let (_, certificate) = builder.certificate("served")?;
+    builder = builder.frontend(&format!("crt {} no-tls-tickets", certificate.display()));
+    let haproxy = builder.start()?;
+    let report = report(&[&haproxy.addr(0).to_string()])?;
+    report.finding("session-id");
+    assert!(report.finding("session-id")["message"].to_string().contains("cache only"));
+    Ok(())
+}
+
+/// Servers that have one key, and refuse each other's tickets all the same: sharing keys is what they
+/// do already.
+#[test]
+fn whose_key_is_the_same_is_not_told_to_share_keys() -> Result<()> {
+    let dirs = [tempfile::tempdir()?, tempfile::tempdir()?];
+    let [one, other] = [certificate::create(dirs[0].path())?, certificate::create(dirs[1].path())?];
+    for (second, label, code) in [
+        (&one, "", "shared"),
+        (&one, "another", "same-key-refused-elsewhere"),
+        (&other, "", "same-key-other-certificate"),
+    ] {
+        let ring = RingDir::new()?;
+        let a = with_shim(&ring)?.certificate(&one).start()?;
+        let b = with_shim(&ring)?.certificate(second).env("TKTROT_LABEL", label).start()?;
+        let (a, b) = (a.addr().to_string(), b.addr().to_string());
+        let report = report(&[&a, &b, "--sni", "localhost"])?;
+        assert!(report.codes().contains(&code), "{:#}", report.value);
+        assert!(!report.codes().contains(&"not-shared"), "{:#}", report.value);
+        let refusals = &report.value["observations"][0]["refusals"];
+        if code == "shared" {
+            assert_eq!(refusals, &serde_json::json!([]));
+            continue;
+        }
+        assert_eq!(report.status, WARNING);
+        let expected = serde_json::json!([{
+            "address": b,
+            "sni": "localhost",
+            "same_certificate": label == "another",
+            "same_key": true,
+        }]);
+        assert_eq!(refusals, &expected);
+        let advice = report.finding(code)["advice"].as_str().ok_or("no advice")?;
+        assert!(advice.starts_with("The key is not what they lack. Give"), "{advice}");
+    }
+    Ok(())
+}
+
 #[test]
 fn one_version_is_enough() -> Result<()> {
     let server = Solo::openssl().argument("-tls1_3").start()?;
@@ -246,7 +313,10 @@ fn a_stock_nginx_resumes_under_the_other_name_and_the_shim_ends_that() -> Result
             assert_eq!(count(seen, "resumed_as_other_name"), (1, 0));
         }
     }
-    bound.finding("name-bound");
+    let told = bound.finding("name-bound");
+    let message = told["message"].as_str().ok_or("no message")?;
+    assert!(message.contains("has the same key: they are bound to the name or cert"), "{message}");
+    assert!(told["advice"].to_string().contains("TKTROT_BIND=cert,verify"), "{told}");
     Ok(())
 }
 

@@ -156,7 +156,7 @@ fn end_of(child: &mut Child) -> Result<Option<i32>> {
 fn every_way_to_leave_restores_the_terminal() -> Result<()> {
     let ring = RingDir::new()?;
     let _keyring = keyring_with_keys(&ring, "some")?;
-    for way in ["q", "\x03", "\x04", "\x1b", "a signal", "--count"] {
+    for way in ["q", "\x03", "\x04", "\x1b", "SIGTERM", "SIGHUP", "SIGINT", "SIGQUIT", "--count"] {
         let mut terminal = Terminal::new(80, 24)?;
         let modes = terminal.modes()?;
         let mut command = terminal.command(&ring)?;
@@ -168,9 +168,14 @@ fn every_way_to_leave_restores_the_terminal() -> Result<()> {
         let in_raw_mode = terminal.modes()? != modes;
         match way {
             "q" | "\x03" | "\x04" | "\x1b" => terminal.ours.write_all(way.as_bytes())?,
-            // SAFETY: a signal to our own child, which was not yet waited for.
-            "a signal" => drop(unsafe { libc::kill(child.id() as i32, libc::SIGTERM) }),
-            _ => {}
+            "--count" => {}
+            name => {
+                let signals = [libc::SIGTERM, libc::SIGHUP, libc::SIGINT, libc::SIGQUIT];
+                let names = ["SIGTERM", "SIGHUP", "SIGINT", "SIGQUIT"];
+                let at = names.iter().position(|other| *other == name).ok_or("no signal")?;
+                // SAFETY: a signal to our own child, which was not yet waited for.
+                unsafe { libc::kill(child.id() as i32, signals[at]) };
+            }
         }
         let status = end_of(&mut child)?;
         seen?;
@@ -179,6 +184,30 @@ fn every_way_to_leave_restores_the_terminal() -> Result<()> {
         terminal.wait_for(LEFT)?;
         assert_eq!(terminal.modes()?, modes, "{way:?}");
     }
+    Ok(())
+}
+
+#[test]
+fn of_several_rings_one_is_shown_and_tab_shows_the_next() -> Result<()> {
+    let ring = RingDir::new()?;
+    let _keyrings = [keyring_with_keys(&ring, "first")?, keyring_with_keys(&ring, "second")?];
+    let mut terminal = Terminal::new(120, 40)?;
+    let mut child = terminal.command(&ring)?.spawn()?;
+    let told = (|| -> Result<()> {
+        for name in ["first.ring", "second.ring", "first.ring"] {
+            terminal.wait_for(name)?;
+            terminal.wait_for("Tab next of 2 rings")?;
+            terminal.forget();
+            // Everything is written again.
+            terminal.resize(if name == "first.ring" { 121 } else { 120 }, 40);
+            terminal.ours.write_all(b"\t")?;
+        }
+        Ok(())
+    })();
+    terminal.ours.write_all(b"q")?;
+    let status = end_of(&mut child)?;
+    told?;
+    assert_eq!(status, Some(0));
     Ok(())
 }
 

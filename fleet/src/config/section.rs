@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
+use tktrot::config::misspelt;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -37,10 +38,14 @@ impl<'t> Section<'t> {
         let section = Section { text, flaws, name, at, table };
         for (key, _) in table.iter() {
             if !known.contains(&key.get_ref().as_ref()) {
+                let meant = misspelt::meant(key.get_ref(), known.iter().copied());
+                let meant =
+                    meant.map_or(String::new(), |meant| format!(" (did you mean {meant}?)"));
                 let known = known.join(", ");
                 let key_name = key.get_ref().escape_debug();
-                let message =
-                    format!("there is no setting \"{key_name}\" in {name}; there are {known}");
+                let message = format!(
+                    "there is no setting \"{key_name}\" in {name}{meant}; there are {known}"
+                );
                 section.put_down(Flaw::at(text, key.span(), message));
             }
         }

@@ -131,7 +131,7 @@ fn a_flaw_is_told_with_line_and_column_and_what_is_accepted() {
     let cases = [
         (
             "[agent]\nusr = 1",
-            "2:1: there is no setting \"usr\" in [agent]; there are user, metrics",
+            "2:1: there is no setting \"usr\" in [agent] (did you mean user?); there are user, metrics",
         ),
         ("[agent]\nuser = 1", "2:8: user has no valid value; accepted: a string"),
         (
@@ -233,7 +233,7 @@ fn all_flaws_are_told_at_once_and_none_that_follows_from_another() {
     let told = flaw(text);
     let told: Vec<_> = told.lines().map(|line| line.split(';').next().unwrap()).collect();
     let expected = [
-        "2:1: there is no setting \"usr\" in [agent]",
+        "2:1: there is no setting \"usr\" in [agent] (did you mean user?)",
         "3:7: log has no valid value",
         "5:12: secrets has no valid value",
         "5:17: secrets has no valid value",

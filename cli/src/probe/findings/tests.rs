@@ -88,6 +88,47 @@ fn what_is_not_resumed_at_home_is_not_expected_elsewhere() {
 }
 
 #[test]
+fn tickets_of_one_key_that_are_refused_at_home_do_not_lack_a_key() {
+    let of = |names: &[&str], ticket, resumed| {
+        let mut seen = healthy(1, Version::V13);
+        seen.key_names = names.iter().map(|name| (*name).to_owned()).collect();
+        (seen.ticket, seen.resumed_here.resumed) = (ticket, resumed);
+        judge(&[seen])[0].1
+    };
+    let (one, two) = (&["11111111"][..], &["11111111", "22222222"][..]);
+    for (names, resumed, code) in [
+        (one, 0, "same-key-refused"),
+        (one, 1, "same-key-refused"),
+        (one, 3, "resumed"),
+        (two, 0, "not-resumed"),
+        (two, 1, "partly-resumed"),
+        (&[], 0, "not-resumed"),
+    ] {
+        assert_eq!(of(names, Issued::Ticket, resumed), code);
+    }
+    for (resumed, code) in [(0, "tickets-off"), (1, "partly-cached"), (3, "session-id")] {
+        assert_eq!(of(&[], Issued::SessionId, resumed), code);
+    }
+}
+
+#[test]
+fn a_key_that_never_changes_is_told_after_a_day() {
+    let watched = |seconds, key_names: &[&str]| {
+        let mut seen = healthy(1, Version::V13);
+        seen.key_names = key_names.iter().map(|name| (*name).to_owned()).collect();
+        let first_ticket = Count { offered: 9, resumed: 9 };
+        seen.watch = Some(Watch { seconds, rounds: 9, first_ticket, ..Watch::default() });
+        let all = findings(&[], &[seen], 0);
+        let told = all.into_iter().find(|finding| finding.code != "resumed").unwrap();
+        (told.severity, told.code, told.advice.is_empty())
+    };
+    let day = 86_400.0;
+    assert_eq!(watched(day, &["11111111"]), (Severity::Warning, "key-unchanged", false));
+    assert_eq!(watched(day - 1.0, &["11111111"]), (Severity::Ok, "watched", false));
+    assert_eq!(watched(day, &[]), (Severity::Ok, "watched", true));
+}
+
+#[test]
 fn a_key_may_change_but_not_lose_tickets() {
     let watched = |offered, resumed| {
         let mut seen = healthy(1, Version::V13);

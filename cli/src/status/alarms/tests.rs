@@ -217,7 +217,7 @@ fn handshakes_without_a_ticket_are_told_if_there_are_no_others_or_many() {
         RingStatus { counters, ..healthy() }
     };
     assert_eq!(found(&status(0, 0)), []);
-    assert_eq!(found(&status(1, 0)), [(AlarmKind::NoTickets, Severity::Critical)]);
+    assert_eq!(found(&status(1, 0)), [(AlarmKind::NoTickets, Severity::Warning)]);
     assert_eq!(found(&status(19, 10)), []);
     assert_eq!(found(&status(20, 200)), []);
     assert_eq!(found(&status(20, 199)), [(AlarmKind::NoTickets, Severity::Warning)]);
