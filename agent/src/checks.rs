@@ -4,17 +4,20 @@
 use std::fmt::Display;
 use std::fs::{self, File};
 use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
 
+use ::redis::{ConnectionAddr, IntoConnectionInfo};
 use anyhow::{Context, Error, Result, anyhow, ensure};
 use nix::errno::Errno;
 use nix::unistd::User;
 use tktrot::config::{Bind, Config};
 use tktrot::ring::file::{Place, on_memory};
-use tktrot_fleet::config::{Config as FleetConfig, Credentials, Export};
+use tktrot_fleet::config::{Config as FleetConfig, Credentials, Export, Host, Peer, RedisAt};
 
 use super::export::entry::Entry;
 use super::files::Files;
@@ -80,6 +83,12 @@ pub fn all(fleet: &FleetConfig, config: &Config, ring: Result<Place>, files: &Fi
     for (setting, address) in metrics.into_iter().chain(listen) {
         check_address(&mut findings, setting, address, is_run);
     }
+    if let Some((_, listen)) = listen.filter(|(_, listen)| listen.port() == 0) {
+        findings.doubts.push(format!(
+            "[mesh]: listen = \"{listen}\": with port 0 it is another port at each start, which no \
+             peer knows"
+        ));
+    }
     if let (Some((_, metrics)), Some((_, listen))) = (metrics, listen)
         && listening::clash(metrics, listen)
     {
@@ -103,6 +112,62 @@ pub fn all(fleet: &FleetConfig, config: &Config, ring: Result<Place>, files: &Fi
         );
     }
     findings
+}
+
+/// What only a look at the network shows, and passes perhaps: names of other hosts and of Redis that
+/// have no address now. Takes some seconds where nobody answers for them.
+pub fn unresolved(fleet: &FleetConfig) -> Vec<String> {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let name = |peer: &Peer| match &peer.host {
+        Host::Name(name) => Some(("[mesh] peers", name.clone(), peer.port)),
+        Host::Address(_) => None,
+    };
+    let peers = fleet.mesh.iter().flat_map(|mesh| mesh.peers.iter().filter_map(name));
+    let urls = fleet.redis.iter().flat_map(|redis| match &redis.at {
+        RedisAt::Url(url) => vec![url.clone()],
+        RedisAt::Cluster(urls) | RedisAt::Sentinels { urls, .. } => urls.clone(),
+    });
+    let of_url = |url: String| Some(("[redis]", host_in(&url)?, 0));
+    let (looked_up, answers) = mpsc::channel();
+    let mut waiting = 0;
+    for (setting, name, port) in peers.chain(urls.filter_map(of_url)) {
+        let looked_up = looked_up.clone();
+        waiting += 1;
+        // Where the resolver hangs, so does its thread, until the program ends.
+        thread::spawn(move || {
+            let found = (name.as_str(), port).to_socket_addrs().map(drop);
+            let _ = looked_up.send(found.err().map(|error| (setting, name, error)));
+        });
+    }
+    let until = Instant::now() + PATIENCE;
+    let mut doubts = Vec::new();
+    while waiting > 0 {
+        match answers.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(answer) => doubts.extend(answer.map(|(setting, name, error)| {
+                format!("{setting}: {name} has no address: {error}; the agent goes on asking")
+            })),
+            Err(_) => {
+                doubts.push(format!(
+                    "{waiting} names of other hosts were not found within {} s; is there a DNS \
+                     server that answers?",
+                    PATIENCE.as_secs()
+                ));
+                break;
+            }
+        }
+        waiting -= 1;
+    }
+    doubts.sort();
+    doubts
+}
+
+/// The name in a URL of Redis, if it has one.
+fn host_in(url: &str) -> Option<String> {
+    let info = url.into_connection_info().ok()?;
+    let (ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. }) = info.addr() else {
+        return None;
+    };
+    host.parse::<IpAddr>().is_err().then(|| host.clone())
 }
 
 /// The files that root reads, and whom the agent becomes does not.

@@ -16,7 +16,7 @@ use crate::severity::Severity;
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Exit status: 0 if all is well; 1 if the agent would start and something would not work; 2 if it would not \
-start. What a running agent of the ring listens on counts as free.")]
+start. Names of other hosts are looked up; nobody is called. What a running agent of the ring listens on counts as free.")]
 pub struct Arguments {
     #[command(subcommand)]
     action: Action,
@@ -51,8 +51,9 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     }
     outln!("  {}", said(fleet));
     let ring = RingArgument { ring: None }.usable(&settings);
-    let Findings { stops, doubts, at_restart } =
+    let Findings { stops, mut doubts, at_restart } =
         checks::all(fleet, &settings.config, ring, &Files::default());
+    doubts.extend(checks::unresolved(fleet));
     if !at_restart.is_empty() {
         let files: Vec<_> = at_restart.iter().map(|file| file.display().to_string()).collect();
         outln!(

@@ -186,3 +186,27 @@ fn without_a_ring_of_that_name_it_makes_one_and_without_a_name_it_does_not() -> 
     );
     Ok(())
 }
+
+/// Names may be found later; the agent starts.
+#[test]
+fn names_that_have_no_address_are_named_by_a_check() -> Result<()> {
+    let agent = Agent::new("")?;
+    let secret = agent.secret("secret")?;
+    let mesh = format!(
+        "[mesh]\nlisten = \"127.0.0.1:0\"\npeers = [\"here.invalid:4744\", \"localhost:4744\"]\n\
+         secrets = [\"{secret}\"]\n"
+    );
+    let redis = format!("[redis]\nurl = \"rediss://there.invalid\"\nsecrets = [\"{secret}\"]\n");
+    for (settings, all) in
+        [(mesh, &["here.invalid", "port 0"][..]), (redis, &["there.invalid"][..])]
+    {
+        agent.set(&settings)?;
+        let said = agent.tktrot(&["config", "check"])?;
+        assert_eq!(said.status, Some(1), "{said:?}");
+        for one in all {
+            assert!(said.stdout.contains(one), "{one}: {said:?}");
+        }
+        assert!(!said.stdout.contains("localhost"), "{said:?}");
+    }
+    Ok(())
+}
