@@ -139,7 +139,7 @@ fn the_mark_has_another_type_or_is_large() {
             .await;
             assert!(told && hosts.iter().all(|host| host.trouble().is_none()));
             let mark = redis.ask(&["GET", &state]).unwrap();
-            assert!(mark.starts_with("1 ") && mark.len() < 64, "{mark}");
+            assert!(mark.starts_with("2 ") && mark.len() < 64, "{mark}");
             until(&mut hosts, "nothing to be said", |hosts| {
                 hosts.iter().all(|host| problems(host).is_empty())
             })
