@@ -48,7 +48,7 @@ use client::{ClientEvent, Options, RedisClient, Request};
 use groups::Group;
 use revocation::Revocation;
 use script::{Burial, Found, Names, Parcel, Polled};
-use target::{LIMIT, Target};
+use target::{CONNECTING, Target};
 use tokio::time::Instant;
 
 /// What is read and decided before the agent gives up its rights.
@@ -380,8 +380,8 @@ impl ThroughRedis {
     fn error(&self) -> Option<String> {
         let known = self.trouble.clone().or_else(|| Some(self.node.doubt()?.to_string()));
         let silent = || {
-            let is_late = self.address.is_none() && self.began.elapsed() > LIMIT;
-            is_late.then(|| format!("it has not answered within {} s", LIMIT.as_secs()))
+            let is_late = self.address.is_none() && self.began.elapsed() > CONNECTING;
+            is_late.then(|| format!("it has not answered within {} s", CONNECTING.as_secs()))
         };
         known.or_else(silent)
     }

@@ -21,7 +21,9 @@ use zeroize::Zeroizing;
 use crate::files::Files;
 
 /// How long a connection may take, with TLS and a greeting, and any answer once there is one.
-pub const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(10);
+/// The same with a name that has to be looked up.
+pub const CONNECTING: Duration = Duration::from_secs(2 * LIMIT.as_secs());
 /// How long an answer may take before a Redis is used. Less than what is borne later: one that is at the
 /// edge is not up and down, up and down.
 const AT_FIRST: Duration = Duration::from_secs(5);
@@ -138,7 +140,7 @@ impl Target {
         let config = limits().set_push_sender(pushed);
         let connecting = client.get_multiplexed_async_connection_with_config(&config);
         let mut connection =
-            within(2 * LIMIT, connecting).await.with_context(|| format!("Redis at {address}"))?;
+            within(CONNECTING, connecting).await.with_context(|| format!("Redis at {address}"))?;
         if matches!(self.at, At::Sentinels { .. }) {
             // Sentinel's word may be older than the last fail-over.
             let role: Vec<redis::Value> =
