@@ -285,7 +285,7 @@ impl RedisNode {
     /// clocks do not agree so well that no moment is left over between them.
     fn fitted(&self, terms: &Terms, reading: &ClockReading, now: Time) -> KeyTimes {
         let mut times = terms.local(reading);
-        let ends = self.keys.iter().filter(|key| key.shared.is_some());
+        let ends = self.keys.iter().filter(|key| key.is_kin());
         let ends = ends.map(|key| key.times.encrypt_until).filter(|end| *end > now);
         let near = |end: &Time| {
             *end < times.encrypt_from && end.until(times.encrypt_from) <= self.tolerance()
