@@ -55,11 +55,15 @@ pub enum Kind {
     RingBusy,
     /// Something else than agents wrote to Redis what it has under the ring's name.
     RedisJunk,
+    /// Others share keys under the ring's names in Redis, with a secret that this host does not have.
+    OtherSecret,
+    /// Keys are shared through Redis, but one of this host's own encrypts.
+    OwnKey,
 }
 
 impl Kind {
     /// All there are.
-    pub const ALL: [Kind; 12] = [
+    pub const ALL: [Kind; 14] = [
         Kind::NeverSeen,
         Kind::Down,
         Kind::RefusedHere,
@@ -72,6 +76,8 @@ impl Kind {
         Kind::OtherRelease,
         Kind::RingBusy,
         Kind::RedisJunk,
+        Kind::OtherSecret,
+        Kind::OwnKey,
     ];
 
     /// Its name in JSON and in metrics.
@@ -89,6 +95,8 @@ impl Kind {
             Kind::OtherRelease => "other-release",
             Kind::RingBusy => "ring-busy",
             Kind::RedisJunk => "redis-junk",
+            Kind::OtherSecret => "other-secret",
+            Kind::OwnKey => "own-key",
         }
     }
 }
@@ -269,6 +277,31 @@ pub(crate) fn ring_is_busy() -> Problem {
 /// What Redis has under the ring's name that no agent wrote.
 pub(crate) fn redis_has_junk(what: String) -> Problem {
     problem(Kind::RedisJunk, what)
+}
+
+/// Others use the same names in Redis, and this host cannot read what they write.
+pub(crate) fn other_secret() -> Problem {
+    let what = "others use this ring's names in Redis with a secret that this host does not have, \
+                so that tickets of theirs do not open here, nor those of this host there: give all \
+                hosts of the fleet the same secrets in [redis], and another fleet another prefix";
+    problem(Kind::OtherSecret, what.into())
+}
+
+/// Hosts that share through the same Redis rotate every `theirs`.
+pub(crate) fn others_rotate(theirs: &str, ours: Duration) -> Problem {
+    let what = format!(
+        "other hosts rotate every {theirs}, this one every {}: they have keys of their own, and \
+         each host has keys of both in its ring; set the same rotate on all hosts",
+        Written(ours)
+    );
+    problem(Kind::OtherRotate, what)
+}
+
+/// The fleet's key is not the one that encrypts.
+pub(crate) fn encrypts_alone() -> Problem {
+    let what = "a key of this host's own encrypts, not the fleet's: its tickets open on no other \
+                host";
+    problem(Kind::OwnKey, what.into())
 }
 
 fn problem(problem: Kind, what: String) -> Problem {

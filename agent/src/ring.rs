@@ -136,11 +136,6 @@ impl HostRing {
         self.known.borrow().len()
     }
 
-    /// How many of them this host encrypts with, or has.
-    pub fn own_keys(&self) -> usize {
-        self.view.keys().iter().filter(|key| key.node == self.node.0).count()
-    }
-
     /// Whether it could not be written when that was last tried.
     pub fn is_busy(&self) -> bool {
         self.refused_at.get().is_some()

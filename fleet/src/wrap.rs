@@ -84,6 +84,11 @@ impl Wrapping {
         Ok(Wrapping { ring: ring.into(), keys: keys.collect::<Result<_, ErrorStack>>()? })
     }
 
+    /// The public identities of the secrets, that of the one that wraps first.
+    pub fn ids(&self) -> impl Iterator<Item = [u8; 8]> {
+        self.keys.iter().map(|key| key.id)
+    }
+
     /// Wraps a key.
     ///
     /// # Errors
@@ -120,17 +125,12 @@ impl Wrapping {
         Ok(wrapped)
     }
 
-    /// Unwraps what was found in a slot, for a node whose R is `rotate_every`.
+    /// Unwraps what was found in a slot.
     ///
     /// # Errors
     ///
     /// It is not used, and why.
-    pub fn unwrap(
-        &self,
-        slot: Slot,
-        bytes: &[u8],
-        rotate_every: Duration,
-    ) -> Result<Stored<Box<KeySecrets>>, Flaw> {
+    pub fn unwrap(&self, slot: Slot, bytes: &[u8]) -> Result<Stored<Box<KeySecrets>>, Flaw> {
         match bytes.first() {
             None => return Err(Flaw::NoKey),
             Some(&VERSION) => {}
@@ -149,9 +149,6 @@ impl Wrapping {
         };
         if !is_there {
             return Err(Flaw::Misplaced);
-        }
-        if terms.rotate_every != rotate_every {
-            return Err(Flaw::Rotation(terms.rotate_every));
         }
         if !terms.are_ordered() || name.is_constant() || secrets.is_weak() {
             return Err(Flaw::NoKey);
@@ -327,8 +324,8 @@ mod tests {
 
     const SLOT: Slot = Slot::At(Turn { period: 480_000, number: 3 });
 
-    fn flaw(wrapping: &Wrapping, slot: Slot, bytes: &[u8], rotate_every: Duration) -> Flaw {
-        wrapping.unwrap(slot, bytes, rotate_every).map(|stored| stored.name).unwrap_err()
+    fn flaw(wrapping: &Wrapping, slot: Slot, bytes: &[u8]) -> Flaw {
+        wrapping.unwrap(slot, bytes).map(|stored| stored.name).unwrap_err()
     }
 
     #[test]
@@ -337,7 +334,7 @@ mod tests {
         let bytes = wrapping.wrap(&name(), &terms(), &secrets()).unwrap();
         assert_eq!(bytes.len(), SIZE);
         for slot in [SLOT, Slot::Kept(name())] {
-            let stored = wrapping.unwrap(slot, &bytes, R).map_err(|flaw| flaw.to_string()).unwrap();
+            let stored = wrapping.unwrap(slot, &bytes).map_err(|flaw| flaw.to_string()).unwrap();
             assert_eq!((stored.name, stored.terms), (name(), terms()));
             assert!(stored.secrets.aes.same_as(&secrets().aes));
             assert!(stored.secrets.hmac.same_as(&secrets().hmac));
@@ -353,10 +350,10 @@ mod tests {
             (wrapping("web", &[1]), wrapping("web", &[2, 1]), wrapping("web", &[2]));
         let by_old = old.wrap(&name(), &terms(), &secrets()).unwrap();
         let by_both = both.wrap(&name(), &terms(), &secrets()).unwrap();
-        assert!(both.unwrap(SLOT, &by_old, R).is_ok());
-        assert!(new.unwrap(SLOT, &by_both, R).is_ok());
-        assert_eq!(flaw(&old, SLOT, &by_both, R), Flaw::Secret(new.keys[0].id));
-        assert_eq!(flaw(&new, SLOT, &by_old, R), Flaw::Secret(old.keys[0].id));
+        assert!(both.unwrap(SLOT, &by_old).is_ok());
+        assert!(new.unwrap(SLOT, &by_both).is_ok());
+        assert_eq!(flaw(&old, SLOT, &by_both), Flaw::Secret(new.keys[0].id));
+        assert_eq!(flaw(&new, SLOT, &by_old), Flaw::Secret(old.keys[0].id));
     }
 
     #[test]
@@ -366,29 +363,28 @@ mod tests {
         for index in 0..SIZE {
             let mut changed = bytes.clone();
             changed[index] ^= 1;
-            assert!(wrapping.unwrap(SLOT, &changed, R).is_err(), "byte {index}");
+            assert!(wrapping.unwrap(SLOT, &changed).is_err(), "byte {index}");
         }
         for length in 0..SIZE {
-            assert_eq!(flaw(&wrapping, SLOT, &bytes[..length], R), Flaw::NoKey);
+            assert_eq!(flaw(&wrapping, SLOT, &bytes[..length]), Flaw::NoKey);
         }
-        assert_eq!(flaw(&wrapping, SLOT, &[&bytes[..], &[0]].concat(), R), Flaw::NoKey);
+        assert_eq!(flaw(&wrapping, SLOT, &[&bytes[..], &[0]].concat()), Flaw::NoKey);
     }
 
     #[test]
     fn a_key_counts_only_where_it_belongs() {
         let web = wrapping("web", &[1]);
         let bytes = web.wrap(&name(), &terms(), &secrets()).unwrap();
-        assert_eq!(flaw(&wrapping("mail", &[1]), SLOT, &bytes, R), Flaw::Damaged);
+        assert_eq!(flaw(&wrapping("mail", &[1]), SLOT, &bytes), Flaw::Damaged);
         let elsewhere = Slot::At(Turn { period: 480_001, number: 3 });
-        assert_eq!(flaw(&web, elsewhere, &bytes, R), Flaw::Misplaced);
-        assert_eq!(flaw(&web, Slot::Kept(KeyName([9; 16])), &bytes, R), Flaw::Misplaced);
-        assert_eq!(flaw(&web, SLOT, &bytes, R / 2), Flaw::Rotation(R));
+        assert_eq!(flaw(&web, elsewhere, &bytes), Flaw::Misplaced);
+        assert_eq!(flaw(&web, Slot::Kept(KeyName([9; 16])), &bytes), Flaw::Misplaced);
         let mut newer = bytes;
         newer[0] = 3;
-        assert_eq!(flaw(&web, SLOT, &newer, R), Flaw::Version(3));
+        assert_eq!(flaw(&web, SLOT, &newer), Flaw::Version(3));
         let mut older = vec![0; FIRST.1];
         older[0] = FIRST.0;
-        assert_eq!(flaw(&web, SLOT, &older, R), Flaw::Version(1));
+        assert_eq!(flaw(&web, SLOT, &older), Flaw::Version(1));
     }
 
     #[test]

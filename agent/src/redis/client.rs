@@ -12,14 +12,14 @@ use redis::aio::MultiplexedConnection;
 use redis::{PushInfo, PushKind, RedisResult, pipe};
 use tktrot::clock::{BootClock, Clock, nanos};
 use tktrot_fleet::redis::clock::{ClockReading, RedisTime};
-use tktrot_fleet::redis::event::Mark;
 use tktrot_fleet::redis::stored::Slot;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::script::{Burial, Found, Names, Parcel};
-use super::target::{Target, is_moving};
+use super::groups;
+use super::script::{Burial, Found, Names, Parcel, Polled};
+use super::target::{Target, in_words, is_moving};
 
 /// After a failure, the first pause; each one is twice as long as the one before.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -51,7 +51,7 @@ pub enum ClientEvent {
     /// Redis answers but must not be used: why.
     Refused(String),
     /// The answer to [`Request::Poll`].
-    Polled(ClockReading, Option<Mark>),
+    Polled(ClockReading, Polled),
     /// The answer to [`Request::Look`].
     Looked(ClockReading, Found),
     /// The answer to [`Request::Write`].
@@ -68,6 +68,8 @@ pub struct Options {
     pub names: Names,
     /// Goes on with one that writes to disk.
     pub allow_persistence: bool,
+    /// How often it is asked at least.
+    pub poll: Duration,
     /// A change is looked at within this time, a revocation within half of it: not by all hosts at once.
     pub spread: Duration,
 }
@@ -138,7 +140,7 @@ impl Keeper {
         let mut pause = FIRST_PAUSE;
         loop {
             let began = Instant::now();
-            let down = |error| Some(ClientEvent::Down(format!("{error:#}")));
+            let down = |error| Some(ClientEvent::Down(in_words(&error)));
             let (event, least) = match self.connect_and_serve().await {
                 End::Unwanted => return,
                 End::Refused(why) => (Some(ClientEvent::Refused(why.into())), REFUSED_PAUSE),
@@ -250,8 +252,8 @@ impl Keeper {
         };
         Ok(match request {
             Request::Poll => {
-                let (time, mark) = names.poll(connection).await?;
-                ClientEvent::Polled(reading(time), mark)
+                let polled = names.poll(connection, groups::life(self.options.poll)).await?;
+                ClientEvent::Polled(reading(polled.time), polled)
             }
             Request::Look(slots) => {
                 let found = names.look(connection, &slots).await?;

@@ -12,7 +12,7 @@ const WHOSE: &str = "something else than an agent of this fleet wrote it. Change
 /// A sentence or two for each name, of what was found in a look at all that there is. So many records of
 /// what was revoked were read.
 pub fn complaints<S>(names: &Names, junk: &Junk, records: usize, look: &Look<S>) -> Vec<String> {
-    let (revoked, state) = (names.revoked(), names.state());
+    let (revoked, state, groups) = (names.revoked(), names.state(), names.groups());
     let mut complaints = Vec::new();
     for name in &junk.wrong {
         if *name == state {
@@ -22,9 +22,10 @@ pub fn complaints<S>(names: &Names, junk: &Junk, records: usize, look: &Look<S>)
             ));
             continue;
         }
-        let follows = match *name == revoked {
-            true => "the hosts cannot tell each other which keys were revoked",
-            false => "hosts that join may not find all keys",
+        let follows = match name {
+            name if *name == revoked => "the hosts cannot tell each other which keys were revoked",
+            name if *name == groups => "hosts with another rotate or another secret are not seen",
+            _ => "hosts that join may not find all keys",
         };
         complaints.push(format!(
             "{name} in Redis has another type or size than agents give it, so that {follows}: \

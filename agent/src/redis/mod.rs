@@ -4,12 +4,14 @@
 //! its actions are done to the ring and told to Redis, and whoever asked for something is answered.
 //!
 //! - [`client`]: the connection, kept up, with a Redis that does not write keys to disk
+//! - [`groups`]: hosts with another rotation or secret
 //! - [`junk`]: what is there and no agent wrote
 //! - [`revocation`]: a revocation that somebody waits for
 //! - [`script`]: what is asked of it
 //! - [`target`]: where Redis is: an address, or Sentinels that know it
 
 mod client;
+mod groups;
 mod junk;
 mod revocation;
 mod script;
@@ -17,13 +19,12 @@ mod target;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::future;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tktrot::clock::Time;
-use tktrot::config::values::Written;
 use tktrot::schedule::Policy;
 use tktrot::secret::{KeyName, KeySecrets};
 use tktrot_fleet::config::Redis;
@@ -39,14 +40,16 @@ use tokio::sync::{mpsc, oneshot};
 use crate::control::{Reply, Rotated};
 use crate::figures::{self, Sharing, Told};
 use crate::files::Files;
-use crate::problems;
+use crate::problems::{self, Problem};
 use crate::ring::{Act, Arrival, Change, Changes, HostRing, Secrets};
 use crate::secrets;
 use crate::waiting::Waiting;
 use client::{ClientEvent, Options, RedisClient, Request};
+use groups::Group;
 use revocation::Revocation;
-use script::{Burial, Found, Names, Parcel};
-use target::Target;
+use script::{Burial, Found, Names, Parcel, Polled};
+use target::{CONNECTING, Target};
+use tokio::time::Instant;
 
 /// What is read and decided before the agent gives up its rights.
 pub struct Prepared {
@@ -91,11 +94,19 @@ pub struct ThroughRedis {
     wrapping: Wrapping,
     client: RedisClient,
     events: mpsc::Receiver<ClientEvent>,
+    began: Instant,
     /// Where Redis is, while it can be asked.
     address: Option<String>,
     /// Why it cannot, as was said.
     trouble: Option<String>,
     names: Names,
+    group: Group,
+    /// All that use these names, as the last poll found them.
+    groups: HashSet<Group>,
+    /// Who else does, in words.
+    others: Vec<Problem>,
+    /// Something else is where they are listed.
+    groups_are_junk: bool,
     /// What no agent wrote, as the last look found it.
     junk: Vec<String>,
     /// Who asked for a rotation that is not decided yet.
@@ -122,11 +133,14 @@ impl ThroughRedis {
             capacity,
             ..Settings::default()
         };
-        let names = Names::new(&config.prefix, &name, policy.rotate_every);
+        let secret = wrapping.ids().next().expect("a secret wraps");
+        let group = Group { secret, rotate_every: policy.rotate_every };
+        let names = Names::new(&config.prefix, &name, group);
         let options = Options {
             target,
             names: names.clone(),
             allow_persistence: config.allow_persistence,
+            poll: settings.poll(&policy),
             spread: settings.poll(&policy) / 2,
         };
         let (client, events) = RedisClient::start(options);
@@ -139,9 +153,14 @@ impl ThroughRedis {
             wrapping,
             client,
             events,
+            began: Instant::now(),
             address: None,
             trouble: None,
             names,
+            group,
+            groups: HashSet::new(),
+            others: Vec::new(),
+            groups_are_junk: false,
             junk: Vec::new(),
             rotations: Vec::new(),
             revocations: Vec::new(),
@@ -180,15 +199,14 @@ impl ThroughRedis {
         }
     }
 
-    /// Servers ask for other keys. Another R begins with the next start of the agent: all hosts of
-    /// a fleet have the same one.
+    /// Servers ask for other keys. Another R begins with the next start of the agent.
     pub fn adapt(&mut self, policy: Policy, ring: &HostRing) {
         if policy.rotate_every != self.rotate_every {
             tracing::warn!(
                 asked = policy.rotate_every.as_secs(),
                 fleet = self.rotate_every.as_secs(),
-                "servers ask for a different rotation than the fleet has; it takes effect when the \
-                 agents of all hosts are restarted, with the same `rotate`"
+                "servers ask for a different rotation than the agent has; it takes effect when \
+                 the agent is restarted. Set the same `rotate` on all hosts"
             );
         }
         let policy = Policy { rotate_every: self.rotate_every, ..policy };
@@ -232,16 +250,22 @@ impl ThroughRedis {
                 self.fail(why);
                 RedisEvent::Down
             }
-            ClientEvent::Polled(reading, mark) => RedisEvent::Polled(reading, mark),
+            ClientEvent::Polled(reading, Polled { mark, groups, is_junk, .. }) => {
+                self.meet(groups);
+                self.groups_are_junk = is_junk;
+                RedisEvent::Polled(reading, mark)
+            }
             ClientEvent::Looked(reading, found) => {
                 let Found { mark, values, records, junk, .. } = found;
                 let graves = records.iter().filter_map(|record| self.wrapping.recorded(record));
                 let graves = graves.collect();
-                let keys = values.into_iter().map(|(slot, bytes)| {
-                    (slot, self.wrapping.unwrap(slot, &bytes, self.rotate_every))
-                });
+                let keys = values
+                    .into_iter()
+                    .map(|(slot, bytes)| (slot, self.wrapping.unwrap(slot, &bytes)));
                 let keys = keys.collect();
                 let look = Look { reading, mark, keys, graves };
+                let mut junk = junk;
+                junk.wrong.extend(self.groups_are_junk.then(|| self.names.groups()));
                 self.complain(junk::complaints(&self.names, &junk, records.len(), &look));
                 RedisEvent::Looked(look)
             }
@@ -250,6 +274,22 @@ impl ThroughRedis {
         };
         self.handle(event, ring);
         self.answer_revocations();
+    }
+
+    /// These use the ring's names.
+    fn meet(&mut self, groups: HashSet<Group>) {
+        if groups == self.groups {
+            return;
+        }
+        let secrets = self.wrapping.ids().collect();
+        let problems = groups::problems(self.group, &secrets, &groups);
+        for problem in problems.iter().filter(|problem| !self.others.contains(problem)) {
+            tracing::error!("{}", problem.what);
+        }
+        if problems.is_empty() && !self.others.is_empty() {
+            tracing::info!("all hosts that use this ring's names in Redis have the same settings");
+        }
+        (self.groups, self.others) = (groups, problems);
     }
 
     /// Logs what is new of it.
@@ -262,6 +302,7 @@ impl ThroughRedis {
 
     fn fail(&mut self, why: String) {
         self.junk.clear();
+        self.meet(HashSet::new());
         self.revocations.iter_mut().for_each(|revocation| revocation.fail(&why));
         (self.address, self.trouble) = (None, Some(why));
     }
@@ -321,18 +362,37 @@ impl ThroughRedis {
             sharing: Sharing::Redis,
             synced: self.is_synced(),
             synced_ago: self.synced_at.map(|then| then.until(now).as_secs_f64()),
-            own_keys: ring.own_keys(),
-            other_keys: ring.keys() - ring.own_keys(),
+            own_keys: ring.keys().saturating_sub(self.node.shared_keys()),
+            other_keys: self.node.shared_keys(),
             refused: self.refused,
             refused_by_peers: 0,
-            problems: self.junk.iter().cloned().map(problems::redis_has_junk).collect(),
+            problems: self.problems(now),
             peers: Vec::new(),
             redis: Some(figures::Redis {
                 address: self.address.clone(),
-                error: self.trouble.clone().or_else(|| Some(self.node.doubt()?.to_string())),
+                error: self.error(),
                 shared: self.node.turn(now).is_some(),
             }),
         }
+    }
+
+    /// Why Redis is not used. It has its time to answer in.
+    fn error(&self) -> Option<String> {
+        let known = self.trouble.clone().or_else(|| Some(self.node.doubt()?.to_string()));
+        let silent = || {
+            let is_late = self.address.is_none() && self.began.elapsed() > CONNECTING;
+            is_late.then(|| format!("it has not answered within {} s", CONNECTING.as_secs()))
+        };
+        known.or_else(silent)
+    }
+
+    fn problems(&self, now: Time) -> Vec<Problem> {
+        // Whose the keys are that a ring had at the start, the first look tells.
+        let knows = self.node.is_synced();
+        let alone = knows && self.has_active(now) && self.node.turn(now).is_none();
+        let alone = alone.then(problems::encrypts_alone);
+        let junk = self.junk.iter().cloned().map(problems::redis_has_junk);
+        self.others.iter().cloned().chain(alone).chain(junk).collect()
     }
 
     /// An event, and those that follow from what is done about it.
@@ -482,12 +542,6 @@ fn tell(note: &RedisNote) {
         RedisNote::Flawed(slot, why) => {
             tracing::warn!("ignored what Redis has at {slot}: {why}")
         }
-        RedisNote::OtherRotation(theirs) => tracing::error!(
-            "the other hosts rotate every {}, and rotate must be the same on all of them; this \
-             host uses keys of its own, which no other host has",
-            Written(*theirs)
-        ),
-        RedisNote::Joined => tracing::info!("all hosts have the same rotation again"),
         RedisNote::Alone(left) => tracing::warn!(
             seconds = left.as_secs(),
             "continuing without Redis: the fleet's keys last this long, then this host uses keys \

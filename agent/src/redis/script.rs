@@ -1,6 +1,7 @@
 //! What is asked of Redis, each at one moment there: scripts, so that nobody sees half of a change,
 //! and the names under which things are.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -11,6 +12,8 @@ use tktrot_fleet::redis::event::Mark;
 use tktrot_fleet::redis::stored::Slot;
 use tktrot_fleet::wrap;
 
+use super::groups::{self, Group};
+
 /// No ring has more keys at once; what is beyond was not written by an agent.
 const MOST_KEYS: usize = 512;
 /// The most records of revoked keys that are read at once.
@@ -19,6 +22,10 @@ const MOST_GRAVES: usize = 4096;
 const AMONG: usize = 4;
 /// A mark is shorter.
 const MARK: usize = 64;
+/// So is a group.
+const GROUP: usize = 64;
+/// No fleet is in so many groups.
+const MOST_GROUPS: usize = 16;
 
 /// A command, or nil where something of another type is under the name: an agent did not write that.
 /// Whatever else is wrong ends the script.
@@ -36,12 +43,28 @@ local function tidy(list, life)
   redis.call('ZREMRANGEBYSCORE', list, '-inf', '(' .. redis.call('TIME')[1] .. '000')
 end";
 
-/// `KEYS`: mark. `ARGV`: its size; what is too long is not passed on.
+/// `KEYS`: mark, groups. `ARGV`: sizes of a mark and of a group, own group, for how long it is written and
+/// for how long that is at most, both in ms, how many groups are read; what is too long is not passed on.
+/// A group is in the list until the moment that it has there. If that is near, it is written anew. Where
+/// it cannot be, all else goes on.
 const POLL: &str = "
 local mark = redis.pcall('GET', KEYS[1])
 if type(mark) ~= 'string' or #mark > tonumber(ARGV[1]) then mark = '' end
 local time = redis.call('TIME')
-return { time[1], time[2], mark }";
+local now, life = time[1] * 1000, tonumber(ARGV[4])
+local list = redis.pcall('ZREVRANGEBYSCORE', KEYS[2], now + 1000 + ARGV[5], now, 'WITHSCORES', 'LIMIT', 0, ARGV[6])
+local wrong = list.err and string.find(list.err, 'WRONGTYPE') and 1 or 0
+local groups, left = {}, 0
+for i = 1, #list, 2 do
+  if #list[i] <= tonumber(ARGV[2]) then groups[#groups + 1] = list[i] end
+  if list[i] == ARGV[3] then left = list[i + 1] - now end
+end
+if left < life / 2 and not list.err then
+  redis.pcall('ZREMRANGEBYSCORE', KEYS[2], '-inf', '(' .. now)
+  redis.pcall('ZADD', KEYS[2], now + life, ARGV[3])
+  redis.pcall('PEXPIRE', KEYS[2], ARGV[5])
+end
+return { time[1], time[2], mark, groups, wrong }";
 
 /// `KEYS`: index, mark, revoked. `ARGV`: what names of keys begin with, limits of keys and of
 /// records, how much more is looked through, sizes of a wrapped key, of a record and of a mark, new
@@ -129,7 +152,20 @@ const TRY: &str = "return redis.call('SET', KEYS[1], '', 'PX', 1000)";
 pub struct Names {
     /// The channel, and what all other names begin with.
     ring: String,
-    rotate_every: Duration,
+    group: Group,
+}
+
+/// What a poll tells.
+#[derive(Debug)]
+pub struct Polled {
+    /// Redis' time.
+    pub time: RedisTime,
+    /// The mark.
+    pub mark: Option<Mark>,
+    /// The groups of hosts that use the ring's names.
+    pub groups: HashSet<Group>,
+    /// Something else is where these are listed.
+    pub is_junk: bool,
 }
 
 /// A wrapped key on its way to Redis.
@@ -180,16 +216,16 @@ pub struct Junk {
 }
 
 impl Names {
-    /// Those of this ring, for a node with this R.
+    /// Those of this ring, for a node of this group.
     ///
     /// They have a hash tag, so that a Redis Cluster keeps all of them on one node, where scripts find
     /// them: that of the prefix, or else the ring's name.
-    pub fn new(prefix: &str, ring: &str, rotate_every: Duration) -> Names {
+    pub fn new(prefix: &str, ring: &str, group: Group) -> Names {
         let ring = match prefix.contains('{') {
             true => format!("{prefix}:{ring}"),
             false => format!("{prefix}:{{{ring}}}"),
         };
-        Names { ring, rotate_every }
+        Names { ring, group }
     }
 
     /// The channel on which changes are published.
@@ -207,6 +243,11 @@ impl Names {
         self.of("revoked")
     }
 
+    /// The name of the list of groups.
+    pub fn groups(&self) -> String {
+        self.of("groups")
+    }
+
     /// What the names of keys begin with.
     pub fn keys(&self) -> String {
         self.of("key:")
@@ -216,13 +257,12 @@ impl Names {
         format!("{}:{what}", self.ring)
     }
 
-    /// What is written with every change, and for how long: this R counts as the fleet's as long as
-    /// somebody makes keys with it.
+    /// What is written with every change, and for how long.
     fn new_mark(&self) -> Result<(String, u64)> {
         let mut token = [0; 8];
         openssl::rand::rand_bytes(&mut token)?;
-        let (every, token) = (self.rotate_every.as_nanos(), u64::from_be_bytes(token));
-        Ok((format!("1 {every} {token:016x}"), millis(2 * self.rotate_every)))
+        let token = u64::from_be_bytes(token);
+        Ok((format!("2 {token:016x}"), millis(2 * self.group.rotate_every)))
     }
 
     /// Fails where keys cannot be stored: on a replica, without memory, in another part of a cluster.
@@ -230,14 +270,24 @@ impl Names {
         Ok(script(TRY, &[self.of("try")]).query_async(connection).await?)
     }
 
-    /// Redis' time, and the mark.
+    /// Redis' time, the mark, and who is there; says for so long that hosts of this group are.
     pub async fn poll(
         &self,
         connection: &mut MultiplexedConnection,
-    ) -> Result<(RedisTime, Option<Mark>)> {
-        let (seconds, micros, mark): (String, String, Vec<u8>) =
-            script(POLL, &[self.state()]).arg(MARK).query_async(connection).await?;
-        Ok((time(seconds.parse()?, micros.parse()?), mark_of(&mark)))
+        life: Duration,
+    ) -> Result<Polled> {
+        let mut poll = script(POLL, &[self.state(), self.groups()]);
+        poll.arg(MARK).arg(GROUP).arg(self.group.to_string());
+        poll.arg(millis(life)).arg(millis(groups::LONGEST)).arg(MOST_GROUPS);
+        let (seconds, micros, mark, groups, junk): (String, String, Vec<u8>, Vec<Vec<u8>>, u8) =
+            poll.query_async(connection).await?;
+        let group = |text: &Vec<u8>| std::str::from_utf8(text).ok()?.parse().ok();
+        Ok(Polled {
+            time: time(seconds.parse()?, micros.parse()?),
+            mark: mark_of(&mark),
+            groups: groups.iter().filter_map(group).collect(),
+            is_junk: junk > 0,
+        })
     }
 
     /// Everything, and what is in these slots.
@@ -341,8 +391,6 @@ fn time(seconds: u64, micros: u64) -> RedisTime {
 
 fn mark_of(text: &[u8]) -> Option<Mark> {
     let text = std::str::from_utf8(text).ok()?;
-    let mut words = text.strip_prefix("1 ")?.split(' ');
-    let rotate_every = Duration::from_nanos(words.next()?.parse().ok()?);
-    let token = u64::from_str_radix(words.next()?, 16).ok()?;
-    words.next().is_none().then_some(Mark { rotate_every, token })
+    let token = u64::from_str_radix(text.strip_prefix("2 ")?, 16).ok()?;
+    Some(Mark { token })
 }

@@ -22,6 +22,8 @@ use crate::files::Files;
 
 /// How long a connection may take, with TLS and a greeting, and any answer once there is one.
 const LIMIT: Duration = Duration::from_secs(10);
+/// The same with a name that has to be looked up.
+pub const CONNECTING: Duration = Duration::from_secs(2 * LIMIT.as_secs());
 /// How long an answer may take before a Redis is used. Less than what is borne later: one that is at the
 /// edge is not up and down, up and down.
 const AT_FIRST: Duration = Duration::from_secs(5);
@@ -95,8 +97,8 @@ impl Target {
         match errors.iter().position(is_moving).or(is_only.then_some(0)) {
             Some(number) => Err(errors.swap_remove(number)),
             None => {
-                let all = errors.iter().map(|error| format!("{error:#}"));
-                Err(anyhow!("{}", all.collect::<Vec<_>>().join("; ")))
+                let all: Vec<_> = errors.iter().map(in_words).collect();
+                Err(anyhow!("{}", all.join("; ")))
             }
         }
     }
@@ -138,7 +140,7 @@ impl Target {
         let config = limits().set_push_sender(pushed);
         let connecting = client.get_multiplexed_async_connection_with_config(&config);
         let mut connection =
-            within(2 * LIMIT, connecting).await.with_context(|| format!("Redis at {address}"))?;
+            within(CONNECTING, connecting).await.with_context(|| format!("Redis at {address}"))?;
         if matches!(self.at, At::Sentinels { .. }) {
             // Sentinel's word may be older than the last fail-over.
             let role: Vec<redis::Value> =
@@ -258,6 +260,19 @@ pub fn is_moving(error: &anyhow::Error) -> bool {
     // A script finds some of its keys gone, and says it in other words.
     let in_script = || error.to_string().contains("access a non local key");
     matches!(error.kind(), ErrorKind::Server(Moved | Ask | TryAgain)) || in_script()
+}
+
+/// An error and its causes. The crate's own say what their causes are, which is said once.
+pub fn in_words(error: &anyhow::Error) -> String {
+    let mut words = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if words.is_empty() {
+            words = cause;
+        } else if !words.ends_with(&cause) {
+            words = format!("{words}: {cause}");
+        }
+    }
+    words
 }
 
 /// Why the Redis at this address is of no use, with what it answered.

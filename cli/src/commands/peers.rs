@@ -14,7 +14,7 @@ use crate::settings;
 use crate::severity::Severity;
 use tktrot_agent::ExportStatus;
 use tktrot_agent::control::Question;
-use tktrot_agent::figures::{Figures, Peer, Redis, Sharing, State};
+use tktrot_agent::figures::{Figures, Peer, Redis, Sharing, State, Told};
 use tktrot_agent::problems::Problem;
 
 #[derive(clap::Args)]
@@ -22,7 +22,9 @@ use tktrot_agent::problems::Problem;
 Exit status: 0 if every peer is up and has sent its keys, nothing is wrong with any of them, and every \
 export is current; 1 if not; 2 if no agent answers. A peer is a host, however many addresses it has. What \
 can be wrong: it is not connected, or never was; it refuses keys, or this host does; it has another rotate, \
-lifetime or binding, another release, or a wall clock that shows another time.")]
+lifetime or binding, another release, or a wall clock that shows another time. With Redis: 0 if it is used, \
+the fleet's key encrypts, nobody uses the ring's names there with another rotate or with a secret that this \
+host does not have, and nothing else is there; 1 if not.")]
 pub struct Arguments {
     #[command(flatten)]
     ring: RingArgument,
@@ -43,8 +45,11 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
     }
     let is_well = figures.problems().next().is_none();
     let all_current = figures.exports.iter().all(|export| export.current);
-    let redis_is_well =
-        figures.told.redis.iter().all(|redis| redis.address.is_some() && redis.error.is_none());
+    let redis_is_well = figures
+        .told
+        .redis
+        .iter()
+        .all(|redis| redis.address.is_some() && redis.error.is_none() && redis.shared);
     Ok(if is_well && redis_is_well && all_current && figures.told.synced {
         Severity::Ok
     } else {
@@ -53,8 +58,13 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<Severity> {
 }
 
 fn told(figures: &Figures) -> String {
-    let keys =
-        format!("{} keys of its own, {} of others", figures.told.own_keys, figures.told.other_keys);
+    let Told { own_keys, other_keys, synced, .. } = figures.told;
+    let keys = match figures.told.sharing {
+        // Whose they are is not known yet.
+        Sharing::Redis if !synced => format!("{} keys", own_keys + other_keys),
+        Sharing::Redis => format!("{other_keys} keys of the fleet, {own_keys} of this host's own"),
+        _ => format!("{own_keys} keys of its own, {other_keys} of others"),
+    };
     let head = format!("{}: node {}, {keys}", printable(&figures.ring), printable(&figures.node));
     if figures.told.sharing != Sharing::Mesh {
         let with = match &figures.told.redis {
@@ -62,8 +72,15 @@ fn told(figures: &Figures) -> String {
                 format!("Redis at {} IS NOT USED: {}", printable(address), printable(error))
             }
             Some(Redis { address: Some(address), shared, .. }) => {
-                let which = if *shared { "the fleet's key" } else { "a key of this host's own" };
-                format!("keys are shared through Redis at {}; {which} encrypts", printable(address))
+                let address = printable(address);
+                match shared {
+                    true => format!(
+                        "keys are shared through Redis at {address}; the fleet's key encrypts"
+                    ),
+                    false => {
+                        format!("connected to Redis at {address}; the fleet's key DOES NOT encrypt")
+                    }
+                }
             }
             Some(Redis { error: Some(error), .. }) => {
                 format!("Redis CANNOT BE USED: {}", printable(error))

@@ -81,7 +81,8 @@ scenarios! {
     redis:
         redis_stops_for_less_than_keys_are_ahead
         redis_stops_for_longer_than_keys_are_ahead
-        redis_is_flushed;
+        redis_is_flushed
+        rotate_is_changed_host_by_host_and_secrets_differ;
 }
 
 /// Hosts on which nothing runs.

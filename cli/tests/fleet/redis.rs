@@ -191,3 +191,89 @@ pub fn redis_is_flushed() -> Result<()> {
     assert!(journal.keys() >= 5, "{journal}");
     Ok(())
 }
+
+/// What a host says of its fleet, whatever else it says, and how its lines are broken; the exit status
+/// first.
+fn said(fleet: &Fleet, host: usize, command: &str) -> Result<(Option<i32>, String)> {
+    let said = fleet.hosts[host].tktrot(&[command])?;
+    let text = String::from_utf8_lossy(&said.stdout).into_owned();
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let text = if command == "status" {
+        text.split_once(" fleet: ").map_or(String::new(), |(_, text)| text.into())
+    } else {
+        text
+    };
+    Ok((said.status.code(), text))
+}
+
+/// All hosts say this in the end, and `peers` and `status` exit with 1; or all is well if there is
+/// nothing to say.
+fn all_say(fleet: &Fleet, what: Option<&str>) -> Result<()> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let mut wrong = Vec::new();
+        for host in HOSTS {
+            for command in ["peers", "status"] {
+                let (status, text) = said(fleet, host, command)?;
+                let is_right = match what {
+                    Some(what) => status == Some(1) && text.contains(what),
+                    None if command == "peers" => status == Some(0),
+                    None => text.is_empty(),
+                };
+                if !is_right {
+                    wrong.push(format!("host {host}: {command}: {status:?}: {text}"));
+                }
+            }
+        }
+        if wrong.is_empty() {
+            return Ok(());
+        }
+        assert!(Instant::now() < end, "{what:?}: {wrong:#?}");
+        pass(Duration::from_millis(200));
+    }
+}
+
+/// No ticket is lost by another rotation, and every host says that there is one; with another secret
+/// they are lost, and every host says that.
+pub fn rotate_is_changed_host_by_host_and_secrets_differ() -> Result<()> {
+    let [first, second] = [ROTATE, 10].map(|rotate| Keys::new(secs(rotate), secs(20)));
+    let mut fleet = fleet(HOSTS.len(), first)?;
+    let store = Store::start(&fleet)?;
+    let section = settings::redis(&Store::url(&fleet), fleet.secret());
+    HOSTS.iter().try_for_each(|&host| fleet.hosts[host].configure(&section))?;
+    fleet.start_agents(&HOSTS)?;
+    // The servers ask for the longer one, so that it is up to their agents.
+    HOSTS.iter().for_each(|&host| fleet.hosts[host].set_keys(second));
+    fleet.start_nginxes(&HOSTS)?;
+    let travellers = fleet.visit(&[&HOSTS])?;
+    let began = pass(secs(10));
+    all_say(&fleet, None)?;
+    for (keys, order) in [(second, [1, 0, 2, 3]), (first, [2, 1, 3, 0])] {
+        for host in order {
+            fleet.hosts[host].set_keys(keys);
+            fleet.hosts[host].configure(&section)?;
+            fleet.hosts[host].agent().stop()?;
+            fleet.hosts[host].start_agent()?;
+            let differs = host != order[3];
+            all_say(&fleet, differs.then_some("other hosts rotate every"))?;
+            pass(secs(4));
+        }
+    }
+    met_since(&travellers, began, &HOSTS)?;
+    seen(&travellers, "200 resumptions", |journal| journal.resumed() >= 200)?;
+    let journal = travellers.arrive();
+    all_resumed(&journal, 200, "rotate changed host by host", &fleet);
+
+    let other = store.dir.path().join("other.secret");
+    testbed::fleet::write_secret(&other)?;
+    let strange = settings::redis(&Store::url(&fleet), &other);
+    for (section, what) in
+        [(strange, Some("with a secret that this host does not have")), (section, None)]
+    {
+        fleet.hosts[0].configure(&section)?;
+        fleet.hosts[0].agent().stop()?;
+        fleet.hosts[0].start_agent()?;
+        all_say(&fleet, what)?;
+    }
+    Ok(())
+}

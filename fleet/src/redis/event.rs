@@ -13,8 +13,6 @@ use crate::message::{Facts, Refusal};
 /// What Redis has under the ring's name beside keys: who changes anything there writes a new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
-    /// R, as whoever wrote it has it.
-    pub rotate_every: Duration,
     /// A random number.
     pub token: u64,
 }
@@ -129,10 +127,6 @@ pub enum RedisNote {
     Refused(KeyName, Refusal),
     /// What Redis has in a slot is not used. Said once for each flaw.
     Flawed(Slot, Flaw),
-    /// Other nodes of the fleet have another R: this one goes on with keys of its own.
-    OtherRotation(Duration),
-    /// The fleet is of one mind again.
-    Joined,
     /// Redis cannot be asked any more. The fleet's keys last for so long; then this node goes on
     /// with keys of its own.
     Alone(Duration),

@@ -13,7 +13,7 @@ use super::event::{Look, Mark, RedisAction, RedisNote};
 use super::keys::{self, HeldKey, InRedis, line_end};
 use super::stored::{Flaw, Grave, Revoked, Slot, Stored, Terms, Turn, start_of};
 use super::tries::{Tries, Try};
-use super::{Asked, FUTURE, RedisNode, Rotation, Seen};
+use super::{Asked, FUTURE, RedisNode, Rotation, Seen, only_decrypting, tolerance};
 
 /// What has less time left is not stored: it would be gone before anybody reads it.
 const TOO_SHORT: Duration = Duration::from_millis(100);
@@ -123,7 +123,6 @@ impl RedisNode {
         self.asked = None;
         self.read_clock(look.reading, now, actions);
         let reading = look.reading;
-        self.compare_rotation(look.mark, actions);
 
         self.seen.clear();
         let mut stored = Vec::new();
@@ -148,16 +147,6 @@ impl RedisNode {
         self.look_at = now + LOOK_EVERY * self.poll();
         self.report_rotation(now, actions);
         self.synced = true;
-    }
-
-    fn compare_rotation<S>(&mut self, mark: Option<Mark>, actions: &mut Vec<RedisAction<S>>) {
-        let theirs = mark.map(|mark| mark.rotate_every);
-        let other = theirs.filter(|theirs| *theirs != self.policy.rotate_every);
-        if other != self.barred {
-            let note = other.map_or(RedisNote::Joined, RedisNote::OtherRotation);
-            actions.push(RedisAction::Note(note));
-        }
-        self.barred = other;
     }
 
     fn say<S>(&mut self, flaws: Vec<(Slot, Flaw)>, actions: &mut Vec<RedisAction<S>>) {
@@ -242,8 +231,10 @@ impl RedisNode {
         if self.taking.contains(&name) {
             return None;
         }
+        let is_kin = terms.rotate_every == self.policy.rotate_every;
+        let shared = Some(InRedis { slot, terms, is_kin });
         if let Some(held) = self.keys.iter_mut().find(|held| held.name == name) {
-            held.shared = Some(InRedis { slot, terms });
+            held.shared = shared;
             return None;
         }
         if self.stays_apart() {
@@ -254,15 +245,33 @@ impl RedisNode {
         {
             return Some(Flaw::Over);
         }
+        if !is_kin && !self.wants_strange(&terms, &reading, now) {
+            return None;
+        }
         if !self.is_plausible(&terms, now) {
             actions.push(RedisAction::Note(RedisNote::Implausible(name, terms.made)));
             return None;
         }
-        let times = self.fitted(&terms, &reading, now);
-        self.keys.push(HeldKey { name, times, shared: Some(InRedis { slot, terms }) });
+        let times = match is_kin {
+            true => self.fitted(&terms, &reading, now),
+            false => only_decrypting(&terms.local(&reading), now),
+        };
+        self.keys.push(HeldKey { name, times, shared });
         self.taking.insert(name);
         actions.push(RedisAction::Take(key, times));
         None
+    }
+
+    /// True for a key of another R that is to be taken now: shortly before it encrypts elsewhere. One
+    /// that was taken to decrypt only does not encrypt here any more, also after R was changed here.
+    /// And those of this R have room first.
+    fn wants_strange(&self, terms: &Terms, reading: &ClockReading, now: Time) -> bool {
+        let soon = self.settings.lead(&self.policy) + 2 * LOOK_EVERY * self.poll();
+        // It begins a little earlier where the one before it ends a little earlier.
+        let soon = soon + tolerance(terms.rotate_every);
+        terms.begins <= reading.latest(now).after(soon)
+            && self.keys.len() < self.settings.capacity / 2
+            && self.is_plausible(terms, now)
     }
 
     /// False for a key that another clock made than Redis has now.
@@ -276,7 +285,7 @@ impl RedisNode {
     /// clocks do not agree so well that no moment is left over between them.
     fn fitted(&self, terms: &Terms, reading: &ClockReading, now: Time) -> KeyTimes {
         let mut times = terms.local(reading);
-        let ends = self.keys.iter().filter(|key| key.shared.is_some());
+        let ends = self.keys.iter().filter(|key| key.is_kin());
         let ends = ends.map(|key| key.times.encrypt_until).filter(|end| *end > now);
         let near = |end: &Time| {
             *end < times.encrypt_from && end.until(times.encrypt_from) <= self.tolerance()
@@ -293,7 +302,9 @@ impl RedisNode {
     fn report_rotation<S>(&mut self, now: Time, actions: &mut Vec<RedisAction<S>>) {
         let Some(Rotation::Offered(turn)) = self.rotation else { return };
         let there = self.seen.iter().find(|seen| seen.slot == Slot::At(turn));
-        self.rotation = match (there.and_then(|seen| seen.what.ok()), self.reading) {
+        let is_kin = |terms: &Terms| terms.rotate_every == self.policy.rotate_every;
+        let there = there.and_then(|seen| seen.what.ok()).filter(|(_, terms)| is_kin(terms));
+        self.rotation = match (there, self.reading) {
             (Some((name, terms)), Some(reading)) => {
                 let left = reading.latest(now).until(terms.begins);
                 actions.push(RedisAction::Note(RedisNote::Turns(name, left)));
@@ -462,8 +473,13 @@ impl RedisNode {
             let times = KeyTimes { encrypt_until: until, ..key.times };
             times.will_encrypt(now).then_some(HeldKey { times, ..*key })
         };
-        let shared: Vec<_> = self.keys.iter().filter_map(everywhere).collect();
-        let of_period = |key: &&HeldKey| key.shared.is_some_and(|shared| is_of(shared.slot));
+        let of_period =
+            |key: &&HeldKey| key.is_kin() && key.shared.is_some_and(|key| is_of(key.slot));
+        // There is one, and this node, which had another R when it took it, does not encrypt with it: it
+        // goes on with those that it had then.
+        let has_one = self.keys.iter().any(|key| of_period(&key));
+        let serving = self.keys.iter().filter(|key| key.is_kin() || has_one);
+        let shared: Vec<_> = serving.filter_map(everywhere).collect();
         if shared.iter().filter(of_period).any(|key| reaches(key.times.encrypt_until)) {
             return None;
         }

@@ -30,17 +30,25 @@ pub struct InRedis {
     pub slot: Slot,
     /// Its terms, as they were last stored.
     pub terms: Terms,
+    /// Its maker has the R that this node has.
+    pub is_kin: bool,
 }
 
 impl HeldKey {
     /// Of two keys that could encrypt, the one with the higher rank does: the fleet's rather than
-    /// the node's own, of the fleet's the one of the later turn. All nodes rank them alike.
+    /// the node's own, of the fleet's one that was made with this R, and of these the one of the later
+    /// turn. All nodes of this R rank them alike.
     pub fn rank(&self) -> impl Ord + use<> {
         let of = |shared: InRedis| {
             let at = matches!(shared.slot, Slot::At(_));
-            (shared.terms.turn, at)
+            (shared.is_kin, shared.terms.turn, at)
         };
         self.shared.map(of)
+    }
+
+    /// True for a key of the fleet that was made with this node's R.
+    pub fn is_kin(&self) -> bool {
+        self.shared.is_some_and(|shared| shared.is_kin)
     }
 }
 
@@ -117,7 +125,7 @@ mod tests {
                 epoch: 0,
                 plain: false,
             };
-            InRedis { slot: Slot::At(turn), terms }
+            InRedis { slot: Slot::At(turn), terms, is_kin: true }
         };
         HeldKey {
             name: KeyName([number; 16]),

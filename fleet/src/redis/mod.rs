@@ -13,6 +13,10 @@
 //!   key n + 1      | made, taken         |▒ encrypts ▒▒▒▒▒▒▒▒▒▒|
 //! ```
 //!
+//! Nodes with another R have other periods, and keys of their own for these. Each node encrypts with
+//! the keys of its own R, and takes those of others before they encrypt, to decrypt with: whoever changes
+//! R does so host by host.
+//!
 //! A node that cannot reach Redis encrypts with the keys it has to their ends, and then with keys of
 //! its own ([`tktrot::schedule`]), until the fleet's next key begins. Times are fixed when a key is
 //! taken; whatever Redis' clock does later, they are never made later.
@@ -103,6 +107,16 @@ pub fn longest_life(rotate_every: Duration) -> Duration {
     ahead.min(Ahead::LONGEST + 3 * rotate_every) + MAX_LIFETIME
 }
 
+/// How far a key's end and the end of its period may be apart, as clocks drift.
+fn tolerance(rotate_every: Duration) -> Duration {
+    rotate_every / 3
+}
+
+/// The times of a key with which this node does not encrypt.
+fn only_decrypting(times: &KeyTimes, now: Time) -> KeyTimes {
+    times.shortened(&KeyTimes { encrypt_from: now, ..KeyTimes::retiring(now) })
+}
+
 impl Settings {
     /// The lead that this R allows.
     pub fn lead(&self, policy: &Policy) -> Duration {
@@ -185,8 +199,6 @@ pub struct RedisNode {
     /// The last look, while nothing is known to have changed since.
     fresh: Option<(Option<Mark>, u64)>,
     seen: Vec<Seen>,
-    /// Another R.
-    barred: Option<Duration>,
     said: HashSet<Flaw>,
     /// What was written and Redis did not have at the looks after it.
     tries: Tries,
@@ -223,7 +235,6 @@ impl RedisNode {
             remembered: memory,
             fresh: None,
             seen: Vec::new(),
-            barred: None,
             said: HashSet::new(),
             tries: Tries::default(),
             rotation: None,
@@ -273,6 +284,11 @@ impl RedisNode {
         let best =
             active.max_by(|a, b| a.rank().partial_cmp(&b.rank()).expect("ranks are ordered"));
         best.and_then(|key| Some((key.shared?.terms.turn, key.name)))
+    }
+
+    /// How many of the keys in the ring are the fleet's.
+    pub fn shared_keys(&self) -> usize {
+        self.keys.iter().filter(|key| key.shared.is_some()).count()
     }
 
     /// When [`RedisEvent::Tick`] is wanted at the latest.
@@ -344,9 +360,7 @@ impl RedisNode {
     fn found(&mut self, facts: Facts, now: Time) {
         let mut times = facts.times;
         if facts.origin != self.id {
-            // It only decrypts here.
-            let until = KeyTimes { encrypt_from: now, ..KeyTimes::retiring(now) };
-            times = times.shortened(&until);
+            times = only_decrypting(&times, now);
         }
         match self.keys.iter_mut().find(|key| key.name == facts.name) {
             Some(key) => key.times = times,
@@ -402,7 +416,6 @@ impl RedisNode {
             self.keys.iter_mut().for_each(|key| key.shared = None);
             self.seen.clear();
             self.fresh = None;
-            self.barred = None;
         }
         self.policy = policy;
     }
@@ -491,7 +504,7 @@ impl RedisNode {
 
     /// True if the fleet's keys are neither taken nor made, though Redis answers.
     fn stays_apart(&self) -> bool {
-        self.barred.is_some() || self.trust.doubt().is_some()
+        self.trust.doubt().is_some()
     }
 
     /// Until when a node that starts waits for a key of the fleet. While Redis answers, it waits for
@@ -545,9 +558,8 @@ impl RedisNode {
         period..=period.saturating_add(self.settings.periods_ahead(&self.policy))
     }
 
-    /// How far a key's end and the end of its period may be apart, as clocks drift.
     fn tolerance(&self) -> Duration {
-        self.policy.rotate_every / 3
+        tolerance(self.policy.rotate_every)
     }
 
     fn period(&self, now: Time) -> u64 {

@@ -5,7 +5,6 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use tktrot::clock::nanos;
-use tktrot::config::values::Written;
 use tktrot::schedule::{KeyTimes, Policy};
 use tktrot::secret::KeyName;
 
@@ -172,8 +171,6 @@ pub enum Flaw {
     Damaged,
     /// It belongs to another turn.
     Misplaced,
-    /// Its maker has another R.
-    Rotation(Duration),
     /// It was revoked.
     Revoked,
     /// It has ended.
@@ -198,12 +195,6 @@ impl fmt::Display for Flaw {
             }
             Flaw::Damaged => f.write_str("it was changed, or wrapped for another ring"),
             Flaw::Misplaced => f.write_str("it was copied from another slot"),
-            Flaw::Rotation(theirs) => write!(
-                f,
-                "its maker rotates every {}: rotate must be the same on all hosts that share \
-                 keys through a Redis",
-                Written(*theirs)
-            ),
             Flaw::Revoked => f.write_str(
                 "it was revoked; if this goes on, somebody puts old values back: change who may \
                  write to this Redis",

@@ -105,6 +105,41 @@ fn the_index_has_another_type() {
     while_there_is("keys", push);
 }
 
+#[test]
+fn the_list_of_groups_has_another_type() {
+    // An agent may write it anew at any moment.
+    let list = "redis.call('DEL', KEYS[1]); redis.call('RPUSH', KEYS[1], 'rubbish')";
+    while_there_is("groups", |redis, name| {
+        redis.ask(&["EVAL", list, "1", name]).unwrap();
+    });
+}
+
+/// Hosts that are said to be there, and are not.
+#[test]
+fn the_list_of_groups_is_full_of_what_is_none() {
+    run(async {
+        let (files, redis) = (Files::new(), Redis::new().unwrap());
+        let settings = files.settings(&redis);
+        let name = named("groups");
+        redis.ask(&["EVAL", CROWD, "1", &name, "17000", "100"]).unwrap();
+        let mut hosts = vec![Host::new(&settings), Host::new(&settings)];
+        agreement(&mut hosts).await;
+        assert!(hosts.iter().all(|host| problems(host).is_empty()), "for ever is too long");
+        // They are not read for longer than an agent would write them.
+        let time = redis.ask(&["TIME"]).unwrap();
+        let soon = time.lines().next().unwrap().parse::<u64>().unwrap() * 1000 + 590_000;
+        for (number, text) in ["", "x", "0123456789abcdef 1 1"].iter().enumerate() {
+            redis.ask(&["ZADD", &name, &(soon + number as u64).to_string(), text]).unwrap();
+        }
+        let before = agreement(&mut hosts).await;
+        until(&mut hosts, "a rotation", |hosts| {
+            assert!(hosts.iter().all(|host| problems(host).is_empty()));
+            agree(hosts) && hosts[0].turn() != Some(before)
+        })
+        .await;
+    });
+}
+
 /// More than any host reads, and all before what agents write.
 #[test]
 fn the_list_of_revocations_is_full_of_what_is_none() {
@@ -139,7 +174,7 @@ fn the_mark_has_another_type_or_is_large() {
             .await;
             assert!(told && hosts.iter().all(|host| host.trouble().is_none()));
             let mark = redis.ask(&["GET", &state]).unwrap();
-            assert!(mark.starts_with("1 ") && mark.len() < 64, "{mark}");
+            assert!(mark.starts_with("2 ") && mark.len() < 64, "{mark}");
             until(&mut hosts, "nothing to be said", |hosts| {
                 hosts.iter().all(|host| problems(host).is_empty())
             })

@@ -1,6 +1,7 @@
 //! Hosts with rings of their own, in one process, that share keys through a real Redis.
 
 mod cluster;
+mod groups;
 mod junk;
 mod outages;
 mod refusals;

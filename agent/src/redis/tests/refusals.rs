@@ -124,6 +124,36 @@ fn one_that_accepts_and_does_not_answer_holds_up_nothing() {
     });
 }
 
+/// A Redis without TLS waits for the rest of what it takes for a command. With several addresses, each of
+/// them has its time.
+#[test]
+fn silence_is_told_once_there_was_time_to_answer() {
+    run(async {
+        let (files, redis) = (Files::new(), Redis::new().unwrap());
+        let url = redis.url().replace("redis://", "rediss://");
+        for (at, what, within) in [
+            (RedisAt::Url(url.clone()), "timed out", 15),
+            (RedisAt::Cluster(vec![url; 3]), "not answered within 20 s", 25),
+        ] {
+            let began = Instant::now();
+            let why = trouble(&Settings { at, ..files.settings(&redis) }).await;
+            assert!(why.contains(what), "{why}");
+            assert!(began.elapsed() < Duration::from_secs(within), "{:?}", began.elapsed());
+        }
+    });
+}
+
+#[test]
+fn what_an_error_says_is_said_once() {
+    run(async {
+        let (files, mut redis) = (Files::new(), Redis::new().unwrap());
+        let settings = files.settings(&redis);
+        redis.kill().unwrap();
+        let why = trouble(&settings).await;
+        assert_eq!(why.matches("refused").count(), 1, "{why}");
+    });
+}
+
 #[test]
 fn what_is_no_wrapped_key_is_told_and_another_turn_is_taken() {
     run(async {

@@ -58,7 +58,7 @@ fn a_fleet_that_starts_gives_no_ticket_before_all_hosts_have_its_key() {
 fn at_every_moment_of_a_period_a_fleet_has_its_key_after_the_lead() {
     let own = |note: &RedisNote| matches!(note, RedisNote::OwnKey(_));
     for second in 0..R.as_secs() {
-        let mut fleet = Fleet::empty(R, settings());
+        let mut fleet = Fleet::empty(settings());
         fleet.run(Duration::from_secs(second));
         for _ in 0..3 {
             fleet.join(policy());
@@ -155,16 +155,66 @@ fn a_rotation_at_the_end_of_a_period_replaces_the_next_key() {
 }
 
 #[test]
-fn another_rotation_interval_is_told_and_kept_apart() {
-    let mut fleet = Fleet::new(2);
-    fleet.run(2 * R);
-    let other = fleet.join(Policy { rotate_every: R / 2, ..policy() });
-    fleet.run(2 * R);
-    assert_eq!(fleet.notes(other, |note| *note == RedisNote::OtherRotation(R)), 1);
-    let name = fleet.encrypting(other).expect("a key of its own");
-    assert!(fleet.own.contains(&name));
-    assert_eq!(fleet.encrypting(0), fleet.encrypting(1));
-    assert!(fleet.redis.values.values().all(|(key, _)| key.terms.rotate_every == R));
+fn hosts_of_either_rotation_agree_among_themselves_and_open_all_tickets() {
+    for other in [R / 2, R / 7, 3 * R, R + Duration::from_nanos(1)] {
+        // The one that differs comes first, or last.
+        for odd in [0, 2] {
+            let mut fleet = Fleet::empty(settings());
+            for number in 0..3 {
+                let rotate_every = if number == odd { other } else { R };
+                fleet.join(Policy { rotate_every, ..policy() });
+                fleet.run(R / 60);
+            }
+            fleet.run(R / 2);
+            let same: Vec<_> = (0..3).filter(|number| *number != odd).collect();
+            let mut names = HashSet::new();
+            for _ in 0..20 {
+                fleet.run(R / 3);
+                let [first, second] = [same[0], same[1]].map(|number| fleet.encrypting(number));
+                assert!(first.is_some() && first == second, "{other:?} {odd}");
+                let strange = fleet.encrypting(odd).expect("a key");
+                assert!(!fleet.own.contains(&strange) && first != Some(strange));
+                names.extend([first.expect("agreed"), strange]);
+                let opens =
+                    |name: KeyName| fleet.hosts.iter().all(|host| host.ring.contains_key(&name.0));
+                assert!(opens(strange) && first.is_none_or(opens), "{other:?} {odd}");
+            }
+            assert!(names.len() >= 8, "they rotate");
+        }
+    }
+}
+
+/// Wherever a ticket is issued meanwhile, it opens everywhere.
+#[test]
+fn the_rotation_interval_is_changed_host_by_host() {
+    for other in [R / 3, R / 2, 3 * R] {
+        for ahead in [Ahead::LEAST, Ahead::default()] {
+            let mut fleet = Fleet::empty(Settings { ahead, ..Settings::default() });
+            for _ in 0..3 {
+                fleet.join(policy());
+            }
+            fleet.run(3 * R);
+            for number in 0..3 {
+                let changed = Policy { rotate_every: other, ..policy() };
+                fleet.restart_with(number, changed);
+                let end = fleet.now + 2 * R + R / 7;
+                while fleet.now < end {
+                    fleet.run(5 * STEP);
+                    for host in 0..3 {
+                        let name = fleet.encrypting(host).expect("a key");
+                        let opens = |host: &Host| host.ring.contains_key(&name.0);
+                        let left = fleet.now.until(end);
+                        assert!(
+                            fleet.hosts.iter().all(opens),
+                            "{other:?} {number} {host} {left:?}"
+                        );
+                    }
+                }
+            }
+            fleet.run(2 * R + 2 * other);
+            assert!(fleet.agrees());
+        }
+    }
 }
 
 #[test]

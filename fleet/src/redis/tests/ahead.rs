@@ -7,7 +7,7 @@ const SHORT: Duration = Duration::from_secs(5);
 
 /// Three hosts that have worked for a while.
 fn settled(rotate_every: Duration, lifetime: Duration, ahead: Ahead) -> Fleet {
-    let mut fleet = Fleet::empty(rotate_every, Settings { ahead, ..Settings::default() });
+    let mut fleet = Fleet::empty(Settings { ahead, ..Settings::default() });
     let lead = Policy::default_lead(rotate_every);
     for _ in 0..3 {
         fleet.join(Policy { rotate_every, lifetime, lead });

@@ -42,8 +42,6 @@ fn settings() -> Settings {
 /// A Redis: what it holds, each with its end on its own clock.
 struct Redis {
     up: bool,
-    /// R, as it is told.
-    rotate_every: Duration,
     /// Its clock, as the difference to the one of the test.
     clock: u64,
     values: HashMap<Slot, (Stored<()>, RedisTime)>,
@@ -87,8 +85,7 @@ impl Redis {
             return;
         }
         self.tokens += 1;
-        let (rotate_every, token) = (self.rotate_every, self.tokens);
-        self.mark = Some(Mark { rotate_every, token });
+        self.mark = Some(Mark { token: self.tokens });
     }
 
     fn store(&mut self, slot: Slot, key: Stored<()>, keep: Duration, now: Time) {
@@ -145,17 +142,16 @@ struct Fleet {
 
 impl Fleet {
     fn new(hosts: usize) -> Fleet {
-        let mut fleet = Fleet::empty(R, settings());
+        let mut fleet = Fleet::empty(settings());
         for _ in 0..hosts {
             fleet.join(policy());
         }
         fleet
     }
 
-    fn empty(rotate_every: Duration, settings: Settings) -> Fleet {
+    fn empty(settings: Settings) -> Fleet {
         let redis = Redis {
             up: true,
-            rotate_every,
             clock: 50 * YEAR,
             values: HashMap::new(),
             mark: None,
@@ -217,8 +213,13 @@ impl Fleet {
 
     /// The agent starts anew on a ring that is there.
     fn restart(&mut self, number: usize) {
+        self.restart_with(number, policy());
+    }
+
+    /// The same, with other settings.
+    fn restart_with(&mut self, number: usize, policy: Policy) {
         let host = &mut self.hosts[number];
-        host.node = RedisNode::new(host.id, self.settings, policy(), host.memory);
+        host.node = RedisNode::new(host.id, self.settings, policy, host.memory);
         host.answers.clear();
         host.questions.clear();
         host.connected = false;
