@@ -233,8 +233,7 @@ impl World {
     /// Somebody wrote something: all are told by another mark.
     pub fn changes(&mut self) {
         let token = self.mark.map_or(0, |mark| mark.token + 1);
-        let rotate_every = self.mark.map_or(self.policy.rotate_every, |mark| mark.rotate_every);
-        self.mark = Some(Mark { rotate_every, token });
+        self.mark = Some(Mark { token });
     }
 
     /// Redis answers what it was asked.
@@ -262,18 +261,11 @@ impl World {
                         self.ended.entry(name).or_insert(until);
                     }
                 }
-                let keys = self.values.iter().map(|value| (value.slot, self.unwrapped(value)));
+                let keys = self.values.iter().map(|value| (value.slot, value.what.clone()));
                 let keys = keys.collect();
                 RedisEvent::Looked(Look { reading, mark: self.mark, keys, graves })
             }
         })
-    }
-
-    /// As [`tktrot_fleet::wrap`] has it.
-    fn unwrapped(&self, value: &Value) -> Result<Stored<()>, Flaw> {
-        let stored = value.what.clone()?;
-        let theirs = stored.terms.rotate_every;
-        if theirs == self.policy.rotate_every { Ok(stored) } else { Err(Flaw::Rotation(theirs)) }
     }
 
     fn make(&mut self, origin: NodeId, times: KeyTimes) -> Facts {
@@ -383,12 +375,6 @@ impl World {
         let by = nanos(by.min(Duration::from_secs(365 * 24 * 3600)));
         self.ahead =
             if forward { self.ahead.saturating_add(by) } else { self.ahead.saturating_sub(by) };
-    }
-
-    /// Somebody of another mind about R wrote.
-    pub fn is_marked(&mut self, rotate_every: Duration) {
-        let token = self.mark.map_or(0, |mark| mark.token + 1);
-        self.mark = Some(Mark { rotate_every, token });
     }
 
     pub fn finds_new(&mut self, origin: NodeId, times: KeyTimes) {

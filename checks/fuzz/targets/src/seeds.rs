@@ -428,9 +428,9 @@ fn redis() -> Vec<Seed> {
             happens(&[
                 ("up", &[]),
                 ("pass", &minute),
-                ("mark", &[2]),
+                ("strange", &[0, hour[0], hour[0] + 8, 0, 66, 0]),
                 ("pass", &hour),
-                ("mark", &[3]),
+                ("mark", &[]),
                 ("pass", &hour),
                 ("host", &[3, 2, 0]),
                 ("pass", &hour),

@@ -82,10 +82,7 @@ fn happens(world: &mut World, input: &mut Input<'_>) {
             let (how, by) = (byte(input), span(byte(input)));
             world.sets_clock(how & 1 == 1, by);
         }
-        "mark" => {
-            let other = policy(byte(input)).rotate_every;
-            world.is_marked(other);
-        }
+        "mark" => world.changes(),
         "host" => on_the_host(world, input),
         "operator" => operator(world, input),
         _ => world.trouble(byte(input)),

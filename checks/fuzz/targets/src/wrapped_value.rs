@@ -114,7 +114,7 @@ fn changed(genuine: &[u8], changes: &[u8]) -> Vec<u8> {
 /// Whether it is taken for a key; if so it is the genuine one, as it was wrapped.
 fn opens(bytes: &[u8]) -> bool {
     let turns = [Slot::At(PLACE), Slot::Kept(made_up::name(1))];
-    let opened = turns.map(|slot| FLEET.unwrap(slot, bytes, R));
+    let opened = turns.map(|slot| FLEET.unwrap(slot, bytes));
     let [at, kept] = &opened;
     assert_eq!(at.is_ok(), kept.is_ok(), "its slot decides more than where it may be");
     for stored in opened.iter().flatten() {
@@ -130,11 +130,10 @@ fn opens(bytes: &[u8]) -> bool {
     }
     let elsewhere = [Slot::At(Turn { number: 4, ..PLACE }), Slot::Kept(made_up::name(2))];
     for slot in elsewhere {
-        assert_eq!(FLEET.unwrap(slot, bytes, R).err(), Some(Flaw::Misplaced));
+        assert_eq!(FLEET.unwrap(slot, bytes).err(), Some(Flaw::Misplaced));
     }
-    assert_eq!(FLEET.unwrap(turns[0], bytes, R / 2).err(), Some(Flaw::Rotation(R)));
     for stranger in &*STRANGERS {
-        let flaw = stranger.unwrap(turns[0], bytes, R).err();
+        let flaw = stranger.unwrap(turns[0], bytes).err();
         assert!(matches!(flaw, Some(Flaw::Damaged | Flaw::Secret(_))), "{flaw:?}");
     }
     true
