@@ -137,6 +137,7 @@ pub fn examples(page: &str) -> &'static [Entry] {
                 "tktrot probe --sni a.example --sni b.example host",
             ),
             ("When does the key change:", "tktrot probe --watch 2h example.com"),
+            ("All servers of a list, one a line:", "tktrot probe --file /etc/tktrot/probe.targets"),
             ("A mail server:", "tktrot probe --starttls smtp mail.example.com"),
         ],
         "tktrot-import" => &[(

@@ -1,5 +1,6 @@
-//! `tktrot probe HOST[:PORT]…`.
+//! `tktrot probe HOST[:PORT]…`, `tktrot probe -f FILE`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -8,7 +9,7 @@ use crate::probe::connection::Connector;
 use crate::probe::endpoint::{self, Host};
 use crate::probe::report::Report;
 use crate::probe::starttls::Starttls;
-use crate::probe::{findings, measure};
+use crate::probe::{findings, measure, targets};
 use crate::severity::Severity;
 
 /// Each address is tested with each name; more pairs than this are left out.
@@ -24,8 +25,12 @@ const HTTPS: u16 = 443;
 )]
 pub struct Arguments {
     /// The servers, or https:// URLs; the default port is 443, or that of --starttls.
-    #[arg(required = true, value_name = "HOST[:PORT]")]
+    #[arg(required_unless_present = "file", value_name = "HOST[:PORT]")]
     hosts: Vec<Host>,
+
+    /// Reads servers from FILE, one a line, with `#` comments; '-' is standard input.
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
 
     /// Sends this server name instead of HOST; '' for none. With several, tickets of each are
     /// offered under the others.
@@ -81,7 +86,11 @@ pub fn run(arguments: &Arguments) -> Result<Severity> {
     let connector = Connector { timeout: arguments.timeout, starttls: arguments.starttls };
     let port = arguments.starttls.map_or(HTTPS, Starttls::default_port);
     let (mut targets, mut endpoints) = (Vec::new(), Vec::new());
-    for host in &arguments.hosts {
+    let mut hosts = arguments.hosts.clone();
+    if let Some(file) = &arguments.file {
+        hosts.extend(targets::read(file)?);
+    }
+    for host in &hosts {
         let resolved = endpoint::resolve(host, port, arguments.timeout);
         for endpoint in endpoint::endpoints(host, &resolved.addresses, &arguments.sni) {
             if !endpoints.contains(&endpoint) {

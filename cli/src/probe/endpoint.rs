@@ -1,4 +1,4 @@
-//! The hosts on the command line, and the addresses and names with which they are tested.
+//! The hosts that are to be tested, and the addresses and names with which they are tested.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
@@ -87,7 +87,7 @@ impl fmt::Display for Endpoint {
 /// A host, and what the resolver said.
 #[derive(Serialize)]
 pub struct Resolved {
-    /// As on the command line, with the port.
+    /// As it was given, with the port.
     pub target: String,
     pub addresses: Vec<SocketAddr>,
     /// Why there are none.

@@ -51,7 +51,7 @@ pub fn findings(
         }
     }
     if left_out > 0 {
-        found.add("the command line", None, Finding::left_out(left_out));
+        found.add("the targets", None, Finding::left_out(left_out));
     }
     for observation in observations {
         let place = observation.endpoint.to_string();

@@ -3,6 +3,7 @@
 mod output;
 mod program;
 mod strangers;
+mod targets;
 mod tickets;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
