@@ -148,8 +148,10 @@ impl Starttls {
             Starttls::Xmpp | Starttls::XmppServer => {
                 format!("{}</stream:stream>", self.stream_to(server)).into_bytes()
             }
-            // The user, and no password.
-            Starttls::Mysql => mysql_login(2, b"tktrot-probe\0\0"),
+            // The user, and no password; then COM_QUIT, should that be enough.
+            Starttls::Mysql => {
+                [&mysql_login(2, b"tktrot-probe\0\0")[..], &[1, 0, 0, 0, 1]].concat()
+            }
             Starttls::Postgres => vec![b'X', 0, 0, 0, 4],
         }
     }

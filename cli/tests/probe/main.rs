@@ -1,5 +1,6 @@
 //! `tktrot probe` against real servers, and against what is no server at all.
 
+mod mariadb;
 mod output;
 mod program;
 mod strangers;
