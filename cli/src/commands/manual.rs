@@ -140,6 +140,10 @@ pub fn examples(page: &str) -> &'static [Entry] {
             ("All servers of a list, one a line:", "tktrot probe --file /etc/tktrot/probe.targets"),
             ("A mail server:", "tktrot probe --starttls smtp mail.example.com"),
             (
+                "For the node exporter's textfile collector:",
+                "tktrot probe --file /etc/tktrot/probe.targets --prometheus",
+            ),
+            (
                 "A chat server, by the name of its domain:",
                 "tktrot probe --starttls xmpp --sni example.com chat.example.com",
             ),

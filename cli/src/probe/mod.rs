@@ -11,6 +11,7 @@ mod failure;
 pub mod findings;
 pub mod measure;
 mod observation;
+mod prometheus;
 pub mod report;
 pub mod starttls;
 pub mod targets;

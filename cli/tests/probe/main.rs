@@ -1,6 +1,7 @@
 //! `tktrot probe` against real servers, and against what is no server at all.
 
 mod mariadb;
+mod metrics;
 mod output;
 mod program;
 mod strangers;
