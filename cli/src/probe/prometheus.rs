@@ -40,8 +40,10 @@ const GAUGES: [Gauge; 8] = [
     }),
 ];
 
-/// Where tickets are offered.
-const OFFERED: [(&str, fn(&Observation) -> Count); 3] = [
+/// Where tickets are offered, and how often that was done.
+type Offered = (&'static str, fn(&Observation) -> Count);
+
+const OFFERED: [Offered; 3] = [
     ("here", |seen| seen.resumed_here),
     ("elsewhere", |seen| seen.resumed_elsewhere),
     ("other_name", |seen| seen.resumed_as_other_name),
