@@ -137,7 +137,16 @@ pub fn examples(page: &str) -> &'static [Entry] {
                 "tktrot probe --sni a.example --sni b.example host",
             ),
             ("When does the key change:", "tktrot probe --watch 2h example.com"),
+            ("All servers of a list, one a line:", "tktrot probe --file /etc/tktrot/probe.targets"),
             ("A mail server:", "tktrot probe --starttls smtp mail.example.com"),
+            (
+                "For the node exporter's textfile collector:",
+                "tktrot probe --file /etc/tktrot/probe.targets --prometheus",
+            ),
+            (
+                "A chat server, by the name of its domain:",
+                "tktrot probe --starttls xmpp --sni example.com chat.example.com",
+            ),
         ],
         "tktrot-import" => &[(
             "Before a server that had its own key file starts under libtktrot:",

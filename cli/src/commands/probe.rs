@@ -1,14 +1,15 @@
-//! `tktrot probe HOST[:PORT]…`.
+//! `tktrot probe HOST[:PORT]…`, `tktrot probe -f FILE`.
 
-use std::time::Duration;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
 use crate::probe::connection::Connector;
 use crate::probe::endpoint::{self, Host};
-use crate::probe::report::Report;
+use crate::probe::report::{Form, Report};
 use crate::probe::starttls::Starttls;
-use crate::probe::{findings, measure};
+use crate::probe::{findings, measure, targets};
 use crate::severity::Severity;
 
 /// Each address is tested with each name; more pairs than this are left out.
@@ -20,12 +21,19 @@ const HTTPS: u16 = 443;
     after_long_help = "Tests every address of every HOST with TLS 1.2 and 1.3: whether a ticket \
     is issued; whether it is resumed at this address, at the other addresses with the same name, and \
     under other names; what lifetime the server announces; and whether its key can be guessed. \
-    Certificates are not verified, only their dates are checked."
+    Certificates are not verified, only their dates are checked.\n\nExit status: as of a Nagios \
+    plugin: 0 ok; 1 warning: it works, and deserves a look; 2 critical: it does not work or is not \
+    safe, a target cannot be reached or does not answer within --timeout, or the command failed; 64 \
+    the command line, or a line of --file, is wrong."
 )]
 pub struct Arguments {
     /// The servers, or https:// URLs; the default port is 443, or that of --starttls.
-    #[arg(required = true, value_name = "HOST[:PORT]")]
+    #[arg(required_unless_present = "file", value_name = "HOST[:PORT]")]
     hosts: Vec<Host>,
+
+    /// Reads servers from FILE, one a line, with `#` comments; '-' is standard input.
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
 
     /// Sends this server name instead of HOST; '' for none. With several, tickets of each are
     /// offered under the others.
@@ -50,8 +58,12 @@ pub struct Arguments {
     timeout: Duration,
 
     /// Prints JSON (docs/schemas/probe.schema.json)
-    #[arg(long)]
+    #[arg(long, conflicts_with = "prometheus")]
     json: bool,
+
+    /// Prints metrics in Prometheus' text format
+    #[arg(long)]
+    prometheus: bool,
 }
 
 /// For clap: a name that a client can send (RFC 6066, section 3), or none.
@@ -78,14 +90,20 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 pub fn run(arguments: &Arguments) -> Result<Severity> {
+    let start = Instant::now();
     let connector = Connector { timeout: arguments.timeout, starttls: arguments.starttls };
     let port = arguments.starttls.map_or(HTTPS, Starttls::default_port);
     let (mut targets, mut endpoints) = (Vec::new(), Vec::new());
-    for host in &arguments.hosts {
-        let resolved = endpoint::resolve(host, port, arguments.timeout);
-        for endpoint in endpoint::endpoints(host, &resolved.addresses, &arguments.sni) {
-            if !endpoints.contains(&endpoint) {
-                endpoints.push(endpoint);
+    let mut hosts = arguments.hosts.clone();
+    if let Some(file) = &arguments.file {
+        hosts.extend(targets::read(file)?);
+    }
+    for host in &hosts {
+        let mut resolved = endpoint::resolve(host, port, arguments.timeout);
+        resolved.endpoints = endpoint::endpoints(host, &resolved.addresses, &arguments.sni);
+        for endpoint in &resolved.endpoints {
+            if !endpoints.contains(endpoint) {
+                endpoints.push(endpoint.clone());
             }
         }
         targets.push(resolved);
@@ -99,8 +117,12 @@ pub fn run(arguments: &Arguments) -> Result<Severity> {
     }
     let observations = measure::name_keys(subjects);
     let findings = findings::findings(&targets, &observations, left_out);
-    let report = Report::new(targets, observations, findings);
-    report.print(arguments.json)?;
+    let report = Report::new(targets, observations, findings, start.elapsed());
+    report.print(match (arguments.json, arguments.prometheus) {
+        (true, _) => Form::Json,
+        (_, true) => Form::Prometheus,
+        _ => Form::Text,
+    })?;
     Ok(report.severity())
 }
 

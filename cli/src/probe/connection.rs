@@ -88,7 +88,7 @@ impl Connector {
         let mut wire = wire.map_err(|error| Failure::io(Stage::Connect, &error))?;
         if let Some(protocol) = self.starttls {
             wire.begin(self.timeout);
-            let negotiated = protocol.negotiate(&mut wire);
+            let negotiated = protocol.negotiate(&mut wire, &server(endpoint));
             negotiated.map_err(|error| Failure::io(Stage::Starttls, &error))?;
         }
         wire.begin(self.timeout);
@@ -98,6 +98,9 @@ impl Connector {
         let certificate = stream.ssl().peer_certificate();
         if version == Version::V13 {
             self.await_tickets(&mut stream, endpoint, &received);
+        } else if let Some(protocol) = self.starttls.filter(|protocol| protocol.must_part()) {
+            // What was to be seen was seen.
+            let _ = stream.ssl_write(&protocol.farewell(&server(endpoint)));
         }
         // The peer may be gone already, which no longer matters.
         let _ = stream.shutdown();
@@ -116,7 +119,7 @@ impl Connector {
         let limit = self.timeout.min(TICKET_PATIENCE);
         stream.get_mut().begin_in_slices(limit, TICKET_SLICE);
         let request = match self.starttls {
-            Some(protocol) => protocol.farewell().to_vec(),
+            Some(protocol) => protocol.farewell(&server(endpoint)),
             None => request(endpoint),
         };
         if stream.ssl_write(&request).is_err() {
@@ -137,6 +140,11 @@ impl Connector {
             seen = now;
         }
     }
+}
+
+/// The name of the server, or its address, to a protocol that asks for it.
+fn server(endpoint: &Endpoint) -> String {
+    endpoint.sni.clone().unwrap_or_else(|| endpoint.address.ip().to_string())
 }
 
 fn request(endpoint: &Endpoint) -> Vec<u8> {

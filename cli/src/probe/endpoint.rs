@@ -1,4 +1,4 @@
-//! The hosts on the command line, and the addresses and names with which they are tested.
+//! The hosts that are to be tested, and the addresses and names with which they are tested.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
@@ -87,9 +87,12 @@ impl fmt::Display for Endpoint {
 /// A host, and what the resolver said.
 #[derive(Serialize)]
 pub struct Resolved {
-    /// As on the command line, with the port.
+    /// As it was given, with the port.
     pub target: String,
     pub addresses: Vec<SocketAddr>,
+    /// Where it is tested.
+    #[serde(skip)]
+    pub endpoints: Vec<Endpoint>,
     /// Why there are none.
     pub error: Option<String>,
 }
@@ -101,7 +104,12 @@ pub fn resolve(target: &Host, default_port: u16, limit: Duration) -> Resolved {
     let (sender, receiver) = mpsc::channel();
     // getaddrinfo(3) has no time limit; a thread that is still in it ends with the process.
     thread::spawn(move || sender.send(name.to_socket_addrs().map(Iterator::collect::<Vec<_>>)));
-    let mut resolved = Resolved { target: target.to_string(), addresses: Vec::new(), error: None };
+    let mut resolved = Resolved {
+        target: target.to_string(),
+        addresses: Vec::new(),
+        endpoints: Vec::new(),
+        error: None,
+    };
     match receiver.recv_timeout(limit) {
         Ok(Ok(addresses)) if addresses.is_empty() => {
             resolved.error = Some("the name has no address".to_owned());

@@ -38,6 +38,9 @@ pub fn worst(findings: &[Finding]) -> Severity {
     findings.iter().map(|finding| finding.severity).max().unwrap_or(Severity::Ok)
 }
 
+/// The place of what applies to no target alone.
+pub const ALL_TARGETS: &str = "the targets";
+
 /// Judges everything, the worst first. There is always at least one finding.
 pub fn findings(
     targets: &[Resolved],
@@ -51,13 +54,17 @@ pub fn findings(
         }
     }
     if left_out > 0 {
-        found.add("the command line", None, Finding::left_out(left_out));
+        found.add(ALL_TARGETS, None, Finding::left_out(left_out));
     }
     for observation in observations {
         let place = observation.endpoint.to_string();
         let others = observations.iter().filter(|other| other.endpoint == observation.endpoint);
         let speaks_another = others.clone().any(|other| other.failure.is_none());
-        let all = of_server(observation, speaks_another)
+        let is_spared = targets
+            .iter()
+            .filter(|target| target.endpoints.contains(&observation.endpoint))
+            .all(|target| is_tested(target, observations));
+        let all = of_server(observation, speaks_another, is_spared)
             .into_iter()
             .chain(of_tickets(observation))
             .chain(of_resumption(observation));
@@ -68,6 +75,12 @@ pub fn findings(
     let Collected(mut findings) = found;
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     findings
+}
+
+/// True if a target was tested at any of its addresses.
+fn is_tested(target: &Resolved, observations: &[Observation]) -> bool {
+    let mut tested = observations.iter().filter(|seen| seen.failure.is_none());
+    tested.any(|seen| target.endpoints.contains(&seen.endpoint))
 }
 
 /// Findings, of which one that applies in several places is said once.
@@ -124,10 +137,11 @@ impl Finding {
 /// In days; a certificate should be renewed earlier.
 const SOON: i32 = 7;
 
-/// Whether there is a server that can be tested, and its certificate.
-fn of_server(seen: &Observation, speaks_another: bool) -> Vec<Finding> {
+/// Whether there is a server that can be tested, and its certificate. An address that cannot be
+/// reached is spared if its target has another one.
+fn of_server(seen: &Observation, speaks_another: bool, is_spared: bool) -> Vec<Finding> {
     if let Some(failure) = &seen.failure {
-        return if speaks_another { Vec::new() } else { vec![no_tls(failure)] };
+        return if speaks_another { Vec::new() } else { vec![no_tls(failure, is_spared)] };
     }
     let mut findings: Vec<_> = seen.certificate.iter().filter_map(certificate).collect();
     if seen.failed > 0 {
@@ -141,7 +155,7 @@ fn of_server(seen: &Observation, speaks_another: bool) -> Vec<Finding> {
     findings
 }
 
-fn no_tls(failure: &Failure) -> Finding {
+fn no_tls(failure: &Failure, is_spared: bool) -> Finding {
     let (code, advice) = match failure.kind {
         FailureKind::Refused => {
             ("closed-port", "Check that the server is running and that this is its port.")
@@ -168,7 +182,7 @@ fn no_tls(failure: &Failure) -> Finding {
     };
     let severity = match failure.kind {
         // Hosts without IPv6 see this for every second name.
-        FailureKind::Unreachable => Severity::Warning,
+        FailureKind::Unreachable if is_spared => Severity::Warning,
         _ => Severity::Critical,
     };
     Finding::new(severity, code, format!("not tested: {failure}"), advice)

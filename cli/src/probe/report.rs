@@ -1,6 +1,7 @@
-//! The report: for programs as JSON (docs/schemas/probe.schema.json), for people as text.
+//! The report: for programs as JSON (docs/schemas/probe.schema.json) or metrics, for people as text.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use anyhow::Result;
 use comfy_table::{Table, presets};
@@ -11,6 +12,7 @@ use super::endpoint::Resolved;
 use super::failure::FailureKind;
 use super::findings::{Finding, Location, worst};
 use super::observation::{Count, Issued, Observation};
+use super::prometheus;
 use crate::output::out;
 use crate::severity::Severity;
 
@@ -22,10 +24,20 @@ const NAMED_PLACES: usize = 4;
 #[derive(Serialize)]
 pub struct Report {
     schema: u32,
-    severity: Severity,
-    targets: Vec<Resolved>,
-    observations: Vec<Observation>,
-    findings: Vec<Finding>,
+    pub severity: Severity,
+    /// How long the probe took.
+    pub seconds: f64,
+    pub targets: Vec<Resolved>,
+    pub observations: Vec<Observation>,
+    pub findings: Vec<Finding>,
+}
+
+/// How a report is printed.
+#[derive(Clone, Copy)]
+pub enum Form {
+    Text,
+    Json,
+    Prometheus,
 }
 
 impl Report {
@@ -33,9 +45,11 @@ impl Report {
         targets: Vec<Resolved>,
         observations: Vec<Observation>,
         findings: Vec<Finding>,
+        took: Duration,
     ) -> Report {
         let severity = worst(&findings);
-        Report { schema: SCHEMA, severity, targets, observations, findings }
+        let seconds = (took.as_secs_f64() * 1000.0).round() / 1000.0;
+        Report { schema: SCHEMA, severity, seconds, targets, observations, findings }
     }
 
     pub fn severity(&self) -> Severity {
@@ -43,8 +57,12 @@ impl Report {
     }
 
     /// Prints the report.
-    pub fn print(&self, json: bool) -> Result<()> {
-        let text = if json { serde_json::to_string_pretty(self)? + "\n" } else { self.text() };
+    pub fn print(&self, form: Form) -> Result<()> {
+        let text = match form {
+            Form::Text => self.text(),
+            Form::Json => serde_json::to_string_pretty(self)? + "\n",
+            Form::Prometheus => prometheus::text(self)?,
+        };
         out!("{text}");
         Ok(())
     }

@@ -41,11 +41,16 @@ pub struct Report {
 
 /// Starts `tktrot probe` with these arguments.
 pub fn start(arguments: &[&str]) -> Result<Running> {
+    start_with(arguments, Stdio::null())
+}
+
+/// As [`start`], with this standard input.
+pub fn start_with(arguments: &[&str], stdin: Stdio) -> Result<Running> {
     let (stdout, stderr) = (NamedTempFile::new()?, NamedTempFile::new()?);
     let child = Command::new(env!("CARGO_BIN_EXE_tktrot"))
         .arg("probe")
         .args(arguments)
-        .stdin(Stdio::null())
+        .stdin(stdin)
         .stdout(stdout.reopen()?)
         .stderr(stderr.reopen()?)
         .spawn()?;

@@ -1,7 +1,7 @@
 //! Servers that begin without TLS (STARTTLS), and what is no TLS server or does not answer: reported
 //! as what it is, and soon.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
@@ -177,7 +177,7 @@ fn a_dead_host_does_not_keep_the_others_from_being_measured() -> Result<()> {
 #[test]
 fn what_cannot_be_asked_is_told_with_what_can() -> Result<()> {
     for (arguments, accepted) in [
-        (&["localhost", "--starttls", "gopher"][..], "smtp, imap, pop3, ftp, postgres"),
+        (&["localhost", "--starttls", "gopher"][..], "ldap, xmpp, xmpp-server, mysql, postgres"),
         (&["localhost:http"], "HOST:PORT"),
         (&["localhost", "--times", "0"], "1..=1000"),
         (&["localhost", "--timeout", "1w"], "500ms"),
@@ -192,19 +192,66 @@ fn what_cannot_be_asked_is_told_with_what_can() -> Result<()> {
     Ok(())
 }
 
-/// What is said in turn, beginning with the server: its lines, then what the client's line begins
-/// with.
-type Dialogue = &'static [(&'static str, &'static str)];
+/// What is said in turn: by the server, and then by the client.
+type Dialogue = &'static [(&'static [u8], &'static [u8])];
 
 const SMTP: Dialogue = &[
-    ("220-mail.example\r\n220 ESMTP\r\n", "EHLO "),
-    ("250-mail.example\r\n250-SIZE\r\n250 STARTTLS\r\n", "STARTTLS"),
-    ("220 go ahead\r\n", ""),
+    (b"220-mail.example\r\n220 ESMTP\r\n", b"EHLO [127.0.0.1]\r\n"),
+    (b"250-mail.example\r\n250-SIZE\r\n250 STARTTLS\r\n", b"STARTTLS\r\n"),
+    (b"220 go ahead\r\n", b""),
+];
+const LMTP: Dialogue = &[
+    (b"220 LMTP\r\n", b"LHLO [127.0.0.1]\r\n"),
+    (b"250-mail.example\r\n250 STARTTLS\r\n", b"STARTTLS\r\n"),
+    (b"220 go ahead\r\n", b""),
 ];
 const IMAP: Dialogue =
-    &[("* OK IMAP4rev1\r\n", "a1 STARTTLS"), ("* news\r\na1 OK go ahead\r\n", "")];
-const POP3: Dialogue = &[("+OK hello\r\n", "STLS"), ("+OK go ahead\r\n", "")];
-const FTP: Dialogue = &[("220 hello\r\n", "AUTH TLS"), ("234 go ahead\r\n", "")];
+    &[(b"* OK IMAP4rev1\r\n", b"a1 STARTTLS\r\n"), (b"* news\r\na1 OK go ahead\r\n", b"")];
+const POP3: Dialogue = &[(b"+OK hello\r\n", b"STLS\r\n"), (b"+OK go ahead\r\n", b"")];
+const SIEVE: Dialogue = &[
+    (b"\"SIEVE\" \"fileinto\"\r\n\"STARTTLS\"\r\nOK \"hello\"\r\n", b"STARTTLS\r\n"),
+    (b"OK \"go ahead\"\r\n", b""),
+];
+const NNTP: Dialogue = &[(b"201 news\r\n", b"STARTTLS\r\n"), (b"382 go ahead\r\n", b"")];
+const FTP: Dialogue = &[(b"220 hello\r\n", b"AUTH TLS\r\n"), (b"234 go ahead\r\n", b"")];
+/// The answer's lengths are of the long form, as Active Directory writes them.
+const LDAP: Dialogue = &[
+    (b"", b"\x30\x1d\x02\x01\x01\x77\x18\x80\x161.3.6.1.4.1.1466.20037"),
+    (b"\x30\x84\0\0\0\x10\x02\x01\x01\x78\x84\0\0\0\x07\x0a\x01\0\x04\0\x04\0", b""),
+];
+const XMPP: Dialogue = &[
+    (
+        b"",
+        b"<?xml version='1.0'?><stream:stream to='a.example' xmlns='jabber:client' \
+        xmlns:stream='http://etherx.jabber.org/streams' version='1.0'>",
+    ),
+    (
+        b"<?xml version='1.0'?><stream:stream id='1' version='1.0'><stream:features>\
+        <starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'><required/></starttls>\
+        <mechanisms/></stream:features>",
+        b"<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>",
+    ),
+    (b"<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>", b""),
+];
+const XMPP_SERVER: Dialogue = &[
+    (
+        b"",
+        b"<?xml version='1.0'?><stream:stream to='a.example' xmlns='jabber:server' \
+        xmlns:stream='http://etherx.jabber.org/streams' version='1.0'>",
+    ),
+    (
+        b"<stream:stream id='1'><stream:features><starttls \
+        xmlns='urn:ietf:params:xml:ns:xmpp-tls'/></stream:features>",
+        b"<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>",
+    ),
+    (b"<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'></proceed>", b""),
+];
+/// A greeting, with CLIENT_SSL among the capabilities; the client's login as far as an SSLRequest.
+const MYSQL: Dialogue = &[(
+    b"\x15\0\0\0\x0a8.0\0\x01\0\0\0saltsalt\0\x00\x8a\x2d",
+    b"\x20\0\0\x01\x00\x8a\0\0\0\0\0\x01\x2d\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+)];
+const POSTGRES: Dialogue = &[(b"", b"\0\0\0\x08\x04\xd2\x16\x2f"), (b"S", b"")];
 
 /// Speaks a dialogue, then TLS.
 fn server(dialogue: Dialogue) -> Result<Stranger> {
@@ -222,19 +269,21 @@ fn server(dialogue: Dialogue) -> Result<Stranger> {
 }
 
 fn serve(acceptor: &SslAcceptor, dialogue: Dialogue, tcp: TcpStream) -> Result<()> {
-    let mut client = BufReader::new(tcp.try_clone()?);
     for (says, expects) in dialogue {
-        (&tcp).write_all(says.as_bytes())?;
-        if !expects.is_empty() {
-            let mut line = String::new();
-            client.read_line(&mut line)?;
-            if !line.starts_with(expects) {
-                return Err(format!("{line:?} instead of {expects:?}").into());
-            }
+        if !says.is_empty() {
+            // The client must wait for us.
+            tcp.set_nonblocking(true)?;
+            assert!(tcp.peek(&mut [0]).is_err(), "{}", String::from_utf8_lossy(says));
+            tcp.set_nonblocking(false)?;
+            (&tcp).write_all(says)?;
+        }
+        let mut heard = vec![0; expects.len()];
+        (&tcp).read_exact(&mut heard)?;
+        if heard != *expects {
+            let [heard, expected] = [&heard, *expects].map(String::from_utf8_lossy);
+            return Err(format!("{heard:?} instead of {expected:?}").into());
         }
     }
-    // The client must wait for us: what it has sent too early would be lost here.
-    assert!(client.buffer().is_empty());
     let mut tls = acceptor.accept(tcp)?;
     let _ = tls.read(&mut [0; 512]);
     let _ = tls.write(b"bye\r\n");
@@ -244,9 +293,23 @@ fn serve(acceptor: &SslAcceptor, dialogue: Dialogue, tcp: TcpStream) -> Result<(
 
 #[test]
 fn tickets_are_measured_behind_starttls() -> Result<()> {
-    for (protocol, dialogue) in [("smtp", SMTP), ("imap", IMAP), ("pop3", POP3), ("ftp", FTP)] {
+    for (protocol, dialogue) in [
+        ("smtp", SMTP),
+        ("lmtp", LMTP),
+        ("imap", IMAP),
+        ("pop3", POP3),
+        ("sieve", SIEVE),
+        ("nntp", NNTP),
+        ("ftp", FTP),
+        ("ldap", LDAP),
+        ("xmpp", XMPP),
+        ("xmpp-server", XMPP_SERVER),
+        ("mysql", MYSQL),
+        ("postgres", POSTGRES),
+    ] {
         let server = server(dialogue)?;
-        let report = report(&[&server.addr().to_string(), "--starttls", protocol])?;
+        let address = server.addr().to_string();
+        let report = report(&[&address, "--starttls", protocol, "--sni", "a.example"])?;
         assert_eq!(report.status, OK, "{protocol}: {:#}", report.value);
         for tls in ["1.2", "1.3"] {
             let seen = report.seen(server.addr(), tls)[0];
@@ -257,14 +320,49 @@ fn tickets_are_measured_behind_starttls() -> Result<()> {
     Ok(())
 }
 
+/// Refusals, and what is told of them.
+const REFUSALS: [(&str, Dialogue, &str); 10] = [
+    ("smtp", &[SMTP[0], SMTP[1], (b"502 never\r\n", b"")], "refused: \"502 never\""),
+    ("lmtp", &[LMTP[0], LMTP[1], (b"454 not now\r\n", b"")], "refused: \"454 not now\""),
+    ("sieve", &[SIEVE[0], (b"NO \"never\"\r\n", b"")], "refused: \"NO \"never\"\""),
+    ("nntp", &[NNTP[0], (b"580 never\r\n", b"")], "refused: \"580 never\""),
+    (
+        "ldap",
+        &[LDAP[0], (b"\x30\x11\x02\x01\x01\x78\x0c\x0a\x01\x02\x04\0\x04\x05never", b"")],
+        "refused: \"LDAP result 2: never\"",
+    ),
+    (
+        "xmpp",
+        &[XMPP[0], (b"<stream:stream><stream:error><host-unknown/></stream:error>", b"")],
+        "refused: \"<stream:error><host-unknown/>",
+    ),
+    (
+        "xmpp",
+        &[XMPP[0], (b"<stream:stream><stream:features/>", b"")],
+        "no STARTTLS among its features",
+    ),
+    (
+        "xmpp-server",
+        &[XMPP_SERVER[0], XMPP_SERVER[1], (b"<failure xmlns='never'/>", b"")],
+        "refused: \"<failure xmlns='never'/>\"",
+    ),
+    (
+        "mysql",
+        &[(b"\x15\0\0\0\x0a8.0\0\x01\0\0\0saltsalt\0\x00\x82\x2d", b"")],
+        "the server has no TLS",
+    ),
+    ("mysql", &[(b"\x0a\0\0\0\xff\x69\x04blocked", b"")], "refused: \"blocked\""),
+];
+
 #[test]
 fn a_refusal_is_reported_in_the_servers_words() -> Result<()> {
-    let refuses: Dialogue =
-        &[("220 hello\r\n", "EHLO "), ("250 SIZE\r\n", "STARTTLS"), ("502 never\r\n", "")];
-    let server = server(refuses)?;
-    let report = report(&[&server.addr().to_string(), "--starttls", "smtp"])?;
-    assert_eq!(report.status, CRITICAL);
-    let message = report.finding("starttls-refused")["message"].as_str().ok_or("no message")?;
-    assert!(message.contains("502 never"), "{message}");
+    for (protocol, dialogue, told) in REFUSALS {
+        let server = server(dialogue)?;
+        let address = server.addr().to_string();
+        let report = report(&[&address, "--starttls", protocol, "--sni", "a.example"])?;
+        assert_eq!(report.status, CRITICAL);
+        let message = report.finding("starttls-refused")["message"].as_str().ok_or("no message")?;
+        assert!(message.contains(told), "{protocol}: {message}");
+    }
     Ok(())
 }

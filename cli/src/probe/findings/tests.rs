@@ -155,3 +155,27 @@ fn what_was_not_looked_at_is_told() {
     let all = findings(&[], &[healthy(1, Version::V12)], 3);
     assert_eq!((worst(&all), all[0].code), (Severity::Warning, "left-out"));
 }
+
+/// Hosts without IPv6 cannot reach every second address.
+#[test]
+fn an_address_that_cannot_be_reached_is_critical_unless_its_target_has_another() {
+    let [here, away] = [1, 2].map(|port| healthy(port, Version::V13).endpoint);
+    let mut unreachable = Observation::new(&away, Version::V13);
+    unreachable.failure = Some(Failure::new(Stage::Connect, FailureKind::Unreachable, "no"));
+    let seen = [healthy(1, Version::V13), unreachable];
+    let target = |endpoints: &[&Endpoint]| Resolved {
+        target: "a".to_owned(),
+        addresses: endpoints.iter().map(|endpoint| endpoint.address).collect(),
+        endpoints: endpoints.iter().map(|&endpoint| endpoint.clone()).collect(),
+        error: None,
+    };
+    for (targets, severity) in [
+        (vec![target(&[&here, &away])], Severity::Warning),
+        (vec![target(&[&here]), target(&[&away])], Severity::Critical),
+        (vec![target(&[&here, &away]), target(&[&away])], Severity::Critical),
+    ] {
+        let told = findings(&targets, &seen, 0);
+        let told = told.iter().find(|finding| finding.code == "unreachable").unwrap();
+        assert_eq!(told.severity, severity);
+    }
+}
