@@ -334,7 +334,8 @@ fn of_agent(figures: &Figures) -> Result<String> {
     if let Some(ago) = figures.told.synced_ago {
         age.with_label_values(&[ring]).set(ago);
     }
-    let keys = gauge("keys", "Keys in the ring, by the node that made them.", &["origin"])?;
+    let keys =
+        gauge("keys", "Keys in the ring: this host's own, and those of the fleet.", &["origin"])?;
     keys.with_label_values(&[ring, "own"]).set(figures.told.own_keys as f64);
     let peers: usize = figures.others().map(|peer| peer.keys).sum();
     keys.with_label_values(&[ring, "peers"]).set(peers as f64);
