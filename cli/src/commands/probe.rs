@@ -21,10 +21,10 @@ const HTTPS: u16 = 443;
     after_long_help = "Tests every address of every HOST with TLS 1.2 and 1.3: whether a ticket \
     is issued; whether it is resumed at this address, at the other addresses with the same name, and \
     under other names; what lifetime the server announces; and whether its key can be guessed. \
-    Certificates are not verified, only their dates are checked.\n\nExit status: as of a Nagios \
-    plugin: 0 ok; 1 warning: it works, and deserves a look; 2 critical: it does not work or is not \
+    Certificates are not verified, only their dates are checked.\n\nExit status: 0 ok; 1 warning: it works, and deserves a look; 2 critical: it does not work or is not \
     safe, a target cannot be reached or does not answer within --timeout, or the command failed; 64 \
-    the command line, or a line of --file, is wrong."
+    the command line, or a line of --file, is wrong. 0, 1 and 2 are those \
+    of Nagios plugins."
 )]
 pub struct Arguments {
     /// The servers, or https:// URLs; the default port is 443, or that of --starttls.
