@@ -13,8 +13,9 @@ pub const HITCH: Kind = Kind {
         let config = site.path("hitch.conf");
         ["/usr/sbin/hitch", "--config", &config].map(str::to_owned).to_vec()
     },
-    reload: Some(Reload::Signal(libc::SIGHUP, "Starting new child processes")),
-    // Nor would those be served to the end that connect just then.
+    // Until then the old worker cuts connections that it has accepted; so there is one worker, which
+    // says it once.
+    reload: Some(Reload::Signal(libc::SIGHUP, "is now exiting")),
     deaf: true,
     ..PLAIN
 };
@@ -23,7 +24,7 @@ fn configure(site: &Site) -> Result {
     // It lives as long as the test program.
     let backend = Box::leak(Box::new(Backend::start("ok")?)).addr();
     let config = format!(
-        "frontend = \"[{}]:{}\"\nbackend = \"[{}]:{}\"\npem-file = \"{}\"\nworkers = 2\n\
+        "frontend = \"[{}]:{}\"\nbackend = \"[{}]:{}\"\npem-file = \"{}\"\nworkers = 1\n\
          daemon = off\nuser = \"nobody\"\ngroup = \"nogroup\"\n",
         site.addr.ip(),
         site.addr.port(),
