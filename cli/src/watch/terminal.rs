@@ -20,6 +20,9 @@ const GLANCE: Duration = Duration::from_millis(250);
 /// After an Esc, the rest of what an arrow key sends comes within this.
 const REST_OF_A_KEY: i32 = 50;
 
+/// So many seconds a terminal has to take what restores it.
+const TO_RESTORE: libc::c_uint = 2;
+
 static ASKED_TO_END: AtomicBool = AtomicBool::new(false);
 static ASKED_TO_STOP: AtomicBool = AtomicBool::new(false);
 static CONTINUED: AtomicBool = AtomicBool::new(false);
@@ -190,12 +193,16 @@ fn is_gone(error: &io::Error) -> bool {
 }
 
 fn handle(signal: libc::c_int, handler: extern "C" fn(libc::c_int)) {
-    // SAFETY: each handler only stores to an atomic.
+    // SAFETY: each handler only stores to an atomic, or sets an alarm.
     unsafe { libc::signal(signal, handler as libc::sighandler_t) };
 }
 
 extern "C" fn note_end(_signal: libc::c_int) {
     ASKED_TO_END.store(true, Ordering::Relaxed);
+    // A terminal whose output is held (Ctrl-S, or nobody reads it) cannot be restored, and lets nobody
+    // go who writes to it: SIGALRM ends the program then.
+    // SAFETY: async-signal-safe (signal-safety(7)), and takes a number.
+    unsafe { libc::alarm(TO_RESTORE) };
 }
 
 extern "C" fn note_stop(_signal: libc::c_int) {

@@ -187,6 +187,24 @@ fn every_way_to_leave_restores_the_terminal() -> Result<()> {
     Ok(())
 }
 
+/// As at Ctrl-S, or where nobody reads: whoever writes there waits.
+#[test]
+fn it_ends_when_asked_to_though_its_output_is_held() -> Result<()> {
+    let ring = RingDir::new()?;
+    let _keyring = keyring_with_keys(&ring, "some")?;
+    let mut terminal = Terminal::new(80, 24)?;
+    let mut child = terminal.command(&ring)?.spawn()?;
+    let seen = terminal.wait_for(ENTERED).and_then(|()| terminal.wait_for("stolen"));
+    // SAFETY: a descriptor of ours.
+    let held = unsafe { libc::tcflow(terminal.theirs.as_raw_fd(), libc::TCOOFF) };
+    // SAFETY: a signal to our own child, which was not yet waited for.
+    unsafe { libc::kill(child.id() as i32, libc::SIGTERM) };
+    let status = end_of(&mut child)?;
+    seen?;
+    assert_eq!((held, status), (0, None), "SIGALRM ends it");
+    Ok(())
+}
+
 #[test]
 fn of_several_rings_one_is_shown_and_tab_shows_the_next() -> Result<()> {
     let ring = RingDir::new()?;
