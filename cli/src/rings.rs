@@ -285,8 +285,7 @@ fn absent(place: &Place) -> String {
     let wanted = title(&place.path());
     // With the end of its file's name, perhaps.
     let wanted = wanted.strip_suffix(".ring").unwrap_or(&wanted);
-    let meant = misspelt::meant(wanted, names.iter().filter_map(|name| name.to_str()));
-    let meant = meant.map_or(String::new(), |meant| format!(" (did you mean {meant}?)"));
+    let meant = misspelt::hint(wanted, names.iter().filter_map(|name| name.to_str()));
     format!("{}: there is no such ring{meant}; {others}", place.path().display())
 }
 

@@ -207,8 +207,7 @@ fn variables(text: &str) -> Result<Variables, Vec<Flaw>> {
         if !is_setting(name) {
             let (known, sections) = (names().collect::<Vec<_>>().join(", "), SECTIONS.join("], ["));
             let all = names().chain(SECTIONS.iter().copied());
-            let meant = misspelt::meant(name, all);
-            let meant = meant.map_or(String::new(), |meant| format!(" (did you mean {meant}?)"));
+            let meant = misspelt::hint(name, all);
             let message = format!(
                 "there is no setting \"{name}\"{meant}; there are {known} and the sections [{sections}]"
             );

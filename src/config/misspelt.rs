@@ -9,6 +9,11 @@ pub fn meant<'n>(word: &str, names: impl IntoIterator<Item = &'n str>) -> Option
     nearest.map(|(_, name)| name)
 }
 
+/// What to add to a message about a word that nobody knows: nothing if no name is similar enough.
+pub fn hint<'n>(word: &str, names: impl IntoIterator<Item = &'n str>) -> String {
+    meant(word, names).map_or(String::new(), |meant| format!(" (did you mean {meant}?)"))
+}
+
 /// How many letters were left out, added, mistaken, or swapped with the next.
 fn distance(word: &str, name: &str) -> usize {
     let letters = |text: &str| text.bytes().map(|letter| letter.to_ascii_lowercase()).collect();

@@ -199,7 +199,7 @@ impl Config {
             };
             if let Err(accepted) = config.set(key, &value) {
                 let mut accepted = accepted.to_owned();
-                if accepted == NAMES
+                if !EACH.contains(&key)
                     && let Some(meant) = misspelt::meant(key, EACH)
                 {
                     accepted = format!("{NAMES} (did you mean {PREFIX}{meant}?)");

@@ -38,9 +38,7 @@ impl<'t> Section<'t> {
         let section = Section { text, flaws, name, at, table };
         for (key, _) in table.iter() {
             if !known.contains(&key.get_ref().as_ref()) {
-                let meant = misspelt::meant(key.get_ref(), known.iter().copied());
-                let meant =
-                    meant.map_or(String::new(), |meant| format!(" (did you mean {meant}?)"));
+                let meant = misspelt::hint(key.get_ref(), known.iter().copied());
                 let known = known.join(", ");
                 let key_name = key.get_ref().escape_debug();
                 let message = format!(
