@@ -40,6 +40,12 @@ impl<'m> Lives<'m> {
         (!left.is_zero() && left <= 2 * LEASE).then_some(left)
     }
 
+    /// For how long the lease has been over that nobody gave back: its agent is gone, or hangs.
+    pub fn lease_over_for(&self, now: Time) -> Option<Duration> {
+        let until = Time(self.0.header().governed_until.load(Ordering::Relaxed));
+        (until != Time(0) && until <= now).then(|| until.until(now))
+    }
+
     /// True if this process leads, by the thread that does the upkeep and calls: it
     /// sees to the ring. Who leads shows it with each call; who shows nothing for
     /// [`SILENCE`], killed, stopped or paused, leads no more. One that goes on then

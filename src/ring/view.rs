@@ -105,8 +105,7 @@ impl View {
 
     /// For how long its agent has given no sign of life, though it did not release the ring.
     pub fn forsaken_for(&self, now: Time) -> Option<Duration> {
-        let until = Time(self.header().governed_until.load(Ordering::Relaxed));
-        (until != Time(0) && until <= now).then(|| until.until(now))
+        Lives(&self.ring.memory).lease_over_for(now)
     }
 
     /// The keys there are, first those that end first. One that is being written is left out.
