@@ -12,6 +12,7 @@
 
 mod check;
 mod commands;
+mod metrics;
 mod orphans;
 mod output;
 mod probe;

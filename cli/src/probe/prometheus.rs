@@ -2,11 +2,12 @@
 //! exporter.
 
 use anyhow::Result;
-use prometheus::{Encoder, GaugeVec, Opts, Registry, TextEncoder};
+use prometheus::Registry;
 
 use super::findings::ALL_TARGETS;
 use super::observation::{Count, Issued, Observation};
 use super::report::Report;
+use crate::metrics::{self, truth};
 use crate::severity::Severity;
 
 /// What an observation is of.
@@ -53,17 +54,11 @@ const ISSUED: [(&str, Issued); 3] =
     [("none", Issued::None), ("session-id", Issued::SessionId), ("ticket", Issued::Ticket)];
 const SEVERITIES: [Severity; 3] = [Severity::Ok, Severity::Warning, Severity::Critical];
 
-fn truth(is: bool) -> f64 {
-    f64::from(u8::from(is))
-}
-
 /// The metrics of a report.
 pub fn text(report: &Report) -> Result<String> {
     let registry = Registry::new();
-    let gauge = |name: &str, help: &str, labels: &[&str]| -> Result<GaugeVec> {
-        let metric = GaugeVec::new(Opts::new(format!("tktrot_probe_{name}"), help), labels)?;
-        registry.register(Box::new(metric.clone()))?;
-        Ok(metric)
+    let gauge = |name: &str, help: &str, labels: &[&str]| {
+        metrics::gauge(&registry, &format!("probe_{name}"), help, labels)
     };
     let help = "The worst finding, and the exit status: 0 ok, 1 warning, 2 critical.";
     gauge("severity", help, &[])?.with_label_values::<&str>(&[]).set(report.severity as u8 as f64);
@@ -127,9 +122,7 @@ pub fn text(report: &Report) -> Result<String> {
             findings.with_label_values(&labels).inc();
         }
     }
-    let mut text = Vec::new();
-    TextEncoder::new().encode(&registry.gather(), &mut text)?;
-    Ok(String::from_utf8(text)?)
+    metrics::encoded(&registry)
 }
 
 fn labelled<'a>(labels: &'a [String; 4], last: &'a str) -> [&'a str; 5] {

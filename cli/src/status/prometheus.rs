@@ -2,13 +2,13 @@
 //! the textfile collector of the node exporter.
 
 use anyhow::Result;
-use prometheus::core::Collector;
-use prometheus::{Encoder, GaugeVec, IntCounterVec, Opts, Registry, TextEncoder};
+use prometheus::{IntCounterVec, Opts, Registry};
 use tktrot::schedule::KeyState;
 
 use super::alarms::{AlarmKind, alarms, worst};
 use super::counters::Counters;
 use super::ring::{LockState, RingStatus, state_name};
+use crate::metrics::{encoded, gauge, registered, truth};
 
 const STATES: [KeyState; 4] =
     [KeyState::Announced, KeyState::Active, KeyState::Retired, KeyState::Expired];
@@ -38,7 +38,7 @@ const GAUGES: [Gauge; 16] = [
         Some(status.promised?.as_secs_f64())
     }),
     ("governed", "1 if an agent governs the ring, 0 if servers rotate its keys.", |status| {
-        Some(f64::from(u8::from(status.is_governed())))
+        Some(truth(status.is_governed()))
     }),
     ("lease_seconds", "What is left of the lease by which the agent governs the ring.", |status| {
         Some(status.governed_for?.as_secs_f64())
@@ -163,7 +163,7 @@ pub fn text(rings: &[(String, Option<RingStatus>)]) -> Result<String> {
     let registry = Registry::new();
     let readable = gauge(&registry, "readable", "1 if the ring can be read.", &["ring"])?;
     for (name, status) in rings {
-        readable.with_label_values(&[name]).set(f64::from(u8::from(status.is_some())));
+        readable.with_label_values(&[name]).set(truth(status.is_some()));
     }
     let read: Vec<_> =
         rings.iter().filter_map(|(name, status)| Some((name, status.as_ref()?))).collect();
@@ -190,7 +190,7 @@ pub fn text(rings: &[(String, Option<RingStatus>)]) -> Result<String> {
         let held = alarms(status);
         for kind in AlarmKind::ALL {
             let holds = held.iter().any(|alarm| alarm.alarm == *kind);
-            told.with_label_values(&[name.as_str(), kind.name()]).set(f64::from(u8::from(holds)));
+            told.with_label_values(&[name.as_str(), kind.name()]).set(truth(holds));
         }
     }
     for ((metric, help, parts), label) in COUNTERS {
@@ -204,18 +204,7 @@ pub fn text(rings: &[(String, Option<RingStatus>)]) -> Result<String> {
             }
         }
     }
-    let mut text = Vec::new();
-    TextEncoder::new().encode(&registry.gather(), &mut text)?;
-    Ok(String::from_utf8(text)?)
-}
-
-fn gauge(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec> {
-    registered(registry, GaugeVec::new(Opts::new(format!("tktrot_{name}"), help), labels)?)
-}
-
-fn registered<M: Collector + Clone + 'static>(registry: &Registry, metric: M) -> Result<M> {
-    registry.register(Box::new(metric.clone()))?;
-    Ok(metric)
+    encoded(&registry)
 }
 
 #[cfg(test)]
