@@ -1,6 +1,7 @@
 //! What the agent needs of its host, looked at before it opens anything: whoever starts it, or asks
 //! `tktrot config check`, learns all that is missing at once.
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -119,7 +120,7 @@ pub fn all(fleet: &FleetConfig, config: &Config, ring: Result<Place>, files: &Fi
 pub fn unresolved(fleet: &FleetConfig) -> Vec<String> {
     const PATIENCE: Duration = Duration::from_secs(5);
     let name = |peer: &Peer| match &peer.host {
-        Host::Name(name) => Some(("[mesh] peers", name.clone(), peer.port)),
+        Host::Name(name) => Some(("[mesh] peers", name.clone())),
         Host::Address(_) => None,
     };
     let peers = fleet.mesh.iter().flat_map(|mesh| mesh.peers.iter().filter_map(name));
@@ -127,15 +128,15 @@ pub fn unresolved(fleet: &FleetConfig) -> Vec<String> {
         RedisAt::Url(url) => vec![url.clone()],
         RedisAt::Cluster(urls) | RedisAt::Sentinels { urls, .. } => urls.clone(),
     });
-    let of_url = |url: String| Some(("[redis]", host_in(&url)?, 0));
+    let of_redis = urls.filter_map(|url| Some(("[redis]", host_in(&url)?)));
+    let names: BTreeSet<_> = peers.chain(of_redis).collect();
     let (looked_up, answers) = mpsc::channel();
-    let mut waiting = 0;
-    for (setting, name, port) in peers.chain(urls.filter_map(of_url)) {
+    let mut waiting = names.len();
+    for (setting, name) in names {
         let looked_up = looked_up.clone();
-        waiting += 1;
         // Where the resolver hangs, so does its thread, until the program ends.
         thread::spawn(move || {
-            let found = (name.as_str(), port).to_socket_addrs().map(drop);
+            let found = (name.as_str(), 0).to_socket_addrs().map(drop);
             let _ = looked_up.send(found.err().map(|error| (setting, name, error)));
         });
     }

@@ -90,7 +90,6 @@ pub fn flaws(config: &Redis, files: &Files) -> Vec<anyhow::Error> {
 pub struct ThroughRedis {
     node: RedisNode,
     id: NodeId,
-    rotate_every: Duration,
     wrapping: Wrapping,
     client: RedisClient,
     events: mpsc::Receiver<ClientEvent>,
@@ -101,9 +100,7 @@ pub struct ThroughRedis {
     trouble: Option<String>,
     names: Names,
     group: Group,
-    /// All that use these names, as the last poll found them.
-    groups: HashSet<Group>,
-    /// Who else does, in words.
+    /// Who else uses these names, as the last poll found it, in words.
     others: Vec<Problem>,
     /// Something else is where they are listed.
     groups_are_junk: bool,
@@ -149,7 +146,6 @@ impl ThroughRedis {
         ThroughRedis {
             node: RedisNode::new(ring.node(), settings, policy, memory),
             id: ring.node(),
-            rotate_every: policy.rotate_every,
             wrapping,
             client,
             events,
@@ -158,7 +154,6 @@ impl ThroughRedis {
             trouble: None,
             names,
             group,
-            groups: HashSet::new(),
             others: Vec::new(),
             groups_are_junk: false,
             junk: Vec::new(),
@@ -201,15 +196,15 @@ impl ThroughRedis {
 
     /// Servers ask for other keys. Another R begins with the next start of the agent.
     pub fn adapt(&mut self, policy: Policy, ring: &HostRing) {
-        if policy.rotate_every != self.rotate_every {
+        if policy.rotate_every != self.group.rotate_every {
             tracing::warn!(
                 asked = policy.rotate_every.as_secs(),
-                fleet = self.rotate_every.as_secs(),
+                fleet = self.group.rotate_every.as_secs(),
                 "servers ask for a different rotation than the agent has; it takes effect when \
                  the agent is restarted. Set the same `rotate` on all hosts"
             );
         }
-        let policy = Policy { rotate_every: self.rotate_every, ..policy };
+        let policy = Policy { rotate_every: self.group.rotate_every, ..policy };
         self.handle(RedisEvent::Policy(policy), ring);
     }
 
@@ -251,12 +246,12 @@ impl ThroughRedis {
                 RedisEvent::Down
             }
             ClientEvent::Polled(reading, Polled { mark, groups, is_junk, .. }) => {
-                self.meet(groups);
+                self.meet(&groups);
                 self.groups_are_junk = is_junk;
                 RedisEvent::Polled(reading, mark)
             }
             ClientEvent::Looked(reading, found) => {
-                let Found { mark, values, records, junk, .. } = found;
+                let Found { mark, values, records, mut junk, .. } = found;
                 let graves = records.iter().filter_map(|record| self.wrapping.recorded(record));
                 let graves = graves.collect();
                 let keys = values
@@ -264,7 +259,6 @@ impl ThroughRedis {
                     .map(|(slot, bytes)| (slot, self.wrapping.unwrap(slot, &bytes)));
                 let keys = keys.collect();
                 let look = Look { reading, mark, keys, graves };
-                let mut junk = junk;
                 junk.wrong.extend(self.groups_are_junk.then(|| self.names.groups()));
                 self.complain(junk::complaints(&self.names, &junk, records.len(), &look));
                 RedisEvent::Looked(look)
@@ -277,19 +271,16 @@ impl ThroughRedis {
     }
 
     /// These use the ring's names.
-    fn meet(&mut self, groups: HashSet<Group>) {
-        if groups == self.groups {
-            return;
-        }
+    fn meet(&mut self, groups: &HashSet<Group>) {
         let secrets = self.wrapping.ids().collect();
-        let problems = groups::problems(self.group, &secrets, &groups);
+        let problems = groups::problems(self.group, &secrets, groups);
         for problem in problems.iter().filter(|problem| !self.others.contains(problem)) {
             tracing::error!("{}", problem.what);
         }
         if problems.is_empty() && !self.others.is_empty() {
             tracing::info!("all hosts that use this ring's names in Redis have the same settings");
         }
-        (self.groups, self.others) = (groups, problems);
+        self.others = problems;
     }
 
     /// Logs what is new of it.
@@ -302,7 +293,7 @@ impl ThroughRedis {
 
     fn fail(&mut self, why: String) {
         self.junk.clear();
-        self.meet(HashSet::new());
+        self.meet(&HashSet::new());
         self.revocations.iter_mut().for_each(|revocation| revocation.fail(&why));
         (self.address, self.trouble) = (None, Some(why));
     }
@@ -511,7 +502,7 @@ impl ThroughRedis {
         let records =
             graves.iter().map(|grave| Ok((self.wrapping.record(grave)?.to_vec(), grave.ends)));
         // No key lives longer, whoever made it.
-        let keep = longest_life(self.rotate_every);
+        let keep = longest_life(self.group.rotate_every);
         Ok(Burial { records: records.collect::<Result<Vec<(_, RedisTime)>>>()?, keep, slots })
     }
 

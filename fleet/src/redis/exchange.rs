@@ -231,7 +231,7 @@ impl RedisNode {
         if self.taking.contains(&name) {
             return None;
         }
-        let is_kin = terms.rotate_every == self.policy.rotate_every;
+        let is_kin = self.is_kin(&terms);
         let shared = Some(InRedis { slot, terms, is_kin });
         if let Some(held) = self.keys.iter_mut().find(|held| held.name == name) {
             held.shared = shared;
@@ -260,6 +260,11 @@ impl RedisNode {
         self.taking.insert(name);
         actions.push(RedisAction::Take(key, times));
         None
+    }
+
+    /// True if the maker of a key has the R that this node has.
+    fn is_kin(&self, terms: &Terms) -> bool {
+        terms.rotate_every == self.policy.rotate_every
     }
 
     /// True for a key of another R that is to be taken now: shortly before it encrypts elsewhere. One
@@ -302,8 +307,7 @@ impl RedisNode {
     fn report_rotation<S>(&mut self, now: Time, actions: &mut Vec<RedisAction<S>>) {
         let Some(Rotation::Offered(turn)) = self.rotation else { return };
         let there = self.seen.iter().find(|seen| seen.slot == Slot::At(turn));
-        let is_kin = |terms: &Terms| terms.rotate_every == self.policy.rotate_every;
-        let there = there.and_then(|seen| seen.what.ok()).filter(|(_, terms)| is_kin(terms));
+        let there = there.and_then(|seen| seen.what.ok()).filter(|(_, terms)| self.is_kin(terms));
         self.rotation = match (there, self.reading) {
             (Some((name, terms)), Some(reading)) => {
                 let left = reading.latest(now).until(terms.begins);
