@@ -113,9 +113,13 @@ pub unsafe fn made(
         // SAFETY: a function of that library, without arguments.
         of.is_some_and(|of| unsafe { of() } == method)
     };
-    let Originals { tls_server_method, ossl_quic_server_method, .. } = library.originals;
-    let Originals { ossl_quic_client_method, ossl_quic_client_thread_method, .. } =
-        library.originals;
+    let Originals {
+        tls_server_method,
+        ossl_quic_server_method,
+        ossl_quic_client_method,
+        ossl_quic_client_thread_method,
+        ..
+    } = library.originals;
     // In BoringSSL and AWS-LC both are the method for everybody.
     let client = is(library.api.tls_client_method) && !is(tls_server_method)
         || is(ossl_quic_client_method)

@@ -1,6 +1,8 @@
 //! Servers for musl, with an OpenSSL for musl: one that knows nothing of the library, under the shim,
 //! and one that is linked with it. `make test-musl` builds them, and runs this.
 
+use std::path::PathBuf;
+
 use testbed::artifacts;
 
 use crate::Result;
@@ -11,14 +13,13 @@ use crate::kind::{Asks, Kind, PLAIN};
 const THREADED: Kind = Kind {
     ring: "threaded",
     command: |site| {
-        let certificate = &site.certificate;
-        let paths = [&certificate.cert, &certificate.key].map(|path| path.display().to_string());
+        let server = built(artifacts::server_for_musl("threaded", "c-tests/servers/threaded.c"));
         let port = site.addr.port().to_string();
-        let server = program("threaded", "c-tests/servers/threaded.c");
         // What starts it is a program of glibc, which the shim is not for.
-        let loads = ["/usr/bin/env".to_owned(), format!("LD_PRELOAD={}", shim())];
+        let shim = built(artifacts::shim_for_musl());
+        let loads = ["/usr/bin/env".to_owned(), format!("LD_PRELOAD={shim}")];
         let words = if site.variables.is_empty() { &[] } else { &loads[..] };
-        [words, &[server, port], &paths].concat()
+        [words, &[server, port, site.path("cert.pem"), site.path("key.pem")]].concat()
     },
     shim: || Ok(None),
     ..PLAIN
@@ -28,11 +29,9 @@ const THREADED: Kind = Kind {
 const PREFORK: Kind = Kind {
     ring: "prefork",
     command: |site| {
-        let certificate = &site.certificate;
-        let paths = [&certificate.cert, &certificate.key].map(|path| path.display().to_string());
-        let [cert, key] = paths;
-        let prefork = program("prefork", "examples/server.c");
-        let port = site.addr.port().to_string();
+        let prefork = built(artifacts::server_for_musl("prefork", "examples/server.c"));
+        let [port, cert, key] =
+            [site.addr.port().to_string(), site.path("cert.pem"), site.path("key.pem")];
         let options = ["--port", &port, "--cert", &cert, "--key", &key].map(str::to_owned);
         // What it is without the library.
         let bare = ["/usr/bin/env", "TKTROT_DISABLE=1"].map(str::to_owned);
@@ -43,14 +42,8 @@ const PREFORK: Kind = Kind {
     ..PLAIN
 };
 
-fn shim() -> String {
-    let built = artifacts::shim_for_musl();
-    built.unwrap_or_else(|error| panic!("{error}")).display().to_string()
-}
-
-fn program(name: &str, source: &str) -> String {
-    let built = artifacts::server_for_musl(name, source);
-    built.unwrap_or_else(|error| panic!("{error}")).display().to_string()
+fn built(file: testbed::Result<PathBuf>) -> String {
+    file.unwrap_or_else(|error| panic!("{error}")).display().to_string()
 }
 
 #[test]

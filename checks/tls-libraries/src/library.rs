@@ -91,7 +91,8 @@ impl Library {
 
     /// libssl has QUIC listeners of its own.
     pub fn has_quic(&self) -> bool {
-        matches!(self.recipe, Recipe::OpenSsl { options: SMALL, feature, .. } if feature != "openssl-1.1.1")
+        let Recipe::OpenSsl { feature, options, .. } = &self.recipe else { return false };
+        *feature != "openssl-1.1.1" && !options.contains(&"no-quic")
     }
 
     /// It behaves as `c-tests/differential/expected.txt` says, which is written for OpenSSL and glibc.
